@@ -1,0 +1,59 @@
+"""
+Everything that collectord raises on purpose.
+
+Two roots matter to the parts: a L{Refused} report is the client's business and becomes an answer; a L{StorageError} is a
+store's business and sends the crash to the next one.
+"""
+
+
+class CollectordError(Exception):
+    """The root of all errors here."""
+
+
+class ConfigError(CollectordError):
+    """The settings or the throttle rules can't be used; the text says where, what, and what would be right."""
+
+
+class Refused(CollectordError):
+    """
+    A report is not taken.
+
+    @ivar reason: a short word for logs and metrics, C{[a-z_]+}.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class MalformedReport(Refused):
+    """The report can't be understood. Reasons: the C{malformed_} table in the design's wire contract."""
+
+
+class TooLarge(Refused):
+    """The report is over a limit: declared, received or unpacked."""
+
+    def __init__(self) -> None:
+        super().__init__("too_large")
+
+
+class TooSlow(Refused):
+    """The body did not come in time."""
+
+    def __init__(self) -> None:
+        super().__init__("too_slow")
+
+
+class UnauthorizedUuid(Refused):
+    """A client chose the crash id and did not bear the token."""
+
+    def __init__(self) -> None:
+        super().__init__("unauthorized_uuid")
+
+
+class StorageError(CollectordError):
+    """A store failed; it keeps nothing of the crash."""
+
+
+class NowhereToSave(CollectordError):
+    """Every store failed, patiently."""

@@ -1,0 +1,92 @@
+"""
+The values that travel through collectord: a report as it came, and the crash that is made of it.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from attrs import field, frozen
+
+
+Annotations = Mapping[str, str]
+
+RawCrash = Mapping[str, object]
+"""A crash's annotations with what the collector adds to them; JSON-serializable. The design names its keys."""
+
+
+class Content(Protocol):
+    """The bytes of a dump, wherever they lie."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """
+        The bytes in order, in pieces of 1 MiB at most where they lie on disk.
+
+        @raise StorageError: they can't be read.
+        """
+
+
+@frozen
+class InMemory:
+    """The bytes of a dump, in the pieces they came in."""
+
+    pieces: Sequence[bytes] = field(repr=False)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+
+@frozen(kw_only=True)
+class Dump:
+    """
+    One file of a report: a minidump, or whatever else the client attached.
+
+    @ivar name: C{[A-Za-z0-9_]{1,30}}, unique within its crash.
+    @ivar size: in bytes.
+    @ivar sha256: of the content, in hex.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    content: Content = field(repr=False)
+
+
+@frozen(kw_only=True)
+class Payload:
+    """
+    How a report came.
+
+    @ivar structure: C{"multipart"}, or C{"json"} where the annotations came as one JSON object.
+    @ivar size: bytes on the wire.
+    """
+
+    structure: str
+    compressed: bool
+    size: int
+    user_agent: str
+
+
+@frozen(kw_only=True)
+class CrashReport:
+    """
+    What a client sent, understood but not judged.
+
+    @ivar notes: what was left out or changed, in words for whoever debugs a crash.
+    @ivar bearer_token: from the C{Authorization} header, or empty.
+    """
+
+    annotations: Annotations = field(repr=False)
+    dumps: Sequence[Dump]
+    notes: Sequence[str]
+    payload: Payload
+    bearer_token: str = field(default="", repr=False)
+
+
+@frozen(kw_only=True)
+class Crash:
+    """What is stored, and later moved: the same value in every place."""
+
+    crash_id: str
+    raw_crash: RawCrash = field(repr=False)
+    dumps: Sequence[Dump]
