@@ -1,8 +1,8 @@
 """
 Everything that collectord raises on purpose.
 
-Two roots matter to the parts: a L{Refused} report is the client's business and becomes an answer; a L{StorageError} is a
-store's business and sends the crash to the next one.
+Two roots matter to the parts: a L{Refused} report is the client's business and becomes an answer; a L{StorageError} is
+a store's business and sends the crash to the next one.
 """
 
 
@@ -42,6 +42,13 @@ class TooSlow(Refused):
 
     def __init__(self) -> None:
         super().__init__("too_slow")
+
+
+class ClientGone(Refused):
+    """The client went away before its report was complete."""
+
+    def __init__(self) -> None:
+        super().__init__("client_gone")
 
 
 class UnauthorizedUuid(Refused):

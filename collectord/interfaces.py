@@ -2,7 +2,7 @@
 What the parts of collectord promise each other. A promise is spelled out here and nowhere else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
@@ -24,9 +24,11 @@ class ICrashStorage(Interface):
         @raise StorageError: it is not kept, and nothing of it is left behind.
         """
 
-    async def check() -> None:
+    async def check() -> Mapping[str, int]:
         """
         Try whether a crash could be kept now.
+
+        @return: figures for the operator, such as C{free_bytes}.
 
         @raise StorageError: it could not; the text says why.
         """
@@ -54,3 +56,6 @@ class IDumpStaging(Interface):
 
     def new_dump() -> IStagedDump:
         """An empty one. Nothing touches the disk before its first append."""
+
+    def holds(content: Content) -> bool:
+        """Whether C{content} lies here, so that a crash saved beside it need not be copied."""

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from attrs import field, frozen
 
-
 Annotations = Mapping[str, str]
 
 RawCrash = Mapping[str, object]

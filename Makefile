@@ -1,0 +1,44 @@
+# make run     start the daemon here, with built-in settings: 127.0.0.1:8000, crashes in ./crashes
+# make test    run all tests; ARGS="-k name" passes arguments on to pytest
+# make lint    ruff and mypy
+# make bench   the benchmarks (needs wrk and nginx)
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: run test lint bench requirements clean
+
+run: $(VENV)/installed
+	$(BIN)/twistd --nodaemon --pidfile= collectord $(ARGS)
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.stalled
+
+# The pinned versions for production installs.
+requirements: $(VENV)/dev
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --output-file=requirements.txt setup.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: setup.py pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/dev: setup.py pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""What a crash costs: collectord beside plain Klein and nginx. See README.rst."""

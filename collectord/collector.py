@@ -1,0 +1,151 @@
+"""
+What becomes of a report: judged by the throttle rules, named, and saved.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from hmac import compare_digest
+from uuid import UUID
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from collectord.crashid import is_crash_id, make_crash_id
+from collectord.errors import MalformedReport, UnauthorizedUuid
+from collectord.interfaces import ICrashStorage
+from collectord.model import Annotations, Crash, CrashReport, RawCrash
+from collectord.throttle.rules import Result, Verdict
+
+COLLECTOR_NAMES = frozenset(
+    {
+        "uuid",
+        "submitted_timestamp",
+        "version",
+        "legacy_processing",
+        "throttle_rate",
+        "type_tag",
+        "metadata",
+    }
+)
+"""What the collector writes into a raw crash; a client's annotations of these names are left out."""
+
+_log = Logger()
+_VERSION = 2
+_TYPE_TAG = "bp"
+
+
+@frozen
+class Outcome:
+    """
+    What became of a report.
+
+    @ivar crash_id: for the client to see; None where it is told of none. Only ACCEPT and DEFER mean that it is kept.
+    """
+
+    result: Result
+    rule: str
+    crash_id: str | None = None
+
+
+@frozen(kw_only=True)
+class Collector:
+    """
+    @ivar throttle: the rules, with their chance and day.
+    @ivar now: in UTC.
+    @ivar seconds: a clock for durations.
+    @ivar token: lets its bearer choose the crash id; empty: nobody.
+    @ivar aliases: annotations that stand in for others that did not come.
+    @ivar remove: annotations that the rules see and that are not kept.
+    """
+
+    throttle: Callable[[Annotations], Verdict]
+    storage: ICrashStorage
+    now: Callable[[], datetime]
+    seconds: Callable[[], float]
+    uuid4: Callable[[], UUID]
+    token: str = ""
+    aliases: Mapping[str, str] = {}
+    remove: frozenset[str] = frozenset()
+
+    async def collect(self, report: CrashReport) -> Outcome:
+        """
+        Judge C{report}, and keep it if that is the verdict: then this returns once it is durable.
+
+        @raise UnauthorizedUuid: a client chose the crash id.
+        @raise MalformedReport: C{invalid_uuid}.
+        @raise NowhereToSave: it is not kept.
+        """
+        now = self.now()
+        crash_id = self._chosen_id(report) or make_crash_id(self.uuid4(), now.date())
+        annotations = self._with_aliases(report.annotations)
+        verdict = self.throttle(annotations)
+        if verdict.result in (Result.ACCEPT, Result.DEFER):
+            raw_crash = self._raw_crash(crash_id, annotations, report, verdict, now)
+            await self._save(Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps), report, verdict)
+            return Outcome(verdict.result, verdict.rule, crash_id)
+        _log.info(
+            "{result} by {rule}, {size} bytes", result=verdict.result.name, rule=verdict.rule, size=report.payload.size
+        )
+        return Outcome(verdict.result, verdict.rule, crash_id if verdict.result is Result.FAKEACCEPT else None)
+
+    async def _save(self, crash: Crash, report: CrashReport, verdict: Verdict) -> None:
+        began = self.seconds()
+        store = await self.storage.save(crash)
+        _log.info(
+            "{crash_id} kept: {result} by {rule}, {size} bytes, in {store} after {ms} ms",
+            crash_id=crash.crash_id,
+            result=verdict.result.name,
+            rule=verdict.rule,
+            size=report.payload.size,
+            store=store,
+            ms=round((self.seconds() - began) * 1000, 1),
+        )
+
+    def _chosen_id(self, report: CrashReport) -> str | None:
+        chosen = report.annotations.get("uuid")
+        if chosen is None:
+            return None
+        if not self.token or not compare_digest(self.token.encode(), report.bearer_token.encode()):
+            raise UnauthorizedUuid
+        if not is_crash_id(chosen):
+            raise MalformedReport("invalid_uuid")
+        return chosen
+
+    def _with_aliases(self, annotations: Annotations) -> Annotations:
+        filled_in = {
+            name: annotations[alias]
+            for alias, name in self.aliases.items()
+            if alias in annotations and name not in annotations
+        }
+        return {**annotations, **filled_in} if filled_in else annotations
+
+    def _raw_crash(
+        self, crash_id: str, annotations: Annotations, report: CrashReport, verdict: Verdict, now: datetime
+    ) -> RawCrash:
+        notes = list(report.notes)
+        raw_crash: dict[str, object] = {}
+        for name, value in annotations.items():
+            if name in COLLECTOR_NAMES:
+                if name != "uuid":
+                    notes.append(f"{name}: the collector's own name, left out")
+            elif name not in self.remove:
+                raw_crash[name] = value
+        payload = report.payload
+        raw_crash.update(
+            uuid=crash_id,
+            submitted_timestamp=now.isoformat(),
+            version=_VERSION,
+            legacy_processing=0 if verdict.result is Result.ACCEPT else 1,
+            throttle_rate=verdict.percent,
+            type_tag=_TYPE_TAG,
+            metadata={
+                "payload": payload.structure,
+                "payload_compressed": "1" if payload.compressed else "0",
+                "payload_size": payload.size,
+                "collector_notes": notes,
+                "dump_checksums": {dump.name: dump.sha256 for dump in report.dumps},
+                "user_agent": payload.user_agent,
+                "throttle_rule": verdict.rule,
+            },
+        )
+        return raw_crash

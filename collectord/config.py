@@ -1,0 +1,197 @@
+"""
+The settings: one TOML file, and the environment over it.
+
+Every key can be set as C{COLLECTORD_<SECTION>__<KEY>}; what is not a text, as JSON. Stores count from 0:
+C{COLLECTORD_STORAGE__0__ROOT}; they replace those of the file.
+"""
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from collectord.errors import ConfigError
+
+PREFIX = "COLLECTORD_"
+DEFAULT_PATH = Path("/etc/collectord/collectord.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _mode(value: object) -> object:
+    return int(value, 8) if isinstance(value, str) and value.isdigit() and not set(value) & {"8", "9"} else value
+
+
+def _not_too_open(value: int) -> int:
+    if value & 0o700 < 0o600:
+        raise ValueError("the owner has to read and write")
+    return value
+
+
+Mode = Annotated[int, BeforeValidator(_mode), AfterValidator(_not_too_open), Field(ge=0, le=0o777)]
+"""Permissions, octal in quotes: "0700"."""
+
+
+class Submission(_Section):
+    """How reports are taken."""
+
+    listen: list[str] = Field(default=["tcp:8000:interface=127.0.0.1"], min_length=1)
+    max_body_bytes: int = Field(default=26214400, gt=0)
+    max_parts: int = Field(default=1000, gt=0)
+    max_annotation_bytes: int = Field(default=2097152, gt=0)
+    memory_bytes: int = Field(default=67108864, ge=0)
+    idle_timeout_s: float = Field(default=30.0, gt=0)
+    min_rate_bytes_s: int = Field(default=0, ge=0)
+    max_connections: int = Field(default=20000, gt=0)
+    dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")
+    submitter_token: str = Field(default="", repr=False)
+    annotation_aliases: dict[str, str] = {"prod": "ProductName", "ver": "Version"}
+    remove_annotations: list[str] = ["Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"]
+
+
+class Throttle(_Section):
+    """Which reports are kept."""
+
+    rules: str = "accept_all"
+    products: list[str] = []
+
+
+class Storage(_Section):
+    """One store."""
+
+    root: Path
+    min_free_bytes: int = Field(default=268435456, ge=0)
+    threads: int = Field(default=4, gt=0, le=256)
+    timeout_s: float = Field(default=10.0, gt=0)
+    sync: Literal["files", "filesystem"] = "files"
+    directory_mode: Mode = 0o700
+    file_mode: Mode = 0o600
+
+    @model_validator(mode="after")
+    def _directories_can_be_entered(self) -> Self:
+        if self.directory_mode & 0o700 != 0o700:
+            raise ValueError('directory_mode: the owner has to read, write and enter, as in "0700"')
+        return self
+
+
+def _listed(value: object) -> object:
+    """Tables that the environment numbers."""
+    if isinstance(value, dict) and value and all(str(key).isdigit() for key in value):
+        return [value[key] for key in sorted(value, key=int)]
+    return value
+
+
+def _apart(stores: Sequence[Storage]) -> Sequence[Storage]:
+    roots = [os.path.abspath(store.root) for store in stores]
+    for root in roots:
+        if roots.count(root) > 1:
+            raise ValueError(f"two stores have the root {root}")
+    return stores
+
+
+class Logging(_Section):
+    """What is told, and how."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warn", "error"] = "info"
+
+
+_SECTIONS: dict[str, type[_Section]] = {
+    "submission": Submission,
+    "throttle": Throttle,
+    "storage": Storage,
+    "logging": Logging,
+}
+
+
+class Settings(BaseSettings):
+    """All of them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    submission: Submission = Submission()
+    throttle: Throttle = Throttle()
+    storage: Annotated[list[Storage], BeforeValidator(_listed), AfterValidator(_apart)] = Field(
+        default=[Storage(root=Path("crashes"))], min_length=1
+    )
+    logging: Logging = Logging()
+
+
+def load_settings(path: Path | None) -> Settings:
+    """
+    The settings of the file at C{path} and of the environment.
+
+    @param path: None: the default file if it is there, else built-in values.
+
+    @raise ConfigError: naming the file or the variable, the key, the value and what would be right.
+    """
+    if path is None and DEFAULT_PATH.is_file():
+        path = DEFAULT_PATH
+    _check_environment()
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path))
+
+    try:
+        if path is not None:
+            path.open("rb").close()
+        return FromFile()
+    except ValidationError as e:
+        raise ConfigError("\n".join(_told(error, path) for error in e.errors())) from e
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path}: not TOML: {e}") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: not UTF-8 text: {e}") from e
+    except OSError as e:
+        raise ConfigError(f"{path}: {e.strerror}") from e
+    except ValueError as e:  # a variable that should be JSON
+        raise ConfigError(f"environment: {e}") from e
+
+
+def _check_environment() -> None:
+    for variable in os.environ:
+        if variable.startswith(PREFIX):
+            section = variable.removeprefix(PREFIX).partition("__")[0].lower()
+            if section not in Settings.model_fields:
+                known = ", ".join(f"{PREFIX}{name.upper()}__…" for name in Settings.model_fields)
+                raise ConfigError(f"{variable}: no such section; known are {known}")
+
+
+def _told(error: Any, path: Path | None) -> str:
+    keys = [str(key) for key in error["loc"]]
+    variable = PREFIX + "__".join(keys).upper()
+    set_in_environment = any(name == variable or variable.startswith(f"{name}__") for name in os.environ)
+    source = f"environment, {variable}" if set_in_environment else str(path or "settings")
+    where = f"[{keys[0]}] {'.'.join(keys[1:])}".strip() if keys else "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{source}: {where}: unknown key; known here: {', '.join(_known(keys[:-1]))}"
+    if error["type"] == "missing":
+        return f"{source}: {where}: is missing"
+    return f"{source}: {where} = {error['input']!r}: {error['msg']}"
+
+
+def _known(keys: Sequence[str]) -> list[str]:
+    if not keys:
+        return list(Settings.model_fields)
+    return list(_SECTIONS[keys[0]].model_fields) if keys[0] in _SECTIONS else []

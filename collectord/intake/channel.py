@@ -1,0 +1,204 @@
+"""
+A connection to a client, on top of Twisted's: it can answer before it has read the body, and it knows its own age.
+
+An answer that comes before the end of the body needs a lingering close: say it, close the way out, and go on reading
+for a while. Otherwise a client that still sends sees a reset and never reads the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import frozen
+from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+
+if TYPE_CHECKING:
+    from collectord.intake.site import StreamingSite
+
+
+_BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 12\r\nConnection: close\r\n\r\n"
+    b"Bad request\n"
+)
+
+
+class Transport(Protocol):
+    """What a connection needs of its transport, plain or TLS."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def abortConnection(self) -> None: ...
+
+
+@frozen(kw_only=True)
+class Patience:
+    """
+    How long a connection may take.
+
+    @ivar idle: seconds without a byte; also the longest that the headers may take.
+    @ivar min_rate: bytes per second of a body, over a window of C{idle} seconds; 0 is off.
+    @ivar linger: seconds after an early answer.
+    @ivar linger_bytes: after an early answer.
+    """
+
+    idle: float
+    min_rate: int = 0
+    linger: float = 10.0
+    linger_bytes: int = 64 * 1024 * 1024
+
+
+class StreamingChannel(HTTPChannel):
+    """One connection. The site's sweep calls L{check_age} now and then: a timer for each would cost more."""
+
+    site: StreamingSite
+    transport: Transport  # type: ignore[assignment]
+    timeOut = None
+
+    _holds = 0
+    _body_abandoned = False
+    _lingering = False
+    _closing = False
+    _in_body = False
+    _received = 0  # bytes since the mark
+    _marked = 0.0
+    _last_byte = 0.0
+
+    @property
+    def request_line(self) -> tuple[bytes, bytes, bytes]:
+        """Method, URI and version of the request whose headers just ended."""
+        return self._command, self._path, self._version
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._mark()
+        self.site.connected(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.disconnected(self)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += len(data)
+        self._last_byte = self.site.now()
+        if self._lingering:
+            if self._received > self.site.patience.linger_bytes:
+                self.transport.abortConnection()
+        else:
+            LineReceiver.dataReceived(self, data)
+
+    def lineReceived(self, line: bytes) -> None:
+        if not self._lingering:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self._lingering:
+            super().rawDataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        self._in_body = True
+        self._mark()
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        if not self._body_abandoned:
+            self._in_body = False
+            super().allContentReceived()
+
+    def requestDone(self, request: object) -> None:
+        self._mark()
+        super().requestDone(request)
+
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:  # a Content-Length of thousands of digits
+            self._respondToBadRequestAndDisconnect()
+            return False
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # Twisted's own answer has no length and resets whoever still sends.
+        if self._in_body:
+            self.requests[-1].body_is_broken()
+        elif not self._lingering:
+            self.transport.write(_BAD_REQUEST)
+            self.abandon_body()
+            self._linger()
+
+    def hold(self) -> None:
+        """Read nothing more from the client. Holds are counted; none of them lets the client look slow."""
+        self._holds += 1
+        if self._holds == 1 and not self._lingering:
+            self.transport.pauseProducing()
+
+    def let(self) -> None:
+        """Take one hold back."""
+        self._holds -= 1
+        if self._holds == 0 and not self._lingering:
+            self._mark()
+            self.transport.resumeProducing()
+
+    def abandon_body(self) -> None:
+        """The answer comes before the end of the body; nothing that follows is a request."""
+        self._body_abandoned = True
+        self._in_body = False
+        self.persistent = False
+
+    def loseConnection(self) -> None:
+        if not self._body_abandoned:
+            super().loseConnection()
+        elif not self._lingering:
+            self._linger()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self._mark()
+        half_closeable: Any = IHalfCloseableDescriptor(self.transport, None)
+        if half_closeable is not None:
+            half_closeable.loseWriteConnection()
+        self.transport.resumeProducing()
+
+    def _mark(self) -> None:
+        self._received = 0
+        self._marked = self._last_byte = self.site.now()
+
+    def check_age(self, now: float) -> None:
+        """Close what takes too long."""
+        patience = self.site.patience
+        if self._closing:
+            self.transport.abortConnection()
+        elif self._lingering:
+            if now - self._marked > patience.linger:
+                self._close()
+        elif self._in_body:
+            if self._holds:
+                self._mark()
+            elif now - self._last_byte > patience.idle or self._is_slow(now):
+                self.requests[-1].body_is_late()
+        elif not self._handlingRequest and now - self._marked > patience.idle:
+            self._close()
+
+    def _is_slow(self, now: float) -> bool:
+        elapsed = now - self._marked
+        if not self.site.patience.min_rate or elapsed < self.site.patience.idle:
+            return False
+        slow = self._received < self.site.patience.min_rate * elapsed
+        if not slow:
+            last_byte = self._last_byte
+            self._mark()
+            self._last_byte = last_byte
+        return slow
+
+    def _close(self) -> None:
+        # A flush that the client never reads would keep the socket for ever: the next sweep aborts it.
+        self._closing = True
+        self.transport.loseConnection()

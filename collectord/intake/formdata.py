@@ -1,0 +1,61 @@
+"""
+multipart, as crash reporters write it: what the C{multipart} package parses, a little more forgivingly.
+"""
+
+import re
+
+import multipart
+
+from collectord.errors import MalformedReport
+
+_PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("(?:\\.|[^"\\])*"|[^;]*)')
+_MEDIA_TYPES = (b"multipart/form-data", b"multipart/mixed")
+
+
+def boundary_of(content_type: bytes | None) -> bytes:
+    """
+    The boundary that a C{Content-Type} header announces.
+
+    @raise MalformedReport: C{no_content_type}, C{wrong_content_type}, C{no_boundary}.
+    """
+    if content_type is None or not content_type.strip():
+        raise MalformedReport("no_content_type")
+    media_type, _, _ = content_type.partition(b";")
+    if media_type.strip().lower() not in _MEDIA_TYPES:
+        raise MalformedReport("wrong_content_type")
+    for name, value in _PARAMETER.findall(content_type):
+        if name.lower() == b"boundary":
+            boundary: bytes = value.strip()
+            if boundary[:1] == b'"':
+                boundary = re.sub(rb"\\(.)", rb"\1", boundary[1:-1])
+            if boundary:
+                return boundary
+    raise MalformedReport("no_boundary")
+
+
+class FormDataParser(multipart.PushMultipartParser):  # type: ignore[misc]
+    """
+    Fed with bytes, it yields for each part a segment, then its bytes in pieces, then C{None}.
+
+    Header values are latin-1 text: whoever wants UTF-8 asks L{text_of}, so that one odd name costs one part, not the
+    report.
+    """
+
+    def __init__(self, boundary: bytes) -> None:
+        super().__init__(boundary, header_charset="latin-1", max_header_size=4096, max_header_count=16)
+
+    def _create_segment(self, headerlist: list[tuple[str, str]]) -> multipart.MultipartSegment:
+        # The package's hook for other kinds of multipart. Here a part need not be form-data, nor have a name (whoever
+        # builds the report drops it then), and its own Content-Length does not count: the boundary does.
+        self._segment_limit = -1
+        return multipart.MultipartSegment(headerlist)
+
+
+def text_of(header: str) -> str | None:
+    """The text that was sent as UTF-8 in a header value; None where it was not UTF-8."""
+    if header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return None

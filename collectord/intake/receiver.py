@@ -1,0 +1,138 @@
+"""
+The body of one submission: fed with bytes as they come, it never sees a transport.
+"""
+
+from attrs import frozen
+from twisted.web.http_headers import Headers
+
+from collectord.errors import CollectordError, MalformedReport, TooLarge
+from collectord.intake.formdata import boundary_of
+from collectord.intake.inflate import Inflater
+from collectord.intake.report import ReportBuilder
+from collectord.intake.spool import DumpSpool, Flow, MemoryBudget
+from collectord.interfaces import IDumpStaging
+from collectord.model import CrashReport
+
+
+@frozen(kw_only=True)
+class Limits:
+    """
+    How much of a report is too much.
+
+    @ivar body: bytes, on the wire and unpacked.
+    @ivar annotations: bytes of all annotations together.
+    """
+
+    body: int
+    parts: int
+    annotations: int
+
+
+class ReportReceiver:
+    """
+    Receives one report.
+
+    @ivar refusal: why the report is not taken; once set, nothing is looked at any more.
+    """
+
+    refusal: CollectordError | None = None
+
+    def __init__(
+        self,
+        limits: Limits,
+        budget: MemoryBudget,
+        staging: IDumpStaging,
+        headers: Headers,
+        length: int | None,
+        flow: Flow,
+    ) -> None:
+        self._limits = limits
+        self._budget = budget
+        self._staging = staging
+        self._headers = headers
+        self._flow = flow
+        self._size = 0
+        self._inflater: Inflater | None = None
+        self._builder: ReportBuilder | None = None
+        try:
+            self._begin(length)
+        except CollectordError as e:
+            self.refusal = e
+
+    def _begin(self, length: int | None) -> None:
+        boundary = boundary_of(self._header("Content-Type"))
+        encoding = (self._header("Content-Encoding") or b"").strip().lower()
+        if encoding == b"gzip":
+            self._inflater = Inflater(self._limits.body)
+        elif encoding not in (b"", b"identity"):
+            raise MalformedReport("unknown_content_encoding")
+        if length == 0:
+            raise MalformedReport("no_content_length")
+        if length is not None and length > self._limits.body:
+            raise TooLarge
+        self._builder = ReportBuilder(
+            boundary,
+            self._new_spool,
+            max_parts=self._limits.parts,
+            max_annotation_bytes=self._limits.annotations,
+        )
+
+    def _new_spool(self, name: str) -> DumpSpool:
+        return DumpSpool(name, self._budget, self._staging, self._flow)
+
+    def received(self, data: bytes) -> None:
+        """Take the next bytes of the body. What is wrong with them becomes the L{refusal}."""
+        if self.refusal is not None:
+            return
+        assert self._builder is not None
+        try:
+            self._size += len(data)
+            if self._size > self._limits.body:
+                raise TooLarge
+            if self._inflater is None:
+                self._builder.feed(data)
+            else:
+                for piece in self._inflater.feed(data):
+                    self._builder.feed(piece)
+        except CollectordError as e:
+            self.refuse(e)
+
+    def refuse(self, reason: CollectordError) -> None:
+        """Give the report up."""
+        self.refusal = self.refusal or reason
+        self.release()
+
+    async def report(self) -> CrashReport:
+        """
+        The report, after the last byte, or early where it is refused.
+
+        @raise Refused: it is not taken.
+        @raise StorageError: a big dump found no place.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        assert self._builder is not None
+        if self._size == 0:
+            raise MalformedReport("no_content_length")
+        if self._inflater is not None:
+            self._inflater.finish()
+        return await self._builder.finish(
+            self._size,
+            compressed=self._inflater is not None,
+            user_agent=(self._header("User-Agent") or b"").decode(errors="replace"),
+            bearer_token=_bearer_token(self._header("Authorization")),
+        )
+
+    def release(self) -> None:
+        """The report is saved, or given up: keep nothing of it here."""
+        if self._builder is not None:
+            self._builder.release()
+
+    def _header(self, name: str) -> bytes | None:
+        values = self._headers.getRawHeaders(name.encode())
+        return values[-1] if values else None
+
+
+def _bearer_token(authorization: bytes | None) -> str:
+    scheme, _, token = (authorization or b"").decode(errors="replace").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,181 @@
+"""
+From the parts of a multipart body to a L{CrashReport}: which part is an annotation, which is a dump, and what each is
+called.
+"""
+
+import json
+import re
+from collections.abc import Callable
+
+import multipart
+
+from collectord.errors import MalformedReport, TooLarge
+from collectord.intake.formdata import FormDataParser, text_of
+from collectord.intake.spool import DumpSpool
+from collectord.model import CrashReport, Payload
+
+_NAME_LENGTH = 30
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
+_RESERVED_NAMES = frozenset({"dump_names", "raw_crash", "processed_crash", "dump"})
+
+
+class ReportBuilder:
+    """
+    Builds one report of one multipart body.
+
+    @param max_annotation_bytes: of all annotations together, names and values.
+    """
+
+    def __init__(
+        self,
+        boundary: bytes,
+        new_spool: Callable[[str], DumpSpool],
+        *,
+        max_parts: int,
+        max_annotation_bytes: int,
+    ) -> None:
+        self._parser = FormDataParser(boundary)
+        self._new_spool = new_spool
+        self._parts_left = max_parts
+        self._annotation_bytes_left = max_annotation_bytes
+        self._annotations: dict[str, str] = {}
+        self._extra: dict[str, str] | None = None
+        self._notes: list[str] = []
+        self._spools: dict[str, DumpSpool] = {}
+        self._repeats: dict[str, int] = {}
+        self._write: Callable[[bytes], None] = _ignore
+        self._end: Callable[[], None] = _nothing
+
+    def feed(self, data: bytes) -> None:
+        """
+        Take the next bytes of the body.
+
+        @raise Refused: the report can't be taken.
+        @raise StorageError: a big dump found no place.
+        """
+        try:
+            for event in self._parser.parse(data):
+                if event is None:
+                    self._end()
+                elif type(event) is bytes:
+                    self._write(event)
+                else:
+                    self._begin(event)
+        except multipart.MultipartError as e:
+            raise MalformedReport("invalid_payload_structure") from e
+
+    async def finish(self, payload_size: int, *, compressed: bool, user_agent: str, bearer_token: str) -> CrashReport:
+        """
+        The report, after the last byte.
+
+        @raise Refused: as L{feed}.
+        @raise StorageError: as L{feed}.
+        """
+        try:
+            self._parser.close()
+        except multipart.MultipartError as e:
+            raise MalformedReport("invalid_payload_structure") from e
+        structure, annotations = "multipart", self._annotations
+        if self._extra is not None:
+            structure = "json"
+            if annotations:
+                self._notes.append("annotations came both as parts and in extra; extra wins")
+            annotations = annotations | self._extra
+        if not annotations:
+            raise MalformedReport("no_annotations")
+        return CrashReport(
+            annotations=annotations,
+            dumps=[await spool.finish() for spool in self._spools.values()],
+            notes=self._notes,
+            payload=Payload(structure=structure, compressed=compressed, size=payload_size, user_agent=user_agent),
+            bearer_token=bearer_token,
+        )
+
+    def release(self) -> None:
+        """The report is saved, or given up: its dumps are not needed any more."""
+        self._write, self._end = _ignore, _nothing
+        for spool in self._spools.values():
+            spool.release()
+
+    def _begin(self, segment: multipart.MultipartSegment) -> None:
+        self._parts_left -= 1
+        if self._parts_left < 0:
+            raise MalformedReport("too_many_parts")
+        self._write, self._end = _ignore, _nothing
+        name = text_of(segment.name or "")
+        if name is None:
+            self._notes.append("a part whose name is not UTF-8 is left out")
+            return
+        name = name.replace("\0", "")
+        if not name:
+            self._notes.append("a part without a name is left out")
+        elif segment.content_type == "application/json" and name == "extra":
+            self._collect(name, self._end_extra)
+        elif not segment.filename and segment.content_type in (None, "text/plain"):
+            self._collect(name, self._end_annotation)
+        else:
+            self._begin_dump(name)
+
+    def _collect(self, name: str, end: Callable[[str, bytes], None]) -> None:
+        pieces: list[bytes] = []
+        self._annotation_bytes_left -= len(name)
+
+        def write(data: bytes) -> None:
+            self._annotation_bytes_left -= len(data)
+            if self._annotation_bytes_left < 0:
+                raise TooLarge
+            pieces.append(data)
+
+        self._write = write
+        self._end = lambda: end(name, b"".join(pieces))
+
+    def _end_annotation(self, name: str, value: bytes) -> None:
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            self._notes.append(f"{_shown(name)}: not UTF-8, left out")
+            return
+        self._annotations[name] = text.replace("\0", "")
+
+    def _end_extra(self, name: str, value: bytes) -> None:
+        try:
+            extra = json.loads(value)
+            if not isinstance(extra, dict):
+                raise MalformedReport("invalid_json_value")
+            self._extra = {
+                key.replace("\0", ""): (item if isinstance(item, str) else json.dumps(item)).replace("\0", "")
+                for key, item in extra.items()
+            }
+        except (ValueError, RecursionError) as e:
+            raise MalformedReport("invalid_json") from e
+        self._extra.pop("", None)
+
+    def _begin_dump(self, part_name: str) -> None:
+        name = _NOT_IN_NAMES.sub("", part_name)[:_NAME_LENGTH] or "attachment"
+        if name in _RESERVED_NAMES:
+            raise MalformedReport("invalid_dump_name")
+        if name in self._spools:
+            name = self._next_free(name)
+            self._notes.append(f"a dump name came again; this one is called {name}")
+        spool = self._spools[name] = self._new_spool(name)
+        self._write = spool.write
+
+    def _next_free(self, name: str) -> str:
+        while True:
+            n = self._repeats[name] = self._repeats.get(name, 1) + 1
+            suffix = f"_{n}"
+            candidate = name[: _NAME_LENGTH - len(suffix)] + suffix
+            if candidate not in self._spools:
+                return candidate
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 100 else f"{name[:100]}…"
+
+
+def _ignore(data: bytes) -> None:
+    pass
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,107 @@
+"""
+The factory of connections: it counts them, keeps the accept queue shut while there are too many, and sweeps the slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from collectord.intake.channel import Patience, StreamingChannel
+from collectord.intake.request import BodyFor, StreamingRequest
+
+
+class Gate(Protocol):
+    """A listening port's way of not accepting for a while."""
+
+    def stopReading(self) -> None: ...
+
+    def startReading(self) -> None: ...
+
+
+class StreamingSite(Site):
+    """
+    @param body_for: gives each request what takes its body.
+    @param max_connections: beyond it clients wait in the accept queue of the kernel.
+    """
+
+    noisy = False
+    displayTracebacks = False
+    _log = Logger()
+
+    def __init__(
+        self, resource: IResource, body_for: BodyFor, *, patience: Patience, max_connections: int, clock: IReactorTime
+    ) -> None:
+        super().__init__(resource, requestFactory=StreamingRequest, parsePOSTFormSubmission=False, reactor=clock)
+        self.body_for = body_for
+        self.patience = patience
+        self.now: Callable[[], float] = clock.seconds
+        self._max_connections = max_connections
+        self._channels: set[StreamingChannel] = set()
+        self._gates: list[Gate] = []
+        self._opened = False
+        self._shut = False
+        self._sweep = LoopingCall(self._sweep_all)
+        self._sweep.clock = clock
+        self._swept: Deferred[LoopingCall] | None = None
+
+    def protocol(self) -> StreamingChannel:  # type: ignore[override]
+        """Plain HTTP/1 without Twisted's wrapper for HTTP/2, which no crash reporter speaks."""
+        return StreamingChannel()
+
+    def startFactory(self) -> None:
+        """Start to sweep."""
+        if not self._sweep.running:
+            self._sweep.start(max(0.05, min(1.0, self.patience.idle / 4)), now=False)
+
+    def stopFactory(self) -> None:
+        """Stop to sweep."""
+        if self._sweep.running:
+            self._sweep.stop()
+
+    def log(self, request: object) -> None:
+        """No access log: each happening has its own line."""
+
+    def guard(self, gate: Gate) -> None:
+        """Shut C{gate} until L{open}, and while there are too many connections."""
+        self._gates.append(gate)
+        if not self._opened:
+            gate.stopReading()
+
+    def open(self) -> None:
+        """Let clients in. Until then they wait in the accept queue of the kernel."""
+        self._opened = True
+        for gate in self._gates:
+            gate.startReading()
+
+    def connected(self, channel: StreamingChannel) -> None:
+        """A client is here."""
+        self._channels.add(channel)
+        if len(self._channels) >= self._max_connections and not self._shut:
+            self._shut = True
+            self._log.warn("{count} connections: the next ones wait", count=len(self._channels))
+            for gate in self._gates:
+                gate.stopReading()
+
+    def disconnected(self, channel: StreamingChannel) -> None:
+        """A client is gone."""
+        self._channels.discard(channel)
+        if self._shut:
+            self._shut = False
+            for gate in self._gates:
+                gate.startReading()
+
+    def _sweep_all(self) -> None:
+        now = self.now()
+        for channel in list(self._channels):
+            try:
+                channel.check_age(now)
+            except Exception:
+                self._log.failure("a connection could not be checked")

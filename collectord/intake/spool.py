@@ -1,0 +1,202 @@
+"""
+Dumps on their way in.
+
+A dump stays in memory while all uploads together fit into a budget. Beyond it the oldest are spilled to a staging file,
+in one large write each, on the store's own threads. So an ordinary load never touches the disk twice, a thousand slow
+uploads cost little memory, and a store that fails in the middle of a dump finds it still whole up here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+
+from collectord.errors import StorageError
+from collectord.interfaces import IDumpStaging, IStagedDump
+from collectord.model import Dump, InMemory
+
+SPILL_UNIT = 32 * 1024
+"""A dump of fewer bytes in memory is not worth a file."""
+
+_SMALL = 4096
+_COALESCED = 32 * 1024
+_AHEAD = 1024 * 1024
+
+
+class Flow(Protocol):
+    """The way in of one upload. Holds are counted."""
+
+    def hold(self) -> None:
+        """Read nothing more from the client."""
+
+    def let(self) -> None:
+        """Take one hold back."""
+
+
+@define(eq=False)
+class MemoryBudget:
+    """
+    The bytes of unfinished uploads in memory.
+
+    @ivar limit: beyond it the oldest dumps are spilled. While more than so many bytes wait for a disk, whoever sends
+        more is held: a slow disk slows its clients, and does not fill the memory.
+    """
+
+    limit: int
+    used: int = 0
+    leaving: int = 0
+    _spillable: dict[DumpSpool, None] = field(factory=dict, repr=False)
+    _held: list[Flow] = field(factory=list, repr=False)
+
+    def take(self, size: int) -> None:
+        """C{size} bytes more are in memory."""
+        self.used += size
+        while self.used - self.leaving > self.limit and self._spillable:
+            spool = next(iter(self._spillable))
+            self.withdraw(spool)
+            spool.spill()
+
+    def leave(self, size: int) -> None:
+        """C{size} of the bytes in memory now wait for a disk."""
+        self.leaving += size
+
+    def give(self, size: int) -> None:
+        """C{size} of the bytes that waited for a disk are out of memory."""
+        self.leaving -= size
+        self.used -= size
+        if self.leaving <= self.limit and self._held:
+            held, self._held = self._held, []
+            for flow in held:
+                flow.let()
+
+    def drop(self, size: int) -> None:
+        """C{size} bytes are out of memory without having waited for a disk."""
+        self.used -= size
+
+    def offer(self, spool: DumpSpool) -> None:
+        """C{spool} has enough in memory to be worth spilling."""
+        self._spillable[spool] = None
+
+    def withdraw(self, spool: DumpSpool) -> None:
+        """C{spool} must not be spilled any more."""
+        self._spillable.pop(spool, None)
+
+    def hold_if_crowded(self, flow: Flow) -> None:
+        """Hold C{flow} until fewer bytes wait for a disk."""
+        if self.leaving > self.limit and flow not in self._held:
+            flow.hold()
+            self._held.append(flow)
+
+
+class DumpSpool:
+    """One dump on its way in."""
+
+    def __init__(self, name: str, budget: MemoryBudget, staging: IDumpStaging, flow: Flow) -> None:
+        self.name = name
+        self.size = 0
+        self._sha256 = hashlib.sha256()
+        self._budget = budget
+        self._staging = staging
+        self._flow = flow
+        self._pieces: list[bytes] = []
+        self._in_memory = 0  # bytes of the pieces
+        self._leaving = 0  # of these, what waits to be saved
+        self._complete = False
+        self._released = False
+        self._staged: IStagedDump | None = None
+        self._spilling = False
+        self._spilled: Deferred[None] = succeed(None)
+        self._failure: StorageError | None = None
+        self._holding = False
+
+    def write(self, data: bytes) -> None:
+        """
+        Add to the end.
+
+        @raise StorageError: an earlier part could not be spilled.
+        """
+        if self._failure is not None:
+            raise self._failure
+        size = len(data)
+        self._sha256.update(data)
+        self.size += size
+        pieces = self._pieces
+        if size < _SMALL and pieces and len(pieces[-1]) < _COALESCED:
+            pieces[-1] += data
+        else:
+            pieces.append(data)
+        before, self._in_memory = self._in_memory, self._in_memory + size
+        if before < SPILL_UNIT <= self._in_memory:
+            self._budget.offer(self)
+        self._budget.take(size)
+        self._budget.hold_if_crowded(self._flow)
+        if self._spilling and self._in_memory > _AHEAD and not self._holding:
+            self._holding = True
+            self._flow.hold()
+
+    def spill(self) -> None:
+        """Move what is in memory to the staging file; L{finish} tells a failure."""
+        if not self._spilling and self._failure is None:
+            self._spilling = True
+            self._spilled = Deferred.fromCoroutine(self._spill())
+
+    async def _spill(self) -> None:
+        staged = self._staged = self._staged or self._staging.new_dump()
+        try:
+            while self._pieces:
+                await self._append(staged)
+                if self._in_memory < SPILL_UNIT and not self._complete:
+                    break
+        except StorageError as e:
+            self._failure = e
+        finally:
+            self._spilling = False
+            if self._holding:
+                self._holding = False
+                self._flow.let()
+            if self._released:
+                staged.discard()
+
+    async def _append(self, staged: IStagedDump) -> None:
+        pieces, self._pieces = self._pieces, []
+        size, self._in_memory = self._in_memory, 0
+        self._budget.leave(size)
+        try:
+            await staged.append(pieces)
+        finally:
+            self._budget.give(size)
+
+    async def finish(self) -> Dump:
+        """
+        The whole dump; nothing more will be written.
+
+        @raise StorageError: there was no place to spill it.
+        """
+        self._complete = True
+        self._budget.withdraw(self)
+        if self._staged is not None:
+            await self._spilled
+            self.spill()
+            await self._spilled
+        if self._failure is not None:
+            raise self._failure
+        self._leaving = self._in_memory
+        self._budget.leave(self._leaving)
+        content = InMemory(self._pieces) if self._staged is None else self._staged.content()
+        return Dump(name=self.name, size=self.size, sha256=self._sha256.hexdigest(), content=content)
+
+    def release(self) -> None:
+        """The dump is saved, or given up: forget it here."""
+        if self._released:
+            return
+        self._released = True
+        self._budget.withdraw(self)
+        self._budget.drop(self._in_memory - self._leaving)
+        self._budget.give(self._leaving)
+        self._pieces = []
+        self._in_memory = 0
+        if self._staged is not None and not self._spilling:
+            self._staged.discard()

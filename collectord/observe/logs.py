@@ -1,0 +1,58 @@
+"""
+Log lines: as text for people, as JSON for machines.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import TextIO
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent
+from zope.interface import implementer
+
+
+def as_text(event: LogEvent) -> str:
+    """C{2026-11-24T10:46:39+0000 [collectord.collector#info] …}, and a traceback where there is one."""
+    return eventAsText(event)
+
+
+def as_json(event: LogEvent) -> str:
+    """One JSON object: C{time}, C{level}, C{logger}, C{message}, and the fields of the event."""
+    line = {
+        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
+        "level": _level(event).name,
+        "logger": event.get("log_namespace", "-"),
+        "message": formatEvent(event),
+    }
+    for key, value in event.items():
+        if isinstance(value, str | int | float | None) and not key.startswith(("log_", "isError", "message")):
+            line.setdefault(key, value)
+    failure = event.get("log_failure")
+    if failure is not None:
+        line["traceback"] = failure.getTraceback()
+    return json.dumps(line)
+
+
+FORMATS = {"text": as_text, "json": as_json}
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """
+    @param form: one of L{FORMATS}.
+    @param level: the lowest that is told.
+    """
+
+    def __init__(self, out: TextIO, form: str, level: str) -> None:
+        self._out = out
+        self._as_line = FORMATS[form]
+        self._level = LogLevel.levelWithName(level)
+
+    def __call__(self, event: LogEvent) -> None:
+        if _level(event) >= self._level:
+            self._out.write(self._as_line(event) + "\n")
+            self._out.flush()
+
+
+def _level(event: LogEvent) -> LogLevel:
+    level: LogLevel = event.get("log_level") or LogLevel.info
+    return level

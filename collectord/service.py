@@ -1,0 +1,100 @@
+"""
+The daemon's life: ports are opened, stores are tried, and at the end what is being kept is kept first.
+"""
+
+import resource
+from collections.abc import Mapping
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from collectord.intake.site import StreamingSite
+from collectord.storage.fallback import FallbackCrashStorage
+from collectord.web.site import PublicSite
+
+DRAIN_S = 30.0
+
+
+class CollectorService(Service):
+    """
+    @param endpoints: where reports are taken, by their descriptions.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, IStreamServerEndpoint],
+        site: StreamingSite,
+        public: PublicSite,
+        stores: FallbackCrashStorage,
+        clock: IReactorTime,
+    ) -> None:
+        self._endpoints = endpoints
+        self._site = site
+        self._public = public
+        self._stores = stores
+        self._clock = clock
+        self._ports: list[IListeningPort] = []
+
+    def privilegedStartService(self) -> None:
+        """Open the ports, but let nobody in."""
+        super().privilegedStartService()
+        for description, endpoint in self._endpoints.items():
+            failures: list[Failure] = []
+            endpoint.listen(self._site).addCallbacks(self._opened, failures.append)
+            if failures:
+                raise SystemExit(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
+
+    def _opened(self, port: IListeningPort) -> None:
+        self._ports.append(port)
+        self._site.guard(port)  # type: ignore[arg-type]
+
+    def startService(self) -> None:
+        """Try the stores, and let clients in: whatever is wrong with a store, the next one may do."""
+        super().startService()
+        raise_file_limit()
+        Deferred.fromCoroutine(self._start()).addErrback(
+            lambda failure: self._log.failure("collectord can't start", failure)
+        )
+
+    async def _start(self) -> None:
+        for state in await self._stores.check_each():
+            self._log.info(
+                "store {name}: {state}",
+                name=state.name,
+                state=state.problem or ", ".join(f"{figure} {name}" for name, figure in state.figures.items()),
+            )
+        if self.running:
+            self._site.open()
+            self._log.info("taking crash reports on {listen}", listen=", ".join(self._endpoints))
+
+    async def _stop(self) -> None:
+        for port in self._ports:
+            stopped = port.stopListening()
+            if isinstance(stopped, Deferred):
+                await stopped
+        draining = Deferred.fromCoroutine(self._public.drained())
+        try:
+            await draining.addTimeout(DRAIN_S, self._clock)
+        except TimeoutError:
+            self._log.error("some crashes could not be kept in time; their clients were not told that they were")
+
+    def stopService(self) -> Deferred[None]:
+        """Let nobody in any more, and wait for what is being kept."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+
+def raise_file_limit() -> int:
+    """
+    Raise the soft limit of open files to the hard one.
+
+    @return: it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -1,0 +1,1 @@
+"""Where crashes are kept, durably."""

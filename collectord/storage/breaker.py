@@ -1,0 +1,38 @@
+"""
+Whether a store is worth a try: after some failures in a row it is left alone, until a probe finds it well again.
+"""
+
+from attrs import define
+
+TRIES = 3
+
+
+@define
+class Breaker:
+    """
+    @ivar open: the store is left alone.
+    """
+
+    open: bool = False
+    _failures: int = 0
+
+    def failed(self, *, badly: bool = False) -> bool:
+        """
+        The store failed; C{badly} where one such failure is enough.
+
+        @return: this opened the breaker.
+        """
+        self._failures += 1
+        opens = not self.open and (badly or self._failures >= TRIES)
+        self.open = self.open or opens
+        return opens
+
+    def succeeded(self) -> bool:
+        """
+        The store did what it should.
+
+        @return: this closed the breaker.
+        """
+        closes, self.open = self.open, False
+        self._failures = 0
+        return closes

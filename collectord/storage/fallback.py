@@ -1,0 +1,268 @@
+"""
+A chain of stores: what one fails to take the next one takes, whole.
+
+A crash tries the stores in order. One that keeps failing is left alone and costs no time; a probe tries it every second
+and takes it back. When all fail, the crash waits and tries again, for a while.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from attrs import define, evolve, field, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from collectord.errors import NowhereToSave, StorageError
+from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
+from collectord.model import Content, Crash, Dump, InMemory
+from collectord.storage.breaker import Breaker
+
+T = TypeVar("T")
+
+PATIENCE_S = 10.0
+PROBE_INTERVAL_S = 1.0
+CHECK_S = 5.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+class TookTooLong(StorageError):
+    """The store did not come back in time."""
+
+
+@frozen
+class StoreState:
+    """
+    @ivar problem: empty where there is none.
+    @ivar figures: as L{ICrashStorage.check} has them.
+    """
+
+    name: str
+    problem: str
+    figures: Mapping[str, int]
+
+
+@define(eq=False)
+class Link:
+    """
+    One store of the chain.
+
+    @ivar timeout: seconds that it may take for one crash, or one part of a big dump.
+    """
+
+    name: str
+    storage: ICrashStorage
+    staging: IDumpStaging
+    timeout: float
+    breaker: Breaker = field(factory=Breaker)
+
+
+@implementer(ICrashStorage, IDumpStaging)
+class FallbackCrashStorage:
+    """
+    @param links: the primary first.
+    """
+
+    _log = Logger()
+
+    def __init__(self, links: Sequence[Link], clock: IReactorTime, patience: float = PATIENCE_S) -> None:
+        self.links = links
+        self._clock = clock
+        self._patience = patience
+
+    async def save(self, crash: Crash) -> str:
+        """
+        As L{ICrashStorage.save}.
+
+        @raise NowhereToSave: every store failed, again and again.
+        """
+        return await self.first_able(lambda link: self._save(link, crash))
+
+    async def _save(self, link: Link, crash: Crash) -> str:
+        copies: list[IStagedDump] = []
+        try:
+            dumps = [await self._beside(link, dump, copies) for dump in crash.dumps]
+            return await self.within(link, link.storage.save(evolve(crash, dumps=dumps)))
+        finally:
+            for copy in copies:
+                copy.discard()
+
+    async def _beside(self, link: Link, dump: Dump, copies: list[IStagedDump]) -> Dump:
+        """C{dump}, copied to the store if it was spilled to another."""
+        if isinstance(dump.content, InMemory) or link.staging.holds(dump.content):
+            return dump
+        copy = link.staging.new_dump()
+        copies.append(copy)
+        async for piece in self.read_back(dump.content):
+            await self.within(link, copy.append([piece]))
+        return evolve(dump, content=copy.content())
+
+    async def check(self) -> Mapping[str, int]:
+        states = await self.check_each()
+        if all(state.problem for state in states):
+            raise StorageError("; ".join(state.problem for state in states))
+        return {"stores": len(states), "well": sum(not state.problem for state in states)}
+
+    async def check_each(self) -> list[StoreState]:
+        """How each store is; the breakers take note."""
+        checks = [Deferred.fromCoroutine(self._check(link)) for link in self.links]
+        return [await check for check in checks]
+
+    async def _check(self, link: Link) -> StoreState:
+        try:
+            figures = await self.within(link, link.storage.check(), CHECK_S)
+        except StorageError as e:
+            if link.breaker.failed(badly=True):
+                self._log.error("{store} is left alone: {why}", store=link.name, why=str(e))
+            return StoreState(link.name, str(e), {})
+        if link.breaker.succeeded():
+            self._log.info("{store} is well again", store=link.name)
+        return StoreState(link.name, "", figures)
+
+    async def probe(self) -> None:
+        """Try the stores that are left alone."""
+        checks = [Deferred.fromCoroutine(self._check(link)) for link in self.links if link.breaker.open]
+        for check in checks:
+            await check
+
+    def new_dump(self) -> IStagedDump:
+        return _FallbackStagedDump(self)
+
+    def holds(self, content: Content) -> bool:
+        return any(link.staging.holds(content) for link in self.links)
+
+    async def read_back(self, content: Content) -> AsyncIterator[bytes]:
+        """
+        The pieces of a spilled dump whose store may have failed since.
+
+        @raise NowhereToSave: they can't be had in time.
+        """
+        home = next(link for link in self.links if link.staging.holds(content))
+        pieces = content.chunks()
+        while True:
+            try:
+                piece = await self.within(home, anext(pieces, None))
+            except StorageError as e:
+                raise NowhereToSave(f"what was spilled to {home.name} can't be read back") from e
+            if piece is None:
+                return
+            yield piece
+
+    async def first_able(self, act: Callable[[Link], Awaitable[T]]) -> T:
+        """
+        What the first store that can does.
+
+        @raise NowhereToSave: there was none, for a while.
+        """
+        give_up: float | None = None
+        pause = _FIRST_PAUSE_S
+        while True:
+            for link in self.links:
+                if link.breaker.open:
+                    continue
+                try:
+                    done = await act(link)
+                except StorageError as e:
+                    self.failed(link, e)
+                else:
+                    link.breaker.succeeded()
+                    return done
+            now = self._clock.seconds()
+            give_up = now + self._patience if give_up is None else give_up
+            if now >= give_up:
+                raise NowhereToSave("no store takes anything")
+            await deferLater(self._clock, min(pause, give_up - now))
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def failed(self, link: Link, error: StorageError) -> None:
+        """C{link} did not do what it should."""
+        self._log.error("{store} failed: {why}", store=link.name, why=str(error))
+        if link.breaker.failed(badly=isinstance(error, TookTooLong)):
+            self._log.error("{store} is left alone until it is well again", store=link.name)
+
+    async def within(self, link: Link, work: Awaitable[T], seconds: float | None = None) -> T:
+        """
+        C{work} of a store, in its time (or in so many seconds).
+
+        @raise TookTooLong: it was cancelled.
+        """
+
+        def too_long(result: T | Failure, seconds: float) -> T:
+            if isinstance(result, Failure):
+                raise TookTooLong(f"{link.name}: nothing for {seconds:g} s")
+            return result  # it was done at the last moment
+
+        return await Deferred.fromCoroutine(_coroutine(work)).addTimeout(seconds or link.timeout, self._clock, too_long)
+
+
+async def _coroutine(work: Awaitable[T]) -> T:
+    return await work
+
+
+@implementer(IStagedDump)
+class _FallbackStagedDump:
+    """A dump that moves on to the next store when the one it is spilled to fails."""
+
+    def __init__(self, chain: FallbackCrashStorage) -> None:
+        self._chain = chain
+        self._link: Link | None = None
+        self._dump: IStagedDump | None = None
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        if self._dump is not None and self._link is not None:
+            try:
+                await self._chain.within(self._link, self._dump.append(pieces))
+                return
+            except StorageError as e:
+                self._chain.failed(self._link, e)
+        await self._chain.first_able(lambda link: self._begin(link, pieces))
+
+    async def _begin(self, link: Link, pieces: Sequence[bytes]) -> None:
+        dump = link.staging.new_dump()
+        try:
+            if self._dump is not None:
+                async for piece in self._chain.read_back(self._dump.content()):
+                    await self._chain.within(link, dump.append([piece]))
+            await self._chain.within(link, dump.append(pieces))
+        except BaseException:
+            dump.discard()
+            raise
+        self.discard()
+        self._link, self._dump = link, dump
+
+    def content(self) -> Content:
+        assert self._dump is not None
+        return self._dump.content()
+
+    def discard(self) -> None:
+        if self._dump is not None:
+            self._dump.discard()
+
+
+class ProbeService(Service):
+    """Probes the stores of a chain that are left alone, every second."""
+
+    _log = Logger()
+
+    def __init__(self, chain: FallbackCrashStorage, clock: IReactorTime) -> None:
+        self._chain = chain
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop.start(PROBE_INTERVAL_S, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._loop.stop()
+
+    def _tick(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._chain.probe()).addErrback(
+            lambda failure: self._log.failure("a probe failed", failure)
+        )

@@ -1,0 +1,192 @@
+"""
+Crashes on a file system, in Socorro's layout, durable before they are kept.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from collectord.errors import StorageError
+from collectord.interfaces import ICrashStorage, IDumpStaging
+from collectord.model import Content, Crash, InMemory
+from collectord.storage.commit import Attempt, Entry, GroupCommit, Settled
+from collectord.storage.layout import dump_file, place_of
+from collectord.storage.spill import StagedFile, StagingArea
+from collectord.storage.staging import Modes, StagingDirectory
+from collectord.storage.sync import Sync, SyncFilesystem, sync_each
+from collectord.storage.threads import CallFromThread, Workers
+
+
+@frozen(kw_only=True)
+class FilesystemSettings:
+    """
+    Of one store.
+
+    @ivar root: absolute path.
+    @ivar min_free_bytes: with less the store counts as full.
+    @ivar whole_filesystem: sync all of it at once, instead of each file.
+    @ivar threads: that write at the same time.
+    """
+
+    root: str
+    min_free_bytes: int = 0
+    whole_filesystem: bool = False
+    threads: int = 4
+    modes: Modes = field(factory=Modes)
+
+
+@implementer(ICrashStorage, IDumpStaging)
+class FilesystemCrashStorage:
+    """
+    @ivar name: the root.
+    """
+
+    _log = Logger()
+
+    def __init__(self, settings: FilesystemSettings, call_from_thread: CallFromThread) -> None:
+        self.name = root = settings.root
+        self._min_free_bytes = settings.min_free_bytes
+        self._call_from_thread = call_from_thread
+        self._directory = StagingDirectory(root, settings.modes)
+        self._workers = Workers(f"save {root}", settings.threads, call_from_thread)
+        self._checker = Workers(f"check {root}", 1, call_from_thread)
+        self._checking = False
+        self._check_waiters: list[Deferred[int]] = []
+        self._swept = False
+        self._waiting: dict[Attempt, Deferred[None]] = {}
+        self._staging = StagingArea(self._directory, self._workers, self._have_space)
+        sync: Sync = SyncFilesystem(root) if settings.whole_filesystem else sync_each
+        self._commit = GroupCommit(root, sync, self._directory.make_directory, self._settled)
+
+    def new_dump(self) -> StagedFile:
+        return self._staging.new_dump()
+
+    def holds(self, content: Content) -> bool:
+        return self._staging.holds(content)
+
+    async def save(self, crash: Crash) -> str:
+        attempt = Attempt()
+        done = self._waiting[attempt] = Deferred(lambda done: self._abandon(attempt, done))
+        self._workers.do(lambda: self._write(crash, attempt))
+        await done
+        return self.name
+
+    def _abandon(self, attempt: Attempt, done: Deferred[None]) -> None:
+        attempt.abandon()
+        del self._waiting[attempt]
+        if attempt.kept:  # a moment ago
+            done.callback(None)
+
+    def _write(self, crash: Crash, attempt: Attempt) -> None:
+        """Write the files under their staging names, and let them be committed; on a thread."""
+        if attempt.abandoned:
+            return
+        written: list[str] = []
+        try:
+            self._have_space()
+            entry = self._stage(crash, attempt, written)
+        except Exception as e:
+            if not isinstance(e, OSError):
+                self._log.failure("{crash_id}: could not be written", crash_id=crash.crash_id)
+            for path in written:
+                with suppress(OSError):
+                    os.unlink(path)
+            if attempt.decide(kept=False):
+                self._settled([(attempt, e if isinstance(e, OSError) else OSError(repr(e)))])
+        else:
+            self._commit.enter(entry)
+
+    def _stage(self, crash: Crash, attempt: Attempt, written: list[str]) -> Entry:
+        place = place_of(self.name, crash)
+        moves: list[tuple[str, str]] = []
+        spilled = set()
+        for dump in crash.dumps:
+            if isinstance(dump.content, StagedFile):
+                staged = dump.content.path
+                spilled.add(staged)
+            else:
+                assert isinstance(dump.content, InMemory)
+                staged = self._directory.write(dump_file(crash.crash_id, dump.name), dump.content.pieces)
+                written.append(staged)
+            moves.append((staged, place.dump(dump.name)))
+        staged = self._directory.write(f"{crash.crash_id}.json", [json.dumps(crash.raw_crash).encode()])
+        written.append(staged)
+        moves.append((staged, place.raw_crash))
+        return Entry(place=place, moves=moves, spilled=frozenset(spilled), attempt=attempt)
+
+    def _settled(self, group: Settled) -> None:
+        self._call_from_thread(self._tell, group)
+
+    def _tell(self, group: Settled) -> None:
+        for attempt, error in group:
+            done = self._waiting.pop(attempt, None)
+            if done is None:
+                continue
+            if error is None:
+                done.callback(None)
+            else:
+                done.errback(StorageError(f"{self.name}: {_why(error)}"))
+
+    async def check(self) -> Mapping[str, int]:
+        waiter: Deferred[int] = Deferred(lambda waiter: self._check_waiters.remove(waiter))
+        self._check_waiters.append(waiter)
+        if not self._checking:  # one at a time: a hung mount holds one thread, however often it is asked for
+            self._checking = True
+            self._checker(self._check).addBoth(self._checked)
+        try:
+            return {"free_bytes": await waiter}
+        except OSError as e:
+            raise StorageError(f"{self.name}: {_why(e)}") from e
+
+    def _checked(self, result: int | Failure) -> None:
+        self._checking = False
+        waiters, self._check_waiters = self._check_waiters, []
+        for waiter in waiters:
+            waiter.callback(result)
+
+    def _check(self) -> int:
+        """Make the staging area where it is missing, and try it; on a thread of its own."""
+        self._directory.make()
+        if not self._swept:
+            swept = self._directory.sweep()
+            self._swept = True
+            if swept:
+                self._log.warn("{store}: swept what an unclean stop left: {swept} files", store=self.name, swept=swept)
+        free = self._have_space()
+        path = self._directory.write("check", [b"?"])
+        try:
+            failed = sync_each([path], [])
+        finally:
+            os.unlink(path)
+        for error in failed.values():
+            raise error
+        return free
+
+    def _have_space(self) -> int:
+        free = free_bytes(self.name)
+        if free < self._min_free_bytes:
+            raise OSError(errno.ENOSPC, f"{free} bytes are free, min_free_bytes is {self._min_free_bytes}")
+        return free
+
+
+def free_bytes(path: str) -> int:
+    """
+    What an ordinary user may still write there.
+
+    @raise OSError: it is not there.
+    """
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def _why(error: OSError) -> str:
+    what = error.strerror or str(error)
+    return f"{what} ({error.filename})" if error.filename else what

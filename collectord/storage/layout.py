@@ -1,0 +1,63 @@
+"""
+Where a crash lies under a store's root: Socorro's dated radix tree, unchanged.
+
+C{<yyyymmdd>/name/8f/63/<id>.json} and its dumps, and C{<yyyymmdd>/date/15/19_49/<id>}, a relative symlink: it is new.
+"""
+
+from attrs import frozen
+
+from collectord.crashid import depth_of
+from collectord.model import Crash
+
+MINIDUMP = "upload_file_minidump"
+
+
+@frozen
+class Place:
+    """
+    The paths of one crash.
+
+    @ivar names: the directory of its files, shared with its neighbours.
+    @ivar slot: the directory of its symlink.
+    """
+
+    crash_id: str
+    names: str
+    slot: str
+
+    @property
+    def raw_crash(self) -> str:
+        """The commit marker."""
+        return f"{self.names}/{self.crash_id}.json"
+
+    @property
+    def link(self) -> str:
+        """The symlink that says it is new."""
+        return f"{self.slot}/{self.crash_id}"
+
+    @property
+    def link_target(self) -> str:
+        """What the symlink says: where L{names} is, seen from L{slot}."""
+        return "../../../name/" + self.names.rpartition("/name/")[2]
+
+    def dump(self, name: str) -> str:
+        """The path of a dump."""
+        return f"{self.names}/{dump_file(self.crash_id, name)}"
+
+
+def dump_file(crash_id: str, name: str) -> str:
+    """The file name of a dump."""
+    return f"{crash_id}.dump" if name == MINIDUMP else f"{crash_id}.{name}.dump"
+
+
+def place_of(root: str, crash: Crash) -> Place:
+    """Where C{crash} belongs."""
+    return place_at(root, crash.crash_id, str(crash.raw_crash["submitted_timestamp"]))
+
+
+def place_at(root: str, crash_id: str, submitted_timestamp: str) -> Place:
+    """Where the crash of this id and time (ISO 8601, UTC) belongs."""
+    day = f"{root}/20{crash_id[-6:]}"
+    radix = "/".join(crash_id[i * 2 : i * 2 + 2] for i in range(depth_of(crash_id)))
+    hour, minute, second = submitted_timestamp[11:19].split(":")
+    return Place(crash_id=crash_id, names=f"{day}/name/{radix}", slot=f"{day}/date/{hour}/{minute}_{second}")

@@ -1,0 +1,57 @@
+"""
+Crashes in memory: for tests, and whoever wants to see what a store is.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from attrs import define, field
+from zope.interface import implementer
+
+from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
+from collectord.model import Content, Crash
+
+
+@implementer(ICrashStorage, IDumpStaging)
+@define(eq=False)
+class MemoryCrashStorage:
+    """
+    @ivar crashes: what was saved, by crash id.
+    """
+
+    name: str = "memory"
+    crashes: dict[str, Crash] = field(factory=dict)
+
+    async def save(self, crash: Crash) -> str:
+        self.crashes[crash.crash_id] = crash
+        return self.name
+
+    async def check(self) -> Mapping[str, int]:
+        return {"crashes": len(self.crashes)}
+
+    def new_dump(self) -> "MemoryStagedDump":
+        return MemoryStagedDump(self)
+
+    def holds(self, content: Content) -> bool:
+        return isinstance(content, MemoryStagedDump) and content.home is self
+
+
+@implementer(IStagedDump)
+@define(eq=False)
+class MemoryStagedDump:
+    """A dump that was spilled from memory to memory."""
+
+    home: MemoryCrashStorage
+    pieces: list[bytes] = field(factory=list)
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        self.pieces.extend(pieces)
+
+    def content(self) -> "MemoryStagedDump":
+        return self
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+    def discard(self) -> None:
+        self.pieces.clear()

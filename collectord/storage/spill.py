@@ -1,0 +1,101 @@
+"""
+Dumps that were spilled to a store's staging area while they were received.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from collectord.errors import StorageError
+from collectord.interfaces import IDumpStaging, IStagedDump
+from collectord.model import Content
+from collectord.storage.staging import StagingDirectory
+from collectord.storage.threads import InThread
+
+_READ = 1024 * 1024
+
+
+@implementer(IDumpStaging)
+class StagingArea:
+    """
+    @param have_space: raises OSError where the store counts as full.
+    """
+
+    def __init__(self, directory: StagingDirectory, in_thread: InThread, have_space: Callable[[], int]) -> None:
+        self.directory = directory
+        self.in_thread = in_thread
+        self.have_space = have_space
+        self._numbers = count(1)
+
+    def new_dump(self) -> "StagedFile":
+        return StagedFile(self, f"{next(self._numbers)}.part")
+
+    def holds(self, content: Content) -> bool:
+        return isinstance(content, StagedFile) and content.area is self
+
+
+@implementer(IStagedDump)
+class StagedFile:
+    """A file of one staging area; also the content of the dump in it."""
+
+    _log = Logger()
+
+    def __init__(self, area: StagingArea, name: str) -> None:
+        self.area = area
+        self.path = f"{area.directory.path}/{name}"
+        self._name = name
+        self._size = 0
+        self._begun = False
+        self._discarded = False
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        first, self._begun = not self._begun, True
+        try:
+            await self.area.in_thread(lambda: self._append(pieces, first=first))
+        except OSError as e:
+            raise StorageError(f"{self.path}: {e.strerror or e}") from e
+        self._size += sum(map(len, pieces))
+
+    def _append(self, pieces: Sequence[bytes], *, first: bool) -> None:
+        if self._discarded:
+            return
+        self.area.have_space()
+        self.area.directory.append(self._name, pieces, first=first)
+        if self._discarded:  # while this hung
+            self._unlink()
+
+    def content(self) -> "StagedFile":
+        return self
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for offset in range(0, self._size, _READ):
+            size = min(_READ, self._size - offset)
+            try:
+                yield await self.area.in_thread(partial(_read, self.path, offset, size))
+            except OSError as e:
+                raise StorageError(f"{self.path}: {e.strerror or e}") from e
+
+    def discard(self) -> None:
+        self._discarded = True
+        if self._begun:
+            self.area.in_thread(self._unlink).addErrback(
+                lambda failure: self._log.warn("{path} is left behind: {why}", path=self.path, why=failure.value)
+            )
+
+    def _unlink(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+def _read(path: str, offset: int, size: int) -> bytes:
+    with open(path, "rb", buffering=0) as f:
+        f.seek(offset)
+        data = f.read(size)
+    if not data:
+        raise OSError("shorter than what was written to it")
+    return data

@@ -1,0 +1,198 @@
+"""
+The staging area of a store: where files are while their crash is not yet kept.
+
+C{<root>/staging/<host>-<pid>-<random>/}: one directory for each process, locked by it. What a process left behind when
+it died is swept by the next one that starts. Its raw crashes are the journal: while C{<id>.json} lies here, the crash
+is not kept, and whatever else of it was already put in place is a leftover.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+
+from attrs import frozen
+
+from collectord.crashid import is_crash_id
+from collectord.storage.layout import place_at
+
+_FOREIGN_S = 24 * 3600.0
+"""What another host left is swept only after so long: not every network file system shows its locks to everyone."""
+
+
+@frozen(kw_only=True)
+class Modes:
+    """Permissions of what a store makes."""
+
+    directory: int = 0o700
+    file: int = 0o600
+
+
+class StagingDirectory:
+    """
+    The staging directory of this process in one store. All of it blocks.
+
+    @ivar path: of the directory; C{None} until it was made.
+    """
+
+    def __init__(self, root: str, modes: Modes) -> None:
+        self._root = root
+        self._modes = modes
+        self._all = f"{root}/staging"
+        self._lock: int | None = None
+        self._made_once = False
+        self.path = f"{self._all}/{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+    def make(self) -> None:
+        """
+        Make what is missing, and hold the lock.
+
+        Later calls make nothing above the staging area: where it went missing, a file system went away, and what is
+        there instead must not be written to.
+
+        @raise OSError: it can't be used.
+        """
+        if self._lock is not None and os.path.exists(f"{self.path}/lock"):
+            return
+        if not self._made_once:
+            os.makedirs(self._root, self._modes.directory, exist_ok=True)
+            with suppress(FileExistsError):
+                self.make_directory(self._all)
+        with self._no_sweep():
+            with suppress(FileExistsError):
+                self.make_directory(self.path)
+            lock = os.open(f"{self.path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = lock
+        for directory in (self._all, self._root, os.path.dirname(os.path.abspath(self._root))):
+            _fsync_directory(directory)
+        self._made_once = True
+
+    def make_directory(self, path: str) -> None:
+        """C{mkdir} with the right mode, whatever the umask."""
+        os.mkdir(path, self._modes.directory)
+        if self._modes.directory & 0o077:
+            os.chmod(path, self._modes.directory)
+
+    def write(self, name: str, pieces: Sequence[bytes]) -> str:
+        """
+        A new file.
+
+        @return: its path.
+
+        @raise OSError: nothing of it is left.
+        """
+        path = f"{self.path}/{name}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._modes.file)
+        try:
+            self._fill(fd, pieces)
+        except BaseException:
+            _unlink(path)
+            raise
+        finally:
+            os.close(fd)
+        return path
+
+    def append(self, name: str, pieces: Sequence[bytes], *, first: bool) -> None:
+        """
+        Add to a file, new where C{first}.
+
+        @raise OSError: it is of no use any more.
+        """
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if first else 0)
+        fd = os.open(f"{self.path}/{name}", flags, self._modes.file)
+        try:
+            self._fill(fd, pieces)
+        finally:
+            os.close(fd)
+
+    def _fill(self, fd: int, pieces: Sequence[bytes]) -> None:
+        if self._modes.file & 0o077:
+            os.fchmod(fd, self._modes.file)  # no umask takes from the owner, but from the others
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(fd, view) :]
+
+    def sweep(self) -> int:
+        """
+        Remove what dead processes left behind.
+
+        @return: how many files.
+
+        @raise OSError: some of it could not be removed.
+        """
+        swept = 0
+        with self._no_sweep():
+            for entry in os.scandir(self._all):
+                if entry.path != self.path and entry.is_dir(follow_symlinks=False) and _is_dead(entry.path):
+                    swept += self._sweep(entry.path)
+        return swept
+
+    def _no_sweep(self) -> AbstractContextManager[None]:
+        # Without it a directory that is just being made, and not locked yet, would look dead.
+        return _locked(f"{self._all}/lock", fcntl.LOCK_EX)
+
+    def _sweep(self, directory: str) -> int:
+        files = [file for file in os.listdir(directory) if file != "lock"]
+        for file in files:
+            crash_id = file.removesuffix(".json")
+            if file.endswith(".json") and is_crash_id(crash_id):
+                self._sweep_crash(crash_id, f"{directory}/{file}")
+        shutil.rmtree(directory)
+        return len(files)
+
+    def _sweep_crash(self, crash_id: str, raw_crash: str) -> None:
+        try:
+            with open(raw_crash, encoding="utf-8") as f:
+                place = place_at(self._root, crash_id, json.load(f)["submitted_timestamp"])
+        except (ValueError, LookupError, TypeError):
+            return  # cut off: then it was not durable yet, and nothing was put in place
+        if os.path.exists(place.raw_crash):
+            return
+        with suppress(FileNotFoundError):
+            for file in os.listdir(place.names):
+                if file.startswith(f"{crash_id}.") and file.endswith(".dump"):
+                    _unlink(f"{place.names}/{file}")
+        _unlink(place.link)
+
+
+def _is_dead(directory: str) -> bool:
+    ours = os.path.basename(directory).startswith(f"{socket.gethostname()}-")
+    if not ours and time.time() - os.stat(directory).st_mtime < _FOREIGN_S:
+        return False
+    try:
+        with _locked(f"{directory}/lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return True
+    except BlockingIOError:
+        return False
+
+
+@contextmanager
+def _locked(path: str, how: int) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, how)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _fsync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

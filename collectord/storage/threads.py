@@ -1,0 +1,66 @@
+"""
+The one seam to threads: blocking work goes in, a Deferred comes out.
+
+The threads are daemons: what hangs on a dead mount does not keep the process from ending.
+"""
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+
+CallFromThread = Callable[..., Any]
+"""C{reactor.callFromThread}"""
+
+
+class InThread(Protocol):
+    """Does blocking work on a thread."""
+
+    def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
+        """
+        @return: fires on the reactor thread with the result. Cancelling stops the waiting, not the work.
+        """
+
+
+class Workers:
+    """
+    A pool of threads.
+
+    @param count: of threads at most; they start as they are needed.
+    """
+
+    def __init__(self, name: str, count: int, call_from_thread: CallFromThread) -> None:
+        self._name = name
+        self._count = count
+        self._call_from_thread = call_from_thread
+        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._started = 0
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do C{work}, which must not raise, on one of the threads."""
+        self._queue.put(work)
+        if self._started < self._count:
+            self._started += 1
+            Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True).start()
+
+    def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
+        done: Deferred[T] = Deferred()
+
+        def perform() -> None:
+            try:
+                result: T | Failure = work()
+            except BaseException:
+                result = Failure()
+            self._call_from_thread(done.callback, result)
+
+        self.do(perform)
+        return done
+
+    def _run(self) -> None:
+        while True:
+            self._queue.get()()

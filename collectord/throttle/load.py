@@ -1,0 +1,86 @@
+"""
+Find the rules that the settings name.
+"""
+
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+
+from collectord.errors import ConfigError
+from collectord.throttle.combine import ANY_KEY, Not, On
+from collectord.throttle.conditions import OneOf
+from collectord.throttle.rulefile import parse_rules
+from collectord.throttle.rules import Result, Rule, check_names
+
+BUILTIN = ("accept_all", "mozilla")
+
+
+def load_rules(spec: str, products: Sequence[str] = ()) -> tuple[Rule, ...]:
+    """
+    @param spec: one of L{BUILTIN}, the path of a file that ends with C{.toml}, or C{package.module:NAME}.
+    @param products: reports of any other ProductName, or of none, are rejected; empty: all are welcome.
+    @raise ConfigError: there are no such rules, or they can't be used.
+    """
+    if spec in BUILTIN:
+        rules = _builtin(spec)
+    elif spec.endswith(".toml"):
+        rules = _from_file(spec)
+    elif ":" in spec:
+        rules = _from_module(spec)
+    else:
+        raise ConfigError(
+            f"throttle rules {spec!r} are unknown; write {', '.join(BUILTIN)}, a path that ends with .toml,"
+            " or package.module:NAME"
+        )
+    if not products:
+        return rules
+    if spec == "mozilla" and any(product.casefold() == "b2g" for product in products):
+        rules = tuple(rule for rule in rules if rule.name != "b2g")
+    return _only(products, rules)
+
+
+def _only(products: Sequence[str], rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    unsupported = Rule("unsupported_product", ANY_KEY, Not(On("ProductName", OneOf(*products))), Result.REJECT)
+    if any(rule.name == unsupported.name for rule in rules):
+        return tuple(unsupported if rule.name == unsupported.name else rule for rule in rules)
+    return (unsupported, *rules)
+
+
+def _builtin(name: str) -> tuple[Rule, ...]:
+    text = (files("collectord.throttle") / "builtin" / f"{name}.toml").read_text("utf-8")
+    return parse_rules(text, f"built-in rules {name}")
+
+
+def _from_file(path: str) -> tuple[Rule, ...]:
+    try:
+        text = Path(path).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: throttle rules must be UTF-8: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: the throttle rules can't be read: {error}") from error
+    return parse_rules(text, path)
+
+
+def _from_module(spec: str) -> tuple[Rule, ...]:
+    module_name, _, name = spec.partition(":")
+    try:
+        module = import_module(module_name)
+    except Exception as error:  # a module of the operator's may raise anything
+        raise ConfigError(f"{spec}: {module_name} can't be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        raise ConfigError(f"{spec}: {module_name} has no {name!r}; write package.module:NAME")
+    found = getattr(module, name)
+    if not isinstance(found, Iterable):
+        raise ConfigError(f"{spec}: must be a list of Rule, not {found!r}")
+    rules = tuple(found)
+    for number, rule in enumerate(rules, 1):
+        if not isinstance(rule, Rule):
+            raise ConfigError(f"{spec}: number {number} is not a Rule but {rule!r}")
+    if not rules:
+        raise ConfigError(f"{spec}: no rules; one is needed at least")
+    try:
+        check_names(rules)
+    except ConfigError as error:
+        raise ConfigError(f"{spec}: {error}") from error
+    return rules

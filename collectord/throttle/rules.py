@@ -1,0 +1,151 @@
+"""
+Rules, tried in order, decide what becomes of a report.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from enum import Enum
+from typing import TypeAlias
+
+from attrs import field, frozen
+from attrs.validators import instance_of
+
+from collectord.errors import ConfigError
+from collectord.model import Annotations
+from collectord.throttle.combine import Condition, Test, bind
+
+
+class Result(Enum):
+    """
+    What a rule says of a report that matches it.
+
+    @cvar ACCEPT: keep it and have it processed.
+    @cvar DEFER: keep it, do not have it processed.
+    @cvar REJECT: do not keep it, and say so.
+    @cvar FAKEACCEPT: do not keep it, and answer as if it were kept.
+    @cvar IGNORE: do not keep it, and answer that it is not supported.
+    @cvar CONTINUE: ask the next rule.
+    """
+
+    ACCEPT = "accept"
+    DEFER = "defer"
+    REJECT = "reject"
+    FAKEACCEPT = "fakeaccept"
+    IGNORE = "ignore"
+    CONTINUE = "continue"
+
+
+@frozen
+class Verdict:
+    """
+    @ivar rule: the name of the rule that decided.
+    @ivar percent: of its sample; 100 without one.
+    """
+
+    result: Result
+    rule: str
+    percent: float
+
+
+NO_MATCH = Verdict(Result.REJECT, "NO_MATCH", 0)
+
+
+@frozen
+class Sample:
+    """C{below} for C{percent} of the reports, taken by chance, and C{above} for the others."""
+
+    percent: float = field()
+    below: Result = field(validator=instance_of(Result))
+    above: Result = field(validator=instance_of(Result))
+
+    @percent.validator
+    def _check(self, _attribute: object, percent: object) -> None:
+        if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= 100:
+            raise ConfigError(f"percent must be a number from 0 to 100, not {percent!r}")
+
+
+Outcome: TypeAlias = Result | Sample
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+@frozen
+class Rule:
+    """
+    C{Rule("firefox", "ProductName", Equals("Firefox"), Sample(10, Result.ACCEPT, Result.REJECT))}
+
+    @ivar key: the annotation that C{condition} is about, or C{*}: the whole report.
+    @ivar matches: whether the rule holds for these annotations, today.
+    @ivar below: the verdict when C{percent} is C{None}, or else when the roll is below it.
+    @raise ConfigError: the name, the key or the condition can't be used.
+    """
+
+    name: str = field()
+    key: str = field()
+    condition: Condition
+    outcome: Outcome = field()
+    matches: Test = field(init=False, eq=False, repr=False)
+    percent: float | None = field(init=False, eq=False, repr=False)
+    below: Verdict = field(init=False, eq=False, repr=False)
+    above: Verdict = field(init=False, eq=False, repr=False)
+
+    @name.validator
+    def _check_name(self, _attribute: object, name: object) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigError(f"the name of a rule is made of A-Z, a-z, 0-9 and _; {name!r} is not")
+
+    @key.validator
+    def _check_key(self, _attribute: object, key: object) -> None:
+        if not isinstance(key, str) or not key:
+            raise ConfigError(f'the key of a rule is the name of an annotation, or "*"; not {key!r}')
+
+    @outcome.validator
+    def _check_outcome(self, _attribute: object, outcome: object) -> None:
+        if not isinstance(outcome, Result | Sample):
+            raise ConfigError(f"the outcome of a rule is a Result or a Sample, not {outcome!r}")
+
+    @matches.default
+    def _bind(self) -> Test:
+        return bind(self.key, self.condition)
+
+    @percent.default
+    def _sampled(self) -> float | None:
+        return self.outcome.percent if isinstance(self.outcome, Sample) else None
+
+    @below.default
+    def _verdict_below(self) -> Verdict:
+        outcome = self.outcome
+        if isinstance(outcome, Sample):
+            return Verdict(outcome.below, self.name, outcome.percent)
+        return Verdict(outcome, self.name, 100)
+
+    @above.default
+    def _verdict_above(self) -> Verdict:
+        outcome = self.outcome
+        return Verdict(outcome.above, self.name, outcome.percent) if isinstance(outcome, Sample) else self.below
+
+
+def throttle(rules: Sequence[Rule], annotations: Annotations, roll: Callable[[], float], today: date) -> Verdict:
+    """
+    What the first rule says that matches and does not say CONTINUE.
+
+    @param roll: a number in [0, 100), by chance; drawn anew for every sample, since samples may chain.
+    """
+    for rule in rules:
+        if rule.matches(annotations, today):
+            verdict = rule.below if rule.percent is None or roll() < rule.percent else rule.above
+            if verdict.result is not Result.CONTINUE:
+                return verdict
+    return NO_MATCH
+
+
+def check_names(rules: Iterable[Rule]) -> None:
+    """
+    @raise ConfigError: two rules bear one name.
+    """
+    seen: set[str] = set()
+    for rule in rules:
+        if rule.name in seen:
+            raise ConfigError(f"rule {rule.name!r}: another rule has this name; give each its own")
+        seen.add(rule.name)

@@ -1,0 +1,1 @@
+"""What clients and load balancers see: routes, and errors as statuses and texts."""

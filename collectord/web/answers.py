@@ -1,0 +1,66 @@
+"""
+What a client is told: a status and a text, of known length.
+
+Some clients cannot read chunks, and some use the body as a file name.
+"""
+
+from collections.abc import Callable
+
+from twisted.web.iweb import IRequest
+
+from collectord.collector import Outcome
+from collectord.errors import (
+    CollectordError,
+    MalformedReport,
+    NowhereToSave,
+    StorageError,
+    TooLarge,
+    TooSlow,
+    UnauthorizedUuid,
+)
+from collectord.throttle.rules import Result
+
+RETRY_AFTER_S = 60
+
+_REFUSALS: dict[type[CollectordError], tuple[int, Callable[[BaseException | None], str]]] = {
+    MalformedReport: (400, lambda e: f"Discarded=malformed_{e}"),
+    UnauthorizedUuid: (401, lambda e: f"Discarded={e}"),
+    TooSlow: (408, lambda e: f"Discarded={e}"),
+    TooLarge: (413, lambda e: f"Discarded={e}"),
+    StorageError: (503, lambda e: "Discarded=nowhere_to_save"),
+    NowhereToSave: (503, lambda e: "Discarded=nowhere_to_save"),
+}
+REFUSALS = tuple(_REFUSALS)
+"""Errors that are answers."""
+
+
+def text(request: IRequest, status: int, body: str) -> bytes:
+    """The whole answer, to be returned from a route."""
+    content = body.encode()
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+    request.setHeader(b"content-length", b"%d" % len(content))
+    return content
+
+
+def refusal(request: IRequest, error: BaseException | None) -> tuple[int, bytes]:
+    """The status and the whole answer for one of L{REFUSALS}."""
+    status, body = next(answer for kind, answer in _REFUSALS.items() if isinstance(error, kind))
+    if status == 503:
+        request.setHeader(b"retry-after", b"%d" % RETRY_AFTER_S)
+    if status == 401:
+        request.setHeader(b"www-authenticate", b"Bearer")
+    return status, text(request, status, body(error))
+
+
+def outcome_body(outcome: Outcome, prefix: str) -> str:
+    """
+    What became of a report, in the words that clients know.
+
+    @param prefix: of the crash id, as clients see it.
+    """
+    if outcome.result is Result.REJECT:
+        return f"Discarded=rule_{outcome.rule}"
+    if outcome.result is Result.IGNORE:
+        return "Unsupported=1\n"
+    return f"CrashID={prefix}{outcome.crash_id}\n"

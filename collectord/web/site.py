@@ -1,0 +1,162 @@
+"""
+The public resource: its routes, and what takes the body of each request.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from collectord.collector import Collector, Outcome
+from collectord.intake.receiver import ReportReceiver
+from collectord.intake.request import Body, StreamingRequest
+from collectord.web.answers import REFUSALS, outcome_body, refusal, text
+
+
+class StoreState(Protocol):
+    """How one store is."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def problem(self) -> str: ...
+
+    @property
+    def figures(self) -> Mapping[str, int]: ...
+
+
+class Stores(Protocol):
+    """What the heartbeat asks."""
+
+    async def check_each(self) -> Sequence[StoreState]: ...
+
+
+ReceiverFor = Callable[[StreamingRequest, int | None], ReportReceiver]
+
+
+class PublicSite:
+    """
+    @param receiver_for: what takes the body of a submission.
+    @param prefix: of the crash ids that clients see.
+    @param version: for C{/__version__}.
+    """
+
+    app = Klein()
+    _log = Logger()
+
+    def __init__(
+        self, collector: Collector, receiver_for: ReceiverFor, stores: Stores, prefix: str, version: Mapping[str, str]
+    ) -> None:
+        self._collector = collector
+        self._receiver_for = receiver_for
+        self._stores = stores
+        self._prefix = prefix
+        self._version = version
+        self._urls = self.app.url_map.bind("collectord")
+        self._collecting: set[Deferred[Outcome]] = set()
+
+    def resource(self) -> IResource:
+        """All routes."""
+        return self.app.resource()
+
+    def body_for(self, request: StreamingRequest, length: int | None) -> Body | None:
+        """What takes the body of C{request}."""
+        try:
+            path = unquote_to_bytes(request.path).decode()
+            endpoint, _ = self._urls.match(path, request.method.decode("latin-1"))
+        except (HTTPException, UnicodeError):
+            return None
+        return self._receiver_for(request, length) if endpoint == "submit" else None
+
+    @app.route("/submit", methods=["POST"])
+    async def submit(self, request: StreamingRequest) -> bytes:
+        """Take a report. What was received whole is kept even if the client does not wait for the answer."""
+        assert isinstance(request.body, ReportReceiver)
+        collecting = Deferred.fromCoroutine(self._collect(request.body))
+        self._collecting.add(collecting)
+        collecting.addBoth(self._collected, collecting)
+        outcome = await _shielded(collecting)
+        return text(request, 200, outcome_body(outcome, self._prefix))
+
+    async def _collect(self, receiver: ReportReceiver) -> Outcome:
+        try:
+            return await self._collector.collect(await receiver.report())
+        finally:
+            receiver.release()
+
+    def _collected(self, result: Outcome | Failure, collecting: Deferred[Outcome]) -> Outcome | Failure:
+        self._collecting.discard(collecting)
+        return result
+
+    async def drained(self) -> None:
+        """Wait for the reports that are being kept now."""
+        while self._collecting:
+            waiter: Deferred[None] = Deferred()
+            next(iter(self._collecting)).addBoth(_pass_through, waiter)
+            await waiter
+
+    @app.route("/__heartbeat__", methods=["GET"])
+    async def heartbeat(self, request: IRequest) -> bytes:
+        """Whether every store could keep a crash now."""
+        states = await self._stores.check_each()
+        stores = {state.name: {"problem": state.problem, **state.figures} for state in states}
+        well = not any(state.problem for state in states)
+        return _json(request, 200 if well else 503, {"status": "ok" if well else "error", "stores": stores})
+
+    @app.route("/__lbheartbeat__", methods=["GET"])
+    def lbheartbeat(self, request: IRequest) -> bytes:
+        """Whether the daemon answers at all."""
+        return text(request, 200, "")
+
+    @app.route("/__version__", methods=["GET"])
+    def version(self, request: IRequest) -> bytes:
+        """What runs here."""
+        return _json(request, 200, self._version)
+
+    @app.handle_errors(*REFUSALS)
+    def refused(self, request: IRequest, failure: Failure) -> bytes:
+        """The one place where an error becomes an answer."""
+        status, body = refusal(request, failure.value)
+        self._log.info("refused: {status} {reason}", status=status, reason=str(failure.value))
+        return body
+
+    @app.handle_errors(HTTPException)
+    def no_route(self, request: IRequest, failure: Failure) -> bytes:
+        """No such path, or not by this method."""
+        if isinstance(failure.value, MethodNotAllowed):
+            request.setHeader(b"allow", ", ".join(failure.value.valid_methods or ()).encode())
+            return text(request, 405, "Method not allowed\n")
+        return text(request, 404, "Not found\n")
+
+    @app.handle_errors(Exception)
+    def broken(self, request: IRequest, failure: Failure) -> bytes:
+        """A defect of ours."""
+        self._log.failure("a request could not be answered", failure)
+        return text(request, 500, "Internal error\n")
+
+
+def _json(request: IRequest, status: int, value: object) -> bytes:
+    body = text(request, status, json.dumps(value) + "\n")
+    request.setHeader(b"content-type", b"application/json")
+    return body
+
+
+def _shielded(work: Deferred[Outcome]) -> Deferred[Outcome]:
+    """Cancelling what this returns, as Klein does when the client hangs up, does not cancel C{work}."""
+    shield: Deferred[Outcome] = Deferred()
+    work.addCallbacks(shield.callback, shield.errback)
+    return shield
+
+
+def _pass_through(result: object, waiter: Deferred[None]) -> object:
+    waiter.callback(None)
+    return result

@@ -1,0 +1,69 @@
+"""collectord's metadata."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1] for line in (HERE / "collectord/__init__.py").read_text().splitlines() if "__version__" in line
+)
+S3 = ["boto3>=1.34"]
+GCS = ["google-cloud-storage>=2.14"]
+RABBITMQ = ["pika>=1.3.2"]
+PUBSUB = ["google-cloud-pubsub>=2.19"]
+SENTRY = ["sentry-sdk>=2"]
+
+setup(
+    name="collectord",
+    version=VERSION,
+    description="A crash-report collector whose CrashID is a receipt",
+    long_description=(HERE / "README.rst").read_text(),
+    long_description_content_type="text/x-rst",
+    license="MPL-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["collectord", "collectord.*"]), "twisted.plugins"],
+    package_data={"collectord": ["py.typed"], "collectord.throttle": ["builtin/*.toml"]},
+    install_requires=[
+        "attrs>=23.2",
+        "klein>=24.8",
+        "multipart>=2.0",
+        "pydantic>=2.7",
+        "pydantic-settings>=2.3",
+        "service-identity>=24.1",
+        "treq>=24.9",
+        "twisted[tls]>=26.4",
+        "zlib-ng>=0.5",
+        "zope.interface>=6.4",
+    ],
+    extras_require={
+        "s3": S3,
+        "gcs": GCS,
+        "rabbitmq": RABBITMQ,
+        "pubsub": PUBSUB,
+        "sentry": SENTRY,
+        "all": [*S3, *GCS, *RABBITMQ, *PUBSUB, *SENTRY],
+        "dev": [
+            "docutils>=0.21",
+            "fusepy>=3.0.1",
+            "hypothesis>=6.100",
+            "mypy>=1.11",
+            "mypy-zope>=1.0.8",
+            "pip-tools>=7.4",
+            "pytest>=8.2",
+            "pytest-timeout>=2.3",
+            "pytest-twisted>=1.14.2",
+            "ruff>=0.5",
+        ],
+    },
+    classifiers=[
+        "Framework :: Twisted",
+        "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+    zip_safe=False,
+)

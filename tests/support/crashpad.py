@@ -1,0 +1,52 @@
+"""
+Crashes of a real program under the real Crashpad handler.
+
+C{python -m tests.support.crashpad} fetches the handler, if need be, and prints where it is.
+"""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.support.crashpad_database import create_database
+from tests.support.crashpad_handler import fetch_handler, find_handler
+
+_CLIENT = Path(__file__).with_name("crash_client.c")
+_CRASH_S = 60.0
+
+
+def crash_under_handler(
+    url: str,
+    workdir: Path,
+    *,
+    gzip: bool = True,
+    annotations: Mapping[str, str],
+    attachments: Sequence[Path] = (),
+) -> Path:
+    """
+    Crash a program, and wait until its handler has uploaded a minidump to C{url}, or has given up.
+
+    @param annotations: C{prod} and C{ver} are what Chromium sends.
+    @return: the handler's database, for L{tests.support.crashpad_database.report_ids}.
+    @raise RuntimeError: there is no handler, or it took no dump; the text is its log.
+    """
+    handler = find_handler()
+    if handler is None:
+        raise RuntimeError("no Crashpad handler; see tests/support/crashpad_handler.py")
+    client, database = workdir / "crash_client", workdir / "crashpad"
+    if not client.exists():
+        subprocess.run(["gcc", "-O0", "-o", str(client), str(_CLIENT)], check=True)
+    create_database(database)
+    options = [f"--database={database}", f"--url={url}", "--no-rate-limit"]
+    options += [] if gzip else ["--no-upload-gzip"]
+    options += [f"--annotation={name}={value}" for name, value in annotations.items()]
+    options += [f"--attachment={path}" for path in attachments]
+    command = [str(client), str(handler), *options]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=_CRASH_S, check=False)
+    if ran.returncode != 0 or any(database.glob("pending/*.dmp")):
+        raise RuntimeError(f"the handler ended with {ran.returncode}:\n{ran.stderr}")
+    return database
+
+
+if __name__ == "__main__":
+    print(fetch_handler())

@@ -1,0 +1,75 @@
+"""
+Where the Crashpad handler is: one that C{CRASHPAD_HANDLER} names, or that of Debian's C{chromium-common}, in a cache.
+"""
+
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+_PACKAGE = "chromium-common"
+_IN_PACKAGE = "./usr/lib/chromium/chrome_crashpad_handler"
+
+
+def find_handler() -> Path | None:
+    """A handler that can be run, if there is one."""
+    named = os.environ.get("CRASHPAD_HANDLER")
+    for path in [*([Path(named)] if named else []), _cached()]:
+        if path.is_file() and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def fetch_handler() -> Path:
+    """
+    The handler, taken out of Debian's package if none is here yet. Needs root, apt and the network then.
+
+    @raise RuntimeError: it can't be had; the text says why.
+    """
+    if (found := find_handler()) is not None:
+        return found
+    if os.geteuid() != 0 or shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise RuntimeError("fetching the Crashpad handler needs root and apt")
+    _cached().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_cached().parent) as directory:
+        new = Path(directory) / "handler"
+        _unpack(_download(Path(directory)), new)
+        new.replace(_cached())
+    return _cached()
+
+
+def _cached() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "collectord-tests" / "crashpad" / "chrome_crashpad_handler"
+
+
+def _download(directory: Path) -> Path:
+    if _apt(directory, "download", _PACKAGE).returncode != 0:
+        _apt(directory, "update")
+        if (tried := _apt(directory, "download", _PACKAGE)).returncode != 0:
+            raise RuntimeError(f"apt-get download {_PACKAGE}: {tried.stderr.strip()}")
+    return next(directory.glob(f"{_PACKAGE}_*.deb"))
+
+
+def _apt(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    # As root all the way: apt's own user can't write here.
+    apt = ["apt-get", "-q", "-o", "APT::Sandbox::User=root"]
+    return subprocess.run([*apt, *command], cwd=directory, capture_output=True, text=True, check=False)
+
+
+def _unpack(package: Path, target: Path) -> None:
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking,
+        tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive,
+    ):
+        for member in archive:
+            content = archive.extractfile(member) if member.name == _IN_PACKAGE else None
+            if content is not None:
+                with target.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+                target.chmod(0o755)
+                unpacking.kill()
+                return
+    raise RuntimeError(f"{package.name} holds no {_IN_PACKAGE}")

@@ -1,0 +1,131 @@
+"""
+Small file systems that fill up, break, and lose their power.
+"""
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from attrs import frozen
+
+_EXT4_IOC_SHUTDOWN = 0x8004587D
+_NO_LOG_FLUSH = 2
+_UNMOUNT_S = 10.0
+
+
+@cache
+def can_mount() -> str:
+    """Empty if mounting works here, else what is missing."""
+    if os.geteuid() != 0:
+        return "mounting needs root"
+    for tool in ("mount", "umount", "losetup", "mkfs.ext4"):
+        if shutil.which(tool) is None:
+            return f"no {tool}"
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            _run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", directory)
+        except MountError as error:
+            return str(error)
+        _run("umount", directory)
+    try:
+        _run("losetup", "--find")
+    except MountError as error:
+        return str(error)
+    return ""
+
+
+class MountError(Exception):
+    """A tool failed; the text is its own."""
+
+
+@contextmanager
+def tmpfs(path: Path, size: int, inodes: int | None = None) -> Iterator[Path]:
+    """An empty file system of so many bytes, and inodes, at C{path}."""
+    path.mkdir(exist_ok=True)
+    limits = f"size={size}" + ("" if inodes is None else f",nr_inodes={inodes}")
+    _run("mount", "-t", "tmpfs", "-o", limits, "tmpfs", str(path))
+    try:
+        yield path
+    finally:
+        _run("umount", "-l", str(path))
+
+
+@frozen
+class Ext4:
+    """A journaled ext4 in a file, mounted."""
+
+    path: Path
+    image: Path
+
+    def power_cut(self) -> None:
+        """Nothing reaches the image from now on, not even the journal's log; operations end with EIO."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(directory, _EXT4_IOC_SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+        finally:
+            os.close(directory)
+
+    def abort(self) -> None:
+        """A fatal error of the file system: EIO for what is in flight, then it is read-only (EROFS)."""
+        _run("mount", "-o", "remount,abort", str(self.path))
+
+    def remount(self) -> None:
+        """
+        Unmount it, and mount what is on the image.
+
+        @raise MountError: somebody still has a file open there.
+        """
+        self._unmount()
+        self._mount()
+
+    def _mount(self) -> None:
+        _run("mount", "-t", "ext4", "-o", "loop", str(self.image), str(self.path))
+
+    def _unmount(self) -> None:
+        """The image's loop device has to go as well, or the next mount would show what the kernel remembers."""
+        if os.path.ismount(self.path):
+            try:
+                _run("umount", str(self.path))
+            except MountError:
+                _run("umount", "-l", str(self.path))
+        deadline = time.monotonic() + _UNMOUNT_S
+        while device := _run("losetup", "-j", str(self.image)):
+            if time.monotonic() > deadline:
+                raise MountError(f"{self.path} is in use: {device}")
+            time.sleep(0.02)
+
+
+@contextmanager
+def loop_ext4(path: Path, size: int, image: Path | None = None) -> Iterator[Ext4]:
+    """
+    An empty ext4 of so many bytes at C{path}.
+
+    @param image: the file it lives in, sparse; on a tmpfs that is too small for it, C{fsync} itself fails: with EIO, or
+        with ENOSPC where the kernel's loop device passes that on.
+    """
+    path.mkdir(exist_ok=True)
+    ext4 = Ext4(path, image or path.with_name(f"{path.name}.img"))
+    with ext4.image.open("wb") as file:
+        file.truncate(size)
+    _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(ext4.image))
+    ext4._mount()
+    try:
+        yield ext4
+    finally:
+        ext4._unmount()
+        ext4.image.unlink()
+
+
+def _run(*command: str) -> str:
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode != 0:
+        raise MountError(f"{' '.join(command)}: {ran.stderr.strip()}")
+    return ran.stdout.strip()
