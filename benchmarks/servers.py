@@ -153,8 +153,7 @@ def _collectord(setup: Setup) -> Sequence[str]:
     config = setup.work / "collectord.toml"
     config.write_text(
         f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\n{setup.settings}\n'
-        f'[[storage]]\nroot = "{setup.spool}"\n\n'
-        f'[admin]\nlisten = ["tcp:{free_port()}:interface=127.0.0.1"]\n'
+        f'[[storage]]\nroot = "{setup.spool}"\n'
     )
     twistd = Path(sys.executable).parent / "twistd"
     return [str(twistd), "-n", "--pidfile=", "collectord", "--config", str(config)]

@@ -8,7 +8,9 @@ ext4 in a sparse loop file. Who may not mount gets a plain directory, and the fi
 import mmap
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -47,7 +49,12 @@ def fresh_spool(scratch: Path) -> Iterator[Spool]:
         shutil.rmtree(work)
 
 
-def warm_memory(at_most_bytes: int = 8 * 1024**3) -> None:
+def leave_on_sigterm() -> None:
+    """Make SIGTERM an exception, so that file systems are unmounted and servers stopped."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+def warm_memory(at_most_bytes: int = 4 * 1024**3) -> None:
     """
     Touch what the page cache is about to use, up to half of what is available.
 

@@ -8,13 +8,11 @@ import argparse
 import json
 import os
 import platform
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from attrs import asdict, frozen
 
@@ -22,7 +20,7 @@ from benchmarks import procfs
 from benchmarks.bodies import SIZES, Body, make_body, write_script
 from benchmarks.report import Sample, render
 from benchmarks.servers import SERVERS, BenchmarkError, Running, Server, running
-from benchmarks.spool import fresh_spool, warm_memory
+from benchmarks.spool import fresh_spool, leave_on_sigterm, warm_memory
 from benchmarks.wrk import run_wrk
 
 _FEW_CONNECTIONS = {("plain_klein", "5m"): 2}
@@ -103,7 +101,7 @@ def run(plan: Plan, work: Path) -> tuple[list[Sample], list[str], str]:
 
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
+    leave_on_sigterm()
     plan = Plan(
         servers=[SERVERS[name] for name in options.servers],
         sizes=options.sizes,
@@ -140,11 +138,6 @@ def _record(plan: Plan, samples: Sequence[Sample], failures: Sequence[str], file
 def _wait_until_idle(up: Running) -> None:
     if not procfs.wait_until_idle(up.pid):
         raise BenchmarkError(f"{up.server.name} did not come to rest")
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    """Leave by an exception, so that servers are stopped and file systems unmounted."""
-    sys.exit(128 + number)
 
 
 def _names(known: Mapping[str, object], text: str) -> list[str]:

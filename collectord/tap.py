@@ -18,7 +18,6 @@ from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 from twisted.python.usage import Options as UsageOptions
-from twisted.python.usage import UsageError
 
 import twisted
 from collectord import __version__
@@ -80,7 +79,7 @@ def makeService(options: Options) -> IService:
     """
     The daemon.
 
-    @raise UsageError: it can't run with these settings; the text says why.
+    @raise SystemExit: it can't run with these settings; the text says why.
     """
     from twisted.internet import reactor as any_reactor
 
@@ -89,7 +88,7 @@ def makeService(options: Options) -> IService:
         settings = load_settings(Path(options["config"]) if options["config"] else None)
         rules = load_rules(settings.throttle.rules, settings.throttle.products)
     except ConfigError as e:
-        raise UsageError(str(e)) from e
+        raise SystemExit(f"collectord: {e}") from e
     root = Root(_observer(settings, cast(Mapping[str, Any], options.parent or {})))
     stores = FallbackCrashStorage([_link(store, reactor) for store in settings.storage], reactor)
     ProbeService(stores, reactor).setServiceParent(root)
@@ -117,8 +116,8 @@ def makeService(options: Options) -> IService:
         try:
             endpoints[description] = serverFromString(reactor, _with_backlog(description))
         except (ValueError, TypeError, LookupError, OSError) as e:
-            raise UsageError(
-                f"[submission] listen = {description!r}: {e}; an example: tcp:8000:interface=127.0.0.1"
+            raise SystemExit(
+                f"collectord: [submission] listen = {description!r}: {e}; an example: tcp:8000:interface=127.0.0.1"
             ) from e
     CollectorService(endpoints, site, public, stores, reactor).setServiceParent(root)
     return root

@@ -7,14 +7,17 @@ for a while. Otherwise a client that still sends sees a reset and never reads th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import frozen
-from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 
 if TYPE_CHECKING:
     from collectord.intake.site import StreamingSite
@@ -64,6 +67,9 @@ class StreamingChannel(HTTPChannel):
     transport: Transport  # type: ignore[assignment]
     timeOut = None
 
+    _host: IAddress | None = None
+    _unsent: Sequence[bytes] = ()
+    _in_order = True  # nothing waits in the transport, so that a send of ours overtakes nothing
     _holds = 0
     _body_abandoned = False
     _lingering = False
@@ -116,7 +122,38 @@ class StreamingChannel(HTTPChannel):
 
     def requestDone(self, request: object) -> None:
         self._mark()
+        self._send()
         super().requestDone(request)
+
+    def getHost(self) -> IAddress:
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        # Kept until the answer is complete: one send for all of it, and none by way of the poll.
+        lines = [version, b" ", code, b" ", reason, b"\r\n"]
+        for name, values in headers.getAllRawHeaders():
+            for value in values:
+                lines += (name, b": ", value, b"\r\n")
+        self._unsent = [*lines, b"\r\n"]
+
+    def write(self, data: bytes) -> None:
+        self._unsent = [*self._unsent, data]
+
+    def _send(self) -> None:
+        answer, self._unsent = b"".join(self._unsent), ()
+        transport = self.transport
+        if self._in_order and isinstance(transport, Connection) and transport.connected:
+            sent = transport.writeSomeData(answer)
+            answer = answer[sent:] if isinstance(sent, int) else b""
+        if answer:
+            self._in_order = False
+            transport.write(answer)
+
+    def _send100Continue(self) -> None:
+        self._in_order = False
+        super()._send100Continue()
 
     def headerReceived(self, line: bytes) -> bool:
         try:

@@ -1,24 +1,33 @@
 """
-Group commit: what finished while the last sync ran goes with the next.
+Group commit: what came while the last sync ran goes with the next.
 
-Each crash passes through two syncs. The first makes its files durable under their staging names; then they are renamed,
-the raw crash last; the second makes the directories durable. Only then the crash is kept. One sync serves the second
-half of one group and the first half of the next.
+Each crash passes through two syncs. Its files are written under staging names, and the first sync makes them durable;
+then they are renamed, the raw crash last, and the second makes the directories durable. Only then the crash is kept.
+One sync serves the second half of one group and the first half of the next.
+
+One thread does it all: each system call of a thread hands Python's lock over and back, which costs more than the call.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 
-from attrs import define, field
 from twisted.logger import Logger
 
+from collectord.model import Crash, InMemory
 from collectord.storage.layout import Place
+from collectord.storage.spill import StagedFile
+from collectord.storage.staging import StagingDirectory
 from collectord.storage.sync import Sync
 
+_GROUP = 256
+"""Crashes in a group at most: their files are all open at once."""
+
 _KNOWN = 100_000
+_ABANDONED = OSError("abandoned")
 
 
 class Attempt:
@@ -51,37 +60,70 @@ class Attempt:
             return True
 
 
-@define(eq=False, kw_only=True)
 class Entry:
     """
-    A crash whose files are written under their staging names.
+    One crash on its way through two syncs.
 
-    @ivar moves: from staging to their places, the raw crash last.
-    @ivar spilled: those of the staging names that belong to others. They get a second name instead of a new one, so
-        that the next store can still read them when this one fails.
+    @ivar attempt: decides what becomes of it.
     """
 
-    place: Place
-    moves: Sequence[tuple[str, str]]
-    spilled: frozenset[str]
-    attempt: Attempt
-    _moved: list[str] = field(factory=list)
-    _linked: bool = False
+    def __init__(self, crash: Crash, place: Place, attempt: Attempt) -> None:
+        self.crash = crash
+        self.place = place
+        self.attempt = attempt
+        self._written: list[str] = []  # staging names that are ours to remove
+        self._moves: list[tuple[str, str]] = []
+        self._moved: list[str] = []
+        self._linked = False
+
+    def write(self, staging: StagingDirectory) -> list[tuple[str, int]]:
+        """
+        Write the files under their staging names.
+
+        @return: those that are to be synced, with their descriptors.
+
+        @raise OSError: undo it.
+        """
+        opened: list[tuple[str, int]] = []
+        try:
+            for dump in self.crash.dumps:
+                final = self.place.dump(dump.name)
+                if isinstance(dump.content, StagedFile):
+                    staged = dump.content.path
+                    opened.append((staged, os.open(staged, os.O_RDWR | os.O_CLOEXEC)))
+                    self._moves.append((staged, final))
+                else:
+                    assert isinstance(dump.content, InMemory)
+                    opened.append(self._write(staging, final, dump.content.pieces))
+            opened.append(self._write(staging, self.place.raw_crash, [json.dumps(self.crash.raw_crash).encode()]))
+        except BaseException:
+            for _, fd in opened:
+                os.close(fd)
+            raise
+        return opened
+
+    def _write(self, staging: StagingDirectory, final: str, pieces: Sequence[bytes]) -> tuple[str, int]:
+        staged, fd = staging.write(os.path.basename(final), pieces)
+        self._written.append(staged)
+        self._moves.append((staged, final))
+        return staged, fd
 
     def put_in_place(self) -> None:
         """
-        Rename the files to their places. A crash that is there already, of an id chosen by its client, stays as it was.
+        Give the files their places. A crash that is there already, of an id chosen by its client, stays as it was.
+
+        A spilled dump gets a second name, not a new one: if this store fails now, the next can still read it.
 
         @raise OSError: undo it.
         """
         if os.path.lexists(self.place.raw_crash):
-            self._remove_staged()
+            self._remove_written()
             return
         with suppress(FileExistsError):
             os.symlink(self.place.link_target, self.place.link)
         self._linked = True
-        for staged, final in self.moves[len(self._moved) :]:
-            (os.link if staged in self.spilled else os.rename)(staged, final)
+        for staged, final in self._moves[len(self._moved) :]:
+            (os.rename if staged in self._written else os.link)(staged, final)
             self._moved.append(final)
 
     def undo(self) -> None:
@@ -90,15 +132,14 @@ class Entry:
             _quietly_unlink(self._moved.pop())
         if self._linked:
             _quietly_unlink(self.place.link)
-        self._remove_staged()
+        self._remove_written()
 
-    def _remove_staged(self) -> None:
-        for staged, _ in self.moves:
-            if staged not in self.spilled:
-                _quietly_unlink(staged)
+    def _remove_written(self) -> None:
+        for staged in self._written:
+            _quietly_unlink(staged)
 
 
-Settled = Sequence[tuple[Attempt, OSError | None]]
+Decided = Sequence[tuple[Attempt, OSError | None]]
 """What was decided, and why it is not kept; None: it is kept."""
 
 
@@ -107,86 +148,110 @@ class GroupCommit:
     The committing thread of one store.
 
     @param root: of the store; directories below are made as they are needed.
-    @param settled: called on the thread with each group that is decided.
+    @param have_space: raises OSError where the store counts as full; asked once for a group.
+    @param decided: called on the thread with each group that is decided.
     """
 
     _log = Logger()
 
     def __init__(
-        self, root: str, sync: Sync, make_directory: Callable[[str], None], settled: Callable[[Settled], None]
+        self,
+        root: str,
+        staging: StagingDirectory,
+        sync: Sync,
+        have_space: Callable[[], int],
+        decided: Callable[[Decided], None],
     ) -> None:
         self._root = root
+        self._staging = staging
         self._sync = sync
-        self._make_directory = make_directory
-        self._settled = settled
+        self._have_space = have_space
+        self._decided = decided
         self._queue: SimpleQueue[Entry] = SimpleQueue()
         self._known: set[str] = set()  # directories whose own entries are durable
         self._started = False
-        self._starting = Lock()
 
     def enter(self, entry: Entry) -> None:
-        """Commit C{entry} with the next group; from any thread."""
+        """Commit C{entry} with the next group."""
         self._queue.put(entry)
-        with self._starting:
-            if not self._started:
-                self._started = True
-                Thread(target=self._run, name=f"commit {self._root}", daemon=True).start()
+        if not self._started:
+            self._started = True
+            Thread(target=self._run, name=f"commit {self._root}", daemon=True).start()
 
     def _run(self) -> None:
         placed: list[Entry] = []
         while True:
-            written = self._waiting(block=not placed)
+            group = self._next_group(block=not placed)
             try:
-                placed = self.commit(written, placed)
+                placed = self.commit(group, placed)
             except Exception as e:
                 # A thread that died here would hang every later crash.
                 self._log.failure("a group could not be committed")
-                self._settle((entry, OSError(str(e))) for entry in [*written, *placed])
+                self._decide((entry, OSError(str(e))) for entry in [*group, *placed])
                 placed = []
 
-    def _waiting(self, *, block: bool) -> list[Entry]:
+    def _next_group(self, *, block: bool) -> list[Entry]:
         entries = [self._queue.get()] if block else []
-        while True:
-            try:
+        with suppress(Empty):
+            while len(entries) < _GROUP:
                 entries.append(self._queue.get_nowait())
-            except Empty:
-                return entries
+        return entries
 
-    def commit(self, written: Sequence[Entry], placed: Sequence[Entry]) -> list[Entry]:
+    def commit(self, group: Sequence[Entry], placed: Sequence[Entry]) -> list[Entry]:
         """
-        One sync: C{placed} is kept by it, C{written} is durable in staging and put in place.
+        One sync: C{placed} is kept by it, C{group} is written before it and put in place after it.
 
-        @return: what is placed by now, for the next sync.
+        @return: what is in place by now, to be kept by the next sync.
         """
+        written, opened = self._write(group)
         directories = {entry: self._directories(entry.place) for entry in placed}
         needed = set().union(*directories.values())
-        failed = self._sync([staged for entry in written for staged, _ in entry.moves], needed)
+        failed = self._sync([file for files in opened for file in files], needed)
         self._remember(needed - failed.keys())
-        self._settle((entry, _first(failed, directories[entry])) for entry in placed)
-        next_placed, unplaced = [], []
-        for entry in written:
+        self._decide((entry, _first(failed, directories[entry])) for entry in placed)
+        in_place = []
+        for entry, files in zip(written, opened, strict=True):
+            error = _first(failed, [path for path, _ in files])
             try:
-                error = _first(failed, [staged for staged, _ in entry.moves])
                 if error is None and not entry.attempt.abandoned:
                     self._put_in_place(entry)
-                    next_placed.append(entry)
+                    in_place.append(entry)
                     continue
             except OSError as e:
                 error = e
-            unplaced.append((entry, error or OSError("abandoned")))
-        self._settle(unplaced)
-        return next_placed
+            self._decide([(entry, error or _ABANDONED)])
+        return in_place
 
-    def _settle(self, decided: Iterable[tuple[Entry, OSError | None]]) -> None:
+    def _write(self, group: Sequence[Entry]) -> tuple[list[Entry], list[list[tuple[str, int]]]]:
+        written, opened, failed = [], [], []
+        full: OSError | None = None
+        try:
+            self._have_space()
+        except OSError as e:
+            full = e
+        for entry in group:
+            error = full or (_ABANDONED if entry.attempt.abandoned else None)
+            if error is None:
+                try:
+                    opened.append(entry.write(self._staging))
+                    written.append(entry)
+                    continue
+                except OSError as e:
+                    error = e
+            failed.append((entry, error))
+        self._decide(failed)
+        return written, opened
+
+    def _decide(self, outcomes: Iterable[tuple[Entry, OSError | None]]) -> None:
         group = []
-        for entry, error in decided:
+        for entry, error in outcomes:
             mine = entry.attempt.decide(kept=error is None)
             if entry.attempt.abandoned or (mine and error is not None):
                 entry.undo()
             if mine:
                 group.append((entry.attempt, error))
         if group:
-            self._settled(group)
+            self._decided(group)
 
     def _put_in_place(self, entry: Entry) -> None:
         try:
@@ -198,7 +263,7 @@ class GroupCommit:
 
     def _make(self, directory: str) -> None:
         try:
-            self._make_directory(directory)
+            self._staging.make_directory(directory)
         except FileExistsError:
             pass
         except FileNotFoundError:

@@ -3,10 +3,8 @@ Crashes on a file system, in Socorro's layout, durable before they are kept.
 """
 
 import errno
-import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -16,9 +14,9 @@ from zope.interface import implementer
 
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage, IDumpStaging
-from collectord.model import Content, Crash, InMemory
-from collectord.storage.commit import Attempt, Entry, GroupCommit, Settled
-from collectord.storage.layout import dump_file, place_of
+from collectord.model import Content, Crash
+from collectord.storage.commit import Attempt, Decided, Entry, GroupCommit
+from collectord.storage.layout import place_of
 from collectord.storage.spill import StagedFile, StagingArea
 from collectord.storage.staging import Modes, StagingDirectory
 from collectord.storage.sync import Sync, SyncFilesystem, sync_each
@@ -33,7 +31,7 @@ class FilesystemSettings:
     @ivar root: absolute path.
     @ivar min_free_bytes: with less the store counts as full.
     @ivar whole_filesystem: sync all of it at once, instead of each file.
-    @ivar threads: that write at the same time.
+    @ivar threads: that spill dumps, and read them back, at the same time.
     """
 
     root: str
@@ -56,7 +54,7 @@ class FilesystemCrashStorage:
         self._min_free_bytes = settings.min_free_bytes
         self._call_from_thread = call_from_thread
         self._directory = StagingDirectory(root, settings.modes)
-        self._workers = Workers(f"save {root}", settings.threads, call_from_thread)
+        self._workers = Workers(f"spill {root}", settings.threads, call_from_thread)
         self._checker = Workers(f"check {root}", 1, call_from_thread)
         self._checking = False
         self._check_waiters: list[Deferred[int]] = []
@@ -64,7 +62,7 @@ class FilesystemCrashStorage:
         self._waiting: dict[Attempt, Deferred[None]] = {}
         self._staging = StagingArea(self._directory, self._workers, self._have_space)
         sync: Sync = SyncFilesystem(root) if settings.whole_filesystem else sync_each
-        self._commit = GroupCommit(root, sync, self._directory.make_directory, self._settled)
+        self._commit = GroupCommit(root, self._directory, sync, self._have_space, self._decided)
 
     def new_dump(self) -> StagedFile:
         return self._staging.new_dump()
@@ -75,7 +73,7 @@ class FilesystemCrashStorage:
     async def save(self, crash: Crash) -> str:
         attempt = Attempt()
         done = self._waiting[attempt] = Deferred(lambda done: self._abandon(attempt, done))
-        self._workers.do(lambda: self._write(crash, attempt))
+        self._commit.enter(Entry(crash, place_of(self.name, crash), attempt))
         await done
         return self.name
 
@@ -85,47 +83,10 @@ class FilesystemCrashStorage:
         if attempt.kept:  # a moment ago
             done.callback(None)
 
-    def _write(self, crash: Crash, attempt: Attempt) -> None:
-        """Write the files under their staging names, and let them be committed; on a thread."""
-        if attempt.abandoned:
-            return
-        written: list[str] = []
-        try:
-            self._have_space()
-            entry = self._stage(crash, attempt, written)
-        except Exception as e:
-            if not isinstance(e, OSError):
-                self._log.failure("{crash_id}: could not be written", crash_id=crash.crash_id)
-            for path in written:
-                with suppress(OSError):
-                    os.unlink(path)
-            if attempt.decide(kept=False):
-                self._settled([(attempt, e if isinstance(e, OSError) else OSError(repr(e)))])
-        else:
-            self._commit.enter(entry)
-
-    def _stage(self, crash: Crash, attempt: Attempt, written: list[str]) -> Entry:
-        place = place_of(self.name, crash)
-        moves: list[tuple[str, str]] = []
-        spilled = set()
-        for dump in crash.dumps:
-            if isinstance(dump.content, StagedFile):
-                staged = dump.content.path
-                spilled.add(staged)
-            else:
-                assert isinstance(dump.content, InMemory)
-                staged = self._directory.write(dump_file(crash.crash_id, dump.name), dump.content.pieces)
-                written.append(staged)
-            moves.append((staged, place.dump(dump.name)))
-        staged = self._directory.write(f"{crash.crash_id}.json", [json.dumps(crash.raw_crash).encode()])
-        written.append(staged)
-        moves.append((staged, place.raw_crash))
-        return Entry(place=place, moves=moves, spilled=frozenset(spilled), attempt=attempt)
-
-    def _settled(self, group: Settled) -> None:
+    def _decided(self, group: Decided) -> None:
         self._call_from_thread(self._tell, group)
 
-    def _tell(self, group: Settled) -> None:
+    def _tell(self, group: Decided) -> None:
         for attempt, error in group:
             done = self._waiting.pop(attempt, None)
             if done is None:
@@ -161,13 +122,12 @@ class FilesystemCrashStorage:
             if swept:
                 self._log.warn("{store}: swept what an unclean stop left: {swept} files", store=self.name, swept=swept)
         free = self._have_space()
-        path = self._directory.write("check", [b"?"])
+        path, fd = self._directory.write("check", [b"?"])
         try:
-            failed = sync_each([path], [])
+            os.fsync(fd)
         finally:
+            os.close(fd)
             os.unlink(path)
-        for error in failed.values():
-            raise error
         return free
 
     def _have_space(self) -> int:

@@ -21,6 +21,9 @@ from attrs import frozen
 from collectord.crashid import is_crash_id
 from collectord.storage.layout import place_at
 
+_VECTOR = 1024
+"""Pieces that one system call takes (IOV_MAX)."""
+
 _FOREIGN_S = 24 * 3600.0
 """What another host left is swept only after so long: not every network file system shows its locks to everyone."""
 
@@ -81,11 +84,11 @@ class StagingDirectory:
         if self._modes.directory & 0o077:
             os.chmod(path, self._modes.directory)
 
-    def write(self, name: str, pieces: Sequence[bytes]) -> str:
+    def write(self, name: str, pieces: Sequence[bytes]) -> tuple[str, int]:
         """
         A new file.
 
-        @return: its path.
+        @return: its path, and a descriptor to sync and close.
 
         @raise OSError: nothing of it is left.
         """
@@ -94,11 +97,10 @@ class StagingDirectory:
         try:
             self._fill(fd, pieces)
         except BaseException:
+            os.close(fd)
             _unlink(path)
             raise
-        finally:
-            os.close(fd)
-        return path
+        return path, fd
 
     def append(self, name: str, pieces: Sequence[bytes], *, first: bool) -> None:
         """
@@ -116,10 +118,13 @@ class StagingDirectory:
     def _fill(self, fd: int, pieces: Sequence[bytes]) -> None:
         if self._modes.file & 0o077:
             os.fchmod(fd, self._modes.file)  # no umask takes from the owner, but from the others
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(fd, view) :]
+        for i in range(0, len(pieces), _VECTOR):
+            vector = pieces[i : i + _VECTOR]
+            left = sum(map(len, vector)) - os.writev(fd, vector)
+            if left:  # rare: a signal, or a disk that is nearly full
+                view = memoryview(b"".join(vector))[-left:]
+                while view:
+                    view = view[os.write(fd, view) :]
 
     def sweep(self) -> int:
         """

@@ -7,36 +7,35 @@ right for a spool of its own: it waits for whatever else was written there, too.
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYNC_FILE_RANGE_WRITE = 2
 
 
+File = tuple[str, int]
+"""A path, and a descriptor to sync and close."""
+
+
 class Sync(Protocol):
     """A way to make things durable; blocking."""
 
-    def __call__(self, files: Iterable[str], directories: Iterable[str], /) -> dict[str, OSError]:
+    def __call__(self, files: Sequence[File], directories: Iterable[str], /) -> dict[str, OSError]:
         """
-        Return when all that succeeded is on disk.
+        Return when all that succeeded is on disk. The files are closed.
 
-        @return: what did not, and why.
+        @return: what did not, by path, and why.
         """
 
 
-def sync_each(files: Iterable[str], directories: Iterable[str], /) -> dict[str, OSError]:
+def sync_each(files: Sequence[File], directories: Iterable[str], /) -> dict[str, OSError]:
     """C{fsync} each; the writing of all files is started before the first is waited for."""
     failed: dict[str, OSError] = {}
-    opened: list[tuple[str, int]] = []
-    for path in files:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as e:
-            failed[path] = e
-        else:
+    opened = list(files)
+    if len(files) > 1:
+        for _, fd in files:
             _start_writing(fd)
-            opened.append((path, fd))
     for path in directories:
         try:
             opened.append((path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
@@ -58,7 +57,7 @@ class SyncFilesystem:
     def __init__(self, root: str) -> None:
         self._root = root
 
-    def __call__(self, files: Iterable[str], directories: Iterable[str], /) -> dict[str, OSError]:
+    def __call__(self, files: Sequence[File], directories: Iterable[str], /) -> dict[str, OSError]:
         try:
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -68,7 +67,10 @@ class SyncFilesystem:
             finally:
                 os.close(fd)
         except OSError as e:
-            return dict.fromkeys([*files, *directories], e)
+            return dict.fromkeys([*(path for path, _ in files), *directories], e)
+        finally:
+            for _, fd in files:
+                os.close(fd)
         return {}
 
 

@@ -61,7 +61,7 @@ class PublicSite:
         self._stores = stores
         self._prefix = prefix
         self._version = version
-        self._urls = self.app.url_map.bind("collectord")
+        self._submit_paths = frozenset(rule.rule.encode() for rule in self.app.url_map.iter_rules("submit"))
         self._collecting: set[Deferred[Outcome]] = set()
 
     def resource(self) -> IResource:
@@ -70,12 +70,9 @@ class PublicSite:
 
     def body_for(self, request: StreamingRequest, length: int | None) -> Body | None:
         """What takes the body of C{request}."""
-        try:
-            path = unquote_to_bytes(request.path).decode()
-            endpoint, _ = self._urls.match(path, request.method.decode("latin-1"))
-        except (HTTPException, UnicodeError):
-            return None
-        return self._receiver_for(request, length) if endpoint == "submit" else None
+        if request.method == b"POST" and unquote_to_bytes(request.path) in self._submit_paths:
+            return self._receiver_for(request, length)
+        return None
 
     @app.route("/submit", methods=["POST"])
     async def submit(self, request: StreamingRequest) -> bytes:
