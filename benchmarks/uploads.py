@@ -13,8 +13,8 @@ from benchmarks.servers import BenchmarkError
 
 _AT_ONCE = 40
 """
-How many connect and send at the same time; the others have stalled, or wait for their turn. More than a server's backlog
-(Twisted's is 50) would measure the kernel's ways with a full one.
+How many connect and send at the same time; the others have stalled, or wait for their turn. Few, so that not a server's
+backlog (Twisted's is 50) is measured, and what the kernel does when it is full.
 """
 
 _PATIENCE_S = 30.0

@@ -62,5 +62,9 @@ class StorageError(CollectordError):
     """A store failed; it keeps nothing of the crash."""
 
 
+class TookTooLong(StorageError):
+    """The store did not come back in time."""
+
+
 class NowhereToSave(CollectordError):
     """Every store failed, patiently."""

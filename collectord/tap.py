@@ -142,9 +142,11 @@ def _link(settings: StorageSettings, reactor: Any) -> Link:
             min_free_bytes=settings.min_free_bytes,
             whole_filesystem=settings.sync == "filesystem",
             threads=settings.threads,
+            timeout=settings.timeout_s,
             modes=Modes(directory=settings.directory_mode, file=settings.file_mode),
         ),
         reactor.callFromThread,
+        reactor,
     )
     return Link(name=store.name, storage=store, staging=store, timeout=settings.timeout_s)
 

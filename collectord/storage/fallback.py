@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from collectord.errors import NowhereToSave, StorageError
+from collectord.errors import NowhereToSave, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import Content, Crash, Dump, InMemory
 from collectord.storage.breaker import Breaker
@@ -29,10 +29,6 @@ PROBE_INTERVAL_S = 1.0
 CHECK_S = 5.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-
-
-class TookTooLong(StorageError):
-    """The store did not come back in time."""
 
 
 @frozen
@@ -52,7 +48,7 @@ class Link:
     """
     One store of the chain.
 
-    @ivar timeout: seconds that it may take for one crash, or one part of a big dump.
+    @ivar timeout: seconds that it may take for one part of a big dump.
     """
 
     name: str
@@ -84,10 +80,12 @@ class FallbackCrashStorage:
         return await self.first_able(lambda link: self._save(link, crash))
 
     async def _save(self, link: Link, crash: Crash) -> str:
+        if all(isinstance(dump.content, InMemory) for dump in crash.dumps):
+            return await link.storage.save(crash)
         copies: list[IStagedDump] = []
         try:
             dumps = [await self._beside(link, dump, copies) for dump in crash.dumps]
-            return await self.within(link, link.storage.save(evolve(crash, dumps=dumps)))
+            return await link.storage.save(evolve(crash, dumps=dumps))
         finally:
             for copy in copies:
                 copy.discard()

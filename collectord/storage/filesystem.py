@@ -5,14 +5,16 @@ Crashes on a file system, in Socorro's layout, durable before they are kept.
 import errno
 import os
 from collections.abc import Mapping
+from itertools import takewhile
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from collectord.errors import StorageError
+from collectord.errors import StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.model import Content, Crash
 from collectord.storage.commit import Attempt, Decided, Entry, GroupCommit
@@ -30,6 +32,7 @@ class FilesystemSettings:
 
     @ivar root: absolute path.
     @ivar min_free_bytes: with less the store counts as full.
+    @ivar timeout: seconds that a crash may take.
     @ivar whole_filesystem: sync all of it at once, instead of each file.
     @ivar threads: that spill dumps, and read them back, at the same time.
     """
@@ -38,7 +41,14 @@ class FilesystemSettings:
     min_free_bytes: int = 0
     whole_filesystem: bool = False
     threads: int = 4
+    timeout: float = 10.0
     modes: Modes = field(factory=Modes)
+
+
+@frozen
+class _Waiting:
+    done: Deferred[None]
+    deadline: float
 
 
 @implementer(ICrashStorage, IDumpStaging)
@@ -49,7 +59,9 @@ class FilesystemCrashStorage:
 
     _log = Logger()
 
-    def __init__(self, settings: FilesystemSettings, call_from_thread: CallFromThread) -> None:
+    def __init__(self, settings: FilesystemSettings, call_from_thread: CallFromThread, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._timeout = settings.timeout
         self.name = root = settings.root
         self._min_free_bytes = settings.min_free_bytes
         self._call_from_thread = call_from_thread
@@ -59,7 +71,8 @@ class FilesystemCrashStorage:
         self._checking = False
         self._check_waiters: list[Deferred[int]] = []
         self._swept = False
-        self._waiting: dict[Attempt, Deferred[None]] = {}
+        self._waiting: dict[Attempt, _Waiting] = {}
+        self._timer: IDelayedCall | None = None
         self._staging = StagingArea(self._directory, self._workers, self._have_space)
         sync: Sync = SyncFilesystem(root) if settings.whole_filesystem else sync_each
         self._commit = GroupCommit(root, self._directory, sync, self._have_space, self._decided)
@@ -72,29 +85,45 @@ class FilesystemCrashStorage:
 
     async def save(self, crash: Crash) -> str:
         attempt = Attempt()
-        done = self._waiting[attempt] = Deferred(lambda done: self._abandon(attempt, done))
+        done: Deferred[None] = Deferred(lambda done: self._abandon(attempt, done))
+        self._waiting[attempt] = _Waiting(done, self._clock.seconds() + self._timeout)
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._timeout, self._expire)
         self._commit.enter(Entry(crash, place_of(self.name, crash), attempt))
         await done
         return self.name
 
     def _abandon(self, attempt: Attempt, done: Deferred[None]) -> None:
         attempt.abandon()
-        del self._waiting[attempt]
+        self._waiting.pop(attempt, None)
         if attempt.kept:  # a moment ago
             done.callback(None)
+
+    def _expire(self) -> None:
+        """Give up the crashes that wait too long. One timer serves all: they wait in the order of their deadlines."""
+        self._timer = None
+        now = self._clock.seconds()
+        late = list(takewhile(lambda item: item[1].deadline <= now, self._waiting.items()))
+        for attempt, waiting in late:
+            if attempt.abandon():
+                del self._waiting[attempt]
+                waiting.done.errback(TookTooLong(f"{self.name}: nothing for {self._timeout:g} s"))
+        oldest = next((w.deadline for w in self._waiting.values() if w.deadline > now), None)
+        if oldest is not None:
+            self._timer = self._clock.callLater(oldest - now, self._expire)
 
     def _decided(self, group: Decided) -> None:
         self._call_from_thread(self._tell, group)
 
     def _tell(self, group: Decided) -> None:
         for attempt, error in group:
-            done = self._waiting.pop(attempt, None)
-            if done is None:
+            waiting = self._waiting.pop(attempt, None)
+            if waiting is None:
                 continue
             if error is None:
-                done.callback(None)
+                waiting.done.callback(None)
             else:
-                done.errback(StorageError(f"{self.name}: {_why(error)}"))
+                waiting.done.errback(StorageError(f"{self.name}: {_why(error)}"))
 
     async def check(self) -> Mapping[str, int]:
         waiter: Deferred[int] = Deferred(lambda waiter: self._check_waiters.remove(waiter))
