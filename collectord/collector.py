@@ -30,6 +30,7 @@ COLLECTOR_NAMES = frozenset(
 """What the collector writes into a raw crash; a client's annotations of these names are left out."""
 
 _log = Logger()
+_BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
 _VERSION = 2
 _TYPE_TAG = "bp"
 
@@ -78,7 +79,7 @@ class Collector:
         now = self.now()
         crash_id = self._chosen_id(report) or make_crash_id(self.uuid4(), now.date())
         annotations = self._with_aliases(report.annotations)
-        verdict = self.throttle(annotations)
+        verdict = self._judge(annotations)
         if verdict.result in (Result.ACCEPT, Result.DEFER):
             raw_crash = self._raw_crash(crash_id, annotations, report, verdict, now)
             await self._save(Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps), report, verdict)
@@ -87,6 +88,13 @@ class Collector:
             "{result} by {rule}, {size} bytes", result=verdict.result.name, rule=verdict.rule, size=report.payload.size
         )
         return Outcome(verdict.result, verdict.rule, crash_id if verdict.result is Result.FAKEACCEPT else None)
+
+    def _judge(self, annotations: Annotations) -> Verdict:
+        try:
+            return self.throttle(annotations)
+        except Exception:
+            _log.failure("a throttle rule failed: the crash is kept")
+            return _BROKEN_RULE
 
     async def _save(self, crash: Crash, report: CrashReport, verdict: Verdict) -> None:
         began = self.seconds()

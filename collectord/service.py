@@ -2,7 +2,6 @@
 The daemon's life: ports are opened, stores are tried, and at the end what is being kept is kept first.
 """
 
-import resource
 from collections.abc import Mapping
 
 from twisted.application.service import Service
@@ -56,7 +55,6 @@ class CollectorService(Service):
     def startService(self) -> None:
         """Try the stores, and let clients in: whatever is wrong with a store, the next one may do."""
         super().startService()
-        raise_file_limit()
         Deferred.fromCoroutine(self._start()).addErrback(
             lambda failure: self._log.failure("collectord can't start", failure)
         )
@@ -87,14 +85,3 @@ class CollectorService(Service):
         """Let nobody in any more, and wait for what is being kept."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
-
-
-def raise_file_limit() -> int:
-    """
-    Raise the soft limit of open files to the hard one.
-
-    @return: it.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard

@@ -3,6 +3,7 @@ C{twistd collectord}: the one place that knows every part, and the reactor.
 """
 
 import random
+import resource
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,8 +14,7 @@ from uuid import uuid4
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 from twisted.python.usage import Options as UsageOptions
@@ -40,11 +40,10 @@ from collectord.throttle.load import load_rules
 from collectord.throttle.rules import Rule, Verdict, throttle
 from collectord.web.site import PublicSite
 
+_log = Logger()
 _BACKLOG = 1024
-
-
-class Reactor(IReactorCore, IReactorTime, IReactorFromThreads):
-    """What is needed of it."""
+_OTHER_FILES = 2048
+"""Open files that are not connections: mostly those of the crashes that are being committed."""
 
 
 class Options(UsageOptions):
@@ -108,7 +107,7 @@ def makeService(options: Options) -> IService:
         public.resource(),
         public.body_for,
         patience=Patience(idle=settings.submission.idle_timeout_s, min_rate=settings.submission.min_rate_bytes_s),
-        max_connections=settings.submission.max_connections,
+        max_connections=_affordable(settings.submission.max_connections),
         clock=reactor,
     )
     endpoints = {}
@@ -167,6 +166,21 @@ def _collector(settings: Settings, rules: tuple[Rule, ...], stores: FallbackCras
         aliases=settings.submission.annotation_aliases,
         remove=frozenset(settings.submission.remove_annotations),
     )
+
+
+def _affordable(connections: int) -> int:
+    """So many connections, or what the limit of open files leaves for them; the soft limit is raised first."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    affordable = max(1, hard - _OTHER_FILES)
+    if affordable < connections:
+        _log.info(
+            "max_connections is {wanted}, but with {hard} open files at most it can only be {affordable}",
+            wanted=connections,
+            hard=hard,
+            affordable=affordable,
+        )
+    return min(connections, affordable)
 
 
 def _observer(settings: Settings, twistd: Mapping[str, Any]) -> ILogObserver | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import frozen
-from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.protocols.basic import LineReceiver
@@ -200,7 +200,8 @@ class StreamingChannel(HTTPChannel):
         self._lingering = True
         self._mark()
         half_closeable: Any = IHalfCloseableDescriptor(self.transport, None)
-        if half_closeable is not None:
+        # TLS has no half close: below it the client would see its stream cut off. It knows the answer's length.
+        if half_closeable is not None and not ISSLTransport.providedBy(self.transport):
             half_closeable.loseWriteConnection()
         self.transport.resumeProducing()
 

@@ -3,6 +3,8 @@ multipart, as crash reporters write it: what the C{multipart} package parses, a 
 """
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import multipart
 
@@ -10,6 +12,7 @@ from collectord.errors import MalformedReport
 
 _PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("(?:\\.|[^"\\])*"|[^;]*)')
 _MEDIA_TYPES = (b"multipart/form-data", b"multipart/mixed")
+_HEADER_LINE = 4096
 
 
 def boundary_of(content_type: bytes | None) -> bytes:
@@ -42,7 +45,19 @@ class FormDataParser(multipart.PushMultipartParser):  # type: ignore[misc]
     """
 
     def __init__(self, boundary: bytes) -> None:
-        super().__init__(boundary, header_charset="latin-1", max_header_size=4096, max_header_count=16)
+        # The package's own limit counts half a line end; ours is in _on_segment_headerline.
+        super().__init__(boundary, header_charset="latin-1", max_header_size=_HEADER_LINE + 2, max_header_count=16)
+
+    def parse(self, chunk: bytes) -> Iterator[Any]:
+        yield from super().parse(chunk)
+        if not self._buffer and self._state is multipart._PREAMBLE:
+            self._buffer = chunk[-1:]  # or a boundary at the start of the next chunk would seem to start a line
+
+    def _on_segment_headerline(self, line: bytes) -> None:
+        # Refused by the package, too, but only where the chunks happen to split such a line.
+        if len(line) > _HEADER_LINE or b"\n" in line:
+            raise multipart.ParserError("Invalid segment header")
+        super()._on_segment_headerline(line)
 
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> multipart.MultipartSegment:
         # The package's hook for other kinds of multipart. Here a part need not be form-data, nor have a name (whoever

@@ -116,20 +116,23 @@ class ReportBuilder:
         else:
             self._begin_dump(name)
 
-    def _collect(self, name: str, end: Callable[[str, bytes], None]) -> None:
-        pieces: list[bytes] = []
-        self._annotation_bytes_left -= len(name)
+    def _collect(self, name: str, end: Callable[[str, bytearray], None]) -> None:
+        value = bytearray()  # a list of pieces would be many times their size if they are tiny
 
         def write(data: bytes) -> None:
-            self._annotation_bytes_left -= len(data)
-            if self._annotation_bytes_left < 0:
-                raise TooLarge
-            pieces.append(data)
+            self._take(len(data))
+            value.extend(data)
 
+        self._take(len(name.encode()))
         self._write = write
-        self._end = lambda: end(name, b"".join(pieces))
+        self._end = lambda: end(name, value)
 
-    def _end_annotation(self, name: str, value: bytes) -> None:
+    def _take(self, size: int) -> None:
+        self._annotation_bytes_left -= size
+        if self._annotation_bytes_left < 0:
+            raise TooLarge
+
+    def _end_annotation(self, name: str, value: bytearray) -> None:
         try:
             text = value.decode()
         except UnicodeDecodeError:
@@ -137,7 +140,7 @@ class ReportBuilder:
             return
         self._annotations[name] = text.replace("\0", "")
 
-    def _end_extra(self, name: str, value: bytes) -> None:
+    def _end_extra(self, name: str, value: bytearray) -> None:
         try:
             extra = json.loads(value)
             if not isinstance(extra, dict):

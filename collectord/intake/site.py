@@ -39,7 +39,9 @@ class StreamingSite(Site):
     def __init__(
         self, resource: IResource, body_for: BodyFor, *, patience: Patience, max_connections: int, clock: IReactorTime
     ) -> None:
-        super().__init__(resource, requestFactory=StreamingRequest, parsePOSTFormSubmission=False, reactor=clock)
+        super().__init__(
+            resource, requestFactory=StreamingRequest, parsePOSTFormSubmission=False, timeout=None, reactor=clock
+        )
         self.body_for = body_for
         self.patience = patience
         self.now: Callable[[], float] = clock.seconds

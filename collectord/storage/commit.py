@@ -23,8 +23,8 @@ from collectord.storage.spill import StagedFile
 from collectord.storage.staging import StagingDirectory
 from collectord.storage.sync import Sync
 
-_GROUP = 256
-"""Crashes in a group at most: their files are all open at once."""
+_GROUP = 512
+"""Files of a group, about: they are all open at once."""
 
 _KNOWN = 100_000
 _ABANDONED = OSError("abandoned")
@@ -192,9 +192,11 @@ class GroupCommit:
 
     def _next_group(self, *, block: bool) -> list[Entry]:
         entries = [self._queue.get()] if block else []
+        files = sum(len(entry.crash.dumps) + 1 for entry in entries)
         with suppress(Empty):
-            while len(entries) < _GROUP:
+            while files < _GROUP:
                 entries.append(self._queue.get_nowait())
+                files += len(entries[-1].crash.dumps) + 1
         return entries
 
     def commit(self, group: Sequence[Entry], placed: Sequence[Entry]) -> list[Entry]:

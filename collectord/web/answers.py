@@ -38,6 +38,7 @@ def text(request: IRequest, status: int, body: str) -> bytes:
     """The whole answer, to be returned from a route."""
     content = body.encode()
     request.setResponseCode(status)
+    request.setHeader(b"server", b"collectord")
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
     request.setHeader(b"content-length", b"%d" % len(content))
     return content

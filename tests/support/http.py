@@ -58,7 +58,7 @@ def exchange(port: int, *pieces: bytes, timeout: float = 10, delay: float = 0, r
                 connection.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             pass
-        return _read(connection, time.monotonic() + timeout, responses)
+        return read_responses(connection, time.monotonic() + timeout, responses)
 
 
 def post(
@@ -103,7 +103,13 @@ def curl(*args: str, timeout: float = 60) -> tuple[int, bytes]:
     return int(status), ran.stdout
 
 
-def _read(connection: socket.socket, deadline: float, responses: int) -> bytes:
+def read_responses(connection: socket.socket, deadline: float, responses: int) -> bytes:
+    """
+    What comes until so many final responses are whole, or to the end of the stream.
+
+    @param deadline: on the monotonic clock.
+    @raise TimeoutError: it was not over by then.
+    """
     received = b""
     while count_whole(received) < responses:
         connection.settimeout(max(deadline - time.monotonic(), 0.001))

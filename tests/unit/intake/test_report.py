@@ -1,0 +1,416 @@
+import json
+import tracemalloc
+from hashlib import sha256
+
+import pytest
+
+from collectord.errors import MalformedReport, TooLarge
+from collectord.intake.receiver import Limits
+from collectord.model import Payload
+from tests.unit.intake.parts import (
+    BOUNDARY,
+    LIMITS,
+    annotation,
+    body,
+    dump,
+    extra,
+    new_receiver,
+    part,
+    receive,
+    refusal_of,
+    result_of,
+)
+
+
+def malformed(reason: str) -> tuple[type[MalformedReport], str]:
+    return MalformedReport, reason
+
+
+def test_a_report() -> None:
+    sent = body(annotation(b"ProductName", b"Fenix"), annotation(b"Empty", b""), dump(b"upload_file_minidump", b"MDMP\0"))
+    received = receive([sent])
+    assert received.report.annotations == {"ProductName": "Fenix", "Empty": ""}
+    assert received.dumps == [("upload_file_minidump", 5, sha256(b"MDMP\0").hexdigest(), b"MDMP\0")]
+    assert received.report.notes == []
+    assert received.report.payload == Payload(structure="multipart", compressed=False, size=len(sent), user_agent="")
+
+
+def test_parts_in_any_order() -> None:
+    parts = [annotation(b"a", b"1"), dump(b"d", b"one"), annotation(b"b", b"2"), dump(b"e", b"two")]
+    forwards, backwards = receive([body(*parts)]), receive([body(*reversed(parts))])
+    assert forwards.report.annotations == backwards.report.annotations == {"a": "1", "b": "2"}
+    assert forwards.contents == backwards.contents == {"d": b"one", "e": b"two"}
+
+
+def test_values_keep_their_line_ends() -> None:
+    value = b"\r\nline\r\n\r\n--xyzz\nlast\r\n"
+    assert receive([body(annotation(b"a", value), dump(b"d", value))]).contents == {"d": value}
+    assert receive([body(annotation(b"a", value))]).report.annotations == {"a": value.decode()}
+
+
+def test_the_last_of_an_annotation_counts() -> None:
+    received = receive([body(annotation(b"a", b"1"), annotation(b"b", b"2"), annotation(b"a", b"3"))])
+    assert received.report.annotations == {"a": "3", "b": "2"}
+
+
+def test_preamble_and_epilogue_are_passed_over() -> None:
+    sent = b"This is MIME.\r\n" + body(annotation(b"a", b"1")) + b"epilogue\r\n--xyzzy--\r\n"
+    assert receive([sent]).report.annotations == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b'Content-Disposition: form-data; name="a"'],
+        [b'content-disposition: FORM-DATA; NAME="a"'],
+        [b"Content-Disposition: form-data; name=a"],
+        [b'Content-Type: text/plain; charset=utf-8', b'Content-Disposition: form-data; name="a"'],
+        [b'CONTENT-DISPOSITION: form-data;name="a"', b"content-type: TEXT/PLAIN"],
+        [b'Content-Disposition: form-data; name="a"; filename=""'],
+        [b'Content-Disposition: form-data;', b' name="a"'],
+        [b'Content-Disposition: attachment; name="a"'],
+        [b'Content-Disposition: form-data; x=y; name="a"', b"X-Other: 1"],
+        [b'Content-Disposition: form-data; name="a"', b"Content-Length: 5"],
+        [b'Content-Disposition: form-data; name="a"', b"Content-Length: 3"],
+        [b'Content-Disposition: form-data; name="a"', b"content-length: 500"],
+        [b'Content-Disposition: form-data; name="a"', b"Content-Transfer-Encoding: binary"],
+    ],
+)
+def test_annotations(headers: list[bytes]) -> None:
+    received = receive([body(part(headers, b"value"))])
+    assert received.report.annotations == {"a": "value"}
+    assert received.dumps == []
+    assert received.report.notes == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b'Content-Disposition: form-data; name="d"; filename="x"'],
+        [b'Content-Disposition: form-data; name="d"; filename="x"', b"Content-Type: text/plain"],
+        [b'Content-Disposition: form-data; name="d"', b"Content-Type: application/octet-stream"],
+        [b"content-disposition: form-data; filename=x; name=d", b"content-type: application/vnd.tcpdump.pcap"],
+        [b'Content-Type: application/json', b'Content-Disposition: form-data; name="d"'],
+        [b'Content-Disposition: form-data; name="d"; filename="C:\\\\dumps\\\\x.dmp"', b"Content-Length: 2"],
+        [b'Content-Disposition: form-data; name="d"; filename=""', b"Content-Type: text/html"],
+    ],
+)
+def test_dumps(headers: list[bytes]) -> None:
+    received = receive([body(annotation(b"a"), part(headers, b"{}\r\n"))])
+    assert received.report.annotations == {"a": "value"}
+    assert received.contents == {"d": b"{}\r\n"}
+
+
+def test_extra_without_its_type_is_no_json() -> None:
+    received = receive([body(part(b'Content-Disposition: form-data; name="extra"', b'{"a": "1"}'))])
+    assert received.report.annotations == {"extra": '{"a": "1"}'}
+    assert received.report.payload.structure == "multipart"
+
+
+# ——— extra ———
+
+
+def test_extra() -> None:
+    received = receive([body(extra(b'{"ProductName": "Firefox", "Empty": ""}'), dump(b"d"))])
+    assert received.report.annotations == {"ProductName": "Firefox", "Empty": ""}
+    assert received.report.payload.structure == "json"
+    assert received.report.notes == []
+    assert received.contents == {"d": b"MDMP"}
+
+
+@pytest.mark.parametrize("extra_first", [True, False])
+def test_extra_wins(extra_first: bool) -> None:
+    parts = [extra(b'{"a": "extra", "c": "extra"}'), annotation(b"a", b"part"), annotation(b"b", b"part")]
+    received = receive([body(*(parts if extra_first else reversed(parts)))])
+    assert received.report.annotations == {"a": "extra", "b": "part", "c": "extra"}
+    assert received.report.notes == ["annotations came both as parts and in extra; extra wins"]
+    assert received.report.payload.structure == "json"
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("1", "1"),
+        ("-1.5e3", "-1500.0"),
+        ("true", "true"),
+        ("null", "null"),
+        ("[]", "[]"),
+        ('["é", {"a" :1}]', '["\\u00e9", {"a": 1}]'),
+        ('{"a": [null]}', '{"a": [null]}'),
+        ('""', ""),
+        ('"é€😀"', "é€😀"),
+        ('"\\ud800"', "\ud800"),
+        ('"a\\u0000b"', "ab"),
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("9" * 4300, "9" * 4300),
+        ("[" * 50 + "]" * 50, "[" * 50 + "]" * 50),
+    ],
+)
+def test_values_of_extra(sent: str, stored: str) -> None:
+    received = receive([body(extra(b'{"a": ' + sent.encode() + b"}"))])
+    assert received.report.annotations == {"a": stored}
+    assert json.loads(json.dumps(received.report.annotations)) == received.report.annotations
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"{",
+        b'{"a": 1,}',
+        b'{"a": "\xff"}',
+        b'{"a": "\n"}',
+        b"{} x",
+        b'{"a": ' + b"9" * 4301 + b"}",
+        b'{"a": ' + b"[" * 40_000 + b"]" * 40_000 + b"}",
+        b"{'a': 1}",
+    ],
+)
+def test_extra_is_not_json(sent: bytes) -> None:
+    assert refusal_of([body(annotation(b"a"), extra(sent))]) == malformed("invalid_json")
+
+
+@pytest.mark.parametrize("sent", [b"[]", b'"text"', b"1", b"null", b"true", b'[{"a": 1}]'])
+def test_extra_is_no_object(sent: bytes) -> None:
+    assert refusal_of([body(annotation(b"a"), extra(sent))]) == malformed("invalid_json_value")
+
+
+def test_nul_in_names_of_extra() -> None:
+    received = receive([body(extra(b'{"a\\u0000b": "1", "": "no name", "\\u0000": "no name either"}'))])
+    assert received.report.annotations == {"ab": "1"}
+
+
+@pytest.mark.parametrize("parts", [[], [dump(b"d")], [extra(b"{}"), dump(b"d")], [extra(b'{"": "x"}')]])
+def test_no_annotations(parts: list[bytes]) -> None:
+    assert refusal_of([body(*parts)]) == malformed("no_annotations")
+
+
+def test_an_empty_extra_leaves_the_parts() -> None:
+    assert receive([body(extra(b"{}"), annotation(b"a", b"1"))]).report.annotations == {"a": "1"}
+
+
+# ——— text ———
+
+
+def test_nul_is_stripped() -> None:
+    received = receive([body(annotation(b"a\0b", b"\0v\0\0w\0"), annotation(b"\0", b"nameless"))])
+    assert received.report.annotations == {"ab": "vw"}
+    assert received.report.notes == ["a part without a name is left out"]
+
+
+def test_values_that_are_not_utf8() -> None:
+    long = b"n" * 200
+    received = receive([body(annotation(b"a", b"\xff"), annotation(long, b"\xc3"), annotation(b"c", "é".encode()))])
+    assert received.report.annotations == {"c": "é"}
+    assert received.report.notes == ["a: not UTF-8, left out", f"{'n' * 100}…: not UTF-8, left out"]
+
+
+def test_names_that_are_not_utf8() -> None:
+    received = receive([body(annotation(b"\xffa", b"1"), dump(b"\xc3", b"2"), annotation("é€".encode(), b"3"))])
+    assert received.report.annotations == {"é€": "3"}
+    assert received.dumps == []
+    assert received.report.notes == ["a part whose name is not UTF-8 is left out"] * 2
+
+
+def test_parts_without_a_name() -> None:
+    received = receive(
+        [
+            body(
+                annotation(b"a"),
+                part(b"Content-Disposition: form-data", b"1"),
+                part(b'Content-Disposition: form-data; name=""', b"2"),
+                part(b'Content-Disposition: form-data; filename="x"', b"3"),
+                part(b"Content-Type: application/octet-stream", b"4"),
+                part([], b"5"),
+            )
+        ]
+    )
+    assert received.report.annotations == {"a": "value"}
+    assert received.dumps == []
+    assert received.report.notes == ["a part without a name is left out"] * 5
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (b'"raw \xc3\xa9"', "raw é"),
+        (b'"a%22b%0D%0Ac"', 'a"b\r\nc'),
+        (b'"100%25"', "100%25"),
+        (b'"a\\"b"', 'a"b'),
+        (b'"a\\"b\\\\c"', 'a"b\\c'),
+        (b'"semi;colon"', "semi;colon"),
+        (b"token", "token"),
+    ],
+)
+def test_odd_names(sent: bytes, name: str) -> None:
+    received = receive([body(part(b"Content-Disposition: form-data; name=" + sent, b"1"))])
+    assert received.report.annotations == {name: "1"}
+    received = receive([body(annotation(b"a"), part(b"Content-Disposition: form-data; filename=x; name=" + sent, b"1"))])
+    assert received.contents == {"".join(c for c in name if c.isascii() and (c.isalnum() or c == "_")): b"1"}
+
+
+# ——— the names of dumps ———
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (b"upload_file_minidump", "upload_file_minidump"),
+        (b"upload_file_minidump_browser", "upload_file_minidump_browser"),
+        (b"memory_report", "memory_report"),
+        (b"../../etc/passwd", "etcpasswd"),
+        (b"..", "attachment"),
+        (b"/", "attachment"),
+        ("éé".encode(), "attachment"),
+        (b"a.b-c d", "abcd"),
+        (b"x" * 31, "x" * 30),
+        (b"dump_namesx", "dump_namesx"),
+        (b"Dump", "Dump"),
+        (b"d\0d", "dd"),
+    ],
+)
+def test_names_of_dumps(sent: bytes, name: str) -> None:
+    assert receive([body(annotation(b"a"), dump(sent))]).contents == {name: b"MDMP"}
+
+
+@pytest.mark.parametrize("name", [b"dump_names", b"raw_crash", b"processed_crash", b"dump", b"d.u.m.p", b"/raw_crash"])
+def test_reserved_names(name: bytes) -> None:
+    assert refusal_of([body(annotation(b"a"), dump(name))]) == malformed("invalid_dump_name")
+    assert receive([body(annotation(name))]).report.annotations == {name.decode(): "value"}
+
+
+def test_a_dump_name_that_comes_again() -> None:
+    received = receive([body(annotation(b"a"), dump(b"d", b"1"), dump(b"d", b"2"), dump(b"/d", b"3"))])
+    assert received.contents == {"d": b"1", "d_2": b"2", "d_3": b"3"}
+    assert received.report.notes == [
+        "a dump name came again; this one is called d_2",
+        "a dump name came again; this one is called d_3",
+    ]
+
+
+def test_a_long_dump_name_that_comes_again() -> None:
+    received = receive([body(annotation(b"a"), *(dump(b"x" * 30 + bytes([n]), b"%d" % n) for n in range(65, 76)))])
+    names = ["x" * 30, *(f"{'x' * 28}_{n}" for n in range(2, 10)), f"{'x' * 27}_10", f"{'x' * 27}_11"]
+    assert list(received.contents) == names
+    assert max(map(len, names)) == 30
+    assert received.report.notes == [f"a dump name came again; this one is called {name}" for name in names[1:]]
+
+
+def test_a_given_name_is_never_given_twice() -> None:
+    received = receive([body(annotation(b"a"), *(dump(name) for name in (b"d_2", b"d", b"d", b"d_2", b"d")))])
+    assert list(received.contents) == ["d_2", "d", "d_3", "d_2_2", "d_4"]
+
+
+# ——— the structure ———
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"garbage",
+        b"\r\n",
+        b"--xyzzy",
+        b"--xyzzy\r\n",
+        body(annotation(b"a"))[:-4],  # only a delimiter at the end
+        body(annotation(b"a"))[:-3],
+        annotation(b"a"),
+        annotation(b"a")[:-2],
+        body(annotation(b"a")).replace(b"\r\n", b"\n"),
+        body(annotation(b"a")).replace(b"xyzzy", b"other"),
+        body(part(b"no colon", b"1")),
+        body(part(b"Bad Name: 1", b"1")),
+        body(part(b" continues nothing", b"1")),
+        body(part(b"Content-Length: x", b"1")),
+        body(part([b"X-1: 1", b"Content-Disposition: form-data; name=a\nb"], b"1")),
+        body(annotation(b"a"), b"--xyzzy?\r\n\r\n"),
+    ],
+)
+def test_the_structure_is_broken(sent: bytes) -> None:
+    assert refusal_of([sent]) == malformed("invalid_payload_structure")
+
+
+def test_part_headers_are_limited() -> None:
+    start = b'Content-Disposition: form-data; name="a"; x='
+    fits = part(start + b"x" * (4096 - len(start)), b"1")
+    assert receive([body(fits)]).report.annotations == {"a": "1"}
+    over = part(start + b"x" * (4097 - len(start)), b"1")
+    assert refusal_of([body(over)]) == malformed("invalid_payload_structure")
+    folded = part([start + b"x" * 2100, b" " + b"x" * 2100], b"1")
+    assert refusal_of([body(folded)]) == malformed("invalid_payload_structure")
+    endless = part(start)[:-4] + b"x" * 100_000
+    assert refusal_of([endless]) == malformed("invalid_payload_structure")
+    sixteen = [b'Content-Disposition: form-data; name="a"', *(b"X-%d: 1" % n for n in range(15))]
+    assert receive([body(part(sixteen, b"1"))]).report.annotations == {"a": "1"}
+    assert refusal_of([body(part([*sixteen, b"X-15: 1"], b"1"))]) == malformed("invalid_payload_structure")
+
+
+def test_an_endless_part_header_is_refused_before_it_ends() -> None:
+    receiver = new_receiver()
+    receiver.received(annotation(b"a")[:-4])
+    for _ in range(20):
+        receiver.received(b"X-Long: " + b"x" * 1000 if _ == 0 else b"x" * 1000)
+    # a value may be long; a header may not
+    assert receiver.refusal is None
+    receiver = new_receiver()
+    receiver.received(b"--" + BOUNDARY + b"\r\nX-Long: ")
+    for _ in range(10):
+        receiver.received(b"x" * 1000)
+    assert isinstance(receiver.refusal, MalformedReport)
+
+
+def test_parts_are_limited() -> None:
+    twenty = [annotation(b"a%d" % n) for n in range(19)]
+    assert len(receive([body(*twenty, dump(b"d"))]).report.annotations) == 19
+    assert refusal_of([body(*twenty, dump(b"d"), dump(b"d"))]) == malformed("too_many_parts")
+    assert refusal_of([body(*twenty, *[part([], b"")] * 2)]) == malformed("too_many_parts")
+    receiver = new_receiver()
+    receiver.received(b"".join([*twenty, dump(b"d")]))
+    assert receiver.refusal is None
+    receiver.received(dump(b"d"))
+    assert isinstance(receiver.refusal, MalformedReport)
+
+
+def annotations_of(size: int) -> Limits:
+    return Limits(body=LIMITS.body, parts=LIMITS.parts, annotations=size)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [annotation(b"ab", b"c" * 4), annotation(b"cd", b"ef")],  # 2 + 4 + 2 + 2
+        [extra(b'{"a":""}'[:8] + b""), annotation(b"a", b"")],  # 5 + 8 + 1
+        [annotation(b"n" * 9, b""), annotation(b"m", b"")],
+        [annotation(b"a", b"\xff" * 8), annotation(b"b", b"")],
+    ],
+)
+def test_annotations_are_limited(parts: list[bytes]) -> None:
+    size = {0: 10, 1: 14, 2: 10, 3: 10}[
+        [b"ab" in parts[0], b"extra" in parts[0], b"nnn" in parts[0], b"\xff" in parts[0]].index(True)
+    ]
+    try:
+        receive([body(*parts, dump(b"d", b"x" * 1000), annotation(b"", b"x" * 1000))], limits=annotations_of(size))
+    except MalformedReport as e:
+        assert e.reason == "no_annotations"
+    assert refusal_of([body(*parts)], limits=annotations_of(size - 1)) == (TooLarge, "too_large")
+
+
+def test_names_count_in_bytes() -> None:
+    euro = "€" * 10
+    assert receive([body(annotation(euro.encode(), b""))], limits=annotations_of(30)).report.annotations == {euro: ""}
+    assert refusal_of([body(annotation(euro.encode(), b""))], limits=annotations_of(29)) == (TooLarge, "too_large")
+
+
+def test_an_annotation_in_tiny_pieces_costs_little_memory() -> None:
+    value = bytes(range(32, 127)) * 2000
+    sent = body(annotation(b"a", value))
+    receiver = new_receiver(limits=annotations_of(1_000_000))
+    tracemalloc.start()
+    try:
+        for at in range(0, len(sent), 2):
+            receiver.received(sent[at : at + 2])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result_of(receiver.report()).annotations == {"a": value.decode()}
+    assert kept < 3 * len(value)
