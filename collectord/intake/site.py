@@ -52,7 +52,7 @@ class StreamingSite(Site):
         self._shut = False
         self._sweep = LoopingCall(self._sweep_all)
         self._sweep.clock = clock
-        self._swept: Deferred[LoopingCall] | None = None
+        self._sweeping: Deferred[LoopingCall] | None = None
 
     def protocol(self) -> StreamingChannel:  # type: ignore[override]
         """Plain HTTP/1 without Twisted's wrapper for HTTP/2, which no crash reporter speaks."""
@@ -61,10 +61,11 @@ class StreamingSite(Site):
     def startFactory(self) -> None:
         """Start to sweep."""
         if not self._sweep.running:
-            self._sweep.start(max(0.05, min(1.0, self.patience.idle / 4)), now=False)
+            self._sweeping = self._sweep.start(max(0.05, min(1.0, self.patience.idle / 4)), now=False)
 
     def stopFactory(self) -> None:
-        """Stop to sweep."""
+        """Stop to sweep, and leave the ports alone: they are closed."""
+        self._gates.clear()
         if self._sweep.running:
             self._sweep.stop()
 
