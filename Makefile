@@ -11,7 +11,7 @@ ARGS   ?=
 .PHONY: run test lint bench requirements clean
 
 run: $(VENV)/installed
-	PYTHONPATH=$(CURDIR) $(BIN)/twistd --nodaemon --pidfile= collectord $(ARGS)
+	exec env PYTHONPATH=$(CURDIR) $(BIN)/twistd --nodaemon --pidfile= collectord $(ARGS)
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(ARGS)
