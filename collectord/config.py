@@ -5,7 +5,9 @@ Every key can be set as C{COLLECTORD_<SECTION>__<KEY>}; what is not a text, as J
 C{COLLECTORD_STORAGE__0__ROOT}; they replace those of the file.
 """
 
+import json
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from collectord.errors import ConfigError
 
 PREFIX = "COLLECTORD_"
+_OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_.+|PORT(_[0-9]+_.+)?)")
+"""What it tells its containers about a service called collectord."""
+
 DEFAULT_PATH = Path("/etc/collectord/collectord.toml")
 
 
@@ -30,7 +35,7 @@ def _mode(value: object) -> object:
 
 def _not_too_open(value: int) -> int:
     if value & 0o700 < 0o600:
-        raise ValueError("the owner has to read and write")
+        raise ValueError('the owner has to read and write, as in "0600"')
     return value
 
 
@@ -118,7 +123,6 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        nested_model_default_partial_update=True,
     )
 
     submission: Submission = Submission()
@@ -165,13 +169,24 @@ def load_settings(path: Path | None) -> Settings:
         raise ConfigError(f"{path}: not UTF-8 text: {e}") from e
     except OSError as e:
         raise ConfigError(f"{path}: {e.strerror}") from e
-    except ValueError as e:  # a variable that should be JSON
-        raise ConfigError(f"environment: {e}") from e
+    except ValueError as e:
+        raise ConfigError(_not_json(e)) from e
+
+
+def _not_json(error: ValueError) -> str:
+    cause = error.__cause__
+    if not isinstance(cause, json.JSONDecodeError):
+        return f"environment: {error}"
+    variables = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value == cause.doc]
+    return (
+        f"environment, {' or '.join(variables)} = {cause.doc!r}: not JSON: {cause}; "
+        'a list looks like ["a", "b"], a table like {"a": "b"}'
+    )
 
 
 def _check_environment() -> None:
     for variable in os.environ:
-        if variable.startswith(PREFIX):
+        if variable.startswith(PREFIX) and not _OF_KUBERNETES.fullmatch(variable):
             section = variable.removeprefix(PREFIX).partition("__")[0].lower()
             if section not in Settings.model_fields:
                 known = ", ".join(f"{PREFIX}{name.upper()}__…" for name in Settings.model_fields)
@@ -181,14 +196,19 @@ def _check_environment() -> None:
 def _told(error: Any, path: Path | None) -> str:
     keys = [str(key) for key in error["loc"]]
     variable = PREFIX + "__".join(keys).upper()
-    set_in_environment = any(name == variable or variable.startswith(f"{name}__") for name in os.environ)
+    below = f"{PREFIX}STORAGE__" if keys[:1] == ["storage"] else f"{variable}__"  # stores come from one source
+    set_in_environment = any(
+        name == variable or variable.startswith(f"{name}__") or name.startswith(below)
+        for name in map(str.upper, os.environ)
+    )
     source = f"environment, {variable}" if set_in_environment else str(path or "settings")
     where = f"[{keys[0]}] {'.'.join(keys[1:])}".strip() if keys else "settings"
     if error["type"] == "extra_forbidden":
         return f"{source}: {where}: unknown key; known here: {', '.join(_known(keys[:-1]))}"
     if error["type"] == "missing":
         return f"{source}: {where}: is missing"
-    return f"{source}: {where} = {error['input']!r}: {error['msg']}"
+    value = "…" if keys[-1:] == ["submitter_token"] else repr(error["input"])
+    return f"{source}: {where} = {value}: {error['msg']}"
 
 
 def _known(keys: Sequence[str]) -> list[str]:

@@ -66,5 +66,5 @@ class TookTooLong(StorageError):
     """The store did not come back in time."""
 
 
-class NowhereToSave(CollectordError):
-    """Every store failed, patiently."""
+class NowhereToSave(StorageError):
+    """Every store failed, patiently; or what was spilled to one can't be had back for the others."""

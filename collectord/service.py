@@ -17,6 +17,14 @@ from collectord.web.site import PublicSite
 DRAIN_S = 30.0
 
 
+class CantListen(SystemExit, Exception):
+    """
+    Ends the start with one line and no traceback.
+
+    As an C{Exception}, too: of nothing else does a twistd that became a daemon tell its parent, which waits for ever.
+    """
+
+
 class CollectorService(Service):
     """
     @param endpoints: where reports are taken, by their descriptions.
@@ -46,7 +54,7 @@ class CollectorService(Service):
             failures: list[Failure] = []
             endpoint.listen(self._site).addCallbacks(self._opened, failures.append)
             if failures:
-                raise SystemExit(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
+                raise CantListen(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
 
     def _opened(self, port: IListeningPort) -> None:
         self._ports.append(port)

@@ -103,11 +103,14 @@ class StreamingChannel(HTTPChannel):
             LineReceiver.dataReceived(self, data)
 
     def lineReceived(self, line: bytes) -> None:
-        if not self._lingering:
+        if not self._body_abandoned:
             super().lineReceived(line)
 
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
     def rawDataReceived(self, data: bytes) -> None:
-        if not self._lingering:
+        if not self._body_abandoned:
             super().rawDataReceived(data)
 
     def allHeadersReceived(self) -> None:
@@ -166,7 +169,7 @@ class StreamingChannel(HTTPChannel):
         # Twisted's own answer has no length and resets whoever still sends.
         if self._in_body:
             self.requests[-1].body_is_broken()
-        elif not self._lingering:
+        elif not self._body_abandoned:
             self.transport.write(_BAD_REQUEST)
             self.abandon_body()
             self._linger()
@@ -222,7 +225,7 @@ class StreamingChannel(HTTPChannel):
                 self._mark()
             elif now - self._last_byte > patience.idle or self._is_slow(now):
                 self.requests[-1].body_is_late()
-        elif not self._handlingRequest and now - self._marked > patience.idle:
+        elif not (self._handlingRequest or self._body_abandoned) and now - self._marked > patience.idle:
             self._close()
 
     def _is_slow(self, now: float) -> bool:

@@ -44,14 +44,18 @@ class FormDataParser(multipart.PushMultipartParser):  # type: ignore[misc]
     report.
     """
 
+    _buffer: bytes
+
     def __init__(self, boundary: bytes) -> None:
         # The package's own limit counts half a line end; ours is in _on_segment_headerline.
         super().__init__(boundary, header_charset="latin-1", max_header_size=_HEADER_LINE + 2, max_header_count=16)
 
     def parse(self, chunk: bytes) -> Iterator[Any]:
+        before = self._buffer if self._state is multipart._PREAMBLE else None
         yield from super().parse(chunk)
-        if not self._buffer and self._state is multipart._PREAMBLE:
-            self._buffer = chunk[-1:]  # or a boundary at the start of the next chunk would seem to start a line
+        if before is not None and self._state is multipart._PREAMBLE:
+            # The package forgets more of a preamble, and then takes what follows for the start of the body.
+            self._buffer = (before + chunk)[-len(self._delimiter) - 1 :]
 
     def _on_segment_headerline(self, line: bytes) -> None:
         # Refused by the package, too, but only where the chunks happen to split such a line.

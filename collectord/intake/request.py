@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -93,9 +94,13 @@ class StreamingRequest(Request):
             self._log.info("refused: client_gone")
         super().connectionLost(reason)
 
+    def getRequestHostname(self) -> bytes:
+        """Klein asks, and answers 500 to a C{Host} that it can't read; no route depends on it."""
+        return b"localhost"
+
     def _know(self, method: bytes, uri: bytes, version: bytes) -> None:
         self.method, self.uri, self.clientproto = method, uri, version
-        self.path = uri.partition(b"?")[0]
+        self.path = _readable(uri.partition(b"?")[0])
         self.args = {}
 
     def _answer_early(self) -> None:
@@ -105,3 +110,12 @@ class StreamingRequest(Request):
         self._answering = True
         self.channel.abandon_body()
         self.process()
+
+
+def _readable(path: bytes) -> bytes:
+    """C{path}, or one that leads nowhere where it is not UTF-8: Klein would log a traceback."""
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return b"/\xef\xbf\xbd"
+    return path

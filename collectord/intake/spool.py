@@ -14,7 +14,6 @@ from typing import Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Dump, InMemory
 
@@ -109,14 +108,14 @@ class DumpSpool:
         self._staged: IStagedDump | None = None
         self._spilling = False
         self._spilled: Deferred[None] = succeed(None)
-        self._failure: StorageError | None = None
+        self._failure: Exception | None = None
         self._holding = False
 
     def write(self, data: bytes) -> None:
         """
         Add to the end.
 
-        @raise StorageError: an earlier part could not be spilled.
+        @raise CollectordError: an earlier part could not be spilled; from then on the dump is lost.
         """
         if self._failure is not None:
             raise self._failure
@@ -150,7 +149,7 @@ class DumpSpool:
                 await self._append(staged)
                 if self._in_memory < SPILL_UNIT and not self._complete:
                     break
-        except StorageError as e:
+        except Exception as e:  # whatever it is: a dump with a hole must never be taken for a whole one
             self._failure = e
         finally:
             self._spilling = False
@@ -173,7 +172,7 @@ class DumpSpool:
         """
         The whole dump; nothing more will be written.
 
-        @raise StorageError: there was no place to spill it.
+        @raise CollectordError: there was no place to spill it.
         """
         self._complete = True
         self._budget.withdraw(self)

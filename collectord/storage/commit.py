@@ -123,11 +123,24 @@ class Entry:
             os.symlink(self.place.link_target, self.place.link)
         self._linked = True
         for staged, final in self._moves[len(self._moved) :]:
-            (os.rename if staged in self._written else os.link)(staged, final)
+            if staged in self._written:
+                os.rename(staged, final)
+                self._written.remove(staged)  # a later attempt may use the name again
+            else:
+                os.link(staged, final)
             self._moved.append(final)
 
     def undo(self) -> None:
-        """Leave nothing behind. The raw crash goes first, so that no half crash is ever seen."""
+        """
+        Leave nothing behind. The raw crash goes first, so that no half crash is ever seen.
+
+        It goes back to the staging area, so that whoever sweeps finds the rest if this process dies now.
+        """
+        if self._moved and self._moved[-1] == self.place.raw_crash:
+            staged = self._moves[-1][0]
+            with suppress(OSError):
+                os.link(self.place.raw_crash, staged)
+                self._written.append(staged)
         while self._moved:
             _quietly_unlink(self._moved.pop())
         if self._linked:
@@ -150,6 +163,7 @@ class GroupCommit:
     @param root: of the store; directories below are made as they are needed.
     @param have_space: raises OSError where the store counts as full; asked once for a group.
     @param decided: called on the thread with each group that is decided.
+    @ivar rounds: that the thread has done.
     """
 
     _log = Logger()
@@ -170,6 +184,7 @@ class GroupCommit:
         self._queue: SimpleQueue[Entry] = SimpleQueue()
         self._known: set[str] = set()  # directories whose own entries are durable
         self._started = False
+        self.rounds = 0
 
     def enter(self, entry: Entry) -> None:
         """Commit C{entry} with the next group."""
@@ -189,6 +204,7 @@ class GroupCommit:
                 self._log.failure("a group could not be committed")
                 self._decide((entry, OSError(str(e))) for entry in [*group, *placed])
                 placed = []
+            self.rounds += 1
 
     def _next_group(self, *, block: bool) -> list[Entry]:
         entries = [self._queue.get()] if block else []
@@ -209,7 +225,8 @@ class GroupCommit:
         directories = {entry: self._directories(entry.place) for entry in placed}
         needed = set().union(*directories.values())
         failed = self._sync([file for files in opened for file in files], needed)
-        self._remember(needed - failed.keys())
+        if needed.isdisjoint(failed):
+            self._remember(needed)
         self._decide((entry, _first(failed, directories[entry])) for entry in placed)
         in_place = []
         for entry, files in zip(written, opened, strict=True):
@@ -240,6 +257,9 @@ class GroupCommit:
                     continue
                 except OSError as e:
                     error = e
+                except Exception as e:  # what can't be written down takes nobody along
+                    self._log.failure("a crash could not be written")
+                    error = OSError(str(e))
             failed.append((entry, error))
         self._decide(failed)
         return written, opened
@@ -266,6 +286,7 @@ class GroupCommit:
     def _make(self, directory: str) -> None:
         try:
             self._staging.make_directory(directory)
+            self._known.discard(directory)  # it was removed since
         except FileExistsError:
             pass
         except FileNotFoundError:
@@ -284,7 +305,7 @@ class GroupCommit:
         return needed
 
     def _remember(self, directories: set[str]) -> None:
-        # A directory's own entry is durable when its parent was synced.
+        # A directory's own entry is durable when its parent was synced, and so on up to the root.
         if len(self._known) > _KNOWN:
             self._known.clear()
         self._known.update(d for d in directories if os.path.dirname(d) in directories)

@@ -165,6 +165,8 @@ class FallbackCrashStorage:
                     continue
                 try:
                     done = await act(link)
+                except NowhereToSave:  # no fault of this store
+                    raise
                 except StorageError as e:
                     self.failed(link, e)
                 else:

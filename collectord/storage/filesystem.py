@@ -5,6 +5,7 @@ Crashes on a file system, in Socorro's layout, durable before they are kept.
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import takewhile
 
 from attrs import field, frozen
@@ -73,6 +74,7 @@ class FilesystemCrashStorage:
         self._swept = False
         self._waiting: dict[Attempt, _Waiting] = {}
         self._timer: IDelayedCall | None = None
+        self._hung_in = -1  # the round of the committing thread in which a crash was given up
         self._staging = StagingArea(self._directory, self._workers, self._have_space)
         sync: Sync = SyncFilesystem(root) if settings.whole_filesystem else sync_each
         self._commit = GroupCommit(root, self._directory, sync, self._have_space, self._decided)
@@ -104,13 +106,14 @@ class FilesystemCrashStorage:
         self._timer = None
         now = self._clock.seconds()
         late = list(takewhile(lambda item: item[1].deadline <= now, self._waiting.items()))
-        for attempt, waiting in late:
-            if attempt.abandon():
-                del self._waiting[attempt]
-                waiting.done.errback(TookTooLong(f"{self.name}: nothing for {self._timeout:g} s"))
         oldest = next((w.deadline for w in self._waiting.values() if w.deadline > now), None)
         if oldest is not None:
             self._timer = self._clock.callLater(oldest - now, self._expire)
+        for attempt, waiting in late:
+            if attempt.abandon():
+                del self._waiting[attempt]
+                self._hung_in = self._commit.rounds
+                waiting.done.errback(TookTooLong(f"{self.name}: nothing for {self._timeout:g} s"))
 
     def _decided(self, group: Decided) -> None:
         self._call_from_thread(self._tell, group)
@@ -126,6 +129,8 @@ class FilesystemCrashStorage:
                 waiting.done.errback(StorageError(f"{self.name}: {_why(error)}"))
 
     async def check(self) -> Mapping[str, int]:
+        if self._hung_in == self._commit.rounds:  # a probe that passes would send more crashes after it
+            raise StorageError(f"{self.name}: its committing thread hangs")
         waiter: Deferred[int] = Deferred(lambda waiter: self._check_waiters.remove(waiter))
         self._check_waiters.append(waiter)
         if not self._checking:  # one at a time: a hung mount holds one thread, however often it is asked for
@@ -151,11 +156,15 @@ class FilesystemCrashStorage:
             if swept:
                 self._log.warn("{store}: swept what an unclean stop left: {swept} files", store=self.name, swept=swept)
         free = self._have_space()
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self._directory.path}/check")  # left by a check that failed
         path, fd = self._directory.write("check", [b"?"])
         try:
-            os.fsync(fd)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
         finally:
-            os.close(fd)
             os.unlink(path)
         return free
 

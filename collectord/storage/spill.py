@@ -65,9 +65,11 @@ class StagedFile:
         if self._discarded:
             return
         self.area.have_space()
-        self.area.directory.append(self._name, pieces, first=first)
-        if self._discarded:  # while this hung
-            self._unlink()
+        try:
+            self.area.directory.append(self._name, pieces, first=first)
+        finally:
+            if self._discarded:  # while this hung
+                self._unlink()
 
     def content(self) -> "StagedFile":
         return self
@@ -93,9 +95,9 @@ class StagedFile:
 
 
 def _read(path: str, offset: int, size: int) -> bytes:
-    with open(path, "rb", buffering=0) as f:
+    with open(path, "rb") as f:
         f.seek(offset)
         data = f.read(size)
-    if not data:
+    if len(data) < size:
         raise OSError("shorter than what was written to it")
     return data

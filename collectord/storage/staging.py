@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
 from attrs import frozen
 
@@ -49,6 +50,7 @@ class StagingDirectory:
         self._all = f"{root}/staging"
         self._lock: int | None = None
         self._made_once = False
+        self._to_sync: set[str] = set()  # directories with new entries
         self.path = f"{self._all}/{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     def make(self) -> None:
@@ -60,23 +62,47 @@ class StagingDirectory:
 
         @raise OSError: it can't be used.
         """
-        if self._lock is not None and os.path.exists(f"{self.path}/lock"):
-            return
         if not self._made_once:
-            os.makedirs(self._root, self._modes.directory, exist_ok=True)
-            with suppress(FileExistsError):
-                self.make_directory(self._all)
-        with self._no_sweep():
-            with suppress(FileExistsError):
-                self.make_directory(self.path)
-            lock = os.open(f"{self.path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if self._lock is not None:
-            os.close(self._lock)
-        self._lock = lock
-        for directory in (self._all, self._root, os.path.dirname(os.path.abspath(self._root))):
+            self._make_root()
+        if not self._is_locked():
+            with self._no_sweep():
+                with suppress(FileExistsError):
+                    self.make_directory(self.path)
+                self._take_lock()
+            self._to_sync.add(self._all)
+        for directory in sorted(self._to_sync):
             _fsync_directory(directory)
+        self._to_sync.clear()
         self._made_once = True
+
+    def _make_root(self) -> None:
+        for parent in Path(self._root).absolute().parents:
+            self._to_sync.add(str(parent))
+            if parent.is_dir():
+                break
+        Path(self._root).parent.mkdir(parents=True, exist_ok=True)
+        for directory in (self._root, self._all):
+            with suppress(FileExistsError):
+                self.make_directory(directory)
+        self._to_sync.add(self._root)
+
+    def _is_locked(self) -> bool:
+        # Not where the lock file was removed, or the file system was mounted anew.
+        try:
+            return self._lock is not None and os.path.samestat(os.fstat(self._lock), os.stat(f"{self.path}/lock"))
+        except OSError:
+            return False
+
+    def _take_lock(self) -> None:
+        lock = os.open(f"{self.path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(lock)
+            raise
+        old, self._lock = self._lock, lock
+        if old is not None:
+            os.close(old)
 
     def make_directory(self, path: str) -> None:
         """C{mkdir} with the right mode, whatever the umask."""
@@ -97,8 +123,10 @@ class StagingDirectory:
         try:
             self._fill(fd, pieces)
         except BaseException:
-            os.close(fd)
-            _unlink(path)
+            try:
+                os.close(fd)
+            finally:
+                _unlink(path)
             raise
         return path, fd
 
@@ -158,7 +186,7 @@ class StagingDirectory:
         try:
             with open(raw_crash, encoding="utf-8") as f:
                 place = place_at(self._root, crash_id, json.load(f)["submitted_timestamp"])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             return  # cut off: then it was not durable yet, and nothing was put in place
         if os.path.exists(place.raw_crash):
             return
@@ -170,7 +198,7 @@ class StagingDirectory:
 
 
 def _is_dead(directory: str) -> bool:
-    ours = os.path.basename(directory).startswith(f"{socket.gethostname()}-")
+    ours = os.path.basename(directory).rsplit("-", 2)[0] == socket.gethostname()
     if not ours and time.time() - os.stat(directory).st_mtime < _FOREIGN_S:
         return False
     try:

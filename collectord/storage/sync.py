@@ -43,11 +43,12 @@ def sync_each(files: Sequence[File], directories: Iterable[str], /) -> dict[str,
             failed[path] = e
     for path, fd in opened:
         try:
-            os.fsync(fd)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
         except OSError as e:
             failed[path] = e
-        finally:
-            os.close(fd)
     return failed
 
 
@@ -58,6 +59,7 @@ class SyncFilesystem:
         self._root = root
 
     def __call__(self, files: Sequence[File], directories: Iterable[str], /) -> dict[str, OSError]:
+        failed: dict[str, OSError] = {}
         try:
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -67,11 +69,13 @@ class SyncFilesystem:
             finally:
                 os.close(fd)
         except OSError as e:
-            return dict.fromkeys([*(path for path, _ in files), *directories], e)
-        finally:
-            for _, fd in files:
+            failed = dict.fromkeys([*(path for path, _ in files), *directories], e)
+        for path, fd in files:
+            try:
                 os.close(fd)
-        return {}
+            except OSError as e:
+                failed[path] = e
+        return failed
 
 
 def _start_writing(fd: int) -> None:

@@ -12,7 +12,6 @@ from collectord.collector import Outcome
 from collectord.errors import (
     CollectordError,
     MalformedReport,
-    NowhereToSave,
     StorageError,
     TooLarge,
     TooSlow,
@@ -28,7 +27,6 @@ _REFUSALS: dict[type[CollectordError], tuple[int, Callable[[BaseException | None
     TooSlow: (408, lambda e: f"Discarded={e}"),
     TooLarge: (413, lambda e: f"Discarded={e}"),
     StorageError: (503, lambda e: "Discarded=nowhere_to_save"),
-    NowhereToSave: (503, lambda e: "Discarded=nowhere_to_save"),
 }
 REFUSALS = tuple(_REFUSALS)
 """Errors that are answers."""

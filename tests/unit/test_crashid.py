@@ -60,7 +60,7 @@ def test_depths_of_other_collectors(digit: str, depth: int) -> None:
         f"{SOME}0",
         SOME.replace("-", ""),
         "8f63752c57c6--4e5d-b2cf-cabde2160622",
-        "8f63752c-57c6-4e5d-b2cf-cabde216०622",  # a digit, but not of ours
+        "8f63752c-57c6-4e5d-b2cf-cabde216\N{DEVANAGARI DIGIT ZERO}622",  # a digit, but not of ours
         "../../../../../../../../etc/pas2160622",
         str(UUID4),
     ],

@@ -3,13 +3,16 @@ Multipart bodies, part by part, and what becomes of them without a connection.
 """
 
 import gzip
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from collectord.errors import CollectordError, Refused
 from collectord.intake.receiver import Limits, ReportReceiver
@@ -100,6 +103,32 @@ async def content_of(dump: Dump) -> bytes:
     return b"".join([piece async for piece in dump.content.chunks()])
 
 
+@implementer(ILogObserver)
+@define
+class LogRecorder:
+    """Keeps what is logged."""
+
+    events: list[LogEvent] = field(factory=list)
+
+    def __call__(self, event: LogEvent) -> None:
+        self.events.append(event)
+
+    @property
+    def failures(self) -> list[LogEvent]:
+        return [e for e in self.events if e.get("log_failure") is not None or e["log_level"] >= LogLevel.error]
+
+
+@contextmanager
+def recorded_log() -> Iterator[LogRecorder]:
+    """All that is logged meanwhile."""
+    recorder = LogRecorder()
+    globalLogPublisher.addObserver(recorder)
+    try:
+        yield recorder
+    finally:
+        globalLogPublisher.removeObserver(recorder)
+
+
 @frozen
 class Received:
     """A report in comparable form."""
@@ -178,7 +207,9 @@ def comparable(received: Received) -> object:
     return dict(report.annotations), received.dumps, list(report.notes), report.payload
 
 
-def outcome(pieces: Iterable[bytes], *, encoding: bytes | None = None, limits: Limits = LIMITS, memory: int = 0) -> object:
+def outcome(
+    pieces: Iterable[bytes], *, encoding: bytes | None = None, limits: Limits = LIMITS, memory: int = 0
+) -> object:
     """The report or the refusal, to be compared with another one."""
     try:
         return comparable(receive(pieces, encoding=encoding, limits=limits, memory=memory))

@@ -27,7 +27,8 @@ def malformed(reason: str) -> tuple[type[MalformedReport], str]:
 
 
 def test_a_report() -> None:
-    sent = body(annotation(b"ProductName", b"Fenix"), annotation(b"Empty", b""), dump(b"upload_file_minidump", b"MDMP\0"))
+    minidump = dump(b"upload_file_minidump", b"MDMP\0")
+    sent = body(annotation(b"ProductName", b"Fenix"), annotation(b"Empty", b""), minidump)
     received = receive([sent])
     assert received.report.annotations == {"ProductName": "Fenix", "Empty": ""}
     assert received.dumps == [("upload_file_minidump", 5, sha256(b"MDMP\0").hexdigest(), b"MDMP\0")]
@@ -64,10 +65,10 @@ def test_preamble_and_epilogue_are_passed_over() -> None:
         [b'Content-Disposition: form-data; name="a"'],
         [b'content-disposition: FORM-DATA; NAME="a"'],
         [b"Content-Disposition: form-data; name=a"],
-        [b'Content-Type: text/plain; charset=utf-8', b'Content-Disposition: form-data; name="a"'],
+        [b"Content-Type: text/plain; charset=utf-8", b'Content-Disposition: form-data; name="a"'],
         [b'CONTENT-DISPOSITION: form-data;name="a"', b"content-type: TEXT/PLAIN"],
         [b'Content-Disposition: form-data; name="a"; filename=""'],
-        [b'Content-Disposition: form-data;', b' name="a"'],
+        [b"Content-Disposition: form-data;", b' name="a"'],
         [b'Content-Disposition: attachment; name="a"'],
         [b'Content-Disposition: form-data; x=y; name="a"', b"X-Other: 1"],
         [b'Content-Disposition: form-data; name="a"', b"Content-Length: 5"],
@@ -90,7 +91,7 @@ def test_annotations(headers: list[bytes]) -> None:
         [b'Content-Disposition: form-data; name="d"; filename="x"', b"Content-Type: text/plain"],
         [b'Content-Disposition: form-data; name="d"', b"Content-Type: application/octet-stream"],
         [b"content-disposition: form-data; filename=x; name=d", b"content-type: application/vnd.tcpdump.pcap"],
-        [b'Content-Type: application/json', b'Content-Disposition: form-data; name="d"'],
+        [b"Content-Type: application/json", b'Content-Disposition: form-data; name="d"'],
         [b'Content-Disposition: form-data; name="d"; filename="C:\\\\dumps\\\\x.dmp"', b"Content-Length: 2"],
         [b'Content-Disposition: form-data; name="d"; filename=""', b"Content-Type: text/html"],
     ],
@@ -246,7 +247,8 @@ def test_parts_without_a_name() -> None:
 def test_odd_names(sent: bytes, name: str) -> None:
     received = receive([body(part(b"Content-Disposition: form-data; name=" + sent, b"1"))])
     assert received.report.annotations == {name: "1"}
-    received = receive([body(annotation(b"a"), part(b"Content-Disposition: form-data; filename=x; name=" + sent, b"1"))])
+    odd = part(b"Content-Disposition: form-data; filename=x; name=" + sent, b"1")
+    received = receive([body(annotation(b"a"), odd)])
     assert received.contents == {"".join(c for c in name if c.isascii() and (c.isalnum() or c == "_")): b"1"}
 
 
@@ -347,15 +349,11 @@ def test_part_headers_are_limited() -> None:
 
 def test_an_endless_part_header_is_refused_before_it_ends() -> None:
     receiver = new_receiver()
-    receiver.received(annotation(b"a")[:-4])
-    for _ in range(20):
-        receiver.received(b"X-Long: " + b"x" * 1000 if _ == 0 else b"x" * 1000)
-    # a value may be long; a header may not
-    assert receiver.refusal is None
-    receiver = new_receiver()
     receiver.received(b"--" + BOUNDARY + b"\r\nX-Long: ")
-    for _ in range(10):
+    for _ in range(4):
         receiver.received(b"x" * 1000)
+    assert receiver.refusal is None
+    receiver.received(b"x" * 1000)
     assert isinstance(receiver.refusal, MalformedReport)
 
 
@@ -376,22 +374,18 @@ def annotations_of(size: int) -> Limits:
 
 
 @pytest.mark.parametrize(
-    "parts",
+    ("parts", "size"),
     [
-        [annotation(b"ab", b"c" * 4), annotation(b"cd", b"ef")],  # 2 + 4 + 2 + 2
-        [extra(b'{"a":""}'[:8] + b""), annotation(b"a", b"")],  # 5 + 8 + 1
-        [annotation(b"n" * 9, b""), annotation(b"m", b"")],
-        [annotation(b"a", b"\xff" * 8), annotation(b"b", b"")],
+        ([annotation(b"ab", b"c" * 4), annotation(b"cd", b"ef")], 10),
+        ([extra(b'{"a": 1}'), annotation(b"b", b"")], 14),
+        ([annotation(b"n" * 9, b""), annotation(b"m", b"")], 10),
+        ([annotation(b"a", b"\xff" * 8), annotation(b"b", b"")], 10),
+        ([annotation(b"a", b"bcdef"), annotation(b"a", b"bcd")], 10),
     ],
 )
-def test_annotations_are_limited(parts: list[bytes]) -> None:
-    size = {0: 10, 1: 14, 2: 10, 3: 10}[
-        [b"ab" in parts[0], b"extra" in parts[0], b"nnn" in parts[0], b"\xff" in parts[0]].index(True)
-    ]
-    try:
-        receive([body(*parts, dump(b"d", b"x" * 1000), annotation(b"", b"x" * 1000))], limits=annotations_of(size))
-    except MalformedReport as e:
-        assert e.reason == "no_annotations"
+def test_annotations_are_limited(parts: list[bytes], size: int) -> None:
+    uncounted = [dump(b"d", b"x" * 1000), annotation(b"", b"x" * 1000)]
+    assert receive([body(*parts, *uncounted)], limits=annotations_of(size)).report.annotations
     assert refusal_of([body(*parts)], limits=annotations_of(size - 1)) == (TooLarge, "too_large")
 
 

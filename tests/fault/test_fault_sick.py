@@ -1,0 +1,218 @@
+"""
+A primary store that hangs or errs, as a sick NFS server does: the next one takes every crash, whole, also in the
+middle of an upload.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.chain import Chain, make_chain
+from tests.support.disk import stored_crashes
+from tests.support.fusefs import FuseMount, can_mount_fuse, mounted
+from tests.support.load import SMALL, SPILLED, load
+from tests.support.reports import crash_id_in, make_report
+from tests.support.upload import Upload
+from tests.support.wait import until
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.skipif(can_mount_fuse() != "", reason=can_mount_fuse()),
+]
+
+MIB = 2**20
+TIMEOUT = 0.7
+IN_MEMORY, SPILLS = 64 * MIB, 0
+
+
+@pytest.fixture
+def sick(tmp_path: Path) -> Iterator[FuseMount]:
+    """Healthy, at first."""
+    source, mountpoint = tmp_path / "source", tmp_path / "mount"
+    source.mkdir()
+    mountpoint.mkdir()
+    with mounted(source, mountpoint) as mount:
+        yield mount
+
+
+def chain_on(sick: FuseMount, *, memory: int = IN_MEMORY, timeout: float = TIMEOUT) -> Chain:
+    """Its primary is on the sick file system, its secondary is not."""
+    return make_chain(sick.path.parent, sick.path / "root", memory=memory, timeout=timeout)
+
+
+def root_of(sick: FuseMount) -> Path:
+    """The primary's root, out of the faults' reach."""
+    return sick.source / "root"
+
+
+def spilled(sick: FuseMount) -> int:
+    return sum(path.stat().st_size for path in root_of(sick).glob("staging/*/*.part"))
+
+
+ERRORS = [
+    "eio fsync",
+    "eio fsyncdir",
+    "enospc create",
+    "eio rename",
+    "edquot write",
+    "estale all",
+    "eio symlink",
+]
+HANGS = ["hang write", "hang fsync", "hang fsyncdir", "hang create", "hang rename", "hang statfs", "hang all"]
+
+
+@pytest.mark.parametrize("fault", [*ERRORS, *HANGS])
+def test_falls_back(sick: FuseMount, fault: str) -> None:
+    chain = chain_on(sick)
+    with chain.daemon:
+        before = make_report("before", 100)
+        acknowledged = {chain.post(before): before.annotations["Serial"]}
+        sick.fault(fault)
+        for n in range(5):
+            report = make_report(f"sick-{n}", 300_000, 10)
+            crash_id = chain.post(report)
+            assert crash_id in stored_crashes(chain.secondary)
+            acknowledged[crash_id] = report.annotations["Serial"]
+        sick.heal()
+        chain.until_primary_takes()
+        # By now what hung has ended late, and was undone: one thread commits one group after the other.
+        chain.settle(acknowledged, root_of(sick))
+        assert acknowledged.keys() & stored_crashes(root_of(sick)).keys() == set(list(acknowledged)[:1])
+    assert "Traceback" not in chain.daemon.log()
+    assert chain.daemon.log().count("is left alone until it is well again") == 1
+
+
+@pytest.mark.parametrize("fault", ["hang write", "hang fsync", "hang all"])
+def test_a_hung_primary_costs_later_clients_nothing(sick: FuseMount, fault: str) -> None:
+    chain = chain_on(sick, timeout=4)
+    with chain.daemon:
+        crash_id_of_before = chain.post(make_report("before", 10))
+        sick.fault(fault)
+        began = time.monotonic()
+        acknowledged = {chain.post(make_report("first", 10)): "first 10"}
+        assert time.monotonic() - began >= 4
+        began = time.monotonic()
+        for n in range(30):
+            acknowledged[chain.post(make_report(f"later-{n}", 10))] = f"later-{n} 10"
+        assert time.monotonic() - began < 3.5
+        sick.heal()
+        acknowledged[crash_id_of_before] = "before 10"
+        chain.settle(acknowledged, root_of(sick))
+
+
+@pytest.mark.parametrize(
+    ("fault", "memory"),
+    [
+        ("enospc write", IN_MEMORY),
+        ("enospc write", SPILLS),
+        ("eio write", SPILLS),
+        ("eio create", IN_MEMORY),
+        ("eio fsync", SPILLS),
+        ("eio link", SPILLS),
+        ("hang write", IN_MEMORY),
+        ("hang fsync", IN_MEMORY),
+        ("hang fsync", SPILLS),
+    ],
+)
+def test_falls_back_in_the_middle_of_an_upload(sick: FuseMount, fault: str, memory: int) -> None:
+    report = make_report("middle", 10 * MIB, 50_000)
+    chain = chain_on(sick, memory=memory)
+    with chain.daemon, Upload(chain.daemon.port, report.body()) as upload:
+        upload.send_to(5 * MIB)
+        if memory == SPILLS:
+            until(lambda: spilled(sick) > 4 * MIB)
+        sick.fault(fault)
+        crash_id = crash_id_in(upload.finish())
+        assert chain.where(crash_id) == ["secondary"]
+        sick.heal()
+        chain.settle({crash_id: report.annotations["Serial"]}, root_of(sick))
+        chain.until_primary_takes()
+    assert "Traceback" not in chain.daemon.log()
+
+
+@pytest.mark.parametrize("fault", ["enospc write after 3000000 bytes", "eio write after 3000000 bytes"])
+def test_falls_back_in_the_middle_of_a_write(sick: FuseMount, fault: str) -> None:
+    report = make_report("within", 10 * MIB, 50_000)
+    chain = chain_on(sick, memory=SPILLS)
+    with chain.daemon:
+        sick.fault(fault)
+        crash_id = chain.post(report)
+        sick.heal()
+        chain.settle({crash_id: report.annotations["Serial"]}, root_of(sick))
+        assert chain.where(crash_id) == ["secondary"]
+
+
+@pytest.mark.parametrize("fault", ["hang all", "hang write"])
+def test_hangs_when_half_of_an_upload_is_spilled(sick: FuseMount, fault: str) -> None:
+    """The half that lies there can't be read back: the report is refused, or whole."""
+    report = make_report("lost", 10 * MIB, 50_000)
+    chain = chain_on(sick, memory=SPILLS)
+    with chain.daemon, Upload(chain.daemon.port, report.body()) as upload:
+        upload.send_to(5 * MIB)
+        until(lambda: spilled(sick) > 4 * MIB)
+        sick.fault(fault)
+        answer = upload.finish()
+        acknowledged = {crash_id_in(answer): report.annotations["Serial"]} if answer.status == 200 else {}
+        assert answer.status in (200, 503)
+        assert answer.status == 200 or "retry-after" in answer.headers
+        # Others are served by the secondary, big ones too.
+        acknowledged[chain.post(report)] = report.annotations["Serial"]
+        sick.heal()
+        chain.settle(acknowledged, root_of(sick))
+        assert len(stored_crashes(chain.secondary)) == len(acknowledged)
+        chain.until_primary_takes()
+    assert "Traceback" not in chain.daemon.log()
+
+
+@pytest.mark.parametrize("memory", [IN_MEMORY, SPILLS], ids=["in memory", "spilled"])
+def test_comes_and_goes_under_load(sick: FuseMount, memory: int) -> None:
+    chain = chain_on(sick, memory=memory)
+    with chain.daemon:
+        with load(chain.daemon.port, shapes=[SMALL, SPILLED]) as clients:
+            for fault in ["hang fsync", "eio fsyncdir", "hang write", "enospc write"]:
+                clients.wait_for_more(15)
+                sick.fault(fault)
+                clients.wait_for_more(15)
+                sick.heal()
+        assert clients.refused == []
+        chain.settle(clients.acknowledged, root_of(sick))
+    assert "Traceback" not in chain.daemon.log()
+
+
+def test_a_server_that_dies(sick: FuseMount) -> None:
+    """ENOTCONN, or whatever the kernel makes of it."""
+    chain = chain_on(sick)
+    with chain.daemon, load(chain.daemon.port, shapes=[SMALL]) as clients:
+        clients.wait_for_more(15)
+        os.kill(sick.pid, signal.SIGKILL)
+        clients.wait_for_more(30)
+    assert clients.refused == []
+    acknowledged = set(clients.acknowledged)
+    found = stored_crashes(root_of(sick)).keys() | stored_crashes(chain.secondary).keys()
+    assert acknowledged <= found
+
+
+def test_a_primary_that_hangs_from_the_start(sick: FuseMount) -> None:
+    sick.fault("hang all")
+    chain = chain_on(sick)
+    with chain.daemon:
+        crash_id = chain.post(make_report("start", 300_000))
+        assert crash_id in stored_crashes(chain.secondary)
+        sick.heal()
+        chain.until_primary_takes()
+
+
+def test_stops_while_the_primary_hangs(sick: FuseMount) -> None:
+    chain = chain_on(sick)
+    with chain.daemon:
+        chain.post(make_report("before", 10))
+        sick.fault("hang all")
+        crash_id = chain.post(make_report("during", 300_000))
+        began = time.monotonic()
+        chain.daemon.stop(8)
+        assert time.monotonic() - began < 8
+    assert crash_id in stored_crashes(chain.secondary)

@@ -1,0 +1,377 @@
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from attrs import define, evolve, field
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent
+from zope.interface import implementer
+
+from collectord.collector import COLLECTOR_NAMES, Collector, Outcome
+from collectord.errors import MalformedReport, NowhereToSave, UnauthorizedUuid
+from collectord.interfaces import ICrashStorage
+from collectord.model import Annotations, Crash, CrashReport, Dump, InMemory, Payload
+from collectord.storage.memory import MemoryCrashStorage
+from collectord.throttle.rules import Result, Verdict
+from tests.unit.intake.parts import LogRecorder, result_of
+
+NOW = datetime(2016, 6, 22, 23, 59, 59, 123456, UTC)
+UUID4 = UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9")
+CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+CHOSEN = "11111111-57c6-4e5d-b2cf-cabde2150101"
+ACCEPT = Verdict(Result.ACCEPT, "some_rule", 100)
+DUMPS = (
+    Dump(name="upload_file_minidump", size=4, sha256="aa", content=InMemory([b"MDMP"])),
+    Dump(name="other", size=0, sha256="bb", content=InMemory([])),
+)
+PAYLOAD = Payload(structure="multipart", compressed=False, size=1234, user_agent="Crashpad/1.0")
+
+
+def report(annotations: Annotations, *notes: str, token: str = "") -> CrashReport:
+    return CrashReport(annotations=annotations, dumps=DUMPS, notes=notes, payload=PAYLOAD, bearer_token=token)
+
+
+@define
+class Judge:
+    """Says what it is told, and remembers what it was asked."""
+
+    verdict: Verdict = ACCEPT
+    asked: list[Annotations] = field(factory=list)
+
+    def __call__(self, annotations: Annotations) -> Verdict:
+        self.asked.append(dict(annotations))
+        return self.verdict
+
+
+@define
+class Rig:
+    """A collector in memory."""
+
+    collector: Collector
+    judge: Judge
+    storage: MemoryCrashStorage
+
+    def collect(self, report: CrashReport) -> Outcome:
+        return result_of(self.collector.collect(report))
+
+    @property
+    def raw_crash(self) -> Mapping[str, object]:
+        """Of the only crash that was kept."""
+        (crash,) = self.storage.crashes.values()
+        return crash.raw_crash
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        metadata = self.raw_crash["metadata"]
+        assert isinstance(metadata, dict)
+        return metadata
+
+
+def make_rig(**settings: Any) -> Rig:
+    judge, storage = Judge(), MemoryCrashStorage()
+    collector = Collector(throttle=judge, storage=storage, now=lambda: NOW, seconds=lambda: 0.0, uuid4=lambda: UUID4)
+    return Rig(evolve(collector, **settings), judge, storage)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return make_rig()
+
+
+def said(event: LogEvent) -> str:
+    return str(event["log_format"]).format_map(event)
+
+
+# ——— verdicts ———
+
+
+@pytest.mark.parametrize(
+    ("result", "told", "kept"),
+    [
+        (Result.ACCEPT, CRASH_ID, True),
+        (Result.DEFER, CRASH_ID, True),
+        (Result.REJECT, None, False),
+        (Result.FAKEACCEPT, CRASH_ID, False),
+        (Result.IGNORE, None, False),
+    ],
+)
+def test_verdicts(rig: Rig, result: Result, told: str | None, kept: bool) -> None:
+    rig.judge.verdict = Verdict(result, "some_rule", 100)
+    assert rig.collect(report({"a": "1"})) == Outcome(result, "some_rule", told)
+    assert list(rig.storage.crashes) == ([CRASH_ID] if kept else [])
+
+
+def test_every_result_has_a_test() -> None:
+    assert {result.name for result in Result} == {"ACCEPT", "DEFER", "REJECT", "FAKEACCEPT", "IGNORE", "CONTINUE"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "legacy_processing", "rate"),
+    [
+        (ACCEPT, 0, 100),
+        (Verdict(Result.ACCEPT, "sampled", 10), 0, 10),
+        (Verdict(Result.DEFER, "sampled", 12.5), 1, 12.5),
+        (Verdict(Result.DEFER, "deferred", 100), 1, 100),
+    ],
+)
+def test_what_the_verdict_leaves(rig: Rig, verdict: Verdict, legacy_processing: int, rate: float) -> None:
+    rig.judge.verdict = verdict
+    rig.collect(report({"a": "1"}))
+    assert rig.raw_crash["legacy_processing"] == legacy_processing
+    assert rig.raw_crash["throttle_rate"] == rate
+    assert rig.metadata["throttle_rule"] == verdict.rule
+
+
+def test_a_rule_that_breaks_costs_no_crash(log: LogRecorder) -> None:
+    def broken(annotations: Annotations) -> Verdict:
+        raise ZeroDivisionError
+
+    rig = make_rig(throttle=broken)
+    assert rig.collect(report({"a": "1"})) == Outcome(Result.ACCEPT, "BROKEN_RULE", CRASH_ID)
+    assert rig.metadata["throttle_rule"] == "BROKEN_RULE"
+    (failure, _) = log.events
+    log.events.clear()
+    assert failure["log_failure"].check(ZeroDivisionError)
+
+
+# ——— the raw crash ———
+
+
+def test_the_raw_crash(rig: Rig) -> None:
+    rig.collect(report({"ProductName": "Fenix", "Version": "1.0", "Empty": ""}, "a note", "another"))
+    (crash,) = rig.storage.crashes.values()
+    assert crash.crash_id == CRASH_ID
+    assert crash.dumps == DUMPS
+    assert crash.raw_crash == {
+        "ProductName": "Fenix",
+        "Version": "1.0",
+        "Empty": "",
+        "uuid": CRASH_ID,
+        "submitted_timestamp": "2016-06-22T23:59:59.123456+00:00",
+        "version": 2,
+        "legacy_processing": 0,
+        "throttle_rate": 100,
+        "type_tag": "bp",
+        "metadata": {
+            "payload": "multipart",
+            "payload_compressed": "0",
+            "payload_size": 1234,
+            "collector_notes": ["a note", "another"],
+            "dump_checksums": {"upload_file_minidump": "aa", "other": "bb"},
+            "user_agent": "Crashpad/1.0",
+            "throttle_rule": "some_rule",
+        },
+    }
+    assert json.loads(json.dumps(crash.raw_crash)) == crash.raw_crash
+
+
+def test_a_packed_json_payload(rig: Rig) -> None:
+    rig.collect(evolve(report({"a": "1"}), payload=evolve(PAYLOAD, structure="json", compressed=True), dumps=()))
+    assert rig.metadata["payload"] == "json"
+    assert rig.metadata["payload_compressed"] == "1"
+    assert rig.metadata["dump_checksums"] == {}
+
+
+def test_the_collectors_own_names_are_left_out() -> None:
+    names = sorted(COLLECTOR_NAMES - {"uuid"})
+    assert names == [
+        "legacy_processing",
+        "metadata",
+        "submitted_timestamp",
+        "throttle_rate",
+        "type_tag",
+        "version",
+    ]
+    clean, rig = make_rig(), make_rig()
+    clean.collect(report({"a": "1"}, "a note"))
+    given_report = report({**dict.fromkeys(names, "forged"), "a": "1"}, "a note")
+    rig.collect(given_report)
+    assert rig.metadata["collector_notes"] == [
+        "a note",
+        *(f"{name}: the collector's own name, left out" for name in names),
+    ]
+    assert {**rig.raw_crash, "metadata": None} == {**clean.raw_crash, "metadata": None}
+    assert rig.judge.asked[0]["version"] == "forged"
+    assert given_report.notes == ("a note",)
+
+
+@given(st.dictionaries(st.text(max_size=20), st.text(max_size=20)))
+def test_any_annotations_make_a_raw_crash(annotations: Annotations) -> None:
+    rig = make_rig(remove=frozenset({"Email"}))
+    rig.collect(report({**annotations, "Email": "x", "type_tag": "forged"} | {"uuidx": "1"}))
+    raw_crash = rig.raw_crash
+    assert json.loads(json.dumps(raw_crash)) == raw_crash
+    for name, value in annotations.items():
+        if name not in COLLECTOR_NAMES | {"Email", "uuidx"}:
+            assert raw_crash[name] == value
+    assert set(raw_crash) == (set(annotations) | COLLECTOR_NAMES | {"uuidx"}) - {"Email"}
+    assert raw_crash["type_tag"] == "bp"
+
+
+# ——— aliases, and what is not kept ———
+
+
+def test_aliases_fill_in_what_did_not_come() -> None:
+    rig = make_rig(aliases={"prod": "ProductName", "ver": "Version"})
+    sent = {"prod": "Chrome", "ver": "99"}
+    rig.collect(report(sent))
+    assert rig.judge.asked == [{"prod": "Chrome", "ver": "99", "ProductName": "Chrome", "Version": "99"}]
+    assert {name: rig.raw_crash[name] for name in ("prod", "ver", "ProductName", "Version")} == rig.judge.asked[0]
+    assert sent == {"prod": "Chrome", "ver": "99"}
+
+
+def test_aliases_never_replace() -> None:
+    rig = make_rig(aliases={"prod": "ProductName", "ver": "Version"})
+    rig.collect(report({"prod": "alias", "ProductName": "", "Version": "1"}))
+    assert rig.judge.asked == [{"prod": "alias", "ProductName": "", "Version": "1"}]
+    assert rig.raw_crash["ProductName"] == ""
+
+
+def test_aliases_are_a_setting(rig: Rig) -> None:
+    rig.collect(report({"prod": "Chrome"}))
+    assert rig.judge.asked == [{"prod": "Chrome"}]
+    assert "ProductName" not in rig.raw_crash
+
+
+def test_rules_see_what_is_not_kept() -> None:
+    rig = make_rig(remove=frozenset({"Email", "TelemetryClientId"}))
+    rig.collect(report({"Email": "a@b", "email": "kept", "a": "1"}))
+    assert rig.judge.asked == [{"Email": "a@b", "email": "kept", "a": "1"}]
+    assert "Email" not in rig.raw_crash
+    assert rig.raw_crash["email"] == "kept"
+    assert "a@b" not in json.dumps(rig.raw_crash)
+    assert rig.metadata["collector_notes"] == []
+
+
+# ——— crash ids ———
+
+
+@pytest.mark.parametrize(
+    ("now", "timestamp", "end"),
+    [
+        (datetime(2026, 1, 1, 0, 0, 0, 0, UTC), "2026-01-01T00:00:00+00:00", "2260101"),
+        (datetime(2025, 12, 31, 23, 59, 59, 999999, UTC), "2025-12-31T23:59:59.999999+00:00", "2251231"),
+    ],
+)
+def test_the_day_is_that_of_the_clock(now: datetime, timestamp: str, end: str) -> None:
+    rig = make_rig(now=lambda: now)
+    outcome = rig.collect(report({"a": "1"}))
+    assert outcome.crash_id == f"{str(UUID4)[:29]}{end}"
+    assert rig.raw_crash["submitted_timestamp"] == timestamp
+    assert datetime.fromisoformat(timestamp).utcoffset() == timedelta(0)
+
+
+def test_the_clock_is_read_once() -> None:
+    times = iter([NOW])
+    rig = make_rig(now=lambda: next(times))
+    rig.collect(report({"a": "1"}))
+    assert rig.raw_crash["submitted_timestamp"] == NOW.isoformat()
+
+
+def test_a_chosen_uuid() -> None:
+    rig = make_rig(token="secret")
+    assert rig.collect(report({"uuid": CHOSEN, "a": "1"}, token="secret")).crash_id == CHOSEN
+    assert list(rig.storage.crashes) == [CHOSEN]
+    assert rig.raw_crash["uuid"] == CHOSEN
+    assert rig.metadata["collector_notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("token", "bearer"),
+    [("secret", ""), ("secret", "Secret"), ("secret", "secret2"), ("secret", "\ufffd"), ("", ""), ("", "x")],
+)
+@pytest.mark.parametrize("uuid", [CHOSEN, "nonsense", ""])
+def test_a_chosen_uuid_without_the_token(token: str, bearer: str, uuid: str) -> None:
+    rig = make_rig(token=token)
+    with pytest.raises(UnauthorizedUuid):
+        rig.collect(report({"uuid": uuid, "a": "1"}, token=bearer))
+    assert rig.storage.crashes == {}
+    assert rig.judge.asked == []
+
+
+@pytest.mark.parametrize(
+    "uuid", ["", str(UUID4), f"bp-{CHOSEN}", CHOSEN.upper(), f"{CHOSEN[:-4]}1301", "../../x", "\ud800"]
+)
+def test_a_chosen_uuid_that_is_no_crash_id(uuid: str) -> None:
+    rig = make_rig(token="secret")
+    with pytest.raises(MalformedReport) as raised:
+        rig.collect(report({"uuid": uuid, "a": "1"}, token="secret"))
+    assert raised.value.reason == "invalid_uuid"
+    assert rig.storage.crashes == {}
+
+
+def test_a_token_without_a_uuid_changes_nothing() -> None:
+    rig = make_rig(token="secret")
+    assert rig.collect(report({"a": "1"}, token="secret")).crash_id == CRASH_ID
+    assert rig.collect(report({"a": "1"}, token="other")).crash_id == CRASH_ID
+
+
+def test_a_token_of_any_text() -> None:
+    rig = make_rig(token="sécret")
+    assert rig.collect(report({"uuid": CHOSEN}, token="sécret")).crash_id == CHOSEN
+
+
+# ——— keeping ———
+
+
+@implementer(ICrashStorage)
+@define
+class SlowStorage:
+    """Keeps when it is told so."""
+
+    saving: "list[tuple[Crash, Deferred[str]]]" = field(factory=list)
+
+    async def save(self, crash: Crash) -> str:
+        done: Deferred[str] = Deferred()
+        self.saving.append((crash, done))
+        return await done
+
+    async def check(self) -> Mapping[str, int]:
+        return {}
+
+
+def test_no_answer_before_the_crash_is_kept(log: LogRecorder) -> None:
+    storage, now = SlowStorage(), [100.0]
+    rig = make_rig(storage=storage, seconds=lambda: now[0])
+    results: list[object] = []
+    Deferred.fromCoroutine(rig.collector.collect(report({"a": "1"}))).addBoth(results.append)
+    ((crash, done),) = storage.saving
+    assert crash.crash_id == CRASH_ID
+    assert results == log.events == []
+    now[0] += 0.0123
+    done.callback("/mnt/store")
+    assert results == [Outcome(Result.ACCEPT, "some_rule", CRASH_ID)]
+    assert [said(event) for event in log.events] == [
+        f"{CRASH_ID} kept: ACCEPT by some_rule, 1234 bytes, in /mnt/store after 12.3 ms"
+    ]
+
+
+def test_nowhere_to_save() -> None:
+    class Full(MemoryCrashStorage):
+        async def save(self, crash: Crash) -> str:
+            raise NowhereToSave("full")
+
+    rig = make_rig(storage=Full())
+    with pytest.raises(NowhereToSave):
+        rig.collect(report({"a": "1"}))
+
+
+@pytest.mark.parametrize("result", [Result.REJECT, Result.FAKEACCEPT, Result.IGNORE])
+def test_what_is_not_kept_is_told(rig: Rig, log: LogRecorder, result: Result) -> None:
+    rig.judge.verdict = Verdict(result, "some_rule", 100)
+    rig.collect(report({"a": "1"}))
+    assert [said(event) for event in log.events] == [f"{result.name} by some_rule, 1234 bytes"]
+
+
+def test_the_log_has_no_crash_data(rig: Rig, log: LogRecorder) -> None:
+    secret = "private@example.org"
+    for result in (Result.ACCEPT, Result.REJECT):
+        rig.judge.verdict = Verdict(result, "some_rule", 100)
+        rig.collect(report({"Email": secret, secret: "1"}, secret, token=""))
+    assert len(log.events) == 2
+    assert secret not in repr(log.events)

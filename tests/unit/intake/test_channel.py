@@ -1,0 +1,780 @@
+from collections.abc import Callable, Iterator
+
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+
+from collectord.errors import ClientGone, MalformedReport, TooLarge, TooSlow
+from collectord.intake.channel import StreamingChannel
+from collectord.intake.request import StreamingRequest
+from tests.unit.intake.parts import LogRecorder
+from tests.unit.intake.wire import Client, Gate, Server, StubBody, StubResource, serve
+
+MIB = 1024 * 1024
+
+
+@define
+class Rig:
+    """A site whose bodies take C{limit} bytes, and which has no use for bodies outside of C{/body}."""
+
+    resource: StubResource
+    server: Server
+    bodies: list[StubBody] = field(factory=list)
+    lengths: list[int | None] = field(factory=list)
+    limit: int = 1_000_000
+
+    def connect(self) -> Client:
+        return self.server.connect()
+
+    def body_for(self, request: StreamingRequest, length: int | None) -> StubBody | None:
+        if request.path != b"/body":
+            return None
+        self.lengths.append(length)
+        body = StubBody(limit=self.limit)
+        if length is not None and length > self.limit:
+            body.refusal = TooLarge()
+        self.bodies.append(body)
+        return body
+
+
+NewRig = Callable[..., Rig]
+
+
+def make_rig(**settings: float) -> Rig:
+    resource = StubResource()
+    rigs: list[Rig] = []
+    server = serve(resource, lambda request, length: rigs[0].body_for(request, length), **settings)  # type: ignore[arg-type]
+    rigs.append(Rig(resource, server))
+    return rigs[0]
+
+
+@pytest.fixture
+def new_rig() -> Iterator[NewRig]:
+    rigs = []
+
+    def new(**settings: float) -> Rig:
+        rigs.append(make_rig(**settings))
+        return rigs[-1]
+
+    yield new
+    for rig in rigs:
+        rig.server.stop()
+
+
+@pytest.fixture
+def rig(new_rig: NewRig) -> Rig:
+    return new_rig()
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/body", version: bytes = b"1.1") -> bytes:
+    lines = [b"POST %s HTTP/%s" % (path, version), b"Content-Length: %d" % len(body), *headers, b"", body]
+    return b"\r\n".join(lines)
+
+
+def chunked(*chunks: bytes, headers: bytes = b"") -> bytes:
+    head = b"POST /body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + headers + b"\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+# ——— bodies ———
+
+
+def test_a_body(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello"))
+    assert client.response.status == 200
+    assert client.response.body == b"POST /body HTTP/1.1 hello"
+    assert rig.lengths == [5]
+    assert not client.closed
+    assert not client.wire.half_closed
+
+
+def test_the_body_is_taken_as_it_comes(rig: Rig) -> None:
+    client = rig.connect()
+    sent = post(b"hello world")
+    client.send(sent[:-5])
+    assert rig.bodies[0].data == b"hello "
+    assert rig.resource.requests == []
+    client.send(sent[-5:])
+    assert client.response.body == b"POST /body HTTP/1.1 hello world"
+
+
+@given(st.integers(1, 200), st.booleans())
+def test_any_split_of_two_requests(piece: int, chunks: bool) -> None:
+    rig = make_rig()
+    client = rig.connect()
+    client.send((chunked(b"hello", b" ", b"world") if chunks else post(b"hello world")) + post(b"again"), piece=piece)
+    bodies = [response.body for response in client.responses]
+    assert bodies == [b"POST /body HTTP/1.1 hello world", b"POST /body HTTP/1.1 again"]
+    rig.server.stop()
+
+
+def test_chunks(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(chunked(b"hello", b" world"))
+    assert client.response.body == b"POST /body HTTP/1.1 hello world"
+    assert rig.lengths == [None]
+    client.send(b"POST /body HTTP/1.1\r\nTRANSFER-ENCODING: Chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nTrailer: 1\r\n\r\n")
+    assert client.responses[1].body == b"POST /body HTTP/1.1 hello"
+
+
+def test_no_body(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert rig.lengths == [0]
+    assert client.response.status == 200
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 0\r\n\r\nGET /other HTTP/1.1\r\n\r\n")
+    assert [response.status for response in client.responses] == [200, 200, 404]
+    assert not client.closed
+
+
+def test_keep_alive(rig: Rig) -> None:
+    client = rig.connect()
+    for n in range(3):
+        client.send(post(b"%d" % n))
+        assert len(client.responses) == n + 1
+    assert [response.body[-1:] for response in client.responses] == [b"0", b"1", b"2"]
+
+
+def test_connection_close(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"x", b"Connection: close"))
+    assert client.response.headers["connection"] == "close"
+    assert client.closed
+    assert not client.wire.half_closed
+
+
+def test_http_1_0(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"x", b"Connection: keep-alive", version=b"1.0"))
+    assert client.response.body == b"POST /body HTTP/1.0 x"
+    assert client.received.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert client.closed
+
+
+def test_pipelining(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"1") + post(b"2") + b"GET /other HTTP/1.1\r\n\r\n" + post(b"3"))
+    assert [(response.status, response.body[-1:]) for response in client.responses] == [
+        (200, b"1"),
+        (200, b"2"),
+        (404, b"-"),
+        (200, b"3"),
+    ]
+
+
+def test_pipelined_requests_wait_for_their_turn(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"1") + post(b"2"))
+    client.send(post(b"3"))
+    assert len(rig.resource.requests) == 1
+    for n in (1, 2, 3):
+        rig.resource.answer_now()
+        assert [response.body[-1:] for response in client.responses] == [b"1", b"2", b"3"][:n]
+    assert len(rig.bodies) == 3
+
+
+def test_a_broken_request_after_a_pipelined_one_is_answered_in_its_turn(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"1") + b"nonsense\r\n\r\n")
+    assert client.received == b""
+    rig.resource.answer_now()
+    assert [response.status for response in client.responses] == [200, 400]
+    assert client.lingering
+
+
+def test_the_answer_is_written_at_once(rig: Rig) -> None:
+    writes: list[bytes] = []
+    client = rig.connect()
+    client.wire.write = writes.append  # type: ignore[method-assign, assignment]
+    client.send(post(b"1"))
+    assert len(writes) == 1
+    assert writes[0].endswith(b"\r\n\r\nPOST /body HTTP/1.1 1")
+
+
+class Socket(Connection):
+    """A socket that takes C{room} bytes at once."""
+
+    def __init__(self, room: int | Exception) -> None:
+        self.room = room
+        self.direct = b""
+        self.queued = b""
+        self.connected = True
+        self.disconnecting = False
+
+    def writeSomeData(self, data: bytes | bytearray) -> int | Exception:  # type: ignore[override]
+        if isinstance(self.room, Exception):
+            return self.room
+        assert self.queued == b""
+        self.direct += data[: self.room]
+        return min(self.room, len(data))
+
+    def write(self, data: bytes) -> None:
+        self.queued += data
+
+    def writeSequence(self, data: object) -> None:
+        raise AssertionError
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        pass
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.1", 1)
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.2", 80)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+
+def over_socket(rig: Rig, socket: Socket) -> StreamingChannel:
+    channel = rig.server.site.buildProtocol(None)
+    assert isinstance(channel, StreamingChannel)
+    channel.makeConnection(socket)
+    return channel
+
+
+@pytest.mark.parametrize("room", [0, 1, 20, 10_000])
+def test_what_the_socket_does_not_take_follows_in_order(rig: Rig, room: int) -> None:
+    socket = Socket(room)
+    channel = over_socket(rig, socket)
+    channel.dataReceived(post(b"1") + post(b"2"))
+    sent = socket.direct + socket.queued
+    assert [body[-1:] for body in sent.split(b"HTTP/1.1 200 OK\r\n")[1:]] == [b"1", b"2"]
+    assert (socket.queued == b"") == (room == 10_000)
+    channel.connectionLost(Failure(ConnectionError()))
+
+
+def test_a_send_does_not_overtake_100_continue(rig: Rig) -> None:
+    socket = Socket(10_000)
+    channel = over_socket(rig, socket)
+    channel.dataReceived(post(b"", b"Expect: 100-continue").replace(b"Length: 0", b"Length: 1"))
+    channel.dataReceived(b"1")
+    assert socket.direct == b""
+    assert socket.queued.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    channel.connectionLost(Failure(ConnectionError()))
+
+
+def test_a_socket_that_is_lost_takes_nothing(rig: Rig) -> None:
+    socket = Socket(ConnectionError())
+    channel = over_socket(rig, socket)
+    channel.dataReceived(post(b"1"))
+    assert (socket.direct, socket.queued) == (b"", b"")
+    channel.connectionLost(Failure(ConnectionError()))
+
+
+# ——— Expect: 100-continue ———
+
+
+@pytest.mark.parametrize("expect", [b"Expect: 100-continue", b"EXPECT: 100-Continue"])
+def test_a_client_that_asks_is_told_to_go_on(rig: Rig, expect: bytes) -> None:
+    client = rig.connect()
+    sent = post(b"hello", expect)
+    client.send(sent[:-5])
+    assert client.received == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(sent[-5:])
+    assert client.received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    client.send(post(b"again"))
+    assert client.received.count(b"100 Continue") == 1
+
+
+def test_chunked_with_expect(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(chunked(headers=b"Expect: 100-continue\r\n")[:-5])
+    assert client.received == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_http_1_0_knows_no_100(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello", b"Expect: 100-continue", version=b"1.0"))
+    assert b"100 Continue" not in client.received
+    assert client.response.status == 200
+
+
+@pytest.mark.parametrize("path", [b"/body", b"/other"])
+def test_a_body_that_is_not_wanted_is_not_asked_for(rig: Rig, path: bytes) -> None:
+    client = rig.connect()
+    rig.limit = 4
+    client.send(post(b"hello", b"Expect: 100-continue", path=path)[:-5])
+    assert b"100 Continue" not in client.received
+    assert client.response.status == (400 if path == b"/body" else 404)
+    assert client.lingering
+
+
+# ——— early answers and the lingering close ———
+
+
+def test_an_answer_before_the_body(rig: Rig) -> None:
+    rig.limit = 10
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 11\r\n\r\n")
+    assert client.response.status == 400
+    assert client.response.body == b"POST /body HTTP/1.1 too_large"
+    assert client.response.headers["connection"] == "close"
+    assert client.lingering
+    assert rig.bodies[0].data == b""
+    client.send(b"hello world")
+    assert rig.bodies[0].data == b""
+    assert len(client.responses) == 1
+
+
+@pytest.mark.parametrize("chunks", [True, False])
+def test_an_answer_in_the_middle_of_the_body(rig: Rig, chunks: bool) -> None:
+    client = rig.connect()
+    sent = chunked(b"x" * 100, b"y" * 100) if chunks else post(b"x" * 100 + b"y" * 100)
+    rig.bodies.clear()
+    rig.limit = 200
+    client.send(sent[: sent.index(b"x") + 50])
+    rig.bodies[0].limit = 60
+    client.send(b"x" * 11)
+    assert client.response.body == b"POST /body HTTP/1.1 too_large"
+    assert client.response.headers["connection"] == "close"
+    assert client.lingering
+    client.send(sent[sent.index(b"x") + 61 :] + post(b"next"))
+    assert len(client.responses) == 1
+    assert len(rig.bodies) == len(rig.resource.requests) == 1
+    assert rig.bodies[0].data == b"x" * 61
+    assert client.lingering
+
+
+def test_an_answer_at_the_last_byte(rig: Rig) -> None:
+    rig.limit = 100
+    client = rig.connect()
+    client.send(post(b"x" * 100)[:-1])
+    rig.bodies[0].limit = 99
+    client.send(b"x" + post(b"next"))
+    assert client.response.body == b"POST /body HTTP/1.1 too_large"
+    assert client.lingering
+    assert len(rig.bodies) == 1
+
+
+def test_later_bytes_are_never_a_request(rig: Rig) -> None:
+    rig.limit = 10
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + post(b"1") * 3)
+    client.send(post(b"2") * 3)
+    client.send(b"\r\n\r\n" + post(b"3"), piece=1)
+    assert len(rig.resource.requests) == 1
+    assert len(client.responses) == 1
+
+
+def test_the_linger_ends_with_its_bytes(new_rig: NewRig) -> None:
+    rig = new_rig(linger_bytes=1000)
+    client = rig.connect()
+    client.send(b"POST /other HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+    client.send(b"x" * 1000)
+    assert client.lingering
+    client.send(b"x")
+    assert client.aborted
+
+
+def test_the_linger_ends_with_its_time(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"POST /other HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+    for _ in range(9):
+        rig.server.wait(1)
+        client.send(b"x")
+    assert client.lingering
+    rig.server.wait(2.5)
+    assert client.closed
+    assert not client.aborted
+    rig.server.wait(1)
+    assert client.aborted
+
+
+def test_a_client_that_goes_ends_the_linger(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"POST /other HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+    client.hang_up()
+    rig.server.wait(30)
+    assert not client.aborted
+
+
+def test_a_body_for_a_route_without_use_for_it_is_answered_at_once(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"PUT /other HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert client.response.status == 404
+    assert client.response.headers["connection"] == "close"
+    assert client.lingering
+
+
+@pytest.mark.parametrize("rest", [b"xyGET /other HTTP/1.1\r\n\r\n", b"x", b"2\r\n"])
+@pytest.mark.parametrize("head", [b"Content-Length: 2", b"Transfer-Encoding: chunked"])
+def test_what_follows_an_unwanted_body_is_no_request_even_if_the_answer_takes_its_time(
+    rig: Rig, head: bytes, rest: bytes
+) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(b"GET /other HTTP/1.1\r\n" + head + b"\r\n\r\n")
+    client.send(rest)
+    client.send(rest)
+    client.send(rest)
+    assert client.received == b""
+    rig.resource.answer_now()
+    assert client.response.status == 404
+    assert client.lingering
+    client.send(rest)
+    assert len(rig.resource.requests) == 1
+
+
+def test_a_late_answer_to_an_unwanted_body_is_waited_for(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(b"GET /other HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+    rig.server.wait(40)
+    assert not client.closed
+    rig.resource.answer_now()
+    assert client.response.status == 404
+
+
+# ——— nonsense ———
+
+BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 12\r\nConnection: close\r\n\r\nBad request\n"
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n",
+        b"\x16\x03\x01\x02\r\n",
+        b"GET /\r\n",
+        b"GET / HTTP/2.0\r\n",
+        b"GET  / HTTP/1.1\r\n",
+        b"G@T / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: a\0b\r\n\r\n",
+        b"POST /body HTTP/1.1\r\nContent-Length: x\r\n\r\nhello",
+        b"POST /body HTTP/1.1\r\nContent-Length: -1\r\n\r\nhello",
+        b"POST /body HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"POST /body HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello",
+        b"POST /body HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nhello",
+        b"POST /body HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 501 + b"\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 16380 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 20000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000,
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n" * 400 + b"\r\n",
+    ],
+)
+@pytest.mark.parametrize("piece", [1000, 65536, 1_000_000])
+def test_nonsense_is_answered(rig: Rig, sent: bytes, piece: int) -> None:
+    client = rig.connect()
+    client.send(sent, piece=piece)
+    assert client.received == BAD_REQUEST
+    assert client.lingering
+    assert rig.resource.requests == []
+    client.send(post(b"next"))
+    client.send(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    assert client.received == BAD_REQUEST
+    assert rig.resource.requests == rig.bodies == []
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"x\r\n",
+        b"-1\r\n",
+        b"\r\n",
+        b"5\r\nhello!\r\n",
+        b"5\r\nhello0\r\n\r\n",
+        b"5;\0\r\nhello\r\n",
+        b"1" * 2000,
+        b"0\r\n" + b"Trailer: x\r\n" * 10_000,
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 100_000])
+def test_malformed_chunks(rig: Rig, chunks: bytes, piece: int) -> None:
+    client = rig.connect()
+    client.send(chunked(b"good")[:-5])
+    client.send(chunks, piece=piece)
+    assert client.response.body == b"POST /body HTTP/1.1 invalid_payload_structure"
+    assert client.response.headers["connection"] == "close"
+    assert client.lingering
+    (body,) = rig.bodies
+    assert body.data.startswith(b"good")
+    assert [type(reason) for reason in body.refused] == [MalformedReport]
+    client.send(post(b"next"))
+    assert len(client.responses) == len(rig.bodies) == 1
+
+
+def test_malformed_chunks_after_a_refusal(rig: Rig) -> None:
+    rig.limit = 3
+    client = rig.connect()
+    client.send(chunked(b"good")[:-5] + b"nonsense\r\n")
+    client.send(b"nonsense\r\n")
+    assert client.response.body == b"POST /body HTTP/1.1 too_large"
+    assert rig.bodies[0].refused == []
+    assert client.lingering
+
+
+# ——— time ———
+
+
+def test_an_idle_body_is_late(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello")[:-1])
+    rig.server.wait(30)
+    assert client.received == b""
+    rig.server.wait(2)
+    assert client.response.body == b"POST /body HTTP/1.1 too_slow"
+    assert client.response.headers["connection"] == "close"
+    assert [type(reason) for reason in rig.bodies[0].refused] == [TooSlow]
+    assert client.lingering
+    client.send(b"o")
+    assert len(client.responses) == 1
+
+
+def test_a_long_upload_is_not_late(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 40\r\n\r\n")
+    for _ in range(40):
+        rig.server.wait(25)
+        assert not client.closed
+        assert client.received == b""
+        client.send(b"x")
+    assert client.response.status == 200
+
+
+def test_a_connection_without_a_request_is_closed_silently(rig: Rig) -> None:
+    client = rig.connect()
+    rig.server.wait(30)
+    assert not client.closed
+    rig.server.wait(1.5)
+    assert client.closed
+    assert client.received == b""
+    assert not client.aborted
+    rig.server.wait(1)
+    assert client.aborted
+
+
+def test_an_idle_connection_after_a_request_is_closed_silently(rig: Rig) -> None:
+    client = rig.connect()
+    rig.server.wait(29)
+    client.send(post(b"x"))
+    rig.server.wait(30)
+    assert not client.closed
+    rig.server.wait(2)
+    assert client.closed
+    assert len(client.responses) == 1
+
+
+def test_headers_must_come_in_time(rig: Rig) -> None:
+    client = rig.connect()
+    for byte in b"GET / HTTP/1.1\r\nX: xxxxxxxxxxxxxxxxxxxxxxxxx":
+        if client.closed:
+            break
+        client.send(bytes([byte]))
+        rig.server.wait(1)
+    assert client.closed
+    assert client.received == b""
+    assert 1029 <= rig.server.clock.seconds() <= 1033
+
+
+def test_who_waits_for_an_answer_is_not_late(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"x"))
+    rig.server.wait(600, step=1)
+    assert not client.closed
+    rig.resource.answer_now()
+    assert client.response.status == 200
+    assert not client.closed
+
+
+@pytest.mark.parametrize(("rate", "late"), [(120, False), (80, True)])
+def test_the_minimum_rate(new_rig: NewRig, rate: int, late: bool) -> None:
+    rig = new_rig(min_rate=100)
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+    for _ in range(100):
+        rig.server.wait(1)
+        if rig.resource.requests:
+            break
+        client.send(b"x" * rate)
+    assert bool(rig.resource.requests) == late
+    if late:
+        assert client.response.body == b"POST /body HTTP/1.1 too_slow"
+        assert 1030 <= rig.server.clock.seconds() <= 1033
+
+
+def test_the_rate_is_that_of_the_last_window(new_rig: NewRig) -> None:
+    rig = new_rig(min_rate=100)
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+    client.send(b"x" * 100_000)
+    for _ in range(100):
+        rig.server.wait(1)
+        if rig.resource.requests:
+            break
+        client.send(b"x")
+    assert client.response.body == b"POST /body HTTP/1.1 too_slow"
+    assert 1060 <= rig.server.clock.seconds() <= 1064
+
+
+def test_idle_counts_across_windows_of_the_rate(new_rig: NewRig) -> None:
+    rig = new_rig(min_rate=1, idle=10)
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+    rig.server.wait(5)
+    client.send(b"x" * 1000)
+    rig.server.wait(12)
+    assert client.response.body == b"POST /body HTTP/1.1 too_slow"
+
+
+def test_one_broken_check_does_not_end_the_sweep(rig: Rig, monkeypatch: pytest.MonkeyPatch, log: LogRecorder) -> None:
+    def broken(now: float) -> None:
+        raise RuntimeError("a defect")
+
+    clients = [rig.connect() for _ in range(3)]
+    monkeypatch.setattr(clients[1].channel, "check_age", broken)
+    rig.server.wait(32)
+    assert [client.closed for client in clients] == [True, False, True]
+    assert len(log.failures) == 32
+    log.events.clear()
+
+
+def test_a_site_sweeps_only_while_it_is_open(rig: Rig) -> None:
+    assert len(rig.server.clock.getDelayedCalls()) == 1
+    rig.server.site.startFactory()
+    assert len(rig.server.clock.getDelayedCalls()) == 1
+    rig.server.site.stopFactory()
+    rig.server.site.stopFactory()
+    assert rig.server.clock.getDelayedCalls() == []
+
+
+# ——— back-pressure ———
+
+
+def test_held_and_let(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello")[:-5])
+    client.channel.hold()
+    assert client.held
+    client.channel.hold()
+    client.channel.let()
+    assert client.held
+    client.channel.let()
+    assert not client.held
+
+
+def test_who_is_held_is_not_late(new_rig: NewRig) -> None:
+    rig = new_rig(min_rate=100)
+    client = rig.connect()
+    client.send(post(b"hello" * 1000)[:-5000])
+    rig.server.wait(20)
+    client.channel.hold()
+    rig.server.wait(300, step=1)
+    assert client.received == b""
+    client.channel.let()
+    rig.server.wait(29)
+    assert client.received == b""
+    client.send(b"hello" * 1000)
+    assert client.response.status == 200
+
+
+def test_who_was_held_can_be_late_again(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello")[:-5])
+    client.channel.hold()
+    rig.server.wait(100)
+    client.channel.let()
+    rig.server.wait(32)
+    assert client.response.body == b"POST /body HTTP/1.1 too_slow"
+
+
+def test_a_refusal_ends_the_hold(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(chunked(b"hello", b"hello")[:-10])
+    client.channel.hold()
+    rig.bodies[0].limit = 5
+    client.channel.requests[-1].handleContentChunk(b"x")
+    assert client.response.status == 400
+    assert client.lingering
+    client.channel.hold()
+    assert client.lingering
+    client.channel.let()
+    client.channel.let()
+    assert client.lingering
+
+
+def test_letting_go_after_the_client_went(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello")[:-5])
+    client.channel.hold()
+    client.hang_up()
+    client.channel.let()
+
+
+# ——— clients that go, and too many of them ———
+
+
+def test_a_client_that_goes_in_the_body(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello")[:-1])
+    client.hang_up()
+    assert [type(reason) for reason in rig.bodies[0].refused] == [ClientGone]
+    assert client.received == b""
+    assert rig.resource.requests == []
+
+
+def test_a_client_that_goes_while_it_waits(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"hello"))
+    gone: list[Failure] = []
+    rig.resource.requests[0].notifyFinish().addErrback(gone.append)
+    client.hang_up()
+    assert len(gone) == 1
+    assert rig.bodies[0].refused == []
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /bo", b"POST /body HTTP/1.1\r\nContent-Le", b"nonsense\r\n"])
+def test_a_client_that_goes_before_the_body(rig: Rig, sent: bytes) -> None:
+    client = rig.connect()
+    client.send(sent)
+    client.hang_up()
+    assert rig.bodies == rig.resource.requests == []
+
+
+def test_too_many_connections_shut_the_gates(new_rig: NewRig) -> None:
+    rig = new_rig(max_connections=3)
+    other = Gate()
+    rig.server.site.guard(other)
+    gate = rig.server.gate
+    gate.moves.clear()
+    clients = [rig.connect() for _ in range(2)]
+    assert gate.moves == []
+    clients.append(rig.connect())
+    assert gate.moves == other.moves == ["shut"]
+    clients.append(rig.connect())  # accepted in the same go
+    assert gate.moves == ["shut"]
+    clients[0].hang_up()
+    assert gate.moves == other.moves == ["shut", "open"]
+    clients.append(rig.connect())
+    assert gate.moves == ["shut", "open", "shut"]
+    for client in clients[1:]:
+        client.hang_up()
+    assert gate.moves == ["shut", "open", "shut", "open"]
+
+
+def test_the_gates_are_shut_until_the_site_is_opened(rig: Rig) -> None:
+    assert rig.server.gate.moves == ["shut", "open"]
+    late = Gate()
+    rig.server.site.guard(late)
+    assert late.moves == []

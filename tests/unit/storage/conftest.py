@@ -1,0 +1,5 @@
+"""Fixtures of the tests of the stores."""
+
+from tests.unit.storage.stores import logged_failures, rig, root
+
+__all__ = ["logged_failures", "rig", "root"]

@@ -1,0 +1,348 @@
+"""
+What the tests of the stores share: crashes to keep, ways to drive a store by hand, and disks that fail.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import Any, ParamSpec, TypeVar, cast
+
+import pytest
+import pytest_twisted  # type: ignore[import-untyped]
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+
+from collectord.model import Content, Crash, Dump, InMemory
+from collectord.storage.commit import Attempt, Decided, Entry, GroupCommit
+from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
+from collectord.storage.layout import MINIDUMP, place_of
+from collectord.storage.spill import StagedFile, StagingArea
+from collectord.storage.staging import Modes, StagingDirectory
+from collectord.storage.sync import File, Sync, sync_each
+from collectord.storage.threads import CallFromThread
+from tests.support.disk import problems, stored_crashes
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+NEIGHBOUR = "8f63aaaa-57c6-4e5d-b2cf-cabde2160622"
+STRANGER = "0bf1bbbb-57c6-4e5d-b2cf-cabde2160623"
+NAMES = "20160622/name/8f/63"
+SLOT = "20160622/date/15/19_49"
+DUMPS: Mapping[str, bytes] = {MINIDUMP: b"MDMP minidump", "extra_2": b"something else"}
+
+
+def in_reactor(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A test of real threads: it runs in the reactor."""
+    return cast(Callable[P, None], pytest_twisted.ensureDeferred(test))
+
+
+@pytest.fixture(autouse=True)
+def logged_failures() -> Iterator[list[LogEvent]]:
+    """A failure that was logged fails the test, unless the test takes it out of this list."""
+    seen: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_failure") is not None:
+            seen.append(event)
+
+    observer = cast(ILogObserver, observe)
+    globalLogPublisher.addObserver(observer)
+    yield seen
+    globalLogPublisher.removeObserver(observer)
+    assert seen == []
+
+
+def dump_of(name: str, content: bytes, where: Content | None = None) -> Dump:
+    """
+    @param where: it lies; in memory, in two pieces, if nothing is said.
+    """
+    half = len(content) // 2
+    return Dump(
+        name=name,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        content=where or InMemory([content[:half], content[half:]]),
+    )
+
+
+def make_crash(
+    crash_id: str = CRASH_ID,
+    dumps: Mapping[str, bytes] = DUMPS,
+    places: Mapping[str, Content] = {},
+    **annotations: object,
+) -> Crash:
+    """
+    @param places: where dumps lie that are not in memory.
+    """
+    made = [dump_of(name, content, places.get(name)) for name, content in dumps.items()]
+    raw_crash = {
+        "ProductName": "Fenix",
+        **annotations,
+        "uuid": crash_id,
+        "submitted_timestamp": "2016-06-22T15:19:49.123456+00:00",
+        "metadata": {"dump_checksums": {dump.name: dump.sha256 for dump in made}},
+    }
+    return Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=made)
+
+
+async def bytes_of(content: Content) -> bytes:
+    """All of it."""
+    return b"".join([piece async for piece in content.chunks()])
+
+
+def everything(root: Path) -> list[str]:
+    """All files and links under C{root}, as paths from there, but for the locks."""
+    found = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(str(path.relative_to(root)) for path in found if path.name != "lock")
+
+
+def of_crash(root: Path, crash_id: str = CRASH_ID) -> list[str]:
+    """What there is of one crash, staging included."""
+    return [path for path in everything(root) if crash_id in path]
+
+
+def is_kept(root: Path, crash_id: str = CRASH_ID, dumps: Mapping[str, bytes] = DUMPS) -> bool:
+    """Whether the crash is there, whole; an C{AssertionError} where it is neither whole nor absent."""
+    found = stored_crashes(root).get(crash_id)
+    if found is None:
+        assert of_crash(root, crash_id) == []
+        return False
+    assert found.dumps == dumps
+    assert [problem for problem in problems(root) if crash_id in problem] == []
+    return True
+
+
+def open_files(root: Path) -> list[str]:
+    """What this process has open under C{root}."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return sorted(path for path in found if path.startswith(str(root)))
+
+
+@define(eq=False)
+class RecordingSync:
+    """
+    A sync that tells what it was asked for.
+
+    @ivar calls: the paths of the files and of the directories of each.
+    @ivar fails: by path.
+    @ivar meanwhile: called in the middle of each.
+    """
+
+    inner: Sync = sync_each
+    calls: list[tuple[set[str], set[str]]] = field(factory=list)
+    fails: Callable[[str], bool] = lambda path: False
+    meanwhile: Callable[[], object] = lambda: None
+
+    def __call__(self, files: Sequence[File], directories: Any, /) -> dict[str, OSError]:
+        paths, asked = {path for path, _ in files}, set(directories)
+        self.calls.append((paths, asked))
+        failed = self.inner(files, asked)
+        self.meanwhile()
+        return failed | {path: OSError(5, "injected", path) for path in paths | asked if self.fails(path)}
+
+
+@define(eq=False)
+class Rig:
+    """One store's committing thread, driven by hand."""
+
+    root: Path
+    staging: StagingDirectory
+    sync: RecordingSync
+    commit: GroupCommit
+    decided: list[tuple[Attempt, OSError | None]]
+
+    def entry(self, crash: Crash, attempt: Attempt | None = None) -> Entry:
+        return Entry(crash, place_of(str(self.root), crash), attempt or Attempt())
+
+    def errors(self, *entries: Entry) -> list[OSError | None]:
+        """What was told of each; a C{KeyError} where nothing was."""
+        outcomes = dict(self.decided)
+        return [outcomes[entry.attempt] for entry in entries]
+
+    def save(self, *entries: Entry) -> None:
+        """Let a group pass through both syncs."""
+        self.commit.commit([], self.commit.commit(entries, []))
+
+    def spill(self, content: bytes) -> StagedFile:
+        """A dump on disk in this store's staging area."""
+        area = StagingArea(self.staging, _at_once, lambda: 0)
+        dump = area.new_dump()
+        Deferred.fromCoroutine(dump.append([content]))
+        return dump
+
+
+def _at_once(work: Callable[[], Any]) -> Deferred[Any]:
+    """In no thread."""
+    done: Deferred[Any] = Deferred()
+    done.callback(work())
+    return done
+
+
+def make_rig(root: Path, modes: Modes | None = None, have_space: Callable[[], int] = lambda: 0) -> Rig:
+    """On a new or used C{root}; its staging directory is made."""
+    staging = StagingDirectory(str(root), modes or Modes())
+    staging.make()
+    sync = RecordingSync()
+    decided: list[tuple[Attempt, OSError | None]] = []
+
+    def note(group: Decided) -> None:
+        decided.extend(group)
+
+    return Rig(root, staging, sync, GroupCommit(str(root), staging, sync, have_space, note), decided)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Of a store; it is not there yet."""
+    return tmp_path / "crashes"
+
+
+@pytest.fixture
+def rig(root: Path) -> Iterator[Rig]:
+    """A store of its own, and no descriptor more in the end than in the beginning."""
+    rig = make_rig(root)
+    before = open_files(root)
+    yield rig
+    assert open_files(root) == before
+
+
+CHANGES = ("open", "writev", "rename", "symlink", "link", "mkdir", "unlink", "fsync", "close")
+"""What a store does to a disk."""
+
+
+@define
+class Disk:
+    """
+    The operations of this process on the files of one directory.
+
+    @ivar seen: how many of those that are watched came so far.
+    """
+
+    root: Path
+    seen: int = 0
+
+    def concerns(self, args: tuple[object, ...]) -> bool:
+        path = args[0]
+        if isinstance(path, int):
+            try:
+                path = os.readlink(f"/proc/self/fd/{path}")
+            except OSError:
+                return False
+        others = [other for other in args if isinstance(other, str)]
+        return any(other.startswith(str(self.root)) for other in [str(path), *others])
+
+
+@contextmanager
+def watched(
+    root: Path,
+    operations: Sequence[str],
+    happen: Callable[[int, str, Callable[[], Any]], Any],
+) -> Iterator[Disk]:
+    """
+    Let C{happen} do the operations on files under C{root}; it gets their numbers, from 1, their names, and how to do
+    them.
+    """
+    disk = Disk(root)
+
+    def watching(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            if not disk.concerns(args):
+                return real(*args, **kwargs)
+            disk.seen += 1
+            return happen(disk.seen, name, lambda: real(*args, **kwargs))
+
+        return operation
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in operations:
+            patch.setattr(os, name, watching(name, getattr(os, name)))
+        yield disk
+
+
+@contextmanager
+def failing(root: Path, operation: str, number: int, error: OSError) -> Iterator[Disk]:
+    """Let one operation of this name fail: the one of this number, from 1."""
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        if seen == number:
+            if name == "close":  # the kernel closes it nevertheless
+                do()
+            raise error
+        return do()
+
+    with watched(root, [operation], happen) as disk:
+        yield disk
+
+
+SOON = 15.0
+"""Seconds in which a thread does what it is there for."""
+
+
+@define(eq=False)
+class Gate:
+    """Where operations hang until it is opened."""
+
+    _open: Event = field(factory=Event)
+    _reached: Event = field(factory=Event)
+
+    def open(self) -> None:
+        """Let everything go on."""
+        self._open.set()
+
+    def wait_until_reached(self) -> None:
+        """Until something hangs."""
+        assert self._reached.wait(SOON)
+
+    def pass_through(self) -> None:
+        """Hang."""
+        self._reached.set()
+        assert self._open.wait(SOON)
+
+
+@contextmanager
+def hanging(root: Path, *operations: str) -> Iterator[Gate]:
+    """Let the operations on files under C{root} hang; at the end the gate is opened."""
+    gate = Gate()
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        gate.pass_through()
+        return do()
+
+    with watched(root, operations, happen):
+        try:
+            yield gate
+        finally:
+            gate.open()
+
+
+def make_store(root: Path, clock: IReactorTime | None = None, **settings: Any) -> FilesystemCrashStorage:
+    """On threads, and in the reactor."""
+    from twisted.internet import reactor
+
+    call = cast(CallFromThread, reactor.callFromThread)  # type: ignore[attr-defined]
+    return FilesystemCrashStorage(FilesystemSettings(root=str(root), **settings), call, clock or Clock())
+
+
+def started(work: Coroutine[Any, Any, T]) -> Deferred[T]:
+    """C{work}, under way."""
+    return Deferred.fromCoroutine(work)
+
+
+async def error_of(work: Coroutine[Any, Any, Any] | Deferred[Any]) -> Exception:
+    """What C{work} raises."""
+    try:
+        result = await work
+    except Exception as error:
+        return error
+    raise AssertionError(f"no error, but {result!r}")

@@ -1,0 +1,486 @@
+"""
+The group commit, driven by hand: what is synced before what, and what becomes of a crash that fails or is given up.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collectord.model import Content, InMemory
+from collectord.storage.commit import Attempt, Entry
+from collectord.storage.layout import MINIDUMP
+from tests.support.disk import problems, stored_crashes
+from tests.unit.storage.stores import (
+    CHANGES,
+    CRASH_ID,
+    DUMPS,
+    NAMES,
+    NEIGHBOUR,
+    SLOT,
+    STRANGER,
+    Rig,
+    everything,
+    failing,
+    is_kept,
+    make_crash,
+    make_rig,
+    of_crash,
+    open_files,
+    watched,
+)
+
+SPILLED = b"spilled " * 1000
+
+
+def spilled_entry(rig: Rig, attempt: Attempt | None = None) -> Entry:
+    """One dump in memory, and one on disk."""
+    dumps = {"small": b"in memory", MINIDUMP: SPILLED}
+    return rig.entry(make_crash(dumps=dumps, places={MINIDUMP: rig.spill(SPILLED)}), attempt)
+
+
+def test_kept(rig: Rig) -> None:
+    entries = [rig.entry(make_crash(crash_id)) for crash_id in (CRASH_ID, NEIGHBOUR, STRANGER)]
+    rig.save(*entries)
+    assert rig.errors(*entries) == [None, None, None]
+    assert [is_kept(rig.root, crash_id) for crash_id in (CRASH_ID, NEIGHBOUR, STRANGER)] == [True, True, True]
+    assert problems(rig.root) == []
+    assert everything(rig.root) == sorted(
+        [
+            *(f"{NAMES}/{id}{end}" for id in (CRASH_ID, NEIGHBOUR) for end in (".json", ".dump", ".extra_2.dump")),
+            *(f"20160623/name/0b/f1/{STRANGER}{end}" for end in (".json", ".dump", ".extra_2.dump")),
+            *(f"{SLOT}/{crash_id}" for crash_id in (CRASH_ID, NEIGHBOUR)),
+            f"20160623/date/15/19_49/{STRANGER}",
+        ]
+    )
+
+
+def test_what_is_kept_is_exactly_the_crash(rig: Rig) -> None:
+    crash = make_crash(Text='"\\ \u00fc \U0001f4a5 \ud800', Empty="", List=[1, None])
+    rig.save(rig.entry(crash))
+    assert stored_crashes(rig.root)[CRASH_ID].raw_crash == crash.raw_crash
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[], [b""], [b"x"] * 1023, [b"x"] * 1024, [b"x"] * 1025, [b"ab", b"", b"c"] * 1500, [b"x" * 2**20] * 5],
+    ids=["none", "empty", "1023", "1024", "1025", "4500", "5 MiB"],
+)
+def test_pieces(rig: Rig, pieces: list[bytes]) -> None:
+    content = b"".join(pieces)
+    rig.save(rig.entry(make_crash(dumps={MINIDUMP: content}, places={MINIDUMP: InMemory(pieces)})))
+    assert is_kept(rig.root, dumps={MINIDUMP: content})
+
+
+@pytest.mark.parametrize("short", [0, 1, 7, 1499])
+def test_short_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch, short: int) -> None:
+    writev, write = os.writev, os.write
+    monkeypatch.setattr(os, "writev", lambda fd, pieces: writev(fd, [b"".join(pieces)[:short]]))
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:1000]))
+    content = bytes(range(250)) * 15
+    pieces = [content[i : i + 3] for i in range(0, len(content), 3)]
+    rig.save(rig.entry(make_crash(dumps={MINIDUMP: content}, places={MINIDUMP: InMemory(pieces)})))
+    assert is_kept(rig.root, dumps={MINIDUMP: content})
+
+
+# What is synced before what.
+
+
+class Order:
+    """What was done to the disk, in order: (operation, path), and C{("sync", …)} and C{("decided", …)} between."""
+
+    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[tuple[str, str]] = []
+        inner, note = rig.sync.inner, rig.decided
+
+        def sync(files: Any, directories: Any) -> dict[str, OSError]:
+            directories = set(directories)
+            paths = [path for path, _ in files]
+            failed = inner(files, directories)
+            self.steps += [("sync", path) for path in (*paths, *directories)]
+            return failed
+
+        class Decided(list[Any]):
+            def extend(inner_self, group: Any) -> None:
+                self.steps += [("decided", "") for _ in group]
+                super().extend(group)
+
+        rig.sync.inner = sync
+        rig.decided = Decided(note)
+        rig.commit._decided = rig.decided.extend
+        for name in ("rename", "link", "symlink", "mkdir"):
+            self._watch(name, monkeypatch)
+
+    def _watch(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = getattr(os, name)
+
+        def operation(*args: Any) -> None:
+            real(*args)
+            self.steps.append((name, args[0] if name == "mkdir" else args[1]))
+
+        monkeypatch.setattr(os, name, operation)
+
+    def at(self, name: str, path: str) -> int:
+        return self.steps.index((name, path))
+
+
+def test_the_order(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = Order(rig, monkeypatch)
+    entry = spilled_entry(rig)
+    rig.save(entry)
+    place = entry.place
+    staged = [path for path, _ in entry._moves]
+    dumps, raw_crash = [place.dump("small"), place.dump(MINIDUMP)], place.raw_crash
+    first_move = min(order.at("symlink", place.link), order.at("rename", dumps[0]), order.at("link", dumps[1]))
+    assert len(staged) == 3
+    for path in staged:
+        assert order.at("sync", path) < first_move
+    assert order.at("symlink", place.link) < order.at("rename", dumps[0]) < order.at("rename", raw_crash)
+    assert order.at("link", dumps[1]) < order.at("rename", raw_crash)
+    assert [step for step, _ in order.steps].count("decided") == 1
+    assert order.steps[-1] == ("decided", "")
+    for directory in ("", "20160622", "20160622/name", "20160622/name/8f", NAMES, "20160622/date/15", SLOT):
+        path = f"{rig.root}/{directory}".rstrip("/")
+        assert order.at("rename", raw_crash) < order.at("sync", path)
+        if directory:
+            assert order.at("mkdir", path) < order.at("sync", os.path.dirname(path))
+
+
+def test_nothing_is_moved_or_told_before_its_sync(rig: Rig) -> None:
+    entry = rig.entry(make_crash())
+    rig.sync.meanwhile = lambda: seen.append((everything(rig.root), list(rig.decided)))
+    seen: list[tuple[list[str], list[Any]]] = []
+    placed = rig.commit.commit([entry], [])
+    assert [path.partition("/")[0] for path in seen[0][0]] == ["staging"] * 3
+    assert rig.decided == []
+    assert is_kept(rig.root)
+    rig.commit.commit([], placed)
+    assert seen[1][1] == []
+    assert rig.errors(entry) == [None]
+
+
+def test_one_sync_serves_two_groups(rig: Rig) -> None:
+    first, second = rig.entry(make_crash()), rig.entry(make_crash(NEIGHBOUR))
+    placed = rig.commit.commit([first], [])
+    placed = rig.commit.commit([second], placed)
+    assert rig.errors(first) == [None]
+    rig.commit.commit([], placed)
+    assert rig.errors(second) == [None]
+    assert len(rig.sync.calls) == 3
+
+
+def test_every_new_directory_up_to_the_root_is_synced_once(rig: Rig) -> None:
+    def directories_of(crash_id: str) -> set[str]:
+        rig.save(rig.entry(make_crash(crash_id)))
+        return {os.path.relpath(path, rig.root) for path in rig.sync.calls[-1][1]}
+
+    assert directories_of(CRASH_ID) == {
+        ".",
+        "20160622",
+        "20160622/name",
+        "20160622/name/8f",
+        NAMES,
+        "20160622/date",
+        "20160622/date/15",
+        SLOT,
+    }
+    assert directories_of(NEIGHBOUR) == {NAMES, SLOT}
+    # A directory of another process may not be durable yet, so that it is there says nothing.
+    os.makedirs(rig.root / "20160622/name/00/11")
+    assert directories_of(f"0011{CRASH_ID[4:]}") == {"20160622/name/00/11", "20160622/name/00", "20160622/name", SLOT}
+
+
+def test_a_directory_that_was_not_synced_is_not_trusted(rig: Rig) -> None:
+    rig.sync.fails = lambda path: path.endswith("/20160622/name")
+    entry = rig.entry(make_crash())
+    rig.save(entry)
+    assert rig.errors(entry) != [None]
+    rig.sync.fails = lambda path: False
+    rig.save(rig.entry(make_crash(NEIGHBOUR)))
+    assert f"{rig.root}/20160622/name" in rig.sync.calls[-1][1]
+    rig.save(rig.entry(make_crash()))
+    assert f"{rig.root}/20160622/name" not in rig.sync.calls[-1][1]
+
+
+def test_a_directory_that_was_made_anew_is_not_trusted(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash()))
+    for path in of_crash(rig.root):
+        (rig.root / path).unlink()
+    os.removedirs(rig.root / NAMES)  # as Socorro does
+    rig.save(rig.entry(make_crash()))
+    assert {
+        f"{rig.root}/{path}" for path in ("20160622", "20160622/name", "20160622/name/8f", NAMES)
+    } <= rig.sync.calls[-1][1]
+
+
+def test_the_memory_of_directories_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.storage.commit._KNOWN", 20)
+    for n in range(10):
+        rig.save(rig.entry(make_crash(f"{n:04x}{CRASH_ID[4:]}")))
+    assert len(rig.commit._known) < 30
+    assert problems(rig.root) == []
+
+
+# Failures.
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_file_is_not_synced(rig: Rig, which: int) -> None:
+    entry, other = rig.entry(make_crash()), rig.entry(make_crash(NEIGHBOUR))
+    ends = [f"/{CRASH_ID}.dump", f"/{CRASH_ID}.extra_2.dump", f"/{CRASH_ID}.json"]
+    rig.sync.fails = lambda path: path.endswith(ends[which])
+    rig.save(entry, other)
+    assert [error is None for error in rig.errors(entry, other)] == [False, True]
+    assert not is_kept(rig.root)
+    assert is_kept(rig.root, NEIGHBOUR)
+    assert problems(rig.root) == []
+
+
+@pytest.mark.parametrize("directory", ["", "20160622", "20160622/name", "20160622/date/15", NAMES, SLOT])
+def test_a_directory_is_not_synced(rig: Rig, directory: str) -> None:
+    entry, stranger = rig.entry(make_crash()), rig.entry(make_crash(STRANGER))
+    rig.sync.fails = lambda path: path == f"{rig.root}/{directory}".rstrip("/")
+    rig.save(entry, stranger)
+    assert [error is None for error in rig.errors(entry, stranger)] == [False, directory != ""]
+    assert not is_kept(rig.root)
+    assert is_kept(rig.root, STRANGER) == (directory != "")
+    assert problems(rig.root) == []
+
+
+NEEDED = {"open", "writev", "rename", "symlink", "mkdir", "fsync", "close"}
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize(
+    ("make_entry", "needed"),
+    [(lambda rig: rig.entry(make_crash()), NEEDED), (spilled_entry, NEEDED | {"link"})],
+    ids=["memory", "spilled"],
+)
+def test_any_step_fails(tmp_path: Path, operation: str, make_entry: Callable[[Rig], Entry], needed: set[str]) -> None:
+    """Each single operation of a save fails once, in a group of two: nothing of that crash is left."""
+    failed = 0
+    for number in range(1, 100):
+        rig = make_rig(tmp_path / str(number))
+        rig.save(rig.entry(make_crash(STRANGER)))
+        files = open_files(rig.root)
+        entry, neighbour = make_entry(rig), rig.entry(make_crash(NEIGHBOUR))
+        spilled = [dump.content for dump in entry.crash.dumps if not isinstance(dump.content, InMemory)]
+        with failing(rig.root, operation, number, OSError(5, "injected")) as disk:
+            rig.save(entry, neighbour)
+        assert open_files(rig.root) == files
+        if disk.seen < number:
+            break
+        for content in spilled:
+            assert Path(content.path).read_bytes() == SPILLED  # type: ignore[attr-defined]
+            Path(content.path).unlink()  # type: ignore[attr-defined]
+        for mine in (entry, neighbour):
+            (error,) = rig.errors(mine)
+            failed += error is not None
+            dumps = {"small": b"in memory", MINIDUMP: SPILLED} if spilled and mine is entry else DUMPS
+            assert is_kept(rig.root, mine.crash.crash_id, dumps) == (error is None)
+        assert is_kept(rig.root, STRANGER)
+        assert problems(rig.root) == []
+    assert number < 99
+    assert (failed > 0) is (operation in needed)
+
+
+def test_no_space(root: Path) -> None:
+    def have_space() -> int:
+        raise OSError(28, "full")
+
+    rig = make_rig(root, have_space=have_space)
+    entry = rig.entry(make_crash())
+    rig.save(entry)
+    assert [str(error) for error in rig.errors(entry)] == ["[Errno 28] full"]
+    assert everything(root) == []
+
+
+def test_a_store_that_fills_up_keeps_what_is_in_place(root: Path) -> None:
+    full = False
+
+    def have_space() -> int:
+        if full:
+            raise OSError(28, "full")
+        return 1
+
+    rig = make_rig(root, have_space=have_space)
+    first, second = rig.entry(make_crash()), rig.entry(make_crash(NEIGHBOUR))
+    placed = rig.commit.commit([first], [])
+    full = True
+    rig.commit.commit([second], placed)
+    assert [error is None for error in rig.errors(first, second)] == [True, False]
+    assert (is_kept(root), is_kept(root, NEIGHBOUR)) == (True, False)
+
+
+def test_a_spilled_dump_that_is_gone(rig: Rig) -> None:
+    entry = spilled_entry(rig)
+    for dump in entry.crash.dumps:
+        if not isinstance(dump.content, InMemory):
+            Path(dump.content.path).unlink()  # type: ignore[attr-defined]
+    rig.save(entry)
+    assert isinstance(rig.errors(entry)[0], FileNotFoundError)
+    assert everything(rig.root) == []
+
+
+def test_a_spilled_dump_is_still_there_for_the_next_store(rig: Rig) -> None:
+    rig.sync.fails = lambda path: path.endswith(NAMES)
+    entry = spilled_entry(rig)
+    rig.save(entry)
+    assert not is_kept(rig.root)
+    (part,) = everything(rig.root)
+    assert (rig.root / part).read_bytes() == SPILLED
+
+
+def test_a_spilled_dump_outlives_its_first_name(rig: Rig) -> None:
+    rig.save(spilled_entry(rig))
+    (part,) = [path for path in everything(rig.root) if path.endswith(".part")]
+    (rig.root / part).unlink()
+    assert is_kept(rig.root, dumps={"small": b"in memory", MINIDUMP: SPILLED})
+    assert problems(rig.root) == []
+
+
+def test_an_id_that_is_there_stays_as_it_was(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash(Which="first")))
+    again = rig.entry(make_crash(dumps={MINIDUMP: b"other", "third": b"more"}, Which="second"))
+    rig.save(again)
+    assert rig.errors(again) == [None]
+    assert stored_crashes(rig.root)[CRASH_ID].raw_crash["Which"] == "first"
+    assert is_kept(rig.root)
+    assert problems(rig.root) == []
+
+
+@pytest.mark.parametrize("fails", [NAMES, f"/{CRASH_ID}.json"])
+def test_an_id_that_is_there_is_not_undone_by_another_one_s_failure(rig: Rig, fails: str) -> None:
+    rig.save(rig.entry(make_crash()))
+    rig.sync.fails = lambda path: path.endswith(fails)
+    again = rig.entry(make_crash(Which="second"))
+    rig.save(again)
+    assert rig.errors(again) != [None]
+    assert is_kept(rig.root)
+    assert problems(rig.root) == []
+
+
+def test_the_same_id_twice_in_a_group(rig: Rig) -> None:
+    first, second = rig.entry(make_crash()), rig.entry(make_crash(dumps={"third": b"more"}))
+    rig.save(first, second)
+    assert rig.errors(first) == [None]
+    assert is_kept(rig.root)
+    assert problems(rig.root) == []
+
+
+def test_leftovers_of_the_same_id_do_not_matter(rig: Rig) -> None:
+    for directory in (NAMES, SLOT):
+        os.makedirs(rig.root / directory)
+    (rig.root / NAMES / f"{CRASH_ID}.dump").write_bytes(b"left over")
+    (rig.root / SLOT / CRASH_ID).symlink_to("../../../name/8f/63")
+    rig.save(rig.entry(make_crash()))
+    assert is_kept(rig.root)
+
+
+def test_a_crash_that_can_t_be_written_down_takes_nobody_along(rig: Rig, logged_failures: list[Any]) -> None:
+    placed = rig.commit.commit([rig.entry(make_crash(STRANGER))], [])
+    before, bad = rig.entry(make_crash(NEIGHBOUR)), rig.entry(make_crash(f"8f63cccc{CRASH_ID[8:]}", Odd=object()))
+    after = rig.entry(make_crash())
+    rig.commit.commit([], rig.commit.commit([before, bad, after], placed))
+    assert [error is None for error in rig.errors(before, after)] == [True, True]
+    assert "Object of type object" in str(rig.errors(bad))
+    assert problems(rig.root) == []
+    assert len(stored_crashes(rig.root)) == 3
+    assert len(logged_failures) == 1
+    logged_failures.clear()
+
+
+# Giving up.
+
+
+def test_whoever_decides_first_has_decided() -> None:
+    attempt = Attempt()
+    assert (attempt.kept, attempt.abandoned) == (None, False)
+    assert attempt.decide(kept=True)
+    assert not attempt.abandon()
+    assert not attempt.decide(kept=False)
+    assert (attempt.kept, attempt.abandoned) == (True, False)
+    attempt = Attempt()
+    assert attempt.abandon()
+    assert not attempt.abandon()
+    assert not attempt.decide(kept=True)
+    assert (attempt.kept, attempt.abandoned) == (False, True)
+    attempt = Attempt()
+    assert attempt.decide(kept=False)
+    assert not attempt.abandon()
+    assert (attempt.kept, attempt.abandoned) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "make_entry", [lambda rig, a: rig.entry(make_crash(), a), spilled_entry], ids=["memory", "spilled"]
+)
+def test_abandoned_at_any_point(tmp_path: Path, make_entry: Callable[[Rig, Attempt], Entry]) -> None:
+    """Between any two operations of a save: nothing is left, or it was kept, and that is what was said."""
+    kept = []
+    for number in range(1, 200):
+        rig = make_rig(tmp_path / str(number))
+        attempt = Attempt()
+        entry, neighbour = make_entry(rig, attempt), rig.entry(make_crash(NEIGHBOUR))
+        abandoned = False
+
+        def happen(
+            seen: int, name: str, do: Callable[[], Any], number: int = number, attempt: Attempt = attempt
+        ) -> Any:
+            nonlocal abandoned
+            try:
+                return do()
+            finally:
+                if seen == number:
+                    abandoned = attempt.abandon()
+
+        with watched(rig.root, CHANGES, happen) as disk:
+            rig.save(entry, neighbour)
+        told = dict(rig.decided)
+        assert (attempt in told) is not abandoned
+        assert told[neighbour.attempt] is None
+        for path in everything(rig.root):
+            if path.endswith(".part"):
+                (rig.root / path).unlink()
+        assert is_kept(rig.root, dumps={dump.name: _bytes(dump.content) for dump in entry.crash.dumps}) is not abandoned
+        assert is_kept(rig.root, NEIGHBOUR)
+        assert problems(rig.root) == []
+        kept.append(not abandoned)
+        if disk.seen < number:
+            break
+    assert number > 30
+    assert kept == sorted(kept)  # once it is decided, it stays so
+
+
+def _bytes(content: Content) -> bytes:
+    return b"".join(content.pieces) if isinstance(content, InMemory) else SPILLED
+
+
+def test_abandoned_before_it_began(rig: Rig) -> None:
+    entry = rig.entry(make_crash())
+    assert entry.attempt.abandon()
+    with watched(rig.root, CHANGES, lambda seen, name, do: do()) as disk:
+        placed = rig.commit.commit([entry], [])
+    assert (placed, disk.seen, rig.decided) == ([], 0, [])
+
+
+def test_abandoned_and_tried_again_while_the_old_one_is_in_place(rig: Rig) -> None:
+    """The disk hung while the first was put in place; it comes back when the second is under way."""
+    old, new = rig.entry(make_crash()), rig.entry(make_crash())
+    placed = rig.commit.commit([old], [])
+    assert old.attempt.abandon()
+    placed = rig.commit.commit([new], placed)
+    rig.commit.commit([], placed)
+    assert rig.errors(new) == [None]
+    assert is_kept(rig.root)
+    assert problems(rig.root) == []
+
+
+def test_abandoned_and_kept_by_another_attempt(rig: Rig) -> None:
+    old, new = rig.entry(make_crash()), rig.entry(make_crash())
+    rig.sync.meanwhile = old.attempt.abandon
+    rig.commit.commit([], rig.commit.commit([new], rig.commit.commit([old], [])))
+    assert rig.errors(new) == [None]
+    assert is_kept(rig.root)
+    assert problems(rig.root) == []

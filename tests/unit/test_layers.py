@@ -1,0 +1,194 @@
+"""
+The rooms of the design: imports point down, and some things are imported in some rooms only.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+REPOSITORY = Path(__file__).parents[2]
+
+LAYERS = {
+    "twisted.plugins.collectord_plugin": 6,
+    "collectord.tap": 6,
+    "collectord.service": 6,
+    "collectord.web": 5,
+    "collectord.intake": 4,
+    "collectord.collector": 3,
+    "collectord.storage": 2,
+    "collectord.observe": 2,
+    "collectord.interfaces": 1,
+    "collectord.model": 0,
+    "collectord.crashid": 0,
+    "collectord.errors": 0,
+    "collectord.config": 0,
+    "collectord.throttle": 0,
+    "collectord": 0,  # its version
+}
+"""A room is a module, or a package with all that is in it."""
+
+NEVER = {
+    "collectord.web": ["collectord.storage"],
+    "collectord.intake": ["klein", "collectord.storage", "collectord.web", "collectord.collector", "os", "pathlib"],
+    "collectord.collector": ["twisted.web", "klein", "os", "pathlib", "io", "tempfile", "shutil"],
+    "collectord.storage": ["twisted.web", "klein", "collectord.web", "collectord.intake"],
+    "collectord.observe": ["twisted.web", "klein", "collectord.web", "collectord.intake"],
+    "collectord.interfaces": ["twisted"],
+    "collectord.model": ["twisted", "os", "pathlib", "time", "random"],
+    "collectord.crashid": ["twisted", "os", "pathlib", "time", "random"],
+    "collectord.errors": ["twisted", "os", "pathlib", "time", "random"],
+    "collectord.config": ["twisted", "time", "random"],  # it reads a file and the environment
+    "collectord.throttle": ["twisted", "os", "time", "random"],  # its loader reads a file
+}
+"""The column of the design."""
+
+REACTOR = "twisted.internet.reactor"
+REACTOR_ROOMS = ["collectord.tap"]
+
+
+@frozen
+class Import:
+    """C{name} may be an attribute of a module."""
+
+    importer: str
+    name: str
+    line: int
+
+
+def module_of(path: Path) -> str:
+    """By its dotted name."""
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(name: str) -> str | None:
+    """The room that C{name} is in: a module of ours, or what is in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        room = ".".join(parts[:length])
+        if room in LAYERS and (room != "collectord" or length == len(parts) or parts[length:] == ["__version__"]):
+            return room
+    return None
+
+
+def imports_of(module: str, source: str) -> Iterator[Import]:
+    """All of them: at the top of the module or not, for typing only or not."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(module, alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: a relative import"
+            for alias in node.names:
+                yield Import(module, f"{node.module}.{alias.name}", node.lineno)
+
+
+def is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def wrong_with(found: Import) -> str | None:
+    """What is wrong with an import, if anything is."""
+    where = f"{found.importer}:{found.line}: imports {found.name}"
+    room = room_of(found.importer)
+    if room is None:
+        return f"{found.importer}: in no room"
+    if is_in(found.name, REACTOR) and room not in REACTOR_ROOMS:
+        return f"{where}, which only {', '.join(REACTOR_ROOMS)} may"
+    for forbidden in NEVER.get(room, []):
+        if is_in(found.name, forbidden):
+            return f"{where}, which {room} never does"
+    if is_in(found.name, "collectord"):
+        target = room_of(found.name)
+        if target is None:
+            return f"{where}, which is in no room"
+        if LAYERS[target] > LAYERS[room]:
+            return f"{where}, which is above it"
+        if LAYERS[target] == LAYERS[room] and target != room and 0 < LAYERS[room] < 6:
+            return f"{where}, which is beside it"
+    return None
+
+
+def modules() -> dict[str, Path]:
+    paths = [*REPOSITORY.glob("collectord/**/*.py"), *REPOSITORY.glob("twisted/plugins/*.py")]
+    return {module_of(path): path for path in paths}
+
+
+def test_there_are_modules() -> None:
+    assert len(modules()) > 30
+    assert {
+        "collectord",
+        "collectord.intake.channel",
+        "collectord.storage",
+        "twisted.plugins.collectord_plugin",
+    } <= set(modules())
+
+
+def test_every_module_is_in_a_room_and_every_room_is_there() -> None:
+    assert [module for module in modules() if room_of(module) is None] == []
+    assert [room for room in LAYERS if room not in modules()] == []
+    assert set(NEVER) <= set(LAYERS)
+
+
+def test_imports_point_down() -> None:
+    found = [found for module, path in modules().items() for found in imports_of(module, path.read_text())]
+    assert len(found) > 200
+    assert [wrong for wrong in map(wrong_with, found) if wrong is not None] == []
+
+
+def test_no_module_is_imported_by_a_name_in_a_text() -> None:
+    """Except the module of rules that an operator names."""
+    callers = [
+        f"{module}:{node.lineno}"
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).endswith(("__import__", "import_module"))
+    ]
+    assert [caller for caller in callers if not caller.startswith("collectord.throttle.load:")] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("collectord.intake.site", "import klein", "never does"),
+        ("collectord.intake.site", "def f():\n    from klein import Klein", "never does"),
+        ("collectord.intake.site", "from collectord.storage.memory import MemoryCrashStorage", "never does"),
+        ("collectord.intake.site", "from collectord import storage", "never does"),
+        ("collectord.intake.site", "from collectord.service import CollectorService", "above it"),
+        ("collectord.intake", "from collectord.web.site import PublicSite", "never does"),
+        ("collectord.web.site", "from collectord.storage.fallback import StoreState", "never does"),
+        ("collectord.web.site", "import collectord.tap", "above it"),
+        ("collectord.collector", "from twisted.web import http", "never does"),
+        ("collectord.collector", "import twisted.web.http", "never does"),
+        ("collectord.collector", "from collectord.storage.memory import MemoryCrashStorage", None),
+        ("collectord.storage.filesystem", "from collectord.collector import Outcome", "above it"),
+        ("collectord.storage.filesystem", "from collectord.observe.logs import as_text", "beside it"),
+        ("collectord.storage.filesystem", "from collectord.storage.sync import sync_each", None),
+        ("collectord.interfaces", "from collectord.storage.memory import MemoryCrashStorage", "above it"),
+        ("collectord.model", "from collectord.errors import StorageError", None),
+        ("collectord.model", "from twisted.python.failure import Failure", "never does"),
+        ("collectord.throttle.rules", "import random", "never does"),
+        ("collectord.throttle.rules", "from twisted.logger import Logger", "never does"),
+        ("collectord.errors", "from collectord.interfaces import ICrashStorage", "above it"),
+        ("collectord.service", "from twisted.internet import reactor", "only collectord.tap may"),
+        ("collectord.storage.threads", "import twisted.internet.reactor", "only collectord.tap may"),
+        ("collectord.tap", "def f():\n    from twisted.internet import reactor as any_reactor", None),
+        ("collectord.tap", "from collectord import __version__", None),
+        ("collectord.tap", "from collectord.service import CollectorService", None),
+        ("collectord.tap", "from collectord.unheard import of", "in no room"),
+        ("collectord.unheard", "import os", "in no room"),
+        ("collectord.modelx", "import os", "in no room"),
+    ],
+)
+def test_what_would_be_wrong(module: str, source: str, wrong: str | None) -> None:
+    (found,) = imports_of(module, source)
+    told = wrong_with(found)
+    assert told is None if wrong is None else told is not None and wrong in told
+
+
+def test_relative_imports_are_refused() -> None:
+    with pytest.raises(AssertionError, match="a relative import"):
+        list(imports_of("collectord.intake.site", "from . import channel"))

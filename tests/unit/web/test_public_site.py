@@ -1,0 +1,651 @@
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from collectord.collector import Collector
+from collectord.errors import NowhereToSave, StorageError
+from collectord.intake.receiver import Limits, ReportReceiver
+from collectord.intake.request import StreamingRequest
+from collectord.intake.spool import SPILL_UNIT, MemoryBudget
+from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
+from collectord.model import Content, Crash
+from collectord.storage.memory import MemoryCrashStorage
+from collectord.throttle.rules import Result, Verdict
+from collectord.web.answers import RETRY_AFTER_S
+from collectord.web.site import PublicSite
+from tests.support.response import Response
+from tests.unit.intake.parts import (
+    BOUNDARY,
+    CONTENT_TYPE,
+    LogRecorder,
+    annotation,
+    body,
+    content_of,
+    dump,
+    extra,
+    gzipped,
+    part,
+    result_of,
+)
+from tests.unit.intake.wire import Client, Server, serve
+
+CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+CHOSEN = "11111111-57c6-4e5d-b2cf-cabde2150101"
+KEPT = f"CrashID=bp-{CRASH_ID}\n".encode()
+REPORT = body(annotation(b"ProductName", b"Fenix"), dump(b"upload_file_minidump", b"MDMP"))
+LIMITS = Limits(body=200_000, parts=10, annotations=10_000)
+VERSION = {"source": "collectord", "version": "1.2.3"}
+
+
+@frozen
+class State:
+    name: str
+    problem: str = ""
+    figures: Mapping[str, int] = field(factory=dict)
+
+
+@implementer(ICrashStorage, IDumpStaging, IStagedDump)
+@define(eq=False)
+class Store:
+    """Keeps at once, or when it is told so, or fails; of a spilled dump nothing is appended, or it fails."""
+
+    waits: bool = False
+    error: Exception | None = None
+    append_error: Exception | None = None
+    states: Sequence[State] = (State("/primary", figures={"free_bytes": 5}), State("/second"))
+    kept: MemoryCrashStorage = field(factory=MemoryCrashStorage)
+    saving: "list[tuple[Crash, Deferred[None]]]" = field(factory=list)
+    staged: list[bytes] = field(factory=list)
+    discarded: int = 0
+    cancelled: int = 0
+
+    async def save(self, crash: Crash) -> str:
+        if self.waits:
+            done: Deferred[None] = Deferred(self._cancelled)
+            self.saving.append((crash, done))
+            await done
+        if self.error is not None:
+            raise self.error
+        return await self.kept.save(crash)
+
+    def _cancelled(self, done: object) -> None:
+        self.cancelled += 1
+
+    async def check(self) -> Mapping[str, int]:
+        return {}
+
+    async def check_each(self) -> Sequence[State]:
+        return self.states
+
+    def new_dump(self) -> "Store":
+        return self
+
+    def holds(self, content: Content) -> bool:
+        return True
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        if self.append_error is not None:
+            raise self.append_error
+        self.staged.extend(pieces)
+
+    def content(self) -> Content:
+        dump = self.kept.new_dump()
+        dump.pieces.extend(self.staged)
+        return dump
+
+    def discard(self) -> None:
+        self.discarded += 1
+
+
+@define
+class Rig:
+    """The public site, in memory."""
+
+    public: PublicSite
+    server: Server
+    store: Store
+    budget: MemoryBudget
+    rule: Verdict
+
+    def connect(self) -> Client:
+        return self.server.connect()
+
+    def ask(self, sent: bytes, *, piece: int = 65536) -> Response:
+        """The only answer, of known length, on a new connection."""
+        client = self.connect()
+        client.send(sent, piece=piece)
+        return checked(client)
+
+    @property
+    def crash(self) -> Crash:
+        (crash,) = self.store.kept.crashes.values()
+        return crash
+
+
+def checked(client: Client) -> Response:
+    """
+    The only answer, which has to have a length, not be chunked, be text, and be all that was sent.
+    """
+    head, _, content = client.received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
+    assert len(set(names)) == len(names)
+    assert b"transfer-encoding" not in names
+    response = client.response
+    assert response.headers["content-length"] == str(len(content))
+    assert response.body == content
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "twisted" not in head.decode().lower()
+    return response
+
+
+def make_rig() -> Rig:
+    store, budget = Store(), MemoryBudget(limit=1_000_000)
+
+    def receiver_for(request: StreamingRequest, length: int | None) -> ReportReceiver:
+        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, request.channel)
+
+    collector = Collector(
+        throttle=lambda annotations: made.rule,
+        storage=store,
+        now=lambda: datetime(2016, 6, 22, tzinfo=UTC),
+        seconds=lambda: 0.0,
+        uuid4=lambda: UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9"),
+        token="secret",
+    )
+    public = PublicSite(collector, receiver_for, store, "bp-", VERSION)
+    server = serve(public.resource(), public.body_for, max_connections=1000)
+    made = Rig(public, server, store, budget, Verdict(Result.ACCEPT, "some_rule", 100))
+    return made
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = make_rig()
+    yield made
+    made.server.stop()
+    assert (made.budget.used, made.budget.leaving) == (0, 0)
+
+
+def post(
+    content: bytes,
+    *headers: bytes,
+    path: bytes = b"/submit",
+    content_type: bytes | None = CONTENT_TYPE,
+    version: bytes = b"1.1",
+    length: bool = True,
+) -> bytes:
+    lines = [b"POST %s HTTP/%s" % (path, version), b"Host: localhost", *headers]
+    if content_type is not None:
+        lines.append(b"Content-Type: " + content_type)
+    if length:
+        lines.append(b"Content-Length: %d" % len(content))
+    return b"\r\n".join([*lines, b"", content])
+
+
+def chunked(content: bytes, *headers: bytes, size: int = 100) -> bytes:
+    chunks = [content[at : at + size] for at in range(0, len(content), size)]
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    return post(framed, b"Transfer-Encoding: chunked", *headers, length=False)
+
+
+# ——— 200 ———
+
+
+def test_an_answer_to_the_byte(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(REPORT))
+    head, _, content = client.received.partition(b"\r\n\r\n")
+    status, *headers = head.split(b"\r\n")
+    assert status == b"HTTP/1.1 200 OK"
+    assert content == KEPT
+    sent = {line.partition(b": ")[0].lower(): line.partition(b": ")[2] for line in headers}
+    assert re.fullmatch(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", sent.pop(b"date"))
+    assert sent == {
+        b"server": b"collectord",
+        b"content-type": b"text/plain; charset=utf-8",
+        b"content-length": str(len(KEPT)).encode(),
+    }
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        post(REPORT),
+        post(REPORT, version=b"1.0"),
+        post(REPORT, b"Expect: 100-continue"),
+        post(REPORT, b"Connection: close"),
+        post(REPORT, path=b"/submit?product=Fenix&version=1&guid=x"),
+        post(REPORT, path=b"/%73ubmit"),
+        post(REPORT, path=b"/submit?x=%ff"),
+        post(REPORT).replace(b"Host: localhost\r\n", b""),
+        post(REPORT).replace(b"localhost", b"[::1]:8000"),
+        post(REPORT).replace(b"localhost", b"a..b"),
+        post(REPORT).replace(b"localhost", b"a" * 64),
+        post(REPORT).replace(b"localhost", b"\xff"),
+        post(REPORT, b"Cookie: a; =b;; \xff=c", b"Authorization: Basic \xff", b"User-Agent: \xff"),
+        post(REPORT, content_type=b'Multipart/Mixed; charset="x"; BOUNDARY="xyzzy"'),
+        post(gzipped(REPORT), b"Content-Encoding: gzip"),
+        post(gzipped(REPORT[:50]) + gzipped(REPORT[50:]) + b"\0", b"content-encoding: GZIP"),
+        post(REPORT, b"Content-Encoding: identity"),
+        chunked(REPORT),
+        chunked(REPORT, size=1),
+        chunked(gzipped(REPORT), b"Content-Encoding: gzip"),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 7, 65536])
+def test_kept(rig: Rig, sent: bytes, piece: int) -> None:
+    response = rig.ask(sent, piece=piece)
+    assert (response.status, response.body) == (200, KEPT)
+    assert rig.crash.crash_id == CRASH_ID
+    assert rig.crash.raw_crash["ProductName"] == "Fenix"
+    (minidump,) = rig.crash.dumps
+    assert minidump.name == "upload_file_minidump"
+
+
+def test_what_is_kept(rig: Rig) -> None:
+    packed = gzipped(body(extra(b'{"a": 1}'), annotation(b"b"), dump(b"d")))
+    rig.ask(post(packed, b"Content-Encoding: gzip", b"User-Agent: Crashpad/1.0"))
+    metadata = rig.crash.raw_crash["metadata"]
+    assert isinstance(metadata, dict)
+    assert rig.crash.raw_crash["a"] == "1"
+    assert metadata["payload"] == "json"
+    assert metadata["payload_compressed"] == "1"
+    assert metadata["payload_size"] == len(packed)
+    assert metadata["user_agent"] == "Crashpad/1.0"
+    assert metadata["collector_notes"] == ["annotations came both as parts and in extra; extra wins"]
+    assert list(metadata["dump_checksums"]) == ["d"]
+
+
+def test_deferred(rig: Rig) -> None:
+    rig.rule = Verdict(Result.DEFER, "some_rule", 100)
+    assert (rig.ask(post(REPORT)).body, len(rig.store.kept.crashes)) == (KEPT, 1)
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (Result.REJECT, b"Discarded=rule_some_rule"),
+        (Result.IGNORE, b"Unsupported=1\n"),
+        (Result.FAKEACCEPT, KEPT),
+    ],
+)
+def test_not_kept(rig: Rig, result: Result, told: bytes) -> None:
+    rig.rule = Verdict(result, "some_rule", 100)
+    response = rig.ask(post(REPORT))
+    assert (response.status, response.body) == (200, told)
+    assert rig.store.kept.crashes == {}
+
+
+def test_the_clients_uuid(rig: Rig) -> None:
+    sent = body(annotation(b"uuid", CHOSEN.encode()))
+    response = rig.ask(post(sent, b"Authorization: Bearer secret"))
+    assert (response.status, response.body) == (200, f"CrashID=bp-{CHOSEN}\n".encode())
+    assert list(rig.store.kept.crashes) == [CHOSEN]
+
+
+def test_two_in_one_segment(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(REPORT) + post(b"nonsense" * 10) + post(REPORT))
+    client.send(post(REPORT))
+    malformed = b"Discarded=malformed_invalid_payload_structure"
+    assert [response.body for response in client.responses] == [KEPT, malformed, KEPT, KEPT]
+    client.send(post(REPORT) + post(b"--xyzzy nonsense" * 10) + post(REPORT))
+    client.send(post(REPORT))
+    assert [response.body for response in client.responses][4:] == [KEPT, malformed]
+    assert client.lingering  # this refusal came in the middle of a body
+    client = rig.connect()
+    client.send(post(REPORT) + post(body()) + post(REPORT))
+    assert [response.body for response in client.responses] == [KEPT, b"Discarded=malformed_no_annotations", KEPT]
+    assert not client.closed
+
+
+# ——— 400 ———
+
+OTHER = body(annotation(b"a"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (post(OTHER, content_type=None), "no_content_type"),
+        (post(OTHER, content_type=b""), "no_content_type"),
+        (post(OTHER, content_type=b"application/json"), "wrong_content_type"),
+        (post(OTHER, content_type=b"application/x-www-form-urlencoded"), "wrong_content_type"),
+        (post(OTHER, content_type=b"multipart/form-data"), "no_boundary"),
+        (post(OTHER, content_type=b"multipart/form-data; boundary="), "no_boundary"),
+        (post(b""), "no_content_length"),
+        (post(b"", length=False), "no_content_length"),
+        (post(b"", b"Content-Encoding: gzip"), "no_content_length"),
+        (chunked(b""), "no_content_length"),
+        (chunked(b"", b"Content-Encoding: gzip"), "no_content_length"),
+        (post(OTHER, b"Content-Encoding: br"), "unknown_content_encoding"),
+        (post(OTHER, b"Content-Encoding: gzip"), "bad_gzip"),
+        (post(gzipped(OTHER)[:-1], b"Content-Encoding: gzip"), "bad_gzip"),
+        (chunked(gzipped(OTHER)[:-1], b"Content-Encoding: gzip"), "bad_gzip"),
+        (post(body(extra(b"{"))), "invalid_json"),
+        (post(body(extra(b"[]"))), "invalid_json_value"),
+        (post(OTHER[:-4]), "invalid_payload_structure"),
+        (post(b"nonsense" * 100), "invalid_payload_structure"),
+        (chunked(OTHER)[:-5] + b"nonsense\r\n", "invalid_payload_structure"),
+        (post(body(dump(b"raw_crash"))), "invalid_dump_name"),
+        (post(body(*[annotation(b"a")] * 11)), "too_many_parts"),
+        (post(body(dump(b"d"))), "no_annotations"),
+        (post(body(part(b"X: 1"))), "no_annotations"),
+        (post(body(annotation(b"uuid", b"x")), b"Authorization: Bearer secret"), "invalid_uuid"),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 65536])
+def test_malformed(rig: Rig, log: LogRecorder, sent: bytes, reason: str, piece: int) -> None:
+    response = rig.ask(sent, piece=piece)
+    assert (response.status, response.body) == (400, f"Discarded=malformed_{reason}".encode())
+    assert rig.store.kept.crashes == {}
+    assert [(event["status"], event["reason"]) for event in log.events if "status" in event] == [(400, reason)]
+
+
+def test_malformed_http(rig: Rig) -> None:
+    response = rig.ask(b"POST /submit\r\n\r\n")
+    assert (response.status, response.body) == (400, b"Bad request\n")
+    assert response.headers["connection"] == "close"
+
+
+# ——— 401, 404, 405, 408, 413 ———
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [b"Authorization: Bearer other"], [b"Authorization: Basic secret"], [b"Authorization: secret"]]
+)
+def test_unauthorized(rig: Rig, headers: list[bytes]) -> None:
+    response = rig.ask(post(body(annotation(b"uuid", CHOSEN.encode())), *headers))
+    assert (response.status, response.body) == (401, b"Discarded=unauthorized_uuid")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert rig.store.kept.crashes == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        (b"GET", b"/submit", {"POST"}),
+        (b"PUT", b"/submit", {"POST"}),
+        (b"OPTIONS", b"/submit", {"POST"}),
+        (b"POST", b"/__heartbeat__", {"GET", "HEAD"}),
+        (b"DELETE", b"/__version__", {"GET", "HEAD"}),
+        (b"PUT", b"/__lbheartbeat__", {"GET", "HEAD"}),
+    ],
+)
+@pytest.mark.parametrize("with_body", [True, False])
+def test_wrong_methods(rig: Rig, method: bytes, path: bytes, allowed: set[str], with_body: bool) -> None:
+    content = post(REPORT, path=path) if with_body else post(b"", path=path, length=False)
+    response = rig.ask(content.replace(b"POST", method, 1))
+    assert (response.status, response.body) == (405, b"Method not allowed\n")
+    assert set(response.headers["allow"].split(", ")) == allowed
+    assert rig.store.kept.crashes == {}
+
+
+@pytest.mark.parametrize(
+    "path", [b"/", b"/submit/", b"/submitx", b"/Submit", b"/submit/x", b"/x?/submit", b"/..", b"/%00", b"/%ff"]
+)
+@pytest.mark.parametrize("with_body", [True, False])
+def test_wrong_paths(rig: Rig, path: bytes, with_body: bool) -> None:
+    response = rig.ask(post(REPORT, path=path) if with_body else b"GET %s HTTP/1.1\r\n\r\n" % path)
+    assert (response.status, response.body) == (404, b"Not found\n")
+    assert rig.store.kept.crashes == {}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        post(REPORT, path=b"//submit"),
+        post(REPORT, path=b"///submit"),
+        post(REPORT, path=b"*submit"),
+        post(REPORT, path=b"xsubmit"),
+        post(REPORT).replace(b"POST", b"post", 1),
+    ],
+)
+def test_what_only_klein_takes_for_a_submission(rig: Rig, sent: bytes) -> None:
+    """It is more forgiving than the comparison that is made before the body."""
+    response = rig.ask(sent)
+    assert (response.status, response.body) == (404, b"Not found\n")
+    assert rig.store.kept.crashes == {}
+
+
+def test_a_wrong_path_needs_no_body(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(REPORT, b"Expect: 100-continue", path=b"/other")[: -len(REPORT)])
+    assert checked(client).status == 404
+    assert client.lingering
+
+
+def test_too_slow(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(REPORT)[:-1])
+    rig.server.wait(32)
+    response = checked(client)
+    assert (response.status, response.body) == (408, b"Discarded=too_slow")
+    assert response.headers["connection"] == "close"
+    assert client.lingering
+    assert rig.budget.used == 0
+    client.send(REPORT[-1:])
+    assert rig.store.kept.crashes == {}
+
+
+TOO_LARGE = body(annotation(b"a"), dump(b"d", b"x" * LIMITS.body))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        post(TOO_LARGE)[: -len(TOO_LARGE)],
+        post(TOO_LARGE, b"Expect: 100-continue")[: -len(TOO_LARGE)],
+        post(TOO_LARGE),
+        chunked(TOO_LARGE, size=10_000),
+        post(gzipped(TOO_LARGE), b"Content-Encoding: gzip"),
+        chunked(gzipped(TOO_LARGE), b"Content-Encoding: gzip"),
+        post(body(annotation(b"a", b"x" * LIMITS.annotations))),
+    ],
+)
+def test_too_large(rig: Rig, sent: bytes) -> None:
+    client = rig.connect()
+    client.send(sent)
+    response = checked(client)
+    assert (response.status, response.body) == (413, b"Discarded=too_large")
+    assert response.headers["connection"] == "close"
+    assert client.lingering
+    assert rig.budget.used == 0
+    assert rig.store.kept.crashes == {}
+
+
+# ——— 503 and 500 ———
+
+
+@pytest.mark.parametrize("error", [NowhereToSave("all full"), StorageError("full")])
+def test_nowhere_to_save(rig: Rig, error: Exception) -> None:
+    rig.store.error = error
+    response = rig.ask(post(REPORT))
+    assert (response.status, response.body) == (503, b"Discarded=nowhere_to_save")
+    assert response.headers["retry-after"] == str(RETRY_AFTER_S)
+
+
+@pytest.mark.parametrize("error", [NowhereToSave("all full"), StorageError("full")])
+def test_nowhere_to_spill(rig: Rig, error: Exception) -> None:
+    rig.budget.limit = 0
+    rig.store.append_error = error
+    client = rig.connect()
+    big = body(annotation(b"a"), dump(b"d", b"x" * (SPILL_UNIT * 4)))
+    client.send(post(big), piece=SPILL_UNIT)
+    response = checked(client)
+    assert (response.status, response.body) == (503, b"Discarded=nowhere_to_save")
+    assert response.headers["retry-after"] == str(RETRY_AFTER_S)
+    assert rig.store.discarded == 1
+    assert rig.store.kept.crashes == {}
+
+
+def test_a_spilled_dump(rig: Rig) -> None:
+    rig.budget.limit = 0
+    content = bytes(range(256)) * 512
+    assert rig.ask(post(body(annotation(b"a"), dump(b"d", content))), piece=10_000).status == 200
+    assert len(rig.store.staged) > 1
+    assert result_of(content_of(rig.crash.dumps[0])) == content
+    assert rig.store.discarded == 1
+
+
+def test_a_defect(rig: Rig, log: LogRecorder) -> None:
+    rig.store.error = ZeroDivisionError("secret")
+    response = rig.ask(post(REPORT))
+    assert (response.status, response.body) == (500, b"Internal error\n")
+    (failure,) = log.failures
+    assert failure["log_failure"].check(ZeroDivisionError)
+    log.events.clear()
+
+
+# ——— while it is kept ———
+
+
+def test_no_answer_before_it_is_kept(rig: Rig) -> None:
+    rig.store.waits = True
+    client = rig.connect()
+    client.send(post(REPORT))
+    rig.server.wait(100, step=1)
+    assert client.received == b""
+    assert rig.budget.leaving == 4
+    rig.store.saving[0][1].callback(None)
+    assert checked(client).body == KEPT
+    assert rig.budget.used == 0
+
+
+def test_a_client_that_hangs_up_while_its_crash_is_kept(rig: Rig) -> None:
+    rig.store.waits = True
+    client = rig.connect()
+    client.send(post(REPORT))
+    client.hang_up()
+    assert rig.store.cancelled == 0
+    assert rig.budget.used == 4
+    ((crash, done),) = rig.store.saving
+    done.callback(None)
+    assert rig.store.kept.crashes == {CRASH_ID: crash}
+    assert result_of(content_of(crash.dumps[0])) == b"MDMP"
+    assert rig.budget.used == 0
+    assert client.received == b""
+
+
+@pytest.mark.parametrize("error", [NowhereToSave("full"), StorageError("full")])
+def test_a_client_that_hangs_up_before_its_crash_fails_to_be_kept(rig: Rig, error: Exception) -> None:
+    rig.store.waits = True
+    client = rig.connect()
+    client.send(post(REPORT))
+    client.hang_up()
+    rig.store.saving[0][1].errback(Failure(error))
+    assert rig.budget.used == 0
+
+
+def test_a_client_that_hangs_up_in_the_body(rig: Rig, log: LogRecorder) -> None:
+    client = rig.connect()
+    client.send(post(REPORT)[:-1])
+    assert rig.budget.used > 0
+    client.hang_up()
+    assert rig.budget.used == 0
+    assert rig.store.kept.crashes == {}
+    assert [event["log_format"] for event in log.events] == ["refused: client_gone"]
+
+
+def test_drained(rig: Rig) -> None:
+    rig.store.waits = True
+    done: list[object] = []
+    Deferred.fromCoroutine(rig.public.drained()).addBoth(done.append)
+    assert done == [None]
+    done.clear()
+    clients = [rig.connect() for _ in range(3)]
+    for client in clients:
+        client.send(post(REPORT))
+    clients[0].hang_up()
+    Deferred.fromCoroutine(rig.public.drained()).addBoth(done.append)
+    for (_, saved), result in zip(rig.store.saving, [None, Failure(NowhereToSave("full")), None], strict=True):
+        assert done == []
+        saved.callback(result)
+    assert done == [None]
+    assert checked(clients[1]).status == 503
+    assert checked(clients[2]).status == 200
+
+
+# ——— other routes ———
+
+
+def json_of(client: Client) -> tuple[int, Any]:
+    response = client.response
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["content-length"] == str(len(response.body))
+    return response.status, json.loads(response.body)
+
+
+def test_the_heartbeat(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
+    assert json_of(client) == (
+        200,
+        {"status": "ok", "stores": {"/primary": {"problem": "", "free_bytes": 5}, "/second": {"problem": ""}}},
+    )
+
+
+def test_a_store_that_is_not_well(rig: Rig) -> None:
+    rig.store.states = [State("/primary", figures={"free_bytes": 5}), State("/second", "no space left")]
+    client = rig.connect()
+    client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
+    status, told = json_of(client)
+    assert (status, told["status"]) == (503, "error")
+    assert told["stores"]["/second"] == {"problem": "no space left"}
+
+
+def test_the_version(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"GET /__version__ HTTP/1.1\r\n\r\n")
+    assert json_of(client) == (200, VERSION)
+
+
+def test_the_lbheartbeat(rig: Rig) -> None:
+    response = rig.ask(b"GET /__lbheartbeat__ HTTP/1.1\r\n\r\n")
+    assert (response.status, response.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (b"/__version__", b"200"),
+        (b"/__heartbeat__", b"200"),
+        (b"/__lbheartbeat__", b"200"),
+        (b"/x", b"404"),
+        (b"/submit", b"405"),
+    ],
+)
+def test_head(rig: Rig, path: bytes, status: bytes) -> None:
+    client = rig.connect()
+    client.send(b"GET %s HTTP/1.1\r\n\r\n" % path)
+    whole, _, content = client.received.partition(b"\r\n\r\n")
+    client.wire.clear()
+    client.send(b"HEAD %s HTTP/1.1\r\n\r\n" % path)
+    head, separator, nothing = client.received.partition(b"\r\n\r\n")
+    assert (separator, nothing) == (b"\r\n\r\n", b"")
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert b"ontent-%s: %d" % (b"Length" if b"Length" in head else b"length", len(content)) in head
+    assert not client.closed
+    assert len(whole) == len(head)
+
+
+@pytest.mark.parametrize("path", [b"/__version__", b"/__heartbeat__", b"/__lbheartbeat__"])
+def test_a_get_with_a_body(rig: Rig, path: bytes) -> None:
+    client = rig.connect()
+    client.send(b"GET %s HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello" % path + post(REPORT))
+    assert client.response.status == 200
+    assert client.response.headers["connection"] == "close"
+    assert rig.store.kept.crashes == {}
+
+
+def test_the_boundary_here_is_the_one_of_the_parts() -> None:
+    assert BOUNDARY in CONTENT_TYPE
