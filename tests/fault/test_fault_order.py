@@ -1,0 +1,71 @@
+"""
+The order of system calls on the way of one crash: nothing is renamed before it is synced, and nothing is answered
+before its directories are.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon, config, free_port
+from tests.support.http import post
+from tests.support.reports import HEADERS, crash_id_in, make_report
+from tests.support.wait import until
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="no strace"),
+]
+
+_CALLS = "fsync,syncfs,rename,symlink,mkdir,sendto"
+
+
+@pytest.mark.parametrize("sync", ["files", "filesystem"])
+def test_synced_before_it_is_renamed_and_before_it_is_answered(tmp_path: Path, sync: str) -> None:
+    port = free_port()
+    trace = tmp_path / "trace"
+    root = tmp_path / "root"
+    with Daemon(config(port, root, storage=f'sync = "{sync}"'), port, tmp_path / "work") as daemon:
+        strace = subprocess.Popen(
+            ["strace", "-f", "-y", "-s", "200", "-e", f"trace={_CALLS}", "-o", str(trace), "-p", str(daemon.pid)],
+            stderr=subprocess.PIPE,
+        )
+        try:
+            assert strace.stderr is not None
+            if b"attached" not in strace.stderr.readline():
+                pytest.skip("strace may not attach here")
+            crash_id = crash_id_in(post(port, make_report("order", 1000, 100).body(), HEADERS))
+            until(lambda: "CrashID=" in trace.read_text())
+        finally:
+            strace.terminate()
+            strace.communicate()
+    calls = trace.read_text().splitlines()
+
+    def at(pattern: str) -> list[int]:
+        return [n for n, call in enumerate(calls) if re.search(pattern, call)]
+
+    (answered,) = at(rf"sendto\(.*CrashID=bp-{crash_id}")
+    renames = at(rf'rename\("[^"]*staging/[^"]*{crash_id}[^"]*", ')
+    assert len(renames) == 3
+    assert f"{crash_id}.json" in calls[renames[-1]]
+    (linked,) = at(rf"symlink\(.*{crash_id}.* = 0$")
+    assert linked < renames[-1] < answered
+    if sync == "files":
+        files = at(rf"fsync\(\d+<[^>]*staging/[^>]*{crash_id}")
+        assert len(files) == 3
+        assert max(files) < linked
+        day = next(root.glob("2*"))
+        leaf = next(day.glob(f"name/*/*/{crash_id}.json")).parent
+        slot = next(day.glob(f"date/*/*/{crash_id}")).parent
+        wanted = {leaf, slot}
+        for directory in (leaf, slot):
+            wanted |= {parent for parent in directory.parents if parent == root or root in parent.parents}
+        for directory in wanted:
+            assert any(renames[-1] < n < answered for n in at(rf"fsync\(\d+<{re.escape(str(directory))}>\)")), directory
+    else:
+        syncs = at(r"syncfs\(")
+        assert any(n < linked for n in syncs)
+        assert any(renames[-1] < n < answered for n in syncs)
