@@ -8,18 +8,15 @@ One sync serves the second half of one group and the first half of the next.
 One thread does it all: each system call of a thread hands Python's lock over and back, which costs more than the call.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Thread
 
 from twisted.logger import Logger
 
-from collectord.model import Crash, InMemory
-from collectord.storage.layout import Place
-from collectord.storage.spill import StagedFile
+from collectord.storage.entry import Attempt, Entry
 from collectord.storage.staging import StagingDirectory
 from collectord.storage.sync import Sync
 
@@ -28,128 +25,6 @@ _GROUP = 512
 
 _KNOWN = 100_000
 _ABANDONED = OSError("abandoned")
-
-
-class Attempt:
-    """
-    One try to keep one crash. Whoever decides it first has decided it: the thread that committed it (or failed), or the
-    reactor that waits no longer.
-
-    @ivar kept: what was decided; None: nothing yet.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self.kept: bool | None = None
-        self.abandoned = False
-
-    def decide(self, *, kept: bool) -> bool:
-        """False: it was decided before."""
-        with self._lock:
-            if self.kept is not None:
-                return False
-            self.kept = kept
-            return True
-
-    def abandon(self) -> bool:
-        """Decide that nothing of it is to be left. False: it was decided before."""
-        with self._lock:
-            if self.kept is not None:
-                return False
-            self.kept, self.abandoned = False, True
-            return True
-
-
-class Entry:
-    """
-    One crash on its way through two syncs.
-
-    @ivar attempt: decides what becomes of it.
-    """
-
-    def __init__(self, crash: Crash, place: Place, attempt: Attempt) -> None:
-        self.crash = crash
-        self.place = place
-        self.attempt = attempt
-        self._written: list[str] = []  # staging names that are ours to remove
-        self._moves: list[tuple[str, str]] = []
-        self._moved: list[str] = []
-        self._linked = False
-
-    def write(self, staging: StagingDirectory) -> list[tuple[str, int]]:
-        """
-        Write the files under their staging names.
-
-        @return: those that are to be synced, with their descriptors.
-
-        @raise OSError: undo it.
-        """
-        opened: list[tuple[str, int]] = []
-        try:
-            for dump in self.crash.dumps:
-                final = self.place.dump(dump.name)
-                if isinstance(dump.content, StagedFile):
-                    staged = dump.content.path
-                    opened.append((staged, os.open(staged, os.O_RDWR | os.O_CLOEXEC)))
-                    self._moves.append((staged, final))
-                else:
-                    assert isinstance(dump.content, InMemory)
-                    opened.append(self._write(staging, final, dump.content.pieces))
-            opened.append(self._write(staging, self.place.raw_crash, [json.dumps(self.crash.raw_crash).encode()]))
-        except BaseException:
-            for _, fd in opened:
-                os.close(fd)
-            raise
-        return opened
-
-    def _write(self, staging: StagingDirectory, final: str, pieces: Sequence[bytes]) -> tuple[str, int]:
-        staged, fd = staging.write(os.path.basename(final), pieces)
-        self._written.append(staged)
-        self._moves.append((staged, final))
-        return staged, fd
-
-    def put_in_place(self) -> None:
-        """
-        Give the files their places. A crash that is there already, of an id chosen by its client, stays as it was.
-
-        A spilled dump gets a second name, not a new one: if this store fails now, the next can still read it.
-
-        @raise OSError: undo it.
-        """
-        if os.path.lexists(self.place.raw_crash):
-            self._remove_written()
-            return
-        with suppress(FileExistsError):
-            os.symlink(self.place.link_target, self.place.link)
-        self._linked = True
-        for staged, final in self._moves[len(self._moved) :]:
-            if staged in self._written:
-                os.rename(staged, final)
-                self._written.remove(staged)  # a later attempt may use the name again
-            else:
-                os.link(staged, final)
-            self._moved.append(final)
-
-    def undo(self) -> None:
-        """
-        Leave nothing behind. The raw crash goes first, so that no half crash is ever seen.
-
-        It goes back to the staging area, so that whoever sweeps finds the rest if this process dies now.
-        """
-        if self._moved and self._moved[-1] == self.place.raw_crash:
-            staged = self._moves[-1][0]
-            with suppress(OSError):
-                os.link(self.place.raw_crash, staged)
-                self._written.append(staged)
-        while self._moved:
-            _quietly_unlink(self._moved.pop())
-        if self._linked:
-            _quietly_unlink(self.place.link)
-        self._remove_written()
-
-    def _remove_written(self) -> None:
-        for staged in self._written:
-            _quietly_unlink(staged)
 
 
 Decided = Sequence[tuple[Attempt, OSError | None]]
@@ -222,7 +97,7 @@ class GroupCommit:
         @return: what is in place by now, to be kept by the next sync.
         """
         written, opened = self._write(group)
-        directories = {entry: self._directories(entry.place) for entry in placed}
+        directories = {entry: self._on_the_way_to(entry.directories) for entry in placed}
         needed = set().union(*directories.values())
         failed = self._sync([file for files in opened for file in files], needed)
         if needed.isdisjoint(failed):
@@ -295,10 +170,10 @@ class GroupCommit:
             self._make(os.path.dirname(directory))
             self._make(directory)
 
-    def _directories(self, place: Place) -> set[str]:
+    def _on_the_way_to(self, directories: set[str]) -> set[str]:
         # Another process may have made a directory and not have synced it yet: trust only what was synced here.
-        needed = {place.names, place.slot}
-        for directory in (place.names, place.slot):
+        needed = set(directories)
+        for directory in directories:
             while directory != self._root and directory not in self._known:
                 directory = os.path.dirname(directory)
                 needed.add(directory)
@@ -315,8 +190,3 @@ def _first(failed: dict[str, OSError], paths: Iterable[str]) -> OSError | None:
     if not failed:
         return None
     return next((failed[path] for path in paths if path in failed), None)
-
-
-def _quietly_unlink(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)

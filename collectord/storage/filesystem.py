@@ -18,7 +18,8 @@ from zope.interface import implementer
 from collectord.errors import StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.model import Content, Crash
-from collectord.storage.commit import Attempt, Decided, Entry, GroupCommit
+from collectord.storage.commit import Decided, GroupCommit
+from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import place_of
 from collectord.storage.spill import StagedFile, StagingArea
 from collectord.storage.staging import Modes, StagingDirectory

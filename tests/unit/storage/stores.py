@@ -19,7 +19,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from collectord.model import Content, Crash, Dump, InMemory
-from collectord.storage.commit import Attempt, Decided, Entry, GroupCommit
+from collectord.storage.commit import Decided, GroupCommit
+from collectord.storage.entry import Attempt, Entry
 from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
 from collectord.storage.layout import MINIDUMP, place_of
 from collectord.storage.spill import StagedFile, StagingArea
@@ -77,6 +78,7 @@ def make_crash(
     crash_id: str = CRASH_ID,
     dumps: Mapping[str, bytes] = DUMPS,
     places: Mapping[str, Content] = {},
+    submitted_timestamp: str = "2016-06-22T15:19:49.123456+00:00",
     **annotations: object,
 ) -> Crash:
     """
@@ -87,7 +89,7 @@ def make_crash(
         "ProductName": "Fenix",
         **annotations,
         "uuid": crash_id,
-        "submitted_timestamp": "2016-06-22T15:19:49.123456+00:00",
+        "submitted_timestamp": submitted_timestamp,
         "metadata": {"dump_checksums": {dump.name: dump.sha256 for dump in made}},
     }
     return Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=made)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from collectord.model import Content, InMemory
-from collectord.storage.commit import Attempt, Entry
+from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import MINIDUMP
 from tests.support.disk import problems, stored_crashes
 from tests.unit.storage.stores import (
@@ -348,6 +348,15 @@ def test_an_id_that_is_there_stays_as_it_was(rig: Rig) -> None:
     assert rig.errors(again) == [None]
     assert stored_crashes(rig.root)[CRASH_ID].raw_crash["Which"] == "first"
     assert is_kept(rig.root)
+    assert problems(rig.root) == []
+
+
+def test_an_id_that_is_there_and_comes_at_another_time(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash(Which="first")))
+    again = rig.entry(make_crash(submitted_timestamp="2016-06-22T16:20:50+00:00", Which="second"))
+    rig.save(again)
+    assert rig.errors(again) == [None]
+    assert stored_crashes(rig.root)[CRASH_ID].raw_crash["Which"] == "first"
     assert problems(rig.root) == []
 
 
