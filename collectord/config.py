@@ -30,6 +30,8 @@ class _Section(BaseModel):
 
 
 def _mode(value: object) -> object:
+    if isinstance(value, int):
+        raise ValueError(f'has to be octal and in quotes, as in "0{value}"')
     return int(value, 8) if isinstance(value, str) and value.isdigit() and not set(value) & {"8", "9"} else value
 
 
@@ -208,7 +210,7 @@ def _told(error: Any, path: Path | None) -> str:
     if error["type"] == "missing":
         return f"{source}: {where}: is missing"
     value = "…" if keys[-1:] == ["submitter_token"] else repr(error["input"])
-    return f"{source}: {where} = {value}: {error['msg']}"
+    return f"{source}: {where} = {value}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _known(keys: Sequence[str]) -> list[str]:

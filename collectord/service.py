@@ -69,11 +69,10 @@ class CollectorService(Service):
 
     async def _start(self) -> None:
         for state in await self._stores.check_each():
-            self._log.info(
-                "store {name}: {state}",
-                name=state.name,
-                state=state.problem or ", ".join(f"{figure} {name}" for name, figure in state.figures.items()),
-            )
+            if state.problem:
+                self._log.error("a store can't be used: {why}", why=state.problem)
+            else:
+                self._log.info("store {store}: {free_bytes} bytes are free", store=state.name, **state.figures)
         if self.running:
             self._site.open()
             self._log.info("taking crash reports on {listen}", listen=", ".join(self._endpoints))

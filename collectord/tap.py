@@ -4,6 +4,7 @@ C{twistd collectord}: the one place that knows every part, and the reactor.
 
 import random
 import resource
+import signal
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from collectord.service import CollectorService
 from collectord.storage.fallback import FallbackCrashStorage, Link, ProbeService
 from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
 from collectord.storage.staging import Modes
+from collectord.storage.threads import CallFromThread
 from collectord.throttle.load import load_rules
 from collectord.throttle.rules import Rule, Verdict, throttle
 from collectord.web.site import PublicSite
@@ -58,6 +60,11 @@ class Options(UsageOptions):
     optParameters = [  # noqa: RUF012  (so Twisted wants it)
         ["config", "c", None, f"the settings, a TOML file [default: {DEFAULT_PATH} if it is there]"],
     ]
+
+    def opt_version(self) -> None:
+        """Show the version of collectord, and exit."""
+        print(f"collectord {__version__}")
+        sys.exit(0)
 
 
 class Root(MultiService):
@@ -87,8 +94,8 @@ def makeService(options: Options) -> IService:
         settings = load_settings(Path(options["config"]) if options["config"] else None)
         rules = load_rules(settings.throttle.rules, settings.throttle.products)
     except ConfigError as e:
-        raise SystemExit(f"collectord: {e}") from e
-    root = Root(_observer(settings, cast(Mapping[str, Any], options.parent or {})))
+        raise SystemExit("\n".join(f"collectord: {line}" for line in str(e).splitlines())) from e
+    root = Root(_observer(settings, cast(Mapping[str, Any], options.parent or {}), reactor.callFromThread))
     stores = FallbackCrashStorage([_link(store, reactor) for store in settings.storage], reactor)
     ProbeService(stores, reactor).setServiceParent(root)
     collector = _collector(settings, rules, stores, reactor)
@@ -175,7 +182,7 @@ def _affordable(connections: int) -> int:
     affordable = max(1, hard - _OTHER_FILES)
     if affordable < connections:
         _log.info(
-            "max_connections is {wanted}, but with {hard} open files at most it can only be {affordable}",
+            "max_connections is {wanted}; the limit of {hard} open files (LimitNOFILE, ulimit -n) leaves {affordable}",
             wanted=connections,
             hard=hard,
             affordable=affordable,
@@ -183,15 +190,19 @@ def _affordable(connections: int) -> int:
     return min(connections, affordable)
 
 
-def _observer(settings: Settings, twistd: Mapping[str, Any]) -> ILogObserver | None:
+def _observer(settings: Settings, twistd: Mapping[str, Any], call_from_thread: CallFromThread) -> ILogObserver | None:
     if twistd.get("logger") or twistd.get("syslog"):
         return None
-    return LineObserver(_log_file(twistd), settings.logging.format, settings.logging.level)
+    return LineObserver(_log_file(twistd, call_from_thread), settings.logging.format, settings.logging.level)
 
 
-def _log_file(twistd: Mapping[str, Any]) -> TextIO:
+def _log_file(twistd: Mapping[str, Any], call_from_thread: CallFromThread) -> TextIO:
     name = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
-    return sys.stdout if name == "-" else cast(TextIO, LogFile.fromFullPath(name, defaultMode=0o640))
+    if name == "-":
+        return sys.stdout
+    log_file = LogFile.fromFullPath(name, defaultMode=0o640)
+    signal.signal(signal.SIGUSR1, lambda *_: call_from_thread(log_file.rotate))  # as twistd does with a log of its own
+    return cast(TextIO, log_file)
 
 
 def _with_backlog(description: str) -> str:

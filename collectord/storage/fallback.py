@@ -116,7 +116,7 @@ class FallbackCrashStorage:
             figures = await self.within(link, link.storage.check(), CHECK_S)
         except StorageError as e:
             if link.breaker.failed(badly=True):
-                self._log.error("{store} is left alone: {why}", store=link.name, why=str(e))
+                self._left_alone(link, e)
             return StoreState(link.name, str(e), {})
         if link.breaker.succeeded():
             self._log.info("{store} is well again", store=link.name)
@@ -181,9 +181,12 @@ class FallbackCrashStorage:
 
     def failed(self, link: Link, error: StorageError) -> None:
         """C{link} did not do what it should."""
-        self._log.error("{store} failed: {why}", store=link.name, why=str(error))
+        self._log.error("failed: {why}", why=str(error))
         if link.breaker.failed(badly=isinstance(error, TookTooLong)):
-            self._log.error("{store} is left alone until it is well again", store=link.name)
+            self._left_alone(link, error)
+
+    def _left_alone(self, link: Link, error: StorageError) -> None:
+        self._log.error("{store} is left alone until it is well again; last: {why}", store=link.name, why=str(error))
 
     async def within(self, link: Link, work: Awaitable[T], seconds: float | None = None) -> T:
         """

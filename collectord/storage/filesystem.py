@@ -127,7 +127,7 @@ class FilesystemCrashStorage:
             if error is None:
                 waiting.done.callback(None)
             else:
-                waiting.done.errback(StorageError(f"{self.name}: {_why(error)}"))
+                waiting.done.errback(StorageError(self._told(error)))
 
     async def check(self) -> Mapping[str, int]:
         if self._hung_in == self._commit.rounds:  # a probe that passes would send more crashes after it
@@ -140,7 +140,7 @@ class FilesystemCrashStorage:
         try:
             return {"free_bytes": await waiter}
         except OSError as e:
-            raise StorageError(f"{self.name}: {_why(e)}") from e
+            raise StorageError(self._told(e)) from e
 
     def _checked(self, result: int | Failure) -> None:
         self._checking = False
@@ -169,6 +169,11 @@ class FilesystemCrashStorage:
             os.unlink(path)
         return free
 
+    def _told(self, error: OSError) -> str:
+        what = error.strerror or str(error)
+        where = "" if error.filename in (None, self.name) else f" ({error.filename})"
+        return f"{self.name}: {what}{where}"
+
     def _have_space(self) -> int:
         free = free_bytes(self.name)
         if free < self._min_free_bytes:
@@ -184,8 +189,3 @@ def free_bytes(path: str) -> int:
     """
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize
-
-
-def _why(error: OSError) -> str:
-    what = error.strerror or str(error)
-    return f"{what} ({error.filename})" if error.filename else what

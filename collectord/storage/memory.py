@@ -3,12 +3,13 @@ Crashes in memory: for tests, and whoever wants to see what a store is.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TypeGuard
 
-from attrs import define, field
+from attrs import define, evolve, field
 from zope.interface import implementer
 
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
-from collectord.model import Content, Crash
+from collectord.model import Content, Crash, InMemory
 
 
 @implementer(ICrashStorage, IDumpStaging)
@@ -22,7 +23,11 @@ class MemoryCrashStorage:
     crashes: dict[str, Crash] = field(factory=dict)
 
     async def save(self, crash: Crash) -> str:
-        self.crashes[crash.crash_id] = crash
+        dumps = [
+            evolve(dump, content=InMemory(tuple(dump.content.pieces))) if self.holds(dump.content) else dump
+            for dump in crash.dumps
+        ]
+        self.crashes[crash.crash_id] = evolve(crash, dumps=dumps)
         return self.name
 
     async def check(self) -> Mapping[str, int]:
@@ -31,7 +36,7 @@ class MemoryCrashStorage:
     def new_dump(self) -> "MemoryStagedDump":
         return MemoryStagedDump(self)
 
-    def holds(self, content: Content) -> bool:
+    def holds(self, content: Content) -> TypeGuard["MemoryStagedDump"]:
         return isinstance(content, MemoryStagedDump) and content.home is self
 
 

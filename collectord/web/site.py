@@ -124,7 +124,8 @@ class PublicSite:
     def refused(self, request: IRequest, failure: Failure) -> bytes:
         """The one place where an error becomes an answer."""
         status, body = refusal(request, failure.value)
-        self._log.info("refused: {status} {reason}", status=status, reason=str(failure.value))
+        tell = self._log.error if status == 503 else self._log.info
+        tell("refused: {status} {reason}", status=status, reason=str(failure.value))
         return body
 
     @app.handle_errors(HTTPException)

@@ -29,6 +29,7 @@ from tests.unit.storage.stores import (
     in_reactor,
     make_crash,
     make_store,
+    spilling_done,
     started,
 )
 
@@ -76,7 +77,7 @@ def filesystem(store: FilesystemCrashStorage) -> Subject:
         for path in everything(root):
             if STRANGER in path:
                 (root / path).unlink()
-        await gatherResults([store._workers(lambda: None) for _ in range(8)])  # and so do these
+        await spilling_done(store)
 
     return Subject(store.name, store, kept, settled, lambda: problems(root))
 

@@ -77,12 +77,18 @@ def test_daemonized(tmp_path: Path) -> None:
         assert problems(tmp_path / "root") == []
         assert f"{crash_id} kept" in logfile.read_text()
         assert logfile.stat().st_mode & 0o007 == 0
+        os.kill(pid, signal.SIGUSR1)
+        rotated = logfile.with_name("twistd.log.1")
+        until(rotated.exists)
+        later = crash_id_in(post(port, make_report("rotated", 10).body(), HEADERS))
+        assert f"{later} kept" in logfile.read_text()
+        assert f"{crash_id} kept" in rotated.read_text()
     finally:
         os.kill(pid, signal.SIGTERM)
     until(lambda: not pidfile.exists())
     until(lambda: not Path(f"/proc/{pid}").exists())
     assert "Server Shut Down" in logfile.read_text()
-    assert "Traceback" not in logfile.read_text()
+    assert "Traceback" not in logfile.read_text() + rotated.read_text()
     assert problems(tmp_path / "root") == []
 
 

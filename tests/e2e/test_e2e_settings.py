@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from collectord import __version__
 from tests.support.daemon import ROOT, Daemon, config, free_port
 from tests.support.disk import stored_crashes
 from tests.support.http import curl, post
@@ -102,6 +103,10 @@ def test_a_port_in_use(tmp_path: Path, first: tuple[str, ...]) -> None:
         status, said = twistd(tmp_path, "--config", "collectord.toml", first=first)
         line = complaint(said if first == ("-n",) else (tmp_path / "log").read_text())
         assert (status, f"tcp:{port}:interface=127.0.0.1" in line, "in use" in line) == (1, True, True), line
+
+
+def test_says_its_version(tmp_path: Path) -> None:
+    assert twistd(tmp_path, "--version") == (0, f"collectord {__version__}\n")
 
 
 def test_help(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tests.support.disk import problems, stored_crashes
 from tests.support.http import post
 from tests.support.mounts import can_mount, tmpfs
 from tests.support.reports import HEADERS, crash_id_in, make_report
+from tests.support.upload import Upload
+from tests.support.wait import until
 
 pytestmark = [
     pytest.mark.fault,
@@ -34,7 +36,7 @@ def fill(store: Path, size: int) -> None:
 def full(tmp_path: Path) -> Iterator[Chain]:
     """Both stores are full, but for what a ballast holds."""
     with tmpfs(tmp_path / "one", 2 * MIB) as one, tmpfs(tmp_path / "two", 2 * MIB) as two:
-        chain = make_chain(tmp_path, one / "root", two / "root")
+        chain = make_chain(tmp_path, one / "root", two / "root", memory=0)
         with chain.daemon:
             for store in (one, two):
                 fill(store, 2 * MIB - 96 * 1024)
@@ -60,6 +62,25 @@ def test_503_after_ten_seconds_and_nothing_left(full: Chain) -> None:
         (root.parent / "ballast").unlink()
     status, trouble = full.heartbeat()
     assert (status, set(trouble.values())) == (200, {""})
+    assert "Traceback" not in full.daemon.log()
+
+
+def test_a_dump_with_a_hole_is_never_taken(full: Chain) -> None:
+    """A part of it found no place; later parts would."""
+    report = make_report("hole", 400_000)
+    with Upload(full.daemon.port, report.body()) as upload:
+        upload.send_to(60_000)
+        until(lambda: any(path.stat().st_size for path in full.primary.glob("staging/*/*.part")))
+        upload.send_to(250_000)
+        began = time.monotonic()
+        until(lambda: time.monotonic() > began + 11.5)  # nothing tells that it was given up
+        for root in (full.primary, full.secondary):
+            (root.parent / "ballast").unlink()
+        assert full.heartbeat()[0] == 200
+        answer = upload.finish()
+    assert (answer.status, answer.body) == (503, b"Discarded=nowhere_to_save")
+    full.settle({})
+    assert stored_crashes(full.primary) == stored_crashes(full.secondary) == {}
     assert "Traceback" not in full.daemon.log()
 
 

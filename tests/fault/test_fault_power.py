@@ -5,6 +5,8 @@ The cut is the shutdown ioctl without a flush of the log: what the journal has n
 """
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,33 @@ def test_cut_right_after_an_answer(tmp_path: Path, sync: str) -> None:
             disk.remount()
             with daemon_on(root, tmp_path / f"again-{n}", sync):
                 assert list(harm(acknowledged, root)) == []
+
+
+NO_SYNC = """
+int fsync(int fd) { return 0; }
+int fdatasync(int fd) { return 0; }
+int syncfs(int fd) { return 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+@pytest.mark.parametrize("sync", ["files", "filesystem"])
+def test_a_daemon_that_does_not_sync_is_found_out(tmp_path: Path, sync: str) -> None:
+    """The control: these tests can fail."""
+    source, library = tmp_path / "no_sync.c", tmp_path / "no_sync.so"
+    source.write_text(NO_SYNC)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    with loop_ext4(tmp_path / "disk", 128 * MIB) as disk:
+        root = disk.path / "root"
+        daemon = daemon_on(root, tmp_path / "work", sync)
+        daemon.env = {"LD_PRELOAD": str(library)}
+        with daemon, load(daemon.port, shapes=[SMALL, SPILLED]) as clients:
+            clients.wait_for_more(40)
+            disk.power_cut()
+            acknowledged = dict(clients.acknowledged)
+            daemon.kill()
+        disk.remount()
+        assert any("is lost" in harmed for harmed in harm(acknowledged, root))
 
 
 def test_what_is_not_synced_is_gone(tmp_path: Path) -> None:

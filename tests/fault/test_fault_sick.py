@@ -14,8 +14,9 @@ import pytest
 from tests.support.chain import Chain, make_chain
 from tests.support.disk import stored_crashes
 from tests.support.fusefs import FuseMount, can_mount_fuse, mounted
+from tests.support.http import post
 from tests.support.load import SMALL, SPILLED, load
-from tests.support.reports import crash_id_in, make_report
+from tests.support.reports import HEADERS, crash_id_in, make_report
 from tests.support.upload import Upload
 from tests.support.wait import until
 
@@ -115,7 +116,6 @@ def test_a_hung_primary_costs_later_clients_nothing(sick: FuseMount, fault: str)
         ("eio link", SPILLS),
         ("hang write", IN_MEMORY),
         ("hang fsync", IN_MEMORY),
-        ("hang fsync", SPILLS),
     ],
 )
 def test_falls_back_in_the_middle_of_an_upload(sick: FuseMount, fault: str, memory: int) -> None:
@@ -146,7 +146,7 @@ def test_falls_back_in_the_middle_of_a_write(sick: FuseMount, fault: str) -> Non
         assert chain.where(crash_id) == ["secondary"]
 
 
-@pytest.mark.parametrize("fault", ["hang all", "hang write"])
+@pytest.mark.parametrize("fault", ["hang all", "hang write", "hang fsync"])
 def test_hangs_when_half_of_an_upload_is_spilled(sick: FuseMount, fault: str) -> None:
     """The half that lies there can't be read back: the report is refused, or whole."""
     report = make_report("lost", 10 * MIB, 50_000)
@@ -168,17 +168,27 @@ def test_hangs_when_half_of_an_upload_is_spilled(sick: FuseMount, fault: str) ->
     assert "Traceback" not in chain.daemon.log()
 
 
-@pytest.mark.parametrize("memory", [IN_MEMORY, SPILLS], ids=["in memory", "spilled"])
-def test_comes_and_goes_under_load(sick: FuseMount, memory: int) -> None:
+@pytest.mark.parametrize(
+    ("memory", "faults"),
+    [
+        (IN_MEMORY, ["hang fsync", "eio fsyncdir", "hang write", "enospc write"]),
+        (SPILLS, ["eio fsync", "eio fsyncdir", "eio write", "enospc write"]),
+        (SPILLS, ["hang fsync", "hang write", "hang all"]),
+    ],
+    ids=["in memory", "spilled", "spilled and hung"],
+)
+def test_comes_and_goes_under_load(sick: FuseMount, memory: int, faults: list[str]) -> None:
     chain = chain_on(sick, memory=memory)
     with chain.daemon:
         with load(chain.daemon.port, shapes=[SMALL, SPILLED]) as clients:
-            for fault in ["hang fsync", "eio fsyncdir", "hang write", "enospc write"]:
+            for fault in faults:
                 clients.wait_for_more(15)
                 sick.fault(fault)
                 clients.wait_for_more(15)
                 sick.heal()
-        assert clients.refused == []
+        # What was spilled to where everything hangs can't be read back.
+        may_refuse = memory == SPILLS and "hang all" in faults
+        assert all(may_refuse and answer.status == 503 for answer in clients.refused), clients.refused
         chain.settle(clients.acknowledged, root_of(sick))
     assert "Traceback" not in chain.daemon.log()
 
@@ -216,3 +226,37 @@ def test_stops_while_the_primary_hangs(sick: FuseMount) -> None:
         chain.daemon.stop(8)
         assert time.monotonic() - began < 8
     assert crash_id in stored_crashes(chain.secondary)
+
+
+def test_the_heartbeat_says_what_ails_a_store(sick: FuseMount) -> None:
+    chain = chain_on(sick)
+    primary, secondary = str(chain.primary), str(chain.secondary)
+    with chain.daemon:
+        assert chain.heartbeat() == (200, {primary: "", secondary: ""})
+        sick.fault("eio fsync")
+        status, trouble = chain.heartbeat()
+        assert (status, trouble[secondary]) == (503, "")
+        assert "Input/output error" in trouble[primary]
+        sick.fault("hang all")
+        status, trouble = chain.heartbeat()
+        assert (status, trouble[secondary]) == (503, "")
+        assert "nothing for" in trouble[primary]
+        sick.heal()
+        until(lambda: chain.heartbeat()[0] == 200)
+
+
+def test_both_stores_hang(sick: FuseMount) -> None:
+    chain = make_chain(sick.path.parent, sick.path / "root", sick.path / "other", timeout=TIMEOUT)
+    report = make_report("nowhere", 300_000)
+    with chain.daemon:
+        sick.fault("hang all")
+        began = time.monotonic()
+        answer = post(chain.daemon.port, report.body(), HEADERS, timeout=40)
+        assert 9 < time.monotonic() - began < 18
+        assert (answer.status, answer.body) == (503, b"Discarded=nowhere_to_save")
+        assert int(answer.headers["retry-after"]) > 0
+        sick.heal()
+        chain.until_primary_takes()
+        chain.settle({})
+        crashes = [*stored_crashes(chain.primary).values(), *stored_crashes(chain.secondary).values()]
+        assert not any(crash.raw_crash["Serial"] == report.annotations["Serial"] for crash in crashes)

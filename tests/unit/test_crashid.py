@@ -56,6 +56,8 @@ def test_depths_of_other_collectors(digit: str, depth: int) -> None:
         f"bp-{SOME}",
         f" {SOME}",
         f"{SOME}\n",
+        f"{SOME}160622",
+        f"{SOME}/../{SOME}",
         SOME[:-1],
         f"{SOME}0",
         SOME.replace("-", ""),

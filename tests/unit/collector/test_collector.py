@@ -146,7 +146,7 @@ def test_the_raw_crash(rig: Rig) -> None:
     rig.collect(report({"ProductName": "Fenix", "Version": "1.0", "Empty": ""}, "a note", "another"))
     (crash,) = rig.storage.crashes.values()
     assert crash.crash_id == CRASH_ID
-    assert crash.dumps == DUMPS
+    assert list(crash.dumps) == list(DUMPS)
     assert crash.raw_crash == {
         "ProductName": "Fenix",
         "Version": "1.0",
@@ -200,7 +200,7 @@ def test_the_collectors_own_names_are_left_out() -> None:
     assert given_report.notes == ("a note",)
 
 
-@given(st.dictionaries(st.text(max_size=20), st.text(max_size=20)))
+@given(st.dictionaries(st.text(max_size=20).filter(lambda name: name != "uuid"), st.text(max_size=20)))
 def test_any_annotations_make_a_raw_crash(annotations: Annotations) -> None:
     rig = make_rig(remove=frozenset({"Email"}))
     rig.collect(report({**annotations, "Email": "x", "type_tag": "forged"} | {"uuidx": "1"}))

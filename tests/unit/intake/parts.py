@@ -115,7 +115,7 @@ class LogRecorder:
 
     @property
     def failures(self) -> list[LogEvent]:
-        return [e for e in self.events if e.get("log_failure") is not None or e["log_level"] >= LogLevel.error]
+        return [e for e in self.events if e.get("log_failure") is not None or e["log_level"] >= LogLevel.critical]
 
 
 @contextmanager

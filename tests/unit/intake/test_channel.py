@@ -513,6 +513,16 @@ def test_malformed_chunks(rig: Rig, chunks: bytes, piece: int) -> None:
     assert len(client.responses) == len(rig.bodies) == 1
 
 
+def test_chunks_after_a_refusal(rig: Rig) -> None:
+    rig.limit = 3
+    client = rig.connect()
+    client.send(chunked(b"good", b"more", b"yet more") + post(b"next"))
+    assert client.response.body == b"POST /body HTTP/1.1 too_large"
+    assert rig.bodies[0].data == b"good"
+    assert len(rig.bodies) == 1
+    assert client.lingering
+
+
 def test_malformed_chunks_after_a_refusal(rig: Rig) -> None:
     rig.limit = 3
     client = rig.connect()
@@ -711,6 +721,19 @@ def test_a_refusal_ends_the_hold(rig: Rig) -> None:
     client.channel.let()
     client.channel.let()
     assert client.lingering
+    client.channel.hold()
+    assert client.lingering
+
+
+def test_letting_go_does_not_prolong_the_linger(rig: Rig) -> None:
+    rig.limit = 3
+    client = rig.connect()
+    client.channel.hold()
+    client.send(post(b"good"))
+    rig.server.wait(9)
+    client.channel.let()
+    rig.server.wait(2.5)
+    assert client.closed
 
 
 def test_letting_go_after_the_client_went(rig: Rig) -> None:

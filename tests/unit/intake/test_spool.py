@@ -333,11 +333,10 @@ def test_a_whole_dump_is_not_spilled_any_more() -> None:
     one.write(b"x" * 100_000)
     dump = finishing(one).dump
     two.write(b"x" * 100_001)
-    assert [dump.stored for dump in upload.staging.dumps] != []
     assert isinstance(dump.content, InMemory)
     assert result_of(content_of(dump)) == b"x" * 100_000
-    assert len(upload.staging.dumps) == 1
     upload.staging.fire_all()
+    assert [dump.appends for dump in upload.staging.dumps] == [[100_001]]
     one.release()
     two.release()
     upload.check_nothing_is_left()

@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -334,6 +334,12 @@ def make_store(root: Path, clock: IReactorTime | None = None, **settings: Any) -
 
     call = cast(CallFromThread, reactor.callFromThread)  # type: ignore[attr-defined]
     return FilesystemCrashStorage(FilesystemSettings(root=str(root), **settings), call, clock or Clock())
+
+
+async def spilling_done(store: FilesystemCrashStorage) -> None:
+    """Wait until each thread that spills has done what it had to do."""
+    together = Barrier(FilesystemSettings(root="").threads)
+    await gatherResults([store._workers(lambda: together.wait(SOON)) for _ in range(together.parties)])
 
 
 def started(work: Coroutine[Any, Any, T]) -> Deferred[T]:

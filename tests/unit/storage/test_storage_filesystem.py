@@ -36,6 +36,7 @@ from tests.unit.storage.stores import (
     make_rig,
     make_store,
     of_crash,
+    spilling_done,
     started,
     watched,
 )
@@ -316,7 +317,7 @@ async def test_a_spilled_dump_discarded_while_its_store_hangs(root: Path) -> Non
         assert isinstance(await error_of(saving), TookTooLong)
         dump.discard()
     await store.save(make_crash(NEIGHBOUR))
-    await gatherResults([store._workers(lambda: None) for _ in range(8)])
+    await spilling_done(store)
     assert everything(root) == of_crash(root, NEIGHBOUR)
 
 
@@ -485,7 +486,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
         dump = store.new_dump()
         assert isinstance(await error_of(dump.append([b"x" * 500_000])), StorageError)
         dump.discard()
-        await gatherResults([store._workers(lambda: None) for _ in range(8)])
+        await spilling_done(store)
         assert problems(root) == []
         for path in of_crash(root, saved[0]):
             (root / path).unlink()
