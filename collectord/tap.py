@@ -179,7 +179,7 @@ def _affordable(connections: int) -> int:
     """So many connections, or what the limit of open files leaves for them; the soft limit is raised first."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    affordable = max(1, hard - _OTHER_FILES)
+    affordable = max(1, hard - min(_OTHER_FILES, hard // 2))
     if affordable < connections:
         _log.info(
             "max_connections is {wanted}; the limit of {hard} open files (LimitNOFILE, ulimit -n) leaves {affordable}",

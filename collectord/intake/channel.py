@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import frozen
-from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, ISSLTransport
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 if TYPE_CHECKING:
     from collectord.intake.site import StreamingSite
@@ -60,6 +61,7 @@ class Patience:
     linger_bytes: int = 64 * 1024 * 1024
 
 
+@implementer(IHalfCloseableProtocol)
 class StreamingChannel(HTTPChannel):
     """One connection. The site's sweep calls L{check_age} now and then: a timer for each would cost more."""
 
@@ -73,6 +75,7 @@ class StreamingChannel(HTTPChannel):
     _holds = 0
     _body_abandoned = False
     _lingering = False
+    _client_is_silent = False
     _closing = False
     _in_body = False
     _received = 0  # bytes since the mark
@@ -127,6 +130,17 @@ class StreamingChannel(HTTPChannel):
         self._mark()
         self._send()
         super().requestDone(request)
+        if self._client_is_silent and not self._handlingRequest:
+            self.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The client closed its way out; it may well wait for its answer."""
+        self._client_is_silent = True
+        if not self._handlingRequest or self._lingering:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our way out is closed."""
 
     def getHost(self) -> IAddress:
         if self._host is None:

@@ -11,6 +11,7 @@ import multipart
 from collectord.errors import MalformedReport
 
 _PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("(?:\\.|[^"\\])*"|[^;]*)')
+_BOUNDARY = 256  # RFC 2046 says 70
 _MEDIA_TYPES = (b"multipart/form-data", b"multipart/mixed")
 _HEADER_LINE = 4096
 
@@ -31,7 +32,7 @@ def boundary_of(content_type: bytes | None) -> bytes:
             boundary: bytes = value.strip()
             if boundary[:1] == b'"':
                 boundary = re.sub(rb"\\(.)", rb"\1", boundary[1:-1])
-            if boundary:
+            if 0 < len(boundary) <= _BOUNDARY:
                 return boundary
     raise MalformedReport("no_boundary")
 

@@ -2,7 +2,11 @@
 The body of one submission: fed with bytes as they come, it never sees a transport.
 """
 
+from collections import deque
+from collections.abc import Iterator
+
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from collectord.errors import CollectordError, MalformedReport, TooLarge
@@ -53,6 +57,11 @@ class ReportReceiver:
         self._flow = flow
         self._size = 0
         self._inflater: Inflater | None = None
+        self._compressed: deque[bytes] = deque()
+        self._pieces: Iterator[bytes] = iter(())
+        self._inflating = False
+        self._holds = 0
+        self._waiter: Deferred[None] | None = None
         self._builder: ReportBuilder | None = None
         try:
             self._begin(length)
@@ -73,12 +82,13 @@ class ReportReceiver:
         self._builder = ReportBuilder(
             boundary,
             self._new_spool,
+            self._budget,
             max_parts=self._limits.parts,
             max_annotation_bytes=self._limits.annotations,
         )
 
     def _new_spool(self, name: str) -> DumpSpool:
-        return DumpSpool(name, self._budget, self._staging, self._flow)
+        return DumpSpool(name, self._budget, self._staging, self)
 
     def received(self, data: bytes) -> None:
         """Take the next bytes of the body. What is wrong with them becomes the L{refusal}."""
@@ -92,15 +102,53 @@ class ReportReceiver:
             if self._inflater is None:
                 self._builder.feed(data)
             else:
-                for piece in self._inflater.feed(data):
-                    self._builder.feed(piece)
+                self._compressed.append(data)
+                self._inflate(self._inflater, self._builder)
         except CollectordError as e:
             self.refuse(e)
+
+    def hold(self) -> None:
+        """Read nothing more, and inflate nothing more of what came: it may become a thousand times as much."""
+        self._holds += 1
+        self._flow.hold()
+
+    def let(self) -> None:
+        """Take one hold back."""
+        self._holds -= 1
+        self._flow.let()
+        if self._inflater is not None and self._builder is not None:
+            try:
+                self._inflate(self._inflater, self._builder)
+            except CollectordError as e:
+                self.refuse(e)
+
+    def _inflate(self, inflater: Inflater, builder: ReportBuilder) -> None:
+        if self._inflating:
+            return
+        self._inflating = True
+        try:
+            while self.refusal is None and not self._holds:
+                piece = next(self._pieces, None)
+                if piece is not None:
+                    builder.feed(piece)
+                elif self._compressed:
+                    self._pieces = inflater.feed(self._compressed.popleft())
+                else:
+                    self._caught_up()
+                    break
+        finally:
+            self._inflating = False
+
+    def _caught_up(self) -> None:
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            waiter.callback(None)
 
     def refuse(self, reason: CollectordError) -> None:
         """Give the report up."""
         self.refusal = self.refusal or reason
         self.release()
+        self._caught_up()
 
     async def report(self) -> CrashReport:
         """
@@ -115,6 +163,11 @@ class ReportReceiver:
         if self._size == 0:
             raise MalformedReport("no_content_length")
         if self._inflater is not None:
+            if self._holds:
+                self._waiter = Deferred()
+                await self._waiter
+                if self.refusal is not None:
+                    raise self.refusal
             self._inflater.finish()
         return await self._builder.finish(
             self._size,

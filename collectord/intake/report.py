@@ -11,7 +11,7 @@ import multipart
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.formdata import FormDataParser, text_of
-from collectord.intake.spool import DumpSpool
+from collectord.intake.spool import DumpSpool, MemoryBudget
 from collectord.model import CrashReport, Payload
 
 _NAME_LENGTH = 30
@@ -30,12 +30,15 @@ class ReportBuilder:
         self,
         boundary: bytes,
         new_spool: Callable[[str], DumpSpool],
+        budget: MemoryBudget,
         *,
         max_parts: int,
         max_annotation_bytes: int,
     ) -> None:
         self._parser = FormDataParser(boundary)
         self._new_spool = new_spool
+        self._budget = budget
+        self._annotation_bytes = 0
         self._parts_left = max_parts
         self._annotation_bytes_left = max_annotation_bytes
         self._annotations: dict[str, str] = {}
@@ -94,6 +97,8 @@ class ReportBuilder:
     def release(self) -> None:
         """The report is saved, or given up: its dumps are not needed any more."""
         self._write, self._end = _ignore, _nothing
+        self._budget.give_annotations(self._annotation_bytes)
+        self._annotation_bytes = 0
         for spool in self._spools.values():
             spool.release()
 
@@ -131,6 +136,8 @@ class ReportBuilder:
         self._annotation_bytes_left -= size
         if self._annotation_bytes_left < 0:
             raise TooLarge
+        self._annotation_bytes += size
+        self._budget.take_annotations(size)
 
     def _end_annotation(self, name: str, value: bytearray) -> None:
         try:
@@ -161,7 +168,7 @@ class ReportBuilder:
             name = self._next_free(name)
             self._notes.append(f"a dump name came again; this one is called {name}")
         spool = self._spools[name] = self._new_spool(name)
-        self._write = spool.write
+        self._write, self._end = spool.write, spool.end
 
     def _next_free(self, name: str) -> str:
         while True:

@@ -100,7 +100,7 @@ class StreamingRequest(Request):
 
     def _know(self, method: bytes, uri: bytes, version: bytes) -> None:
         self.method, self.uri, self.clientproto = method, uri, version
-        self.path = _readable(uri.partition(b"?")[0])
+        self.path = _readable(_path(uri))
         self.args = {}
 
     def _answer_early(self) -> None:
@@ -110,6 +110,14 @@ class StreamingRequest(Request):
         self._answering = True
         self.channel.abandon_body()
         self.process()
+
+
+def _path(uri: bytes) -> bytes:
+    """Without the query, and without the scheme and host that a client of a proxy may send."""
+    path = uri.partition(b"?")[0]
+    if path.lower().startswith((b"http://", b"https://")):
+        path = b"/" + path.split(b"/", 3)[3] if path.count(b"/") > 2 else b"/"
+    return path
 
 
 def _readable(path: bytes) -> bytes:

@@ -14,12 +14,17 @@ from typing import Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
+from collectord.errors import NowhereToSave
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Dump, InMemory
 
 SPILL_UNIT = 32 * 1024
-"""A dump of fewer bytes in memory is not worth a file."""
+"""A dump of fewer bytes in memory that is still growing is not worth a file."""
 
+ANNOTATIONS = 128 * 1024 * 1024
+"""Bytes that the annotations of all unfinished uploads may take together: they can't be spilled."""
+
+_WORTHWHILE = 1024
 _SMALL = 4096
 _COALESCED = 32 * 1024
 _AHEAD = 1024 * 1024
@@ -47,6 +52,7 @@ class MemoryBudget:
     limit: int
     used: int = 0
     leaving: int = 0
+    annotations: int = 0
     _spillable: dict[DumpSpool, None] = field(factory=dict, repr=False)
     _held: list[Flow] = field(factory=list, repr=False)
 
@@ -57,6 +63,20 @@ class MemoryBudget:
             spool = next(iter(self._spillable))
             self.withdraw(spool)
             spool.spill()
+
+    def take_annotations(self, size: int) -> None:
+        """
+        C{size} bytes more of annotations are in memory.
+
+        @raise NowhereToSave: they are too many.
+        """
+        self.annotations += size
+        if self.annotations > ANNOTATIONS:
+            raise NowhereToSave("the annotations of unfinished uploads take too much memory")
+
+    def give_annotations(self, size: int) -> None:
+        """C{size} bytes of annotations are out of memory."""
+        self.annotations -= size
 
     def leave(self, size: int) -> None:
         """C{size} of the bytes in memory now wait for a disk."""
@@ -135,6 +155,11 @@ class DumpSpool:
         if self._spilling and self._in_memory > _AHEAD and not self._holding:
             self._holding = True
             self._flow.hold()
+
+    def end(self) -> None:
+        """Nothing more will be written. Many small dumps of an unfinished upload are worth spilling as well."""
+        if self._in_memory >= _WORTHWHILE:
+            self._budget.offer(self)
 
     def spill(self) -> None:
         """Move what is in memory to the staging file; L{finish} tells a failure."""

@@ -57,6 +57,7 @@ class GroupCommit:
         self._have_space = have_space
         self._decided = decided
         self._queue: SimpleQueue[Entry] = SimpleQueue()
+        self._postponed: list[Entry] = []
         self._known: set[str] = set()  # directories whose own entries are durable
         self._started = False
         self.rounds = 0
@@ -82,13 +83,20 @@ class GroupCommit:
             self.rounds += 1
 
     def _next_group(self, *, block: bool) -> list[Entry]:
-        entries = [self._queue.get()] if block else []
-        files = sum(len(entry.crash.dumps) + 1 for entry in entries)
+        waiting, self._postponed = self._postponed, []
+        if block and not waiting:
+            waiting.append(self._queue.get())
+        files = sum(len(entry.crash.dumps) + 1 for entry in waiting)
         with suppress(Empty):
             while files < _GROUP:
-                entries.append(self._queue.get_nowait())
-                files += len(entries[-1].crash.dumps) + 1
-        return entries
+                waiting.append(self._queue.get_nowait())
+                files += len(waiting[-1].crash.dumps) + 1
+        group: dict[str, Entry] = {}
+        for entry in waiting:
+            # Of one id, chosen by its clients, one at a time: they would write to the same names.
+            if group.setdefault(entry.crash.crash_id, entry) is not entry:
+                self._postponed.append(entry)
+        return list(group.values())
 
     def commit(self, group: Sequence[Entry], placed: Sequence[Entry]) -> list[Entry]:
         """

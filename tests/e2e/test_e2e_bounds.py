@@ -2,6 +2,7 @@
 What is too big, too slow or too much: refused in time and readably, or kept in bounded memory.
 """
 
+import socket
 import time
 import zlib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
-from tests.support.http import chunks, exchange, post
+from tests.support.http import chunks, exchange, post, read_responses
 from tests.support.process import peak_memory
 from tests.support.reports import HEADERS, crash_id_in, harm, is_whole, make_report
 from tests.support.response import parse_responses
@@ -46,7 +47,14 @@ def part_files(root: Path) -> int:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
 def test_who_sends_it_all_before_he_reads_does_read_that_it_is_too_large(daemon: Daemon, chunked: bool) -> None:
-    response = post(daemon.port, bytes(LIMIT + 1), HEADERS, chunked=chunked)
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {LIMIT + 1}"
+    head = f"POST /submit HTTP/1.1\r\nHost: x\r\n{framing}\r\nContent-Type: {HEADERS['Content-Type']}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", daemon.port), 20) as connection:
+        # A reset would end the sending: many a client does not look for an answer then.
+        connection.sendall(head)
+        for piece in chunks(bytes(LIMIT + 1), 65536) if chunked else [bytes(LIMIT + 1)]:
+            connection.sendall(piece)
+        [response] = parse_responses(read_responses(connection, time.monotonic() + 20, 1))
     assert (response.status, response.body) == (413, b"Discarded=too_large")
     assert response.headers["connection"] == "close"
     assert stored_crashes(daemon.workdir / "root") == {}
@@ -70,7 +78,7 @@ def test_a_gzip_bomb_costs_little(daemon: Daemon) -> None:
     before = peak_memory(daemon.pid)
     response = post(daemon.port, bomb, HEADERS | {"Content-Encoding": "gzip"})
     assert (response.status, response.body) == (413, b"Discarded=too_large")
-    assert peak_memory(daemon.pid) - before < LIMIT + 8 * MIB
+    assert peak_memory(daemon.pid) - before < LIMIT + 4 * MIB
     assert len(stored_crashes(daemon.workdir / "root")) == 1
 
 
@@ -83,8 +91,8 @@ def test_many_big_dumps_at_once_are_kept_in_bounded_memory(tmp_path: Path) -> No
             answers = list(
                 pool.map(lambda report: post(daemon.port, report.body(), HEADERS, chunked=True, timeout=60), reports)
             )
-        # Beside the budget each upload may have as much again on its way to the disk, and a little ahead of it.
-        assert peak_memory(daemon.pid) - before < 2 * budget + clients * 2 * MIB
+        # Beside the budget as much again may be on its way to the disk.
+        assert peak_memory(daemon.pid) - before < 2 * budget + clients * MIB
     acknowledged = {
         crash_id_in(answer): report.annotations["Serial"] for answer, report in zip(answers, reports, strict=True)
     }

@@ -20,15 +20,17 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("strace") is None, reason="no strace"),
 ]
 
-_CALLS = "fsync,syncfs,rename,symlink,mkdir,sendto"
+_CALLS = "fsync,syncfs,rename,link,symlink,sendto"
 
 
 @pytest.mark.parametrize("sync", ["files", "filesystem"])
-def test_synced_before_it_is_renamed_and_before_it_is_answered(tmp_path: Path, sync: str) -> None:
+@pytest.mark.parametrize("memory", [64 * 2**20, 0], ids=["in memory", "spilled"])
+def test_synced_before_it_is_renamed_and_before_it_is_answered(tmp_path: Path, memory: int, sync: str) -> None:
     port = free_port()
     trace = tmp_path / "trace"
     root = tmp_path / "root"
-    with Daemon(config(port, root, storage=f'sync = "{sync}"'), port, tmp_path / "work") as daemon:
+    toml = config(port, root, submission=f"memory_bytes = {memory}", storage=f'sync = "{sync}"')
+    with Daemon(toml, port, tmp_path / "work") as daemon:
         strace = subprocess.Popen(
             ["strace", "-f", "-y", "-s", "200", "-e", f"trace={_CALLS}", "-o", str(trace), "-p", str(daemon.pid)],
             stderr=subprocess.PIPE,
@@ -37,7 +39,7 @@ def test_synced_before_it_is_renamed_and_before_it_is_answered(tmp_path: Path, s
             assert strace.stderr is not None
             if b"attached" not in strace.stderr.readline():
                 pytest.skip("strace may not attach here")
-            crash_id = crash_id_in(post(port, make_report("order", 1000, 100).body(), HEADERS))
+            crash_id = crash_id_in(post(port, make_report("order", 100_000, 100).body(), HEADERS))
             until(lambda: "CrashID=" in trace.read_text())
         finally:
             strace.terminate()
@@ -48,15 +50,17 @@ def test_synced_before_it_is_renamed_and_before_it_is_answered(tmp_path: Path, s
         return [n for n, call in enumerate(calls) if re.search(pattern, call)]
 
     (answered,) = at(rf"sendto\(.*CrashID=bp-{crash_id}")
-    renames = at(rf'rename\("[^"]*staging/[^"]*{crash_id}[^"]*", ')
+    # What was spilled gets a second name, the rest a new one.
+    renames = at(rf'(rename|link)\("[^"]*staging/[^"]*", "[^"]*/name/[^"]*{crash_id}[^"]*"\)')
     assert len(renames) == 3
+    assert len([n for n in renames if " link(" in calls[n]]) == (0 if memory else 1)
     assert f"{crash_id}.json" in calls[renames[-1]]
     (linked,) = at(rf"symlink\(.*{crash_id}.* = 0$")
     assert linked < renames[-1] < answered
     if sync == "files":
-        files = at(rf"fsync\(\d+<[^>]*staging/[^>]*{crash_id}")
-        assert len(files) == 3
-        assert max(files) < linked
+        for n in renames:
+            staged = calls[n].split('"')[1]
+            assert any(synced < linked for synced in at(rf"fsync\(\d+<{re.escape(staged)}>")), staged
         day = next(root.glob("2*"))
         leaf = next(day.glob(f"name/*/*/{crash_id}.json")).parent
         slot = next(day.glob(f"date/*/*/{crash_id}")).parent

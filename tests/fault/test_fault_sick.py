@@ -14,7 +14,7 @@ import pytest
 from tests.support.chain import Chain, make_chain
 from tests.support.disk import stored_crashes
 from tests.support.fusefs import FuseMount, can_mount_fuse, mounted
-from tests.support.http import post
+from tests.support.http import curl, post
 from tests.support.load import SMALL, SPILLED, load
 from tests.support.reports import HEADERS, crash_id_in, make_report
 from tests.support.upload import Upload
@@ -190,6 +190,24 @@ def test_comes_and_goes_under_load(sick: FuseMount, memory: int, faults: list[st
         may_refuse = memory == SPILLS and "hang all" in faults
         assert all(may_refuse and answer.status == 503 for answer in clients.refused), clients.refused
         chain.settle(clients.acknowledged, root_of(sick))
+    assert "Traceback" not in chain.daemon.log()
+
+
+def test_a_client_that_leaves_while_its_crash_is_being_saved(sick: FuseMount) -> None:
+    """It was received whole: it is kept."""
+    report = make_report("left", 100_000)
+    chain = chain_on(sick, timeout=20)
+    with chain.daemon:
+        sick.fault("hang fsync")
+        with Upload(chain.daemon.port, report.body()) as upload:
+            upload.send_to(len(report.body()))
+            until(lambda: any(root_of(sick).glob("staging/*/*.json")))
+            upload.hang_up(reset=True)
+        curl(chain.daemon.url("/__lbheartbeat__"))  # once it answers, it knows that the client is gone
+        sick.heal()
+        until(lambda: stored_crashes(root_of(sick)))
+        [crash_id] = stored_crashes(root_of(sick))
+        chain.settle({crash_id: report.annotations["Serial"]}, root_of(sick))
     assert "Traceback" not in chain.daemon.log()
 
 

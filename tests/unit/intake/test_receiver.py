@@ -7,16 +7,20 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from collectord.errors import ClientGone, CollectordError, MalformedReport, TooLarge, TooSlow
+from collectord.errors import ClientGone, CollectordError, MalformedReport, NowhereToSave, TooLarge, TooSlow
 from collectord.intake.inflate import Inflater
-from collectord.intake.receiver import Limits
-from collectord.intake.spool import MemoryBudget
-from collectord.model import Payload
+from collectord.intake.receiver import Limits, ReportReceiver
+from collectord.intake.spool import ANNOTATIONS, MemoryBudget
+from collectord.model import CrashReport, Payload
+from collectord.storage.memory import MemoryCrashStorage
 from tests.unit.intake.parts import (
     BOUNDARY,
     CONTENT_TYPE,
     LIMITS,
+    CountingFlow,
     annotation,
     body,
     dump,
@@ -354,6 +358,84 @@ def test_a_refused_report_is_given_up_at_once() -> None:
     assert budget.used == 100_000
     receiver.received(dump(b"raw_crash"))
     assert isinstance(receiver.refusal, MalformedReport)
+    assert budget.used == 0
+
+
+# ——— what waits for a disk ———
+
+
+def plain_receiver() -> ReportReceiver:
+    receiver = new_receiver()
+    receiver.received(REPORT)
+    return receiver
+
+
+def held_receiver(flow: CountingFlow, packed: bytes) -> ReportReceiver:
+    """One that was held before it got C{packed}."""
+    receiver = new_receiver(headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": b"gzip"}, flow=flow)
+    receiver.hold()
+    assert flow.held
+    receiver.received(packed[:10])
+    receiver.received(packed[10:])
+    return receiver
+
+
+def test_nothing_is_inflated_while_it_is_held() -> None:
+    flow = CountingFlow()
+    receiver = held_receiver(flow, gzipped(REPORT))
+    reports: list[object] = []
+    Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
+    assert reports == []
+    receiver.let()
+    assert not flow.held
+    (report,) = reports
+    assert isinstance(report, CrashReport)
+    assert report.annotations == result_of(plain_receiver().report()).annotations
+
+
+@pytest.mark.parametrize("packed", [gzipped(body(dump(b"raw_crash"))), b"no gzip at all", gzipped(REPORT)[:-3]])
+def test_what_is_wrong_shows_when_it_is_let(packed: bytes) -> None:
+    receiver = held_receiver(CountingFlow(), packed)
+    reports: list[object] = []
+    Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
+    assert (reports, receiver.refusal) == ([], None)
+    receiver.let()
+    (failure,) = reports
+    assert isinstance(failure, Failure)
+    assert failure.check(MalformedReport)
+
+
+def test_it_is_given_up_while_it_is_held() -> None:
+    receiver = held_receiver(CountingFlow(), gzipped(REPORT))
+    reports: list[object] = []
+    Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
+    receiver.refuse(ClientGone())
+    (failure,) = reports
+    assert isinstance(failure, Failure)
+    assert failure.check(ClientGone)
+    receiver.let()
+
+
+def test_annotations_of_all_uploads_together() -> None:
+    budget = MemoryBudget(limit=1_000_000)
+    budget.annotations = ANNOTATIONS - 100
+    first, second = new_receiver(budget=budget), new_receiver(budget=budget)
+    first.received(annotation(b"a", b"x" * 50))
+    second.received(annotation(b"b", b"x" * 200))
+    assert (first.refusal, type(second.refusal)) == (None, NowhereToSave)
+    first.release()
+    assert budget.annotations == ANNOTATIONS - 100
+
+
+def test_small_dumps_are_worth_spilling_when_they_have_ended() -> None:
+    budget, staging = MemoryBudget(limit=10_000), MemoryCrashStorage()
+    receiver = new_receiver(budget=budget, staging=staging)
+    receiver.received(b"".join(dump(b"d%d" % n, b"x" * 4000) for n in range(10)))
+    assert budget.used <= 10_000
+    receiver.received(body(annotation(b"a")))
+    report = result_of(receiver.report())
+    assert [dump.size for dump in report.dumps] == [4000] * 10
+    receiver.release()
     assert budget.used == 0
 
 
