@@ -3,6 +3,7 @@ What every store promises: in memory, on a file system, and a chain of either.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import InMemory
 from collectord.storage.fallback import FallbackCrashStorage, Link
@@ -178,7 +180,8 @@ async def test_discard_leaves_nothing(subject: Subject) -> None:
     late = started(waiting.append([b"two"]))
     for dump in (untouched, appended, waiting, appended):
         dump.discard()
-    await late
+    with suppress(StorageError):  # there may be no place for it any more
+        await late
     await subject.settled()
     assert subject.left_over() == []
     assert await subject.kept() == {}

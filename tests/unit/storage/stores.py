@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from threading import Barrier, Event
 from typing import Any, ParamSpec, TypeVar, cast
@@ -41,8 +42,15 @@ DUMPS: Mapping[str, bytes] = {MINIDUMP: b"MDMP minidump", "extra_2": b"something
 
 
 def in_reactor(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A test of real threads: it runs in the reactor."""
-    return cast(Callable[P, None], pytest_twisted.ensureDeferred(test))
+    """A test of real threads: it runs in the reactor, and fails where it hangs."""
+
+    @wraps(test)
+    async def bounded(*args: P.args, **kwargs: P.kwargs) -> None:
+        from twisted.internet import reactor
+
+        await started(test(*args, **kwargs)).addTimeout(2 * SOON, cast(IReactorTime, reactor))
+
+    return cast(Callable[P, None], pytest_twisted.ensureDeferred(bounded))
 
 
 @pytest.fixture(autouse=True)

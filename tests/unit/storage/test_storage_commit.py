@@ -217,9 +217,9 @@ def test_a_directory_that_was_made_anew_is_not_trusted(rig: Rig) -> None:
 
 def test_the_memory_of_directories_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.storage.commit._KNOWN", 20)
-    for n in range(10):
+    for n in range(60):
         rig.save(rig.entry(make_crash(f"{n:04x}{CRASH_ID[4:]}")))
-    assert len(rig.commit._known) < 30
+    assert len(rig.commit._known) < 40
     assert problems(rig.root) == []
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from collectord.storage import staging as staging_module
 from collectord.storage.staging import Modes, StagingDirectory
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, tmpfs
@@ -378,6 +379,48 @@ def test_sweep_leaves_the_living(rig: Rig) -> None:
     assert swept == [0, 0]
     assert rig.errors(entry) == [None]
     assert is_kept(rig.root)
+
+
+def is_free(path: str) -> bool:
+    """Whether nobody holds the lock."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def test_nobody_sweeps_while_another_process_takes_its_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between its directory would look dead."""
+    free: list[bool] = []
+    take_lock = StagingDirectory._take_lock
+
+    def looking(staging: StagingDirectory) -> None:
+        free.append(is_free(f"{root}/staging/lock"))
+        take_lock(staging)
+
+    monkeypatch.setattr(StagingDirectory, "_take_lock", looking)
+    StagingDirectory(str(root), Modes()).make()
+    assert free == [False]
+    assert is_free(f"{root}/staging/lock")
+
+
+def test_nobody_begins_while_another_process_sweeps(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[bool] = []
+    is_dead = staging_module._is_dead
+
+    def looking(directory: str) -> bool:
+        free.append(is_free(f"{store}/staging/lock"))
+        return is_dead(directory)
+
+    monkeypatch.setattr(staging_module, "_is_dead", looking)
+    dead(store)
+    sweep(store)
+    assert free == [False]
+    assert is_free(f"{store}/staging/lock")
 
 
 LIVING = """
