@@ -10,7 +10,6 @@ from pathlib import Path
 from attrs import frozen
 
 from tests.support.daemon import Daemon, config, free_port
-from tests.support.disk import stored_crashes
 from tests.support.http import curl, post
 from tests.support.reports import HEADERS, Report, crash_id_in, harm, make_report
 from tests.support.wait import until
@@ -34,16 +33,12 @@ class Chain:
     def where(self, crash_id: str) -> list[str]:
         """In which stores a crash is: C{primary}, C{secondary}."""
         roots = {"primary": self.primary, "secondary": self.secondary}
-        return [name for name, root in roots.items() if crash_id in stored_crashes(root)]
+        return [name for name, root in roots.items() if any(root.glob(f"*/name/*/*/{crash_id}.json"))]
 
     def until_primary_takes(self, timeout: float = 20) -> None:
         """Until the primary store has found itself well again, and takes a crash."""
 
-        def takes() -> bool:  # without reading what may be on its way out
-            crash_id = self.post(make_report("again", 10))
-            return any(self.primary.glob(f"*/name/*/*/{crash_id}.json"))
-
-        until(takes, timeout)
+        until(lambda: "primary" in self.where(self.post(make_report("again", 10))), timeout)
 
     def heartbeat(self) -> tuple[int, Mapping[str, str]]:
         """The status, and what is wrong with each root."""
@@ -59,7 +54,10 @@ class Chain:
         left: list[str] = []
 
         def at_rest() -> bool:
-            left[:] = self.harm(acknowledged, primary)
+            try:
+                left[:] = self.harm(acknowledged, primary)
+            except FileNotFoundError as e:
+                left[:] = [f"{e.filename} went away just now"]
             return not left
 
         with suppress(TimeoutError):
