@@ -2,6 +2,7 @@
 The daemon's life: ports are opened, stores are tried, and at the end what is being kept is kept first.
 """
 
+import gc
 from collections.abc import Mapping
 
 from twisted.application.service import Service
@@ -73,6 +74,7 @@ class CollectorService(Service):
                 self._log.error("a store can't be used: {why}", why=state.problem)
             else:
                 self._log.info("store {store}: {free_bytes} bytes are free", store=state.name, **state.figures)
+        gc.freeze()  # what is there now stays: each full collection would walk through all of it
         if self.running:
             self._site.open()
             self._log.info("taking crash reports on {listen}", listen=", ".join(self._endpoints))

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -52,7 +51,6 @@ class StreamingSite(Site):
         self._shut = False
         self._sweep = LoopingCall(self._sweep_all)
         self._sweep.clock = clock
-        self._sweeping: Deferred[LoopingCall] | None = None
 
     def protocol(self) -> StreamingChannel:  # type: ignore[override]
         """Plain HTTP/1 without Twisted's wrapper for HTTP/2, which no crash reporter speaks."""
@@ -61,7 +59,7 @@ class StreamingSite(Site):
     def startFactory(self) -> None:
         """Start to sweep."""
         if not self._sweep.running:
-            self._sweeping = self._sweep.start(max(0.05, min(1.0, self.patience.idle / 4)), now=False)
+            self._sweep.start(max(0.05, min(1.0, self.patience.idle / 4)), now=False)
 
     def stopFactory(self) -> None:
         """Stop to sweep, and leave the ports alone: they are closed."""

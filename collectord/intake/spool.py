@@ -54,7 +54,7 @@ class MemoryBudget:
     leaving: int = 0
     annotations: int = 0
     _spillable: dict[DumpSpool, None] = field(factory=dict, repr=False)
-    _held: list[Flow] = field(factory=list, repr=False)
+    _held: dict[Flow, None] = field(factory=dict, repr=False)
 
     def take(self, size: int) -> None:
         """C{size} bytes more are in memory."""
@@ -87,7 +87,7 @@ class MemoryBudget:
         self.leaving -= size
         self.used -= size
         if self.leaving <= self.limit and self._held:
-            held, self._held = self._held, []
+            held, self._held = self._held, {}
             for flow in held:
                 flow.let()
 
@@ -107,7 +107,7 @@ class MemoryBudget:
         """Hold C{flow} until fewer bytes wait for a disk."""
         if self.leaving > self.limit and flow not in self._held:
             flow.hold()
-            self._held.append(flow)
+            self._held[flow] = None
 
 
 class DumpSpool:

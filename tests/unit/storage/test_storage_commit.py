@@ -65,8 +65,9 @@ def test_what_is_kept_is_exactly_the_crash(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     "pieces",
-    [[], [b""], [b"x"] * 1023, [b"x"] * 1024, [b"x"] * 1025, [b"ab", b"", b"c"] * 1500, [b"x" * 2**20] * 5],
-    ids=["none", "empty", "1023", "1024", "1025", "4500", "5 MiB"],
+    [[], [b""], [b"x"] * 1023, [b"x"] * 1024, [b"x"] * 1025, [b"ab", b"", b"c"] * 1500, [b"x" * 2**20] * 5]
+    + [[b"x" * 65536] * n + [b"y"] * m for n, m in [(2, 0), (2, 1), (5, 3)]],
+    ids=["none", "empty", "1023", "1024", "1025", "4500", "5 MiB", "one write", "just over", "several"],
 )
 def test_pieces(rig: Rig, pieces: list[bytes]) -> None:
     content = b"".join(pieces)
