@@ -57,6 +57,7 @@ class Collector:
     @ivar token: lets its bearer choose the crash id; empty: nobody.
     @ivar aliases: annotations that stand in for others that did not come.
     @ivar remove: annotations that the rules see and that are not kept.
+    @ivar kept: is told the name of the store that keeps one more.
     """
 
     throttle: Callable[[Annotations], Verdict]
@@ -67,6 +68,7 @@ class Collector:
     token: str = ""
     aliases: Mapping[str, str] = {}
     remove: frozenset[str] = frozenset()
+    kept: Callable[[str], None] = lambda store: None
 
     async def collect(self, report: CrashReport) -> Outcome:
         """
@@ -99,6 +101,7 @@ class Collector:
     async def _save(self, crash: Crash, report: CrashReport, verdict: Verdict) -> None:
         began = self.seconds()
         store = await self.storage.save(crash)
+        self.kept(store)
         _log.info(
             "{crash_id} kept: {result} by {rule}, {size} bytes, in {store} after {ms} ms",
             crash_id=crash.crash_id,

@@ -109,10 +109,29 @@ class Logging(_Section):
     level: Literal["debug", "info", "warn", "error"] = "info"
 
 
+class Crashmover(_Section):
+    """How crashes are moved to where they are processed. Each destination and publisher knows its own keys."""
+
+    enabled: bool = True
+    interval_s: float = Field(default=5.0, gt=0)
+    concurrency: int = Field(default=8, gt=0, le=1000)
+    keep: bool = False
+    stop_s: float = Field(default=30.0, ge=0)
+    destination: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
+    publisher: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
+
+    @model_validator(mode="after")
+    def _published_where_it_is(self) -> Self:
+        if self.publisher and not self.destination:
+            raise ValueError("a publisher tells of crashes at a destination, and there is none")
+        return self
+
+
 _SECTIONS: dict[str, type[_Section]] = {
     "submission": Submission,
     "throttle": Throttle,
     "storage": Storage,
+    "crashmover": Crashmover,
     "logging": Logging,
 }
 
@@ -132,6 +151,7 @@ class Settings(BaseSettings):
     storage: Annotated[list[Storage], BeforeValidator(_listed), AfterValidator(_apart)] = Field(
         default=[Storage(root=Path("crashes"))], min_length=1
     )
+    crashmover: Crashmover = Crashmover()
     logging: Logging = Logging()
 
 

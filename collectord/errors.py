@@ -68,3 +68,11 @@ class TookTooLong(StorageError):
 
 class NowhereToSave(StorageError):
     """Every store failed, patiently; or what was spilled to one can't be had back for the others."""
+
+
+class UnreadableCrash(CollectordError):
+    """A stored crash is broken: its raw crash is no JSON, a dump is missing, or is not what was received."""
+
+
+class PublishError(CollectordError):
+    """A crash id was not published, or nobody knows whether it was."""

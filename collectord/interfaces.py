@@ -2,15 +2,20 @@
 What the parts of collectord promise each other. A promise is spelled out here and nowhere else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
-from collectord.model import Content, Crash
+from collectord.model import Content, Crash, NewCrash
 
 
 class ICrashStorage(Interface):
-    """A place that keeps crashes."""
+    """
+    A place that keeps crashes. As a destination of the crashmover it may be given one that it keeps already: then it
+    keeps it still, once.
+    """
+
+    name = Attribute("for logs, a text")
 
     async def save(crash: Crash) -> str:
         """
@@ -59,3 +64,67 @@ class IDumpStaging(Interface):
 
     def holds(content: Content) -> bool:
         """Whether C{content} lies here, so that a crash saved beside it need not be copied."""
+
+
+class ICrashSource(Interface):
+    """A place that crashes are moved out of."""
+
+    name = Attribute("for logs, a text")
+
+    def new_crashes() -> AsyncIterator[Sequence[NewCrash]]:
+        """
+        Those that were not moved yet, oldest first, a slot at a time; no slot is listed before it is asked for.
+
+        @raise StorageError: the source can't be listed now.
+        """
+
+    async def load(new: NewCrash) -> Crash | None:
+        """
+        Its raw crash, and its dumps to be read from where they lie; every one is what was received, by its checksum.
+
+        @return: None where it is still being put in place, or was removed in the meantime.
+
+        @raise UnreadableCrash: it never will be.
+        @raise StorageError: it can't be read now.
+        """
+
+    async def remove(new: NewCrash, crash: Crash, *, keep: bool) -> None:
+        """
+        It was moved: forget it. Once more does no harm.
+
+        @param keep: its files stay, and only it is not new any more.
+
+        @raise StorageError: it may still be there, and is moved again.
+        """
+
+    async def quarantine(new: NewCrash, reason: str) -> None:
+        """
+        Put it aside, with the reason.
+
+        @raise StorageError: it is still where it was.
+        """
+
+
+class ICrashPublisher(Interface):
+    """A queue that is told which crashes there are to process."""
+
+    name = Attribute("for logs, a text")
+
+    async def publish(crash: Crash) -> None:
+        """
+        Tell the bare id; return once the queue has confirmed it. Once more does no harm.
+
+        Cancelling stops the waiting; the id may be told nevertheless.
+
+        @raise PublishError: it is not confirmed.
+        """
+
+    async def check() -> None:
+        """
+        Try whether an id could be published now, without publishing one.
+
+        @raise PublishError: it could not; the text says why.
+        """
+
+    async def close() -> None:
+        """Let go of the connection. Nothing is published afterwards."""

@@ -89,3 +89,15 @@ class Crash:
     crash_id: str
     raw_crash: RawCrash = field(repr=False)
     dumps: Sequence[Dump]
+
+
+@frozen
+class NewCrash:
+    """
+    A crash that a source holds and that was not moved yet.
+
+    @ivar slot: where it was found, for its source alone.
+    """
+
+    crash_id: str
+    slot: str = field(repr=False)

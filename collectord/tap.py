@@ -6,7 +6,7 @@ import random
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
 from collectord.intake.spool import MemoryBudget
 from collectord.model import Annotations
+from collectord.moving import Moving
 from collectord.observe.logs import LineObserver
 from collectord.service import CollectorService
 from collectord.storage.fallback import FallbackCrashStorage, Link, ProbeService
@@ -93,12 +94,16 @@ def makeService(options: Options) -> IService:
     try:
         settings = load_settings(Path(options["config"]) if options["config"] else None)
         rules = load_rules(settings.throttle.rules, settings.throttle.products)
+        links = [_link(store, reactor) for store in settings.storage]
+        moving = Moving(settings, links, reactor)
     except ConfigError as e:
         raise SystemExit("\n".join(f"collectord: {line}" for line in str(e).splitlines())) from e
     root = Root(_observer(settings, cast(Mapping[str, Any], options.parent or {}), reactor.callFromThread))
-    stores = FallbackCrashStorage([_link(store, reactor) for store in settings.storage], reactor)
+    stores = FallbackCrashStorage(links, reactor)
     ProbeService(stores, reactor).setServiceParent(root)
-    collector = _collector(settings, rules, stores, reactor)
+    if moving.service is not None:
+        moving.service.setServiceParent(root)
+    collector = _collector(settings, rules, stores, moving.hint, reactor)
     budget = MemoryBudget(settings.submission.memory_bytes)
     limits = Limits(
         body=settings.submission.max_body_bytes,
@@ -157,7 +162,13 @@ def _link(settings: StorageSettings, reactor: Any) -> Link:
     return Link(name=store.name, storage=store, staging=store, timeout=settings.timeout_s)
 
 
-def _collector(settings: Settings, rules: tuple[Rule, ...], stores: FallbackCrashStorage, reactor: Any) -> Collector:
+def _collector(
+    settings: Settings,
+    rules: tuple[Rule, ...],
+    stores: FallbackCrashStorage,
+    kept: Callable[[str], None],
+    reactor: Any,
+) -> Collector:
     chance = random.Random()  # noqa: S311  (a sample, not a secret)
 
     def judge(annotations: Annotations) -> Verdict:
@@ -172,6 +183,7 @@ def _collector(settings: Settings, rules: tuple[Rule, ...], stores: FallbackCras
         token=settings.submission.submitter_token,
         aliases=settings.submission.annotation_aliases,
         remove=frozenset(settings.submission.remove_annotations),
+        kept=kept,
     )
 
 

@@ -12,6 +12,7 @@ from collectord.model import Crash, InMemory
 from collectord.storage.layout import Place
 from collectord.storage.spill import StagedFile
 from collectord.storage.staging import StagingDirectory
+from collectord.storage.stored import StoredFile
 
 
 class Attempt:
@@ -78,6 +79,8 @@ class Entry:
                     staged = dump.content.path
                     opened.append((staged, os.open(staged, os.O_RDWR | os.O_CLOEXEC)))
                     self._moves.append((staged, final))
+                elif isinstance(dump.content, StoredFile):
+                    opened.append(self._wrote(final, staging.copy(os.path.basename(final), dump.content)))
                 else:
                     assert isinstance(dump.content, InMemory)
                     opened.append(self._write(staging, final, dump.content.pieces))
@@ -89,10 +92,13 @@ class Entry:
         return opened
 
     def _write(self, staging: StagingDirectory, final: str, pieces: Sequence[bytes]) -> tuple[str, int]:
-        staged, fd = staging.write(os.path.basename(final), pieces)
+        return self._wrote(final, staging.write(os.path.basename(final), pieces))
+
+    def _wrote(self, final: str, new: tuple[str, int]) -> tuple[str, int]:
+        staged = new[0]
         self._written.append(staged)
         self._moves.append((staged, final))
-        return staged, fd
+        return new
 
     def put_in_place(self) -> None:
         """

@@ -14,12 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from collectord.errors import NowhereToSave, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
-from collectord.model import Content, Crash, Dump, InMemory
+from collectord.model import Content, Crash, Dump
+from collectord.patience import within
 from collectord.storage.breaker import Breaker
 
 T = TypeVar("T")
@@ -68,6 +68,7 @@ class FallbackCrashStorage:
 
     def __init__(self, links: Sequence[Link], clock: IReactorTime, patience: float = PATIENCE_S) -> None:
         self.links = links
+        self.name = " or ".join(link.name for link in links)
         self._clock = clock
         self._patience = patience
 
@@ -80,7 +81,7 @@ class FallbackCrashStorage:
         return await self.first_able(lambda link: self._save(link, crash))
 
     async def _save(self, link: Link, crash: Crash) -> str:
-        if all(isinstance(dump.content, InMemory) for dump in crash.dumps):
+        if not any(self.holds(dump.content) for dump in crash.dumps):
             return await link.storage.save(crash)
         copies: list[IStagedDump] = []
         try:
@@ -92,7 +93,7 @@ class FallbackCrashStorage:
 
     async def _beside(self, link: Link, dump: Dump, copies: list[IStagedDump]) -> Dump:
         """C{dump}, copied to the store if it was spilled to another."""
-        if isinstance(dump.content, InMemory) or link.staging.holds(dump.content):
+        if link.staging.holds(dump.content) or not self.holds(dump.content):
             return dump
         copy = link.staging.new_dump()
         copies.append(copy)
@@ -194,17 +195,7 @@ class FallbackCrashStorage:
 
         @raise TookTooLong: it was cancelled.
         """
-
-        def too_long(result: T | Failure, seconds: float) -> T:
-            if isinstance(result, Failure):
-                raise TookTooLong(f"{link.name}: nothing for {seconds:g} s")
-            return result  # it was done at the last moment
-
-        return await Deferred.fromCoroutine(_coroutine(work)).addTimeout(seconds or link.timeout, self._clock, too_long)
-
-
-async def _coroutine(work: Awaitable[T]) -> T:
-    return await work
+        return await within(work, seconds or link.timeout, self._clock, link.name)
 
 
 @implementer(IStagedDump)

@@ -57,7 +57,11 @@ def place_of(root: str, crash: Crash) -> Place:
 
 def place_at(root: str, crash_id: str, submitted_timestamp: str) -> Place:
     """Where the crash of this id and time (ISO 8601, UTC) belongs."""
-    day = f"{root}/20{crash_id[-6:]}"
-    radix = "/".join(crash_id[i * 2 : i * 2 + 2] for i in range(depth_of(crash_id)))
     hour, minute, second = submitted_timestamp[11:19].split(":")
-    return Place(crash_id=crash_id, names=f"{day}/name/{radix}", slot=f"{day}/date/{hour}/{minute}_{second}")
+    return place_in(root, crash_id, f"{root}/20{crash_id[-6:]}/date/{hour}/{minute}_{second}")
+
+
+def place_in(root: str, crash_id: str, slot: str) -> Place:
+    """Where the crash of this id is whose symlink is in C{slot}."""
+    radix = "/".join(crash_id[i * 2 : i * 2 + 2] for i in range(depth_of(crash_id)))
+    return Place(crash_id=crash_id, names=f"{root}/20{crash_id[-6:]}/name/{radix}", slot=slot)

@@ -6,6 +6,7 @@ it died is swept by the next one that starts. Its raw crashes are the journal: w
 is not kept, and whatever else of it was already put in place is a leftover.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -13,7 +14,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -21,9 +22,12 @@ from attrs import frozen
 
 from collectord.crashid import is_crash_id
 from collectord.storage.layout import place_at
+from collectord.storage.stored import StoredFile
 
 _WRITE = 128 * 1024
 """Bytes of one system call, about: with more, Linux takes larger pages; they may be cold, and 5 times dearer."""
+
+_COPY = 1024 * 1024
 
 _VECTOR = 1024
 """Pieces that one system call takes (IOV_MAX)."""
@@ -121,10 +125,17 @@ class StagingDirectory:
 
         @raise OSError: nothing of it is left.
         """
+        return self._new(name, lambda fd: self._fill(fd, pieces))
+
+    def copy(self, name: str, content: StoredFile) -> tuple[str, int]:
+        """As L{write}, of another file, by the kernel."""
+        return self._new(name, lambda fd: self._fill_from(fd, content))
+
+    def _new(self, name: str, fill: Callable[[int], None]) -> tuple[str, int]:
         path = f"{self.path}/{name}"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._modes.file)
         try:
-            self._fill(fd, pieces)
+            fill(fd)
         except BaseException:
             try:
                 os.close(fd)
@@ -155,6 +166,19 @@ class StagingDirectory:
                 view = memoryview(b"".join(vector))[-left:]
                 while view:
                     view = view[os.write(fd, view) :]
+
+    def _fill_from(self, fd: int, content: StoredFile) -> None:
+        self._fill(fd, [])
+        source = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            left = content.size
+            while left:
+                copied = os.sendfile(fd, source, None, min(left, _COPY))
+                if not copied:
+                    raise OSError(errno.EIO, "shorter than it was", content.path)
+                left -= copied
+        finally:
+            os.close(source)
 
     def sweep(self) -> int:
         """

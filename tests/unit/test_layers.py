@@ -15,12 +15,18 @@ LAYERS = {
     "twisted.plugins.collectord_plugin": 6,
     "collectord.tap": 6,
     "collectord.service": 6,
+    "collectord.moving": 6,
     "collectord.web": 5,
     "collectord.intake": 4,
     "collectord.collector": 3,
+    "collectord.crashmover": 3,
     "collectord.storage": 2,
+    "collectord.publish": 2,
+    "collectord.testing": 2,
     "collectord.observe": 2,
     "collectord.interfaces": 1,
+    "collectord.plugins": 1,
+    "collectord.patience": 1,
     "collectord.model": 0,
     "collectord.crashid": 0,
     "collectord.errors": 0,
@@ -34,7 +40,17 @@ NEVER = {
     "collectord.web": ["collectord.storage"],
     "collectord.intake": ["klein", "collectord.storage", "collectord.web", "collectord.collector", "os", "pathlib"],
     "collectord.collector": ["twisted.web", "klein", "os", "pathlib", "io", "tempfile", "shutil"],
-    "collectord.storage": ["twisted.web", "klein", "collectord.web", "collectord.intake"],
+    "collectord.crashmover": [
+        "twisted.web",
+        "klein",
+        "collectord.storage",
+        "collectord.publish",
+        "os",
+        "pathlib",
+        "io",
+    ],
+    "collectord.publish": ["klein", "collectord.web", "collectord.intake"],
+    "collectord.storage": ["klein", "collectord.web", "collectord.intake"],
     "collectord.observe": ["twisted.web", "klein", "collectord.web", "collectord.intake"],
     "collectord.interfaces": ["twisted"],
     "collectord.model": ["twisted", "os", "pathlib", "time", "random"],
@@ -46,7 +62,7 @@ NEVER = {
 """The column of the design."""
 
 REACTOR = "twisted.internet.reactor"
-REACTOR_ROOMS = ["collectord.tap"]
+REACTOR_ROOMS = ["collectord.tap", "collectord.testing"]
 
 
 @frozen
@@ -167,14 +183,20 @@ def test_no_module_is_imported_by_a_name_in_a_text() -> None:
         ("collectord.storage.filesystem", "from collectord.collector import Outcome", "above it"),
         ("collectord.storage.filesystem", "from collectord.observe.logs import as_text", "beside it"),
         ("collectord.storage.filesystem", "from collectord.storage.sync import sync_each", None),
+        ("collectord.storage.http", "from twisted.web.client import Agent", None),
+        ("collectord.storage.http", "from collectord.web.site import PublicSite", "never does"),
         ("collectord.interfaces", "from collectord.storage.memory import MemoryCrashStorage", "above it"),
         ("collectord.model", "from collectord.errors import StorageError", None),
         ("collectord.model", "from twisted.python.failure import Failure", "never does"),
         ("collectord.throttle.rules", "import random", "never does"),
         ("collectord.throttle.rules", "from twisted.logger import Logger", "never does"),
         ("collectord.errors", "from collectord.interfaces import ICrashStorage", "above it"),
-        ("collectord.service", "from twisted.internet import reactor", "only collectord.tap may"),
-        ("collectord.storage.threads", "import twisted.internet.reactor", "only collectord.tap may"),
+        ("collectord.service", "from twisted.internet import reactor", "only collectord.tap, collectord.testing may"),
+        (
+            "collectord.storage.threads",
+            "import twisted.internet.reactor",
+            "only collectord.tap, collectord.testing may",
+        ),
         ("collectord.tap", "def f():\n    from twisted.internet import reactor as any_reactor", None),
         ("collectord.tap", "from collectord import __version__", None),
         ("collectord.tap", "from collectord.service import CollectorService", None),

@@ -324,6 +324,7 @@ def test_a_token_of_any_text() -> None:
 class SlowStorage:
     """Keeps when it is told so."""
 
+    name: str = "slow"
     saving: "list[tuple[Crash, Deferred[str]]]" = field(factory=list)
 
     async def save(self, crash: Crash) -> str:

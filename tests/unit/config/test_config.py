@@ -256,7 +256,7 @@ def test_bad_utf8(tmp_path: Path) -> None:
         ),
         (
             "[submision]\nlisten = []\n",
-            r"\[submision\]: unknown key; known here: submission, throttle, storage, logging",
+            r"\[submision\]: unknown key; known here: submission, throttle, storage, crashmover, logging",
         ),
         ("loggin = 1\n", r"\[loggin\]: unknown key; known here: .*"),
         ("[submission]\nmax_body_bytes = 'x'\n", r"\[submission\] max_body_bytes = 'x': .*valid integer.*"),

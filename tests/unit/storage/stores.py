@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from attrs import define, field
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -186,17 +186,15 @@ class Rig:
 
     def spill(self, content: bytes) -> StagedFile:
         """A dump on disk in this store's staging area."""
-        area = StagingArea(self.staging, _at_once, lambda: 0)
+        area = StagingArea(self.staging, at_once, lambda: 0)
         dump = area.new_dump()
         Deferred.fromCoroutine(dump.append([content]))
         return dump
 
 
-def _at_once(work: Callable[[], Any]) -> Deferred[Any]:
+def at_once(work: Callable[[], Any]) -> Deferred[Any]:
     """In no thread."""
-    done: Deferred[Any] = Deferred()
-    done.callback(work())
-    return done
+    return maybeDeferred(work)
 
 
 def make_rig(root: Path, modes: Modes | None = None, have_space: Callable[[], int] = lambda: 0) -> Rig:

@@ -58,6 +58,7 @@ class State:
 class Store:
     """Keeps at once, or when it is told so, or fails; of a spilled dump nothing is appended, or it fails."""
 
+    name: str = "store"
     waits: bool = False
     error: Exception | None = None
     append_error: Exception | None = None

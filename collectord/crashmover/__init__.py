@@ -1,0 +1,1 @@
+"""Every crash to where it is processed."""

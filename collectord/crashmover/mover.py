@@ -1,0 +1,140 @@
+"""
+The way of one crash: loaded, given to every destination, published, and only then taken out of its source.
+
+What is done of it is remembered while the process lives. After a restart it is done again, which does no harm.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from attrs import define, evolve, field
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from collectord.crashmover.outlet import Outlet, OutletError, pause_after
+from collectord.errors import StorageError, UnreadableCrash
+from collectord.interfaces import ICrashSource
+from collectord.model import Crash, NewCrash
+
+_DEFERRED = 1  # of legacy_processing
+_LONGEST_S = 3600.0
+_READS = 5
+_REMEMBERED = 100_000
+
+
+@define
+class _Unfinished:
+    """
+    @ivar done: the outlets that have it.
+    @ivar again_at: it is left alone until then.
+    """
+
+    done: set[Outlet] = field(factory=set)
+    failures: int = 0
+    reads: int = 0
+    again_at: float = 0.0
+
+
+class Crashmover:
+    """
+    @param destinations: all of them get every crash, in this order.
+    @param publishers: are told every crash that is to be processed.
+    @param keep: the files stay in the source.
+    @param chance: from 0 to 1.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        destinations: Sequence[Outlet],
+        publishers: Sequence[Outlet],
+        *,
+        keep: bool,
+        clock: IReactorTime,
+        chance: Callable[[], float],
+    ) -> None:
+        self._destinations = destinations
+        self._publishers = publishers
+        self._keep = keep
+        self._clock = clock
+        self._chance = chance
+        self._unfinished: OrderedDict[str, _Unfinished] = OrderedDict()
+
+    async def ready(self) -> None:
+        """Return when every destination and publisher is worth a try."""
+        for outlet in (*self._destinations, *self._publishers):
+            await outlet.ready()
+
+    def is_left_alone(self, new: NewCrash) -> bool:
+        """Whether it failed a moment ago."""
+        unfinished = self._unfinished.get(new.crash_id)
+        return unfinished is not None and unfinished.again_at > self._clock.seconds()
+
+    async def move(self, source: ICrashSource, new: NewCrash) -> bool:
+        """
+        Move C{new}; whatever goes wrong with it, it is still in its source, or in the quarantine.
+
+        @return: False where it failed for now.
+        """
+        began = self._clock.seconds()
+        unfinished = self._unfinished.pop(new.crash_id, None) or _Unfinished()
+        try:
+            crash = await source.load(new)
+            if crash is None:
+                return True
+            unfinished.reads = 0
+            await self._give(crash, unfinished)
+            await source.remove(new, crash, keep=self._keep)
+        except UnreadableCrash as e:
+            return await self._quarantine(source, new, str(e), unfinished)
+        except OutletError as e:
+            unfinished.reads += 1
+            if unfinished.reads > _READS:
+                return await self._quarantine(source, new, str(e), unfinished)
+            self._leave_alone(new, unfinished, e)
+            return False
+        self._log.info(
+            "{crash_id} moved to {outlets} after {ms} ms",
+            crash_id=new.crash_id,
+            outlets=", ".join(outlet.name for outlet in self._outlets(crash)),
+            ms=round((self._clock.seconds() - began) * 1000, 1),
+        )
+        return True
+
+    def _outlets(self, crash: Crash) -> Sequence[Outlet]:
+        deferred = crash.raw_crash.get("legacy_processing") == _DEFERRED
+        return [*self._destinations, *(() if deferred else self._publishers)]
+
+    async def _give(self, crash: Crash, unfinished: _Unfinished) -> None:
+        try:
+            for outlet in self._outlets(crash):
+                if outlet not in unfinished.done:
+                    await outlet.give(crash)
+                    unfinished.done.add(outlet)
+        except OutletError:
+            unfinished.reads = -1  # no fault of the source
+            raise
+
+    async def _quarantine(self, source: ICrashSource, new: NewCrash, reason: str, unfinished: _Unfinished) -> bool:
+        try:
+            await source.quarantine(new, reason)
+        except StorageError as e:
+            self._leave_alone(new, unfinished, e)
+        else:
+            self._log.error("{crash_id} is in the quarantine: {why}", crash_id=new.crash_id, why=reason)
+            return True
+        return False
+
+    def _leave_alone(self, new: NewCrash, unfinished: _Unfinished, error: Exception) -> None:
+        failures = unfinished.failures + 1
+        pause = pause_after(failures, self._chance(), longest=_LONGEST_S)
+        self._unfinished[new.crash_id] = evolve(unfinished, failures=failures, again_at=self._clock.seconds() + pause)
+        if len(self._unfinished) > _REMEMBERED:
+            self._unfinished.popitem(last=False)
+        self._log.warn(
+            "{crash_id} is not moved, and is tried again in {pause:.1f} s: {why}",
+            crash_id=new.crash_id,
+            pause=pause,
+            why=error,
+        )

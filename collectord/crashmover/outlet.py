@@ -1,0 +1,118 @@
+"""
+Where crashes go: a destination or a publisher, with a time limit, and pauses that grow while it fails.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from collectord.errors import PublishError, StorageError
+from collectord.model import Crash
+from collectord.patience import within
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+_JITTER = 0.25
+
+OutletError = (StorageError, PublishError)
+"""What an outlet raises."""
+
+
+def pause_after(failures: int, chance: float, first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S) -> float:
+    """
+    Seconds to wait after so many failures in a row: twice as many each time, give or take a quarter.
+
+    @param chance: from 0 to 1.
+    """
+    return min(longest, first * 2.0 ** min(failures - 1, 30)) * (1 + _JITTER * (2 * chance - 1))
+
+
+class Outlet:
+    """
+    One destination or publisher.
+
+    @param give: gives it a crash; returns once it confirmed it.
+    @param check: tries whether it could take one.
+    @param verify: check it before the first crash.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        give: Callable[[Crash], Awaitable[object]],
+        check: Callable[[], Awaitable[object]],
+        *,
+        timeout: float,
+        verify: bool,
+        clock: IReactorTime,
+        chance: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self._give = give
+        self._check = check
+        self._timeout = timeout
+        self._clock = clock
+        self._chance = chance
+        self._unchecked = verify
+        self._checking = False
+        self._waiters: list[Deferred[None]] = []
+        self._failures = 0
+        self._resume_at = 0.0
+
+    async def give(self, crash: Crash) -> None:
+        """
+        Give it C{crash}.
+
+        @raise OutletError: it did not confirm it, and is left alone for a while.
+        """
+        try:
+            await within(self._give(crash), self._timeout, self._clock, self.name)
+        except OutletError as e:
+            self._failed(e)
+            raise
+        if self._failures:
+            self._log.info("{outlet} takes crashes again", outlet=self.name)
+        self._failures = 0
+
+    async def ready(self) -> None:
+        """Return when it is worth a try, however long that takes."""
+        while True:
+            wait = self._resume_at - self._clock.seconds()
+            if wait > 0:
+                await deferLater(self._clock, wait)
+            elif not self._unchecked:
+                return
+            else:
+                await self._verify()
+
+    async def _verify(self) -> None:
+        if self._checking:
+            waiter: Deferred[None] = Deferred(self._waiters.remove)
+            self._waiters.append(waiter)
+            await waiter
+            return
+        self._checking = True
+        try:
+            await within(self._check(), self._timeout, self._clock, self.name)
+            self._unchecked = False
+        except OutletError as e:
+            self._failed(e)
+        finally:
+            self._checking = False
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    def _failed(self, error: Exception) -> None:
+        self._unchecked = True
+        if self._resume_at > self._clock.seconds():
+            return  # of many that were under way, one counts
+        self._failures += 1
+        pause = pause_after(self._failures, self._chance())
+        self._resume_at = self._clock.seconds() + pause
+        self._log.error("{outlet} is tried again in {pause:.1f} s: {why}", outlet=self.name, pause=pause, why=error)

@@ -1,0 +1,187 @@
+"""
+The loop over one source: a pass each few seconds, and one at once where the collector says that there is something.
+"""
+
+from collections.abc import Sequence
+
+from attrs import define, field
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from collectord.crashmover.mover import Crashmover
+from collectord.errors import StorageError
+from collectord.interfaces import ICrashPublisher, ICrashSource
+from collectord.model import NewCrash
+
+SOON_S = 0.1
+_BAD_IN_A_ROW = 20
+"""So many crashes that are not moved, one after the other, end a pass: it is not them."""
+
+
+@define(eq=False)
+class _Pass:
+    """One pass: the moves that are under way, and how it goes."""
+
+    under_way: set[Deferred[None]] = field(factory=set)
+    bad_in_a_row: int = 0
+
+
+class CrashmoverService(Service):
+    """
+    @param concurrency: crashes that are moved at the same time.
+    @param stop: seconds that the moves under way may take at the end.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        mover: Crashmover,
+        source: ICrashSource,
+        *,
+        interval: float,
+        concurrency: int,
+        stop: float,
+        clock: IReactorTime,
+    ) -> None:
+        self._mover = mover
+        self._source = source
+        self._interval = interval
+        self._stop = stop
+        self._clock = clock
+        self._slots = DeferredSemaphore(concurrency)
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+        self._pass: _Pass | None = None
+        self._waiting: Deferred[None] | None = None
+        self._hint: IDelayedCall | None = None
+        self._again = False
+        self._idle: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Begin with what is there."""
+        super().startService()
+        self._loop.start(self._interval)
+
+    def hint(self) -> None:
+        """There is something new: look soon."""
+        if not self.running or self._hint is not None:
+            return
+        self._hint = self._clock.callLater(SOON_S, self._look_now)
+
+    def _look_now(self) -> None:
+        self._hint = None
+        if self._pass is not None:
+            self._again = True
+        else:
+            self._loop.stop()
+            self._loop.start(self._interval)
+
+    def _tick(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._passes()).addErrback(
+            lambda failure: self._log.failure("a pass over {source} failed", failure, source=self._source.name)
+        )
+
+    async def _passes(self) -> None:
+        self._again = True
+        while self._again and self.running:
+            self._again = False
+            self._pass = _Pass()
+            try:
+                await self._pass_over(self._pass)
+            except StorageError as e:
+                self._log.error("{source} can't be listed: {why}", source=self._source.name, why=e)
+            except CancelledError:
+                if self.running:
+                    raise
+            finally:
+                for move in list(self._pass.under_way):
+                    await move
+                self._pass = None
+        if self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+
+    async def _pass_over(self, now: _Pass) -> None:
+        async for batch in self._source.new_crashes():
+            for new in batch:
+                if self._mover.is_left_alone(new):
+                    continue
+                await self._wait(Deferred.fromCoroutine(self._mover.ready()))
+                await self._wait(self._slots.acquire().addCallback(lambda _: None))
+                if not self.running:
+                    self._slots.release()
+                    return
+                if now.bad_in_a_row >= _BAD_IN_A_ROW:
+                    self._slots.release()
+                    return
+                self._begin(new, now)
+
+    async def _wait(self, until: Deferred[None]) -> None:
+        self._waiting = until
+        try:
+            await until
+        finally:
+            self._waiting = None
+
+    def _begin(self, new: NewCrash, now: _Pass) -> None:
+        move: Deferred[None] = Deferred.fromCoroutine(self._move(new, now))
+        now.under_way.add(move)
+        move.addBoth(lambda _: now.under_way.discard(move))
+
+    async def _move(self, new: NewCrash, now: _Pass) -> None:
+        try:
+            well = await self._mover.move(self._source, new)
+        except CancelledError:
+            self._log.warn("{crash_id} is not moved: there is no time left", crash_id=new.crash_id)
+        except Exception:
+            self._log.failure("{crash_id} could not be moved", crash_id=new.crash_id)
+            now.bad_in_a_row += 1
+        else:
+            now.bad_in_a_row = 0 if well else now.bad_in_a_row + 1
+        finally:
+            self._slots.release()
+
+    def stopService(self) -> Deferred[None] | None:
+        """No new moves; those under way may end, and what is not done by then is done after the next start."""
+        super().stopService()
+        if self._hint is not None:
+            self._hint.cancel()
+            self._hint = None
+        self._loop.stop()
+        if self._pass is None:
+            return None
+        idle = self._idle = Deferred()
+        late = self._clock.callLater(self._stop, self._give_up)
+        idle.addCallback(lambda _: late.cancel() if late.active() else None)
+        if self._waiting is not None:
+            self._waiting.cancel()
+        return idle
+
+    def _give_up(self) -> None:
+        for move in list(self._pass.under_way if self._pass is not None else ()):
+            move.cancel()
+
+
+class Crashmovers(MultiService):
+    """
+    The loops over all sources.
+
+    @param publishers: are closed when no loop needs them any more.
+    """
+
+    def __init__(self, publishers: Sequence[ICrashPublisher]) -> None:
+        super().__init__()
+        self._publishers = publishers
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the loops, then let go of the queues."""
+        return Deferred.fromCoroutine(self._stop(super().stopService()))
+
+    async def _stop(self, stopped: Deferred[object]) -> None:
+        await stopped
+        for publisher in self._publishers:
+            await publisher.close()

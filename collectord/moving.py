@@ -1,0 +1,121 @@
+"""
+The crashmover of a daemon, made from its settings: what moves from where to where.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+
+from collectord.config import Settings
+from collectord.crashmover.mover import Crashmover
+from collectord.crashmover.outlet import Outlet
+from collectord.crashmover.service import Crashmovers, CrashmoverService
+from collectord.errors import ConfigError
+from collectord.plugins import DESTINATIONS, PUBLISHERS, Daemon, Plugin, make_plugin
+from collectord.storage.fallback import Link
+from collectord.storage.source import FilesystemCrashSource
+from collectord.storage.threads import Workers
+
+_STEP_S = 60.0
+"""Seconds for reading a crash, or for one step of a list."""
+
+
+class Moving:
+    """
+    @ivar service: None where nothing is ever moved.
+    """
+
+    def __init__(self, settings: Settings, links: Sequence[Link], reactor: Any) -> None:
+        self._settings = settings.crashmover
+        self._reactor = reactor
+        self._loops: dict[str, CrashmoverService] = {}
+        self.service: IService | None = None
+        if self._settings.enabled:
+            self._make(settings, links)
+
+    def hint(self, store: str) -> None:
+        """A store keeps one more."""
+        loop = self._loops.get(store)
+        if loop is not None:
+            loop.hint()
+
+    def _make(self, settings: Settings, links: Sequence[Link]) -> None:
+        _refuse_circles(settings)
+        daemon = Daemon(self._reactor)
+        destinations = [
+            make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination]] {number}")
+            for number, table in enumerate(self._settings.destination)
+        ]
+        publishers = [
+            make_plugin(PUBLISHERS, table, daemon, f"[[crashmover.publisher]] {number}")
+            for number, table in enumerate(self._settings.publisher)
+        ]
+        service = Crashmovers([plugin.made for plugin in publishers])
+        if destinations:
+            to = [self._outlet(plugin, plugin.made.save) for plugin in destinations]
+            tell = [self._outlet(plugin, plugin.made.publish) for plugin in publishers]
+            for link in links:
+                self._add(service, link, to, tell, keep=self._settings.keep)
+        else:
+            primary, *others = links
+            for link in others:
+                self._add(service, link, [self._home(primary)], [], keep=False)
+        if self._loops:
+            self.service = service
+
+    def _outlet(self, plugin: Plugin, give: Callable[..., Any]) -> Outlet:
+        return Outlet(
+            plugin.made.name,
+            give,
+            plugin.made.check,
+            timeout=plugin.settings.timeout_s,
+            verify=plugin.settings.verify,
+            clock=self._reactor,
+            chance=random.random,
+        )
+
+    def _home(self, primary: Link) -> Outlet:
+        return Outlet(
+            primary.name,
+            primary.storage.save,
+            primary.storage.check,
+            timeout=primary.timeout,
+            verify=True,
+            clock=self._reactor,
+            chance=random.random,
+        )
+
+    def _add(
+        self, service: Crashmovers, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool
+    ) -> None:
+        threads = Workers(f"move {link.name}", self._settings.concurrency, self._reactor.callFromThread)
+        loop = self._loops[link.name] = CrashmoverService(
+            Crashmover(to, tell, keep=keep, clock=self._reactor, chance=random.random),
+            FilesystemCrashSource(link.name, threads, self._reactor, partial(datetime.now, UTC), _STEP_S),
+            interval=self._settings.interval_s,
+            concurrency=self._settings.concurrency,
+            stop=self._settings.stop_s,
+            clock=self._reactor,
+        )
+        loop.setServiceParent(service)
+
+
+def _refuse_circles(settings: Settings) -> None:
+    roots = {store.root.absolute() for store in settings.storage}
+    for root in _roots(settings.crashmover.destination):
+        if root in roots:
+            raise ConfigError(f"[[crashmover.destination]] root = {str(root)!r}: is the root of a [[storage]]")
+
+
+def _roots(tables: Sequence[Mapping[str, Any]]) -> Iterator[Path]:
+    for table in tables:
+        if table.get("type") == "filesystem" and isinstance(table.get("root"), str):
+            yield Path(table["root"]).absolute()
+        of = table.get("of")
+        if isinstance(of, list):
+            yield from _roots([inner for inner in of if isinstance(inner, Mapping)])

@@ -1,0 +1,1 @@
+"""Queues that are told which crashes there are to process."""

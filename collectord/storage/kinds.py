@@ -1,0 +1,116 @@
+"""
+Destinations made of the stores that are here: a file system, and a chain of other destinations.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from collectord.config import Mode
+from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
+from collectord.model import Content, Crash
+from collectord.patience import within
+from collectord.plugins import DESTINATIONS, Daemon, Kind, KindSettings, make_plugin
+from collectord.storage.fallback import PROBE_INTERVAL_S, FallbackCrashStorage, Link
+from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
+from collectord.storage.staging import Modes
+
+
+class FilesystemDestination(KindSettings):
+    """Socorro's layout below C{root}."""
+
+    root: Path
+    min_free_bytes: int = Field(default=268435456, ge=0)
+    sync: Literal["files", "filesystem"] = "files"
+    directory_mode: Mode = 0o700
+    file_mode: Mode = 0o600
+    verify: Literal[True] = True  # nothing is saved before the staging area is there
+
+
+def _filesystem(settings: FilesystemDestination, daemon: Daemon) -> FilesystemCrashStorage:
+    return FilesystemCrashStorage(
+        FilesystemSettings(
+            root=str(settings.root.absolute()),
+            min_free_bytes=settings.min_free_bytes,
+            whole_filesystem=settings.sync == "filesystem",
+            timeout=settings.timeout_s,
+            modes=Modes(directory=settings.directory_mode, file=settings.file_mode),
+        ),
+        daemon.reactor.callFromThread,
+        daemon.reactor,
+    )
+
+
+FILESYSTEM = Kind(FilesystemDestination, _filesystem)
+
+
+class FallbackDestination(KindSettings):
+    """
+    @ivar of: destinations; each takes what the one before failed to take.
+    """
+
+    of: list[dict[str, Any]] = Field(min_length=2, repr=False)
+
+
+@implementer(IDumpStaging)
+class _NoStaging:
+    def new_dump(self) -> IStagedDump:
+        raise NotImplementedError
+
+    def holds(self, content: Content) -> bool:
+        return False
+
+
+@implementer(ICrashStorage)
+class _Within:
+    """A destination with a time limit."""
+
+    def __init__(self, storage: Any, timeout: float, clock: IReactorTime) -> None:
+        self.name: str = storage.name
+        self._storage = storage
+        self._timeout = timeout
+        self._clock = clock
+
+    async def save(self, crash: Crash) -> str:
+        return await within(self._storage.save(crash), self._timeout, self._clock, self.name)
+
+    async def check(self) -> Mapping[str, int]:
+        checked: Mapping[str, int] = await self._storage.check()
+        return checked
+
+
+@implementer(ICrashStorage)
+class FallbackOfDestinations:
+    """A chain that doesn't wait: whoever moves crashes has more patience than a client."""
+
+    def __init__(self, links: Sequence[Link], clock: IReactorTime) -> None:
+        self._chain = FallbackCrashStorage(links, clock, patience=0)
+        self.name = self._chain.name
+        self._clock = clock
+        self._probed = clock.seconds()
+
+    async def save(self, crash: Crash) -> str:
+        now = self._clock.seconds()
+        if now - self._probed > PROBE_INTERVAL_S:
+            self._probed = now
+            await self._chain.probe()
+        return await self._chain.save(crash)
+
+    async def check(self) -> Mapping[str, int]:
+        return await self._chain.check()
+
+
+def _fallback(settings: FallbackDestination, daemon: Daemon) -> FallbackOfDestinations:
+    links = []
+    for number, table in enumerate(settings.of):
+        plugin = make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination.of]] {number}")
+        within = _Within(plugin.made, plugin.settings.timeout_s, daemon.reactor)
+        links.append(Link(within.name, within, _NoStaging(), plugin.settings.timeout_s))
+    return FallbackOfDestinations(links, daemon.reactor)
+
+
+FALLBACK = Kind(FallbackDestination, _fallback)

@@ -1,0 +1,194 @@
+"""
+New crashes in a store on a file system: found by the date branch, read, removed, or put aside.
+"""
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from collectord.crashid import is_crash_id
+from collectord.errors import StorageError, UnreadableCrash
+from collectord.interfaces import ICrashSource
+from collectord.model import Crash, NewCrash
+from collectord.patience import within
+from collectord.storage.layout import MINIDUMP, Place, place_in
+from collectord.storage.stored import stored_dump
+from collectord.storage.threads import InThread
+
+T = TypeVar("T")
+
+QUARANTINE = "quarantine"
+_DAY = re.compile(r"\d{8}")
+_HOUR = re.compile(r"\d\d")
+_SLOT = re.compile(r"\d\d_\d\d")
+_SETTLED = timedelta(minutes=5)
+"""A slot so old gets no new crash but by chance; while it is younger, a process may count on its directory."""
+_PRUNED = timedelta(days=2)
+
+
+@implementer(ICrashSource)
+class FilesystemCrashSource:
+    """
+    @param in_thread: threads of its own: a hung mount must not hold those that save.
+    @param now: in UTC.
+    @param timeout: seconds for one step, such as reading a crash.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, root: str, in_thread: InThread, clock: IReactorTime, now: Callable[[], datetime], timeout: float
+    ) -> None:
+        self.name = self._root = root
+        self._in_thread = in_thread
+        self._clock = clock
+        self._now = now
+        self._timeout = timeout
+        self._pruned: set[str] = set()
+
+    async def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
+        walk = self._walk()
+        while batch := await self._do(lambda: next(walk, None)):
+            yield batch
+
+    async def load(self, new: NewCrash) -> Crash | None:
+        return await self._do(lambda: self._load(new))
+
+    async def remove(self, new: NewCrash, crash: Crash, *, keep: bool) -> None:
+        await self._do(lambda: self._remove(self._place(new), [dump.name for dump in crash.dumps], keep))
+
+    async def quarantine(self, new: NewCrash, reason: str) -> None:
+        await self._do(lambda: self._quarantine(self._place(new), reason))
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return await within(self._in_thread(work), self._timeout, self._clock, self.name)
+        except OSError as e:
+            raise StorageError(f"{self.name}: {e.strerror or e}: {e.filename}") from e
+
+    def _place(self, new: NewCrash) -> Place:
+        return place_in(self._root, new.crash_id, new.slot)
+
+    def _walk(self) -> Iterator[Sequence[NewCrash]]:
+        for day in _names(self._root, _DAY):
+            dates = f"{self._root}/{day}/date"
+            for hour in _names(dates, _HOUR):
+                hours = f"{dates}/{hour}"
+                for slot in _names(hours, _SLOT):
+                    path = f"{hours}/{slot}"
+                    new = [NewCrash(name, path) for name in sorted(_listed(path)) if is_crash_id(name)]
+                    if new:
+                        yield new
+                    elif self._age(day, hour, slot) > _SETTLED:
+                        _remove_directory(path)
+                if self._age(day, hour, "59_59") > _SETTLED:
+                    _remove_directory(hours)
+            if self._age(day, "00", "00_00") > _PRUNED and day not in self._pruned:
+                self._pruned.add(day)
+                self._prune(f"{self._root}/{day}")
+
+    def _age(self, day: str, hour: str, slot: str) -> timedelta:
+        try:
+            return self._now() - datetime.strptime(f"{day}{hour}{slot} +0000", "%Y%m%d%H%M_%S %z").astimezone(UTC)
+        except ValueError:
+            return timedelta(0)
+
+    def _prune(self, day: str) -> None:
+        """What was moved leaves up to 65,792 empty directories a day."""
+        for directory, _, _ in os.walk(day, topdown=False):
+            _remove_directory(directory)
+
+    def _load(self, new: NewCrash) -> Crash | None:
+        place = self._place(new)
+        try:
+            with open(place.raw_crash, "rb") as file:
+                raw_crash = json.load(file)
+        except FileNotFoundError:
+            if not self._is_arriving(place):
+                self._remove(place, self._dump_names(place), keep=False)
+            return None
+        except (ValueError, RecursionError) as e:
+            raise UnreadableCrash(f"the raw crash is no JSON: {e}") from e
+        if not isinstance(raw_crash, dict):
+            raise UnreadableCrash("the raw crash is no JSON object")
+        metadata = raw_crash.get("metadata")
+        checksums = metadata.get("dump_checksums") if isinstance(metadata, dict) else None
+        if not isinstance(checksums, dict):  # Socorro's
+            checksums = dict.fromkeys(self._dump_names(place))
+        try:
+            dumps = [stored_dump(name, place.dump(name), checksums[name], self._in_thread) for name in checksums]
+        except FileNotFoundError as e:
+            if not os.path.exists(place.raw_crash):
+                return None
+            raise UnreadableCrash(f"a dump is missing: {e.filename}") from e
+        return Crash(crash_id=new.crash_id, raw_crash=raw_crash, dumps=dumps)
+
+    def _dump_names(self, place: Place) -> list[str]:
+        files = [file.removeprefix(place.crash_id) for file in _files(place)]
+        return [file.removesuffix(".dump")[1:] or MINIDUMP for file in files if file.endswith(".dump")]
+
+    def _is_arriving(self, place: Place) -> bool:
+        """
+        Whether somebody is putting it in place; else it is what a removal left that was killed.
+
+        Its raw crash goes from the staging area to its place in one step: what was neither here nor then there, is gone.
+        """
+        staging = f"{self._root}/staging"
+        arriving = any(os.path.exists(f"{staging}/{process}/{place.crash_id}.json") for process in _listed(staging))
+        return arriving or os.path.exists(place.raw_crash)
+
+    def _remove(self, place: Place, dump_names: Sequence[str], keep: bool) -> None:
+        # The raw crash first, so that no half crash is ever seen; the link last, so that nothing is forgotten.
+        if not keep:
+            for path in (place.raw_crash, *map(place.dump, dump_names)):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+        with suppress(FileNotFoundError):
+            os.unlink(place.link)
+
+    def _quarantine(self, place: Place, reason: str) -> None:
+        directory = f"{self._root}/{QUARANTINE}/{place.crash_id}"
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        with open(f"{directory}/reason.txt", "w", encoding="utf-8") as file:
+            file.write(f"{self._now().isoformat()} {reason}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        for name in _files(place):
+            os.rename(f"{place.names}/{name}", f"{directory}/{name}")
+        for path in (directory, os.path.dirname(directory), self._root):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        with suppress(FileNotFoundError):
+            os.unlink(place.link)
+
+
+def _files(place: Place) -> list[str]:
+    """The names of a crash's files; its neighbours share the directory."""
+    return sorted(name for name in _listed(place.names) if name.startswith(f"{place.crash_id}."))
+
+
+def _names(path: str, pattern: re.Pattern[str]) -> list[str]:
+    return sorted(filter(pattern.fullmatch, _listed(path)))
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _remove_directory(path: str) -> None:
+    with suppress(OSError):  # it is not empty
+        os.rmdir(path)

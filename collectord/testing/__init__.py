@@ -1,0 +1,18 @@
+"""
+What every destination and every publisher promises, as tests: for the authors of plugins, and for our own.
+
+A destination's tests are these::
+
+    class TestMine(DestinationContract):
+        @pytest.fixture
+        def destination(self, tmp_path):
+            return Destination(storage=..., kept=...)
+
+They need C{pytest} and C{pytest-twisted}. Each test runs in the reactor, with real threads.
+"""
+
+from collectord.testing.crashes import make_crash
+from collectord.testing.destinations import Destination, DestinationContract
+from collectord.testing.publishers import Publisher, PublisherContract
+
+__all__ = ["Destination", "DestinationContract", "Publisher", "PublisherContract", "make_crash"]

@@ -1,0 +1,53 @@
+"""
+Crashes that are made up.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from attrs import frozen
+
+from collectord.crashid import make_crash_id
+from collectord.errors import StorageError
+from collectord.model import Content, Crash, Dump, InMemory
+
+DUMPS: Mapping[str, bytes] = {"upload_file_minidump": b"MDMP a minidump", "upload_file_minidump_browser": b"MDMP other"}
+
+
+@frozen
+class Torn:
+    """A content that ends with an error after its first bytes."""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield b"MDMP"
+        raise StorageError("it can't be read to the end")
+
+
+def make_crash(dumps: Mapping[str, bytes] = DUMPS, torn: str = "", **annotations: object) -> Crash:
+    """
+    A crash of today with a new id.
+
+    @param torn: the name of a dump that can't be read to its end.
+    """
+    now = datetime.now(UTC)
+    crash_id = make_crash_id(uuid4(), now.date())
+    made = [_dump(name, content, Torn() if name == torn else InMemory([content])) for name, content in dumps.items()]
+    raw_crash = {
+        "ProductName": "Fenix",
+        "Version": "1.0",
+        **annotations,
+        "uuid": crash_id,
+        "submitted_timestamp": now.isoformat(),
+        "version": 2,
+        "legacy_processing": 0,
+        "throttle_rate": 100,
+        "type_tag": "bp",
+        "metadata": {"dump_checksums": {dump.name: dump.sha256 for dump in made}},
+    }
+    return Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=made)
+
+
+def _dump(name: str, content: bytes, where: Content) -> Dump:
+    return Dump(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest(), content=where)

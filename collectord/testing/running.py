@@ -1,0 +1,26 @@
+"""
+A test that runs in the reactor, and fails where it hangs.
+"""
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, cast
+
+import pytest_twisted  # type: ignore[import-untyped]
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+P = ParamSpec("P")
+SECONDS = 60.0
+
+
+def in_reactor(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A coroutine function as a test."""
+
+    @wraps(test)
+    async def bounded(*args: P.args, **kwargs: P.kwargs) -> None:
+        from twisted.internet import reactor
+
+        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(SECONDS, cast(IReactorTime, reactor))
+
+    return cast(Callable[P, None], pytest_twisted.ensureDeferred(bounded))

@@ -1,0 +1,220 @@
+"""
+The crashmover of a real daemon: every crash arrives, whole and once, and the source is empty in the end.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_e2e_settings import complaint, twistd
+from tests.support.daemon import Daemon, config, free_port
+from tests.support.disk import problems, stored_crashes
+from tests.support.http import post
+from tests.support.mounts import can_mount, tmpfs
+from tests.support.reports import HEADERS, crash_id_in, harm, make_report
+from tests.support.wait import until
+
+pytestmark = pytest.mark.e2e
+
+
+def moving(root: Path, *, more: str = "", destination: str = "") -> str:
+    """Settings of a crashmover to a file system."""
+    return (
+        f"[crashmover]\ninterval_s = 1.0\n{more}\n[[crashmover.destination]]\n"
+        f'type = "filesystem"\nroot = {json.dumps(str(root))}\nmin_free_bytes = 0\n{destination}\n'
+    )
+
+
+def submit(daemon: Daemon, *serials: str, size: int = 5000) -> dict[str, str]:
+    """The serial annotation of each crash id."""
+
+    def one(serial: str) -> tuple[str, str]:
+        report = make_report(serial, size, 100)
+        return crash_id_in(post(daemon.port, report.body(), HEADERS)), report.annotations["Serial"]
+
+    with ThreadPoolExecutor(8) as pool:
+        return dict(pool.map(one, serials))
+
+
+def until_moved(source: Path, acknowledged: Mapping[str, str], destination: Path, timeout: float = 30) -> None:
+    """Until nothing is left in the source; then everything is whole at the destination."""
+    until(lambda: not files_of_crashes(source), timeout)
+    assert list(harm(acknowledged, destination)) == []
+
+
+def files_of_crashes(root: Path) -> list[Path]:
+    return [path for path in root.glob("[0-9]*/**/*") if path.is_symlink() or not path.is_dir()]
+
+
+def test_moved_within_a_second(tmp_path: Path) -> None:
+    source, destination = tmp_path / "crashes", tmp_path / "processing"
+    port = free_port()
+    toml = config(port, source) + moving(destination).replace("interval_s = 1.0", "interval_s = 3600.0")
+    with Daemon(toml, port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, "one", "two", "three")
+        until(lambda: len(stored_crashes(destination)) == 3, timeout=2)
+        until_moved(source, acknowledged, destination)
+
+
+def test_what_was_there_before_the_start(tmp_path: Path) -> None:
+    source, destination = tmp_path / "crashes", tmp_path / "processing"
+    port = free_port()
+    with Daemon(config(port, source) + "[crashmover]\nenabled = false\n", port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(20)))
+        assert len(stored_crashes(source)) == 20
+    with Daemon(config(port, source) + moving(destination), port, tmp_path / "work"):
+        until_moved(source, acknowledged, destination)
+
+
+def test_keep(tmp_path: Path) -> None:
+    source, destination = tmp_path / "crashes", tmp_path / "processing"
+    port = free_port()
+    with Daemon(config(port, source) + moving(destination, more="keep = true"), port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, "one", "two")
+        until(lambda: not list(source.glob("*/date/*/*/*")))
+        assert list(harm(acknowledged, destination)) == []
+        assert stored_crashes(source).keys() == acknowledged.keys()
+
+
+def test_broken_crashes_go_to_the_quarantine_and_the_others_are_moved(tmp_path: Path) -> None:
+    source, destination = tmp_path / "crashes", tmp_path / "processing"
+    port = free_port()
+    with Daemon(config(port, source) + "[crashmover]\nenabled = false\n", port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(5)))
+    broken, *_ = acknowledged
+    [dump] = source.glob(f"*/name/*/*/{broken}.dump")
+    dump.write_bytes(b"MDMP something else")
+    with Daemon(config(port, source) + moving(destination), port, tmp_path / "work") as daemon:
+        del acknowledged[broken]
+        until_moved(source, acknowledged, destination)
+        assert f"{broken} is in the quarantine" in daemon.log()
+    assert "checksum" in (source / "quarantine" / broken / "reason.txt").read_text()
+    assert (source / "quarantine" / broken / f"{broken}.json").exists()
+
+
+def test_a_thousand_moves_with_kills(tmp_path: Path) -> None:
+    source, destination = tmp_path / "crashes", tmp_path / "processing"
+    port = free_port()
+    with Daemon(config(port, source) + "[crashmover]\nenabled = false\n", port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(1000)), size=20_000)
+    daemon = Daemon(config(port, source) + moving(destination), port, tmp_path / "work")
+    for part in (50, 250, 500):
+        daemon.start()
+        until(lambda part=part: len(list(destination.glob("*/name/*/*/*.json"))) >= part)  # type: ignore[misc]
+        daemon.kill()
+        assert len(files_of_crashes(source)) > 0
+    with daemon:
+        until_moved(source, acknowledged, destination)
+    assert len(stored_crashes(destination)) == 1000
+
+
+@pytest.mark.skipif(bool(can_mount()), reason=can_mount() or "-")
+def test_a_full_destination_that_gets_space(tmp_path: Path) -> None:
+    source, mount = tmp_path / "crashes", tmp_path / "mount"
+    port = free_port()
+    mount.mkdir()
+    with tmpfs(mount, size=1_048_576) as destination:
+        filler = destination / "filler"
+        filler.write_bytes(bytes(900_000))
+        toml = config(port, source) + moving(destination / "in")
+        with Daemon(toml, port, tmp_path / "work") as daemon:
+            acknowledged = submit(daemon, *(f"n{n}" for n in range(10)), size=30_000)
+            until(lambda: "is tried again in" in daemon.log())
+            assert submit(daemon, "meanwhile")
+            filler.unlink()
+            until(lambda: not list(source.glob("*/date/*/*/*")), 40)
+        assert [p for p in harm(acknowledged, destination / "in") if "lost" in p] == []
+
+
+@pytest.mark.skipif(bool(can_mount()), reason=can_mount() or "-")
+def test_a_fallback_of_destinations(tmp_path: Path) -> None:
+    source, second = tmp_path / "crashes", tmp_path / "second"
+    port = free_port()
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    with tmpfs(mount, size=1_048_576) as small:
+        (small / "filler").write_bytes(bytes(900_000))
+        tables = [{"type": "filesystem", "root": str(root), "min_free_bytes": 0} for root in (small / "in", second)]
+        of = "".join(
+            "[[crashmover.destination.of]]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items())
+            for table in tables
+        )
+        toml = config(port, source) + '[crashmover]\n[[crashmover.destination]]\ntype = "fallback"\n' + of
+        with Daemon(toml, port, tmp_path / "work") as daemon:
+            acknowledged = submit(daemon, *(f"n{n}" for n in range(10)), size=150_000)
+            until_moved(source, acknowledged, second)
+        assert stored_crashes(small / "in") == {}
+
+
+@pytest.mark.skipif(bool(can_mount()), reason=can_mount() or "-")
+def test_crashes_of_a_fallback_store_go_home(tmp_path: Path) -> None:
+    secondary, mount = tmp_path / "second", tmp_path / "mount"
+    port = free_port()
+    mount.mkdir()
+    with tmpfs(mount, size=2_097_152) as primary:
+        (primary / "filler").write_bytes(bytes(2_060_000))
+        root = primary / "crashes"
+        with Daemon(config(port, root, secondary), port, tmp_path / "work") as daemon:
+            acknowledged = submit(daemon, *(f"n{n}" for n in range(10)), size=50_000)
+            assert len(stored_crashes(secondary)) == 10
+            (primary / "filler").unlink()
+            until_moved(secondary, acknowledged, root)
+            until(lambda: not problems(root))
+
+
+def test_a_stop_in_the_middle_of_moves_is_clean(tmp_path: Path) -> None:
+    source, destination = tmp_path / "crashes", tmp_path / "processing"
+    port = free_port()
+    with Daemon(config(port, source) + "[crashmover]\nenabled = false\n", port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(300)))
+    daemon = Daemon(config(port, source) + moving(destination), port, tmp_path / "work")
+    daemon.start()
+    until(lambda: len(list(destination.glob("*/name/*/*/*.json"))) >= 20)
+    assert daemon.stop() == -signal.SIGTERM
+    arrived, left = stored_crashes(destination), stored_crashes(source)
+    assert left
+    assert arrived.keys() | left.keys() == acknowledged.keys()
+    assert arrived.keys() & left.keys() == set()
+    assert problems(source) == problems(destination) == []
+    with daemon:
+        until_moved(source, acknowledged, destination)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("", "[[crashmover.destination]] 0 type is missing; known here: "),
+        (
+            'type = "ftp"',
+            "[[crashmover.destination]] 0 type = 'ftp': there is none; known here: fallback, filesystem, ",
+        ),
+        ('type = "filesystem"', "[[crashmover.destination]] 0 root: Field required"),
+        ('type = "filesystem"\nroot = "x"\nrot = 1', "[[crashmover.destination]] 0 rot: unknown key; known here: "),
+        ('type = "filesystem"\nroot = "x"\ntimeout_s = 0', "timeout_s: Input should be greater than 0"),
+        ('type = "filesystem"\nroot = "crashes"', "is the root of a [[storage]]"),
+        ('type = "fallback"', "[[crashmover.destination]] 0 of: Field required"),
+        (
+            'type = "fallback"\nof = [{type = "filesystem", root = "x"}, {type = "ftp"}]',
+            "[[crashmover.destination.of]] 1 type = 'ftp': there is none",
+        ),
+    ],
+)
+def test_destinations_that_can_t_be_made(tmp_path: Path, table: str, said: str) -> None:
+    settings = tmp_path / "c.toml"
+    settings.write_text(f"[crashmover]\n[[crashmover.destination]]\n{table}\n")
+    status, output = twistd(tmp_path, "--config", str(settings))
+    assert status == 1
+    assert said in complaint(output)
+
+
+def test_a_publisher_needs_a_destination(tmp_path: Path) -> None:
+    settings = tmp_path / "c.toml"
+    settings.write_text('[[crashmover.publisher]]\ntype = "redis"\n')
+    status, output = twistd(tmp_path, "--config", str(settings))
+    assert status == 1
+    assert "a publisher tells of crashes at a destination, and there is none" in complaint(output)

@@ -1,0 +1,106 @@
+"""
+A source and outlets in memory, which fail when they are told to.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from collectord.crashmover.outlet import Outlet
+from collectord.errors import StorageError
+from collectord.interfaces import ICrashSource
+from collectord.model import Crash, NewCrash
+from tests.unit.storage.stores import make_crash
+
+
+def crash_id(number: int) -> str:
+    return f"{number:08x}-57c6-4e5d-b2cf-cabde2160622"
+
+
+@implementer(ICrashSource)
+@define(eq=False)
+class MemorySource:
+    """
+    @ivar crashes: what is new, by crash id.
+    @ivar broken: what loading raises, by crash id.
+    @ivar fails: what listing, removing and the quarantine raise.
+    """
+
+    name: str = "memory"
+    crashes: dict[str, Crash] = field(factory=dict)
+    broken: dict[str, Exception] = field(factory=dict)
+    fails: dict[str, Exception] = field(factory=dict)
+    quarantined: dict[str, str] = field(factory=dict)
+    loads: int = 0
+    lists: int = 0
+    kept: list[bool] = field(factory=list)
+
+    def add(self, *numbers: int, **annotations: Any) -> None:
+        for number in numbers:
+            self.crashes[crash_id(number)] = make_crash(crash_id(number), **annotations)
+
+    async def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
+        self.lists += 1
+        self._may_fail("list")
+        for name in sorted(self.crashes):
+            yield [NewCrash(name, "")]
+
+    async def load(self, new: NewCrash) -> Crash | None:
+        self.loads += 1
+        if new.crash_id in self.broken:
+            raise self.broken[new.crash_id]
+        return self.crashes.get(new.crash_id)
+
+    async def remove(self, new: NewCrash, crash: Crash, *, keep: bool) -> None:
+        self._may_fail("remove")
+        self.kept.append(keep)
+        self.crashes.pop(new.crash_id, None)
+
+    async def quarantine(self, new: NewCrash, reason: str) -> None:
+        self._may_fail("quarantine")
+        self.quarantined[new.crash_id] = reason
+        del self.crashes[new.crash_id]
+
+    def _may_fail(self, what: str) -> None:
+        if what in self.fails:
+            raise self.fails[what]
+
+
+@define(eq=False)
+class Sink:
+    """
+    What an outlet leads to.
+
+    @ivar got: crash ids, each as often as it came.
+    @ivar fails: whether it takes nothing.
+    @ivar refuses: crash ids that it never takes.
+    @ivar hangs: gets a Deferred for each that comes, where it is a list.
+    """
+
+    name: str
+    got: list[str] = field(factory=list)
+    fails: bool = False
+    refuses: set[str] = field(factory=set)
+    hangs: list[Deferred[None]] | None = None
+    checks: int = 0
+
+    async def give(self, crash: Crash) -> None:
+        if self.hangs is not None:
+            until: Deferred[None] = Deferred()
+            self.hangs.append(until)
+            await until
+        if self.fails or crash.crash_id in self.refuses:
+            raise StorageError(f"{self.name} takes nothing")
+        self.got.append(crash.crash_id)
+
+    async def check(self) -> None:
+        self.checks += 1
+        if self.fails:
+            raise StorageError(f"{self.name} is not there")
+
+    def outlet(self, clock: Clock, *, verify: bool = False, timeout: float = 60.0) -> Outlet:
+        return Outlet(self.name, self.give, self.check, timeout=timeout, verify=verify, clock=clock, chance=lambda: 0.5)

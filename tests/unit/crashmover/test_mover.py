@@ -1,0 +1,164 @@
+"""
+The way of one crash: everywhere, published, and only then out of its source.
+"""
+
+import pytest
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from collectord.crashmover.mover import Crashmover
+from collectord.errors import StorageError, UnreadableCrash
+from collectord.model import NewCrash
+from tests.unit.crashmover.places import MemorySource, Sink, crash_id
+from tests.unit.intake.parts import result_of
+
+NEW = NewCrash(crash_id(1), "")
+
+
+@define
+class Rig:
+    """Two destinations, a publisher, and one crash to move."""
+
+    clock: Clock = field(factory=Clock)
+    source: MemorySource = field(factory=MemorySource)
+    one: Sink = field(factory=lambda: Sink("one"))
+    two: Sink = field(factory=lambda: Sink("two"))
+    queue: Sink = field(factory=lambda: Sink("queue"))
+    keep: bool = False
+    mover: Crashmover = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.source.add(1)
+        self.restart()
+
+    def restart(self) -> None:
+        one, two, queue = (sink.outlet(self.clock) for sink in (self.one, self.two, self.queue))
+        self.mover = Crashmover([one, two], [queue], keep=self.keep, clock=self.clock, chance=lambda: 0.5)
+
+    def move(self) -> bool:
+        return result_of(self.mover.move(self.source, NEW))
+
+    @property
+    def got(self) -> list[int]:
+        return [len(sink.got) for sink in (self.one, self.two, self.queue)]
+
+
+def test_moved() -> None:
+    rig = Rig()
+    assert rig.move()
+    assert rig.got == [1, 1, 1]
+    assert rig.source.crashes == {}
+    assert rig.source.kept == [False]
+
+
+def test_kept() -> None:
+    rig = Rig(keep=True)
+    assert rig.move()
+    assert rig.source.kept == [True]
+
+
+@pytest.mark.parametrize(("legacy_processing", "published"), [(0, 1), (1, 0), (None, 1)])
+def test_deferred_crashes_are_not_published(legacy_processing: int | None, published: int) -> None:
+    rig = Rig()
+    rig.source.add(1, legacy_processing=legacy_processing)
+    assert rig.move()
+    assert rig.got == [1, 1, published]
+
+
+@pytest.mark.parametrize("failing", ["one", "two", "queue"])
+def test_it_leaves_its_source_only_when_all_have_it(failing: str) -> None:
+    rig = Rig()
+    sink: Sink = getattr(rig, failing)
+    sink.fails = True
+    assert not rig.move()
+    assert list(rig.source.crashes) == [NEW.crash_id]
+    assert rig.mover.is_left_alone(NEW)
+    rig.clock.advance(1.1)
+    assert not rig.mover.is_left_alone(NEW)
+    assert not rig.move()
+    sink.fails = False
+    assert rig.move()
+    assert rig.source.crashes == {}
+    assert rig.got == [1, 1, 1]
+
+
+def test_after_a_restart_it_is_done_again() -> None:
+    rig = Rig()
+    rig.queue.fails = True
+    assert not rig.move()
+    rig.queue.fails = False
+    rig.restart()
+    assert rig.move()
+    assert rig.got == [2, 2, 1]
+
+
+def test_nothing_is_published_before_it_is_at_its_destinations() -> None:
+    rig = Rig()
+    rig.two.hangs = []
+    Deferred.fromCoroutine(rig.mover.move(rig.source, NEW))
+    assert rig.got == [1, 0, 0]
+    rig.two.hangs.pop().callback(None)
+    assert rig.got == [1, 1, 1]
+
+
+def test_broken_crashes_go_to_the_quarantine() -> None:
+    rig = Rig()
+    rig.source.broken[NEW.crash_id] = UnreadableCrash("a dump is missing")
+    assert rig.move()
+    assert rig.source.quarantined == {NEW.crash_id: "a dump is missing"}
+    assert rig.got == [0, 0, 0]
+
+
+def test_a_quarantine_that_fails_is_tried_again() -> None:
+    rig = Rig()
+    rig.source.broken[NEW.crash_id] = UnreadableCrash("a dump is missing")
+    rig.source.fails["quarantine"] = StorageError("full")
+    assert not rig.move()
+    assert rig.mover.is_left_alone(NEW)
+    del rig.source.fails["quarantine"]
+    assert rig.move()
+    assert list(rig.source.quarantined) == [NEW.crash_id]
+
+
+def test_what_can_t_be_read_time_and_again_goes_to_the_quarantine() -> None:
+    rig = Rig()
+    rig.source.broken[NEW.crash_id] = StorageError("Permission denied")
+    assert [rig.move() for _ in range(6)] == [False] * 5 + [True]
+    assert rig.source.quarantined == {NEW.crash_id: "Permission denied"}
+
+
+def test_no_outage_ever_puts_a_crash_into_the_quarantine() -> None:
+    rig = Rig()
+    rig.one.fails = True
+    assert not any(rig.move() for _ in range(100))
+    assert rig.source.quarantined == {}
+    rig.one.fails = False
+    assert rig.move()
+
+
+def test_its_own_pauses_grow_up_to_an_hour() -> None:
+    rig = Rig()
+    rig.one.refuses.add(NEW.crash_id)
+    for _ in range(30):
+        assert not rig.move()
+    rig.clock.advance(3599)
+    assert rig.mover.is_left_alone(NEW)
+    rig.clock.advance(2)
+    assert not rig.mover.is_left_alone(NEW)
+
+
+def test_removal_that_fails_sends_nothing_twice() -> None:
+    rig = Rig()
+    rig.source.fails["remove"] = StorageError("read-only")
+    assert not rig.move()
+    del rig.source.fails["remove"]
+    assert rig.move()
+    assert rig.got == [1, 1, 1]
+
+
+def test_removed_in_the_meantime() -> None:
+    rig = Rig()
+    rig.source.crashes.clear()
+    assert rig.move()
+    assert rig.got == [0, 0, 0]

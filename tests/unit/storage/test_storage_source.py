@@ -1,0 +1,310 @@
+"""
+What a source promises: new crashes oldest first, each whole or said to be broken; removal takes a crash's own files.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from collectord.errors import StorageError, TookTooLong, UnreadableCrash
+from collectord.interfaces import ICrashSource
+from collectord.model import Crash, NewCrash
+from collectord.storage.layout import MINIDUMP
+from collectord.storage.source import FilesystemCrashSource
+from collectord.storage.stored import StoredFile
+from tests.support.disk import stored_crashes
+from tests.unit.intake.parts import result_of
+from tests.unit.storage.stores import (
+    CRASH_ID,
+    DUMPS,
+    NAMES,
+    NEIGHBOUR,
+    SLOT,
+    Rig,
+    at_once,
+    bytes_of,
+    everything,
+    is_kept,
+    make_crash,
+)
+
+SAME_SECOND = datetime(2016, 6, 22, 15, 19, 50, tzinfo=UTC)
+NEXT_DAY = datetime(2016, 6, 23, 15, 0, tzinfo=UTC)
+LATER = datetime(2016, 7, 1, tzinfo=UTC)
+
+
+def source_of(root: Path, now: datetime = SAME_SECOND, in_thread: Any = at_once) -> FilesystemCrashSource:
+    return FilesystemCrashSource(str(root), in_thread, Clock(), lambda: now, 60.0)
+
+
+async def batches(source: FilesystemCrashSource) -> list[Sequence[NewCrash]]:
+    return [batch async for batch in source.new_crashes()]
+
+
+def new_in(root: Path, now: datetime = SAME_SECOND) -> list[NewCrash]:
+    return [new for batch in result_of(batches(source_of(root, now))) for new in batch]
+
+
+def the_new(root: Path) -> NewCrash:
+    [new] = new_in(root)
+    return new
+
+
+def loaded(source: FilesystemCrashSource, new: NewCrash) -> Crash:
+    crash = result_of(source.load(new))
+    assert crash is not None
+    return crash
+
+
+def keep(rig: Rig, crash_id: str, time: str = "15:19:49", **options: Any) -> None:
+    day = f"20{crash_id[-6:-4]}-{crash_id[-4:-2]}-{crash_id[-2:]}"
+    rig.save(rig.entry(make_crash(crash_id, submitted_timestamp=f"{day}T{time}.5+00:00", **options)))
+
+
+def test_interface(root: Path) -> None:
+    verifyObject(ICrashSource, source_of(root))
+
+
+def test_nothing_is_there(root: Path) -> None:
+    assert new_in(root) == []
+    root.mkdir()
+    assert new_in(root) == []
+
+
+def test_oldest_first(rig: Rig) -> None:
+    in_order = [
+        ("00000001-57c6-4e5d-b2cf-cabde2160621", "23:59:59"),
+        ("ffffffff-57c6-4e5d-b2cf-cabde2160622", "09:59:59"),
+        ("00000003-57c6-4e5d-b2cf-cabde2160622", "10:00:00"),
+        ("00000004-57c6-4e5d-b2cf-cabde2160622", "10:00:01"),
+        ("00000005-57c6-4e5d-b2cf-cabde2160622", "10:01:00"),
+    ]
+    for crash_id, time in reversed(in_order):
+        keep(rig, crash_id, time)
+    assert [new.crash_id for new in new_in(rig.root)] == [crash_id for crash_id, _ in in_order]
+
+
+def test_no_slot_is_listed_before_it_is_asked_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for second in range(10):
+        keep(rig, f"0000000{second}-57c6-4e5d-b2cf-cabde2160622", f"10:00:0{second}")
+    listed: list[str] = []
+    listdir = os.listdir
+
+    def note(path: str) -> list[str]:
+        listed.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", note)
+    first = result_of(anext(aiter(source_of(rig.root).new_crashes())))
+    assert [new.crash_id[:8] for new in first] == ["00000000"]
+    assert len([path for path in listed if path.rpartition("/")[2].startswith("00_")]) == 1
+
+
+@pytest.mark.parametrize("name", ["readme", f"{CRASH_ID}.json", "lost+found", "8f63752c-57c6-4e5d-b2cf-cabde2160622x"])
+def test_other_things_are_left_alone(rig: Rig, name: str) -> None:
+    keep(rig, CRASH_ID)
+    for directory in (rig.root, rig.root / "20160622/date", rig.root / "20160622/date/15", rig.root / SLOT):
+        (directory / name).write_text("?")
+    assert [new.crash_id for new in new_in(rig.root, LATER)] == [CRASH_ID]
+    assert (rig.root / SLOT / name).exists()
+
+
+def test_load(rig: Rig) -> None:
+    kept = make_crash()
+    rig.save(rig.entry(kept))
+    crash = loaded(source_of(rig.root), the_new(rig.root))
+    assert (crash.crash_id, crash.raw_crash) == (CRASH_ID, kept.raw_crash)
+    assert [(d.name, d.size, d.sha256) for d in crash.dumps] == [(d.name, d.size, d.sha256) for d in kept.dumps]
+    assert all(isinstance(dump.content, StoredFile) for dump in crash.dumps)
+    assert {dump.name: result_of(bytes_of(dump.content)) for dump in crash.dumps} == DUMPS
+
+
+def test_load_without_dumps(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash(dumps={})))
+    crash = loaded(source_of(rig.root), the_new(rig.root))
+    assert crash.dumps == []
+
+
+def test_load_what_socorro_wrote(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    keep(rig, NEIGHBOUR)
+    path = rig.root / NAMES / f"{CRASH_ID}.json"
+    path.write_text(json.dumps({"uuid": CRASH_ID}))
+    [new] = [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]
+    crash = loaded(source_of(rig.root), new)
+    assert {dump.name: result_of(bytes_of(dump.content)) for dump in crash.dumps} == DUMPS
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "reason"),
+    [
+        (".json", _cut, "no JSON"),
+        (".json", lambda path: path.write_text("[]"), "no JSON object"),
+        (".json", lambda path: path.write_text("[" * 100_000), "no JSON"),
+        (".json", lambda path: path.write_bytes(b"\xff\xfe\xfd"), "no JSON"),
+        (".json", lambda path: path.write_text(""), "no JSON"),
+        (".dump", _cut, "checksum"),
+        (".dump", lambda path: path.write_bytes(path.read_bytes()[:-1] + b"X"), "checksum"),
+        (".dump", os.unlink, "missing"),
+        (".extra_2.dump", os.unlink, "missing"),
+    ],
+)
+def test_load_what_is_broken(rig: Rig, file: str, harm: Callable[[Path], None], reason: str) -> None:
+    keep(rig, CRASH_ID)
+    harm(rig.root / NAMES / f"{CRASH_ID}{file}")
+    with pytest.raises(UnreadableCrash, match=reason):
+        result_of(source_of(rig.root).load(the_new(rig.root)))
+
+
+def test_load_what_can_t_be_read_now(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    dump = rig.root / NAMES / f"{CRASH_ID}.dump"
+    dump.unlink()
+    dump.symlink_to(dump)
+    with pytest.raises(StorageError, match=str(dump)):
+        result_of(source_of(rig.root).load(the_new(rig.root)))
+
+
+@pytest.mark.parametrize("now", [SAME_SECOND, LATER])
+def test_what_is_being_put_in_place_is_left_alone(rig: Rig, now: datetime) -> None:
+    keep(rig, CRASH_ID)
+    (rig.root / NAMES / f"{CRASH_ID}.json").rename(Path(rig.staging.path) / f"{CRASH_ID}.json")
+    before = everything(rig.root)
+    assert result_of(source_of(rig.root, now).load(the_new(rig.root))) is None
+    assert everything(rig.root) == before
+
+
+@pytest.mark.parametrize("dumps", [0, 1, 2])
+def test_a_removal_that_was_killed_is_finished(rig: Rig, dumps: int) -> None:
+    keep(rig, CRASH_ID)
+    keep(rig, NEIGHBOUR)
+    for file in (".json", ".dump", ".extra_2.dump")[: 1 + dumps]:
+        (rig.root / NAMES / f"{CRASH_ID}{file}").unlink()
+    [new] = [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]
+    assert result_of(source_of(rig.root).load(new)) is None
+    assert [path for path in everything(rig.root) if CRASH_ID in path] == []
+    assert is_kept(rig.root, NEIGHBOUR)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_remove_its_own_files_only(rig: Rig, times: int) -> None:
+    keep(rig, CRASH_ID)
+    keep(rig, NEIGHBOUR)
+    [new] = [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]
+    source = source_of(rig.root)
+    crash = loaded(source, new)
+    for _ in range(times):
+        result_of(source.remove(new, crash, keep=False))
+    assert [path for path in everything(rig.root) if CRASH_ID in path] == []
+    assert is_kept(rig.root, NEIGHBOUR)
+    assert [new.crash_id for new in new_in(rig.root)] == [NEIGHBOUR]
+
+
+def test_keep(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    new = the_new(rig.root)
+    source = source_of(rig.root)
+    result_of(source.remove(new, loaded(source, new), keep=True))
+    assert new_in(rig.root) == []
+    assert stored_crashes(rig.root)[CRASH_ID].dumps == DUMPS
+
+
+def test_the_raw_crash_goes_first_and_the_link_last(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(rig, CRASH_ID)
+    new = the_new(rig.root)
+    source = source_of(rig.root)
+    crash = loaded(source, new)
+    removed: list[str] = []
+    unlink = os.unlink
+
+    def note(path: str) -> None:
+        removed.append(path.rpartition(CRASH_ID)[2])
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", note)
+    result_of(source.remove(new, crash, keep=False))
+    assert (removed[0], removed[-1]) == (".json", "")
+    assert sorted(removed[1:-1]) == [".dump", ".extra_2.dump"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_quarantine(rig: Rig, times: int) -> None:
+    keep(rig, CRASH_ID)
+    keep(rig, NEIGHBOUR)
+    [new] = [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]
+    for _ in range(times):
+        result_of(source_of(rig.root).quarantine(new, "it is broken"))
+    directory = rig.root / "quarantine" / CRASH_ID
+    assert (directory / "reason.txt").read_text() == "2016-06-22T15:19:50+00:00 it is broken\n"
+    assert (directory / f"{CRASH_ID}.dump").read_bytes() == DUMPS[MINIDUMP]
+    assert sorted(os.listdir(directory)) == [
+        f"{CRASH_ID}.dump",
+        f"{CRASH_ID}.extra_2.dump",
+        f"{CRASH_ID}.json",
+        "reason.txt",
+    ]
+    assert directory.stat().st_mode & 0o077 == 0
+    assert [new.crash_id for new in new_in(rig.root)] == [NEIGHBOUR]
+    assert is_kept(rig.root, NEIGHBOUR)
+
+
+def test_old_empty_slots_are_removed_and_young_ones_are_not(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    (rig.root / SLOT / CRASH_ID).unlink()
+    new_in(rig.root, SAME_SECOND)
+    assert (rig.root / SLOT).is_dir()
+    new_in(rig.root, NEXT_DAY)
+    assert not (rig.root / "20160622/date/15").exists()
+    assert (rig.root / NAMES).is_dir()
+
+
+def test_old_days_leave_nothing(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    new = the_new(rig.root)
+    source = source_of(rig.root)
+    result_of(source.remove(new, loaded(source, new), keep=False))
+    new_in(rig.root, LATER)
+    assert not (rig.root / "20160622").exists()
+
+
+def test_old_days_keep_what_is_kept(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    new = the_new(rig.root)
+    source = source_of(rig.root)
+    result_of(source.remove(new, loaded(source, new), keep=True))
+    new_in(rig.root, LATER)
+    assert stored_crashes(rig.root)[CRASH_ID].dumps == DUMPS
+
+
+def test_a_crash_of_an_old_day_is_kept_after_its_directories_were_removed(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    new = the_new(rig.root)
+    source = source_of(rig.root)
+    result_of(source.remove(new, loaded(source, new), keep=False))
+    new_in(rig.root, LATER)
+    keep(rig, CRASH_ID)
+    assert is_kept(rig.root)
+
+
+def test_a_mount_that_hangs(root: Path) -> None:
+    clock = Clock()
+    source = FilesystemCrashSource(str(root), lambda work: Deferred(), clock, lambda: LATER, 60.0)
+    failures: list[Failure] = []
+    Deferred.fromCoroutine(source.load(NewCrash(CRASH_ID, f"{root}/{SLOT}"))).addErrback(failures.append)
+    clock.advance(59)
+    assert failures == []
+    clock.advance(2)
+    assert failures[0].check(TookTooLong)
