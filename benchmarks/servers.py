@@ -152,8 +152,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _collectord(setup: Setup) -> Sequence[str]:
     config = setup.work / "collectord.toml"
     config.write_text(
-        f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\n{setup.settings}\n'
-        f'[[storage]]\nroot = "{setup.spool}"\n'
+        f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\n'
+        f'[[storage]]\nroot = "{setup.spool}"\n{setup.settings}\n'
     )
     twistd = Path(sys.executable).parent / "twistd"
     return [str(twistd), "-n", "--pidfile=", "collectord", "--config", str(config)]

@@ -13,21 +13,8 @@ from twisted.logger import Logger
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.errors import MalformedReport, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
-from collectord.model import Annotations, Crash, CrashReport, RawCrash
+from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, RawCrash
 from collectord.throttle.rules import Result, Verdict
-
-COLLECTOR_NAMES = frozenset(
-    {
-        "uuid",
-        "submitted_timestamp",
-        "version",
-        "legacy_processing",
-        "throttle_rate",
-        "type_tag",
-        "metadata",
-    }
-)
-"""What the collector writes into a raw crash; a client's annotations of these names are left out."""
 
 _log = Logger()
 _BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)

@@ -13,6 +13,20 @@ RawCrash = Mapping[str, object]
 """A crash's annotations with what the collector adds to them; JSON-serializable. The design names its keys."""
 
 
+COLLECTOR_NAMES = frozenset(
+    {
+        "uuid",
+        "submitted_timestamp",
+        "version",
+        "legacy_processing",
+        "throttle_rate",
+        "type_tag",
+        "metadata",
+    }
+)
+"""What the collector writes into a raw crash; a client's annotations of these names are left out."""
+
+
 class Content(Protocol):
     """The bytes of a dump, wherever they lie."""
 

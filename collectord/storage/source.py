@@ -139,7 +139,7 @@ class FilesystemCrashSource:
         """
         Whether somebody is putting it in place; else it is what a removal left that was killed.
 
-        Its raw crash goes from the staging area to its place in one step: what was neither here nor then there, is gone.
+        Its raw crash goes from the staging area to its place in one step: what is neither here nor then there is gone.
         """
         staging = f"{self._root}/staging"
         arriving = any(os.path.exists(f"{staging}/{process}/{place.crash_id}.json") for process in _listed(staging))

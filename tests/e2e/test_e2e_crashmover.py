@@ -3,7 +3,6 @@ The crashmover of a real daemon: every crash arrives, whole and once, and the so
 """
 
 import json
-import os
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

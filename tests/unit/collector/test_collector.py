@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 from zope.interface import implementer
 
-from collectord.collector import COLLECTOR_NAMES, Collector, Outcome
+from collectord.collector import Collector, Outcome
 from collectord.errors import MalformedReport, NowhereToSave, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
-from collectord.model import Annotations, Crash, CrashReport, Dump, InMemory, Payload
+from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Dump, InMemory, Payload
 from collectord.storage.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import LogRecorder, result_of

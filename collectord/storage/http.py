@@ -1,0 +1,241 @@
+"""
+Crashes posted to another collector: collectord, Socorro's or Antenna.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from secrets import token_hex
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import treq
+from attrs import define, field, frozen
+from OpenSSL import SSL, crypto
+from pydantic import Field, field_validator, model_validator
+from service_identity import VerificationError
+from twisted.internet import error as net
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+from twisted.web import client
+from twisted.web.http import OK, UNAUTHORIZED
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS
+from zope.interface import implementer
+
+from collectord import __version__
+from collectord.errors import ConfigError, StorageError
+from collectord.interfaces import ICrashStorage
+from collectord.model import Crash
+from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.storage.multipart_body import PiecesProducer, gzipped, make_report
+from collectord.storage.threads import Workers
+
+_ANSWER = 4096
+_CONNECT_S = 10.0
+_IDLE_S = 10
+"""A connection is not used again after so long: collectors close idle ones, and that may cross with a post."""
+
+_Fields = dict[str, list[str]]
+_AGENT: _Fields = {"User-Agent": [f"collectord/{__version__}"]}
+_GZIP_THREADS = 2
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_URL = re.compile("https?://[!-~]+")
+_WRAPPERS = (client.RequestGenerationFailed, client.RequestTransmissionFailed, client.ResponseFailed)
+_NETWORK = (net.ConnectError, net.ConnectingCancelledError, net.ConnectionClosed, net.DNSLookupError, SSL.Error)
+
+
+class HttpSettings(KindSettings):
+    """
+    @ivar url: where reports are posted.
+    @ivar token: the other collector's; lets the crash keep its id.
+    @ivar ca_file: certificates to trust instead of the system's; PEM.
+    @ivar server_name: to verify instead of the host in the URL.
+    @ivar connections: at the same time, and kept open for the next crash.
+    """
+
+    url: str
+    token: str = Field(default="", repr=False, pattern=r"^[!-~]*$")
+    ca_file: Path | None = None
+    server_name: str = ""
+    gzip: bool = False
+    connections: int = Field(default=8, gt=0, le=1000)
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.username is not None:
+            raise ValueError("has no place for a user and password; the token has")
+        if not _URL.fullmatch(url) or not parts.hostname or parts.port == 0:
+            raise ValueError("must be http://host[:port]/path, or https, in ASCII")
+        return url
+
+    @model_validator(mode="after")
+    def _has_tls_where_it_is_set_up(self) -> Self:
+        if (self.ca_file or self.server_name) and not self.url.startswith("https:"):
+            raise ValueError("ca_file and server_name are for an https url")
+        return self
+
+
+@implementer(ICrashStorage)
+class HttpCrashStorage:
+    """
+    @ivar name: the URL.
+    """
+
+    def __init__(self, settings: HttpSettings, policy: IPolicyForHTTPS, reactor: Any) -> None:
+        self.name = settings.url
+        self._settings = settings
+        self._policy = policy
+        self._reactor = reactor
+        self._free = DeferredSemaphore(settings.connections)
+        self._pool = client.HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = settings.connections
+        self._pool.cachedConnectionTimeout = _IDLE_S
+        self._pool.retryAutomatically = False
+        self._workers = Workers(f"gzip {self.name}", _GZIP_THREADS, reactor.callFromThread)
+
+    async def save(self, crash: Crash) -> str:
+        report = make_report(crash, token_hex(16))
+        headers = {"Content-Type": [report.content_type]}
+        if self._settings.token:
+            headers["Authorization"] = [f"Bearer {self._settings.token}"]
+        if self._settings.gzip:
+            headers["Content-Encoding"] = ["gzip"]
+            body = PiecesProducer(gzipped(report.pieces(), self._workers), None)
+        else:
+            body = PiecesProducer(report.pieces(), report.length)
+        async with self._free:
+            status, answer = await self._exchange(b"POST", headers, body)
+        if status != OK or not _is_receipt(answer, crash.crash_id):
+            hint = ": is the token right?" if status == UNAUTHORIZED else ""
+            raise StorageError(f"{self.name}: answered {status} {_one_line(answer)}".rstrip() + hint)
+        return self.name
+
+    async def check(self) -> Mapping[str, int]:
+        status, answer = await self._exchange(b"GET", {}, None)
+        if status >= 500:
+            raise StorageError(f"{self.name}: answered {status} {_one_line(answer)}".rstrip())
+        return {}
+
+    async def _exchange(self, method: bytes, headers: _Fields, body: IBodyProducer | None) -> tuple[int, bytes]:
+        answer = bytearray()
+
+        def collect(data: bytes) -> None:
+            answer.extend(data[: _ANSWER + 1 - len(answer)])
+            if method == b"POST" and len(answer) > _ANSWER:
+                raise StorageError(f"{self.name}: answered over {_ANSWER} bytes: no collector")
+
+        with _Lease(self._pool) as lease:
+            agent = client.Agent(self._reactor, self._policy, _CONNECT_S, pool=lease)
+            try:
+                response = await agent.request(method, self.name.encode(), Headers(_AGENT | headers), body)
+                if method == b"POST" or response.code >= 500:
+                    await treq.collect(response, collect)
+            except (*_WRAPPERS, *_NETWORK) as e:
+                raise self._told(e) from e
+        return response.code, bytes(answer)
+
+    def _told(self, error: Exception) -> Exception:
+        """What to raise for what went wrong below."""
+        received = isinstance(error, client.ResponseFailed)
+        while isinstance(error, _WRAPPERS) and error.reasons:
+            error = error.reasons[0].value
+        match error:
+            case CancelledError() | net.ConnectingCancelledError():
+                return CancelledError()
+            case net.ConnectionDone():
+                what = "hung up before its answer was complete"
+            case net.TimeoutError():
+                what = f"no connection within {_CONNECT_S:g} s"
+            case VerificationError():
+                what = f"its certificate is not for {self._settings.server_name or urlsplit(self.name).hostname}"
+            case SSL.Error():
+                what = f"TLS failed: {'; '.join(reason[-1] for reason in error.args[0]) if error.args else 'cut off'}"
+                if "certificate verify failed" in what:
+                    what += ": its certificate is not trusted"
+            case StorageError() | net.ConnectError() | net.ConnectionClosed() | net.DNSLookupError():
+                what = str(error).rstrip(".")
+            case _:
+                what = f"{'its answer is no HTTP' if received else 'the request failed'} ({type(error).__name__})"
+        return StorageError(f"{self.name}: {what}")
+
+
+@define
+class _Lease:
+    """
+    The pool, for one request, after which the connection is in the pool again or gone: also where the answer came
+    before the request was sent, which Twisted would go on to send.
+    """
+
+    _pool: client.HTTPConnectionPool
+    persistent: bool = True
+    _connection: Any = field(default=None, init=False)
+
+    def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:
+        return self._pool.getConnection(key, endpoint).addCallback(self._note)
+
+    def _note(self, connection: Any) -> Any:
+        self._connection = connection
+        return connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._connection is not None and self._connection.state not in ("QUIESCENT", "CONNECTION_LOST"):
+            self._connection.transport.abortConnection()
+
+
+@implementer(IPolicyForHTTPS)
+@frozen
+class _Verified:
+    """
+    @ivar server_name: to verify; empty: the host of the URL.
+    """
+
+    trust_root: Any
+    server_name: str
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        return optionsForClientTLS(self.server_name or hostname.decode("ascii"), trustRoot=self.trust_root)
+
+
+def _trust_root(ca_file: Path) -> Any:
+    try:
+        found = [Certificate.loadPEM(pem) for pem in _PEM.findall(ca_file.read_bytes())]
+    except (OSError, crypto.Error) as e:
+        raise ConfigError(f"ca_file = {str(ca_file)!r}: {e}") from e
+    if not found:
+        raise ConfigError(f"ca_file = {str(ca_file)!r}: there is no PEM certificate in it")
+    return trustRootFromCertificates(found)
+
+
+def _is_receipt(answer: bytes, crash_id: str) -> bool:
+    """Whether it says C{CrashID=}, whatever the prefix, and the id."""
+    return re.fullmatch(rb"CrashID=(?:.*-)?" + crash_id.encode() + rb"\s*", answer) is not None
+
+
+def _one_line(answer: bytes) -> str:
+    text = " ".join(answer.decode(errors="replace").split())[:100]
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def make(settings: HttpSettings, daemon: Daemon) -> HttpCrashStorage:
+    """
+    @raise ConfigError: there is nothing right in C{ca_file}, or a name can't be one.
+    """
+    trust_root = _trust_root(settings.ca_file) if settings.ca_file else platformTrust()
+    policy = client.HostnameCachingHTTPSPolicy(_Verified(trust_root, settings.server_name))
+    host = urlsplit(settings.url).hostname or ""
+    try:
+        policy.creatorForNetloc(host.encode(), 0)
+    except ValueError as e:  # Twisted would say so at each connection, in plain HTTP too
+        raise ConfigError(f"{settings.server_name or host!r} can't be a host's name: {e}") from e
+    return HttpCrashStorage(settings, policy, daemon.reactor)
+
+
+HTTP = Kind(HttpSettings, make)
