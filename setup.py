@@ -9,9 +9,10 @@ VERSION = next(
     line.split('"')[1] for line in (HERE / "collectord/__init__.py").read_text().splitlines() if "__version__" in line
 )
 S3 = ["boto3>=1.34"]
-GCS = ["google-cloud-storage>=2.14"]
+GCS = ["google-cloud-storage>=3"]
 RABBITMQ = ["pika>=1.3.2"]
 PUBSUB = ["google-cloud-pubsub>=2.19"]
+REDIS = ["redis>=5"]
 SENTRY = ["sentry-sdk>=2"]
 
 setup(
@@ -41,19 +42,44 @@ setup(
         "gcs": GCS,
         "rabbitmq": RABBITMQ,
         "pubsub": PUBSUB,
+        "redis": REDIS,
         "sentry": SENTRY,
-        "all": [*S3, *GCS, *RABBITMQ, *PUBSUB, *SENTRY],
+        "all": [*S3, *GCS, *RABBITMQ, *PUBSUB, *REDIS, *SENTRY],
         "dev": [
+            *S3,
+            *GCS,
+            *RABBITMQ,
+            *PUBSUB,
+            *REDIS,
+            "boto3-stubs[s3]>=1.34",
             "docutils>=0.21",
             "fusepy>=3.0.1",
             "hypothesis>=6.100",
+            "gcp-storage-emulator>=2024.8",
+            "moto[s3,server]>=5",
             "mypy>=1.11",
             "mypy-zope>=1.0.8",
             "pip-tools>=7.4",
             "pytest>=8.2",
+            "types-pika-ts>=1.3",
             "pytest-timeout>=2.3",
             "pytest-twisted>=1.14.2",
             "ruff>=0.5",
+        ],
+    },
+    entry_points={
+        "collectord.destinations": [
+            "filesystem = collectord.storage.kinds:FILESYSTEM",
+            "fallback = collectord.storage.kinds:FALLBACK",
+            "http = collectord.storage.http:HTTP",
+            "s3 = collectord.storage.s3:S3 [s3]",
+            "gcs = collectord.storage.gcs:GCS [gcs]",
+        ],
+        "collectord.publishers": [
+            "http = collectord.publish.http:HTTP",
+            "pubsub = collectord.publish.pubsub:PUBSUB [pubsub]",
+            "rabbitmq = collectord.publish.rabbitmq:RABBITMQ [rabbitmq]",
+            "redis = collectord.publish.redis:REDIS [redis]",
         ],
     },
     classifiers=[

@@ -24,6 +24,8 @@ class ICrashStorage(Interface):
         Cancelling abandons the crash: either it was durable already, and this returns, or nothing of it will be left,
         however long the disk takes to come back.
 
+        A destination that has no such step as a commit (a bucket) may leave dumps behind; the raw crash never.
+
         @return: the name of the store that keeps it, for logs.
 
         @raise StorageError: it is not kept, and nothing of it is left behind.

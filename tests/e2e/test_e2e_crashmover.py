@@ -3,6 +3,7 @@ The crashmover of a real daemon: every crash arrives, whole and once, and the so
 """
 
 import json
+import os
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -217,3 +218,15 @@ def test_a_publisher_needs_a_destination(tmp_path: Path) -> None:
     status, output = twistd(tmp_path, "--config", str(settings))
     assert status == 1
     assert "a publisher tells of crashes at a destination, and there is none" in complaint(output)
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    settings = tmp_path / "c.toml"
+    settings.write_text('[crashmover]\n[[crashmover.destination]]\ntype = "s3"\nbucket = "x"\n')
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "boto3.py").write_text("raise ModuleNotFoundError('no boto3', name='boto3')\n")
+    path = os.pathsep.join([str(hidden), str(Path(__file__).parents[2])])
+    status, output = twistd(tmp_path, "--config", str(settings), env={"PYTHONPATH": path})
+    assert status == 1
+    assert "the module boto3 is missing: pip install 'collectord[s3]'" in complaint(output)

@@ -1,0 +1,56 @@
+"""
+Crashes in a bucket, as a Socorro processor reads them, and crashes to put there.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from collectord.model import Crash
+from collectord.storage.layout import MINIDUMP
+from collectord.storage.stored import StoredFile
+from collectord.storage.threads import InThread
+from collectord.testing.destinations import Kept
+from tests.unit.storage.stores import CRASH_ID, at_once, make_crash
+
+MINIDUMP_KEY = f"v1/dump/{CRASH_ID}"
+RAW_CRASH_KEY = f"v1/raw_crash/20160622/{CRASH_ID}"
+NAMES_KEY = f"v1/dump_names/{CRASH_ID}"
+
+
+def kept_in(objects: Mapping[str, bytes], crash_id: str) -> Kept | None:
+    """
+    What there is of a crash; a C{KeyError} where its raw crash is there and something else is not.
+
+    @param objects: by key.
+    """
+    raw_crash = objects.get(f"v1/raw_crash/20{crash_id[-6:]}/{crash_id}")
+    if raw_crash is None:
+        return None
+    names = json.loads(objects[f"v1/dump_names/{crash_id}"])
+    dumps = {name: objects[f"v1/{'dump' if name == MINIDUMP else name}/{crash_id}"] for name in names}
+    return Kept(json.loads(raw_crash), dumps)
+
+
+def on_disk(path: Path, content: bytes) -> Crash:
+    """A crash whose minidump is a file."""
+    path.write_bytes(content)
+    in_thread: InThread = at_once
+    return make_crash(dumps={MINIDUMP: content}, places={MINIDUMP: StoredFile(str(path), len(content), in_thread)})
+
+
+def flip(path: Path, offset: int) -> None:
+    """Change one byte."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+async def turn() -> None:
+    """Let the reactor turn."""
+    from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    await deferLater(reactor, 0.01)
