@@ -84,10 +84,12 @@ def copy(source: Path, destination: Path) -> float:
     return time.monotonic() - began
 
 
-def move(backlog: Path, source: Path, destination: Path, work: Path, crashes: int) -> tuple[float, float, float]:
+def move(
+    backlog: Path, source: Path, destination: Path, work: Path, options: argparse.Namespace
+) -> tuple[float, float, float]:
     """Seconds, CPU seconds and peak MB of a daemon that finds the backlog in its store, and moves it."""
     settings = (
-        "[crashmover]\ninterval_s = 0.2\n[[crashmover.destination]]\n"
+        f"[crashmover]\ninterval_s = 0.2\nconcurrency = {options.concurrency}\n[[crashmover.destination]]\n"
         f'type = "filesystem"\nroot = "{destination}"\nmin_free_bytes = 0\n[logging]\nlevel = "info"\n'
     )
     with running(SERVERS["collectord"], source, work, settings) as up:
@@ -102,8 +104,8 @@ def move(backlog: Path, source: Path, destination: Path, work: Path, crashes: in
         seconds = time.monotonic() - began
         cpu, peak = procfs.cpu_s(up.pid) - cpu, procfs.memory_kib(up.pid, "VmHWM") / 1024
     arrived = sum(name.endswith(".json") for _, _, names in os.walk(destination) for name in names)
-    if arrived != crashes:
-        raise BenchmarkError(f"{arrived} of {crashes} arrived")
+    if arrived != options.crashes:
+        raise BenchmarkError(f"{arrived} of {options.crashes} arrived")
     return seconds, cpu, peak
 
 
@@ -124,7 +126,7 @@ def measure_moves(options: argparse.Namespace) -> list[Moved]:
             os.sync()
             warm_memory()
             move_s, cpu_s, peak_mb = move(
-                backlog, spool.root / "source", spool.root / "destination", Path(work), options.crashes
+                backlog, spool.root / "source", spool.root / "destination", Path(work), options
             )
         runs.append(
             Moved(
@@ -199,6 +201,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moving", description=__doc__)
     parser.add_argument("--crashes", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--concurrency", type=int, default=24)
     parser.add_argument("--size", choices=list(_SIZES), default="400k")
     parser.add_argument("--collecting", action="store_true")
     parser.add_argument("--waiting", type=int, default=0)

@@ -23,6 +23,8 @@ from collectord.storage.threads import Workers
 
 _STEP_S = 60.0
 """Seconds for reading a crash, or for one step of a list."""
+_THREADS = 2
+"""That read one source: with more of them, handing Python's lock about costs more than they gain."""
 
 
 class Moving:
@@ -93,7 +95,7 @@ class Moving:
     def _add(
         self, service: Crashmovers, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool
     ) -> None:
-        threads = Workers(f"move {link.name}", self._settings.concurrency, self._reactor.callFromThread)
+        threads = Workers(f"move {link.name}", _THREADS, self._reactor.callFromThread)
         loop = self._loops[link.name] = CrashmoverService(
             Crashmover(to, tell, keep=keep, clock=self._reactor, chance=random.random),
             FilesystemCrashSource(link.name, threads, self._reactor, partial(datetime.now, UTC), _STEP_S),

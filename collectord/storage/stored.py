@@ -54,7 +54,7 @@ def stored_dump(name: str, path: str, sha256: str | None, in_thread: InThread) -
     @raise UnreadableCrash: it is another by now.
     @raise OSError: it can't be read.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
     if sha256 not in (None, found):
