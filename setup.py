@@ -61,7 +61,6 @@ setup(
             "mypy-zope>=1.0.8",
             "pip-tools>=7.4",
             "pytest>=8.2",
-            "types-pika-ts>=1.3",
             "pytest-timeout>=2.3",
             "pytest-twisted>=1.14.2",
             "ruff>=0.5",

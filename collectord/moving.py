@@ -19,7 +19,7 @@ from collectord.errors import ConfigError
 from collectord.plugins import DESTINATIONS, PUBLISHERS, Daemon, Plugin, make_plugin
 from collectord.storage.fallback import Link
 from collectord.storage.source import FilesystemCrashSource
-from collectord.storage.threads import Workers
+from collectord.threads import Workers
 
 _STEP_S = 60.0
 """Seconds for reading a crash, or for one step of a list."""

@@ -38,7 +38,7 @@ from collectord.service import CollectorService
 from collectord.storage.fallback import FallbackCrashStorage, Link, ProbeService
 from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
 from collectord.storage.staging import Modes
-from collectord.storage.threads import CallFromThread
+from collectord.threads import CallFromThread
 from collectord.throttle.load import load_rules
 from collectord.throttle.rules import Rule, Verdict, throttle
 from collectord.web.site import PublicSite

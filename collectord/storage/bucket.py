@@ -21,7 +21,7 @@ from collectord.interfaces import ICrashStorage
 from collectord.model import Crash
 from collectord.plugins import KindSettings
 from collectord.storage.objects import Item, items_of, probe
-from collectord.storage.threads import CallFromThread, Workers
+from collectord.threads import CallFromThread, Workers
 
 _READ = 1024 * 1024
 _WHY = 300

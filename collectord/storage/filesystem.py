@@ -24,7 +24,7 @@ from collectord.storage.layout import place_of
 from collectord.storage.spill import StagedFile, StagingArea
 from collectord.storage.staging import Modes, StagingDirectory
 from collectord.storage.sync import Sync, SyncFilesystem, sync_each
-from collectord.storage.threads import CallFromThread, Workers
+from collectord.threads import CallFromThread, Workers
 
 
 @frozen(kw_only=True)

@@ -31,7 +31,7 @@ from collectord.interfaces import ICrashStorage
 from collectord.model import Crash
 from collectord.plugins import Daemon, Kind, KindSettings
 from collectord.storage.multipart_body import PiecesProducer, gzipped, make_report
-from collectord.storage.threads import Workers
+from collectord.threads import Workers
 
 _ANSWER = 4096
 _CONNECT_S = 10.0

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from collectord.errors import StorageError
 from collectord.model import COLLECTOR_NAMES, Crash, Dump
-from collectord.storage.threads import InThread
+from collectord.threads import InThread
 
 _GZIP = 16 + zlib_ng.MAX_WBITS
 _GZIP_LEVEL = 6

@@ -21,7 +21,7 @@ from collectord.model import Crash, NewCrash
 from collectord.patience import within
 from collectord.storage.layout import MINIDUMP, Place, place_in
 from collectord.storage.stored import stored_dump
-from collectord.storage.threads import InThread
+from collectord.threads import InThread
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content
 from collectord.storage.staging import StagingDirectory
-from collectord.storage.threads import InThread
+from collectord.threads import InThread
 
 _READ = 1024 * 1024
 

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.model import Content, Dump, InMemory
-from collectord.storage.threads import InThread
+from collectord.threads import InThread
 
 _READ = 1024 * 1024
 

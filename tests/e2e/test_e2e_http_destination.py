@@ -32,7 +32,7 @@ from collectord.model import Content, Crash, Dump
 from collectord.plugins import Daemon as TheDaemon
 from collectord.storage.http import HTTP, HttpCrashStorage
 from collectord.storage.stored import StoredFile
-from collectord.storage.threads import Workers
+from collectord.threads import Workers
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import StoredCrash, problems, stored_crashes
 from tests.unit.storage.stores import (

@@ -27,6 +27,7 @@ LAYERS = {
     "collectord.interfaces": 1,
     "collectord.plugins": 1,
     "collectord.patience": 1,
+    "collectord.threads": 1,
     "collectord.model": 0,
     "collectord.crashid": 0,
     "collectord.errors": 0,
@@ -193,7 +194,7 @@ def test_no_module_is_imported_by_a_name_in_a_text() -> None:
         ("collectord.errors", "from collectord.interfaces import ICrashStorage", "above it"),
         ("collectord.service", "from twisted.internet import reactor", "only collectord.tap, collectord.testing may"),
         (
-            "collectord.storage.threads",
+            "collectord.threads",
             "import twisted.internet.reactor",
             "only collectord.tap, collectord.testing may",
         ),

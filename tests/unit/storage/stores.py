@@ -27,7 +27,7 @@ from collectord.storage.layout import MINIDUMP, place_of
 from collectord.storage.spill import StagedFile, StagingArea
 from collectord.storage.staging import Modes, StagingDirectory
 from collectord.storage.sync import File, Sync, sync_each
-from collectord.storage.threads import CallFromThread
+from collectord.threads import CallFromThread
 from tests.support.disk import problems, stored_crashes
 
 P = ParamSpec("P")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from collectord.storage.threads import Workers
+from collectord.threads import Workers
 
 SOON = 10.0
 pytestmark = pytest.mark.timeout(30)

@@ -1,0 +1,110 @@
+"""
+Crash ids posted to a web hook.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from OpenSSL.SSL import Error as TlsError
+from pydantic import Field, field_validator
+from treq import collect
+from treq.client import HTTPClient
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+from collectord.errors import PublishError, TookTooLong
+from collectord.interfaces import ICrashPublisher
+from collectord.model import Crash
+from collectord.patience import within
+from collectord.plugins import Daemon, Kind, KindSettings
+
+_FAILED = (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+    TlsError,
+)
+_SERVER_ERROR = 500
+
+
+class HttpSettings(KindSettings):
+    """
+    @ivar token: a bearer token.
+    """
+
+    url: str
+    token: str = Field(default="", repr=False, pattern=r"^[!-~]*$")
+    timeout_s: float = Field(default=10.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+            raise ValueError("must be http://host/path, or https; a secret goes into token")
+        return url
+
+
+@implementer(ICrashPublisher)
+class HttpPublisher:
+    """The body is the bare id; any 2xx confirms it."""
+
+    def __init__(self, settings: HttpSettings, reactor: Any) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self.name = settings.url
+        self._pool = HTTPConnectionPool(reactor)
+        self._client = HTTPClient(Agent(reactor, connectTimeout=settings.timeout_s, pool=self._pool))
+        self._headers = Headers({"Content-Type": ["text/plain"]})
+        if settings.token:
+            self._headers.addRawHeader("Authorization", f"Bearer {settings.token}")
+
+    async def publish(self, crash: Crash) -> None:
+        code = await self._answer("POST", crash.crash_id.encode())
+        if not 200 <= code < 300:
+            raise PublishError(f"{self.name}: answered {code}")
+
+    async def check(self) -> None:
+        """Nothing is known of it but that it answers."""
+        code = await self._answer("HEAD", None)
+        if code >= _SERVER_ERROR:
+            raise PublishError(f"{self.name}: answered {code}")
+
+    async def close(self) -> None:
+        await self._pool.closeCachedConnections()
+
+    async def _answer(self, method: str, data: bytes | None) -> int:
+        try:
+            return await within(self._ask(method, data), self._settings.timeout_s, self._reactor, self.name)
+        except TookTooLong as e:
+            raise PublishError(str(e)) from e
+        except _FAILED as e:
+            raise PublishError(f"{self.name}: {e}") from e
+
+    async def _ask(self, method: str, data: bytes | None) -> int:
+        response = await self._client.request(
+            method, self._settings.url, data=data, headers=self._headers, allow_redirects=False
+        )
+        await collect(response, lambda piece: None)
+        return int(response.code)
+
+
+def _make(settings: HttpSettings, daemon: Daemon) -> HttpPublisher:
+    return HttpPublisher(settings, daemon.reactor)
+
+
+HTTP = Kind(HttpSettings, _make)

@@ -1,0 +1,72 @@
+"""
+Crash ids to a topic of Google's Pub/Sub.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from functools import cached_property
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPIError
+from google.api_core.retry import Retry
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.pubsub_v1 import PublisherClient
+from pydantic import Field
+from zope.interface import implementer
+
+from collectord.errors import PublishError
+from collectord.interfaces import ICrashPublisher
+from collectord.model import Crash
+from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.threads import InThread, Workers
+
+_THREADS = 8
+
+
+class PubsubSettings(KindSettings):
+    """Credentials come by the usual chain; C{PUBSUB_EMULATOR_HOST} is honoured."""
+
+    project: str = Field(min_length=1)
+    topic: str = Field(min_length=1)
+    timeout_s: float = Field(default=10.0, gt=0)
+
+
+@implementer(ICrashPublisher)
+class PubsubPublisher:
+    """Each message is the bare id."""
+
+    def __init__(self, settings: PubsubSettings, in_thread: InThread) -> None:
+        self._in_thread = in_thread
+        self._topic = f"projects/{settings.project}/topics/{settings.topic}"
+        self._timeout = settings.timeout_s / 2
+        self.name = f"pubsub {self._topic}"
+
+    @cached_property
+    def _client(self) -> Any:  # made on a thread: it looks for credentials, perhaps over the network
+        return PublisherClient()
+
+    async def publish(self, crash: Crash) -> None:
+        await self._do(lambda: self._publish(crash.crash_id.encode()))
+
+    def _publish(self, data: bytes) -> None:
+        retry = Retry(deadline=self._timeout)
+        self._client.publish(self._topic, data, retry=retry, timeout=self._timeout).result(self._timeout * 2)
+
+    async def check(self) -> None:
+        await self._do(lambda: self._client.get_topic(topic=self._topic, retry=None, timeout=self._timeout))
+
+    async def close(self) -> None:
+        """Its threads are daemons."""
+
+    async def _do(self, work: Callable[[], Any]) -> None:
+        try:
+            await self._in_thread(work)
+        except (GoogleAPIError, GoogleAuthError, FutureTimeout, OSError) as e:
+            raise PublishError(f"{self.name}: {str(e) or repr(e)}") from e
+
+
+def _make(settings: PubsubSettings, daemon: Daemon) -> PubsubPublisher:
+    return PubsubPublisher(settings, Workers("pubsub", _THREADS, daemon.reactor.callFromThread))
+
+
+PUBSUB = Kind(PubsubSettings, _make)

@@ -1,0 +1,141 @@
+"""
+Crash ids to RabbitMQ: persistent messages in a durable queue, each confirmed by the broker.
+"""
+
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pika
+from pika.adapters.twisted_connection import TwistedChannel, TwistedProtocolConnection
+from pika.exceptions import AMQPError
+from pydantic import Field, field_validator
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
+from twisted.internet.ssl import optionsForClientTLS
+from zope.interface import implementer
+
+from collectord.errors import PublishError, TookTooLong
+from collectord.interfaces import ICrashPublisher
+from collectord.model import Crash
+from collectord.patience import within
+from collectord.plugins import Daemon, Kind, KindSettings
+
+T = TypeVar("T")
+
+_NETWORK = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError)
+_PERSISTENT = pika.BasicProperties(delivery_mode=2, content_type="text/plain")
+
+logging.getLogger("pika").addHandler(logging.NullHandler())  # what it says on standard error, the errors say, too
+
+
+class RabbitmqSettings(KindSettings):
+    """
+    @ivar url: C{amqp://user:password@host:port/vhost}, or C{amqps}.
+    @ivar priority_queue: for crashes that L{priority_when} names: annotations, and values of each.
+    @ivar declare: make the queues, durable, where they are not there.
+    """
+
+    url: str = Field(default="amqp://localhost/", repr=False)
+    queue: str = Field(default="socorro.standard", min_length=1)
+    priority_queue: str = ""
+    priority_when: Mapping[str, Sequence[str]] = {}
+    declare: bool = True
+    timeout_s: float = Field(default=10.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        if not url.startswith(("amqp://", "amqps://")):
+            raise ValueError("must be amqp://user:password@host:port/vhost, or amqps")
+        pika.URLParameters(url)
+        return url
+
+
+@implementer(ICrashPublisher)
+class RabbitmqPublisher:
+    """One connection and one channel, made when they are needed, and again after a loss."""
+
+    def __init__(self, settings: RabbitmqSettings, reactor: Any) -> None:
+        self._settings = settings
+        self._parameters = pika.URLParameters(settings.url)
+        self._reactor = reactor
+        self.name = f"rabbitmq {settings.queue}"
+        self._connecting = DeferredLock()
+        self._connection: TwistedProtocolConnection | None = None
+        self._channel: TwistedChannel | None = None
+
+    async def publish(self, crash: Crash) -> None:
+        channel = await self._ready()
+        # mandatory: else a message that fits no queue is confirmed, and gone.
+        message = crash.crash_id.encode()
+        await self._told(channel.basic_publish("", self._queue_for(crash), message, _PERSISTENT, mandatory=True))
+
+    def _queue_for(self, crash: Crash) -> str:
+        settings = self._settings
+        urgent = any(crash.raw_crash.get(name) in values for name, values in settings.priority_when.items())
+        return settings.priority_queue if urgent and settings.priority_queue else settings.queue
+
+    async def check(self) -> None:
+        await self._ready()
+
+    async def close(self) -> None:
+        self._drop()
+
+    async def _ready(self) -> TwistedChannel:
+        await self._connecting.acquire()
+        try:
+            if self._channel is None or not self._channel.is_open:
+                self._drop()
+                self._channel = await self._told(Deferred.fromCoroutine(self._connect()))
+            return self._channel
+        finally:
+            self._connecting.release()
+
+    async def _connect(self) -> TwistedChannel:
+        where = self._parameters
+        endpoint: Any = HostnameEndpoint(self._reactor, where.host.encode(), where.port)
+        if self._settings.url.startswith("amqps:"):
+            endpoint = wrapClientTLS(optionsForClientTLS(where.host), endpoint)
+        connection = self._connection = TwistedProtocolConnection(where, custom_reactor=self._reactor)
+        ready = connection.ready
+        assert ready is not None
+        await connectProtocol(endpoint, connection)
+        await ready
+        channel: TwistedChannel = await connection.channel()
+        await channel.confirm_delivery()
+        if self._settings.declare:
+            for queue in filter(None, (self._settings.queue, self._settings.priority_queue)):
+                await channel.queue_declare(queue, durable=True)
+        return channel
+
+    async def _told(self, work: Awaitable[T]) -> T:
+        """
+        What the broker says, in time: one that is stopped, or is out of memory, says nothing and keeps the connection.
+        """
+        try:
+            return await within(work, self._settings.timeout_s, self._reactor, self.name)
+        except TookTooLong as e:
+            self._drop()
+            raise PublishError(str(e)) from e
+        except (AMQPError, *_NETWORK) as e:
+            raise PublishError(f"{self.name}: {self._why(e)}") from e
+
+    def _why(self, error: Exception) -> str:
+        where = f"{self._parameters.host}:{self._parameters.port}"
+        if self._connection is not None and self._connection.transport is not None and self._channel is None:
+            return f"{where} ends the connection: are user, password and virtual host right? ({error!r})"
+        return f"{where}: {error!r}"
+
+    def _drop(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None and connection.transport is not None:
+            connection.transport.abortConnection()
+
+
+def _make(settings: RabbitmqSettings, daemon: Daemon) -> RabbitmqPublisher:
+    return RabbitmqPublisher(settings, daemon.reactor)
+
+
+RABBITMQ = Kind(RabbitmqSettings, _make)

@@ -1,0 +1,73 @@
+"""
+Crash ids to a stream in Redis.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field, field_validator
+from redis import Redis
+from redis.exceptions import RedisError
+from zope.interface import implementer
+
+from collectord.errors import PublishError
+from collectord.interfaces import ICrashPublisher
+from collectord.model import Crash
+from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.threads import InThread, Workers
+
+_THREADS = 4
+
+
+class RedisSettings(KindSettings):
+    """
+    @ivar url: C{redis://user:password@host:port/db}, or C{rediss}, or C{unix}.
+    @ivar maxlen: about so many entries are kept; 0: all.
+    """
+
+    url: str = Field(default="redis://localhost:6379/0", repr=False)
+    stream: str = Field(default="socorro.standard", min_length=1)
+    maxlen: int = Field(default=0, ge=0)
+    timeout_s: float = Field(default=10.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        Redis.from_url(url).close()
+        return url
+
+
+@implementer(ICrashPublisher)
+class RedisPublisher:
+    """Each entry has one field, C{crash_id}."""
+
+    def __init__(self, settings: RedisSettings, in_thread: InThread) -> None:
+        self._settings = settings
+        self._in_thread = in_thread
+        self.name = f"redis {settings.stream}"
+        self._redis = Redis.from_url(
+            settings.url, socket_timeout=settings.timeout_s / 2, socket_connect_timeout=settings.timeout_s / 2
+        )
+
+    async def publish(self, crash: Crash) -> None:
+        maxlen = self._settings.maxlen or None
+        await self._do(lambda: self._redis.xadd(self._settings.stream, {"crash_id": crash.crash_id}, maxlen=maxlen))
+
+    async def check(self) -> None:
+        await self._do(self._redis.ping)
+
+    async def close(self) -> None:
+        self._redis.close()
+
+    async def _do(self, work: Callable[[], Any]) -> None:
+        try:
+            await self._in_thread(work)
+        except (RedisError, OSError) as e:
+            raise PublishError(f"{self.name}: {e}") from e
+
+
+def _make(settings: RedisSettings, daemon: Daemon) -> RedisPublisher:
+    return RedisPublisher(settings, Workers("redis", _THREADS, daemon.reactor.callFromThread))
+
+
+REDIS = Kind(RedisSettings, _make)

@@ -1,0 +1,356 @@
+"""
+Publishers against real queues, which are killed, stopped and brought back.
+"""
+
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.pubsub_v1 import GetTopicRequest, PublishRequest, PublishResponse, Topic
+from redis import Redis
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from collectord.errors import ConfigError, PublishError
+from collectord.interfaces import ICrashPublisher
+from collectord.plugins import PUBLISHERS, Daemon, make_plugin
+from collectord.testing import Publisher, PublisherContract, make_crash
+from collectord.testing.running import in_reactor
+from tests.support.brokers import Broker, missing, rabbitmq, rabbitmq_url, redis, taken_from
+from tests.support.daemon import free_port
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+NO_RABBITMQ = missing("rabbitmq-server", "setpriv")
+NO_REDIS = missing("redis-server")
+
+
+def publisher(**table: Any) -> ICrashPublisher:
+    made: ICrashPublisher = make_plugin(PUBLISHERS, table, Daemon(reactor), "here").made
+    return made
+
+
+# ——— RabbitMQ ———
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    if NO_RABBITMQ:
+        pytest.skip(NO_RABBITMQ)
+    broker = rabbitmq(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
+
+
+def to_rabbit(broker: Broker, **more: Any) -> tuple[str, ICrashPublisher]:
+    """A new queue, and a publisher to it."""
+    queue = f"q{uuid4().hex}"
+    table = {"type": "rabbitmq", "url": rabbitmq_url(broker.port), "queue": queue, "timeout_s": 5.0} | more
+    return str(table["queue"]), publisher(**table)
+
+
+async def ids_in(broker: Broker, queue: str) -> list[str]:
+    messages = await deferToThread(taken_from, broker.port, queue)
+    assert {mode for _, mode in messages} <= {2}
+    return [crash_id for crash_id, _ in messages]
+
+
+class TestRabbitmq(PublisherContract):
+    @pytest.fixture
+    def subject(self, rabbit: Broker) -> Publisher:
+        queue, made = to_rabbit(rabbit)
+
+        async def told() -> Sequence[str]:
+            return await ids_in(rabbit, queue)
+
+        nowhere = publisher(type="rabbitmq", url=f"amqp://localhost:{free_port()}/", timeout_s=5.0)
+        return Publisher(made, told, nowhere)
+
+
+@in_reactor
+async def test_the_priority_queue(rabbit: Broker) -> None:
+    urgent = f"u{uuid4().hex}"
+    queue, made = to_rabbit(rabbit, priority_queue=urgent, priority_when={"ReleaseChannel": ["nightly", "beta"]})
+    crashes = [make_crash(ReleaseChannel=channel) for channel in ("nightly", "release", "beta")]
+    for crash in crashes:
+        await made.publish(crash)
+    assert await ids_in(rabbit, urgent) == [crashes[0].crash_id, crashes[2].crash_id]
+    assert await ids_in(rabbit, queue) == [crashes[1].crash_id]
+    await made.close()
+
+
+@in_reactor
+async def test_a_queue_that_is_not_there(rabbit: Broker) -> None:
+    _, made = to_rabbit(rabbit, declare=False)
+    with pytest.raises(PublishError, match="Unroutable"):
+        await made.publish(make_crash())
+    await made.close()
+
+
+@in_reactor
+async def test_a_wrong_password(rabbit: Broker) -> None:
+    _, made = to_rabbit(rabbit, url=f"amqp://crash:wrong@127.0.0.1:{rabbit.port}/")
+    with pytest.raises(PublishError, match="are user, password and virtual host right") as told:
+        await made.check()
+    assert "wrong@" not in str(told.value)
+    await made.close()
+
+
+@in_reactor
+async def test_a_broker_that_is_stopped_and_goes_on(rabbit: Broker) -> None:
+    queue, made = to_rabbit(rabbit, timeout_s=1.0)
+    await made.check()
+    rabbit.signal(signal.SIGSTOP)
+    try:
+        for _ in range(2):  # once on the open connection, once on a new one
+            with pytest.raises(PublishError, match="nothing for 1 s"):
+                await made.publish(make_crash())
+    finally:
+        rabbit.signal(signal.SIGCONT)
+    crash = make_crash()
+    await made.publish(crash)
+    assert crash.crash_id in await ids_in(rabbit, queue)
+    await made.close()
+
+
+@in_reactor
+async def test_a_broker_that_is_killed_and_comes_back(rabbit: Broker) -> None:
+    queue, made = to_rabbit(rabbit)
+    first = make_crash()
+    await made.publish(first)
+    await deferToThread(rabbit.kill)
+    with pytest.raises(PublishError):
+        await made.publish(make_crash())
+    await deferToThread(rabbit.start)
+    second = make_crash()
+    await made.publish(second)
+    assert await ids_in(rabbit, queue) == [first.crash_id, second.crash_id]
+    await made.close()
+
+
+# ——— Redis ———
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Broker]:
+    if NO_REDIS:
+        pytest.skip(NO_REDIS)
+    broker = redis(tmp_path)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
+
+
+def in_stream(broker: Broker, stream: str = "socorro.standard") -> list[str]:
+    with Redis(port=broker.port) as client:
+        return [fields[b"crash_id"].decode() for _, fields in client.xrange(stream)]
+
+
+class TestRedis(PublisherContract):
+    @pytest.fixture
+    def subject(self, store: Broker) -> Publisher:
+        async def told() -> Sequence[str]:
+            return in_stream(store)
+
+        return Publisher(
+            publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0"),
+            told,
+            publisher(type="redis", url=f"redis://127.0.0.1:{free_port()}/0"),
+        )
+
+
+@in_reactor
+async def test_redis_killed_and_back(store: Broker) -> None:
+    made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0", timeout_s=2.0)
+    first, second = make_crash(), make_crash()
+    await made.publish(first)
+    await deferToThread(store.kill)
+    with pytest.raises(PublishError):
+        await made.publish(make_crash())
+    await deferToThread(store.start)
+    await made.publish(second)
+    assert in_stream(store) == [first.crash_id, second.crash_id]
+    await made.close()
+
+
+@in_reactor
+async def test_redis_stopped(store: Broker) -> None:
+    made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0", timeout_s=1.0)
+    await made.check()
+    store.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(PublishError):
+            await made.publish(make_crash())
+    finally:
+        store.signal(signal.SIGCONT)
+    await made.close()
+
+
+# ——— a web hook ———
+
+
+class Hook(Resource):
+    """Answers with C{code}, or never where that is 0."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = 204
+        self.told: list[tuple[str, str | None, bytes]] = []
+
+    def render_HEAD(self, request: Any) -> bytes:
+        request.setResponseCode(self.code)
+        return b""
+
+    def render_POST(self, request: Any) -> Any:
+        self.told.append(
+            (request.getHeader("Content-Type"), request.getHeader("Authorization"), request.content.read())
+        )
+        if not self.code:
+            return NOT_DONE_YET
+        request.setResponseCode(self.code)
+        return b"" if self.code == 204 else b"what it says"
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[Hook, str]]:
+    resource = Hook()
+    port = cast(Any, reactor).listenTCP(0, Site(resource), interface="127.0.0.1")
+    yield resource, f"http://127.0.0.1:{port.getHost().port}/hook"
+    port.stopListening()
+
+
+class TestHttp(PublisherContract):
+    @pytest.fixture
+    def subject(self, hook: tuple[Hook, str]) -> Publisher:
+        resource, url = hook
+
+        async def told() -> Sequence[str]:
+            return [body.decode() for _, _, body in resource.told]
+
+        return Publisher(
+            publisher(type="http", url=url),
+            told,
+            publisher(type="http", url=f"http://127.0.0.1:{free_port()}/"),
+        )
+
+
+@in_reactor
+async def test_what_the_hook_gets(hook: tuple[Hook, str]) -> None:
+    resource, url = hook
+    made = publisher(type="http", url=url, token="secret")
+    crash = make_crash()
+    await made.publish(crash)
+    assert resource.told == [("text/plain", "Bearer secret", crash.crash_id.encode())]
+    await made.close()
+
+
+@pytest.mark.parametrize("code", [301, 400, 401, 404, 500, 503])
+@in_reactor
+async def test_what_is_no_success(hook: tuple[Hook, str], code: int) -> None:
+    resource, url = hook
+    resource.code = code
+    made = publisher(type="http", url=url, token="secret")
+    with pytest.raises(PublishError, match=f"answered {code}") as told:
+        await made.publish(make_crash())
+    assert "secret" not in str(told.value)
+    await made.close()
+
+
+@in_reactor
+async def test_a_hook_that_never_answers(hook: tuple[Hook, str]) -> None:
+    resource, url = hook
+    resource.code = 0
+    made = publisher(type="http", url=url, timeout_s=0.5)
+    with pytest.raises(PublishError, match=r"nothing for 0\.5 s"):
+        await made.publish(make_crash())
+    await made.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://x/", "http://", "nothing", "http://user:pass@x/"])
+def test_urls_that_can_t_be(url: str) -> None:
+    with pytest.raises(ConfigError, match="must be http://host/path"):
+        publisher(type="http", url=url)
+
+
+# ——— Pub/Sub: Google's emulator can't be had here; a gRPC server of our own speaks its protocol to the real client ———
+
+
+class Topics:
+    """
+    @ivar code: what it answers with instead of taking messages.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.code: Any = None
+
+    def publish(self, request: PublishRequest, context: Any) -> PublishResponse:
+        if self.code is not None:
+            context.abort(self.code, "so it is")
+        if request.topic != "projects/p/topics/t":
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.topic}")
+        self.told += [message.data.decode() for message in request.messages]
+        return PublishResponse(message_ids=[uuid4().hex for _ in request.messages])
+
+    def get_topic(self, request: GetTopicRequest, context: Any) -> Topic:
+        if request.topic != "projects/p/topics/t":
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.topic}")
+        return Topic(name=request.topic)
+
+
+@pytest.fixture
+def topics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Topics]:
+    made = Topics()
+    handlers = {
+        "Publish": grpc.unary_unary_rpc_method_handler(
+            made.publish, PublishRequest.deserialize, PublishResponse.serialize
+        ),
+        "GetTopic": grpc.unary_unary_rpc_method_handler(made.get_topic, GetTopicRequest.deserialize, Topic.serialize),
+    }
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
+    yield made
+    server.stop(0).wait()
+
+
+class TestPubsub(PublisherContract):
+    @pytest.fixture
+    def subject(self, topics: Topics) -> Publisher:
+        async def told() -> Sequence[str]:
+            return topics.told
+
+        return Publisher(
+            publisher(type="pubsub", project="p", topic="t"),
+            told,
+            publisher(type="pubsub", project="p", topic="another", timeout_s=2.0),
+        )
+
+
+@in_reactor
+async def test_pubsub_that_says_no(topics: Topics) -> None:
+    made = publisher(type="pubsub", project="p", topic="t", timeout_s=2.0)
+    topics.code = grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(PublishError, match=r"projects/p/topics/t: .*so it is"):
+        await made.publish(make_crash())
+    topics.code = None
+    crash = make_crash()
+    await made.publish(crash)
+    assert topics.told == [crash.crash_id]
+    await made.close()
