@@ -122,7 +122,14 @@ def _rabbitmq_answers(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), 1):
             pass
-        _connected(port).close()
+        # It lets clients in before its queues work.
+        connection = _connected(port)
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare("probe", durable=True)
+        channel.basic_publish("", "probe", b"?", pika.BasicProperties(delivery_mode=2), mandatory=True)
+        channel.queue_delete("probe")
+        connection.close()
     except (OSError, pika.exceptions.AMQPError):
         return False
     return True

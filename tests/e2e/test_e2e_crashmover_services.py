@@ -1,0 +1,140 @@
+"""
+The crashmover of a real daemon with a real S3 server and real queues, which come late, are killed, and come back.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_e2e_crashmover import files_of_crashes, submit
+from tests.support.brokers import Broker, missing, rabbitmq, rabbitmq_url, redis, taken_from
+from tests.support.buckets import kept_in
+from tests.support.daemon import Daemon, config, free_port
+from tests.support.disk import StoredCrash
+from tests.support.reports import is_whole
+from tests.support.s3server import S3Server
+from tests.support.wait import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+BUCKET = "crashes"
+QUEUE = "socorro.standard"
+CONCURRENCY = 8
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[S3Server]:
+    server = S3Server(tmp_path / "moto.log")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def rabbit(tmp_path: Path) -> Iterator[Broker]:
+    lacking = missing("rabbitmq-server", "setpriv")
+    if lacking:
+        pytest.skip(lacking)
+    (tmp_path / "rabbitmq").mkdir()
+    broker = rabbitmq(tmp_path / "rabbitmq")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
+
+
+def table(name: str, **values: object) -> str:
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join([f"[[crashmover.{name}]]", *lines, ""])
+
+
+def settings(port: int, source: Path, s3: S3Server, rabbit: Broker, *more: str) -> str:
+    return "\n".join(
+        [
+            config(port, source),
+            f"[crashmover]\ninterval_s = 1.0\nconcurrency = {CONCURRENCY}",
+            table(
+                "destination",
+                type="s3",
+                bucket=BUCKET,
+                endpoint_url=s3.url,
+                region="us-east-1",
+                access_key=s3.access_key,
+                secret_key=s3.secret_key,
+            ),
+            table("publisher", type="rabbitmq", url=rabbitmq_url(rabbit.port), queue=QUEUE, timeout_s=5.0),
+            *more,
+        ]
+    )
+
+
+def whole_in(s3: S3Server, acknowledged: Mapping[str, str]) -> None:
+    """Every crash is in the bucket, to the byte, as a Socorro processor reads it."""
+    objects = s3.objects(BUCKET)
+    for crash_id, serial in acknowledged.items():
+        kept = kept_in(objects, crash_id)
+        assert kept is not None, f"{crash_id} is lost"
+        assert kept.raw_crash["Serial"] == serial
+        assert is_whole(StoredCrash(kept.raw_crash, kept.dumps)), crash_id
+
+
+def test_a_bucket_that_comes_late_and_a_broker_that_is_killed_and_comes_back(
+    tmp_path: Path, s3: S3Server, rabbit: Broker
+) -> None:
+    source, port = tmp_path / "source", free_port()
+    with Daemon(settings(port, source, s3, rabbit), port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, *(f"early-{n}" for n in range(10)))
+        until(lambda: f"s3://{BUCKET} is tried again in" in daemon.log())
+        assert "NoSuchBucket" in daemon.log()
+        assert s3.secret_key not in daemon.log()
+        s3.client().create_bucket(Bucket=BUCKET)
+        acknowledged |= submit(daemon, *(f"later-{n}" for n in range(200)))
+        until(lambda: len(s3.objects(BUCKET)) > 100, 60)
+        rabbit.kill()
+        acknowledged |= submit(daemon, *(f"without-{n}" for n in range(20)))
+        until(lambda: f"rabbitmq {QUEUE} is tried again in" in daemon.log())
+        assert files_of_crashes(source)
+        rabbit.start()
+        until(lambda: not files_of_crashes(source), 90)
+    whole_in(s3, acknowledged)
+    told = [crash_id for crash_id, _ in taken_from(rabbit.port, QUEUE)]
+    assert set(told) == acknowledged.keys()
+    assert len(told) - len(set(told)) <= CONCURRENCY  # what the broker took and had not confirmed
+
+
+def test_without_an_outage_every_id_is_told_once(tmp_path: Path, s3: S3Server, rabbit: Broker) -> None:
+    lacking = missing("redis-server")
+    if lacking:
+        pytest.skip(lacking)
+    s3.client().create_bucket(Bucket=BUCKET)
+    (tmp_path / "redis").mkdir()
+    broker = redis(tmp_path / "redis")
+    broker.start()
+    try:
+        source, port = tmp_path / "source", free_port()
+        more = table("publisher", type="redis", url=f"redis://127.0.0.1:{broker.port}/0")
+        with Daemon(settings(port, source, s3, rabbit, more), port, tmp_path / "work") as daemon:
+            acknowledged = submit(daemon, *(f"n{n}" for n in range(50)))
+            until(lambda: not files_of_crashes(source), 60)
+        whole_in(s3, acknowledged)
+        assert sorted(crash_id for crash_id, _ in taken_from(rabbit.port, QUEUE)) == sorted(acknowledged)
+    finally:
+        broker.kill()
+
+
+def test_deferred_crashes_are_moved_and_not_told(tmp_path: Path, s3: S3Server, rabbit: Broker) -> None:
+    s3.client().create_bucket(Bucket=BUCKET)
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\nname = "later"\nkey = "*"\nresult = "defer"\n')
+    source, port = tmp_path / "source", free_port()
+    throttle = f"[throttle]\nrules = {json.dumps(str(rules))}\n"
+    with Daemon(throttle + settings(port, source, s3, rabbit), port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, "one", "two", "three")
+        until(lambda: not files_of_crashes(source), 30)
+    whole_in(s3, acknowledged)
+    assert taken_from(rabbit.port, QUEUE) == []
