@@ -54,7 +54,7 @@ def files_of_crashes(root: Path) -> list[Path]:
 def test_moved_within_a_second(tmp_path: Path) -> None:
     source, destination = tmp_path / "crashes", tmp_path / "processing"
     port = free_port()
-    toml = config(port, source) + moving(destination).replace("interval_s = 1.0", "interval_s = 3600.0")
+    toml = config(port, source, moves=True) + moving(destination).replace("interval_s = 1.0", "interval_s = 3600.0")
     with Daemon(toml, port, tmp_path / "work") as daemon:
         acknowledged = submit(daemon, "one", "two", "three")
         until(lambda: len(stored_crashes(destination)) == 3, timeout=2)
@@ -64,17 +64,19 @@ def test_moved_within_a_second(tmp_path: Path) -> None:
 def test_what_was_there_before_the_start(tmp_path: Path) -> None:
     source, destination = tmp_path / "crashes", tmp_path / "processing"
     port = free_port()
-    with Daemon(config(port, source) + "[crashmover]\nenabled = false\n", port, tmp_path / "work") as daemon:
+    with Daemon(config(port, source), port, tmp_path / "work") as daemon:
         acknowledged = submit(daemon, *(f"n{n}" for n in range(20)))
         assert len(stored_crashes(source)) == 20
-    with Daemon(config(port, source) + moving(destination), port, tmp_path / "work"):
+    with Daemon(config(port, source, moves=True) + moving(destination), port, tmp_path / "work"):
         until_moved(source, acknowledged, destination)
 
 
 def test_keep(tmp_path: Path) -> None:
     source, destination = tmp_path / "crashes", tmp_path / "processing"
     port = free_port()
-    with Daemon(config(port, source) + moving(destination, more="keep = true"), port, tmp_path / "work") as daemon:
+    with Daemon(
+        config(port, source, moves=True) + moving(destination, more="keep = true"), port, tmp_path / "work"
+    ) as daemon:
         acknowledged = submit(daemon, "one", "two")
         until(lambda: not list(source.glob("*/date/*/*/*")))
         assert list(harm(acknowledged, destination)) == []
@@ -84,12 +86,12 @@ def test_keep(tmp_path: Path) -> None:
 def test_broken_crashes_go_to_the_quarantine_and_the_others_are_moved(tmp_path: Path) -> None:
     source, destination = tmp_path / "crashes", tmp_path / "processing"
     port = free_port()
-    with Daemon(config(port, source) + "[crashmover]\nenabled = false\n", port, tmp_path / "work") as daemon:
+    with Daemon(config(port, source), port, tmp_path / "work") as daemon:
         acknowledged = submit(daemon, *(f"n{n}" for n in range(5)))
     broken, *_ = acknowledged
     [dump] = source.glob(f"*/name/*/*/{broken}.dump")
     dump.write_bytes(b"MDMP something else")
-    with Daemon(config(port, source) + moving(destination), port, tmp_path / "work") as daemon:
+    with Daemon(config(port, source, moves=True) + moving(destination), port, tmp_path / "work") as daemon:
         del acknowledged[broken]
         until_moved(source, acknowledged, destination)
         assert f"{broken} is in the quarantine" in daemon.log()
@@ -100,9 +102,9 @@ def test_broken_crashes_go_to_the_quarantine_and_the_others_are_moved(tmp_path: 
 def test_a_thousand_moves_with_kills(tmp_path: Path) -> None:
     source, destination = tmp_path / "crashes", tmp_path / "processing"
     port = free_port()
-    with Daemon(config(port, source) + "[crashmover]\nenabled = false\n", port, tmp_path / "work") as daemon:
+    with Daemon(config(port, source), port, tmp_path / "work") as daemon:
         acknowledged = submit(daemon, *(f"n{n}" for n in range(1000)), size=20_000)
-    daemon = Daemon(config(port, source) + moving(destination), port, tmp_path / "work")
+    daemon = Daemon(config(port, source, moves=True) + moving(destination), port, tmp_path / "work")
     for part in (50, 250, 500):
         daemon.start()
         until(lambda part=part: len(list(destination.glob("*/name/*/*/*.json"))) >= part)  # type: ignore[misc]
@@ -121,7 +123,7 @@ def test_a_full_destination_that_gets_space(tmp_path: Path) -> None:
     with tmpfs(mount, size=1_048_576) as destination:
         filler = destination / "filler"
         filler.write_bytes(bytes(900_000))
-        toml = config(port, source) + moving(destination / "in")
+        toml = config(port, source, moves=True) + moving(destination / "in")
         with Daemon(toml, port, tmp_path / "work") as daemon:
             acknowledged = submit(daemon, *(f"n{n}" for n in range(10)), size=30_000)
             until(lambda: "is tried again in" in daemon.log())
@@ -144,7 +146,7 @@ def test_a_fallback_of_destinations(tmp_path: Path) -> None:
             "[[crashmover.destination.of]]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items())
             for table in tables
         )
-        toml = config(port, source) + '[crashmover]\n[[crashmover.destination]]\ntype = "fallback"\n' + of
+        toml = config(port, source, moves=True) + '[crashmover]\n[[crashmover.destination]]\ntype = "fallback"\n' + of
         with Daemon(toml, port, tmp_path / "work") as daemon:
             acknowledged = submit(daemon, *(f"n{n}" for n in range(10)), size=150_000)
             until_moved(source, acknowledged, second)
@@ -159,7 +161,7 @@ def test_crashes_of_a_fallback_store_go_home(tmp_path: Path) -> None:
     with tmpfs(mount, size=2_097_152) as primary:
         (primary / "filler").write_bytes(bytes(2_060_000))
         root = primary / "crashes"
-        with Daemon(config(port, root, secondary), port, tmp_path / "work") as daemon:
+        with Daemon(config(port, root, secondary, moves=True), port, tmp_path / "work") as daemon:
             acknowledged = submit(daemon, *(f"n{n}" for n in range(10)), size=50_000)
             assert len(stored_crashes(secondary)) == 10
             (primary / "filler").unlink()
@@ -170,9 +172,9 @@ def test_crashes_of_a_fallback_store_go_home(tmp_path: Path) -> None:
 def test_a_stop_in_the_middle_of_moves_is_clean(tmp_path: Path) -> None:
     source, destination = tmp_path / "crashes", tmp_path / "processing"
     port = free_port()
-    with Daemon(config(port, source) + "[crashmover]\nenabled = false\n", port, tmp_path / "work") as daemon:
+    with Daemon(config(port, source), port, tmp_path / "work") as daemon:
         acknowledged = submit(daemon, *(f"n{n}" for n in range(300)))
-    daemon = Daemon(config(port, source) + moving(destination), port, tmp_path / "work")
+    daemon = Daemon(config(port, source, moves=True) + moving(destination), port, tmp_path / "work")
     daemon.start()
     until(lambda: len(list(destination.glob("*/name/*/*/*.json"))) >= 20)
     assert daemon.stop() == -signal.SIGTERM

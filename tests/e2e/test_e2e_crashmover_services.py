@@ -56,7 +56,7 @@ def table(name: str, **values: object) -> str:
 def settings(port: int, source: Path, s3: S3Server, rabbit: Broker, *more: str) -> str:
     return "\n".join(
         [
-            config(port, source),
+            config(port, source, moves=True),
             f"[crashmover]\ninterval_s = 1.0\nconcurrency = {CONCURRENCY}",
             table(
                 "destination",

@@ -28,10 +28,10 @@ def test_power_cut_in_the_middle_of_moves(tmp_path: Path, moved: int) -> None:
     with loop_ext4(tmp_path / "disk", 256 * MIB) as disk:
         source, destination = disk.path / "source", disk.path / "destination"
         port = free_port()
-        idle = config(port, source) + "[crashmover]\nenabled = false\n"
+        idle = config(port, source)
         with Daemon(idle, port, tmp_path / "before") as daemon:
             acknowledged = submit(daemon, *(f"n{n}" for n in range(100)), size=20_000)
-        toml = config(port, source) + moving(destination)
+        toml = config(port, source, moves=True) + moving(destination)
         with Daemon(toml, port, tmp_path / "during") as daemon:
             until(lambda: len(list(destination.glob("*/name/*/*/*.json"))) >= moved)
             disk.power_cut()
@@ -53,7 +53,7 @@ def test_a_destination_that_is_sick_for_a_while(tmp_path: Path, fault: str) -> N
     with mounted(behind, tmp_path / "mount") as mount:
         port = free_port()
         destination = mount.path / "in"
-        toml = config(port, source) + moving(destination, destination="timeout_s = 2.0")
+        toml = config(port, source, moves=True) + moving(destination, destination="timeout_s = 2.0")
         with Daemon(toml, port, tmp_path / "work") as daemon:
             acknowledged = submit(daemon, *(f"before-{n}" for n in range(10)))
             until(lambda: not files_of_crashes(source), 30)
@@ -74,13 +74,14 @@ def test_a_source_that_hangs_holds_up_its_own_crashes_only(tmp_path: Path) -> No
     with mounted(behind, tmp_path / "mount") as mount:
         port = free_port()
         secondary = mount.path / "in"
-        idle = "[crashmover]\nenabled = false\n"
-        with Daemon(config(port, secondary) + idle, port, tmp_path / "before") as daemon:
+        with Daemon(config(port, secondary), port, tmp_path / "before") as daemon:
             there = submit(daemon, *(f"there-{n}" for n in range(5)))
-        with Daemon(config(port, primary, secondary) + idle, port, tmp_path / "idle"):
+        with Daemon(config(port, primary, secondary), port, tmp_path / "idle"):
             pass
         mount.fault("hang all")
-        with Daemon(config(port, primary, secondary) + moving(destination), port, tmp_path / "work") as daemon:
+        with Daemon(
+            config(port, primary, secondary, moves=True) + moving(destination), port, tmp_path / "work"
+        ) as daemon:
             acknowledged = submit(daemon, *(f"here-{n}" for n in range(20)))
             until(lambda: not files_of_crashes(primary), 30)
             assert list(harm(acknowledged, destination)) == []

@@ -35,15 +35,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def config(port: int, *roots: Path, submission: str = "", storage: str = "") -> str:
+def config(port: int, *roots: Path, submission: str = "", storage: str = "", moves: bool = False) -> str:
     """
     Settings for one submission port and a store for each root, the primary first.
+
+    @param moves: crashes may go home to the primary; or settings of the crashmover follow.
 
     @param submission: more lines for that section, as TOML.
     @param storage: more lines for every store.
     """
     sections = [f'[submission]\nlisten = ["tcp:{port}:interface=127.0.0.1"]\n{submission}\n']
     sections += [f"[[storage]]\nroot = {json.dumps(str(root))}\nmin_free_bytes = 0\n{storage}\n" for root in roots]
+    if not moves:
+        sections.append("[crashmover]\nenabled = false\n")
     return "\n".join(sections)
 
 
