@@ -8,7 +8,7 @@ from attrs import define, field
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from collectord.crashmover.mover import Crashmover
@@ -17,6 +17,9 @@ from collectord.interfaces import ICrashPublisher, ICrashSource
 from collectord.model import NewCrash
 
 SOON_S = 0.1
+_WINDOW_S = 0.25
+_BUSY = 25
+"""So many new crashes within a window: the collector needs the machine, and one is moved at a time, with rests."""
 _BAD_IN_A_ROW = 20
 """So many crashes that are not moved, one after the other, end a pass: it is not them."""
 
@@ -59,6 +62,9 @@ class CrashmoverService(Service):
         self._waiting: Deferred[None] | None = None
         self._hint: IDelayedCall | None = None
         self._again = False
+        self._window_began = 0.0
+        self._in_window = 0
+        self._busy_until = 0.0
         self._idle: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -68,6 +74,12 @@ class CrashmoverService(Service):
 
     def hint(self) -> None:
         """There is something new: look soon."""
+        now = self._clock.seconds()
+        if now - self._window_began > _WINDOW_S:
+            self._window_began, self._in_window = now, 0
+        self._in_window += 1
+        if self._in_window >= _BUSY:
+            self._busy_until = now + _WINDOW_S
         if not self.running or self._hint is not None:
             return
         self._hint = self._clock.callLater(SOON_S, self._look_now)
@@ -111,6 +123,8 @@ class CrashmoverService(Service):
                 if self._mover.is_left_alone(new):
                     continue
                 await self._wait(Deferred.fromCoroutine(self._mover.ready()))
+                if now.under_way and self._busy_until > self._clock.seconds():
+                    await self._rest(now)
                 await self._wait(self._slots.acquire().addCallback(lambda _: None))
                 if not self.running:
                     self._slots.release()
@@ -119,6 +133,13 @@ class CrashmoverService(Service):
                     self._slots.release()
                     return
                 self._begin(new, now)
+
+    async def _rest(self, now: _Pass) -> None:
+        """Let what is under way end, and the collector have the machine for as long again."""
+        began = self._clock.seconds()
+        for move in list(now.under_way):
+            await move
+        await self._wait(deferLater(self._clock, self._clock.seconds() - began))
 
     async def _wait(self, until: Deferred[None]) -> None:
         self._waiting = until

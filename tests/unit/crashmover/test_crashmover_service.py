@@ -112,6 +112,28 @@ def test_so_many_at_once() -> None:
     assert rig.source.crashes == {}
 
 
+def test_while_the_collector_is_busy_one_is_moved_at_a_time_with_rests() -> None:
+    rig = Rig()
+    rig.sink.hangs = []
+    rig.source.add(*range(4))
+    for _ in range(25):
+        rig.service.hint()
+    rig.service.startService()
+    assert rig.source.loads == 1
+    rig.clock.advance(0.1)
+    rig.sink.hangs.pop().callback(None)
+    assert rig.source.loads == 1  # it rests for as long
+    rig.clock.advance(0.1)
+    assert rig.source.loads == 2
+    rig.clock.advance(0.3)  # nothing new for a while
+    rig.sink.hangs.pop().callback(None)
+    rig.clock.advance(0.3)
+    assert rig.source.loads == 4
+    for hung in rig.sink.hangs:
+        hung.callback(None)
+    assert len(rig.sink.got) == 4
+
+
 def test_one_bad_crash_does_not_stop_the_others(logged_failures: list[LogEvent]) -> None:
     rig = Rig()
     rig.source.add(1, 2, 3, 4, 5)
