@@ -79,7 +79,9 @@ def test_config() -> None:
     assert tomllib.loads(toml) == {
         "submission": {"listen": ["tcp:8000:interface=127.0.0.1"], "workers": 2},
         "storage": [{"root": '/a "b"', **store}, {"root": "/c", **store}],
+        "crashmover": {"enabled": False},
     }
+    assert "crashmover" not in tomllib.loads(config(8000, Path("/c"), moves=True))
 
 
 def test_runs_and_stops(tmp_path: Path, standin: dict[str, str]) -> None:
