@@ -10,10 +10,11 @@ import pika
 from pika.adapters.twisted_connection import TwistedChannel, TwistedProtocolConnection
 from pika.exceptions import AMQPError, NackError
 from pydantic import Field, field_validator
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from collectord.errors import PublishError, TookTooLong
@@ -62,7 +63,8 @@ class RabbitmqPublisher:
         self._parameters = pika.URLParameters(settings.url)
         self._reactor = reactor
         self.name = f"rabbitmq {settings.queue}"
-        self._connecting = DeferredLock()
+        self._connecting = False
+        self._waiting: list[Deferred[TwistedChannel]] = []
         self._connection: TwistedProtocolConnection | None = None
         self._channel: TwistedChannel | None = None
 
@@ -84,14 +86,26 @@ class RabbitmqPublisher:
         self._drop()
 
     async def _ready(self) -> TwistedChannel:
-        await self._connecting.acquire()
-        try:
-            if self._channel is None or not self._channel.is_open:
-                self._drop()
-                self._channel = await self._told(Deferred.fromCoroutine(self._connect()))
+        if self._channel is not None and self._channel.is_open:
             return self._channel
-        finally:
-            self._connecting.release()
+        waiting: Deferred[TwistedChannel] = Deferred()
+        self._waiting.append(waiting)
+        if not self._connecting:
+            self._connecting = True
+            Deferred.fromCoroutine(self._connect_for_all())
+        return await waiting
+
+    async def _connect_for_all(self) -> None:
+        """One attempt is everybody's. They are told in a loop: a lock that is handed on recurses, a hundred deep."""
+        outcome: TwistedChannel | Failure
+        self._drop()
+        try:
+            outcome = self._channel = await self._told(Deferred.fromCoroutine(self._connect()))
+        except BaseException:
+            outcome = Failure()
+        waiting, self._waiting, self._connecting = self._waiting, [], False
+        for one in waiting:
+            one.callback(outcome)
 
     async def _connect(self) -> TwistedChannel:
         where = self._parameters

@@ -56,7 +56,7 @@ class PublisherContract:
 
     @in_reactor
     async def test_many_at_once(self, subject: Publisher) -> None:
-        crashes = [make_crash() for _ in range(100)]
+        crashes = [make_crash() for _ in range(500)]  # many more than a recursion bears
         await gatherResults(
             [Deferred.fromCoroutine(subject.publisher.publish(crash)) for crash in crashes], consumeErrors=True
         )
