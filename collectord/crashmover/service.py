@@ -2,7 +2,8 @@
 The loop over one source: a pass each few seconds, and one at once where the collector says that there is something.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.application.service import MultiService, Service
@@ -15,6 +16,8 @@ from collectord.crashmover.mover import Crashmover
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashPublisher, ICrashSource
 from collectord.model import NewCrash
+
+T = TypeVar("T")
 
 SOON_S = 0.1
 _WINDOW_S = 0.25
@@ -59,7 +62,7 @@ class CrashmoverService(Service):
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self._pass: _Pass | None = None
-        self._waiting: Deferred[None] | None = None
+        self._waiting: Deferred[Any] | None = None
         self._hint: IDelayedCall | None = None
         self._again = False
         self._window_began = 0.0
@@ -118,17 +121,15 @@ class CrashmoverService(Service):
             idle.callback(None)
 
     async def _pass_over(self, now: _Pass) -> None:
-        async for batch in self._source.new_crashes():
+        batches = self._source.new_crashes()
+        while batch := await self._wait(Deferred.fromCoroutine(_next(batches))):
             for new in batch:
                 if self._mover.is_left_alone(new):
                     continue
                 await self._wait(Deferred.fromCoroutine(self._mover.ready()))
                 if now.under_way and self._busy_until > self._clock.seconds():
                     await self._rest(now)
-                await self._wait(self._slots.acquire().addCallback(lambda _: None))
-                if not self.running:
-                    self._slots.release()
-                    return
+                await self._wait(self._slots.acquire())
                 if now.bad_in_a_row >= _BAD_IN_A_ROW:
                     self._slots.release()
                     return
@@ -141,10 +142,13 @@ class CrashmoverService(Service):
             await move
         await self._wait(deferLater(self._clock, self._clock.seconds() - began))
 
-    async def _wait(self, until: Deferred[None]) -> None:
+    async def _wait(self, until: Deferred[T]) -> T:
+        """Unlike a move that has begun, this ends at a stop, and begins no more after it."""
         self._waiting = until
+        if not self.running:
+            until.cancel()
         try:
-            await until
+            return await until
         finally:
             self._waiting = None
 
@@ -185,6 +189,10 @@ class CrashmoverService(Service):
     def _give_up(self) -> None:
         for move in list(self._pass.under_way if self._pass is not None else ()):
             move.cancel()
+
+
+async def _next(batches: AsyncIterator[Sequence[NewCrash]]) -> Sequence[NewCrash] | None:
+    return await anext(batches, None)
 
 
 class Crashmovers(MultiService):

@@ -28,6 +28,7 @@ class MemorySource:
     @ivar crashes: what is new, by crash id.
     @ivar broken: what loading raises, by crash id.
     @ivar fails: what listing, removing and the quarantine raise.
+    @ivar listing: where it is not None, a list waits for it.
     """
 
     name: str = "memory"
@@ -38,6 +39,7 @@ class MemorySource:
     loads: int = 0
     lists: int = 0
     kept: list[bool] = field(factory=list)
+    listing: Deferred[None] | None = None
 
     def add(self, *numbers: int, **annotations: Any) -> None:
         for number in numbers:
@@ -46,6 +48,8 @@ class MemorySource:
     async def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
         self.lists += 1
         self._may_fail("list")
+        if self.listing is not None:
+            await self.listing
         for name in sorted(self.crashes):
             yield [NewCrash(name, "")]
 

@@ -4,6 +4,7 @@ The loop over a source: regular, at once where there is a hint, bounded, and nev
 
 import pytest
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
@@ -219,3 +220,38 @@ def test_stop_while_a_destination_is_waited_for() -> None:
     rig.service.startService()
     assert rig.stop() == ["stopped"]
     assert rig.clock.getDelayedCalls() == []
+
+
+def test_stop_while_the_source_is_listed_and_a_destination_is_away() -> None:
+    rig = Rig(verify=True)
+    rig.sink.fails = True
+    rig.source.add(1)
+    listing = rig.source.listing = Deferred()
+    rig.service.startService()
+    told = rig.stop()
+    if not listing.called:
+        listing.callback(None)
+    assert told == ["stopped"]
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_stop_while_a_source_hangs() -> None:
+    rig = Rig()
+    rig.source.listing = Deferred()
+    rig.service.startService()
+    assert rig.stop() == ["stopped"]
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_stop_while_the_collector_gets_its_rest() -> None:
+    rig = Rig()
+    rig.sink.hangs = []
+    rig.source.add(*range(4))
+    for _ in range(25):
+        rig.service.hint()
+    rig.service.startService()
+    rig.clock.advance(0.2)
+    told = rig.stop()
+    rig.sink.hangs.pop().callback(None)
+    assert told == ["stopped"]
+    assert rig.source.loads == 1
