@@ -1,9 +1,9 @@
 """
-How long something may take.
+How long something may take, and waiting together for what is done once for all.
 """
 
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -31,3 +31,31 @@ async def within(work: Awaitable[T], seconds: float, clock: IReactorTime, who: s
 
 async def _coroutine(work: Awaitable[T]) -> T:
     return await work
+
+
+class Shared(Generic[T]):
+    """
+    Work that is done once for all who ask for it meanwhile. Cancelling ends one's waiting, not the work.
+
+    They are told in a loop: a lock that is handed on from one to the next recurses, and ends after a hundred.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
+        self._work = work
+        self._busy = False
+        self._waiters: dict[Deferred[T], None] = {}
+
+    def __call__(self) -> Deferred[T]:
+        waiter: Deferred[T] = Deferred(lambda waiter: self._waiters.pop(waiter, None))
+        self._waiters[waiter] = None
+        if not self._busy:
+            self._busy = True
+            Deferred.fromCoroutine(_coroutine(self._work())).addBoth(self._tell)
+        return waiter
+
+    def _tell(self, result: T | Failure) -> None:
+        self._busy = False
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            if not waiter.called:  # one may have cancelled another
+                waiter.callback(result)

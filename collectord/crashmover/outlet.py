@@ -4,14 +4,13 @@ Where crashes go: a destination or a publisher, with a time limit, and pauses th
 
 from collections.abc import Awaitable, Callable
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from collectord.errors import PublishError, StorageError
 from collectord.model import Crash
-from collectord.patience import within
+from collectord.patience import Shared, within
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -59,8 +58,7 @@ class Outlet:
         self._clock = clock
         self._chance = chance
         self._unchecked = verify
-        self._checking = False
-        self._waiters: list[Deferred[None]] = []
+        self._verify = Shared(self._try_out)
         self._failures = 0
         self._resume_at = 0.0
 
@@ -90,23 +88,12 @@ class Outlet:
             else:
                 await self._verify()
 
-    async def _verify(self) -> None:
-        if self._checking:
-            waiter: Deferred[None] = Deferred(self._waiters.remove)
-            self._waiters.append(waiter)
-            await waiter
-            return
-        self._checking = True
+    async def _try_out(self) -> None:
         try:
             await within(self._check(), self._timeout, self._clock, self.name)
             self._unchecked = False
         except OutletError as e:
             self._failed(e)
-        finally:
-            self._checking = False
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
 
     def _failed(self, error: Exception) -> None:
         self._unchecked = True

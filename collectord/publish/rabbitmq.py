@@ -14,13 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.ssl import optionsForClientTLS
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from collectord.errors import PublishError, TookTooLong
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.patience import within
+from collectord.patience import Shared, within
 from collectord.plugins import Daemon, Kind, KindSettings
 
 T = TypeVar("T")
@@ -63,8 +62,7 @@ class RabbitmqPublisher:
         self._parameters = pika.URLParameters(settings.url)
         self._reactor = reactor
         self.name = f"rabbitmq {settings.queue}"
-        self._connecting = False
-        self._waiting: list[Deferred[TwistedChannel]] = []
+        self._connected = Shared(self._connect_anew)
         self._connection: TwistedProtocolConnection | None = None
         self._channel: TwistedChannel | None = None
 
@@ -88,24 +86,12 @@ class RabbitmqPublisher:
     async def _ready(self) -> TwistedChannel:
         if self._channel is not None and self._channel.is_open:
             return self._channel
-        waiting: Deferred[TwistedChannel] = Deferred()
-        self._waiting.append(waiting)
-        if not self._connecting:
-            self._connecting = True
-            Deferred.fromCoroutine(self._connect_for_all())
-        return await waiting
+        return await self._connected()
 
-    async def _connect_for_all(self) -> None:
-        """One attempt is everybody's. They are told in a loop: a lock that is handed on recurses, a hundred deep."""
-        outcome: TwistedChannel | Failure
+    async def _connect_anew(self) -> TwistedChannel:
         self._drop()
-        try:
-            outcome = self._channel = await self._told(Deferred.fromCoroutine(self._connect()))
-        except BaseException:
-            outcome = Failure()
-        waiting, self._waiting, self._connecting = self._waiting, [], False
-        for one in waiting:
-            one.callback(outcome)
+        self._channel = await self._told(Deferred.fromCoroutine(self._connect()))
+        return self._channel
 
     async def _connect(self) -> TwistedChannel:
         where = self._parameters

@@ -12,12 +12,12 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from collectord.errors import StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.model import Content, Crash
+from collectord.patience import Shared
 from collectord.storage.commit import Decided, GroupCommit
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import place_of
@@ -70,8 +70,8 @@ class FilesystemCrashStorage:
         self._directory = StagingDirectory(root, settings.modes)
         self._workers = Workers(f"spill {root}", settings.threads, call_from_thread)
         self._checker = Workers(f"check {root}", 1, call_from_thread)
-        self._checking = False
-        self._check_waiters: list[Deferred[int]] = []
+        # One at a time: a hung mount holds one thread, however often it is asked for.
+        self._checked = Shared(lambda: self._checker(self._check))
         self._swept = False
         self._waiting: dict[Attempt, _Waiting] = {}
         self._timer: IDelayedCall | None = None
@@ -132,21 +132,10 @@ class FilesystemCrashStorage:
     async def check(self) -> Mapping[str, int]:
         if self._hung_in == self._commit.rounds:  # a probe that passes would send more crashes after it
             raise StorageError(f"{self.name}: its committing thread hangs")
-        waiter: Deferred[int] = Deferred(lambda waiter: self._check_waiters.remove(waiter))
-        self._check_waiters.append(waiter)
-        if not self._checking:  # one at a time: a hung mount holds one thread, however often it is asked for
-            self._checking = True
-            self._checker(self._check).addBoth(self._checked)
         try:
-            return {"free_bytes": await waiter}
+            return {"free_bytes": await self._checked()}
         except OSError as e:
             raise StorageError(self._told(e)) from e
-
-    def _checked(self, result: int | Failure) -> None:
-        self._checking = False
-        waiters, self._check_waiters = self._check_waiters, []
-        for waiter in waiters:
-            waiter.callback(result)
 
     def _check(self) -> int:
         """Make the staging area where it is missing, and try it; on a thread of its own."""

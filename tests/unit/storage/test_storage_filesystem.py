@@ -429,7 +429,7 @@ async def test_a_hung_store_holds_one_checking_thread(root: Path) -> None:
             gate.wait_until_reached()
             check.cancel()
             await error_of(check)
-        assert store._check_waiters == []
+        assert store._checked._waiters == {}
         assert store._checker._queue.qsize() == 0
     await store.check()
 
