@@ -5,18 +5,15 @@ Crash ids posted to a web hook.
 from typing import Any
 from urllib.parse import urlsplit
 
-from OpenSSL.SSL import Error as TlsError
 from pydantic import Field, field_validator
 from treq import collect
 from treq.client import HTTPClient
-from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
     RequestGenerationFailed,
     RequestTransmissionFailed,
     ResponseFailed,
-    ResponseNeverReceived,
 )
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
@@ -24,19 +21,15 @@ from zope.interface import implementer
 from collectord.errors import PublishError, TookTooLong
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
+from collectord.network import NETWORK_ERRORS
 from collectord.patience import within
 from collectord.plugins import Daemon, Kind, KindSettings
 
 _FAILED = (
-    ConnectError,
-    ConnectingCancelledError,
-    ConnectionClosed,
-    DNSLookupError,
+    *NETWORK_ERRORS,
     RequestGenerationFailed,
     RequestTransmissionFailed,
     ResponseFailed,
-    ResponseNeverReceived,
-    TlsError,
 )
 _SERVER_ERROR = 500
 

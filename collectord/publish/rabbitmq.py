@@ -12,19 +12,18 @@ from pika.exceptions import AMQPError, NackError
 from pydantic import Field, field_validator
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.ssl import optionsForClientTLS
 from zope.interface import implementer
 
 from collectord.errors import PublishError, TookTooLong
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
+from collectord.network import NETWORK_ERRORS
 from collectord.patience import Shared, within
 from collectord.plugins import Daemon, Kind, KindSettings
 
 T = TypeVar("T")
 
-_NETWORK = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError)
 _PERSISTENT = pika.BasicProperties(delivery_mode=2, content_type="text/plain")
 
 logging.getLogger("pika").addHandler(logging.NullHandler())  # what it says on standard error, the errors say, too
@@ -122,7 +121,7 @@ class RabbitmqPublisher:
         except NackError as e:  # its queue does not work: connect anew, and declare it again
             self._drop()
             raise PublishError(f"{self.name}: the broker can't keep the message") from e
-        except (AMQPError, *_NETWORK) as e:
+        except (AMQPError, *NETWORK_ERRORS) as e:
             raise PublishError(f"{self.name}: {self._why(e)}") from e
 
     def _why(self, error: Exception) -> str:

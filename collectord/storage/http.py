@@ -29,6 +29,7 @@ from collectord import __version__
 from collectord.errors import ConfigError, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import Crash
+from collectord.network import NETWORK_ERRORS
 from collectord.plugins import Daemon, Kind, KindSettings
 from collectord.storage.multipart_body import PiecesProducer, gzipped, make_report
 from collectord.threads import Workers
@@ -44,7 +45,6 @@ _GZIP_THREADS = 2
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _URL = re.compile("https?://[!-~]+")
 _WRAPPERS = (client.RequestGenerationFailed, client.RequestTransmissionFailed, client.ResponseFailed)
-_NETWORK = (net.ConnectError, net.ConnectingCancelledError, net.ConnectionClosed, net.DNSLookupError, SSL.Error)
 
 
 class HttpSettings(KindSettings):
@@ -135,7 +135,7 @@ class HttpCrashStorage:
                 response = await agent.request(method, self.name.encode(), Headers(_AGENT | headers), body)
                 if method == b"POST" or response.code >= 500:
                     await treq.collect(response, collect)
-            except (*_WRAPPERS, *_NETWORK) as e:
+            except (*_WRAPPERS, *NETWORK_ERRORS) as e:
                 raise self._told(e) from e
         return response.code, bytes(answer)
 

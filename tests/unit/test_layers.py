@@ -28,6 +28,7 @@ LAYERS = {
     "collectord.plugins": 1,
     "collectord.patience": 1,
     "collectord.threads": 1,
+    "collectord.network": 1,
     "collectord.model": 0,
     "collectord.crashid": 0,
     "collectord.errors": 0,
