@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from collectord.crashid import is_crash_id
@@ -20,6 +19,7 @@ from collectord.interfaces import ICrashSource
 from collectord.model import Crash, NewCrash
 from collectord.patience import within
 from collectord.storage.layout import MINIDUMP, Place, place_in
+from collectord.storage.staging import fsync_directory, unlink_if_there
 from collectord.storage.stored import stored_dump
 from collectord.threads import InThread
 
@@ -41,8 +41,6 @@ class FilesystemCrashSource:
     @param now: in UTC.
     @param timeout: seconds for one step, such as reading a crash.
     """
-
-    _log = Logger()
 
     def __init__(
         self, root: str, in_thread: InThread, clock: IReactorTime, now: Callable[[], datetime], timeout: float
@@ -149,10 +147,8 @@ class FilesystemCrashSource:
         # The raw crash first, so that no half crash is ever seen; the link last, so that nothing is forgotten.
         if not keep:
             for path in (place.raw_crash, *map(place.dump, dump_names)):
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
-        with suppress(FileNotFoundError):
-            os.unlink(place.link)
+                unlink_if_there(path)
+        unlink_if_there(place.link)
 
     def _quarantine(self, place: Place, reason: str) -> None:
         directory = f"{self._root}/{QUARANTINE}/{place.crash_id}"
@@ -164,13 +160,8 @@ class FilesystemCrashSource:
         for name in _files(place):
             os.rename(f"{place.names}/{name}", f"{directory}/{name}")
         for path in (directory, os.path.dirname(directory), self._root):
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        with suppress(FileNotFoundError):
-            os.unlink(place.link)
+            fsync_directory(path)
+        unlink_if_there(place.link)
 
 
 def _files(place: Place) -> list[str]:

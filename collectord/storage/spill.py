@@ -2,10 +2,7 @@
 Dumps that were spilled to a store's staging area while they were received.
 """
 
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
-from functools import partial
 from itertools import count
 
 from twisted.logger import Logger
@@ -14,10 +11,9 @@ from zope.interface import implementer
 from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content
-from collectord.storage.staging import StagingDirectory
+from collectord.storage.staging import StagingDirectory, unlink_if_there
+from collectord.storage.stored import StoredFile
 from collectord.threads import InThread
-
-_READ = 1024 * 1024
 
 
 @implementer(IDumpStaging)
@@ -74,13 +70,8 @@ class StagedFile:
     def content(self) -> "StagedFile":
         return self
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for offset in range(0, self._size, _READ):
-            size = min(_READ, self._size - offset)
-            try:
-                yield await self.area.in_thread(partial(_read, self.path, offset, size))
-            except OSError as e:
-                raise StorageError(f"{self.path}: {e.strerror or e}") from e
+    def chunks(self) -> AsyncIterator[bytes]:
+        return StoredFile(self.path, self._size, self.area.in_thread).chunks()
 
     def discard(self) -> None:
         self._discarded = True
@@ -90,14 +81,4 @@ class StagedFile:
             )
 
     def _unlink(self) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self.path)
-
-
-def _read(path: str, offset: int, size: int) -> bytes:
-    with open(path, "rb") as f:
-        f.seek(offset)
-        data = f.read(size)
-    if len(data) < size:
-        raise OSError("shorter than what was written to it")
-    return data
+        unlink_if_there(self.path)

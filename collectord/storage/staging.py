@@ -78,7 +78,7 @@ class StagingDirectory:
                 self._take_lock()
             self._to_sync.add(self._all)
         for directory in sorted(self._to_sync):
-            _fsync_directory(directory)
+            fsync_directory(directory)
         self._to_sync.clear()
         self._made_once = True
 
@@ -140,7 +140,7 @@ class StagingDirectory:
             try:
                 os.close(fd)
             finally:
-                _unlink(path)
+                unlink_if_there(path)
             raise
         return path, fd
 
@@ -219,8 +219,8 @@ class StagingDirectory:
         with suppress(FileNotFoundError):
             for file in os.listdir(place.names):
                 if file.startswith(f"{crash_id}.") and file.endswith(".dump"):
-                    _unlink(f"{place.names}/{file}")
-        _unlink(place.link)
+                    unlink_if_there(f"{place.names}/{file}")
+        unlink_if_there(place.link)
 
 
 def _vectors(pieces: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -258,12 +258,14 @@ def _locked(path: str, how: int) -> Iterator[None]:
         os.close(fd)
 
 
-def _unlink(path: str) -> None:
+def unlink_if_there(path: str) -> None:
+    """C{unlink}; it may be gone already."""
     with suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def _fsync_directory(path: str) -> None:
+def fsync_directory(path: str) -> None:
+    """Make its entries durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
