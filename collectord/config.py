@@ -69,13 +69,11 @@ class Throttle(_Section):
     products: list[str] = []
 
 
-class Storage(_Section):
-    """One store."""
+class Files(_Section):
+    """Where crashes lie on a file system, and how."""
 
     root: Path
     min_free_bytes: int = Field(default=268435456, ge=0)
-    threads: int = Field(default=4, gt=0, le=256)
-    timeout_s: float = Field(default=10.0, gt=0)
     sync: Literal["files", "filesystem"] = "files"
     directory_mode: Mode = 0o700
     file_mode: Mode = 0o600
@@ -85,6 +83,13 @@ class Storage(_Section):
         if self.directory_mode & 0o700 != 0o700:
             raise ValueError('directory_mode: the owner has to read, write and enter, as in "0700"')
         return self
+
+
+class Storage(Files):
+    """One store."""
+
+    threads: int = Field(default=4, gt=0, le=256)
+    timeout_s: float = Field(default=10.0, gt=0)
 
 
 def _listed(value: object) -> object:

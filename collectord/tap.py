@@ -36,8 +36,7 @@ from collectord.moving import Moving
 from collectord.observe.logs import LineObserver
 from collectord.service import CollectorService
 from collectord.storage.fallback import FallbackCrashStorage, Link, ProbeService
-from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
-from collectord.storage.staging import Modes
+from collectord.storage.kinds import filesystem_store
 from collectord.threads import CallFromThread
 from collectord.throttle.load import load_rules
 from collectord.throttle.rules import Rule, Verdict, throttle
@@ -147,18 +146,7 @@ def version() -> dict[str, str]:
 
 
 def _link(settings: StorageSettings, reactor: Any) -> Link:
-    store = FilesystemCrashStorage(
-        FilesystemSettings(
-            root=str(settings.root.absolute()),
-            min_free_bytes=settings.min_free_bytes,
-            whole_filesystem=settings.sync == "filesystem",
-            threads=settings.threads,
-            timeout=settings.timeout_s,
-            modes=Modes(directory=settings.directory_mode, file=settings.file_mode),
-        ),
-        reactor.callFromThread,
-        reactor,
-    )
+    store = filesystem_store(settings, settings.timeout_s, reactor, settings.threads)
     return Link(name=store.name, storage=store, staging=store, timeout=settings.timeout_s)
 
 

@@ -3,14 +3,13 @@ Destinations made of the stores that are here: a file system, and a chain of oth
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from collectord.config import Mode
+from collectord.config import Files
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import Content, Crash
 from collectord.patience import within
@@ -20,29 +19,35 @@ from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSett
 from collectord.storage.staging import Modes
 
 
-class FilesystemDestination(KindSettings):
+class FilesystemDestination(KindSettings, Files):
     """Socorro's layout below C{root}."""
 
-    root: Path
-    min_free_bytes: int = Field(default=268435456, ge=0)
-    sync: Literal["files", "filesystem"] = "files"
-    directory_mode: Mode = 0o700
-    file_mode: Mode = 0o600
     verify: Literal[True] = True  # nothing is saved before the staging area is there
 
 
-def _filesystem(settings: FilesystemDestination, daemon: Daemon) -> FilesystemCrashStorage:
+def filesystem_store(files: Files, timeout: float, reactor: Any, threads: int = 1) -> FilesystemCrashStorage:
+    """
+    The store that the settings describe.
+
+    @param timeout: seconds that a crash may take.
+    @param threads: that spill dumps.
+    """
     return FilesystemCrashStorage(
         FilesystemSettings(
-            root=str(settings.root.absolute()),
-            min_free_bytes=settings.min_free_bytes,
-            whole_filesystem=settings.sync == "filesystem",
-            timeout=settings.timeout_s,
-            modes=Modes(directory=settings.directory_mode, file=settings.file_mode),
+            root=str(files.root.absolute()),
+            min_free_bytes=files.min_free_bytes,
+            whole_filesystem=files.sync == "filesystem",
+            threads=threads,
+            timeout=timeout,
+            modes=Modes(directory=files.directory_mode, file=files.file_mode),
         ),
-        daemon.reactor.callFromThread,
-        daemon.reactor,
+        reactor.callFromThread,
+        reactor,
     )
+
+
+def _filesystem(settings: FilesystemDestination, daemon: Daemon) -> FilesystemCrashStorage:
+    return filesystem_store(settings, settings.timeout_s, daemon.reactor)
 
 
 FILESYSTEM = Kind(FilesystemDestination, _filesystem)
