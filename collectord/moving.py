@@ -59,35 +59,28 @@ class Moving:
         ]
         service = Crashmovers([plugin.made for plugin in publishers])
         if destinations:
-            to = [self._outlet(plugin, plugin.made.save) for plugin in destinations]
-            tell = [self._outlet(plugin, plugin.made.publish) for plugin in publishers]
+            to = [self._outlet_of(plugin, plugin.made.save) for plugin in destinations]
+            tell = [self._outlet_of(plugin, plugin.made.publish) for plugin in publishers]
             for link in links:
                 self._add(service, link, to, tell, keep=self._settings.keep)
         else:
             primary, *others = links
             for link in others:
-                self._add(service, link, [self._home(primary)], [], keep=False)
+                home = self._outlet(primary.storage, primary.storage.save, primary.timeout)
+                self._add(service, link, [home], [], keep=False)
         if self._loops:
             self.service = service
 
-    def _outlet(self, plugin: Plugin, give: Callable[..., Any]) -> Outlet:
-        return Outlet(
-            plugin.made.name,
-            give,
-            plugin.made.check,
-            timeout=plugin.settings.timeout_s,
-            verify=plugin.settings.verify,
-            clock=self._reactor,
-            chance=random.random,
-        )
+    def _outlet_of(self, plugin: Plugin, give: Callable[..., Any]) -> Outlet:
+        return self._outlet(plugin.made, give, plugin.settings.timeout_s, verify=plugin.settings.verify)
 
-    def _home(self, primary: Link) -> Outlet:
+    def _outlet(self, place: Any, give: Callable[..., Any], timeout: float, *, verify: bool = True) -> Outlet:
         return Outlet(
-            primary.name,
-            primary.storage.save,
-            primary.storage.check,
-            timeout=primary.timeout,
-            verify=True,
+            place.name,
+            give,
+            place.check,
+            timeout=timeout,
+            verify=verify,
             clock=self._reactor,
             chance=random.random,
         )

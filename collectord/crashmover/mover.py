@@ -6,8 +6,9 @@ What is done of it is remembered while the process lives. After a restart it is 
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Literal
 
-from attrs import define, evolve, field
+from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -26,6 +27,7 @@ _REMEMBERED = 100_000
 class _Unfinished:
     """
     @ivar done: the outlets that have it.
+    @ivar reads: that failed one after the other.
     @ivar again_at: it is left alone until then.
     """
 
@@ -81,23 +83,29 @@ class Crashmover:
         unfinished = self._unfinished.pop(new.crash_id, None) or _Unfinished()
         try:
             crash = await source.load(new)
-            if crash is None:
-                return True
-            unfinished.reads = 0
-            await self._give(crash, unfinished)
-            await source.remove(new, crash, keep=self._keep)
         except UnreadableCrash as e:
             return await self._quarantine(source, new, str(e), unfinished)
-        except OutletError as e:
+        except StorageError as e:
             unfinished.reads += 1
             if unfinished.reads > _READS:
                 return await self._quarantine(source, new, str(e), unfinished)
-            self._leave_alone(new, unfinished, e)
-            return False
+            return self._leave_alone(new, unfinished, e)
+        if crash is None:
+            return True
+        unfinished.reads = 0
+        outlets = self._outlets(crash)
+        try:
+            for outlet in outlets:
+                if outlet not in unfinished.done:
+                    await outlet.give(crash)
+                    unfinished.done.add(outlet)
+            await source.remove(new, crash, keep=self._keep)
+        except OutletError as e:
+            return self._leave_alone(new, unfinished, e)
         self._log.info(
             "{crash_id} moved to {outlets} after {ms} ms",
             crash_id=new.crash_id,
-            outlets=", ".join(outlet.name for outlet in self._outlets(crash)),
+            outlets=", ".join(outlet.name for outlet in outlets),
             ms=round((self._clock.seconds() - began) * 1000, 1),
         )
         return True
@@ -106,30 +114,19 @@ class Crashmover:
         deferred = crash.raw_crash.get("legacy_processing") == _DEFERRED
         return [*self._destinations, *(() if deferred else self._publishers)]
 
-    async def _give(self, crash: Crash, unfinished: _Unfinished) -> None:
-        try:
-            for outlet in self._outlets(crash):
-                if outlet not in unfinished.done:
-                    await outlet.give(crash)
-                    unfinished.done.add(outlet)
-        except OutletError:
-            unfinished.reads = -1  # no fault of the source
-            raise
-
     async def _quarantine(self, source: ICrashSource, new: NewCrash, reason: str, unfinished: _Unfinished) -> bool:
         try:
             await source.quarantine(new, reason)
         except StorageError as e:
-            self._leave_alone(new, unfinished, e)
-        else:
-            self._log.error("{crash_id} is in the quarantine: {why}", crash_id=new.crash_id, why=reason)
-            return True
-        return False
+            return self._leave_alone(new, unfinished, e)
+        self._log.error("{crash_id} is in the quarantine: {why}", crash_id=new.crash_id, why=reason)
+        return True
 
-    def _leave_alone(self, new: NewCrash, unfinished: _Unfinished, error: Exception) -> None:
-        failures = unfinished.failures + 1
-        pause = pause_after(failures, self._chance(), longest=_LONGEST_S)
-        self._unfinished[new.crash_id] = evolve(unfinished, failures=failures, again_at=self._clock.seconds() + pause)
+    def _leave_alone(self, new: NewCrash, unfinished: _Unfinished, error: Exception) -> Literal[False]:
+        unfinished.failures += 1
+        pause = pause_after(unfinished.failures, self._chance(), longest=_LONGEST_S)
+        unfinished.again_at = self._clock.seconds() + pause
+        self._unfinished[new.crash_id] = unfinished
         if len(self._unfinished) > _REMEMBERED:
             self._unfinished.popitem(last=False)
         self._log.warn(
@@ -138,3 +135,4 @@ class Crashmover:
             pause=pause,
             why=error,
         )
+        return False
