@@ -14,13 +14,13 @@ P = ParamSpec("P")
 SECONDS = 60.0
 
 
-def in_reactor(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A coroutine function as a test."""
+def in_reactor(test: Callable[P, Coroutine[Any, Any, None]], seconds: float = SECONDS) -> Callable[P, None]:
+    """A coroutine function as a test that may take so many seconds."""
 
     @wraps(test)
     async def bounded(*args: P.args, **kwargs: P.kwargs) -> None:
         from twisted.internet import reactor
 
-        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(SECONDS, cast(IReactorTime, reactor))
+        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(seconds, cast(IReactorTime, reactor))
 
     return cast(Callable[P, None], pytest_twisted.ensureDeferred(bounded))

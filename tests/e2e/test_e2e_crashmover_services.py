@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_e2e_crashmover import files_of_crashes, submit
-from tests.support.brokers import Broker, missing, rabbitmq, rabbitmq_url, redis, taken_from
+from tests.support.brokers import RabbitServer, RedisServer, missing, rabbitmq_url, taken_from
 from tests.support.buckets import kept_in
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import StoredCrash
@@ -26,26 +26,18 @@ CONCURRENCY = 8
 
 @pytest.fixture
 def s3(tmp_path: Path) -> Iterator[S3Server]:
-    server = S3Server(tmp_path / "moto.log")
-    server.start()
-    try:
+    with S3Server(tmp_path / "moto.log") as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture
-def rabbit(tmp_path: Path) -> Iterator[Broker]:
+def rabbit(tmp_path: Path) -> Iterator[RabbitServer]:
     lacking = missing("rabbitmq-server", "setpriv")
     if lacking:
         pytest.skip(lacking)
     (tmp_path / "rabbitmq").mkdir()
-    broker = rabbitmq(tmp_path / "rabbitmq")
-    try:
-        broker.start()
+    with RabbitServer(tmp_path / "rabbitmq" / "output") as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
 def table(name: str, **values: object) -> str:
@@ -53,7 +45,7 @@ def table(name: str, **values: object) -> str:
     return "\n".join([f"[[crashmover.{name}]]", *lines, ""])
 
 
-def settings(port: int, source: Path, s3: S3Server, rabbit: Broker, *more: str) -> str:
+def settings(port: int, source: Path, s3: S3Server, rabbit: RabbitServer, *more: str) -> str:
     return "\n".join(
         [
             config(port, source, moves=True),
@@ -84,7 +76,7 @@ def whole_in(s3: S3Server, acknowledged: Mapping[str, str]) -> None:
 
 
 def test_a_bucket_that_comes_late_and_a_broker_that_is_killed_and_comes_back(
-    tmp_path: Path, s3: S3Server, rabbit: Broker
+    tmp_path: Path, s3: S3Server, rabbit: RabbitServer
 ) -> None:
     source, port = tmp_path / "source", free_port()
     with Daemon(settings(port, source, s3, rabbit), port, tmp_path / "work") as daemon:
@@ -107,15 +99,13 @@ def test_a_bucket_that_comes_late_and_a_broker_that_is_killed_and_comes_back(
     assert len(told) - len(set(told)) <= CONCURRENCY  # what the broker took and had not confirmed
 
 
-def test_without_an_outage_every_id_is_told_once(tmp_path: Path, s3: S3Server, rabbit: Broker) -> None:
+def test_without_an_outage_every_id_is_told_once(tmp_path: Path, s3: S3Server, rabbit: RabbitServer) -> None:
     lacking = missing("redis-server")
     if lacking:
         pytest.skip(lacking)
     s3.client().create_bucket(Bucket=BUCKET)
     (tmp_path / "redis").mkdir()
-    broker = redis(tmp_path / "redis")
-    broker.start()
-    try:
+    with RedisServer(tmp_path / "redis" / "output") as broker:
         source, port = tmp_path / "source", free_port()
         more = table("publisher", type="redis", url=f"redis://127.0.0.1:{broker.port}/0")
         with Daemon(settings(port, source, s3, rabbit, more), port, tmp_path / "work") as daemon:
@@ -123,11 +113,9 @@ def test_without_an_outage_every_id_is_told_once(tmp_path: Path, s3: S3Server, r
             until(lambda: not files_of_crashes(source), 60)
         whole_in(s3, acknowledged)
         assert sorted(crash_id for crash_id, _ in taken_from(rabbit.port, QUEUE)) == sorted(acknowledged)
-    finally:
-        broker.kill()
 
 
-def test_deferred_crashes_are_moved_and_not_told(tmp_path: Path, s3: S3Server, rabbit: Broker) -> None:
+def test_deferred_crashes_are_moved_and_not_told(tmp_path: Path, s3: S3Server, rabbit: RabbitServer) -> None:
     s3.client().create_bucket(Bucket=BUCKET)
     rules = tmp_path / "rules.toml"
     rules.write_text('[[rule]]\nname = "later"\nkey = "*"\nresult = "defer"\n')

@@ -23,7 +23,7 @@ from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, Daemon, make_plugin
 from collectord.testing import Publisher, PublisherContract, make_crash
 from collectord.testing.running import in_reactor
-from tests.support.brokers import Broker, missing, rabbitmq, rabbitmq_url, redis, taken_from
+from tests.support.brokers import RabbitServer, RedisServer, missing, rabbitmq_url, taken_from
 from tests.support.daemon import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -41,25 +41,21 @@ def publisher(**table: Any) -> ICrashPublisher:
 
 
 @pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
     if NO_RABBITMQ:
         pytest.skip(NO_RABBITMQ)
-    broker = rabbitmq(tmp_path_factory.mktemp("rabbitmq"))
-    try:
-        broker.start()
+    with RabbitServer(tmp_path_factory.mktemp("rabbitmq") / "output") as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
-def to_rabbit(broker: Broker, **more: Any) -> tuple[str, ICrashPublisher]:
+def to_rabbit(broker: RabbitServer, **more: Any) -> tuple[str, ICrashPublisher]:
     """A new queue, and a publisher to it."""
     queue = f"q{uuid4().hex}"
     table = {"type": "rabbitmq", "url": rabbitmq_url(broker.port), "queue": queue, "timeout_s": 5.0} | more
     return str(table["queue"]), publisher(**table)
 
 
-async def ids_in(broker: Broker, queue: str) -> list[str]:
+async def ids_in(broker: RabbitServer, queue: str) -> list[str]:
     messages = await deferToThread(taken_from, broker.port, queue)
     assert {mode for _, mode in messages} <= {2}
     return [crash_id for crash_id, _ in messages]
@@ -67,7 +63,7 @@ async def ids_in(broker: Broker, queue: str) -> list[str]:
 
 class TestRabbitmq(PublisherContract):
     @pytest.fixture
-    def subject(self, rabbit: Broker) -> Publisher:
+    def subject(self, rabbit: RabbitServer) -> Publisher:
         queue, made = to_rabbit(rabbit)
 
         async def told() -> Sequence[str]:
@@ -78,7 +74,7 @@ class TestRabbitmq(PublisherContract):
 
 
 @in_reactor
-async def test_the_priority_queue(rabbit: Broker) -> None:
+async def test_the_priority_queue(rabbit: RabbitServer) -> None:
     urgent = f"u{uuid4().hex}"
     queue, made = to_rabbit(rabbit, priority_queue=urgent, priority_when={"ReleaseChannel": ["nightly", "beta"]})
     crashes = [make_crash(ReleaseChannel=channel) for channel in ("nightly", "release", "beta")]
@@ -90,7 +86,7 @@ async def test_the_priority_queue(rabbit: Broker) -> None:
 
 
 @in_reactor
-async def test_a_queue_that_is_not_there(rabbit: Broker) -> None:
+async def test_a_queue_that_is_not_there(rabbit: RabbitServer) -> None:
     _, made = to_rabbit(rabbit, declare=False)
     with pytest.raises(PublishError, match="Unroutable"):
         await made.publish(make_crash())
@@ -98,7 +94,7 @@ async def test_a_queue_that_is_not_there(rabbit: Broker) -> None:
 
 
 @in_reactor
-async def test_a_wrong_password(rabbit: Broker) -> None:
+async def test_a_wrong_password(rabbit: RabbitServer) -> None:
     _, made = to_rabbit(rabbit, url=f"amqp://crash:wrong@127.0.0.1:{rabbit.port}/")
     with pytest.raises(PublishError, match="are user, password and virtual host right") as told:
         await made.check()
@@ -107,7 +103,7 @@ async def test_a_wrong_password(rabbit: Broker) -> None:
 
 
 @in_reactor
-async def test_a_broker_that_is_stopped_and_goes_on(rabbit: Broker) -> None:
+async def test_a_broker_that_is_stopped_and_goes_on(rabbit: RabbitServer) -> None:
     queue, made = to_rabbit(rabbit, timeout_s=1.0)
     await made.check()
     rabbit.signal(signal.SIGSTOP)
@@ -124,7 +120,7 @@ async def test_a_broker_that_is_stopped_and_goes_on(rabbit: Broker) -> None:
 
 
 @in_reactor
-async def test_a_broker_that_is_killed_and_comes_back(rabbit: Broker) -> None:
+async def test_a_broker_that_is_killed_and_comes_back(rabbit: RabbitServer) -> None:
     queue, made = to_rabbit(rabbit)
     first = make_crash()
     await made.publish(first)
@@ -142,25 +138,21 @@ async def test_a_broker_that_is_killed_and_comes_back(rabbit: Broker) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Broker]:
+def store(tmp_path: Path) -> Iterator[RedisServer]:
     if NO_REDIS:
         pytest.skip(NO_REDIS)
-    broker = redis(tmp_path)
-    try:
-        broker.start()
+    with RedisServer(tmp_path / "output") as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
-def in_stream(broker: Broker, stream: str = "socorro.standard") -> list[str]:
+def in_stream(broker: RedisServer, stream: str = "socorro.standard") -> list[str]:
     with Redis(port=broker.port) as client:
         return [fields[b"crash_id"].decode() for _, fields in client.xrange(stream)]
 
 
 class TestRedis(PublisherContract):
     @pytest.fixture
-    def subject(self, store: Broker) -> Publisher:
+    def subject(self, store: RedisServer) -> Publisher:
         async def told() -> Sequence[str]:
             return in_stream(store)
 
@@ -172,7 +164,7 @@ class TestRedis(PublisherContract):
 
 
 @in_reactor
-async def test_redis_killed_and_back(store: Broker) -> None:
+async def test_redis_killed_and_back(store: RedisServer) -> None:
     made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0", timeout_s=2.0)
     first, second = make_crash(), make_crash()
     await made.publish(first)
@@ -186,7 +178,7 @@ async def test_redis_killed_and_back(store: Broker) -> None:
 
 
 @in_reactor
-async def test_redis_stopped(store: Broker) -> None:
+async def test_redis_stopped(store: RedisServer) -> None:
     made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0", timeout_s=1.0)
     await made.check()
     store.signal(signal.SIGSTOP)

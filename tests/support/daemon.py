@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from random import randrange
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +22,7 @@ from attrs import define, field
 ROOT = Path(__file__).parents[2]
 """The top of the source tree."""
 
+_FIRST_PORT = 10_000
 _START_S = 20.0
 _DIE_S = 10.0
 
@@ -29,10 +32,16 @@ class DidNotStart(Exception):
 
 
 def free_port() -> int:
-    """A loopback TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """
+    A loopback TCP port that nobody listens on, and that the kernel gives to no client meanwhile: one that asks a server
+    that is just starting, over and over, may be given the very port it asks for.
+    """
+    beyond = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = randrange(_FIRST_PORT, beyond)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def config(port: int, *roots: Path, submission: str = "", storage: str = "", moves: bool = False) -> str:

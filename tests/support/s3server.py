@@ -3,12 +3,10 @@ An S3 server that a test owns: moto, with authentication on.
 """
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -17,7 +15,7 @@ from attrs import define, field
 from botocore.config import Config
 
 from tests.support.daemon import free_port
-from tests.support.wait import until
+from tests.support.server import Server
 
 REGION = "us-east-1"
 _POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
@@ -26,18 +24,16 @@ _UNAUTHENTICATED = 3
 
 
 @define
-class S3Server:
+class S3Server(Server):
     """
-    It listens when entered, and leaves no process behind. What it holds goes with its process.
+    What it holds goes with its process.
 
     @ivar access_key: of the one user there is; the same after each start.
     """
 
-    log: Path
     port: int = field(factory=free_port)
     access_key: str = field(default="", init=False)
     secret_key: str = field(default="", init=False, repr=False)
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
@@ -45,15 +41,7 @@ class S3Server:
 
     def start(self) -> None:
         """Start it, with no bucket."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(self.port)],
-                env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(_UNAUTHENTICATED)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        until(self._listens, 60)
+        super().start()
         with urlopen(Request(f"{self.url}/moto-api/seed?a=1", method="POST"), timeout=5):
             pass  # the same key at each start
         iam = self._connect("iam", "nobody", "nothing")
@@ -62,12 +50,11 @@ class S3Server:
         iam.put_user_policy(UserName="collectord", PolicyName="s3", PolicyDocument=json.dumps(_POLICY))
         self.access_key, self.secret_key = key["AccessKeyId"], key["SecretAccessKey"]
 
-    def kill(self) -> None:
-        """SIGKILL, to this one process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
-            self._process = None
+    def command(self) -> Sequence[str]:
+        return [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(self.port)]
+
+    def environment(self) -> Mapping[str, str]:
+        return {"INITIAL_NO_AUTH_ACTION_COUNT": str(_UNAUTHENTICATED)}
 
     def client(self) -> Any:
         """A client for the tests themselves."""
@@ -88,20 +75,7 @@ class S3Server:
         lines = self.log.read_text(errors="replace").splitlines()
         return [line.split('"PUT ', 1)[1].split(" ", 1)[0] for line in lines if '"PUT ' in line]
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
-    def _listens(self) -> bool:
+    def answers(self) -> bool:
         try:
             with urlopen(f"{self.url}/moto-api/", timeout=5):
                 return True

@@ -6,13 +6,11 @@ import hashlib
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import wraps
 from pathlib import Path
 from threading import Barrier, Event
 from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
-import pytest_twisted  # type: ignore[import-untyped]
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
@@ -27,6 +25,7 @@ from collectord.storage.layout import MINIDUMP, place_of
 from collectord.storage.spill import StagedFile, StagingArea
 from collectord.storage.staging import Modes, StagingDirectory
 from collectord.storage.sync import File, Sync, sync_each
+from collectord.testing import running
 from collectord.threads import CallFromThread
 from tests.support.disk import problems, stored_crashes
 
@@ -44,13 +43,7 @@ DUMPS: Mapping[str, bytes] = {MINIDUMP: b"MDMP minidump", "extra_2": b"something
 def in_reactor(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """A test of real threads: it runs in the reactor, and fails where it hangs."""
 
-    @wraps(test)
-    async def bounded(*args: P.args, **kwargs: P.kwargs) -> None:
-        from twisted.internet import reactor
-
-        await started(test(*args, **kwargs)).addTimeout(2 * SOON, cast(IReactorTime, reactor))
-
-    return cast(Callable[P, None], pytest_twisted.ensureDeferred(bounded))
+    return running.in_reactor(test, 2 * SOON)
 
 
 @pytest.fixture(autouse=True)
