@@ -234,7 +234,11 @@ def _told(error: Any, path: Path | None) -> str:
         return f"{source}: {where}: unknown key; known here: {', '.join(_known(keys[:-1]))}"
     if error["type"] == "missing":
         return f"{source}: {where}: is missing"
-    value = "…" if keys[-1:] == ["submitter_token"] else repr(error["input"])
+    # Tables of the crashmover may hold passwords.
+    is_secret = keys[-1:] == ["submitter_token"] or (
+        keys[:1] == ["crashmover"] and isinstance(error["input"], dict | list)
+    )
+    value = "…" if is_secret else repr(error["input"])
     return f"{source}: {where} = {value}: {error['msg'].removeprefix('Value error, ')}"
 
 

@@ -217,10 +217,20 @@ def test_destinations_that_can_t_be_made(tmp_path: Path, table: str, said: str) 
 
 def test_a_publisher_needs_a_destination(tmp_path: Path) -> None:
     settings = tmp_path / "c.toml"
-    settings.write_text('[[crashmover.publisher]]\ntype = "redis"\n')
+    settings.write_text('[[crashmover.publisher]]\ntype = "redis"\nurl = "redis://:s3cret@localhost/"\n')
     status, output = twistd(tmp_path, "--config", str(settings))
     assert status == 1
     assert "a publisher tells of crashes at a destination, and there is none" in complaint(output)
+    assert "s3cret" not in output
+
+
+def test_one_table_instead_of_a_list_of_them(tmp_path: Path) -> None:
+    settings = tmp_path / "c.toml"
+    settings.write_text('[crashmover.destination]\ntype = "s3"\nsecret_key = "s3cret"\n')
+    status, output = twistd(tmp_path, "--config", str(settings))
+    assert status == 1
+    assert "[crashmover] destination = …: Input should be a valid list" in complaint(output)
+    assert "s3cret" not in output
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
