@@ -3,6 +3,7 @@ What the crashmover costs: from one file system store to another on the same dis
 
     python -m benchmarks.moving [--crashes 10000] [--rounds 3] [--size 400k] [--json FILE]
     python -m benchmarks.moving --crashes 40 --size 25m        its memory with big dumps
+    python -m benchmarks.moving --s3 --crashes 1000            to S3 on loopback, beside plain boto3
     python -m benchmarks.moving --collecting                   what collecting keeps of its speed meanwhile
     python -m benchmarks.moving --waiting 1000000              how long it takes to find the first of so many
 """
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +33,7 @@ from benchmarks.spool import fresh_spool, leave_on_sigterm, warm_memory
 from benchmarks.wrk import run_wrk
 from collectord.crashid import make_crash_id
 from collectord.storage.layout import Place, place_at
+from tests.support.s3server import REGION, S3Server
 
 _SIZES = {"10k": 10 * 1024, "400k": 400 * 1024, "25m": 25 * 1024**2}
 _MOVE_S = 600.0
@@ -85,12 +88,16 @@ def copy(source: Path, destination: Path) -> float:
 
 
 def move(
-    backlog: Path, source: Path, destination: Path, work: Path, options: argparse.Namespace
+    backlog: Path, source: Path, destination: str, work: Path, options: argparse.Namespace
 ) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and peak MB of a daemon that finds the backlog in its store, and moves it."""
+    """
+    Seconds, CPU seconds and peak MB of a daemon that finds the backlog in its store, and moves it.
+
+    @param destination: its settings.
+    """
     settings = (
-        f"[crashmover]\ninterval_s = 0.2\nconcurrency = {options.concurrency}\n[[crashmover.destination]]\n"
-        f'type = "filesystem"\nroot = "{destination}"\nmin_free_bytes = 0\n[logging]\nlevel = "info"\n'
+        f"[crashmover]\ninterval_s = 0.2\nconcurrency = {options.concurrency}\n"
+        f'[[crashmover.destination]]\n{destination}\n[logging]\nlevel = "info"\n'
     )
     with running(SERVERS["collectord"], source, work, settings) as up:
         cpu = procfs.cpu_s(up.pid)
@@ -103,10 +110,12 @@ def move(
             time.sleep(0.05)
         seconds = time.monotonic() - began
         cpu, peak = procfs.cpu_s(up.pid) - cpu, procfs.memory_kib(up.pid, "VmHWM") / 1024
-    arrived = sum(name.endswith(".json") for _, _, names in os.walk(destination) for name in names)
+    return seconds, cpu, peak
+
+
+def _all_arrived(arrived: int, options: argparse.Namespace) -> None:
     if arrived != options.crashes:
         raise BenchmarkError(f"{arrived} of {options.crashes} arrived")
-    return seconds, cpu, peak
 
 
 def _left(source: Path) -> int:
@@ -125,9 +134,10 @@ def measure_moves(options: argparse.Namespace) -> list[Moved]:
             subprocess.run(["rm", "-r", spool.root / "copy"], check=True)
             os.sync()
             warm_memory()
-            move_s, cpu_s, peak_mb = move(
-                backlog, spool.root / "source", spool.root / "destination", Path(work), options
-            )
+            destination = spool.root / "destination"
+            settings = f'type = "filesystem"\nroot = "{destination}"\nmin_free_bytes = 0'
+            move_s, cpu_s, peak_mb = move(backlog, spool.root / "source", settings, Path(work), options)
+            _all_arrived(len(list(destination.glob("[0-9]*/name/**/*.json"))), options)
         runs.append(
             Moved(
                 crashes=options.crashes,
@@ -152,6 +162,56 @@ def report_moves(runs: Sequence[Moved]) -> None:
         f"{middle([run.cpu_ms for run in runs]):.2f} ms CPU each, peak {middle([run.peak_mb for run in runs]):.0f} MB "
         f"(bar: at most 150)\n{ratio:.2f} times as long as cp -r and sync (bar: at most 2.5)"
     )
+
+
+def measure_s3(options: argparse.Namespace) -> None:
+    """The server takes most of the time of both: what counts is the CPU of the two who put."""
+    cpu: dict[str, list[float]] = {"collectord": [], "boto3": []}
+    taken: dict[str, list[float]] = {"collectord": [], "boto3": []}
+    for number in range(options.rounds):
+        with (
+            tempfile.TemporaryDirectory(dir=options.scratch) as work,
+            fresh_spool(options.scratch) as spool,
+            S3Server(Path(work) / "s3.log") as server,
+        ):
+            backlog = spool.root / "backlog"
+            make_backlog(backlog, options.crashes, _SIZES[options.size])
+            client = server.client()
+            for bucket in cpu:
+                client.create_bucket(Bucket=bucket)
+            began, cpu_began = time.monotonic(), time.process_time()
+            _put_all(backlog, server, options.concurrency)
+            taken["boto3"].append(time.monotonic() - began)
+            cpu["boto3"].append(time.process_time() - cpu_began)
+            settings = (
+                f'type = "s3"\nbucket = "collectord"\nendpoint_url = "{server.url}"\nregion = "{REGION}"\n'
+                f'access_key = "{server.access_key}"\nsecret_key = "{server.secret_key}"'
+            )
+            move_s, cpu_s, _ = move(backlog, spool.root / "source", settings, Path(work), options)
+            taken["collectord"].append(move_s)
+            cpu["collectord"].append(cpu_s)
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket="collectord", Prefix="v1/raw_crash/")
+            _all_arrived(sum(page["KeyCount"] for page in pages), options)
+        print(f"round {number + 1}: " + ", ".join(f"{who} {taken[who][-1]:.1f} s" for who in taken), flush=True)
+    each = {who: statistics.median(seconds) * 1000 / options.crashes for who, seconds in cpu.items()}
+    print(
+        f"\nto S3: {options.crashes / statistics.median(taken['collectord']):.0f} crashes/s, "
+        f"{each['collectord']:.2f} ms CPU each; plain boto3 puts the same objects at "
+        f"{options.crashes / statistics.median(taken['boto3']):.0f} crashes/s with {each['boto3']:.2f} ms"
+    )
+
+
+def _put_all(backlog: Path, server: S3Server, threads: int) -> None:
+    client = server.client()
+
+    def put(raw_crash: Path) -> None:
+        crash_id = raw_crash.stem
+        client.put_object(Bucket="boto3", Key=f"v1/dump_names/{crash_id}", Body=b'["upload_file_minidump"]')
+        client.put_object(Bucket="boto3", Key=f"v1/dump/{crash_id}", Body=raw_crash.with_suffix(".dump").read_bytes())
+        client.put_object(Bucket="boto3", Key=f"v1/raw_crash/{crash_id}", Body=raw_crash.read_bytes())
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(put, backlog.glob("[0-9]*/name/**/*.json")))
 
 
 def measure_collecting(options: argparse.Namespace) -> None:
@@ -203,6 +263,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--concurrency", type=int, default=24)
     parser.add_argument("--size", choices=list(_SIZES), default="400k")
+    parser.add_argument("--s3", action="store_true")
     parser.add_argument("--collecting", action="store_true")
     parser.add_argument("--waiting", type=int, default=0)
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where the loop files lie")
@@ -211,6 +272,8 @@ def main(arguments: Sequence[str]) -> int:
     leave_on_sigterm()
     if options.waiting:
         measure_waiting(options)
+    elif options.s3:
+        measure_s3(options)
     elif options.collecting:
         measure_collecting(options)
     else:

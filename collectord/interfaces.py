@@ -67,6 +67,9 @@ class IDumpStaging(Interface):
     def holds(content: Content) -> bool:
         """Whether C{content} lies here, so that a crash saved beside it need not be copied."""
 
+    async def settled() -> None:
+        """Return once nothing is left of what was discarded by now."""
+
 
 class ICrashSource(Interface):
     """A place that crashes are moved out of."""

@@ -4,6 +4,7 @@ The daemon's life: ports are opened, stores are tried, and at the end what is be
 
 import gc
 from collections.abc import Mapping
+from contextlib import suppress
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -11,11 +12,16 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamSer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from collectord.errors import TookTooLong
 from collectord.intake.site import StreamingSite
+from collectord.patience import within
 from collectord.storage.fallback import FallbackCrashStorage
 from collectord.web.site import PublicSite
 
-DRAIN_S = 30.0
+_KEEP_S = 15.0
+"""For what was received whole: a little longer than the patience of the stores."""
+
+_SETTLE_S = 5.0
 
 
 class CantListen(SystemExit, Exception):
@@ -29,6 +35,7 @@ class CantListen(SystemExit, Exception):
 class CollectorService(Service):
     """
     @param endpoints: where reports are taken, by their descriptions.
+    @param stop: seconds that what is being received may take at the end.
     """
 
     _log = Logger()
@@ -40,7 +47,10 @@ class CollectorService(Service):
         public: PublicSite,
         stores: FallbackCrashStorage,
         clock: IReactorTime,
+        *,
+        stop: float,
     ) -> None:
+        self._stop_s = stop
         self._endpoints = endpoints
         self._site = site
         self._public = public
@@ -84,13 +94,15 @@ class CollectorService(Service):
             stopped = port.stopListening()
             if isinstance(stopped, Deferred):
                 await stopped
-        draining = Deferred.fromCoroutine(self._public.drained())
+        await self._site.drain(self._stop_s)
         try:
-            await draining.addTimeout(DRAIN_S, self._clock)
-        except TimeoutError:
+            await within(self._public.drained(), _KEEP_S, self._clock, "stop")
+        except TookTooLong:
             self._log.error("some crashes could not be kept in time; their clients were not told that they were")
+        with suppress(TookTooLong):  # the next start sweeps
+            await within(self._stores.settled(), _SETTLE_S, self._clock, "stop")
 
     def stopService(self) -> Deferred[None]:
-        """Let nobody in any more, and wait for what is being kept."""
+        """Let nobody in any more, and wait for what is being received, and then kept."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

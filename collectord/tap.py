@@ -129,7 +129,7 @@ def makeService(options: Options) -> IService:
             raise SystemExit(
                 f"collectord: [submission] listen = {description!r}: {e}; an example: tcp:8000:interface=127.0.0.1"
             ) from e
-    CollectorService(endpoints, site, public, stores, reactor).setServiceParent(root)
+    CollectorService(endpoints, site, public, stores, reactor, stop=settings.submission.stop_s).setServiceParent(root)
     return root
 
 

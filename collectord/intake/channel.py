@@ -30,6 +30,10 @@ _BAD_REQUEST = (
 )
 
 
+_LAST_CHANCE_S = 0.5
+"""At the end, a client that has sent nothing for so long will not have begun a request."""
+
+
 class Transport(Protocol):
     """What a connection needs of its transport, plain or TLS."""
 
@@ -148,6 +152,9 @@ class StreamingChannel(HTTPChannel):
         return self._host
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        if self.site.ending:
+            self.persistent = False
+            headers.setRawHeaders(b"Connection", [b"close"])
         # Kept until the answer is complete: one send for all of it, and none by way of the poll.
         lines = [version, b" ", code, b" ", reason, b"\r\n"]
         for name, values in headers.getAllRawHeaders():
@@ -239,8 +246,12 @@ class StreamingChannel(HTTPChannel):
                 self._mark()
             elif now - self._last_byte > patience.idle or self._is_slow(now):
                 self.requests[-1].body_is_late()
-        elif not (self._handlingRequest or self._body_abandoned) and now - self._marked > patience.idle:
+        elif not (self._handlingRequest or self._body_abandoned) and now - self._marked > self._patience_with_idle():
             self._close()
+
+    def _patience_with_idle(self) -> float:
+        idle = self.site.patience.idle
+        return min(idle, _LAST_CHANCE_S) if self.site.ending else idle
 
     def _is_slow(self, now: float) -> bool:
         elapsed = now - self._marked

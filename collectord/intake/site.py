@@ -7,14 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from collectord.errors import TookTooLong
 from collectord.intake.channel import Patience, StreamingChannel
 from collectord.intake.request import BodyFor, StreamingRequest
+from collectord.patience import within
+
+_DRAIN_SWEEP_S = 0.1
 
 
 class Gate(Protocol):
@@ -49,8 +54,10 @@ class StreamingSite(Site):
         self._gates: list[Gate] = []
         self._opened = False
         self._shut = False
+        self._drained: Deferred[None] | None = None
         self._sweep = LoopingCall(self._sweep_all)
         self._sweep.clock = clock
+        self._clock = clock
 
     def protocol(self) -> StreamingChannel:  # type: ignore[override]
         """Plain HTTP/1 without Twisted's wrapper for HTTP/2, which no crash reporter speaks."""
@@ -59,11 +66,18 @@ class StreamingSite(Site):
     def startFactory(self) -> None:
         """Start to sweep."""
         if not self._sweep.running:
-            self._sweep.start(max(0.05, min(1.0, self.patience.idle / 4)), now=False)
+            self._sweep_every(1.0)
+
+    def _sweep_every(self, seconds: float) -> None:
+        self._stop_sweep()
+        self._sweep.start(max(0.05, min(seconds, self.patience.idle / 4)), now=False)
 
     def stopFactory(self) -> None:
         """Stop to sweep, and leave the ports alone: they are closed."""
         self._gates.clear()
+        self._stop_sweep()
+
+    def _stop_sweep(self) -> None:
         if self._sweep.running:
             self._sweep.stop()
 
@@ -98,6 +112,35 @@ class StreamingSite(Site):
             self._shut = False
             for gate in self._gates:
                 gate.startReading()
+        if self._drained is not None and not self._channels and not self._drained.called:
+            self._drained.callback(None)
+
+    @property
+    def ending(self) -> bool:
+        """Whether each connection ends with the answer that it waits for."""
+        return self._drained is not None
+
+    async def drain(self, seconds: float) -> None:
+        """
+        Let every request that has begun end; the ports are closed by now.
+
+        @param seconds: that they may take; who still sends by then is cut off, and was told nothing.
+        """
+        self._drained = Deferred()
+        if self._channels:
+            self._sweep_every(_DRAIN_SWEEP_S)
+            try:
+                await within(self._drained, seconds, self._clock, "stop")
+            except TookTooLong:
+                await self._cut_off()
+        self._stop_sweep()
+
+    async def _cut_off(self) -> None:
+        self._log.warn("{count} connections are cut off by the stop", count=len(self._channels))
+        self._drained = Deferred()
+        for channel in list(self._channels):
+            channel.transport.abortConnection()
+        await self._drained
 
     def _sweep_all(self) -> None:
         now = self.now()

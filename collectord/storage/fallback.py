@@ -135,6 +135,11 @@ class FallbackCrashStorage:
     def holds(self, content: Content) -> bool:
         return any(link.staging.holds(content) for link in self.links)
 
+    async def settled(self) -> None:
+        waits = [Deferred.fromCoroutine(link.staging.settled()) for link in self.links]
+        for wait in waits:
+            await wait
+
     async def read_back(self, content: Content) -> AsyncIterator[bytes]:
         """
         The pieces of a spilled dump whose store may have failed since.

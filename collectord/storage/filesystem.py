@@ -86,6 +86,9 @@ class FilesystemCrashStorage:
     def holds(self, content: Content) -> bool:
         return self._staging.holds(content)
 
+    async def settled(self) -> None:
+        await self._staging.settled()
+
     async def save(self, crash: Crash) -> str:
         attempt = Attempt()
         done: Deferred[None] = Deferred(lambda done: self._abandon(attempt, done))

@@ -69,6 +69,9 @@ class _NoStaging:
     def holds(self, content: Content) -> bool:
         return False
 
+    async def settled(self) -> None:
+        return
+
 
 @implementer(ICrashStorage)
 class _Within:

@@ -39,6 +39,9 @@ class MemoryCrashStorage:
     def holds(self, content: Content) -> TypeGuard["MemoryStagedDump"]:
         return isinstance(content, MemoryStagedDump) and content.home is self
 
+    async def settled(self) -> None:
+        return
+
 
 @implementer(IStagedDump)
 @define(eq=False)

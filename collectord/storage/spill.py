@@ -5,6 +5,7 @@ Dumps that were spilled to a store's staging area while they were received.
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -22,11 +23,14 @@ class StagingArea:
     @param have_space: raises OSError where the store counts as full.
     """
 
+    _log = Logger()
+
     def __init__(self, directory: StagingDirectory, in_thread: InThread, have_space: Callable[[], int]) -> None:
         self.directory = directory
         self.in_thread = in_thread
         self.have_space = have_space
         self._numbers = count(1)
+        self._removals: set[Deferred[None]] = set()
 
     def new_dump(self) -> "StagedFile":
         return StagedFile(self, f"{next(self._numbers)}.part")
@@ -34,12 +38,22 @@ class StagingArea:
     def holds(self, content: Content) -> bool:
         return isinstance(content, StagedFile) and content.area is self
 
+    def remove(self, path: str) -> None:
+        """Remove a file, in the background."""
+        removal = self.in_thread(lambda: unlink_if_there(path))
+        self._removals.add(removal)
+        removal.addErrback(
+            lambda failure: self._log.warn("{path} is left behind: {why}", path=path, why=failure.value)
+        ).addBoth(lambda _: self._removals.discard(removal))
+
+    async def settled(self) -> None:
+        for removal in list(self._removals):
+            await removal
+
 
 @implementer(IStagedDump)
 class StagedFile:
     """A file of one staging area; also the content of the dump in it."""
-
-    _log = Logger()
 
     def __init__(self, area: StagingArea, name: str) -> None:
         self.area = area
@@ -65,7 +79,7 @@ class StagedFile:
             self.area.directory.append(self._name, pieces, first=first)
         finally:
             if self._discarded:  # while this hung
-                self._unlink()
+                unlink_if_there(self.path)
 
     def content(self) -> "StagedFile":
         return self
@@ -76,9 +90,4 @@ class StagedFile:
     def discard(self) -> None:
         self._discarded = True
         if self._begun:
-            self.area.in_thread(self._unlink).addErrback(
-                lambda failure: self._log.warn("{path} is left behind: {why}", path=self.path, why=failure.value)
-            )
-
-    def _unlink(self) -> None:
-        unlink_if_there(self.path)
+            self.area.remove(self.path)

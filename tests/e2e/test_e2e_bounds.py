@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon, config, free_port
-from tests.support.disk import problems, stored_crashes
+from tests.support.disk import part_files, problems, stored_crashes
 from tests.support.http import chunks, exchange, post, read_responses
 from tests.support.process import peak_memory
 from tests.support.reports import HEADERS, crash_id_in, harm, is_whole, make_report
@@ -38,11 +38,6 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
     assert problems(tmp_path / "root") == []
     assert "Traceback" not in daemon.log()
-
-
-def part_files(root: Path) -> int:
-    """How many bytes are spilled."""
-    return sum(path.stat().st_size for path in root.glob("staging/*/*.part"))
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])

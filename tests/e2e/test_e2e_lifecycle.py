@@ -4,6 +4,7 @@ Starts and stops: nothing that was acknowledged is lost by a stop, and twistd's 
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import ROOT, Daemon, config, free_port
-from tests.support.disk import problems, stored_crashes
+from tests.support.disk import part_files, problems, stored_crashes
 from tests.support.http import curl, post
 from tests.support.load import BIG, SMALL, SPILLED, load
 from tests.support.reports import HEADERS, crash_id_in, harm, is_whole, make_report
@@ -20,6 +21,11 @@ from tests.support.upload import Upload
 from tests.support.wait import until
 
 pytestmark = pytest.mark.e2e
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("memory", [67108864, 0], ids=["in memory", "spilled"])
@@ -32,25 +38,47 @@ def test_a_stop_under_load_loses_nothing(tmp_path: Path, memory: int) -> None:
             began = time.monotonic()
             assert daemon.stop() == -signal.SIGTERM
             assert time.monotonic() - began < 8
-        left = list(harm(clients.acknowledged, tmp_path / "root"))
-        # What was half received may stay spilled until the next start.
-        assert [problem for problem in left if not (memory == 0 and problem.endswith(".part: left in staging"))] == []
+        assert list(harm(clients.acknowledged, tmp_path / "root")) == []
         daemon.start()
         assert list(harm(clients.acknowledged, tmp_path / "root")) == []
         assert clients.refused == []
         assert "Traceback" not in daemon.log()
 
 
-def test_a_stop_does_not_wait_for_who_stalls(tmp_path: Path) -> None:
+def test_a_stop_does_not_wait_for_ever_for_who_stalls(tmp_path: Path) -> None:
     port = free_port()
+    toml = config(port, tmp_path / "root", submission="memory_bytes = 0", stop_s=1)
     with (
-        Daemon(config(port, tmp_path / "root"), port, tmp_path / "work") as daemon,
+        Daemon(toml, port, tmp_path / "work") as daemon,
         Upload(port, make_report("stalled", 100_000).body()) as upload,
     ):
         upload.send_to(50_000)
+        until(lambda: part_files(tmp_path / "root"))
         assert daemon.stop(8) == -signal.SIGTERM
+        assert "1 connections are cut off" in daemon.log()
     assert problems(tmp_path / "root") == []
     assert stored_crashes(tmp_path / "root") == {}
+
+
+def test_what_is_being_received_at_a_stop_is_kept(tmp_path: Path) -> None:
+    port = free_port()
+    report = make_report("late", 100_000)
+    with (
+        Daemon(config(port, tmp_path / "root", stop_s=20), port, tmp_path / "work") as daemon,
+        Upload(port, report.body()) as upload,
+        socket.create_connection(("127.0.0.1", port)),
+    ):
+        upload.send_to(50_000)
+        os.kill(daemon.pid, signal.SIGTERM)
+        until(lambda: not is_open(port))
+        upload.send_to(len(report.body()))
+        answer = upload.answer(10)
+        assert answer.headers["connection"] == "close"
+        began = time.monotonic()
+        daemon.wait(10)
+        assert time.monotonic() - began < 5  # whoever is connected and says nothing is not waited for
+    assert is_whole(stored_crashes(tmp_path / "root")[crash_id_in(answer)])
+    assert problems(tmp_path / "root") == []
 
 
 def test_daemonized(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def free_port() -> int:
             return port
 
 
-def config(port: int, *roots: Path, submission: str = "", storage: str = "", moves: bool = False) -> str:
+def config(
+    port: int, *roots: Path, submission: str = "", storage: str = "", moves: bool = False, stop_s: float = 2.0
+) -> str:
     """
     Settings for one submission port and a store for each root, the primary first.
 
@@ -52,8 +54,10 @@ def config(port: int, *roots: Path, submission: str = "", storage: str = "", mov
 
     @param submission: more lines for that section, as TOML.
     @param storage: more lines for every store.
+    @param stop_s: how long a stop waits for uploads.
     """
-    sections = [f'[submission]\nlisten = ["tcp:{port}:interface=127.0.0.1"]\n{submission}\n']
+    listen = f'listen = ["tcp:{port}:interface=127.0.0.1"]'
+    sections = [f"[submission]\n{listen}\nstop_s = {stop_s}\n{submission}\n"]
     sections += [f"[[storage]]\nroot = {json.dumps(str(root))}\nmin_free_bytes = 0\n{storage}\n" for root in roots]
     if not moves:
         sections.append("[crashmover]\nenabled = false\n")

@@ -52,6 +52,11 @@ def stored_crashes(root: Path) -> dict[str, StoredCrash]:
     }
 
 
+def part_files(root: Path) -> int:
+    """How many bytes are spilled."""
+    return sum(path.stat().st_size for path in root.glob("staging/*/*.part"))
+
+
 def problems(root: Path) -> list[str]:
     """Whatever is not as the layout promises, in words; empty for a sound store."""
     return [

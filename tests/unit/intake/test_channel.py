@@ -5,6 +5,7 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
@@ -382,13 +383,13 @@ def test_the_linger_ends_with_its_time(rig: Rig) -> None:
     client = rig.connect()
     client.send(b"POST /other HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
     for _ in range(9):
-        rig.server.wait(1)
+        rig.server.wait(1, 0.1)
         client.send(b"x")
     assert client.lingering
     rig.server.wait(2.5)
     assert client.closed
     assert not client.aborted
-    rig.server.wait(1)
+    rig.server.wait(1, 0.1)
     assert client.aborted
 
 
@@ -569,7 +570,7 @@ def test_a_connection_without_a_request_is_closed_silently(rig: Rig) -> None:
     assert client.closed
     assert client.received == b""
     assert not client.aborted
-    rig.server.wait(1)
+    rig.server.wait(1, 0.1)
     assert client.aborted
 
 
@@ -590,7 +591,7 @@ def test_headers_must_come_in_time(rig: Rig) -> None:
         if client.closed:
             break
         client.send(bytes([byte]))
-        rig.server.wait(1)
+        rig.server.wait(1, 0.1)
     assert client.closed
     assert client.received == b""
     assert 1029 <= rig.server.clock.seconds() <= 1033
@@ -613,7 +614,7 @@ def test_the_minimum_rate(new_rig: NewRig, rate: int, late: bool) -> None:
     client = rig.connect()
     client.send(b"POST /body HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
     for _ in range(100):
-        rig.server.wait(1)
+        rig.server.wait(1, 0.1)
         if rig.resource.requests:
             break
         client.send(b"x" * rate)
@@ -629,7 +630,7 @@ def test_the_rate_is_that_of_the_last_window(new_rig: NewRig) -> None:
     client.send(b"POST /body HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
     client.send(b"x" * 100_000)
     for _ in range(100):
-        rig.server.wait(1)
+        rig.server.wait(1, 0.1)
         if rig.resource.requests:
             break
         client.send(b"x")
@@ -801,3 +802,35 @@ def test_the_gates_are_shut_until_the_site_is_opened(rig: Rig) -> None:
     late = Gate()
     rig.server.site.guard(late)
     assert late.moves == []
+
+
+# ——— the end ———
+
+
+def test_the_end_waits_for_requests_that_have_begun(rig: Rig) -> None:
+    busy, idle = rig.connect(), rig.connect()
+    busy.send(post(b"hello")[:-5])
+    drained = Deferred.fromCoroutine(rig.server.site.drain(30))
+    rig.server.wait(1, 0.1)
+    assert (idle.closed, busy.closed, drained.called) == (True, False, False)
+    busy.send(b"hello")
+    assert busy.response.headers["connection"] == "close"
+    for client in (idle, busy):
+        client.hang_up()
+    assert drained.called
+    assert rig.server.clock.getDelayedCalls() == []
+
+
+def test_the_end_does_not_wait_for_ever(rig: Rig) -> None:
+    busy = rig.connect()
+    busy.send(post(b"hello")[:-5])
+    drained = Deferred.fromCoroutine(rig.server.site.drain(3))
+    rig.server.wait(3)
+    assert (busy.aborted, drained.called) == (True, False)
+    busy.hang_up()
+    assert drained.called
+
+
+def test_the_end_with_nobody_there(rig: Rig) -> None:
+    assert Deferred.fromCoroutine(rig.server.site.drain(3)).called
+    assert rig.server.clock.getDelayedCalls() == []

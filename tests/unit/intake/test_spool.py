@@ -36,6 +36,9 @@ class SlowStaging:
     def holds(self, content: Content) -> bool:
         return isinstance(content, MemoryStagedDump)
 
+    async def settled(self) -> None:
+        return
+
     def fire(self, at: int = 0) -> None:
         self.waiting.pop(at)[1].callback(None)
 

@@ -95,6 +95,9 @@ class FickleStore:
     def holds(self, content: Content) -> bool:
         return isinstance(content, FickleDump) and content.home is self
 
+    async def settled(self) -> None:
+        await self.do("settled")
+
 
 def full() -> StorageError:
     return StorageError("No space left on device")

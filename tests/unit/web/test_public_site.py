@@ -93,6 +93,9 @@ class Store:
     def holds(self, content: Content) -> bool:
         return True
 
+    async def settled(self) -> None:
+        return
+
     async def append(self, pieces: Sequence[bytes]) -> None:
         if self.append_error is not None:
             raise self.append_error
