@@ -49,6 +49,7 @@ class Submission(_Section):
     """How reports are taken."""
 
     listen: list[str] = Field(default=["tcp:8000:interface=127.0.0.1"], min_length=1)
+    workers: int = Field(default=1, ge=1, le=64)
     max_body_bytes: int = Field(default=26214400, gt=0)
     max_parts: int = Field(default=1000, gt=0)
     max_annotation_bytes: int = Field(default=2097152, gt=0)
@@ -133,11 +134,45 @@ class Crashmover(_Section):
         return self
 
 
+class Admin(_Section):
+    """The admin page and the metrics: never for the public."""
+
+    listen: list[str] = ["tcp:8001:interface=127.0.0.1"]
+    token: str = Field(default="", repr=False)
+    hosts: list[str] = []
+
+
+class Ledger(_Section):
+    """The journal of what happened to each crash."""
+
+    enabled: bool = True
+    directory: Path | None = None
+    keep_days: int = Field(default=90, ge=1)
+
+
+class Metrics(_Section):
+    """Where metrics are sent to, besides being shown on the admin port."""
+
+    statsd: str = Field(default="", pattern=r"^$|^[^:\s]+:[0-9]{1,5}$")
+    statsd_interval_s: float = Field(default=10.0, gt=0)
+
+
+class Sentry(_Section):
+    """Where unhandled errors are told."""
+
+    dsn: str = Field(default="", repr=False)
+    environment: str = ""
+
+
 _SECTIONS: dict[str, type[_Section]] = {
     "submission": Submission,
     "throttle": Throttle,
     "storage": Storage,
     "crashmover": Crashmover,
+    "admin": Admin,
+    "ledger": Ledger,
+    "metrics": Metrics,
+    "sentry": Sentry,
     "logging": Logging,
 }
 
@@ -158,6 +193,10 @@ class Settings(BaseSettings):
         default=[Storage(root=Path("crashes"))], min_length=1
     )
     crashmover: Crashmover = Crashmover()
+    admin: Admin = Admin()
+    ledger: Ledger = Ledger()
+    metrics: Metrics = Metrics()
+    sentry: Sentry = Sentry()
     logging: Logging = Logging()
 
 
@@ -236,7 +275,7 @@ def _told(error: Any, path: Path | None) -> str:
     if error["type"] == "missing":
         return f"{source}: {where}: is missing"
     # Tables of the crashmover may hold passwords.
-    is_secret = keys[-1:] == ["submitter_token"] or (
+    is_secret = keys[-1:] in (["submitter_token"], ["token"], ["dsn"]) or (
         keys[:1] == ["crashmover"] and isinstance(error["input"], dict | list)
     )
     value = "…" if is_secret else repr(error["input"])

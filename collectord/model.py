@@ -3,7 +3,7 @@ The values that travel through collectord: a report as it came, and the crash th
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from attrs import field, frozen
 
@@ -115,3 +115,22 @@ class NewCrash:
 
     crash_id: str
     slot: str = field(repr=False)
+
+
+@frozen(kw_only=True)
+class Happening:
+    """
+    What became of a crash.
+
+    @ivar at: seconds since the epoch.
+    @ivar what: it is kept by a store; moved to a destination; published; removed from its store, for it was moved; or
+        quarantined.
+    @ivar where: the name of the store, destination or publisher.
+    @ivar about: of a crash that is kept: product, version, size (bytes on the wire) and rule.
+    """
+
+    at: float
+    crash_id: str
+    what: Literal["kept", "moved", "published", "removed", "quarantined"]
+    where: str
+    about: Mapping[str, str | int] = {}

@@ -59,6 +59,7 @@ def config(
     listen = f'listen = ["tcp:{port}:interface=127.0.0.1"]'
     sections = [f"[submission]\n{listen}\nstop_s = {stop_s}\n{submission}\n"]
     sections += [f"[[storage]]\nroot = {json.dumps(str(root))}\nmin_free_bytes = 0\n{storage}\n" for root in roots]
+    sections.append("[admin]\nlisten = []\n")
     if not moves:
         sections.append("[crashmover]\nenabled = false\n")
     return "\n".join(sections)

@@ -25,6 +25,7 @@ LAYERS = {
     "collectord.testing": 2,
     "collectord.observe": 2,
     "collectord.interfaces": 1,
+    "collectord.metrics": 1,
     "collectord.plugins": 1,
     "collectord.patience": 1,
     "collectord.threads": 1,

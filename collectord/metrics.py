@@ -1,0 +1,80 @@
+"""
+Every metric, declared in this one place. C{docs/metrics.rst} is made of it.
+
+The processes of a daemon each count for themselves; the parent shows the sums. So a gauge here is something that adds
+up over processes, or that only one of them sets.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+REGISTRY = CollectorRegistry()
+"""Of this process."""
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BYTES = tuple(4**power * 1024 for power in range(9))  # 1 KiB to 64 MiB
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"collectord_{name}", text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"collectord_{name}", text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    return Histogram(f"collectord_{name}", text, labels, buckets=buckets, registry=REGISTRY)
+
+
+# Collecting
+RECEIVED = _counter("received", "Submissions that began: their headers came.")
+ABANDONED = _counter("abandoned", "Submissions whose client went away before they were whole.")
+ANSWERS = _counter("answers", "Submissions answered, by HTTP status and reason.", "status", "reason")
+THROTTLED = _counter("throttle_results", "Reports judged, by throttle rule and its result.", "rule", "result")
+RECEIVE_BYTES = _histogram("receive_bytes", "Size of whole submissions on the wire, in bytes.", _BYTES)
+RECEIVE_SECONDS = _histogram("receive_seconds", "Time from the headers of a submission to its last byte.", _SECONDS)
+SAVE_BYTES = _histogram("save_bytes", "Size of the dumps of a kept crash, in bytes, by store.", _BYTES, "store")
+SAVE_SECONDS = _histogram("save_seconds", "Time until a crash was durable, by store.", _SECONDS, "store")
+CONNECTIONS = _gauge("connections", "Open connections of clients.")
+RECEIVING = _gauge("receiving", "Submissions whose body is being received.")
+SAVING = _gauge("saving", "Reports that came whole and are being kept.")
+MEMORY = _gauge("upload_memory_bytes", "Bytes of unfinished submissions in memory.")
+
+# Stores
+FREE_BYTES = _gauge("store_free_bytes", "Space left for an ordinary user, by store.", "store")
+LEFT_ALONE = _gauge("store_left_alone", "Processes that leave a store alone because it fails (0: it is well).", "store")
+STORE_FAILURES = _counter("store_failures", "Times that a store failed to take a crash or a dump.", "store")
+BACKLOG = _gauge("backlog_crashes", "Crashes that wait to be moved, by store.", "store")
+BACKLOG_AGE = _gauge("backlog_oldest_age_seconds", "Age of the oldest crash that waits to be moved, by store.", "store")
+QUARANTINE = _gauge("quarantine_crashes", "Crashes in the quarantine, by store.", "store")
+
+# Moving
+MOVING = _gauge("moving", "Crashes that are being moved.")
+MOVE_BYTES = _histogram("move_bytes", "Size of the dumps of a moved crash, in bytes.", _BYTES, "outlet")
+MOVE_SECONDS = _histogram("move_seconds", "Time until a destination confirmed a crash.", _SECONDS, "outlet")
+PUBLISH_SECONDS = _histogram("publish_seconds", "Time until a publisher confirmed a crash id.", _SECONDS, "outlet")
+OUTLET_FAILURES = _counter("outlet_failures", "Times that a destination or publisher failed.", "outlet")
+OUTLET_WELL = _gauge("outlet_well", "Whether a destination or publisher took the last that it was given.", "outlet")
+REMOVED = _counter("removed", "Crashes that were taken out of a store once they were moved.", "store")
+QUARANTINED = _counter("quarantined", "Crashes that could not be read and were put aside.", "store")
+
+# The daemon
+REACTOR_LAG = _histogram("reactor_lag_seconds", "How late the reactor is for a call that is due.", _SECONDS)
+CPU_SECONDS = _counter("cpu_seconds", "CPU time of the daemon's processes.")
+RESIDENT_BYTES = _gauge("resident_memory_bytes", "Resident memory of the daemon's processes, in bytes.")
+WORKERS = _gauge("workers", "Processes that take submissions.")
+WORKER_RESTARTS = _counter("worker_restarts", "Workers that died and were started again.")
+RELOADS = _counter("reloads", "Reloads of the settings, by result.", "result")
+START_TIME = _gauge("start_time_seconds", "When the daemon started, in seconds since the epoch.")
+INFO = _gauge("info", "Always 1; its label says which version runs.", "version")
+LEDGER_FAILURES = _counter("ledger_failures", "Times that the ledger could not be written.")
+
+
+def declared() -> Iterator[MetricWrapperBase]:
+    """Each metric, in the order of this file."""
+    for value in globals().values():
+        if isinstance(value, MetricWrapperBase):
+            yield value

@@ -1,0 +1,189 @@
+"""
+What the admin page, its live data and C{collectord status} show: the state of a daemon, as values.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class Rates:
+    """
+    Of one second, or a mean over a few.
+
+    @ivar at: seconds since the epoch.
+    @ivar received: submissions that began, per second.
+    @ivar kept: per second; C{refused} are all other answers, C{moved} what left its store.
+    @ivar bytes_in: on the wire, per second.
+    """
+
+    at: float
+    received: float = 0.0
+    kept: float = 0.0
+    refused: float = 0.0
+    moved: float = 0.0
+    bytes_in: float = 0.0
+
+
+@frozen(kw_only=True)
+class Answer:
+    """How many submissions were answered so. @ivar reason: C{kept}, C{rule_<name>}, C{malformed_<why>} and so on."""
+
+    status: str
+    reason: str
+    count: int
+
+
+@frozen(kw_only=True)
+class RuleCount:
+    """
+    How often a throttle rule decided.
+
+    @ivar condition: the rule in words.
+    @ivar results: by the name of the result.
+    """
+
+    name: str
+    condition: str
+    results: Mapping[str, int]
+
+
+@frozen(kw_only=True)
+class Store:
+    """
+    @ivar problem: empty where there is none.
+    @ivar free_bytes: None: unknown.
+    @ivar backlog: crashes that wait to be moved; None: not counted yet.
+    @ivar oldest_age_s: of them; 0 where there are none.
+    """
+
+    name: str
+    problem: str
+    free_bytes: int | None
+    min_free_bytes: int
+    backlog: int | None
+    oldest_age_s: float
+    quarantined: int
+
+
+@frozen(kw_only=True)
+class Outlet:
+    """
+    A destination or a publisher.
+
+    @ivar kind: C{destination} or C{publisher}.
+    @ivar problem: empty where there is none.
+    @ivar given: crashes that it confirmed since the start.
+    @ivar resumes_in_s: it is left alone for so long.
+    """
+
+    name: str
+    kind: str
+    problem: str
+    given: int
+    failures: int
+    resumes_in_s: float
+
+
+@frozen(kw_only=True)
+class Worker:
+    """A process that takes submissions. @ivar since: it started, in seconds since the epoch."""
+
+    pid: int
+    since: float
+
+
+@frozen(kw_only=True)
+class Recent:
+    """
+    One of the last crashes.
+
+    @ivar at: it was kept, in seconds since the epoch.
+    @ivar size: on the wire, in bytes.
+    @ivar state: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
+    @ivar where: the store or outlet of that.
+    """
+
+    crash_id: str
+    at: float
+    product: str
+    version: str
+    size: int
+    rule: str
+    state: str
+    where: str
+
+
+@frozen(kw_only=True)
+class Overview:
+    """
+    @ivar history: of the last minutes, oldest first; one for each C{HISTORY_STEP_S} seconds.
+    @ivar recent: the last crashes, newest first.
+    """
+
+    version: str
+    started: float
+    now: float
+    connections: int
+    receiving: int
+    saving: int
+    moving: int
+    totals: Mapping[str, int]
+    rates: Rates
+    history: Sequence[Rates] = field(repr=False)
+    answers: Sequence[Answer]
+    rules: Sequence[RuleCount]
+    stores: Sequence[Store]
+    outlets: Sequence[Outlet]
+    workers: Sequence[Worker]
+    recent: Sequence[Recent] = field(repr=False)
+
+
+@frozen(kw_only=True)
+class DumpFile:
+    """
+    @ivar expected: its sha256 by the raw crash; empty where that names none.
+    """
+
+    name: str
+    size: int
+    expected: str
+
+
+@frozen(kw_only=True)
+class Place:
+    """
+    Where a crash lies.
+
+    @ivar state: C{waits to be moved}, C{stays}, or C{in the quarantine: <reason>}.
+    """
+
+    store: str
+    state: str
+
+
+@frozen(kw_only=True)
+class Event:
+    """What happened to a crash. @ivar at: in seconds since the epoch."""
+
+    at: float
+    what: str
+    where: str
+
+
+@frozen(kw_only=True)
+class CrashPage:
+    """
+    All that is known of a crash.
+
+    @ivar annotations: as they were kept; hostile.
+    @ivar facts: the collector's own names of the raw crash, and its metadata.
+    """
+
+    crash_id: str
+    annotations: Mapping[str, str] = field(repr=False)
+    facts: Mapping[str, str] = field(repr=False)
+    dumps: Sequence[DumpFile]
+    places: Sequence[Place]
+    events: Sequence[Event]

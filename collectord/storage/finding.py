@@ -1,0 +1,113 @@
+"""
+Crashes in a store on a file system, for whoever asks: by id, by day, or in the quarantine. All of it blocks.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+from attrs import frozen
+
+from collectord.crashid import is_crash_id
+from collectord.model import RawCrash
+from collectord.storage.layout import MINIDUMP, place_at, place_in
+from collectord.storage.source import QUARANTINE
+
+REASON = "reason.txt"
+
+
+@frozen(kw_only=True)
+class FoundCrash:
+    """
+    @ivar raw_crash: the path of the raw crash.
+    @ivar dumps: the paths of the dumps, by name.
+    @ivar reason: why it is in the quarantine; empty: it is not.
+    """
+
+    crash_id: str
+    root: str
+    raw_crash: str
+    dumps: Mapping[str, str]
+    reason: str = ""
+
+    def read(self) -> RawCrash:
+        """
+        Its raw crash.
+
+        @raise OSError: it can't be read.
+        @raise ValueError: it is no JSON object.
+        """
+        with open(self.raw_crash, "rb") as file:
+            raw_crash = json.load(file)
+        if not isinstance(raw_crash, dict):
+            raise ValueError("the raw crash is no JSON object")
+        return raw_crash
+
+    def is_new(self) -> bool:
+        """Whether it waits to be moved."""
+        return not self.reason and os.path.lexists(self.link())
+
+    def link(self) -> str:
+        """The path of the symlink that says that it is new; empty where its raw crash can't be read."""
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            return place_at(self.root, self.crash_id, str(self.read()["submitted_timestamp"])).link
+        return ""
+
+
+def find_crash(root: str, crash_id: str) -> FoundCrash | None:
+    """
+    The crash in the store at C{root}, or in its quarantine.
+
+    @raise OSError: the store can't be read.
+    """
+    names = place_in(root, crash_id, "").names
+    if f"{crash_id}.json" in _listed(names):
+        return _found(root, crash_id, names)
+    directory = f"{root}/{QUARANTINE}/{crash_id}"
+    return _found(root, crash_id, directory, _reason(directory)) if os.path.isdir(directory) else None
+
+
+def crash_days(root: str) -> list[str]:
+    """The days, C{yyyymmdd}, of which the store at C{root} has crashes, or had."""
+    return sorted(name for name in _listed(root) if len(name) == 8 and name.isdigit())
+
+
+def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
+    """The crashes of one day (C{yyyymmdd}), a directory at a time."""
+    for directory, _, files in os.walk(f"{root}/{day}/name"):
+        for name in sorted(files):
+            crash_id = name.removesuffix(".json")
+            if name.endswith(".json") and is_crash_id(crash_id):
+                yield _found(root, crash_id, directory, files=files)
+
+
+def quarantined_crashes(root: str) -> Iterator[FoundCrash]:
+    """Those that the crashmover put aside."""
+    for crash_id in sorted(filter(is_crash_id, _listed(f"{root}/{QUARANTINE}"))):
+        directory = f"{root}/{QUARANTINE}/{crash_id}"
+        yield _found(root, crash_id, directory, _reason(directory))
+
+
+def _found(root: str, crash_id: str, directory: str, reason: str = "", files: list[str] | None = None) -> FoundCrash:
+    dumps = {}
+    for name in sorted(_listed(directory) if files is None else files):
+        if name.startswith(f"{crash_id}.") and name.endswith(".dump"):
+            dump = name.removeprefix(crash_id).removesuffix(".dump")[1:] or MINIDUMP
+            dumps[dump] = f"{directory}/{name}"
+    return FoundCrash(
+        crash_id=crash_id, root=root, raw_crash=f"{directory}/{crash_id}.json", dumps=dumps, reason=reason
+    )
+
+
+def _reason(directory: str) -> str:
+    with suppress(OSError), open(f"{directory}/{REASON}", encoding="utf-8", errors="replace") as file:
+        return file.read().strip()
+    return "unknown"
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
