@@ -13,13 +13,16 @@ from twisted.logger import Logger
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.errors import MalformedReport, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
-from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, RawCrash
+from collectord.metrics import SAVE_BYTES, SAVE_SECONDS, THROTTLED
+from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Happening, RawCrash
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()
 _BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
 _VERSION = 2
 _TYPE_TAG = "bp"
+_SHOWN = 80
+"""Characters of a client's text, for who looks on."""
 
 
 @frozen
@@ -44,7 +47,7 @@ class Collector:
     @ivar token: lets its bearer choose the crash id; empty: nobody.
     @ivar aliases: annotations that stand in for others that did not come.
     @ivar remove: annotations that the rules see and that are not kept.
-    @ivar kept: is told the name of the store that keeps one more.
+    @ivar happened: is told each crash that is kept.
     """
 
     throttle: Callable[[Annotations], Verdict]
@@ -55,7 +58,7 @@ class Collector:
     token: str = ""
     aliases: Mapping[str, str] = {}
     remove: frozenset[str] = frozenset()
-    kept: Callable[[str], None] = lambda store: None
+    happened: Callable[[Happening], None] = lambda happening: None
 
     async def collect(self, report: CrashReport) -> Outcome:
         """
@@ -69,9 +72,10 @@ class Collector:
         crash_id = self._chosen_id(report) or make_crash_id(self.uuid4(), now.date())
         annotations = self._with_aliases(report.annotations)
         verdict = self._judge(annotations)
+        THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         if verdict.result in (Result.ACCEPT, Result.DEFER):
             raw_crash = self._raw_crash(crash_id, annotations, report, verdict, now)
-            await self._save(Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps), report, verdict)
+            await self._save(Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps), report, verdict, now)
             return Outcome(verdict.result, verdict.rule, crash_id)
         _log.info(
             "{result} by {rule}, {size} bytes", result=verdict.result.name, rule=verdict.rule, size=report.payload.size
@@ -85,10 +89,20 @@ class Collector:
             _log.failure("a throttle rule failed: the crash is kept")
             return _BROKEN_RULE
 
-    async def _save(self, crash: Crash, report: CrashReport, verdict: Verdict) -> None:
+    async def _save(self, crash: Crash, report: CrashReport, verdict: Verdict, now: datetime) -> None:
         began = self.seconds()
         store = await self.storage.save(crash)
-        self.kept(store)
+        seconds = self.seconds() - began
+        SAVE_SECONDS.labels(store).observe(seconds)
+        SAVE_BYTES.labels(store).observe(sum(dump.size for dump in crash.dumps))
+        about: dict[str, str | int] = {
+            "product": str(crash.raw_crash.get("ProductName", ""))[:_SHOWN],
+            "version": str(crash.raw_crash.get("Version", ""))[:_SHOWN],
+            "size": report.payload.size,
+            "rule": verdict.rule,
+        }
+        at = now.timestamp() + seconds  # or a little later: the clock is read once
+        self.happened(Happening(at=at, crash_id=crash.crash_id, what="kept", where=store, about=about))
         _log.info(
             "{crash_id} kept: {result} by {rule}, {size} bytes, in {store} after {ms} ms",
             crash_id=crash.crash_id,
@@ -96,7 +110,7 @@ class Collector:
             rule=verdict.rule,
             size=report.payload.size,
             store=store,
-            ms=round((self.seconds() - began) * 1000, 1),
+            ms=round(seconds * 1000, 1),
         )
 
     def _chosen_id(self, report: CrashReport) -> str | None:

@@ -117,6 +117,9 @@ class NewCrash:
     slot: str = field(repr=False)
 
 
+Step = Literal["kept", "moved", "published", "removed", "quarantined"]
+
+
 @frozen(kw_only=True)
 class Happening:
     """
@@ -131,6 +134,6 @@ class Happening:
 
     at: float
     crash_id: str
-    what: Literal["kept", "moved", "published", "removed", "quarantined"]
+    what: Step
     where: str
     about: Mapping[str, str | int] = {}

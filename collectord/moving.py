@@ -3,11 +3,12 @@ The crashmover of a daemon, made from its settings: what moves from where to whe
 """
 
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from twisted.application.service import IService
 
@@ -16,6 +17,7 @@ from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.outlet import Outlet
 from collectord.crashmover.service import Crashmovers, CrashmoverService
 from collectord.errors import ConfigError
+from collectord.model import Happening
 from collectord.plugins import DESTINATIONS, PUBLISHERS, Daemon, Plugin, make_plugin
 from collectord.storage.fallback import Link
 from collectord.storage.source import FilesystemCrashSource
@@ -26,19 +28,33 @@ _STEP_S = 60.0
 _THREADS = 2
 """That read one source: with more of them, handing Python's lock about costs more than they gain."""
 
+Kind = Literal["moved", "published"]
+
 
 class Moving:
     """
+    @param happened: is told each step of a crash.
     @ivar service: None where nothing is ever moved.
+    @ivar outlets: all destinations and publishers.
+
+    @raise ConfigError: one of them can't be made.
     """
 
-    def __init__(self, settings: Settings, links: Sequence[Link], reactor: Any) -> None:
+    def __init__(
+        self, settings: Settings, links: Sequence[Link], happened: Callable[[Happening], None], reactor: Any
+    ) -> None:
         self._settings = settings.crashmover
+        self._happened = happened
         self._reactor = reactor
+        self.outlets: Sequence[Outlet] = ()
         self._loops: dict[str, CrashmoverService] = {}
         self.service: IService | None = None
         if self._settings.enabled:
             self._make(settings, links)
+
+    def moves(self, store: str) -> bool:
+        """Whether what a store keeps is moved."""
+        return store in self._loops
 
     def hint(self, store: str) -> None:
         """A store keeps one more."""
@@ -59,24 +75,29 @@ class Moving:
         ]
         service = Crashmovers([plugin.made for plugin in publishers])
         if destinations:
-            to = [self._outlet_of(plugin, plugin.made.save) for plugin in destinations]
-            tell = [self._outlet_of(plugin, plugin.made.publish) for plugin in publishers]
+            to = [self._outlet_of(plugin, "moved", plugin.made.save) for plugin in destinations]
+            tell = [self._outlet_of(plugin, "published", plugin.made.publish) for plugin in publishers]
+            self.outlets = [*to, *tell]
             for link in links:
                 self._add(service, link, to, tell, keep=self._settings.keep)
         else:
             primary, *others = links
+            home = self._outlet(primary.storage, "moved", primary.storage.save, primary.timeout)
+            self.outlets = [home] if others else []
             for link in others:
-                home = self._outlet(primary.storage, primary.storage.save, primary.timeout)
                 self._add(service, link, [home], [], keep=False)
         if self._loops:
             self.service = service
 
-    def _outlet_of(self, plugin: Plugin, give: Callable[..., Any]) -> Outlet:
-        return self._outlet(plugin.made, give, plugin.settings.timeout_s, verify=plugin.settings.verify)
+    def _outlet_of(self, plugin: Plugin, kind: Kind, give: Callable[..., Any]) -> Outlet:
+        return self._outlet(plugin.made, kind, give, plugin.settings.timeout_s, verify=plugin.settings.verify)
 
-    def _outlet(self, place: Any, give: Callable[..., Any], timeout: float, *, verify: bool = True) -> Outlet:
+    def _outlet(
+        self, place: Any, kind: Kind, give: Callable[..., Any], timeout: float, *, verify: bool = True
+    ) -> Outlet:
         return Outlet(
             place.name,
+            kind,
             give,
             place.check,
             timeout=timeout,
@@ -90,7 +111,15 @@ class Moving:
     ) -> None:
         threads = Workers(f"move {link.name}", _THREADS, self._reactor.callFromThread)
         loop = self._loops[link.name] = CrashmoverService(
-            Crashmover(to, tell, keep=keep, clock=self._reactor, chance=random.random),
+            Crashmover(
+                to,
+                tell,
+                keep=keep,
+                clock=self._reactor,
+                chance=random.random,
+                happened=self._happened,
+                now=time.time,
+            ),
             FilesystemCrashSource(link.name, threads, self._reactor, partial(datetime.now, UTC), _STEP_S),
             interval=self._settings.interval_s,
             concurrency=self._settings.concurrency,

@@ -3,20 +3,18 @@ The daemon's life: ports are opened, stores are tried, and at the end what is be
 """
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from collectord.collecting import Collecting
 from collectord.errors import TookTooLong
 from collectord.intake.site import StreamingSite
 from collectord.patience import within
-from collectord.storage.fallback import FallbackCrashStorage
-from collectord.web.site import PublicSite
 
 _KEEP_S = 15.0
 """For what was received whole: a little longer than the patience of the stores."""
@@ -24,17 +22,10 @@ _KEEP_S = 15.0
 _SETTLE_S = 5.0
 
 
-class CantListen(SystemExit, Exception):
-    """
-    Ends the start with one line and no traceback.
-
-    As an C{Exception}, too: of nothing else does a twistd that became a daemon tell its parent, which waits for ever.
-    """
-
-
 class CollectorService(Service):
     """
-    @param endpoints: where reports are taken, by their descriptions.
+    @param listen: opens the ports, and gives them.
+    @param ready: is called once clients are let in.
     @param stop: seconds that what is being received may take at the end.
     """
 
@@ -42,34 +33,28 @@ class CollectorService(Service):
 
     def __init__(
         self,
-        endpoints: Mapping[str, IStreamServerEndpoint],
-        site: StreamingSite,
-        public: PublicSite,
-        stores: FallbackCrashStorage,
+        listen: Callable[[StreamingSite], Sequence[IListeningPort]],
+        collecting: Collecting,
         clock: IReactorTime,
         *,
+        ready: Callable[[], None],
         stop: float,
     ) -> None:
-        self._stop_s = stop
-        self._endpoints = endpoints
-        self._site = site
-        self._public = public
-        self._stores = stores
+        self._listen = listen
+        self._site = collecting.site
+        self._public = collecting.public
+        self._stores = collecting.stores
         self._clock = clock
-        self._ports: list[IListeningPort] = []
+        self._ready = ready
+        self._stop_s = stop
+        self._ports: Sequence[IListeningPort] = ()
 
     def privilegedStartService(self) -> None:
         """Open the ports, but let nobody in."""
         super().privilegedStartService()
-        for description, endpoint in self._endpoints.items():
-            failures: list[Failure] = []
-            endpoint.listen(self._site).addCallbacks(self._opened, failures.append)
-            if failures:
-                raise CantListen(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
-
-    def _opened(self, port: IListeningPort) -> None:
-        self._ports.append(port)
-        self._site.guard(port)  # type: ignore[arg-type]
+        self._ports = self._listen(self._site)
+        for port in self._ports:
+            self._site.guard(port)  # type: ignore[arg-type]
 
     def startService(self) -> None:
         """Try the stores, and let clients in: whatever is wrong with a store, the next one may do."""
@@ -87,7 +72,7 @@ class CollectorService(Service):
         gc.freeze()  # what is there now stays: each full collection would walk through all of it
         if self.running:
             self._site.open()
-            self._log.info("taking crash reports on {listen}", listen=", ".join(self._endpoints))
+            self._ready()
 
     async def _stop(self) -> None:
         for port in self._ports:

@@ -15,7 +15,8 @@ from twisted.logger import Logger
 from collectord.crashmover.outlet import Outlet, OutletError, pause_after
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
-from collectord.model import Crash, NewCrash
+from collectord.metrics import QUARANTINED, REMOVED
+from collectord.model import Crash, Happening, NewCrash, Step
 
 _DEFERRED = 1  # of legacy_processing
 _LONGEST_S = 3600.0
@@ -43,6 +44,8 @@ class Crashmover:
     @param publishers: are told every crash that is to be processed.
     @param keep: the files stay in the source.
     @param chance: from 0 to 1.
+    @param happened: is told each step.
+    @param now: seconds since the epoch.
     """
 
     _log = Logger()
@@ -55,7 +58,11 @@ class Crashmover:
         keep: bool,
         clock: IReactorTime,
         chance: Callable[[], float],
+        happened: Callable[[Happening], None],
+        now: Callable[[], float],
     ) -> None:
+        self._happened = happened
+        self._now = now
         self._destinations = destinations
         self._publishers = publishers
         self._keep = keep
@@ -99,9 +106,13 @@ class Crashmover:
                 if outlet not in unfinished.done:
                     await outlet.give(crash)
                     unfinished.done.add(outlet)
+                    self._tell(new, outlet.kind, outlet.name)
             await source.remove(new, crash, keep=self._keep)
         except OutletError as e:
             return self._leave_alone(new, unfinished, e)
+        if not self._keep:
+            self._tell(new, "removed", source.name)
+            REMOVED.labels(source.name).inc()
         self._log.info(
             "{crash_id} moved to {outlets} after {ms} ms",
             crash_id=new.crash_id,
@@ -109,6 +120,9 @@ class Crashmover:
             ms=round((self._clock.seconds() - began) * 1000, 1),
         )
         return True
+
+    def _tell(self, new: NewCrash, what: Step, where: str) -> None:
+        self._happened(Happening(at=self._now(), crash_id=new.crash_id, what=what, where=where))
 
     def _outlets(self, crash: Crash) -> Sequence[Outlet]:
         deferred = crash.raw_crash.get("legacy_processing") == _DEFERRED
@@ -119,6 +133,8 @@ class Crashmover:
             await source.quarantine(new, reason)
         except StorageError as e:
             return self._leave_alone(new, unfinished, e)
+        self._tell(new, "quarantined", source.name)
+        QUARANTINED.labels(source.name).inc()
         self._log.error("{crash_id} is in the quarantine: {why}", crash_id=new.crash_id, why=reason)
         return True
 

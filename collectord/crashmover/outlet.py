@@ -3,12 +3,14 @@ Where crashes go: a destination or a publisher, with a time limit, and pauses th
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from collectord.errors import PublishError, StorageError
+from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, OUTLET_FAILURES, OUTLET_WELL, PUBLISH_SECONDS
 from collectord.model import Crash
 from collectord.patience import Shared, within
 
@@ -33,9 +35,13 @@ class Outlet:
     """
     One destination or publisher.
 
+    @param kind: what becomes of a crash that it is given.
     @param give: gives it a crash; returns once it confirmed it.
     @param check: tries whether it could take one.
     @param verify: check it before the first crash.
+    @ivar problem: why it did not take the last one; empty: it did.
+    @ivar given: crashes that it confirmed.
+    @ivar failed: times that it did not.
     """
 
     _log = Logger()
@@ -43,6 +49,7 @@ class Outlet:
     def __init__(
         self,
         name: str,
+        kind: Literal["moved", "published"],
         give: Callable[[Crash], Awaitable[object]],
         check: Callable[[], Awaitable[object]],
         *,
@@ -52,6 +59,9 @@ class Outlet:
         chance: Callable[[], float],
     ) -> None:
         self.name = name
+        self.kind: Literal["moved", "published"] = kind
+        self.problem = ""
+        self.given = self.failed = 0
         self._give = give
         self._check = check
         self._timeout = timeout
@@ -68,14 +78,32 @@ class Outlet:
 
         @raise OutletError: it did not confirm it, and is left alone for a while.
         """
+        began = self._clock.seconds()
         try:
             await within(self._give(crash), self._timeout, self._clock, self.name)
         except OutletError as e:
             self._failed(e)
             raise
+        seconds = self._clock.seconds() - began
+        if self.kind == "moved":
+            MOVE_SECONDS.labels(self.name).observe(seconds)
+            MOVE_BYTES.labels(self.name).observe(sum(dump.size for dump in crash.dumps))
+        else:
+            PUBLISH_SECONDS.labels(self.name).observe(seconds)
+        self.given += 1
+        self._well()
         if self._failures:
             self._log.info("{outlet} takes crashes again", outlet=self.name)
         self._failures = 0
+
+    def _well(self) -> None:
+        self.problem = ""
+        OUTLET_WELL.labels(self.name).set(1)
+
+    @property
+    def resumes_in(self) -> float:
+        """Seconds that it is left alone for."""
+        return max(0.0, self._resume_at - self._clock.seconds())
 
     async def ready(self) -> None:
         """Return when it is worth a try, however long that takes."""
@@ -92,11 +120,16 @@ class Outlet:
         try:
             await within(self._check(), self._timeout, self._clock, self.name)
             self._unchecked = False
+            self._well()
         except OutletError as e:
             self._failed(e)
 
     def _failed(self, error: Exception) -> None:
         self._unchecked = True
+        self.problem = str(error)
+        self.failed += 1
+        OUTLET_FAILURES.labels(self.name).inc()
+        OUTLET_WELL.labels(self.name).set(0)
         if self._resume_at > self._clock.seconds():
             return  # of many that were under way, one counts
         self._failures += 1

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from collectord.crashmover.mover import Crashmover
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashPublisher, ICrashSource
+from collectord.metrics import MOVING
 from collectord.model import NewCrash
 
 T = TypeVar("T")
@@ -158,6 +159,7 @@ class CrashmoverService(Service):
         move.addBoth(lambda _: now.under_way.discard(move))
 
     async def _move(self, new: NewCrash, now: _Pass) -> None:
+        MOVING.inc()
         try:
             well = await self._mover.move(self._source, new)
         except CancelledError:
@@ -168,6 +170,7 @@ class CrashmoverService(Service):
         else:
             now.bad_in_a_row = 0 if well else now.bad_in_a_row + 1
         finally:
+            MOVING.dec()
             self._slots.release()
 
     def stopService(self) -> Deferred[None] | None:

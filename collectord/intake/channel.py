@@ -81,7 +81,7 @@ class StreamingChannel(HTTPChannel):
     _lingering = False
     _client_is_silent = False
     _closing = False
-    _in_body = False
+    in_body = False
     _received = 0  # bytes since the mark
     _marked = 0.0
     _last_byte = 0.0
@@ -121,13 +121,13 @@ class StreamingChannel(HTTPChannel):
             super().rawDataReceived(data)
 
     def allHeadersReceived(self) -> None:
-        self._in_body = True
+        self.in_body = True
         self._mark()
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
         if not self._body_abandoned:
-            self._in_body = False
+            self.in_body = False
             super().allContentReceived()
 
     def requestDone(self, request: object) -> None:
@@ -188,7 +188,7 @@ class StreamingChannel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Twisted's own answer has no length and resets whoever still sends.
-        if self._in_body:
+        if self.in_body:
             self.requests[-1].body_is_broken()
         elif not self._body_abandoned:
             self.transport.write(_BAD_REQUEST)
@@ -211,7 +211,7 @@ class StreamingChannel(HTTPChannel):
     def abandon_body(self) -> None:
         """The answer comes before the end of the body; nothing that follows is a request."""
         self._body_abandoned = True
-        self._in_body = False
+        self.in_body = False
         self.persistent = False
 
     def loseConnection(self) -> None:
@@ -241,7 +241,7 @@ class StreamingChannel(HTTPChannel):
         elif self._lingering:
             if now - self._marked > patience.linger:
                 self._close()
-        elif self._in_body:
+        elif self.in_body:
             if self._holds:
                 self._mark()
             elif now - self._last_byte > patience.idle or self._is_slow(now):

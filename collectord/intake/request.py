@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from collectord.errors import ClientGone, CollectordError, MalformedReport, TooSlow
+from collectord.metrics import ABANDONED
 
 if TYPE_CHECKING:
     from collectord.intake.channel import StreamingChannel
@@ -45,16 +46,19 @@ class StreamingRequest(Request):
     One request. It is given to its resource when the body is complete, or as soon as it is clear that it is refused.
 
     @ivar body: what took the body; the resource asks it for the result.
+    @ivar began: when its headers were complete, by the clock of the site.
     """
 
     _log = Logger()
     channel: StreamingChannel
     defaultContentType = b"text/plain; charset=utf-8"
     body: Body | None = None
+    began = 0.0
     _answering = False
 
     def gotLength(self, length: int | None) -> None:
         """The headers are complete."""
+        self.began = self.channel.site.now()
         self._know(*self.channel.request_line)
         self.body = self.channel.site.body_for(self, length)
         if length != 0 and (self.body is None or self.body.refusal is not None):
@@ -91,6 +95,7 @@ class StreamingRequest(Request):
         """The client is gone. What is being saved by now is saved nevertheless."""
         if self.body is not None and not self._answering:
             self.body.refuse(ClientGone())
+            ABANDONED.inc()
             self._log.info("refused: client_gone")
         super().connectionLost(reason)
 

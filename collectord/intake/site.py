@@ -49,7 +49,7 @@ class StreamingSite(Site):
         self.body_for = body_for
         self.patience = patience
         self.now: Callable[[], float] = clock.seconds
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._channels: set[StreamingChannel] = set()
         self._gates: list[Gate] = []
         self._opened = False
@@ -99,7 +99,7 @@ class StreamingSite(Site):
     def connected(self, channel: StreamingChannel) -> None:
         """A client is here."""
         self._channels.add(channel)
-        if len(self._channels) >= self._max_connections and not self._shut:
+        if len(self._channels) >= self.max_connections and not self._shut:
             self._shut = True
             self._log.warn("{count} connections: the next ones wait", count=len(self._channels))
             for gate in self._gates:
@@ -114,6 +114,16 @@ class StreamingSite(Site):
                 gate.startReading()
         if self._drained is not None and not self._channels and not self._drained.called:
             self._drained.callback(None)
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._channels)
+
+    @property
+    def receiving(self) -> int:
+        """Of how many the body of a request is being received."""
+        return sum(channel.in_body for channel in self._channels)
 
     @property
     def ending(self) -> bool:

@@ -61,6 +61,10 @@ class LineObserver:
 
     def __init__(self, out: TextIO, form: str, level: str) -> None:
         self._out = out
+        self.change(form, level)
+
+    def change(self, form: str, level: str) -> None:
+        """Tell it so from now on."""
         self._as_line = FORMATS[form]
         self._level = LogLevel.levelWithName(level)
 

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from collectord.errors import NowhereToSave, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
+from collectord.metrics import STORE_FAILURES
 from collectord.model import Content, Crash, Dump
 from collectord.patience import within
 from collectord.storage.breaker import Breaker
@@ -187,6 +188,7 @@ class FallbackCrashStorage:
 
     def failed(self, link: Link, error: StorageError) -> None:
         """C{link} did not do what it should."""
+        STORE_FAILURES.labels(link.name).inc()
         self._log.error("failed: {why}", why=str(error))
         if link.breaker.failed(badly=isinstance(error, TookTooLong)):
             self._left_alone(link, error)

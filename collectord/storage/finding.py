@@ -2,6 +2,7 @@
 Crashes in a store on a file system, for whoever asks: by id, by day, or in the quarantine. All of it blocks.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -39,7 +40,10 @@ class FoundCrash:
         @raise ValueError: it is no JSON object.
         """
         with open(self.raw_crash, "rb") as file:
-            raw_crash = json.load(file)
+            try:
+                raw_crash = json.load(file)
+            except RecursionError as e:
+                raise ValueError("nested too deeply") from e
         if not isinstance(raw_crash, dict):
             raise ValueError("the raw crash is no JSON object")
         return raw_crash
@@ -50,9 +54,16 @@ class FoundCrash:
 
     def link(self) -> str:
         """The path of the symlink that says that it is new; empty where its raw crash can't be read."""
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            return place_at(self.root, self.crash_id, str(self.read()["submitted_timestamp"])).link
+        with suppress(OSError, ValueError):
+            return link_of(self.root, self.crash_id, self.read())
         return ""
+
+
+def link_of(root: str, crash_id: str, raw_crash: RawCrash) -> str:
+    """The path of the symlink that says that a crash is new; empty where its raw crash does not say when it came."""
+    with suppress(ValueError):
+        return place_at(root, crash_id, str(raw_crash.get("submitted_timestamp"))).link
+    return ""
 
 
 def find_crash(root: str, crash_id: str) -> FoundCrash | None:
@@ -64,6 +75,15 @@ def find_crash(root: str, crash_id: str) -> FoundCrash | None:
     names = place_in(root, crash_id, "").names
     if f"{crash_id}.json" in _listed(names):
         return _found(root, crash_id, names)
+    return quarantined_crash(root, crash_id)
+
+
+def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
+    """
+    The crash in the quarantine of the store at C{root}.
+
+    @raise OSError: the store can't be read.
+    """
     directory = f"{root}/{QUARANTINE}/{crash_id}"
     return _found(root, crash_id, directory, _reason(directory)) if os.path.isdir(directory) else None
 
@@ -85,8 +105,57 @@ def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
 def quarantined_crashes(root: str) -> Iterator[FoundCrash]:
     """Those that the crashmover put aside."""
     for crash_id in sorted(filter(is_crash_id, _listed(f"{root}/{QUARANTINE}"))):
-        directory = f"{root}/{QUARANTINE}/{crash_id}"
-        yield _found(root, crash_id, directory, _reason(directory))
+        if (crash := quarantined_crash(root, crash_id)) is not None:
+            yield crash
+
+
+def problems_of(crash: FoundCrash) -> list[str]:
+    """
+    What is wrong with its files, by what its raw crash says of them; reads all of them.
+
+    @return: in words; empty: nothing, or it is gone by now.
+    """
+    problems = list(_problems(crash))
+    return problems if os.path.lexists(crash.raw_crash) or crash.reason else []
+
+
+def _problems(crash: FoundCrash) -> Iterator[str]:
+    try:
+        raw_crash = crash.read()
+    except (OSError, ValueError) as e:
+        yield f"the raw crash can't be read: {e}"
+        return
+    if raw_crash.get("uuid") != crash.crash_id:
+        yield f"the raw crash says uuid {raw_crash.get('uuid')!r}"
+    checksums = checksums_in(raw_crash)
+    if checksums is None:
+        return
+    for name in sorted({*checksums, *crash.dumps}):
+        if name not in checksums:
+            yield f"the dump {name} has no checksum in the raw crash"
+        elif name not in crash.dumps:
+            yield f"the dump {name} is missing"
+        else:
+            try:
+                found = sha256_of(crash.dumps[name])
+            except OSError as e:
+                yield f"the dump {name} can't be read: {e.strerror}"
+                continue
+            if found != checksums[name]:
+                yield f"the dump {name} has the checksum {found}; it was received with {checksums[name]}"
+
+
+def checksums_in(raw_crash: RawCrash) -> Mapping[str, object] | None:
+    """The sha256 of each dump when it was received, by name; None: nobody knows, it is not collectord's."""
+    metadata = raw_crash.get("metadata")
+    checksums = metadata.get("dump_checksums") if isinstance(metadata, dict) else None
+    return checksums if isinstance(checksums, dict) else None
+
+
+def sha256_of(path: str) -> str:
+    """Of a file, in hex."""
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _found(root: str, crash_id: str, directory: str, reason: str = "", files: list[str] | None = None) -> FoundCrash:
@@ -102,7 +171,7 @@ def _found(root: str, crash_id: str, directory: str, reason: str = "", files: li
 
 def _reason(directory: str) -> str:
     with suppress(OSError), open(f"{directory}/{REASON}", encoding="utf-8", errors="replace") as file:
-        return file.read().strip()
+        return file.read().strip() or "unknown"
     return "unknown"
 
 

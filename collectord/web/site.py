@@ -18,7 +18,17 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from collectord.collector import Collector, Outcome
 from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
+from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
+from collectord.throttle.rules import Result
 from collectord.web.answers import REFUSALS, outcome_body, refusal, text
+
+_REASONS = {
+    Result.ACCEPT: "kept",
+    Result.DEFER: "kept",
+    Result.FAKEACCEPT: "fake_accept",
+    Result.REJECT: "rejected",
+    Result.IGNORE: "unsupported",
+}
 
 
 class StoreState(Protocol):
@@ -45,8 +55,9 @@ ReceiverFor = Callable[[StreamingRequest, int | None], ReportReceiver]
 
 class PublicSite:
     """
+    @ivar collector: of the next report.
+    @ivar prefix: of the crash ids that clients see.
     @param receiver_for: what takes the body of a submission.
-    @param prefix: of the crash ids that clients see.
     @param version: for C{/__version__}.
     """
 
@@ -56,10 +67,10 @@ class PublicSite:
     def __init__(
         self, collector: Collector, receiver_for: ReceiverFor, stores: Stores, prefix: str, version: Mapping[str, str]
     ) -> None:
-        self._collector = collector
+        self.collector = collector
         self._receiver_for = receiver_for
         self._stores = stores
-        self._prefix = prefix
+        self.prefix = prefix
         self._version = version
         self._submit_paths = frozenset(rule.rule.encode() for rule in self.app.url_map.iter_rules("submit"))
         self._collecting: set[Deferred[Outcome]] = set()
@@ -71,6 +82,7 @@ class PublicSite:
     def body_for(self, request: StreamingRequest, length: int | None) -> Body | None:
         """What takes the body of C{request}."""
         if request.method == b"POST" and unquote_to_bytes(request.path) in self._submit_paths:
+            RECEIVED.inc()
             return self._receiver_for(request, length)
         return None
 
@@ -79,21 +91,30 @@ class PublicSite:
         """Take a report. What was received whole is kept even if the client does not wait for the answer."""
         if not isinstance(request.body, ReportReceiver):
             raise NotFound  # a path that only Klein takes for this one, such as //submit
+        RECEIVE_SECONDS.observe(self.collector.seconds() - request.began)
         collecting = Deferred.fromCoroutine(self._collect(request.body))
         self._collecting.add(collecting)
         collecting.addBoth(self._collected, collecting)
         outcome = await _shielded(collecting)
-        return text(request, 200, outcome_body(outcome, self._prefix))
+        ANSWERS.labels("200", _REASONS[outcome.result]).inc()
+        return text(request, 200, outcome_body(outcome, self.prefix))
 
     async def _collect(self, receiver: ReportReceiver) -> Outcome:
         try:
-            return await self._collector.collect(await receiver.report())
+            report = await receiver.report()
+            RECEIVE_BYTES.observe(report.payload.size)
+            return await self.collector.collect(report)
         finally:
             receiver.release()
 
     def _collected(self, result: Outcome | Failure, collecting: Deferred[Outcome]) -> Outcome | Failure:
         self._collecting.discard(collecting)
         return result
+
+    @property
+    def saving(self) -> int:
+        """Reports that are being kept now."""
+        return len(self._collecting)
 
     async def drained(self) -> None:
         """Wait for the reports that are being kept now."""
@@ -124,6 +145,7 @@ class PublicSite:
     def refused(self, request: IRequest, failure: Failure) -> bytes:
         """The one place where an error becomes an answer."""
         status, body = refusal(request, failure.value)
+        ANSWERS.labels(str(status), body.decode().removeprefix("Discarded=")).inc()
         tell = self._log.error if status == 503 else self._log.info
         tell("refused: {status} {reason}", status=status, reason=str(failure.value))
         return body

@@ -14,8 +14,17 @@ REPOSITORY = Path(__file__).parents[2]
 LAYERS = {
     "twisted.plugins.collectord_plugin": 6,
     "collectord.tap": 6,
+    "collectord.cli": 6,
     "collectord.service": 6,
     "collectord.moving": 6,
+    "collectord.collecting": 6,
+    "collectord.daemon": 6,
+    "collectord.listening": 6,
+    "collectord.operations": 6,
+    "collectord.reloading": 6,
+    "collectord.version": 6,
+    "collectord.watching": 6,
+    "collectord.workers": 6,
     "collectord.web": 5,
     "collectord.intake": 4,
     "collectord.collector": 3,
@@ -65,7 +74,7 @@ NEVER = {
 """The column of the design."""
 
 REACTOR = "twisted.internet.reactor"
-REACTOR_ROOMS = ["collectord.tap", "collectord.testing"]
+REACTOR_ROOMS = ["collectord.tap", "collectord.workers", "collectord.testing"]
 
 
 @frozen
@@ -194,11 +203,15 @@ def test_no_module_is_imported_by_a_name_in_a_text() -> None:
         ("collectord.throttle.rules", "import random", "never does"),
         ("collectord.throttle.rules", "from twisted.logger import Logger", "never does"),
         ("collectord.errors", "from collectord.interfaces import ICrashStorage", "above it"),
-        ("collectord.service", "from twisted.internet import reactor", "only collectord.tap, collectord.testing may"),
+        (
+            "collectord.service",
+            "from twisted.internet import reactor",
+            "only collectord.tap, collectord.workers, collectord.testing may",
+        ),
         (
             "collectord.threads",
             "import twisted.internet.reactor",
-            "only collectord.tap, collectord.testing may",
+            "only collectord.tap, collectord.workers, collectord.testing may",
         ),
         ("collectord.tap", "def f():\n    from twisted.internet import reactor as any_reactor", None),
         ("collectord.tap", "from collectord import __version__", None),

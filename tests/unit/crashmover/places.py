@@ -3,7 +3,7 @@ A source and outlets in memory, which fail when they are told to.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -91,6 +91,7 @@ class Sink:
     refuses: set[str] = field(factory=set)
     hangs: list[Deferred[None]] | None = None
     checks: int = 0
+    kind: Literal["moved", "published"] = "moved"
 
     async def give(self, crash: Crash) -> None:
         if self.hangs is not None:
@@ -107,4 +108,6 @@ class Sink:
             raise StorageError(f"{self.name} is not there")
 
     def outlet(self, clock: Clock, *, verify: bool = False, timeout: float = 60.0) -> Outlet:
-        return Outlet(self.name, self.give, self.check, timeout=timeout, verify=verify, clock=clock, chance=lambda: 0.5)
+        return Outlet(
+            self.name, self.kind, self.give, self.check, timeout=timeout, verify=verify, clock=clock, chance=lambda: 0.5
+        )

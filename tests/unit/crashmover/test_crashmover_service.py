@@ -11,6 +11,7 @@ from twisted.logger import LogEvent
 from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.service import CrashmoverService
 from collectord.errors import StorageError, UnreadableCrash
+from collectord.model import Happening
 from tests.unit.crashmover.places import MemorySource, Sink, crash_id
 
 
@@ -22,12 +23,21 @@ class Rig:
     clock: Clock = field(factory=Clock)
     source: MemorySource = field(factory=MemorySource)
     sink: Sink = field(factory=lambda: Sink("one"))
+    happened: list[Happening] = field(factory=list)
     service: CrashmoverService = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         outlet = self.sink.outlet(self.clock, verify=self.verify)
         self.service = CrashmoverService(
-            Crashmover([outlet], [], keep=False, clock=self.clock, chance=lambda: 0.5),
+            Crashmover(
+                [outlet],
+                [],
+                keep=False,
+                clock=self.clock,
+                chance=lambda: 0.5,
+                happened=self.happened.append,
+                now=self.clock.seconds,
+            ),
             self.source,
             interval=5.0,
             concurrency=3,

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from collectord.crashmover.mover import Crashmover
 from collectord.errors import StorageError, UnreadableCrash
-from collectord.model import NewCrash
+from collectord.model import Happening, NewCrash
 from tests.unit.crashmover.places import MemorySource, Sink, crash_id
 from tests.unit.intake.parts import result_of
 
@@ -24,7 +24,8 @@ class Rig:
     source: MemorySource = field(factory=MemorySource)
     one: Sink = field(factory=lambda: Sink("one"))
     two: Sink = field(factory=lambda: Sink("two"))
-    queue: Sink = field(factory=lambda: Sink("queue"))
+    queue: Sink = field(factory=lambda: Sink("queue", kind="published"))
+    happened: list[Happening] = field(factory=list)
     keep: bool = False
     mover: Crashmover = field(init=False)
 
@@ -34,10 +35,23 @@ class Rig:
 
     def restart(self) -> None:
         one, two, queue = (sink.outlet(self.clock) for sink in (self.one, self.two, self.queue))
-        self.mover = Crashmover([one, two], [queue], keep=self.keep, clock=self.clock, chance=lambda: 0.5)
+        self.mover = Crashmover(
+            [one, two],
+            [queue],
+            keep=self.keep,
+            clock=self.clock,
+            chance=lambda: 0.5,
+            happened=self.happened.append,
+            now=self.clock.seconds,
+        )
 
     def move(self) -> bool:
         return result_of(self.mover.move(self.source, NEW))
+
+    @property
+    def steps(self) -> list[tuple[str, str]]:
+        assert {happening.crash_id for happening in self.happened} == {NEW.crash_id}
+        return [(happening.what, happening.where) for happening in self.happened]
 
     @property
     def got(self) -> list[int]:
@@ -50,12 +64,14 @@ def test_moved() -> None:
     assert rig.got == [1, 1, 1]
     assert rig.source.crashes == {}
     assert rig.source.kept == [False]
+    assert rig.steps == [("moved", "one"), ("moved", "two"), ("published", "queue"), ("removed", "memory")]
 
 
 def test_kept() -> None:
     rig = Rig(keep=True)
     assert rig.move()
     assert rig.source.kept == [True]
+    assert ("removed", "memory") not in rig.steps
 
 
 @pytest.mark.parametrize(("legacy_processing", "published"), [(0, 1), (1, 0), (None, 1)])

@@ -383,13 +383,13 @@ def test_the_linger_ends_with_its_time(rig: Rig) -> None:
     client = rig.connect()
     client.send(b"POST /other HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
     for _ in range(9):
-        rig.server.wait(1, 0.1)
+        rig.server.wait(1)
         client.send(b"x")
     assert client.lingering
     rig.server.wait(2.5)
     assert client.closed
     assert not client.aborted
-    rig.server.wait(1, 0.1)
+    rig.server.wait(1)
     assert client.aborted
 
 
@@ -570,7 +570,7 @@ def test_a_connection_without_a_request_is_closed_silently(rig: Rig) -> None:
     assert client.closed
     assert client.received == b""
     assert not client.aborted
-    rig.server.wait(1, 0.1)
+    rig.server.wait(1)
     assert client.aborted
 
 
@@ -591,7 +591,7 @@ def test_headers_must_come_in_time(rig: Rig) -> None:
         if client.closed:
             break
         client.send(bytes([byte]))
-        rig.server.wait(1, 0.1)
+        rig.server.wait(1)
     assert client.closed
     assert client.received == b""
     assert 1029 <= rig.server.clock.seconds() <= 1033
@@ -614,7 +614,7 @@ def test_the_minimum_rate(new_rig: NewRig, rate: int, late: bool) -> None:
     client = rig.connect()
     client.send(b"POST /body HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
     for _ in range(100):
-        rig.server.wait(1, 0.1)
+        rig.server.wait(1)
         if rig.resource.requests:
             break
         client.send(b"x" * rate)
@@ -630,7 +630,7 @@ def test_the_rate_is_that_of_the_last_window(new_rig: NewRig) -> None:
     client.send(b"POST /body HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
     client.send(b"x" * 100_000)
     for _ in range(100):
-        rig.server.wait(1, 0.1)
+        rig.server.wait(1)
         if rig.resource.requests:
             break
         client.send(b"x")

@@ -1,0 +1,140 @@
+"""
+What takes submissions in one process, made from its settings, and made anew while it runs.
+"""
+
+import random
+import resource
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from twisted.logger import Logger
+
+from collectord.collector import Collector
+from collectord.config import Settings
+from collectord.config import Storage as StorageSettings
+from collectord.intake.channel import Patience
+from collectord.intake.receiver import Limits, ReportReceiver
+from collectord.intake.request import StreamingRequest
+from collectord.intake.site import StreamingSite
+from collectord.intake.spool import MemoryBudget
+from collectord.metrics import CONNECTIONS, LEFT_ALONE, MEMORY, RECEIVING, SAVING
+from collectord.model import Annotations, Happening
+from collectord.storage.fallback import FallbackCrashStorage, Link
+from collectord.storage.kinds import filesystem_store
+from collectord.throttle.rules import Rule, Verdict, throttle
+from collectord.version import version
+from collectord.web.site import PublicSite
+
+_log = Logger()
+_OTHER_FILES = 2048
+"""Open files that are not connections: mostly those of the crashes that are being committed."""
+
+
+class Collecting:
+    """
+    @param happened: is told each crash that is kept.
+    @ivar stores: the fallback chain.
+    @ivar site: serves the public resource.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Sequence[Rule],
+        links: Sequence[Link],
+        happened: Callable[[Happening], None],
+        reactor: Any,
+    ) -> None:
+        self._happened = happened
+        self._reactor = reactor
+        self.stores = FallbackCrashStorage(links, reactor)
+        self._budget = MemoryBudget(settings.submission.memory_bytes)
+        self._limits = _limits(settings)
+        self.public = PublicSite(
+            self._collector(settings, rules),
+            self._receiver_for,
+            self.stores,
+            settings.submission.dump_id_prefix,
+            version(),
+        )
+        self.site = StreamingSite(
+            self.public.resource(),
+            self.public.body_for,
+            patience=_patience(settings),
+            max_connections=_affordable(settings.submission.max_connections),
+            clock=reactor,
+        )
+        if self.site.max_connections < settings.submission.max_connections:
+            _log.info(
+                "max_connections is {wanted}; the limit of open files (LimitNOFILE, ulimit -n) leaves {affordable}",
+                wanted=settings.submission.max_connections,
+                affordable=self.site.max_connections,
+            )
+        CONNECTIONS.set_function(lambda: self.site.connections)
+        RECEIVING.set_function(lambda: self.site.receiving)
+        SAVING.set_function(lambda: self.public.saving)
+        MEMORY.set_function(lambda: self._budget.used)
+        for link in links:
+            LEFT_ALONE.labels(link.name).set_function(partial(_is_open, link))
+
+    def apply(self, settings: Settings, rules: Sequence[Rule]) -> None:
+        """Take rules, limits and the like from other settings, from the next report on."""
+        self.public.collector = self._collector(settings, rules)
+        self.public.prefix = settings.submission.dump_id_prefix
+        self._limits = _limits(settings)
+        self._budget.limit = settings.submission.memory_bytes
+        self.site.patience = _patience(settings)
+        self.site.max_connections = _affordable(settings.submission.max_connections)
+
+    def _receiver_for(self, request: StreamingRequest, length: int | None) -> ReportReceiver:
+        return ReportReceiver(self._limits, self._budget, self.stores, request.requestHeaders, length, request.channel)
+
+    def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
+        chance = random.Random()  # noqa: S311  (a sample, not a secret)
+
+        def judge(annotations: Annotations) -> Verdict:
+            return throttle(rules, annotations, lambda: chance.random() * 100, datetime.now(UTC).date())
+
+        return Collector(
+            throttle=judge,
+            storage=self.stores,
+            now=partial(datetime.now, UTC),
+            seconds=self._reactor.seconds,
+            uuid4=uuid4,
+            token=settings.submission.submitter_token,
+            aliases=settings.submission.annotation_aliases,
+            remove=frozenset(settings.submission.remove_annotations),
+            happened=self._happened,
+        )
+
+
+def link_of(settings: StorageSettings, reactor: Any) -> Link:
+    """One store of the chain."""
+    store = filesystem_store(settings, settings.timeout_s, reactor, settings.threads)
+    return Link(name=store.name, storage=store, staging=store, timeout=settings.timeout_s)
+
+
+def _is_open(link: Link) -> float:
+    return float(link.breaker.open)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        body=settings.submission.max_body_bytes,
+        parts=settings.submission.max_parts,
+        annotations=settings.submission.max_annotation_bytes,
+    )
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(idle=settings.submission.idle_timeout_s, min_rate=settings.submission.min_rate_bytes_s)
+
+
+def _affordable(connections: int) -> int:
+    """So many connections, or what the limit of open files leaves for them; the soft limit is raised first."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return min(connections, max(1, hard - min(_OTHER_FILES, hard // 2)))

@@ -1,0 +1,302 @@
+"""
+All services of a daemon, and what holds them together: what happens is told on, and settings are read again.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+
+from collectord import metrics
+from collectord.collecting import Collecting, link_of
+from collectord.config import Settings
+from collectord.errors import ConfigError
+from collectord.intake.site import StreamingSite
+from collectord.listening import Listeners
+from collectord.model import Happening
+from collectord.moving import Moving
+from collectord.observe.journal import DIRECTORY, Journal, day_of
+from collectord.observe.ledger import Ledger
+from collectord.observe.logs import LineObserver
+from collectord.observe.notify import Notifier, WatchdogService
+from collectord.observe.overview import Event, Outlet, Worker
+from collectord.observe.process import ProcessWatch
+from collectord.observe.recent import Recents
+from collectord.observe.statsd import StatsdService
+from collectord.observe.sums import Sums
+from collectord.operations import Operations
+from collectord.reloading import Loaded, load, needs_restart
+from collectord.service import CollectorService
+from collectord.storage.fallback import ProbeService
+from collectord.threads import Workers
+from collectord.version import version
+from collectord.watching import StoreWatch
+from collectord.web.admin.site import AdminSite
+from collectord.workers.parent import Supervisor
+
+
+class Daemon(MultiService):
+    """
+    @param config: the settings that are read again at a reload; None: as at the start.
+    @param observer: of the log lines; None: they are not ours to format.
+    @param out: takes what workers log; None: they write to the standard output.
+
+    @raise ConfigError: it can't be made of these settings.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Path | None,
+        loaded: Loaded,
+        observer: LineObserver | None,
+        out: Callable[[bytes], None] | None,
+        notifier: Notifier,
+        reactor: Any,
+    ) -> None:
+        super().__init__()
+        settings = loaded.settings
+        self._config = config
+        self._loaded = loaded
+        self._observer = observer
+        self._notifier = notifier
+        self._reactor = reactor
+        self._thread = Workers("reload", 1, reactor.callFromThread)
+        self._reloading = False
+        self._links = [link_of(store, reactor) for store in settings.storage]
+        self._recents = Recents()
+        self._ledger = self._make_ledger()
+        self._moving = Moving(settings, self._links, self._happened, reactor)
+        self._listeners = Listeners(settings.submission.listen, "submission", reactor)
+        self._sums = Sums(metrics.REGISTRY)
+        self._collecting: Collecting | None = None
+        self._supervisor: Supervisor | None = None
+        metrics.START_TIME.set(time.time())
+        metrics.INFO.labels(version()["version"]).set(1)
+        self._attach(ProcessWatch(reactor), WatchdogService(notifier, reactor))
+        if self._ledger is not None:
+            self._attach(self._ledger)
+        self._attach(self._moving.service)
+        self._make_admin()
+        if settings.submission.workers == 1:
+            self._collect_here()
+        else:
+            self._collect_in_workers(out)
+
+    def _attach(self, *services: Any) -> None:
+        for service in services:
+            if service is not None:
+                service.setServiceParent(self)
+
+    def _make_ledger(self) -> Ledger | None:
+        settings = self._loaded.settings
+        if not settings.ledger.enabled:
+            return None
+        return Ledger(
+            directory=ledger_directory(settings),
+            keep_days=settings.ledger.keep_days,
+            clock=self._reactor,
+            call_from_thread=self._reactor.callFromThread,
+            now=partial(datetime.now, UTC),
+        )
+
+    def _collect_here(self) -> None:
+        settings = self._loaded.settings
+        self._collecting = Collecting(settings, self._loaded.rules, self._links, self._happened, self._reactor)
+        metrics.WORKERS.set(1)
+        self._attach(
+            ProbeService(self._collecting.stores, self._reactor),
+            CollectorService(
+                self._listen, self._collecting, self._reactor, ready=self._ready, stop=settings.submission.stop_s
+            ),
+        )
+
+    def _listen(self, site: StreamingSite) -> Sequence[IListeningPort]:
+        self._listeners.open(site)
+        return self._listeners.ports
+
+    def _collect_in_workers(self, out: Callable[[bytes], None] | None) -> None:
+        settings = self._loaded.settings
+        self._supervisor = Supervisor(
+            settings.submission.workers,
+            self._config,
+            self._listeners,
+            self._reactor,
+            out=out,
+            happened=self._happened,
+            ready=self._ready,
+            sums=self._sums,
+            stop=settings.submission.stop_s,
+            now=time.time,
+        )
+        self._attach(self._supervisor)
+
+    def _make_admin(self) -> None:
+        settings = self._loaded.settings
+        watch = StoreWatch(
+            self._links,
+            [store.min_free_bytes for store in settings.storage],
+            lambda store: self._moving.moves(store),
+            time.time,
+            self._reactor,
+        )
+        operations = Operations(
+            self._sums,
+            self._recents,
+            roots=[link.name for link in self._links],
+            rules=lambda: self._loaded.rules,
+            stores=watch.stores,
+            outlets=self._outlets,
+            workers=self._workers,
+            events=self._events,
+            now=time.time,
+            reactor=self._reactor,
+        )
+        site = AdminSite(operations, token=settings.admin.token, hosts=settings.admin.hosts, clock=self._reactor)
+        listeners = Listeners(settings.admin.listen, "admin", self._reactor)
+        self._attach(watch, operations, AdminService(site, listeners))
+        statsd = settings.metrics
+        if statsd.statsd:
+            threads = Workers("statsd", 1, self._reactor.callFromThread)
+            self._attach(
+                StatsdService(statsd.statsd, statsd.statsd_interval_s, self._sums.collect, threads, self._reactor)
+            )
+
+    def _happened(self, happening: Happening) -> None:
+        if self._ledger is not None:
+            self._ledger.note(happening)
+        self._recents.note(happening)
+        if happening.what == "kept":
+            self._moving.hint(happening.where)
+
+    def _outlets(self) -> Sequence[Outlet]:
+        return [
+            Outlet(
+                name=outlet.name,
+                kind="destination" if outlet.kind == "moved" else "publisher",
+                problem=outlet.problem,
+                given=outlet.given,
+                failures=outlet.failed,
+                resumes_in_s=outlet.resumes_in,
+            )
+            for outlet in self._moving.outlets
+        ]
+
+    def _workers(self) -> Sequence[Worker]:
+        return self._supervisor.states() if self._supervisor is not None else []
+
+    def _events(self, crash_id: str) -> Sequence[Event]:
+        if self._ledger is None:
+            return []
+        journal = Journal(ledger_directory(self._loaded.settings), day_of(crash_id))
+        return [
+            Event(at=datetime.fromisoformat(line.time).timestamp(), what=line.what, where=line.where)
+            for line in journal
+            if line.about == crash_id
+        ]
+
+    def startService(self) -> None:
+        """Start all of them; from here on signals are heard."""
+        super().startService()
+        self._on_signal(signal.SIGHUP, self.reload)
+        if self._supervisor is not None:
+            self._on_signal(signal.SIGUSR2, self._supervisor.restart)
+
+    def _on_signal(self, number: signal.Signals, act: Callable[[], Any]) -> None:
+        def begin() -> None:
+            Deferred.fromCoroutine(act()).addErrback(
+                lambda failure: self._log.failure("{signal} could not be obeyed", failure, signal=number.name)
+            )
+
+        signal.signal(number, lambda *_: self._reactor.callFromThread(begin))
+
+    def _ready(self) -> None:
+        self._log.info("taking crash reports on {listen}", listen=", ".join(self._listeners.descriptions))
+        self._notifier.ready(f"takes crash reports on {', '.join(self._listeners.descriptions)}")
+
+    async def reload(self) -> None:
+        """Read the settings again, and live by them; where they are bad, nothing changes."""
+        if self._reloading or not self.running:
+            return
+        self._reloading = True
+        self._notifier.reloading()
+        try:
+            await self._reload()
+        except ConfigError as e:
+            metrics.RELOADS.labels("refused").inc()
+            for line in str(e).splitlines():
+                self._log.error("the settings are bad, and nothing changes: {why}", why=line)
+        else:
+            metrics.RELOADS.labels("done").inc()
+            self._log.info("the settings were read again")
+        finally:
+            self._reloading = False
+            self._notifier.ready()
+
+    async def _reload(self) -> None:
+        loaded = await self._thread(partial(load, self._config))
+        renew = self._listeners.renewed()
+        moving = self._moving
+        if loaded.settings.crashmover != self._loaded.settings.crashmover:
+            moving = Moving(loaded.settings, self._links, self._happened, self._reactor)
+        for what in needs_restart(self._loaded.settings, loaded.settings):
+            self._log.warn("{what} has changed: that takes a restart", what=what)
+        self._loaded = loaded
+        renew()
+        if self._observer is not None:
+            self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
+        if self._collecting is not None:
+            self._collecting.apply(loaded.settings, loaded.rules)
+        if self._supervisor is not None:
+            self._supervisor.reload()
+        if moving is not self._moving:
+            await self._swap(moving)
+
+    async def _swap(self, moving: Moving) -> None:
+        old, self._moving = self._moving, moving
+        if old.service is not None:
+            await cast(Any, old.service.disownServiceParent())
+        if self.running:
+            self._attach(moving.service)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop all of them, each in order."""
+        self._notifier.stopping()
+        return cast(Deferred[Any], super().stopService())
+
+
+class AdminService(Service):
+    """Opens the port of the admin site."""
+
+    def __init__(self, site: AdminSite, listeners: Listeners) -> None:
+        self._site = site
+        self._listeners = listeners
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        self._listeners.open(self._site.factory())
+
+    async def _stop(self) -> None:
+        self._site.close()
+        for port in self._listeners.ports:
+            stopped = port.stopListening()
+            if isinstance(stopped, Deferred):
+                await stopped
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+
+def ledger_directory(settings: Settings) -> Path:
+    """Where the ledger is: in the primary, if the settings do not say."""
+    return settings.ledger.directory or settings.storage[0].root.absolute() / DIRECTORY

@@ -1,0 +1,180 @@
+"""
+Listening by endpoint strings: a port can be opened here and served by other processes, and its certificate renewed.
+
+Endpoints ask a reactor for their ports. The one that they are given here opens them, or takes those that a process
+inherited, and wraps TLS itself.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory
+from twisted.internet.protocol import ServerFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from collectord.errors import ConfigError
+
+BACKLOG = 1024
+"""Twisted's own of 50 resets clients in a burst."""
+
+_TWISTEDS_OWN = 50
+
+
+class CantListen(SystemExit, Exception):
+    """
+    Ends the start with one line and no traceback.
+
+    As an C{Exception}, too: of nothing else does a twistd that became a daemon tell its parent, which waits for ever.
+    """
+
+
+@implementer(IOpenSSLContextFactory)
+class Certificate:
+    """Gives each new connection the TLS context of today."""
+
+    def __init__(self, contexts: Any) -> None:
+        self.contexts = contexts
+
+    def getContext(self) -> SSL.Context:
+        """As Twisted asks for it."""
+        return cast(SSL.Context, self.contexts.getContext())
+
+
+class _Ports:
+    """
+    What an endpoint needs of a reactor.
+
+    @param reactor: opens the ports; None: nothing is opened.
+    @param inherited: a listening socket that is used instead of opening one; None: there is none.
+    @ivar contexts: of TLS, where the endpoint wants it.
+    """
+
+    def __init__(self, reactor: Any, inherited: tuple[int, int] | None = None) -> None:
+        self._reactor = reactor
+        self._inherited = inherited
+        self.contexts: Any = None
+        self.certificate: Certificate | None = None
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = _TWISTEDS_OWN, interface: str = "") -> Any:
+        return self._listen(lambda f: self._reactor.listenTCP(port, f, _longer(backlog), interface), factory)
+
+    def listenUNIX(
+        self, address: str, factory: Any, backlog: int = _TWISTEDS_OWN, mode: int = 0o666, wantPID: bool = False
+    ) -> Any:
+        return self._listen(lambda f: self._reactor.listenUNIX(address, f, _longer(backlog), mode, wantPID), factory)
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = _TWISTEDS_OWN, interface: str = ""
+    ) -> Any:
+        self.contexts = contextFactory
+        contextFactory.getContext()
+        self.certificate = Certificate(contextFactory)
+        secure = TLSMemoryBIOFactory(self.certificate, False, factory)
+        return self.listenTCP(port, secure, backlog, interface)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        return self._listen(lambda f: self._reactor.adoptStreamPort(fileDescriptor, addressFamily, f), factory)
+
+    def _listen(self, listen: Callable[[Any], Any], factory: Any) -> Any:
+        if self._reactor is None:
+            return None
+        if self._inherited is not None:
+            descriptor, family = self._inherited
+            return self._reactor.adoptStreamPort(descriptor, family, factory)
+        return listen(factory)
+
+
+def _longer(backlog: int) -> int:
+    return BACKLOG if backlog == _TWISTEDS_OWN else backlog
+
+
+class Listeners:
+    """
+    The ports of some endpoint strings.
+
+    @param section: of the settings, for errors.
+
+    @raise ConfigError: one is no endpoint, or its certificate can't be used.
+    """
+
+    def __init__(self, descriptions: Sequence[str], section: str, reactor: Any) -> None:
+        self.descriptions = descriptions
+        self._section = section
+        self._reactor = reactor
+        self._certificates: dict[str, Certificate] = {}
+        for description in descriptions:
+            if not description.startswith(_SYSTEMD):
+                self._contexts(description)
+        self.ports: list[IListeningPort] = []
+
+    def open(self, factory: Any) -> None:
+        """
+        Open them.
+
+        @raise CantListen: one can't be opened.
+        """
+        for description in self.descriptions:
+            self._open(description, factory, None)
+
+    def adopt(self, factory: Any, inherited: Sequence[tuple[int, int]]) -> None:
+        """Take the ports that another process opened, in the same order: descriptor and address family."""
+        for description, each in zip(self.descriptions, inherited, strict=True):
+            if description.startswith(_SYSTEMD):
+                self.ports.append(self._reactor.adoptStreamPort(*each, factory))
+            else:
+                self._open(description, factory, each)
+            os.close(each[0])  # its port has a descriptor of its own
+
+    def _open(self, description: str, factory: Any, inherited: tuple[int, int] | None) -> None:
+        ports = _Ports(self._reactor, inherited)
+        failures: list[Failure] = []
+        try:
+            serverFromString(cast(Any, ports), description).listen(factory).addCallbacks(
+                self.ports.append, failures.append
+            )
+        except _NO_ENDPOINT as e:
+            raise CantListen(f"collectord: {self._wrong(description, e)}") from e
+        if failures:
+            raise CantListen(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
+        if ports.certificate is not None:
+            self._certificates[description] = ports.certificate
+
+    def renewed(self) -> Callable[[], None]:
+        """
+        Read the certificates again. What this returns puts them to use.
+
+        @raise ConfigError: one can't be used.
+        """
+        contexts = {description: self._contexts(description) for description in self._certificates}
+
+        def use() -> None:
+            for description, certificate in self._certificates.items():
+                certificate.contexts = contexts[description]
+
+        return use
+
+    def _contexts(self, description: str) -> Any:
+        ports = _Ports(None)
+        failures: list[Failure] = []
+        try:
+            serverFromString(cast(Any, ports), description).listen(ServerFactory()).addErrback(failures.append)
+        except _NO_ENDPOINT as e:
+            raise ConfigError(self._wrong(description, e)) from e
+        if failures:
+            raise ConfigError(self._wrong(description, failures[0].value))
+        return ports.contexts
+
+    def _wrong(self, description: str, error: BaseException | None) -> str:
+        return (
+            f"[{self._section}] listen = {description!r}: {str(error) or type(error).__name__}; "
+            "an example: tcp:8000:interface=127.0.0.1"
+        )
+
+
+_SYSTEMD = "systemd:"
+_NO_ENDPOINT = (ValueError, TypeError, LookupError, OSError, SSL.Error)

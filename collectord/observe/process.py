@@ -1,0 +1,47 @@
+"""
+How this process is: how late its reactor is, and what it takes of the machine.
+"""
+
+import os
+from pathlib import Path
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from collectord.metrics import CPU_SECONDS, REACTOR_LAG, RESIDENT_BYTES
+
+INTERVAL_S = 0.5
+_STATM = Path("/proc/self/statm")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class ProcessWatch(Service):
+    """Looks twice a second."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._next: IDelayedCall | None = None
+        self._due = 0.0
+        self._cpu = 0.0
+
+    def startService(self) -> None:
+        super().startService()
+        self._schedule()
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _schedule(self) -> None:
+        self._due = self._clock.seconds() + INTERVAL_S
+        self._next = self._clock.callLater(INTERVAL_S, self._look)
+
+    def _look(self) -> None:
+        REACTOR_LAG.observe(max(0.0, self._clock.seconds() - self._due))
+        self._schedule()
+        times = os.times()
+        CPU_SECONDS.inc(times.user + times.system - self._cpu)
+        self._cpu = times.user + times.system
+        RESIDENT_BYTES.set(int(_STATM.read_text().split()[1]) * _PAGE)

@@ -1,0 +1,44 @@
+"""
+The last crashes, and what became of them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from attrs import evolve
+
+from collectord.model import Happening
+from collectord.observe.overview import Recent
+
+MOST = 100
+
+
+class Recents:
+    """Remembers the last ones that were kept."""
+
+    def __init__(self) -> None:
+        self._crashes: OrderedDict[str, Recent] = OrderedDict()
+
+    def note(self, happening: Happening) -> None:
+        """Something happened to a crash; of one that is not remembered only that it is kept is of interest."""
+        known = self._crashes.get(happening.crash_id)
+        if happening.what == "kept":
+            about = happening.about
+            self._crashes[happening.crash_id] = Recent(
+                crash_id=happening.crash_id,
+                at=happening.at,
+                product=str(about.get("product", "")),
+                version=str(about.get("version", "")),
+                size=int(about.get("size", 0)),
+                rule=str(about.get("rule", "")),
+                state="kept",
+                where=happening.where,
+            )
+            if len(self._crashes) > MOST:
+                self._crashes.popitem(last=False)
+        elif known is not None and happening.what != "removed":  # where it went says more
+            self._crashes[happening.crash_id] = evolve(known, state=happening.what, where=happening.where)
+
+    def newest_first(self) -> Sequence[Recent]:
+        """All that are remembered."""
+        return list(reversed(self._crashes.values()))

@@ -1,0 +1,66 @@
+"""
+The metrics of several processes as one: each sends what it has counted, and the sums are shown.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.registry import Collector
+
+Snapshot = Sequence[Any]
+"""JSON: of each metric its name, its type, and its samples: name, labels, value."""
+
+_CUMULATIVE = frozenset({"counter", "histogram"})
+
+
+def snapshot(registry: CollectorRegistry) -> Snapshot:
+    """What a process has counted so far."""
+    return [
+        [metric.name, metric.type, [[sample.name, dict(sample.labels), sample.value] for sample in metric.samples]]
+        for metric in registry.collect()
+    ]
+
+
+class Sums(Collector):
+    """
+    The metrics of this process and of others.
+
+    What a process has counted stays when it is gone; what it had at that time (a gauge) does not.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._others: dict[object, Snapshot] = {}
+        self._gone: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+
+    def update(self, process: object, metrics: Snapshot) -> None:
+        """What C{process} has counted so far."""
+        self._others[process] = metrics
+
+    def forget(self, process: object) -> None:
+        """It is gone."""
+        for name, kind, samples in self._others.pop(process, ()):
+            if kind in _CUMULATIVE:
+                _add(self._gone.setdefault(name, {}), samples)
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+            _add(values, [(sample.name, sample.labels, sample.value) for sample in metric.samples])
+            for key, value in self._gone.get(metric.name, {}).items():
+                values[key] = values.get(key, 0.0) + value
+            for metrics in self._others.values():
+                for name, _, samples in metrics:
+                    if name == metric.name:
+                        _add(values, samples)
+            summed = Metric(metric.name, metric.documentation, metric.type)
+            for (name, labels), value in values.items():
+                summed.add_sample(name, dict(labels), value)
+            yield summed
+
+
+def _add(values: dict[tuple[str, tuple[tuple[str, str], ...]], float], samples: Sequence[Any]) -> None:
+    for name, labels, value in samples:
+        key = (name, tuple(labels.items()))
+        values[key] = values.get(key, 0.0) + value

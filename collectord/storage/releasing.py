@@ -1,0 +1,184 @@
+"""
+Crashes leave a store by hand: removed for good, or out of the quarantine, back to where the crashmover finds them.
+
+All of it blocks, and a kill at any time leaves the crash whole, in the quarantine or in its place, or removed.
+"""
+
+import glob
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from collectord.errors import CollectordError
+from collectord.model import RawCrash
+from collectord.storage.finding import FoundCrash, checksums_in, problems_of, sha256_of
+from collectord.storage.layout import Place, place_at
+from collectord.storage.source import QUARANTINE
+from collectord.storage.staging import Modes, StagingDirectory, fsync_directory, unlink_if_there
+
+_TRIES = 5
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d.*")
+
+
+class CannotRelease(CollectordError):
+    """The crash stays in the quarantine; the text says why."""
+
+
+def links_of(crash: FoundCrash) -> list[str]:
+    """The symlinks that say that a crash is new: one or none, wherever it came in that day."""
+    return glob.glob(f"{glob.escape(crash.root)}/20{crash.crash_id[-6:]}/date/*/*/{crash.crash_id}")
+
+
+def remove(crash: FoundCrash) -> None:
+    """
+    Remove all files of a crash, and nothing of its neighbours.
+
+    @raise OSError: it is not removed, or not all of it.
+    """
+    if crash.reason:
+        with _staging(crash.root, Modes()) as staging:
+            _leave_quarantine(crash, staging)
+        return
+    # The raw crash first, so that no half crash is ever seen; the link last, so that nothing is forgotten.
+    names = os.path.dirname(crash.raw_crash)
+    links = links_of(crash)
+    unlink_if_there(crash.raw_crash)
+    fsync_directory(names)
+    for path in crash.dumps.values():
+        unlink_if_there(path)
+    fsync_directory(names)
+    for link in links:
+        unlink_if_there(link)
+        with suppress(FileNotFoundError):  # the crashmover removes empty slots
+            fsync_directory(os.path.dirname(link))
+
+
+def release(crash: FoundCrash, modes: Modes, *, as_it_is: bool = False) -> Place:
+    """
+    Put a crash of the quarantine back in its place, as new: the crashmover tries again.
+
+    Everything gets a second name in its place, and leaves the quarantine only when that is durable. Meanwhile the raw
+    crash lies in the staging area, so that nobody takes the link without a raw crash for the rest of a removal.
+
+    @param modes: of the directories that it takes.
+    @param as_it_is: its dumps may be others than those that were received; the raw crash then says so.
+    @raise CannotRelease: it would come back at once, or something is in its way.
+    @raise OSError: it is still in the quarantine.
+    """
+    place, raw_crash = _readable(crash)
+    _check_owner(crash)
+    if os.path.lexists(place.raw_crash) and not os.path.samefile(place.raw_crash, crash.raw_crash):
+        raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")
+    problems = problems_of(crash)
+    if problems and not as_it_is:
+        raise CannotRelease("; ".join(problems))
+    with _staging(crash.root, modes) as staging:
+        if problems:
+            _accept(crash, raw_crash, problems, staging)
+        if not os.path.lexists(place.raw_crash):
+            _put_in_place(crash, place, staging)
+        _leave_quarantine(crash, staging)
+    return place
+
+
+def _readable(crash: FoundCrash) -> tuple[Place, RawCrash]:
+    try:
+        raw_crash = crash.read()
+    except (OSError, ValueError) as e:
+        raise CannotRelease(f"its raw crash can't be read: {e}") from e
+    submitted = str(raw_crash.get("submitted_timestamp"))
+    if not _TIME.fullmatch(submitted):
+        raise CannotRelease(f"its raw crash does not say when it came: submitted_timestamp is {submitted!r}")
+    return place_at(crash.root, crash.crash_id, submitted), raw_crash
+
+
+def _check_owner(crash: FoundCrash) -> None:
+    """What another user makes the daemon could neither read nor remove."""
+    owner = os.stat(os.path.dirname(crash.raw_crash)).st_uid
+    if os.geteuid() != owner:
+        raise CannotRelease(f"has to be done as the user of the daemon: the quarantine belongs to uid {owner}")
+
+
+def _accept(crash: FoundCrash, raw_crash: RawCrash, problems: list[str], staging: StagingDirectory) -> None:
+    """Let the raw crash speak of the dumps that are there."""
+    metadata = raw_crash.get("metadata")
+    metadata = dict(metadata) if isinstance(metadata, dict) else {}
+    notes = metadata.get("collector_notes")
+    metadata["collector_notes"] = [*(notes if isinstance(notes, list) else []), *(f"released: {p}" for p in problems)]
+    if checksums_in(raw_crash) is not None:
+        metadata["dump_checksums"] = {name: sha256_of(path) for name, path in crash.dumps.items()}
+    accepted: Mapping[str, object] = {**raw_crash, "uuid": crash.crash_id, "metadata": metadata}
+    path, fd = staging.write("accepted", [json.dumps(accepted).encode()])
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(path, crash.raw_crash)
+    fsync_directory(os.path.dirname(crash.raw_crash))
+
+
+def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) -> None:
+    staged = f"{staging.path}/{crash.crash_id}.json"
+    os.link(crash.raw_crash, staged)
+    for path in (crash.raw_crash, *crash.dumps.values()):
+        _fsync_file(path)  # one may have been mended by hand
+    for left in range(_TRIES, 0, -1):
+        try:
+            _make(place.names, crash.root, staging)
+            _make(place.slot, crash.root, staging)
+            for name, path in crash.dumps.items():
+                _second_name(path, place.dump(name), staging)
+            with suppress(FileExistsError):
+                os.symlink(place.link_target, place.link)
+            fsync_directory(place.names)
+            fsync_directory(place.slot)
+            break
+        except FileNotFoundError:  # the crashmover removes empty slots
+            if left == 1:
+                raise
+    os.rename(staged, place.raw_crash)
+    fsync_directory(place.names)
+
+
+def _second_name(path: str, final: str, staging: StagingDirectory) -> None:
+    """Whatever bears the name now is a leftover: its raw crash is not there."""
+    unlink_if_there(f"{staging.path}/dump")  # if it was the same file, rename has left it
+    os.link(path, f"{staging.path}/dump")
+    os.rename(f"{staging.path}/dump", final)
+
+
+def _make(directory: str, root: str, staging: StagingDirectory) -> None:
+    """Make it, and sync the way to it whoever made it."""
+    if directory == root:
+        return
+    _make(os.path.dirname(directory), root, staging)
+    with suppress(FileExistsError):
+        staging.make_directory(directory)
+    fsync_directory(os.path.dirname(directory))
+
+
+def _leave_quarantine(crash: FoundCrash, staging: StagingDirectory) -> None:
+    """In one step: what is in the staging area is swept."""
+    os.rename(os.path.dirname(crash.raw_crash), f"{staging.path}/left")
+    fsync_directory(f"{crash.root}/{QUARANTINE}")
+
+
+@contextmanager
+def _staging(root: str, modes: Modes) -> Iterator[StagingDirectory]:
+    staging = StagingDirectory(root, modes)
+    staging.make()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging.path, ignore_errors=True)
+
+
+def _fsync_file(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Processes that take submissions on one port, and their parent."""

@@ -1,0 +1,177 @@
+"""
+A worker: takes submissions on ports that its parent opened, and tells it what happens.
+
+C{python -m collectord.workers.child CONFIG DESCRIPTOR:FAMILY ...}: the settings (empty: the daemon's), and the ports.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.stdio import StandardIO
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogBeginner
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+
+from collectord.collecting import Collecting, link_of
+from collectord.errors import ConfigError
+from collectord.intake.site import StreamingSite
+from collectord.listening import Listeners
+from collectord.metrics import REGISTRY
+from collectord.model import Happening
+from collectord.observe.logs import LineObserver
+from collectord.observe.process import ProcessWatch
+from collectord.observe.sums import snapshot
+from collectord.reloading import Loaded, load
+from collectord.service import CollectorService
+from collectord.storage.fallback import ProbeService
+from collectord.threads import Workers
+from collectord.workers.messages import CHANNEL, RELOAD, STOP, Counted, Happened, Message, Ready, encode
+
+_SOON_S = 0.05
+_METRICS_S = 1.0
+
+
+class Parent(LineOnlyReceiver):
+    """
+    The way to the parent, and its commands.
+
+    @param reload: is called at its word.
+    @param stop: is called at its word, or when it is gone.
+    """
+
+    delimiter = b"\n"
+
+    def __init__(self, clock: Any, reload: Callable[[], object], stop: Callable[[], object]) -> None:
+        self._clock = clock
+        self._reload = reload
+        self._stop = stop
+        self._happenings: list[Happening] = []
+        self._flush: IDelayedCall | None = None
+
+    def lineReceived(self, line: bytes) -> None:
+        if line == RELOAD:
+            self._reload()
+        elif line == STOP:
+            self._stop()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._stop()
+
+    def tell(self, message: Message) -> None:
+        """Send C{message}; what happened before it goes first."""
+        self._send()
+        self.sendLine(encode(message))
+
+    def happened(self, happening: Happening) -> None:
+        """Tell it soon, together with what else happens."""
+        self._happenings.append(happening)
+        if self._flush is None:
+            self._flush = self._clock.callLater(_SOON_S, self._send)
+
+    def _send(self) -> None:
+        if self._flush is not None and self._flush.active():
+            self._flush.cancel()
+        self._flush = None
+        if self._happenings:
+            happenings, self._happenings = self._happenings, []
+            self.sendLine(encode(Happened(happenings)))
+
+
+class Worker:
+    """The parts of this process."""
+
+    _log = Logger()
+
+    def __init__(self, config: Path | None, inherited: Sequence[tuple[int, int]], reactor: Any) -> None:
+        self._config = config
+        self._inherited = inherited
+        self._reactor = reactor
+        loaded = load(config)
+        settings = loaded.settings
+        self._observer = LineObserver(sys.stdout, settings.logging.format, settings.logging.level)
+        globalLogBeginner.beginLoggingTo([self._observer], redirectStandardIO=False, discardBuffer=True)
+        self._thread = Workers("reload", 1, reactor.callFromThread)
+        self._parent = Parent(reactor, self._reload, self._stop)
+        links = [link_of(store, reactor) for store in settings.storage]
+        self._collecting = Collecting(settings, loaded.rules, links, self._parent.happened, reactor)
+        self._listeners = Listeners(settings.submission.listen, "submission", reactor)
+        self._services = MultiService()
+        ProbeService(self._collecting.stores, reactor).setServiceParent(self._services)
+        ProcessWatch(reactor).setServiceParent(self._services)
+        CollectorService(
+            self._adopt, self._collecting, reactor, ready=self._ready, stop=settings.submission.stop_s
+        ).setServiceParent(self._services)
+        self._metrics = LoopingCall(lambda: self._parent.tell(Counted(snapshot(REGISTRY))))
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin, once the reactor runs."""
+        cast(Any, StandardIO)(self._parent, stdin=0, stdout=CHANNEL, reactor=self._reactor)
+        self._services.privilegedStartService()
+        self._services.startService()
+        self._metrics.start(_METRICS_S)
+
+    def _adopt(self, site: StreamingSite) -> Sequence[IListeningPort]:
+        self._listeners.adopt(site, self._inherited)
+        return self._listeners.ports
+
+    def _ready(self) -> None:
+        self._parent.tell(Ready())
+
+    def _reload(self) -> None:
+        Deferred.fromCoroutine(self._read_again()).addErrback(
+            lambda failure: self._log.failure("a worker can't reload", failure)
+        )
+
+    async def _read_again(self) -> None:
+        # The parent has read them a moment ago, and would not have asked if they were bad.
+        loaded: Loaded = await self._thread(lambda: load(self._config))
+        renew = self._listeners.renewed()
+        self._collecting.apply(loaded.settings, loaded.rules)
+        self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
+        renew()
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            Deferred.fromCoroutine(self._end()).addErrback(
+                lambda failure: self._log.failure("a worker did not end in order", failure)
+            ).addBoth(lambda _: self._reactor.stop())
+
+    async def _end(self) -> None:
+        await cast(Deferred[object], self._services.stopService())
+        self._metrics.stop()
+        self._parent.tell(Counted(snapshot(REGISTRY)))
+        # It is written by the reactor's next turns.
+        flushed: Deferred[None] = Deferred()
+        self._reactor.callLater(_SOON_S, flushed.callback, None)
+        await flushed
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a worker until its parent wants no more of it."""
+    from twisted.internet import reactor as any_reactor
+
+    reactor = cast(Any, any_reactor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    config, *ports = arguments
+    inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in ports]
+    try:
+        worker = Worker(Path(config) if config else None, inherited, reactor)
+    except ConfigError as e:
+        sys.exit(f"collectord: a worker can't start: {e}")
+    reactor.callWhenRunning(worker.start)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
