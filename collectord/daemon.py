@@ -17,14 +17,13 @@ from twisted.logger import Logger
 
 from collectord import metrics
 from collectord.collecting import Collecting, link_of
-from collectord.config import Settings
 from collectord.errors import ConfigError
 from collectord.intake.site import StreamingSite
 from collectord.listening import Listeners
 from collectord.model import Happening
 from collectord.moving import Moving
-from collectord.observe.journal import DIRECTORY, Journal, day_of
-from collectord.observe.ledger import Ledger
+from collectord.observe.journal import events_of
+from collectord.observe.ledger import Ledger, directory_of
 from collectord.observe.logs import LineObserver
 from collectord.observe.notify import Notifier, WatchdogService
 from collectord.observe.overview import Event, Outlet, Worker
@@ -102,7 +101,7 @@ class Daemon(MultiService):
         if not settings.ledger.enabled:
             return None
         return Ledger(
-            directory=ledger_directory(settings),
+            directory=directory_of(settings),
             keep_days=settings.ledger.keep_days,
             clock=self._reactor,
             call_from_thread=self._reactor.callFromThread,
@@ -197,12 +196,7 @@ class Daemon(MultiService):
     def _events(self, crash_id: str) -> Sequence[Event]:
         if self._ledger is None:
             return []
-        journal = Journal(ledger_directory(self._loaded.settings), day_of(crash_id))
-        return [
-            Event(at=datetime.fromisoformat(line.time).timestamp(), what=line.what, where=line.where)
-            for line in journal
-            if line.about == crash_id
-        ]
+        return events_of(directory_of(self._loaded.settings), crash_id)
 
     def startService(self) -> None:
         """Start all of them; from here on signals are heard."""
@@ -295,8 +289,3 @@ class AdminService(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
-
-
-def ledger_directory(settings: Settings) -> Path:
-    """Where the ledger is: in the primary, if the settings do not say."""
-    return settings.ledger.directory or settings.storage[0].root.absolute() / DIRECTORY

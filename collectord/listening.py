@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory
 from twisted.internet.protocol import ServerFactory
@@ -177,4 +177,4 @@ class Listeners:
 
 
 _SYSTEMD = "systemd:"
-_NO_ENDPOINT = (ValueError, TypeError, LookupError, OSError, SSL.Error)
+_NO_ENDPOINT = (ValueError, TypeError, LookupError, OSError, SSL.Error, crypto.Error)

@@ -19,9 +19,6 @@ from typing import BinaryIO, Final, NamedTuple, cast
 from collectord.model import Happening
 from collectord.observe.overview import Event
 
-DIRECTORY = "ledger"
-"""Below the root of the primary store, where the settings name no other place."""
-
 OF_CRASHES: Final = frozenset({"kept", "moved", "published", "removed", "quarantined"})
 OF_PROCESSES: Final = frozenset({"start", "stop", "unclean", "lost"})
 
@@ -57,7 +54,7 @@ class Line(NamedTuple):
     @property
     def at(self) -> float:
         """Seconds since the epoch."""
-        return (_epoch(self.time[:19]) or 0) + int(self.time[20:23]) / 1000
+        return seconds_of(self.time)
 
     def encode(self) -> bytes:
         """As it is written."""
@@ -85,6 +82,18 @@ def time_of(at: float) -> str:
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def seconds_of(time: str) -> float:
+    """
+    The inverse of L{time_of}.
+
+    @raise ValueError: it is no such time.
+    """
+    seconds = _epoch(time[:19])
+    if seconds is None:
+        raise ValueError(f"no time: {time!r}")
+    return seconds + int(time[20:23]) / 1000
 
 
 @lru_cache(maxsize=1024)

@@ -96,17 +96,16 @@ class JournalFiles:
 
     def _append(self, day: str, lines: bytes) -> None:
         self._unsynced.add(day)
-        with _locked(journal_of(self._directory, day), fcntl.LOCK_SH) as fd:
-            rest = memoryview(HEAL + lines if _is_cut_off(fd) else lines)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+        _append(self._directory, day, lines)
 
     def sync(self, now: datetime) -> None:
         """
-        Make durable what was added, and say so.
+        Make durable what was added, if anything was, and say so.
 
         @raise OSError: it may not be.
         """
+        if not self._unsynced:
+            return
         for path in (*(journal_of(self._directory, day) for day in self._unsynced), self._directory):
             with suppress(FileNotFoundError):
                 _fsync(path)
@@ -150,6 +149,18 @@ class JournalFiles:
             self._running = None
 
 
+def ended_uncleanly(directory: Path) -> Iterator[tuple[str, float]]:
+    """
+    Processes that ended without a stop, and nobody started since then; with the time until when their lines are safe.
+
+    @raise OSError: it can't be found out.
+    """
+    for path in directory.glob("*.running"):
+        with suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            yield path.stem, os.fstat(file.fileno()).st_mtime
+
+
 def pack(journal: Path) -> None:
     """
     Compress C{journal}, after what was packed of that day before.
@@ -169,6 +180,15 @@ def pack(journal: Path) -> None:
         journal.unlink()
 
 
+def add_lines(directory: Path, day: str, lines: Iterable[Line]) -> None:
+    """
+    Add to the journal of C{day}.
+
+    @raise OSError: not all of them are there.
+    """
+    _append(directory, day, b"".join(line.encode() for line in lines))
+
+
 def rewrite(directory: Path, day: str, lines: Iterable[Line]) -> None:
     """
     Put C{lines} in the place of all that there is of the journal of C{day}. They may be read from it meanwhile.
@@ -182,6 +202,13 @@ def rewrite(directory: Path, day: str, lines: Iterable[Line]) -> None:
         with _replacing(journal) as new:
             new.writelines(line.encode() for line in lines)
         packed(journal).unlink(missing_ok=True)
+
+
+def _append(directory: Path, day: str, lines: bytes) -> None:
+    with _locked(journal_of(directory, day), fcntl.LOCK_SH) as fd:
+        rest = memoryview(HEAL + lines if _is_cut_off(fd) else lines)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
 
 
 @contextmanager

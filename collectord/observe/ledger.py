@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from collectord.config import Settings
 from collectord.errors import TookTooLong
 from collectord.metrics import LEDGER_FAILURES
 from collectord.model import Happening
@@ -27,6 +28,7 @@ from collectord.threads import CallFromThread, Workers
 
 T = TypeVar("T")
 
+_DIRECTORY = "ledger"
 _INTERVAL_S = 0.25
 _BATCH = 1000
 """Lines that are written at once; so many do not wait for the next interval."""
@@ -37,6 +39,11 @@ _PAUSE_S = 1.0
 _LATE_S = 60.0
 _STOP_S = 5.0
 _DAY_S = 24 * 3600.0
+
+
+def directory_of(settings: Settings) -> Path:
+    """Where the journals are: below the root of the primary store, if the settings name no other place."""
+    return (settings.ledger.directory or settings.storage[0].root / _DIRECTORY).absolute()
 
 
 class Ledger(Service):

@@ -94,8 +94,9 @@ def crash_days(root: str) -> list[str]:
 
 
 def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
-    """The crashes of one day (C{yyyymmdd}), a directory at a time."""
-    for directory, _, files in os.walk(f"{root}/{day}/name"):
+    """The crashes of one day (C{yyyymmdd}) in the order of their ids, a directory at a time."""
+    for directory, directories, files in os.walk(f"{root}/{day}/name"):
+        directories.sort()
         for name in sorted(files):
             crash_id = name.removesuffix(".json")
             if name.endswith(".json") and is_crash_id(crash_id):

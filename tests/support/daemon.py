@@ -45,7 +45,13 @@ def free_port() -> int:
 
 
 def config(
-    port: int, *roots: Path, submission: str = "", storage: str = "", moves: bool = False, stop_s: float = 2.0
+    port: int,
+    *roots: Path,
+    submission: str = "",
+    storage: str = "",
+    moves: bool = False,
+    stop_s: float = 2.0,
+    admin: int | None = None,
 ) -> str:
     """
     Settings for one submission port and a store for each root, the primary first.
@@ -55,11 +61,13 @@ def config(
     @param submission: more lines for that section, as TOML.
     @param storage: more lines for every store.
     @param stop_s: how long a stop waits for uploads.
+    @param admin: the port of the admin site; None: there is none.
     """
     listen = f'listen = ["tcp:{port}:interface=127.0.0.1"]'
     sections = [f"[submission]\n{listen}\nstop_s = {stop_s}\n{submission}\n"]
     sections += [f"[[storage]]\nroot = {json.dumps(str(root))}\nmin_free_bytes = 0\n{storage}\n" for root in roots]
-    sections.append("[admin]\nlisten = []\n")
+    admins = [] if admin is None else [f"tcp:{admin}:interface=127.0.0.1"]
+    sections.append(f"[admin]\nlisten = {json.dumps(admins)}\n")
     if not moves:
         sections.append("[crashmover]\nenabled = false\n")
     return "\n".join(sections)

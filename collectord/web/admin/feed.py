@@ -3,7 +3,6 @@ Live data: server-sent events, made once a second for all who listen.
 """
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -39,19 +38,15 @@ class Edition:
     @ivar latest: for who has the history up to here.
     """
 
-    _overview: Overview
+    whole: bytes
+    latest: bytes
 
-    @cached_property
-    def whole(self) -> bytes:
-        return _event(b"overview", self._overview) + self._page
 
-    @cached_property
-    def latest(self) -> bytes:
-        return _event(b"overview", evolve(self._overview, history=self._overview.history[-1:])) + self._page
-
-    @cached_property
-    def _page(self) -> bytes:
-        return _event(b"page", overview_values(self._overview))
+def edition_of(overview: Overview) -> Edition:
+    """The state of the daemon, as events."""
+    page = _event(b"page", overview_values(overview))
+    latest = evolve(overview, history=overview.history[-1:])
+    return Edition(_event(b"overview", overview) + page, _event(b"overview", latest) + page)
 
 
 def _event(name: bytes, value: object) -> bytes:
@@ -142,7 +137,7 @@ class Feed:
 
     def _tick(self) -> None:
         try:
-            self._edition = Edition(self._overview())
+            self._edition = edition_of(self._overview())
         except Exception:
             self._edition = None
             self._log.failure("the state of the daemon can't be told")

@@ -1,0 +1,3 @@
+"""
+Accounting for the crashes of a day: what the journal says of each, and where it lies.
+"""

@@ -1,0 +1,3 @@
+"""
+The command C{collectord}: send crashes, ask about those in the stores, try rules and settings.
+"""

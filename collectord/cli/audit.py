@@ -1,0 +1,181 @@
+"""
+C{collectord audit}: what became of every crash of a day.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+from click.exceptions import Exit
+
+from collectord.audit.known import FATES, Audit
+from collectord.audit.look import audit
+from collectord.audit.places import places_of
+from collectord.audit.rebuild import Rebuilt, rebuild
+from collectord.cli.shared import (
+    EXIT_STATUS,
+    WRONG,
+    CannotRun,
+    add_row,
+    config_option,
+    facts,
+    json_option,
+    say,
+    show,
+    show_json,
+    table,
+)
+from collectord.cli.stores import a_day
+from collectord.config import load_settings
+
+_WAIT_S = 1.0
+"""The daemon writes every quarter of a second."""
+_SHOWN = 100
+"""Crashes that are listed for people."""
+_STEPS = {
+    "kept": "kept in",
+    "moved": "moved to",
+    "published": "published by",
+    "removed": "removed from",
+    "quarantined": "quarantined in",
+}
+
+
+@click.command("audit", epilog=EXIT_STATUS)
+@click.argument("day", metavar="DATE", type=a_day)
+@click.option("--unaccounted", "only_ids", is_flag=True, help="Write the ids that are unaccounted for, and no more.")
+@click.option("--rebuild", "anew", is_flag=True, help="First write the journal of that day anew: see below.")
+@config_option
+@json_option
+def audit_command(day: str, only_ids: bool, anew: bool, config: Path | None, as_json: bool) -> None:
+    """
+    Account for every crash that came on DATE: yyyymmdd, yyyy-mm-dd, today or yesterday (UTC).
+
+    The journal of the daemon says what happened to each; the stores, and destinations that are file systems, show
+    where it is. A crash that was kept and is in no store, and of which nobody says that it was moved, is unaccounted
+    for. Run this where the daemon runs, as its user.
+
+    --rebuild writes a journal that is damaged, or lost, anew: its readable lines, and what lies in the stores.
+
+    \b
+    collectord audit yesterday
+    collectord audit 2016-06-22 --unaccounted
+    """
+    settings = load_settings(config)
+    if not settings.ledger.enabled:
+        raise CannotRun("there is no journal: [ledger] enabled = false")
+    places = places_of(settings)
+    rebuilt = rebuild(places, day) if anew else None
+    found = audit(places, day, lambda: time.sleep(_WAIT_S))
+    if only_ids:
+        for crash_id in found.of_fate("unaccounted"):
+            show_json(_crash(found, crash_id)) if as_json else click.echo(crash_id)
+    elif as_json:
+        show_json(_in_full(found, rebuilt))
+    else:
+        _show(found, rebuilt)
+    if found.fates()["unaccounted"]:
+        raise Exit(WRONG)
+
+
+def _in_full(found: Audit, rebuilt: Rebuilt | None) -> Mapping[str, object]:
+    return {
+        "day": found.day,
+        "crashes": len(found.crashes),
+        "fates": found.fates(),
+        **{what: found.by_place(what) for what in _STEPS},
+        "at_destinations": found.there,
+        "unclean_stops": [{"process": u.process, "after": u.after, "before": u.before} for u in found.unclean],
+        "damaged_lines": found.damaged,
+        "lost_lines": found.lost,
+        "rebuilt": None if rebuilt is None else {"read": rebuilt.read, "added": rebuilt.added},
+        **{
+            fate: [_crash(found, crash_id) for crash_id in found.of_fate(fate)]
+            for fate in ("unaccounted", "arrived", "gone")
+        },
+    }
+
+
+def _crash(found: Audit, crash_id: str) -> Mapping[str, object]:
+    known = found.crashes[crash_id]
+    return {
+        "crash_id": crash_id,
+        "rule": known.rule,
+        **{what: sorted(getattr(known, what)) for what in _STEPS},
+        "arrived_at": sorted(known.arrived_at),
+        "lines": [
+            {"time": line.time, "what": line.what, "where": line.where} for line in found.lines.get(crash_id, ())
+        ],
+        "in_doubt": found.explained(crash_id) is not None,
+    }
+
+
+def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
+    if rebuilt is not None:
+        show(
+            f"The journal was written anew: {rebuilt.read:,} lines were there, {rebuilt.damaged:,} of them damaged, "
+            f"and {rebuilt.added:,} were added by what is on disk."
+        )
+    show(f"{len(found.crashes):,} crashes of {found.day}")
+    fates = table("crashes", "", "which is", right=["crashes"])
+    for fate, count in found.fates().items():
+        style = "bold red" if fate == "unaccounted" and count else "" if count else "dim"
+        add_row(fates, f"{count:,}", fate, FATES[fate], style=style)
+    show(fates)
+    places = table("crashes", "", "where", right=["crashes"])
+    for what, in_words in _STEPS.items():
+        for where, count in found.by_place(what).items():
+            add_row(places, f"{count:,}", in_words, where)
+    for root, there in found.there.items():
+        add_row(
+            places, "?" if there is None else f"{there:,}", "can't be looked at" if there is None else "are at", root
+        )
+    show(places)
+    _show_trouble(found)
+    _show_missing(found)
+
+
+def _show_trouble(found: Audit) -> None:
+    rows: list[tuple[str, object]] = [
+        ("unclean stop", f"{unclean.process}, between {unclean.after} and {unclean.before}")
+        for unclean in found.unclean
+    ]
+    if found.damaged:
+        rows.append(("damaged lines", f"{found.damaged:,} of the journal; --rebuild leaves them out"))
+    if found.lost:
+        rows.append(("lost lines", f"{found.lost:,}: the journal could not be written"))
+    unknown = sorted({*found.by_place("kept")} - {*found.places.stores})
+    if unknown:
+        rows.append(("not looked at", f"{', '.join(unknown)}: no store of these settings"))
+    if rows:
+        show(facts(rows))
+
+
+def _show_missing(found: Audit) -> None:
+    missing = found.of_fate("unaccounted", "arrived")
+    if not missing:
+        return
+    shown = table("crash id", "", "last line", "kept in", "rule", "")
+    for crash_id in missing[:_SHOWN]:
+        known = found.crashes[crash_id]
+        last = max(found.lines.get(crash_id, ()), default=None)
+        fate = found.fate(crash_id)
+        add_row(
+            shown,
+            crash_id,
+            f"at {', '.join(sorted(known.arrived_at))}" if fate == "arrived" else fate,
+            "" if last is None else f"{last.time} {last.what} {last.where}",
+            ", ".join(sorted(known.kept)),
+            known.rule,
+            "lines were lost by an unclean stop" if _is_explained(found, crash_id) else "",
+            style="red" if fate == "unaccounted" else "",
+        )
+    show(shown)
+    if len(missing) > _SHOWN:
+        say(f"{len(missing) - _SHOWN:,} more: --json tells all of them")
+
+
+def _is_explained(found: Audit, crash_id: str) -> bool:
+    """Only of a crash that is somewhere: of another, more than lines may be lost."""
+    return found.fate(crash_id) == "arrived" and found.explained(crash_id) is not None

@@ -1,0 +1,136 @@
+"""
+C{collectord check-config}: would the daemon start with these settings?
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.exceptions import Exit
+from twisted.internet.selectreactor import SelectReactor
+
+from collectord import __version__
+from collectord.cli.shared import (
+    EXIT_STATUS,
+    WRONG,
+    add_row,
+    config_option,
+    facts,
+    json_option,
+    say,
+    shortened,
+    show,
+    show_json,
+    size_in_words,
+    table,
+)
+from collectord.cli.wording import condition_in_words, outcome_in_words
+from collectord.collecting import link_of
+from collectord.config import DEFAULT_PATH, Settings
+from collectord.errors import ConfigError
+from collectord.listening import Listeners
+from collectord.moving import Moving
+from collectord.observe.sentry import sentry_observer
+from collectord.reloading import load
+from collectord.throttle import Rule
+
+_KINDS = {"moved": "destination", "published": "publisher"}
+
+
+@click.command("check-config", epilog=EXIT_STATUS)
+@config_option
+@json_option
+def check_config(config: Path | None, as_json: bool) -> None:
+    """
+    Check the settings as the daemon does at its start, and show what they say. Nothing is opened, made or connected to.
+
+    The environment counts too (COLLECTORD_…), as for the daemon. Secrets are not shown. The exit status is 1 where the
+    daemon would not start.
+
+    \b
+    collectord check-config --config /etc/collectord/collectord.toml
+    """
+    try:
+        loaded = load(config)
+        settings, rules = loaded.settings, loaded.rules
+        outlets = _outlets(settings)
+        for section, listen in (("submission", settings.submission.listen), ("admin", settings.admin.listen)):
+            Listeners(listen, section, None)
+        sentry_observer(settings.sentry, __version__)
+    except ConfigError as e:
+        if as_json:
+            show_json({"ok": False, "problems": str(e).splitlines()})
+        else:
+            say(e)
+        raise Exit(WRONG) from e
+    if as_json:
+        show_json(_as_json(settings, rules, outlets))
+    else:
+        _show(config, settings, rules, outlets)
+
+
+def _outlets(settings: Settings) -> Sequence[tuple[str, str]]:
+    """The kind and the name of each destination and publisher, made and thrown away."""
+    reactor: Any = SelectReactor()  # it never runs
+    links = [link_of(store, reactor) for store in settings.storage]
+    moving = Moving(settings, links, lambda happening: None, reactor)
+    return [(_KINDS[outlet.kind], outlet.name) for outlet in moving.outlets]
+
+
+def _as_json(settings: Settings, rules: Sequence[Rule], outlets: Sequence[tuple[str, str]]) -> dict[str, object]:
+    shown = settings.model_dump(mode="json")
+    for section, key in (("submission", "submitter_token"), ("admin", "token"), ("sentry", "dsn")):
+        shown[section][key] = _secret(shown[section][key])
+    for kind in ("destination", "publisher"):  # their tables may hold passwords
+        shown["crashmover"][kind] = [name for outlet, name in outlets if outlet == kind]
+    return {"ok": True, "problems": [], "settings": shown, "rules": [rule.name for rule in rules]}
+
+
+def _secret(value: str) -> str:
+    return "(set)" if value else ""
+
+
+def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], outlets: Sequence[tuple[str, str]]) -> None:
+    submission, mover = settings.submission, settings.crashmover
+    source = config or (DEFAULT_PATH if DEFAULT_PATH.is_file() else "built-in values")
+    show(
+        facts(
+            [
+                ("settings", f"{source}, and the environment"),
+                ("submissions", ", ".join(submission.listen)),
+                ("workers", submission.workers),
+                ("largest report", size_in_words(submission.max_body_bytes)),
+                ("submitter token", _secret(submission.submitter_token) or "none: nobody chooses a crash id"),
+                ("admin port", ", ".join(settings.admin.listen) or "off"),
+                ("admin token", _secret(settings.admin.token) or "none"),
+                ("crashmover", _crashmover(settings, outlets)),
+                ("after a move", "crashes stay in their store too" if mover.keep else "crashes leave their store"),
+                ("sentry", _secret(settings.sentry.dsn) or "off"),
+                ("statsd", settings.metrics.statsd or "off"),
+                ("log", f"{settings.logging.format}, {settings.logging.level}"),
+            ]
+        )
+    )
+    stores = table("store", "full below", "", right=["full below"])
+    for store in settings.storage:
+        there = "is there" if store.root.is_dir() else "is made at the start"
+        add_row(stores, store.root.absolute(), size_in_words(store.min_free_bytes), there)
+    show(stores)
+    if outlets:
+        moved = table("kind", "name")
+        for kind, name in outlets:
+            add_row(moved, kind, name)
+        show(moved)
+    listed = table("rule", "condition", "outcome")
+    for rule in rules:
+        add_row(listed, rule.name, shortened(condition_in_words(rule.key, rule.condition), 160), outcome_in_words(rule))
+    show(f"rules: {settings.throttle.rules}", listed, "The settings can be used.")
+
+
+def _crashmover(settings: Settings, outlets: Sequence[tuple[str, str]]) -> str:
+    if not settings.crashmover.enabled:
+        return "off"
+    if outlets:
+        return f"to {len(outlets)} destinations and publishers"
+    return "crashes stay; those of a fallback store go home" if len(settings.storage) > 1 else "crashes stay"

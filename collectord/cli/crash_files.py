@@ -1,0 +1,156 @@
+"""
+C{collectord crashes export} and C{remove}: the files of a crash, taken elsewhere or away.
+"""
+
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from click.exceptions import Exit
+
+from collectord.cli.shared import (
+    EXIT_STATUS,
+    WRONG,
+    CannotRun,
+    config_option,
+    json_option,
+    say,
+    show,
+    show_json,
+    tracked,
+)
+from collectord.cli.stores import a_crash_id, found_in, store_option, store_roots
+from collectord.storage import releasing
+from collectord.storage.finding import FoundCrash, find_crash
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("crash_ids", nargs=-1, required=True, type=a_crash_id, metavar="CRASH_ID...")
+@click.argument("to", type=click.Path(), metavar="DESTINATION")
+@click.option(
+    "--tar", "as_tar", is_flag=True, help='DESTINATION is a tar file; "-" is standard output; .gz compresses.'
+)
+@click.option("--force", is_flag=True, help="Overwrite files that are there.")
+@store_option
+@config_option
+@json_option
+def export(
+    crash_ids: Sequence[str],
+    to: str,
+    as_tar: bool,
+    force: bool,
+    stores: Sequence[str],
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """
+    Copy crashes, raw crash and dumps, to the directory DESTINATION, under the names that they have in the store.
+
+    \b
+    collectord crashes export bp-8f63752c-57c6-4e5d-b2cf-cabde2160622 /tmp/crash
+    collectord crashes export --tar 8f63752c-57c6-4e5d-b2cf-cabde2160622 - | ssh desk tar x
+    """
+    if as_json and as_tar and to == "-":
+        raise click.UsageError("--json and a tar file can't both go to standard output.")
+    roots = store_roots(config, stores)
+    found = [found_in(roots, crash_id)[0] for crash_id in crash_ids]
+    if as_tar:
+        with _tar(to, force) as tar:
+            for crash in tracked(found, "exporting", len(found)):
+                for path in _files(crash):
+                    tar.add(path, os.path.basename(path))
+        written = [to]
+    else:
+        os.makedirs(to, exist_ok=True)
+        written = [
+            _copy(path, to, force) for crash in tracked(found, "exporting", len(found)) for path in _files(crash)
+        ]
+    if as_json:
+        show_json({"crash_ids": list(crash_ids), "files": written})
+    elif to != "-":
+        show(*written)
+
+
+def _files(crash: FoundCrash) -> list[str]:
+    return [crash.raw_crash, *crash.dumps.values()]
+
+
+def _copy(path: str, directory: str, force: bool) -> str:
+    to = f"{directory}/{os.path.basename(path)}"
+    with open(path, "rb") as source, open(_new(to, force), "wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+    return to
+
+
+def _new(path: str, force: bool) -> int:
+    """For nobody else to read: a dump is memory of somebody's program."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL), 0o600)
+    except FileExistsError as e:
+        raise CannotRun(f"{path} is there already; --force overwrites it") from e
+
+
+@contextmanager
+def _tar(to: str, force: bool) -> Iterator[tarfile.TarFile]:
+    if to == "-":
+        if sys.stdout.isatty():
+            raise CannotRun("a tar file does not belong on a terminal")
+        with tarfile.open(mode="w|", fileobj=sys.stdout.buffer) as tar:
+            yield tar
+        return
+    with open(_new(to, force), "wb") as file:
+        if to.endswith("gz"):
+            with tarfile.open(mode="w:gz", fileobj=file) as tar:
+                yield tar
+        else:
+            with tarfile.open(mode="w", fileobj=file) as tar:
+                yield tar
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("crash_ids", nargs=-1, required=True, type=a_crash_id, metavar="CRASH_ID...")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@store_option
+@config_option
+@json_option
+def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: Path | None, as_json: bool) -> None:
+    """
+    Remove crashes, raw crash and dumps, from every store that has them, and from the quarantine. This is for good.
+
+    \b
+    collectord crashes remove bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
+    """
+    roots = store_roots(config, stores)
+    found = [crash for crash_id in crash_ids for crash in found_in(roots, crash_id)]
+    for crash in found:
+        if releasing.links_of(crash):
+            say(f"{crash.crash_id} waits to be moved: nobody else has it")
+    if not yes:
+        click.confirm(f"Remove {len(found)} crashes from {', '.join(roots)}?", abort=True, err=True)
+    failed = False
+    for crash in tracked(found, "removing", len(found)):
+        try:
+            _remove(crash)
+        except OSError as e:
+            failed = True
+            say(f"{crash.crash_id}: not removed, or not all of it: {e}")
+        else:
+            if as_json:
+                show_json({"crash_id": crash.crash_id, "store": crash.root, "removed": True})
+            else:
+                show(f"{crash.crash_id}: removed from {crash.root}")
+    if failed:
+        raise Exit(WRONG)
+
+
+def _remove(crash: FoundCrash) -> None:
+    """From the quarantine too, if it is in both."""
+    left: FoundCrash | None = crash
+    while left is not None:
+        releasing.remove(left)
+        left = find_crash(crash.root, crash.crash_id)

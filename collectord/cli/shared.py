@@ -1,0 +1,133 @@
+"""
+What all subcommands share: options, and how they write. What is shown may come from clients, and is hostile.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import TypeVar
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from collectord.config import DEFAULT_PATH
+from collectord.errors import CollectordError
+
+T = TypeVar("T")
+
+WRONG = 1
+"""The exit status where something was found wrong, or was refused."""
+CANNOT_RUN = 2
+
+EXIT_STATUS = "Exit status: 0 all is well; 1 something was found wrong, or was refused; 2 wrong usage, or can't run."
+
+_NO_TERMINAL_WIDTH = 10_000
+"""Lines that go to a file or a pipe are not folded."""
+_SILENT_S = 1.0
+
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"The settings of the daemon.  [default: {DEFAULT_PATH} if it is there, else built-in values]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for scripts.")
+
+
+class CannotRun(CollectordError):
+    """The command can't do what it was asked for; the text says why."""
+
+
+def clean(value: object) -> str:
+    """C{value} on one line, without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def shortened(value: object, longest: int = 400) -> str:
+    """As L{clean}; the end of a long one is left out."""
+    text = str(value)
+    return clean(text) if len(text) <= longest else f"{clean(text[:longest])}… ({len(text):,} characters)"
+
+
+def size_in_words(size: float) -> str:
+    """C{1536} is C{1.5 KiB}."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def show(*what: RenderableType) -> None:
+    """On standard output; texts are printed as they are, once cleaned."""
+    console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH, highlight=False)
+    for item in what:
+        console.print(Text(clean(item)) if isinstance(item, str) else item, soft_wrap=isinstance(item, str))
+
+
+def show_json(value: object) -> None:
+    """One line of ASCII on standard output."""
+    click.echo(json.dumps(value))
+
+
+def say(text: object) -> None:
+    """What is wrong, or worth a note, on standard error: a line for each of its lines."""
+    for line in str(text).splitlines():
+        click.echo(f"collectord: {clean(line)}", err=True)
+
+
+def table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
+    """@param right: columns of numbers."""
+    made = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def add_row(to: Table, *cells: object, style: str = "") -> None:
+    """Cells that are no L{Text} are cleaned first."""
+    to.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in cells), style=style or None)
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> Table:
+    """Names and values, one below the other."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        add_row(grid, name, value)
+    return grid
+
+
+def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """C{items}, with a progress bar on standard error once it takes longer than a second and a terminal is there."""
+    console = Console(stderr=True)
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # else what goes into a pipe would land on the terminal
+        redirect_stderr=True,
+    )
+    task = progress.add_task(what, total=total)
+    began = monotonic()
+    try:
+        for item in items:
+            yield item
+            progress.advance(task)
+            if monotonic() - began > _SILENT_S:
+                progress.start()
+    finally:
+        progress.stop()

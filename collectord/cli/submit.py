@@ -1,0 +1,205 @@
+"""
+C{collectord submit}: send crash reports to a collector, this one or another.
+"""
+
+import gzip
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
+
+import click
+from attrs import frozen
+from click.exceptions import Exit
+
+from collectord.cli.http import Answer, Server
+from collectord.cli.shared import (
+    EXIT_STATUS,
+    WRONG,
+    CannotRun,
+    config_option,
+    json_option,
+    say,
+    shortened,
+    show,
+    show_json,
+    tracked,
+)
+from collectord.config import load_settings
+from collectord.storage.layout import MINIDUMP
+
+_MEMORY = 16 * 1024 * 1024
+"""Bytes of a report that are held in memory; a larger one becomes a temporary file."""
+
+
+@frozen(kw_only=True)
+class _Report:
+    """
+    @ivar extra: a JSON object of annotations, or None.
+    @ivar dumps: their files, by name.
+    """
+
+    annotations: Mapping[str, str]
+    extra: bytes | None
+    dumps: Mapping[str, Path]
+
+    def write(self, to: BinaryIO, boundary: str) -> None:
+        """As multipart/form-data."""
+        if self.extra is not None:
+            _begin(to, boundary, "extra", "extra.json", "application/json")
+            to.write(self.extra)
+        for name, value in self.annotations.items():
+            _begin(to, boundary, name)
+            to.write(value.encode(errors="surrogateescape"))
+        for name, path in self.dumps.items():
+            _begin(to, boundary, name, path.name, "application/octet-stream")
+            with path.open("rb") as dump:
+                shutil.copyfileobj(dump, to, 1 << 20)
+        to.write(f"\r\n--{boundary}--\r\n".encode())
+
+
+def _begin(to: BinaryIO, boundary: str, name: str, file_name: str = "", content_type: str = "") -> None:
+    lines = [f"\r\n--{boundary}", f'Content-Disposition: form-data; name="{_quoted(name)}"']
+    if file_name:
+        lines[1] += f'; filename="{_quoted(file_name)}"'
+        lines.append(f"Content-Type: {content_type}")
+    to.write("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
+
+
+def _quoted(name: str) -> str:
+    """As browsers do it."""
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE.")
+    return name, value
+
+
+def _file_pair(text: str) -> tuple[str, Path]:
+    name, file = _pair(text)
+    return name, Path(file)
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("url")
+@click.argument("minidumps", nargs=-1, type=click.Path(path_type=Path), metavar="[MINIDUMP]...")
+@click.option("--annotation", "-a", "annotations", multiple=True, type=_pair, metavar="NAME=VALUE", help="May be many.")
+@click.option("--extra", type=click.Path(path_type=Path), metavar="FILE.json", help="A JSON object of annotations.")
+@click.option("--dump", "dumps", multiple=True, type=_file_pair, metavar="NAME=FILE", help="Another dump; may be many.")
+@click.option("--gzip", "compressed", is_flag=True, help="Compress the report.")
+@click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Send each so many times.")
+@click.option(
+    "--timeout", default=60.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Seconds."
+)
+@click.option("--token", envvar="SUBMITTER_TOKEN", show_envvar=True, help="A bearer token, to choose the uuid.")
+@config_option
+@json_option
+def submit(
+    url: str,
+    minidumps: Sequence[Path],
+    annotations: Sequence[tuple[str, str]],
+    extra: Path | None,
+    dumps: Sequence[tuple[str, Path]],
+    compressed: bool,
+    repeat: int,
+    timeout: float,
+    token: str | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """
+    Send a crash report to the collector at URL for each MINIDUMP, or one without a minidump, and print the crash ids.
+
+    All reports get the same annotations and other dumps. A report that is refused is told on standard error, the next
+    ones are sent, and the exit status is 1. With --json each answer is one line. With --config the token is taken
+    from those settings.
+
+    \b
+    collectord submit http://127.0.0.1:8000 crash.dmp -a ProductName=Fenix -a Version=1.0
+    collectord submit https://crashes.example.com/submit --gzip --extra extra.json *.dmp
+    """
+    if config is not None and not token:
+        token = load_settings(config).submission.submitter_token
+    said = dict(annotations)
+    others = dict(dumps)
+    if MINIDUMP in others and minidumps:
+        raise click.UsageError(f"{MINIDUMP} is the name of each MINIDUMP.")
+    for path in (*minidumps, *others.values()):
+        path.open("rb").close()
+    read = _json_object(extra) if extra is not None else None
+    reports = [_Report(annotations=said, extra=read, dumps={MINIDUMP: path} | others) for path in minidumps]
+    reports = reports or [_Report(annotations=said, extra=read, dumps=others)]
+    if not (said or read or reports[0].dumps):
+        raise click.UsageError("Nothing to send: give annotations, or a minidump.")
+    refused = False
+    with Server(url, timeout, "/submit") as server:
+        all_of_them = [report for report in reports for _ in range(repeat)]
+        for number, report in enumerate(tracked(all_of_them, "sending", len(all_of_them))):
+            try:
+                answer = _send(server, report, token or "", compressed)
+            except CannotRun as e:
+                sent = f"; {number} of {len(all_of_them)} reports were sent" if number else ""
+                raise CannotRun(f"{e}{sent}") from e
+            refused |= not _tell(report, answer, as_json)
+    if refused:
+        raise Exit(WRONG)
+
+
+def _json_object(path: Path) -> bytes:
+    content = path.read_bytes()
+    try:
+        is_object = isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError) as e:
+        raise CannotRun(f"{path}: not JSON: {e}") from e
+    if not is_object:
+        raise CannotRun(f"{path}: has to be a JSON object of annotations")
+    return content
+
+
+def _send(server: Server, report: _Report, token: str, compressed: bool) -> Answer:
+    boundary = token_hex(16)
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "User-Agent": "collectord-submit"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if compressed:
+        headers["Content-Encoding"] = "gzip"
+    with _body(report, boundary, compressed) as body:
+        headers["Content-Length"] = str(body.tell())  # not chunked: some collectors take no other
+        body.seek(0)
+        return server.ask("POST", headers, body)
+
+
+@contextmanager
+def _body(report: _Report, boundary: str, compressed: bool) -> Iterator[BinaryIO]:
+    with SpooledTemporaryFile(_MEMORY) as spooled:
+        body = cast(BinaryIO, spooled)
+        if compressed:
+            with gzip.GzipFile(fileobj=body, mode="wb", mtime=0) as packed:
+                report.write(cast(BinaryIO, packed), boundary)
+        else:
+            report.write(body, boundary)
+        yield body
+
+
+def _tell(report: _Report, answer: Answer, as_json: bool) -> bool:
+    """@return: whether it was taken."""
+    line = answer.first_line
+    taken = answer.status == 200 and bool(line) and not line.startswith(("Discarded=", "Unsupported="))
+    file = report.dumps.get(MINIDUMP)
+    crash_id = line.removeprefix("CrashID=") if taken else None
+    if as_json:
+        told = {"file": str(file) if file else None, "status": answer.status, "answer": line, "crash_id": crash_id}
+        show_json(told)
+    elif crash_id:
+        show(shortened(crash_id))
+    if not taken:
+        said = shortened(f"{answer.status} {line or answer.reason}", 200)
+        say(f"{file}: refused: {said}" if file else f"refused: {said}")
+    return taken

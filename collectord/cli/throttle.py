@@ -1,0 +1,221 @@
+"""
+C{collectord throttle}: which rule takes a crash and why, and what other rules would say of crashes that are kept.
+"""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from collectord.cli.judging import Judgement, annotations_in, judge, verdict_in
+from collectord.cli.shared import (
+    EXIT_STATUS,
+    CannotRun,
+    add_row,
+    config_option,
+    json_option,
+    say,
+    shortened,
+    show,
+    show_json,
+    table,
+    tracked,
+)
+from collectord.cli.stores import a_crash_id, a_day, crashes_in, days_option, found_in, store_option, store_roots
+from collectord.cli.wording import condition_in_words, keys_of, outcome_in_words
+from collectord.config import load_settings
+from collectord.crashid import day_of
+from collectord.model import Annotations, RawCrash
+from collectord.throttle import Result, load_rules
+
+_KEPT = (Result.ACCEPT, Result.DEFER)
+
+
+@click.group(epilog=EXIT_STATUS)
+def throttle() -> None:
+    """Try throttle rules on crashes. Nothing is changed."""
+
+
+@throttle.command(epilog=EXIT_STATUS)
+@click.argument("crash", metavar="CRASH_ID|FILE|-")
+@click.option("--rules", metavar="RULES", help="Other rules than those of the settings: a .toml file, a built-in set …")
+@click.option("--as-of", type=a_day, metavar="DAY", help="For what looks at a build's age.  [default: when it came]")
+@store_option
+@config_option
+@json_option
+def explain(
+    crash: str, rules: str | None, as_of: str | None, stores: Sequence[str], config: Path | None, as_json: bool
+) -> None:
+    """
+    Show which rule takes a crash, and why: every rule that is tried, its condition, and what it says.
+
+    The crash is a stored one, by its id, or a JSON object of annotations in a file or on standard input ("-"). Of a
+    stored crash the rules can't see what is not kept (remove_annotations in the settings).
+
+    \b
+    collectord throttle explain bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
+    echo '{"ProductName": "Fenix"}' | collectord throttle explain - --rules rules.toml
+    """
+    settings = load_settings(config)
+    loaded = load_rules(rules or settings.throttle.rules, settings.throttle.products)
+    if crash == "-" or Path(crash).is_file():
+        annotations = _with_aliases(annotations_in(_json_object(crash)), settings.submission.annotation_aliases)
+        came = datetime.now(UTC).date()
+    else:
+        crash_id = a_crash_id(crash)
+        annotations = annotations_in(_stored(store_roots(config, stores), crash_id))
+        came = day_of(crash_id)
+    judgement = judge(loaded, annotations, _date(as_of) if as_of else came)
+    if as_json:
+        show_json(_as_json(judgement, annotations))
+    else:
+        _show(judgement, annotations)
+
+
+def _date(day: str) -> date:
+    return datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date()
+
+
+def _json_object(path: str) -> RawCrash:
+    try:
+        found = json.loads(sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes())
+    except (ValueError, RecursionError) as e:
+        raise CannotRun(f"{path}: not JSON: {e}") from e
+    if not isinstance(found, dict):
+        raise CannotRun(f"{path}: has to be a JSON object of annotations")
+    return found
+
+
+def _with_aliases(annotations: Annotations, aliases: Mapping[str, str]) -> Annotations:
+    """As the collector does."""
+    return {**{aliases[name]: value for name, value in annotations.items() if name in aliases}, **annotations}
+
+
+def _stored(roots: Sequence[str], crash_id: str) -> RawCrash:
+    try:
+        return found_in(roots, crash_id)[0].read()
+    except ValueError as e:
+        raise CannotRun(f"{crash_id}: the raw crash can't be read: {e}") from e
+
+
+def _as_json(judgement: Judgement, annotations: Annotations) -> dict[str, Any]:
+    return {
+        "verdicts": [
+            {"result": chance.result.value, "rule": chance.rule, "share": chance.share} for chance in judgement.chances
+        ],
+        "steps": [
+            {
+                "rule": step.rule.name,
+                "condition": condition_in_words(step.rule.key, step.rule.condition),
+                "annotations": {key: annotations.get(key) for key in keys_of(step.rule)},
+                "said": step.said,
+                "error": step.error or None,
+                "outcome": outcome_in_words(step.rule) if step.said == "matches" else None,
+            }
+            for step in judgement.steps
+        ],
+    }
+
+
+def _show(judgement: Judgement, annotations: Annotations) -> None:
+    shown = table("rule", "condition", "the crash", "")
+    for step in judgement.steps:
+        values = [f"{key} {_value(annotations, key)}" for key in keys_of(step.rule)]
+        said = {"matches": f"matches: {outcome_in_words(step.rule)}", "raises": f"raises {shortened(step.error)}"}
+        add_row(
+            shown,
+            step.rule.name,
+            shortened(condition_in_words(step.rule.key, step.rule.condition), 600),
+            Text("\n".join(values)),
+            said.get(step.said, step.said),
+            style="bold" if step.said != "does not match" else "",
+        )
+    show(shown)
+    for chance in judgement.chances:
+        share = "" if chance.share == 1 else f" ({chance.share:.2%})"
+        show(f"{chance.result.value} by {chance.rule}{share}")
+
+
+def _value(annotations: Annotations, key: str) -> str:
+    return f'is "{shortened(annotations[key], 120)}"' if key in annotations else "is absent"
+
+
+@throttle.command(epilog=EXIT_STATUS)
+@click.argument("rules")
+@days_option("Only crashes of this day: yyyymmdd, today or yesterday (UTC). May be given several times.")
+@click.option("--per-day", is_flag=True, help="Count each day for itself.")
+@store_option
+@config_option
+@json_option
+def replay(
+    rules: str, days: Sequence[str], per_day: bool, stores: Sequence[str], config: Path | None, as_json: bool
+) -> None:
+    """
+    Run RULES over the crashes in the stores, and count what would change.
+
+    RULES is a .toml file, the name of a built-in set, or package.module:NAME. The products of the settings apply. Only
+    crashes that were kept are there to be asked: what was rejected then is unknown. Where rules take samples the
+    numbers are those to be expected. A build's age is that of the day on which the crash came.
+
+    \b
+    collectord throttle replay new-rules.toml --day yesterday
+    """
+    loaded = load_rules(rules, load_settings(config).throttle.products)
+    counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    total, unreadable = 0, 0
+    for crash in tracked(crashes_in(store_roots(config, stores), days), "replaying"):
+        with suppress(FileNotFoundError):  # it was moved a moment ago
+            try:
+                raw_crash = crash.read()
+            except ValueError:
+                unreadable += 1
+                continue
+            total += 1
+            old = verdict_in(raw_crash)
+            day = f"20{crash.crash_id[-6:]}" if per_day else ""
+            judgement = judge(loaded, annotations_in(raw_crash), day_of(crash.crash_id), old)
+            for chance in judgement.chances:
+                row = (day, old.rule, old.result.value, chance.rule, chance.result.value)
+                counts[row] += chance.share
+    changed = {row: count for row, count in counts.items() if row[2] != row[4]}
+    if as_json:
+        show_json({"crashes": total, "unreadable": unreadable, "changed": sum(changed.values()), "rows": _rows(counts)})
+        return
+    _show_replay(counts, per_day)
+    if unreadable:
+        say(f"{unreadable} raw crashes can't be read, and were left out")
+    lost = sum(count for row, count in changed.items() if row[4] not in [result.value for result in _KEPT])
+    show(
+        f"{total} crashes: {_number(sum(changed.values()))} would get another result, {_number(lost)} would not be kept"
+    )
+
+
+_COLUMNS = ("day", "old_rule", "old_result", "new_rule", "new_result")
+
+
+def _rows(counts: Mapping[tuple[str, ...], float]) -> list[dict[str, object]]:
+    return [
+        {name: value for name, value in zip(_COLUMNS, row, strict=True) if value} | {"crashes": count}
+        for row, count in sorted(counts.items())
+    ]
+
+
+def _show_replay(counts: Mapping[tuple[str, ...], float], per_day: bool) -> None:
+    columns = ["old rule", "old result", "new rule", "new result", "crashes", ""]
+    shown = table(*(["day", *columns] if per_day else columns), right=["crashes"])
+    for row, count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1], item[0])):
+        changes = row[2] != row[4]
+        cells = [shortened(cell, 60) for cell in (row if per_day else row[1:])]
+        add_row(shown, *cells, _number(count), "changes" if changes else "", style="yellow" if changes else "")
+    show(shown)
+
+
+def _number(count: float) -> str:
+    return f"{count:.0f}" if abs(count - round(count)) < 1e-6 else f"about {count:.1f}"

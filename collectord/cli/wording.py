@@ -1,0 +1,138 @@
+"""
+Throttle rules in words.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from collectord.throttle import (
+    Absent,
+    AllOf,
+    Always,
+    AnyOf,
+    Contains,
+    Equals,
+    EqualsIgnoringCase,
+    JsonAtMost,
+    JsonEquals,
+    Matches,
+    Not,
+    OlderThanDays,
+    On,
+    OneOf,
+    Prefix,
+    Present,
+    Rule,
+    Sample,
+    TextAtMost,
+    TextBelow,
+    VersionAtLeast,
+    VersionBelow,
+)
+from collectord.throttle.combine import ANY_KEY
+
+
+def condition_in_words(key: str, condition: Any) -> str:
+    """C{ProductName is "Fenix" and Version begins with "1."}"""
+    match condition:
+        case Always():
+            return "every report"
+        case On(inner_key, inner):
+            return condition_in_words(inner_key, inner)
+        case AllOf(conditions):
+            return _joined(key, conditions, " and ")
+        case AnyOf(conditions):
+            return _joined(key, conditions, " or ")
+        case Not(inner):
+            return f"not ({condition_in_words(key, inner)})"
+        case _ if key == ANY_KEY:
+            return f"the report passes {_name(condition)}"
+        case _:
+            return f"{key} {_of_value(condition)}"
+
+
+def outcome_in_words(rule: Rule) -> str:
+    """C{accept}, or C{10 %: accept, else reject}."""
+    if isinstance(rule.outcome, Sample):
+        return f"{rule.outcome.percent:g} %: {rule.outcome.below.value}, else {rule.outcome.above.value}"
+    return rule.outcome.value
+
+
+def keys_of(rule: Rule) -> list[str]:
+    """The annotations that a rule looks at, as far as it tells."""
+    return list(dict.fromkeys(_keys(rule.key, rule.condition)))
+
+
+def _keys(key: str, condition: Any) -> Iterator[str]:
+    match condition:
+        case On(inner_key, inner):
+            yield from _keys(inner_key, inner)
+        case AllOf(conditions) | AnyOf(conditions):
+            for part in conditions:
+                yield from _keys(key, part)
+        case Not(inner):
+            yield from _keys(key, inner)
+        case _ if key != ANY_KEY:
+            yield key
+
+
+def _joined(key: str, conditions: Sequence[Any], word: str) -> str:
+    return word.join(_part(key, part) if len(conditions) > 1 else condition_in_words(key, part) for part in conditions)
+
+
+def _part(key: str, condition: Any) -> str:
+    match condition:
+        case On(inner_key, inner):
+            return _part(inner_key, inner)
+        case AllOf() | AnyOf():
+            return f"({condition_in_words(key, condition)})"
+        case _:
+            return condition_in_words(key, condition)
+
+
+def _of_value(condition: Any) -> str:
+    match condition:
+        case Present():
+            return "is there"
+        case Absent():
+            return "is absent"
+        case OneOf(wanted):
+            return f"is one of {_texts(sorted(wanted))}"
+        case Prefix(prefixes):
+            return f"begins with {_texts(prefixes, ' or ')}"
+        case OlderThanDays(days):
+            return f"is a build of more than {days} days ago"
+        case JsonEquals(path, wanted):
+            return f"has {'.'.join(path)} = {_text(wanted)}"
+        case JsonAtMost(path, limit):
+            return f"has {'.'.join(path)} at most {limit}"
+        case Matches(pattern):
+            return f"matches {_text(pattern.pattern)}"
+        case Equals(wanted):
+            return f"is {_text(wanted)}"
+        case EqualsIgnoringCase():
+            return f"is {_text(condition.wanted)} in any case"
+        case Contains(part):
+            return f"contains {_text(part)}"
+        case TextBelow(limit):
+            return f"is below {_text(limit)} in the order of text"
+        case TextAtMost(limit):
+            return f"is at most {_text(limit)} in the order of text"
+        case VersionBelow():
+            return f"is a version below {condition.limit}"
+        case VersionAtLeast():
+            return f"is version {condition.limit} or later"
+        case _:
+            return f"passes {_name(condition)}"
+
+
+def _text(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+
+
+def _texts(values: Sequence[str], word: str = ", ") -> str:
+    return word.join(map(_text, values))
+
+
+def _name(condition: Any) -> str:
+    return str(getattr(condition, "__qualname__", None) or repr(condition))

@@ -1,0 +1,131 @@
+"""
+Several processes on one port: what one of them suffers, the others and the clients do not.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.support.daemon import Daemon, config, free_port
+from tests.support.disk import problems, stored_crashes
+from tests.support.http import post
+from tests.support.load import BIG, SMALL, SPILLED, load
+from tests.support.reports import HEADERS, crash_id_in, harm, is_whole, make_report
+from tests.support.upload import Upload
+from tests.support.wait import until
+
+pytestmark = pytest.mark.e2e
+
+WORKERS = 2
+
+
+def daemon(tmp_path: Path, submission: str = "", stop_s: float = 5.0) -> Daemon:
+    port, admin = free_port(), free_port()
+    toml = config(port, tmp_path / "root", submission=f"workers = {WORKERS}\n{submission}", admin=admin, stop_s=stop_s)
+    return Daemon(toml, port, tmp_path / "work", env={"ADMIN": str(admin)})
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def metric(daemon: Daemon, name: str) -> float:
+    with urlopen(f"http://127.0.0.1:{daemon.env['ADMIN']}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def test_they_share_the_work_and_their_metrics_are_summed(tmp_path: Path) -> None:
+    with daemon(tmp_path) as up:
+        assert len(children(up.pid)) == WORKERS
+        with load(up.port, shapes=[SMALL, SPILLED, BIG]) as clients:
+            clients.wait_for_more(60)
+        assert clients.refused == []
+        assert list(harm(clients.acknowledged, tmp_path / "root")) == []
+        until(lambda: metric(up, "collectord_received_total") == len(clients.acknowledged))
+        assert metric(up, "collectord_workers") == WORKERS
+        assert all(cpu_s(worker) > 0.05 for worker in children(up.pid))
+        assert up.log().count("taking crash reports") == 1
+        assert f"{next(iter(clients.acknowledged))} kept" in up.log()
+    assert problems(tmp_path / "root") == []
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_worker_that_is_killed_costs_only_its_own_connections(tmp_path: Path) -> None:
+    with daemon(tmp_path) as up, load(up.port, shapes=[SMALL, SPILLED]) as clients:
+        clients.wait_for_more(20)
+        for _ in range(3):
+            before = children(up.pid)
+            os.kill(before[0], signal.SIGKILL)
+            until(lambda before=before: len(children(up.pid)) == WORKERS and children(up.pid) != before)
+            clients.wait_for_more(20)
+        until(lambda: metric(up, "collectord_worker_restarts_total") == 3)
+        assert "died" in up.log()
+    with daemon(tmp_path):
+        pass  # sweeps what the dead were receiving
+    assert list(harm(clients.acknowledged, tmp_path / "root")) == []
+
+
+def test_a_rolling_restart_loses_no_request(tmp_path: Path) -> None:
+    with daemon(tmp_path) as up, load(up.port, shapes=[SMALL, SPILLED, BIG]) as clients:
+        clients.wait_for_more(20)
+        before = set(children(up.pid))
+        os.kill(up.pid, signal.SIGUSR2)
+        until(lambda: len(children(up.pid)) == WORKERS and not before & set(children(up.pid)), 30)
+        clients.wait_for_more(20)
+        assert clients.refused == []
+        assert clients.cut_off == 0
+    assert list(harm(clients.acknowledged, tmp_path / "root")) == []
+
+
+def test_a_rolling_restart_waits_for_an_upload(tmp_path: Path) -> None:
+    report = make_report("slow", 100_000)
+    with daemon(tmp_path, stop_s=20) as up, Upload(up.port, report.body()) as upload:
+        upload.send_to(50_000)
+        before = set(children(up.pid))
+        os.kill(up.pid, signal.SIGUSR2)
+        until(lambda: len(set(children(up.pid)) - before) >= 1)
+        crash_id = crash_id_in(upload.finish())
+        until(lambda: len(children(up.pid)) == WORKERS and not before & set(children(up.pid)), 30)
+    assert is_whole(stored_crashes(tmp_path / "root")[crash_id])
+
+
+def test_a_stop_under_load_loses_nothing(tmp_path: Path) -> None:
+    with daemon(tmp_path) as up, load(up.port, shapes=[SMALL, SPILLED, BIG]) as clients:
+        clients.wait_for_more(30)
+        workers = children(up.pid)
+        assert up.stop() == -signal.SIGTERM
+        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert list(harm(clients.acknowledged, tmp_path / "root")) == []
+    assert "Traceback" not in up.log()
+
+
+def test_orphans_end_and_lose_nothing(tmp_path: Path) -> None:
+    with daemon(tmp_path) as up, load(up.port, shapes=[SMALL, SPILLED, BIG]) as clients:
+        clients.wait_for_more(30)
+        workers = children(up.pid)
+        up.kill()
+        until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 20)
+    assert list(harm(clients.acknowledged, tmp_path / "root")) == []
+
+
+def test_a_worker_that_cannot_start_is_tried_less_and_less_often(tmp_path: Path) -> None:
+    with daemon(tmp_path) as up:
+        settings = up.workdir / "collectord.toml"
+        text = settings.read_text()
+        settings.write_text("nonsense")
+        os.kill(children(up.pid)[0], signal.SIGKILL)
+        until(lambda: up.log().count("a worker can't start") >= 3)
+        began = time.monotonic()
+        crash_id_in(post(up.port, make_report("other", 1000).body(), HEADERS))  # the other one is well
+        settings.write_text(text)
+        until(lambda: len(children(up.pid)) == WORKERS and "another starts in 0.4 s" in up.log(), 20)
+        assert time.monotonic() - began < 20

@@ -1,0 +1,111 @@
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from twisted.internet.protocol import ServerFactory
+
+from collectord.errors import ConfigError
+from collectord.listening import BACKLOG, CantListen, Listeners
+
+
+@define
+class Reactor:
+    """Remembers what it was asked for."""
+
+    asked: list[tuple[Any, ...]] = field(factory=list)
+    error: Exception | None = None
+
+    def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> Any:
+        return self._ask("tcp", port, factory, backlog, interface)
+
+    def listenUNIX(self, address: str, factory: Any, backlog: int, mode: int, wantPID: bool) -> Any:
+        return self._ask("unix", address, factory, backlog, mode)
+
+    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> Any:
+        return self._ask("adopted", descriptor, family, factory)
+
+    def _ask(self, *what: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        self.asked.append(what)
+        return len(self.asked)
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls") / "server.pem", "one")
+
+
+def make_certificate(path: Path, name: str) -> Path:
+    key = path.with_suffix(".key")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command, "-keyout", key, "-out", path], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + key.read_bytes())
+    return path
+
+
+def test_opened() -> None:
+    reactor, factory = Reactor(), ServerFactory()
+    listeners = Listeners(["tcp:80:interface=127.0.0.1", "tcp:81:backlog=7", "unix:/x:mode=600"], "s", reactor)
+    assert reactor.asked == []
+    listeners.open(factory)
+    assert reactor.asked == [
+        ("tcp", 80, factory, BACKLOG, "127.0.0.1"),
+        ("tcp", 81, factory, 7, ""),
+        ("unix", "/x", factory, BACKLOG, 0o600),
+    ]
+    assert listeners.ports == [1, 2, 3]
+
+
+@pytest.fixture
+def inherited() -> list[tuple[int, int]]:
+    sockets = [socket.socket() for _ in range(3)]
+    return [(each.detach(), int(socket.AF_INET)) for each in sockets]
+
+
+def test_adopted(inherited: list[tuple[int, int]], pem: Path) -> None:
+    reactor, factory = Reactor(), ServerFactory()
+    listen = ["tcp:80", f"ssl:81:privateKey={pem}", "systemd:domain=INET:name=http"]
+    Listeners(listen, "s", reactor).adopt(factory, inherited)
+    assert [what[:3] for what in reactor.asked] == [("adopted", *each) for each in inherited]
+    assert reactor.asked[0][3] is reactor.asked[2][3] is factory
+    assert reactor.asked[1][3].wrappedFactory is factory
+    for descriptor, _ in inherited:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            socket.socket(fileno=descriptor)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["carrier:pigeon", "tcp:nine", "tcp", "", "ssl:1:privateKey=none.pem", "unix", "tcp:1:colour=red"]
+)
+def test_no_endpoint(wrong: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Listeners(["tcp:80", wrong], "admin", Reactor())
+    assert str(raised.value).startswith(f"[admin] listen = {wrong!r}: ")
+    assert "tcp:8000:interface=127.0.0.1" in str(raised.value)
+
+
+def test_it_cannot_listen() -> None:
+    listeners = Listeners(["tcp:80"], "s", Reactor(error=OSError("taken")))
+    with pytest.raises(CantListen, match="collectord: can't listen on tcp:80: taken"):
+        listeners.open(ServerFactory())
+
+
+def test_no_socket_of_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    listeners = Listeners(["systemd:domain=INET:name=http"], "s", Reactor())
+    with pytest.raises(CantListen, match="systemd:domain=INET:name=http"):
+        listeners.open(ServerFactory())
+
+
+def test_a_bad_certificate_is_not_used(tmp_path: Path) -> None:
+    path = make_certificate(tmp_path / "server.pem", "one")
+    listeners = Listeners([f"ssl:1:privateKey={path}"], "s", Reactor())
+    listeners.open(ServerFactory())
+    path.write_text("nothing")
+    with pytest.raises(ConfigError, match=r"\[s\] listen = 'ssl:1:"):
+        listeners.renewed()
