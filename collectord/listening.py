@@ -6,6 +6,7 @@ inherited, and wraps TLS itself.
 """
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -23,6 +24,9 @@ BACKLOG = 1024
 """Twisted's own of 50 resets clients in a burst."""
 
 _TWISTEDS_OWN = 50
+
+_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
+"""Of TLS 1.2, best first, all with forward secrecy. With an RSA certificate Windows 7 and 8 know only the last (CBC)."""
 
 
 class CantListen(SystemExit, Exception):
@@ -43,6 +47,14 @@ class Certificate:
     def getContext(self) -> SSL.Context:
         """As Twisted asks for it."""
         return cast(SSL.Context, self.contexts.getContext())
+
+
+class _Lent:
+    """A unix socket: Twisted would remove its file, which belongs to the process that opened it."""
+
+    def __init__(self, port: Any) -> None:
+        self.startReading = port.startReading
+        self.stopReading = self.stopListening = port.stopReading
 
 
 class _Ports:
@@ -72,7 +84,7 @@ class _Ports:
         self, port: int, factory: Any, contextFactory: Any, backlog: int = _TWISTEDS_OWN, interface: str = ""
     ) -> Any:
         self.contexts = contextFactory
-        contextFactory.getContext()
+        contextFactory.getContext().set_cipher_list(_CIPHERS)
         self.certificate = Certificate(contextFactory)
         secure = TLSMemoryBIOFactory(self.certificate, False, factory)
         return self.listenTCP(port, secure, backlog, interface)
@@ -83,10 +95,10 @@ class _Ports:
     def _listen(self, listen: Callable[[Any], Any], factory: Any) -> Any:
         if self._reactor is None:
             return None
-        if self._inherited is not None:
-            descriptor, family = self._inherited
-            return self._reactor.adoptStreamPort(descriptor, family, factory)
-        return listen(factory)
+        if self._inherited is None:
+            return listen(factory)
+        port = self._reactor.adoptStreamPort(*self._inherited, factory)
+        return _Lent(port) if self._inherited[1] == socket.AF_UNIX else port
 
 
 def _longer(backlog: int) -> int:

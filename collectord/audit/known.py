@@ -111,7 +111,7 @@ class Audit:
         """Of one crash."""
         return fate_of(self.crashes[crash_id], frozenset(self.places.stores))
 
-    def offate_of(self, *fates: Fate) -> list[str]:
+    def of_fate(self, *fates: Fate) -> list[str]:
         """The ids of those crashes, sorted."""
         return sorted(crash_id for crash_id in self.crashes if self.fate(crash_id) in fates)
 

@@ -68,7 +68,8 @@ def is_of(crash_id: str, day: str) -> bool:
 
 
 def _new_ids(root: str, day: str) -> set[str]:
-    return {name for _, _, names in os.walk(f"{root}/{day}/date") for name in names}
+    # To os.walk a symlink to a directory is a directory, but it does not follow it.
+    return {name for _, names, _ in os.walk(f"{root}/{day}/date") for name in names if is_crash_id(name)}
 
 
 def _found(crashes: dict[str, Known], crash: FoundCrash, is_new: bool, places: Places) -> None:

@@ -129,7 +129,7 @@ def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
             add_row(places, f"{count:,}", in_words, where)
     for root, there in found.there.items():
         add_row(
-            places, "?" if there is None else f"{there:,}", "can't be looked at" if there is None else "are at", root
+            places, "?" if there is None else f"{there:,}", "are at", f"{root}: not there" if there is None else root
         )
     show(places)
     _show_trouble(found)

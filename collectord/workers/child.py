@@ -113,10 +113,14 @@ class Worker:
 
     def start(self) -> None:
         """Begin, once the reactor runs."""
-        cast(Any, StandardIO)(self._parent, stdin=0, stdout=CHANNEL, reactor=self._reactor)
-        self._services.privilegedStartService()
-        self._services.startService()
-        self._metrics.start(_METRICS_S)
+        try:
+            self._services.privilegedStartService()
+            cast(Any, StandardIO)(self._parent, stdin=0, stdout=CHANNEL, reactor=self._reactor)
+            self._services.startService()
+            self._metrics.start(_METRICS_S)
+        except BaseException:
+            self._log.failure("a worker can't start")
+            self._reactor.stop()
 
     def _adopt(self, site: StreamingSite) -> Sequence[IListeningPort]:
         self._listeners.adopt(site, self._inherited)

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,15 +48,15 @@ class Ways:
         return self.daemon.workdir / "root"
 
 
-@pytest.fixture(scope="module")
-def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
+@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "workers"])
+def ways(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Ways]:
     workdir = tmp_path_factory.mktemp("ways")
     key, certificate, path = workdir / "key.pem", workdir / "certificate.pem", workdir / "socket"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run([*command, *names], check=True, capture_output=True)
     port, tls = free_port(), free_port()
-    toml = config(port, workdir / "root").replace(
+    toml = config(port, workdir / "root", submission=f"workers = {request.param}").replace(
         'interface=127.0.0.1"]',
         f'interface=127.0.0.1", "ssl:{tls}:privateKey={key}:certKey={certificate}:interface=127.0.0.1", "unix:{path}"]',
     )
@@ -123,3 +124,62 @@ def test_unix_socket_too_large(ways: Ways, tmp_path: Path) -> None:
     options = ["--unix-socket", str(ways.socket), *MULTIPART, "-H", "Expect:"]
     answer = curl(*options, "-T", str(body), "-X", "POST", "http://localhost/submit")
     assert answer == (413, b"Discarded=too_large")
+
+
+def test_tls_a_client_that_does_not_know_the_certificate_says_nothing(ways: Ways) -> None:
+    context = ssl.create_default_context()
+    with (
+        socket.create_connection(("127.0.0.1", ways.tls), 20) as plain,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        context.wrap_socket(plain, server_hostname="localhost")
+
+
+@pytest.mark.parametrize(
+    ("version", "ciphers"),
+    [
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0"),
+        (ssl.TLSVersion.TLSv1_2, "AES256-SHA256:AES128-SHA:@SECLEVEL=0"),  # no forward secrecy
+    ],
+    ids=["TLS 1.1", "RSA key exchange"],
+)
+def test_tls_that_is_old_is_refused(ways: Ways, version: ssl.TLSVersion, ciphers: str) -> None:
+    context = ssl.create_default_context(cafile=str(ways.certificate))
+    context.set_ciphers(ciphers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("127.0.0.1", ways.tls), 20) as plain, pytest.raises((ssl.SSLError, OSError)):
+        context.wrap_socket(plain, server_hostname="localhost")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_tls_of_today(ways: Ways, version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context(cafile=str(ways.certificate))
+    context.minimum_version = context.maximum_version = version
+    with (
+        socket.create_connection(("127.0.0.1", ways.tls), 20) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        cipher = connection.cipher()
+        assert cipher is not None
+        assert "GCM" in cipher[0] or "CHACHA20" in cipher[0]
+
+
+def test_a_directory_of_certificates(tmp_path: Path) -> None:
+    port, tls, certificates = free_port(), free_port(), tmp_path / "certificates"
+    certificates.mkdir()
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    (certificates / "localhost.pem").write_bytes(certificate.read_bytes() + key.read_bytes())
+    toml = config(port, tmp_path / "root").replace(
+        'interface=127.0.0.1"]', f'interface=127.0.0.1", "tls:{certificates}:port={tls}:interface=127.0.0.1"]'
+    )
+    body = tmp_path / "body"
+    body.write_bytes(make_report("tls", 1000).body())
+    with Daemon(toml, port, tmp_path / "work"):
+        options = ["--cacert", str(certificate), "--resolve", f"localhost:{tls}:127.0.0.1"]
+        status, _ = curl(f"https://localhost:{tls}/submit", *options, *MULTIPART, "--data-binary", f"@{body}")
+    assert status == 200

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
-from tests.support.http import post
+from tests.support.http import curl, post
 from tests.support.load import BIG, SMALL, SPILLED, load
 from tests.support.reports import HEADERS, crash_id_in, harm, is_whole, make_report
 from tests.support.upload import Upload
@@ -129,3 +129,17 @@ def test_a_worker_that_cannot_start_is_tried_less_and_less_often(tmp_path: Path)
         settings.write_text(text)
         until(lambda: len(children(up.pid)) == WORKERS and "another starts in 0.4 s" in up.log(), 20)
         assert time.monotonic() - began < 20
+
+
+def test_the_file_of_a_unix_socket_outlives_workers(tmp_path: Path) -> None:
+    port, path = free_port(), tmp_path / "socket"
+    toml = config(port, tmp_path / "root", submission=f"workers = {WORKERS}").replace(
+        'interface=127.0.0.1"]', f'interface=127.0.0.1", "unix:{path}"]'
+    )
+    with Daemon(toml, port, tmp_path / "work") as up:
+        before = set(children(up.pid))
+        os.kill(up.pid, signal.SIGUSR2)
+        until(lambda: len(children(up.pid)) == WORKERS and not before & set(children(up.pid)), 30)
+        assert curl("http://x/__lbheartbeat__", "--unix-socket", str(path)) == (200, b"")
+    assert not path.exists()
+    assert "Traceback" not in up.log()

@@ -1,0 +1,181 @@
+"""
+SIGHUP: the settings are read again, by one process and by workers; a bad file changes nothing.
+"""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+
+from tests.support.daemon import Daemon, config, free_port
+from tests.support.disk import stored_crashes
+from tests.support.http import post
+from tests.support.load import SMALL, load
+from tests.support.reports import HEADERS, crash_id_in, harm, make_report
+from tests.support.response import Response
+from tests.support.wait import until
+
+pytestmark = pytest.mark.e2e
+
+REJECT = """
+[[rule]]
+name = "nobody"
+key = "*"
+result = "reject"
+"""
+
+
+@define
+class Rig:
+    """A daemon whose settings are changed."""
+
+    tmp_path: Path
+    workers: int
+    port: int = field(factory=free_port)
+    daemon: Daemon = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.daemon = Daemon(self.toml(), self.port, self.tmp_path / "work")
+
+    def toml(self, submission: str = "", more: str = "", moves: bool = False) -> str:
+        submission = f"workers = {self.workers}\n{submission}"
+        return config(self.port, self.tmp_path / "root", submission=submission, moves=moves) + more
+
+    def reload(self, toml: str, told: str = "the settings were read again") -> None:
+        before = self.daemon.log().count(told)
+        (self.daemon.workdir / "collectord.toml").write_text(toml)
+        os.kill(self.daemon.pid, signal.SIGHUP)
+        until(lambda: self.daemon.log().count(told) > before)
+
+    def post(self, size: int = 1000, name: str = "report") -> Response:
+        return post(self.port, make_report(name, size).body(), HEADERS)
+
+    def always(self, status: int, text: bytes, size: int = 1000) -> None:
+        """Each worker answers so, soon."""
+
+        def all_do() -> bool:
+            answers = [self.post(size) for _ in range(6 * self.workers)]
+            return all(answer.status == status and text in answer.body for answer in answers)
+
+        until(all_do)
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "workers"])
+def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = Rig(tmp_path, request.param)
+    with rig.daemon:
+        yield rig
+        rig.post()  # it is still there
+    assert "Traceback" not in rig.daemon.log()
+
+
+def test_rules(rig: Rig) -> None:
+    rules = rig.tmp_path / "rules.toml"
+    rules.write_text(REJECT)
+    rig.always(200, b"CrashID=")
+    rig.reload(rig.toml(more=f'[throttle]\nrules = "{rules}"\n'))
+    rig.always(200, b"Discarded=rule_nobody")
+    rules.write_text(REJECT.replace("nobody", "somebody"))
+    rig.reload(rig.toml(more=f'[throttle]\nrules = "{rules}"\n'))
+    rig.always(200, b"Discarded=rule_somebody")
+
+
+def test_limits(rig: Rig) -> None:
+    rig.reload(rig.toml("max_body_bytes = 5000"))
+    rig.always(413, b"Discarded=too_large", 10_000)
+    rig.always(200, b"CrashID=", 1000)
+    rig.reload(rig.toml('dump_id_prefix = "xx-"'))
+    rig.always(200, b"CrashID=xx-", 10_000)
+
+
+def test_log_level(rig: Rig) -> None:
+    rig.reload(rig.toml(more='[logging]\nformat = "json"\n'))
+    until(lambda: f'"{crash_id_in(rig.post())} kept' in rig.daemon.log())
+    (rig.daemon.workdir / "collectord.toml").write_text(rig.toml(more='[logging]\nlevel = "error"\n'))
+    os.kill(rig.daemon.pid, signal.SIGHUP)
+    until(lambda: crash_id_in(rig.post()) not in rig.daemon.log())
+
+
+def test_destinations(rig: Rig) -> None:
+    kept = crash_id_in(rig.post())
+    one, two = rig.tmp_path / "one", rig.tmp_path / "two"
+    for root in (one, two):
+        destination = f'[[crashmover.destination]]\ntype = "filesystem"\nroot = "{root}"\nmin_free_bytes = 0\n'
+        rig.reload(rig.toml(more=destination, moves=True))
+        crash_id = crash_id_in(rig.post())
+        until(lambda crash_id=crash_id, root=root: crash_id in stored_crashes(root))
+    assert kept in stored_crashes(one)
+    until(lambda: stored_crashes(rig.tmp_path / "root") == {})
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ("[nonsense]\n", "[nonsense]: unknown key"),
+        ('[throttle]\nrules = "absent.toml"\n', "absent.toml"),
+        ('[[crashmover.destination]]\ntype = "pigeon"\n', "pigeon"),
+        ("[logging\n", "not TOML"),
+    ],
+)
+def test_a_bad_file_changes_nothing(rig: Rig, bad: str, told: str) -> None:
+    moves = "crashmover" in bad
+    rig.reload(rig.toml("max_body_bytes = 5000", bad, moves=moves), "the settings are bad, and nothing changes")
+    assert told in rig.daemon.log()
+    rig.always(200, b"CrashID=", 10_000)
+
+
+def test_what_takes_a_restart_is_said(rig: Rig) -> None:
+    toml = rig.toml("max_body_bytes = 5000").replace("min_free_bytes = 0", "min_free_bytes = 1")
+    rig.reload(toml)
+    assert "[storage] has changed: that takes a restart" in rig.daemon.log()
+    rig.always(413, b"Discarded=too_large", 10_000)
+
+
+def test_under_load(rig: Rig) -> None:
+    with load(rig.port, shapes=[SMALL]) as clients:
+        for _ in range(5):
+            clients.wait_for_more(10)
+            rig.reload(rig.toml())
+        clients.wait_for_more(10)
+    assert (clients.refused, clients.cut_off) == ([], 0)
+    assert list(harm(clients.acknowledged, rig.tmp_path / "root")) == []
+
+
+def make_certificate(path: Path, serial: int) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-set_serial", str(serial)]
+    subprocess.run([*command, "-keyout", path, "-out", path.with_suffix(".crt")], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+
+
+def serial_at(port: int) -> int:
+    pem = ssl.get_server_certificate(("127.0.0.1", port))
+    shown = subprocess.run(
+        ["openssl", "x509", "-serial", "-noout"], input=pem.encode(), capture_output=True, check=True
+    )
+    return int(shown.stdout.partition(b"=")[2], 16)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_certificates(tmp_path: Path, workers: int) -> None:
+    pem, tls, port = tmp_path / "server.pem", free_port(), free_port()
+    make_certificate(pem, 11)
+    toml = config(port, tmp_path / "root", submission=f"workers = {workers}").replace(
+        'interface=127.0.0.1"]', f'interface=127.0.0.1", "ssl:{tls}:privateKey={pem}:interface=127.0.0.1"]'
+    )
+    with Daemon(toml, port, tmp_path / "work") as daemon:
+        with socket.create_connection(("127.0.0.1", tls)):
+            assert {serial_at(tls) for _ in range(6)} == {11}
+        make_certificate(pem, 12)
+        os.kill(daemon.pid, signal.SIGHUP)
+        until(lambda: {serial_at(tls) for _ in range(6)} == {12})
+        pem.write_text("nothing")
+        os.kill(daemon.pid, signal.SIGHUP)
+        until(lambda: "the settings are bad, and nothing changes" in daemon.log())
+        assert {serial_at(tls) for _ in range(6)} == {12}
