@@ -72,6 +72,7 @@ setup(
             "pytest>=8.2",
             "pytest-timeout>=2.3",
             "pytest-twisted>=1.14.2",
+            "pyyaml>=6",
             "ruff>=0.5",
         ],
     },

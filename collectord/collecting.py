@@ -4,7 +4,7 @@ What takes submissions in one process, made from its settings, and made anew whi
 
 import random
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
 from collectord.intake.spool import MemoryBudget
-from collectord.metrics import CONNECTIONS, LEFT_ALONE, MEMORY, RECEIVING, SAVING
+from collectord.metrics import ANSWERS, CONNECTIONS, LEFT_ALONE, MEMORY, RECEIVING, SAVING, STORE_FAILURES
 from collectord.model import Annotations, Happening
 from collectord.storage.fallback import FallbackCrashStorage, Link
 from collectord.storage.kinds import filesystem_store
@@ -77,7 +77,10 @@ class Collecting:
         RECEIVING.set_function(lambda: self.site.receiving)
         SAVING.set_function(lambda: self.public.saving)
         MEMORY.set_function(lambda: self._budget.used)
+        # A series that begins with 1 shows no increase.
+        ANSWERS.labels("503", "nowhere_to_save")
         for link in links:
+            STORE_FAILURES.labels(link.name)
             LEFT_ALONE.labels(link.name).set_function(partial(_is_open, link))
 
     def apply(self, settings: Settings, rules: Sequence[Rule]) -> None:
@@ -107,14 +110,20 @@ class Collecting:
             token=settings.submission.submitter_token,
             aliases=settings.submission.annotation_aliases,
             remove=frozenset(settings.submission.remove_annotations),
+            shares=self.stores.is_shared_by,
             happened=self._happened,
         )
 
 
-def link_of(settings: StorageSettings, reactor: Any) -> Link:
-    """One store of the chain."""
-    store = filesystem_store(settings, settings.timeout_s, reactor, settings.threads)
-    return Link(name=store.name, storage=store, staging=store, timeout=settings.timeout_s)
+def links_of(settings: Sequence[StorageSettings], reactor: Any) -> tuple[Sequence[Link], Mapping[str, str]]:
+    """The stores of the chain, and their names by their markers."""
+    links: list[Link] = []
+    names: dict[str, str] = {}
+    for each in settings:
+        store = filesystem_store(each, each.timeout_s, reactor, dict(names), each.threads)
+        links.append(Link(name=store.name, storage=store, staging=store, timeout=each.timeout_s))
+        names[store.marker] = store.name
+    return links, names
 
 
 def _is_open(link: Link) -> float:

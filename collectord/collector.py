@@ -2,7 +2,7 @@
 What becomes of a report: judged by the throttle rules, named, and saved.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from hmac import compare_digest
 from uuid import UUID
@@ -11,7 +11,7 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from collectord.crashid import is_crash_id, make_crash_id
-from collectord.errors import MalformedReport, UnauthorizedUuid
+from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import SAVE_BYTES, SAVE_SECONDS, THROTTLED
 from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Happening, RawCrash
@@ -23,6 +23,10 @@ _VERSION = 2
 _TYPE_TAG = "bp"
 _SHOWN = 80
 """Characters of a client's text, for who looks on."""
+
+
+async def _shares_nothing(markers: Sequence[str]) -> bool:
+    return False
 
 
 @frozen
@@ -47,6 +51,7 @@ class Collector:
     @ivar token: lets its bearer choose the crash id; empty: nobody.
     @ivar aliases: annotations that stand in for others that did not come.
     @ivar remove: annotations that the rules see and that are not kept.
+    @ivar shares: whether one of the stores of a relay is one of ours: that it is here already would mean nothing.
     @ivar happened: is told each crash that is kept.
     """
 
@@ -58,6 +63,7 @@ class Collector:
     token: str = ""
     aliases: Mapping[str, str] = {}
     remove: frozenset[str] = frozenset()
+    shares: Callable[[Sequence[str]], Awaitable[bool]] = _shares_nothing
     happened: Callable[[Happening], None] = lambda happening: None
 
     async def collect(self, report: CrashReport) -> Outcome:
@@ -65,11 +71,12 @@ class Collector:
         Judge C{report}, and keep it if that is the verdict: then this returns once it is durable.
 
         @raise UnauthorizedUuid: a client chose the crash id.
+        @raise RelayLoop: a relay sent it back to the store that it comes from.
         @raise MalformedReport: C{invalid_uuid}.
         @raise NowhereToSave: it is not kept.
         """
         now = self.now()
-        crash_id = self._chosen_id(report) or make_crash_id(self.uuid4(), now.date())
+        crash_id = await self._chosen_id(report) or make_crash_id(self.uuid4(), now.date())
         annotations = self._with_aliases(report.annotations)
         verdict = self._judge(annotations)
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
@@ -113,7 +120,7 @@ class Collector:
             ms=round(seconds * 1000, 1),
         )
 
-    def _chosen_id(self, report: CrashReport) -> str | None:
+    async def _chosen_id(self, report: CrashReport) -> str | None:
         chosen = report.annotations.get("uuid")
         if chosen is None:
             return None
@@ -121,6 +128,8 @@ class Collector:
             raise UnauthorizedUuid
         if not is_crash_id(chosen):
             raise MalformedReport("invalid_uuid")
+        if report.sender_stores and await self.shares(report.sender_stores):
+            raise RelayLoop
         return chosen
 
     def _with_aliases(self, annotations: Annotations) -> Annotations:

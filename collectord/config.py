@@ -150,11 +150,19 @@ class Ledger(_Section):
     keep_days: int = Field(default=90, ge=1)
 
 
+def _is_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host and not re.search(r"\s", host) and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError("must be host:port, as in 127.0.0.1:8125")
+    return value
+
+
 class Metrics(_Section):
     """Where metrics are sent to, besides being shown on the admin port."""
 
-    statsd: str = Field(default="", pattern=r"^$|^[^:\s]+:[0-9]{1,5}$")
+    statsd: Annotated[str, AfterValidator(_is_address)] = ""
     statsd_interval_s: float = Field(default=10.0, gt=0)
+    statsd_tags: bool = False
 
 
 class Sentry(_Section):

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from collectord import metrics
-from collectord.collecting import Collecting, link_of
+from collectord.collecting import Collecting, links_of
 from collectord.errors import ConfigError
 from collectord.intake.site import StreamingSite
 from collectord.listening import Listeners
@@ -71,15 +71,17 @@ class Daemon(MultiService):
         self._reactor = reactor
         self._thread = Workers("reload", 1, reactor.callFromThread)
         self._reloading = False
-        self._links = [link_of(store, reactor) for store in settings.storage]
+        self._links, self._names = links_of(settings.storage, reactor)
         self._recents = Recents()
         self._ledger = self._make_ledger()
-        self._moving = Moving(settings, self._links, self._happened, reactor)
+        self._moving = Moving(settings, self._links, self._names, self._happened, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._sums = Sums(metrics.REGISTRY)
         self._collecting: Collecting | None = None
         self._supervisor: Supervisor | None = None
         metrics.START_TIME.set(time.time())
+        for result in ("done", "refused"):
+            metrics.RELOADS.labels(result)
         metrics.INFO.labels(version()["version"]).set(1)
         self._attach(ProcessWatch(reactor), WatchdogService(notifier, reactor))
         if self._ledger is not None:
@@ -167,7 +169,14 @@ class Daemon(MultiService):
         if statsd.statsd:
             threads = Workers("statsd", 1, self._reactor.callFromThread)
             self._attach(
-                StatsdService(statsd.statsd, statsd.statsd_interval_s, self._sums.collect, threads, self._reactor)
+                StatsdService(
+                    statsd.statsd,
+                    statsd.statsd_interval_s,
+                    self._sums.collect,
+                    threads,
+                    self._reactor,
+                    tags=statsd.statsd_tags,
+                )
             )
 
     def _happened(self, happening: Happening) -> None:
@@ -241,7 +250,7 @@ class Daemon(MultiService):
         renew = self._listeners.renewed()
         moving = self._moving
         if loaded.settings.crashmover != self._loaded.settings.crashmover:
-            moving = Moving(loaded.settings, self._links, self._happened, self._reactor)
+            moving = Moving(loaded.settings, self._links, self._names, self._happened, self._reactor)
         for what in needs_restart(self._loaded.settings, loaded.settings):
             self._log.warn("{what} has changed: that takes a restart", what=what)
         self._loaded = loaded

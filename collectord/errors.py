@@ -58,8 +58,19 @@ class UnauthorizedUuid(Refused):
         super().__init__("unauthorized_uuid")
 
 
+class RelayLoop(Refused):
+    """A relay posts a crash to the very store that it takes it from."""
+
+    def __init__(self) -> None:
+        super().__init__("relay_loop")
+
+
 class StorageError(CollectordError):
     """A store failed; it keeps nothing of the crash."""
+
+
+class CrashRefused(StorageError):
+    """The place is well, and does not take this one crash."""
 
 
 class TookTooLong(StorageError):

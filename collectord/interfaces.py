@@ -70,6 +70,9 @@ class IDumpStaging(Interface):
     async def settled() -> None:
         """Return once nothing is left of what was discarded by now."""
 
+    async def is_shared_by(markers: Sequence[str]) -> bool:
+        """Whether one of the stores that bear C{markers} is the same place, here or in another process."""
+
 
 class ICrashSource(Interface):
     """A place that crashes are moved out of."""

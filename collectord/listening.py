@@ -26,7 +26,7 @@ BACKLOG = 1024
 _TWISTEDS_OWN = 50
 
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
-"""Of TLS 1.2, best first, all with forward secrecy. With an RSA certificate Windows 7 and 8 know only the last (CBC)."""
+"""Of TLS 1.2, best first, all with forward secrecy. Windows 7 and 8 know only the last (CBC) for RSA certificates."""
 
 
 class CantListen(SystemExit, Exception):

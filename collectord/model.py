@@ -27,6 +27,10 @@ COLLECTOR_NAMES = frozenset(
 """What the collector writes into a raw crash; a client's annotations of these names are left out."""
 
 
+SENDER = "X-Collectord-Stores"
+"""The header by which a relay names the markers of its stores."""
+
+
 class Content(Protocol):
     """The bytes of a dump, wherever they lie."""
 
@@ -87,6 +91,7 @@ class CrashReport:
 
     @ivar notes: what was left out or changed, in words for whoever debugs a crash.
     @ivar bearer_token: from the C{Authorization} header, or empty.
+    @ivar sender_stores: the markers of the stores that a relay takes it from.
     """
 
     annotations: Annotations = field(repr=False)
@@ -94,6 +99,7 @@ class CrashReport:
     notes: Sequence[str]
     payload: Payload
     bearer_token: str = field(default="", repr=False)
+    sender_stores: Sequence[str] = ()
 
 
 @frozen(kw_only=True)

@@ -33,6 +33,7 @@ Kind = Literal["moved", "published"]
 
 class Moving:
     """
+    @param names: of the stores, by their markers.
     @param happened: is told each step of a crash.
     @ivar service: None where nothing is ever moved.
     @ivar outlets: all destinations and publishers.
@@ -41,8 +42,14 @@ class Moving:
     """
 
     def __init__(
-        self, settings: Settings, links: Sequence[Link], happened: Callable[[Happening], None], reactor: Any
+        self,
+        settings: Settings,
+        links: Sequence[Link],
+        names: Mapping[str, str],
+        happened: Callable[[Happening], None],
+        reactor: Any,
     ) -> None:
+        self._names = names
         self._settings = settings.crashmover
         self._happened = happened
         self._reactor = reactor
@@ -64,7 +71,7 @@ class Moving:
 
     def _make(self, settings: Settings, links: Sequence[Link]) -> None:
         _refuse_circles(settings)
-        daemon = Daemon(self._reactor)
+        daemon = Daemon(self._reactor, self._names)
         destinations = [
             make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination]] {number}")
             for number, table in enumerate(self._settings.destination)
@@ -73,44 +80,55 @@ class Moving:
             make_plugin(PUBLISHERS, table, daemon, f"[[crashmover.publisher]] {number}")
             for number, table in enumerate(self._settings.publisher)
         ]
-        service = Crashmovers([plugin.made for plugin in publishers])
         if destinations:
             to = [self._outlet_of(plugin, "moved", plugin.made.save) for plugin in destinations]
             tell = [self._outlet_of(plugin, "published", plugin.made.publish) for plugin in publishers]
             self.outlets = [*to, *tell]
             for link in links:
-                self._add(service, link, to, tell, keep=self._settings.keep)
+                self._add(link, to, tell, keep=self._settings.keep)
         else:
             primary, *others = links
-            home = self._outlet(primary.storage, "moved", primary.storage.save, primary.timeout)
-            self.outlets = [home] if others else []
-            for link in others:
-                self._add(service, link, [home], [], keep=False)
+            homes = [self._home(primary, link) for link in others]
+            self.outlets = homes
+            for link, home in zip(others, homes, strict=True):
+                self._add(link, [home], [], keep=False)
         if self._loops:
-            self.service = service
+            self.service = Crashmovers(self.outlets, [plugin.made for plugin in publishers])
+            for loop in self._loops.values():
+                loop.setServiceParent(self.service)
 
-    def _outlet_of(self, plugin: Plugin, kind: Kind, give: Callable[..., Any]) -> Outlet:
-        return self._outlet(plugin.made, kind, give, plugin.settings.timeout_s, verify=plugin.settings.verify)
+    def _home(self, primary: Link, link: Link) -> Outlet:
+        async def check() -> None:
+            # The primary first: then the other one knows it, if it is the same by another path.
+            await primary.storage.check()
+            await link.storage.check()
 
-    def _outlet(
-        self, place: Any, kind: Kind, give: Callable[..., Any], timeout: float, *, verify: bool = True
-    ) -> Outlet:
         return Outlet(
-            place.name,
-            kind,
-            give,
-            place.check,
-            timeout=timeout,
-            verify=verify,
+            primary.name,
+            "moved",
+            primary.storage.save,
+            check,
+            timeout=primary.timeout,
+            verify=True,
             clock=self._reactor,
             chance=random.random,
         )
 
-    def _add(
-        self, service: Crashmovers, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool
-    ) -> None:
+    def _outlet_of(self, plugin: Plugin, kind: Kind, give: Callable[..., Any]) -> Outlet:
+        return Outlet(
+            plugin.made.name,
+            kind,
+            give,
+            plugin.made.check,
+            timeout=plugin.settings.timeout_s,
+            verify=plugin.settings.verify,
+            clock=self._reactor,
+            chance=random.random,
+        )
+
+    def _add(self, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool) -> None:
         threads = Workers(f"move {link.name}", _THREADS, self._reactor.callFromThread)
-        loop = self._loops[link.name] = CrashmoverService(
+        self._loops[link.name] = CrashmoverService(
             Crashmover(
                 to,
                 tell,
@@ -120,13 +138,14 @@ class Moving:
                 happened=self._happened,
                 now=time.time,
             ),
-            FilesystemCrashSource(link.name, threads, self._reactor, partial(datetime.now, UTC), _STEP_S),
+            FilesystemCrashSource(
+                link.name, threads, self._reactor, partial(datetime.now, UTC), _STEP_S, link.storage.check
+            ),
             interval=self._settings.interval_s,
             concurrency=self._settings.concurrency,
             stop=self._settings.stop_s,
             clock=self._reactor,
         )
-        loop.setServiceParent(service)
 
 
 def _refuse_circles(settings: Settings) -> None:

@@ -6,16 +6,19 @@ settings.
 """
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from zope.interface.verify import verifyObject
 
 from collectord.errors import ConfigError
+from collectord.interfaces import ICrashPublisher, ICrashStorage
 
 DESTINATIONS = "collectord.destinations"
 PUBLISHERS = "collectord.publishers"
+_INTERFACES = {DESTINATIONS: ICrashStorage, PUBLISHERS: ICrashPublisher}
 
 
 class KindSettings(BaseModel):
@@ -41,9 +44,11 @@ class Daemon:
     What a plugin gets of the daemon.
 
     @ivar reactor: for connections and clocks; on its thread everything is called.
+    @ivar stores: what crashes are moved out of: names, by markers that nobody else has.
     """
 
     reactor: Any
+    stores: Mapping[str, str] = {}
 
 
 @frozen
@@ -83,13 +88,32 @@ def make_plugin(group: str, table: Mapping[str, Any], daemon: Daemon, where: str
     try:
         kind: Kind[Any] = point.load()
     except ModuleNotFoundError as e:
-        extra = f"pip install 'collectord[{point.extras[0]}]'" if point.extras else f"pip install {e.name}"
-        raise ConfigError(f"{where} type = {name!r}: the module {e.name} is missing: {extra}") from e
+        if point.extras:
+            extra = f"pip install 'collectord[{point.extras[0]}]'"
+            raise ConfigError(f"{where} type = {name!r}: the module {e.name} is missing: {extra}") from e
+        raise ConfigError(_broken(where, point, e)) from e
+    except Exception as e:  # anything can go wrong in others' modules
+        raise ConfigError(_broken(where, point, e)) from e
+    if not isinstance(kind, Kind):
+        raise ConfigError(f"{where} type = {name!r}: {point.value} is no collectord.plugins.Kind")
     try:
         settings = kind.settings.model_validate(table)
     except ValidationError as e:
         raise ConfigError("\n".join(_told(error, where, kind.settings) for error in e.errors())) from e
-    return Plugin(settings, kind.make(settings, daemon))
+    try:
+        made = kind.make(settings, daemon)
+        verifyObject(_INTERFACES[group], made)
+    except ConfigError:
+        raise
+    except Exception as e:
+        raise ConfigError(_broken(where, point, e)) from e
+    return Plugin(settings, made)
+
+
+def _broken(where: str, point: EntryPoint, error: Exception) -> str:
+    whose = f" from {point.dist.name} {point.dist.version}" if point.dist is not None else ""
+    told = " ".join(str(error).split())
+    return f"{where} type = {point.name!r} ({point.value}{whose}): {type(error).__name__}: {told}"
 
 
 def _told(error: Any, where: str, settings: type[KindSettings]) -> str:

@@ -3,6 +3,7 @@ Looks at the stores now and then: whether they are well, and what waits in them.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -104,7 +105,11 @@ class StoreWatch(Service):
         try:
             figures = await within(link.storage.check(), CHECK_S, self._reactor, link.name)
         except StorageError as e:
-            seen.problem, seen.free_bytes = str(e), None
+            seen.problem, seen.free_bytes, seen.backlog = str(e), None, None
+            for gauge in (FREE_BYTES, BACKLOG, BACKLOG_AGE, QUARANTINE):
+                with suppress(KeyError):  # nobody knows; what was known is no answer
+                    gauge.remove(link.name)
+            seen.count_again_at = 0.0
             return
         seen.problem, seen.free_bytes = "", figures.get("free_bytes")
         if seen.free_bytes is not None:

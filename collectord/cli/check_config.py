@@ -26,7 +26,7 @@ from collectord.cli.shared import (
     table,
 )
 from collectord.cli.wording import condition_in_words, outcome_in_words
-from collectord.collecting import link_of
+from collectord.collecting import links_of
 from collectord.config import DEFAULT_PATH, Settings
 from collectord.errors import ConfigError
 from collectord.listening import Listeners
@@ -73,8 +73,8 @@ def check_config(config: Path | None, as_json: bool) -> None:
 def _outlets(settings: Settings) -> Sequence[tuple[str, str]]:
     """The kind and the name of each destination and publisher, made and thrown away."""
     reactor: Any = SelectReactor()  # it never runs
-    links = [link_of(store, reactor) for store in settings.storage]
-    moving = Moving(settings, links, lambda happening: None, reactor)
+    links, names = links_of(settings.storage, reactor)
+    moving = Moving(settings, links, names, lambda happening: None, reactor)
     return [(_KINDS[outlet.kind], outlet.name) for outlet in moving.outlets]
 
 

@@ -146,7 +146,7 @@ class Crashmover:
         if len(self._unfinished) > _REMEMBERED:
             self._unfinished.popitem(last=False)
         self._log.warn(
-            "{crash_id} is not moved, and is tried again in {pause:.1f} s: {why}",
+            "{crash_id} is not moved, and is left alone for {pause:.1f} s: {why}",
             crash_id=new.crash_id,
             pause=pause,
             why=error,

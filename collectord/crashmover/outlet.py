@@ -5,11 +5,12 @@ Where crashes go: a destination or a publisher, with a time limit, and pauses th
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from collectord.errors import PublishError, StorageError
+from collectord.errors import CrashRefused, PublishError, StorageError
 from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, OUTLET_FAILURES, OUTLET_WELL, PUBLISH_SECONDS
 from collectord.model import Crash
 from collectord.patience import Shared, within
@@ -71,19 +72,25 @@ class Outlet:
         self._verify = Shared(self._try_out)
         self._failures = 0
         self._resume_at = 0.0
+        OUTLET_FAILURES.labels(name)  # a series that begins with 1 shows no increase
 
     async def give(self, crash: Crash) -> None:
         """
         Give it C{crash}.
 
-        @raise OutletError: it did not confirm it, and is left alone for a while.
+        @raise OutletError: it did not confirm it, and is left alone for a while; but not where it is a L{CrashRefused}.
         """
         began = self._clock.seconds()
         try:
             await within(self._give(crash), self._timeout, self._clock, self.name)
+        except (CrashRefused, CancelledError):
+            raise
         except OutletError as e:
             self._failed(e)
             raise
+        except Exception as e:  # a defect; with this crash, as far as anyone knows
+            self._log.failure("{outlet} has a defect", outlet=self.name)
+            raise CrashRefused(f"{self.name}: {type(e).__name__}: {e}") from e
         seconds = self._clock.seconds() - began
         if self.kind == "moved":
             MOVE_SECONDS.labels(self.name).observe(seconds)
@@ -105,6 +112,11 @@ class Outlet:
         """Seconds that it is left alone for."""
         return max(0.0, self._resume_at - self._clock.seconds())
 
+    async def try_out(self) -> None:
+        """Check it now, so that what is wrong is told at the start."""
+        if self._unchecked:
+            await self._verify()
+
     async def ready(self) -> None:
         """Return when it is worth a try, however long that takes."""
         while True:
@@ -121,7 +133,12 @@ class Outlet:
             await within(self._check(), self._timeout, self._clock, self.name)
             self._unchecked = False
             self._well()
-        except OutletError as e:
+            self._log.info("{outlet} is ready", outlet=self.name)
+        except CancelledError:
+            raise
+        except Exception as e:
+            if not isinstance(e, OutletError):
+                self._log.failure("{outlet} has a defect", outlet=self.name)
             self._failed(e)
 
     def _failed(self, error: Exception) -> None:
@@ -135,4 +152,4 @@ class Outlet:
         self._failures += 1
         pause = pause_after(self._failures, self._chance())
         self._resume_at = self._clock.seconds() + pause
-        self._log.error("{outlet} is tried again in {pause:.1f} s: {why}", outlet=self.name, pause=pause, why=error)
+        self._log.error("{outlet} is left alone for {pause:.1f} s: {why}", outlet=self.name, pause=pause, why=error)

@@ -13,9 +13,10 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from collectord.crashmover.mover import Crashmover
+from collectord.crashmover.outlet import Outlet
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashPublisher, ICrashSource
-from collectord.metrics import MOVING
+from collectord.metrics import MOVING, QUARANTINED, REMOVED
 from collectord.model import NewCrash
 
 T = TypeVar("T")
@@ -54,6 +55,8 @@ class CrashmoverService(Service):
         stop: float,
         clock: IReactorTime,
     ) -> None:
+        for counter in (QUARANTINED, REMOVED):
+            counter.labels(source.name)  # a series that begins with 1 shows no increase
         self._mover = mover
         self._source = source
         self._interval = interval
@@ -202,12 +205,24 @@ class Crashmovers(MultiService):
     """
     The loops over all sources.
 
+    @param outlets: all that they lead to.
     @param publishers: are closed when no loop needs them any more.
     """
 
-    def __init__(self, publishers: Sequence[ICrashPublisher]) -> None:
+    _log = Logger()
+
+    def __init__(self, outlets: Sequence[Outlet], publishers: Sequence[ICrashPublisher]) -> None:
         super().__init__()
+        self._outlets = outlets
         self._publishers = publishers
+
+    def startService(self) -> None:
+        """Try the outlets, so that what is wrong is told now and not with the first crash."""
+        super().startService()
+        for outlet in self._outlets:
+            Deferred.fromCoroutine(outlet.try_out()).addErrback(
+                lambda failure: self._log.failure("an outlet could not be tried", failure)
+            )
 
     def stopService(self) -> Deferred[None]:
         """Stop the loops, then let go of the queues."""

@@ -15,7 +15,7 @@ from collectord.intake.inflate import Inflater
 from collectord.intake.report import ReportBuilder
 from collectord.intake.spool import DumpSpool, Flow, MemoryBudget
 from collectord.interfaces import IDumpStaging
-from collectord.model import CrashReport
+from collectord.model import SENDER, CrashReport
 
 
 @frozen(kw_only=True)
@@ -174,6 +174,7 @@ class ReportReceiver:
             compressed=self._inflater is not None,
             user_agent=(self._header("User-Agent") or b"").decode(errors="replace"),
             bearer_token=_bearer_token(self._header("Authorization")),
+            sender_stores=(self._header(SENDER) or b"").decode(errors="replace").split(),
         )
 
     def release(self) -> None:

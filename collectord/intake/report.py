@@ -5,7 +5,7 @@ called.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import multipart
 
@@ -67,7 +67,15 @@ class ReportBuilder:
         except multipart.MultipartError as e:
             raise MalformedReport("invalid_payload_structure") from e
 
-    async def finish(self, payload_size: int, *, compressed: bool, user_agent: str, bearer_token: str) -> CrashReport:
+    async def finish(
+        self,
+        payload_size: int,
+        *,
+        compressed: bool,
+        user_agent: str,
+        bearer_token: str,
+        sender_stores: Sequence[str] = (),
+    ) -> CrashReport:
         """
         The report, after the last byte.
 
@@ -92,6 +100,7 @@ class ReportBuilder:
             notes=self._notes,
             payload=Payload(structure=structure, compressed=compressed, size=payload_size, user_agent=user_agent),
             bearer_token=bearer_token,
+            sender_stores=sender_stores,
         )
 
     def release(self) -> None:

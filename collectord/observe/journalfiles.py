@@ -68,12 +68,14 @@ class JournalFiles:
             return
         with suppress(BlockingIOError, FileNotFoundError), dead.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            safe_until = os.fstat(file.fileno()).st_mtime
-            dead.unlink()
+            found = os.fstat(file.fileno())
+            if not found.st_nlink:  # another one that starts now has told it
+                return
             at = now.timestamp()
-            line = Line(time_of(at), "unclean", dead.stem, time_of(safe_until))
-            for day in sorted({f"{datetime.fromtimestamp(t, now.tzinfo):%Y%m%d}" for t in (safe_until, at)}):
+            line = Line(time_of(at), "unclean", dead.stem, time_of(found.st_mtime))
+            for day in sorted({f"{datetime.fromtimestamp(t, now.tzinfo):%Y%m%d}" for t in (found.st_mtime, at)}):
                 self._append(day, line.encode())
+            dead.unlink()
 
     def _tell(self, now: datetime, what: str) -> None:
         self._append(f"{now:%Y%m%d}", Line(time_of(now.timestamp()), what, self._process).encode())

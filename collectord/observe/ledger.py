@@ -35,6 +35,7 @@ _BATCH = 1000
 _LIMIT = 100_000
 """Lines that wait at most."""
 _SYNC_S = 5.0
+_PATIENCE_S = 2.0
 _PAUSE_S = 1.0
 _LATE_S = 60.0
 _STOP_S = 5.0
@@ -77,12 +78,13 @@ class Ledger(Service):
         self._busy = False
         self._trouble = False
         self._begun = False
-        self._again_at = self._sync_at = self._daily_at = 0.0
+        self._patient_until = self._again_at = self._sync_at = self._daily_at = 0.0
 
     def startService(self) -> None:
-        """The first lines are written a moment later: the directory may be in a store that is just being made."""
+        """Write from now on. At the very first start the store that the directory lies in is just being made."""
         super().startService()
-        self._done = self._loop.start(_INTERVAL_S, now=False)
+        self._patient_until = self._clock.seconds() + _PATIENCE_S
+        self._done = self._loop.start(_INTERVAL_S)
 
     def note(self, happening: Happening) -> None:
         """Write it down, in time."""
@@ -111,8 +113,9 @@ class Ledger(Service):
                 await self._do_what_is_due()
                 self._well()
         except OSError as e:
-            self._in_trouble(str(e))
-            self._again_at = self._clock.seconds() + _PAUSE_S
+            if self._begun or self._clock.seconds() >= self._patient_until:
+                self._in_trouble(str(e))
+                self._again_at = self._clock.seconds() + _PAUSE_S
         finally:
             self._busy = False
 

@@ -49,6 +49,9 @@ def as_json(event: LogEvent) -> str:
     return json.dumps(line)
 
 
+_NOISE = frozenset({"twisted.web.client._HTTP11ClientFactory"})
+"""Tells each connection that begins and ends."""
+
 FORMATS = {"text": as_text, "json": as_json}
 
 
@@ -69,7 +72,7 @@ class LineObserver:
         self._level = LogLevel.levelWithName(level)
 
     def __call__(self, event: LogEvent) -> None:
-        if _level(event) >= self._level:
+        if _level(event) >= self._level and event.get("log_namespace") not in _NOISE:
             self._out.write(self._as_line(event) + "\n")
             self._out.flush()
 

@@ -28,7 +28,7 @@ class Rates:
 
 @frozen(kw_only=True)
 class Answer:
-    """How many submissions were answered so. @ivar reason: C{kept}, C{rule_<name>}, C{malformed_<why>} and so on."""
+    """How many submissions were answered so. @ivar reason: C{kept}, C{rejected}, C{malformed_<why>} and so on."""
 
     status: str
     reason: str

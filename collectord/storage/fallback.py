@@ -136,6 +136,14 @@ class FallbackCrashStorage:
     def holds(self, content: Content) -> bool:
         return any(link.staging.holds(content) for link in self.links)
 
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        asked = [
+            Deferred.fromCoroutine(self.within(link, link.staging.is_shared_by(markers), CHECK_S))
+            for link in self.links
+            if not link.breaker.open
+        ]
+        return any([await each for each in asked])
+
     async def settled(self) -> None:
         waits = [Deferred.fromCoroutine(link.staging.settled()) for link in self.links]
         for wait in waits:

@@ -4,7 +4,7 @@ Crashes on a file system, in Socorro's layout, durable before they are kept.
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 
@@ -35,6 +35,7 @@ class FilesystemSettings:
     @ivar root: absolute path.
     @ivar min_free_bytes: with less the store counts as full.
     @ivar timeout: seconds that a crash may take.
+    @ivar others: stores that this one must not be, by another path: their names, by their markers.
     @ivar whole_filesystem: sync all of it at once, instead of each file.
     @ivar threads: that spill dumps, and read them back, at the same time.
     """
@@ -45,6 +46,7 @@ class FilesystemSettings:
     threads: int = 4
     timeout: float = 10.0
     modes: Modes = field(factory=Modes)
+    others: Mapping[str, str] = field(factory=dict)
 
 
 @frozen
@@ -57,6 +59,7 @@ class _Waiting:
 class FilesystemCrashStorage:
     """
     @ivar name: the root.
+    @ivar marker: by which others know that they have the same root.
     """
 
     _log = Logger()
@@ -67,7 +70,9 @@ class FilesystemCrashStorage:
         self.name = root = settings.root
         self._min_free_bytes = settings.min_free_bytes
         self._call_from_thread = call_from_thread
+        self._others = settings.others
         self._directory = StagingDirectory(root, settings.modes)
+        self.marker = self._directory.marker
         self._workers = Workers(f"spill {root}", settings.threads, call_from_thread)
         self._checker = Workers(f"check {root}", 1, call_from_thread)
         # One at a time: a hung mount holds one thread, however often it is asked for.
@@ -85,6 +90,9 @@ class FilesystemCrashStorage:
 
     def holds(self, content: Content) -> bool:
         return self._staging.holds(content)
+
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return await self._staging.is_shared_by(markers)
 
     async def settled(self) -> None:
         await self._staging.settled()
@@ -143,6 +151,10 @@ class FilesystemCrashStorage:
     def _check(self) -> int:
         """Make the staging area where it is missing, and try it; on a thread of its own."""
         self._directory.make()
+        for marker, name in self._others.items():
+            if self._directory.is_shared_by(marker):
+                # What is moved from there to here would be taken for there already, and be removed.
+                raise OSError(errno.EINVAL, f"this is the store {name}, by another path")
         if not self._swept:
             swept = self._directory.sweep()
             self._swept = True

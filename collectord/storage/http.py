@@ -3,7 +3,7 @@ Crashes posted to another collector: collectord, Socorro's or Antenna.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
@@ -26,9 +26,9 @@ from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS
 from zope.interface import implementer
 
 from collectord import __version__
-from collectord.errors import ConfigError, StorageError
+from collectord.errors import ConfigError, CrashRefused, StorageError
 from collectord.interfaces import ICrashStorage
-from collectord.model import Crash
+from collectord.model import SENDER, Crash
 from collectord.network import NETWORK_ERRORS
 from collectord.plugins import Daemon, Kind, KindSettings
 from collectord.storage.multipart_body import PiecesProducer, gzipped, make_report
@@ -44,6 +44,10 @@ _AGENT: _Fields = {"User-Agent": [f"collectord/{__version__}"]}
 _GZIP_THREADS = 2
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _URL = re.compile("https?://[!-~]+")
+_REFUSALS = frozenset({400, 408, 413, 422})
+_NOT_KEPT = re.compile(rb"Discarded=(rule|malformed)_|Unsupported=")
+"""It is well, and has judged this crash."""
+
 _WRAPPERS = (client.RequestGenerationFailed, client.RequestTransmissionFailed, client.ResponseFailed)
 
 
@@ -83,10 +87,12 @@ class HttpSettings(KindSettings):
 @implementer(ICrashStorage)
 class HttpCrashStorage:
     """
+    @param stores: the markers of those that crashes come from: who has one of them must not take its own for new.
     @ivar name: the URL.
     """
 
-    def __init__(self, settings: HttpSettings, policy: IPolicyForHTTPS, reactor: Any) -> None:
+    def __init__(self, settings: HttpSettings, policy: IPolicyForHTTPS, stores: Iterable[str], reactor: Any) -> None:
+        self._stores = stores
         self.name = settings.url
         self._settings = settings
         self._policy = policy
@@ -103,6 +109,7 @@ class HttpCrashStorage:
         headers = {"Content-Type": [report.content_type]}
         if self._settings.token:
             headers["Authorization"] = [f"Bearer {self._settings.token}"]
+            headers[SENDER] = [" ".join(self._stores)]
         if self._settings.gzip:
             headers["Content-Encoding"] = ["gzip"]
             body = PiecesProducer(gzipped(report.pieces(), self._workers), None)
@@ -112,7 +119,8 @@ class HttpCrashStorage:
             status, answer = await self._exchange(b"POST", headers, body)
         if status != OK or not _is_receipt(answer, crash.crash_id):
             hint = ": is the token right?" if status == UNAUTHORIZED else ""
-            raise StorageError(f"{self.name}: answered {status} {_one_line(answer)}".rstrip() + hint)
+            kind = CrashRefused if status in _REFUSALS or _NOT_KEPT.match(answer) else StorageError
+            raise kind(f"{self.name}: answered {status} {_one_line(answer)}".rstrip() + hint)
         return self.name
 
     async def check(self) -> Mapping[str, int]:
@@ -235,7 +243,7 @@ def make(settings: HttpSettings, daemon: Daemon) -> HttpCrashStorage:
         policy.creatorForNetloc(host.encode(), 0)
     except ValueError as e:  # Twisted would say so at each connection, in plain HTTP too
         raise ConfigError(f"{settings.server_name or host!r} can't be a host's name: {e}") from e
-    return HttpCrashStorage(settings, policy, daemon.reactor)
+    return HttpCrashStorage(settings, policy, daemon.stores, daemon.reactor)
 
 
 HTTP = Kind(HttpSettings, make)

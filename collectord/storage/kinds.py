@@ -25,11 +25,14 @@ class FilesystemDestination(KindSettings, Files):
     verify: Literal[True] = True  # nothing is saved before the staging area is there
 
 
-def filesystem_store(files: Files, timeout: float, reactor: Any, threads: int = 1) -> FilesystemCrashStorage:
+def filesystem_store(
+    files: Files, timeout: float, reactor: Any, others: Mapping[str, str], threads: int = 1
+) -> FilesystemCrashStorage:
     """
     The store that the settings describe.
 
     @param timeout: seconds that a crash may take.
+    @param others: the names, by their markers, of stores that it must not be.
     @param threads: that spill dumps.
     """
     return FilesystemCrashStorage(
@@ -40,6 +43,7 @@ def filesystem_store(files: Files, timeout: float, reactor: Any, threads: int = 
             threads=threads,
             timeout=timeout,
             modes=Modes(directory=files.directory_mode, file=files.file_mode),
+            others=others,
         ),
         reactor.callFromThread,
         reactor,
@@ -47,7 +51,7 @@ def filesystem_store(files: Files, timeout: float, reactor: Any, threads: int = 
 
 
 def _filesystem(settings: FilesystemDestination, daemon: Daemon) -> FilesystemCrashStorage:
-    return filesystem_store(settings, settings.timeout_s, daemon.reactor)
+    return filesystem_store(settings, settings.timeout_s, daemon.reactor, daemon.stores)
 
 
 FILESYSTEM = Kind(FilesystemDestination, _filesystem)
@@ -71,6 +75,9 @@ class _NoStaging:
 
     async def settled(self) -> None:
         return
+
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return False
 
 
 @implementer(ICrashStorage)

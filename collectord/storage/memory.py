@@ -42,6 +42,9 @@ class MemoryCrashStorage:
     async def settled(self) -> None:
         return
 
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return False
+
 
 @implementer(IStagedDump)
 @define(eq=False)

@@ -5,7 +5,7 @@ New crashes in a store on a file system: found by the date branch, read, removed
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -40,11 +40,20 @@ class FilesystemCrashSource:
     @param in_thread: threads of its own: a hung mount must not hold those that save.
     @param now: in UTC.
     @param timeout: seconds for one step, such as reading a crash.
+    @param ready: returns once the store is; nothing is listed before.
     """
 
     def __init__(
-        self, root: str, in_thread: InThread, clock: IReactorTime, now: Callable[[], datetime], timeout: float
+        self,
+        root: str,
+        in_thread: InThread,
+        clock: IReactorTime,
+        now: Callable[[], datetime],
+        timeout: float,
+        ready: Callable[[], Awaitable[object]],
     ) -> None:
+        self._ready = ready
+        self._is_ready = False
         self.name = self._root = root
         self._in_thread = in_thread
         self._clock = clock
@@ -53,6 +62,10 @@ class FilesystemCrashSource:
         self._pruned: set[str] = set()
 
     async def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
+        if not self._is_ready:
+            # Before its store has its staging area, a destination can't know that it is the same place.
+            await self._ready()
+            self._is_ready = True
         walk = self._walk()
         while batch := await self._do(lambda: next(walk, None)):
             yield batch

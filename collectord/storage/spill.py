@@ -46,6 +46,9 @@ class StagingArea:
             lambda failure: self._log.warn("{path} is left behind: {why}", path=path, why=failure.value)
         ).addBoth(lambda _: self._removals.discard(removal))
 
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return await self.in_thread(lambda: any(map(self.directory.is_shared_by, markers)))
+
     async def settled(self) -> None:
         for removal in list(self._removals):
             await removal

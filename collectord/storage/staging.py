@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -32,6 +33,8 @@ _COPY = 1024 * 1024
 _VECTOR = 1024
 """Pieces that one system call takes (IOV_MAX)."""
 
+_MARKER = re.compile(r"[A-Za-z0-9._-]{1,255}-[0-9]+-[0-9a-f]{8}")
+
 _FOREIGN_S = 24 * 3600.0
 """What another host left is swept only after so long: not every network file system shows its locks to everyone."""
 
@@ -48,7 +51,8 @@ class StagingDirectory:
     """
     The staging directory of this process in one store. All of it blocks.
 
-    @ivar path: of the directory; C{None} until it was made.
+    @ivar path: of the directory.
+    @ivar marker: its name: no other process has one of that name, wherever it lies.
     """
 
     def __init__(self, root: str, modes: Modes) -> None:
@@ -58,7 +62,8 @@ class StagingDirectory:
         self._lock: int | None = None
         self._made_once = False
         self._to_sync: set[str] = set()  # directories with new entries
-        self.path = f"{self._all}/{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.marker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = f"{self._all}/{self.marker}"
 
     def make(self) -> None:
         """
@@ -81,6 +86,10 @@ class StagingDirectory:
             fsync_directory(directory)
         self._to_sync.clear()
         self._made_once = True
+
+    def is_shared_by(self, marker: str) -> bool:
+        """Whether the store of that L{marker} has its staging area here, by whatever path."""
+        return bool(_MARKER.fullmatch(marker)) and os.path.exists(f"{self._all}/{marker}/lock")
 
     def _make_root(self) -> None:
         for parent in Path(self._root).absolute().parents:

@@ -12,6 +12,7 @@ from collectord.collector import Outcome
 from collectord.errors import (
     CollectordError,
     MalformedReport,
+    RelayLoop,
     StorageError,
     TooLarge,
     TooSlow,
@@ -24,6 +25,7 @@ RETRY_AFTER_S = 60
 _REFUSALS: dict[type[CollectordError], tuple[int, Callable[[BaseException | None], str]]] = {
     MalformedReport: (400, lambda e: f"Discarded=malformed_{e}"),
     UnauthorizedUuid: (401, lambda e: f"Discarded={e}"),
+    RelayLoop: (409, lambda e: f"Discarded={e}"),
     TooSlow: (408, lambda e: f"Discarded={e}"),
     TooLarge: (413, lambda e: f"Discarded={e}"),
     StorageError: (503, lambda e: "Discarded=nowhere_to_save"),

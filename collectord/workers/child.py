@@ -15,11 +15,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger, globalLogBeginner
+from twisted.logger import ILogObserver, Logger, globalLogBeginner
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
-from collectord.collecting import Collecting, link_of
+from collectord import __version__
+from collectord.collecting import Collecting, links_of
 from collectord.errors import ConfigError
 from collectord.intake.site import StreamingSite
 from collectord.listening import Listeners
@@ -27,6 +28,7 @@ from collectord.metrics import REGISTRY
 from collectord.model import Happening
 from collectord.observe.logs import LineObserver
 from collectord.observe.process import ProcessWatch
+from collectord.observe.sentry import sentry_observer
 from collectord.observe.sums import snapshot
 from collectord.reloading import Loaded, load
 from collectord.service import CollectorService
@@ -96,10 +98,15 @@ class Worker:
         loaded = load(config)
         settings = loaded.settings
         self._observer = LineObserver(sys.stdout, settings.logging.format, settings.logging.level)
-        globalLogBeginner.beginLoggingTo([self._observer], redirectStandardIO=False, discardBuffer=True)
+        sentry = sentry_observer(settings.sentry, __version__)
+        observers: list[ILogObserver] = [self._observer]
+        if sentry is not None:
+            observers.append(sentry)
+            reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
+        globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
         self._thread = Workers("reload", 1, reactor.callFromThread)
         self._parent = Parent(reactor, self._reload, self._stop)
-        links = [link_of(store, reactor) for store in settings.storage]
+        links, _ = links_of(settings.storage, reactor)
         self._collecting = Collecting(settings, loaded.rules, links, self._parent.happened, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()

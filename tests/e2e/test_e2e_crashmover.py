@@ -5,6 +5,7 @@ The crashmover of a real daemon: every crash arrives, whole and once, and the so
 import json
 import os
 import signal
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_a_full_destination_that_gets_space(tmp_path: Path) -> None:
         toml = config(port, source, moves=True) + moving(destination / "in")
         with Daemon(toml, port, tmp_path / "work") as daemon:
             acknowledged = submit(daemon, *(f"n{n}" for n in range(10)), size=30_000)
-            until(lambda: "is tried again in" in daemon.log())
+            until(lambda: "is left alone for" in daemon.log())
             assert submit(daemon, "meanwhile")
             filler.unlink()
             until(lambda: not list(source.glob("*/date/*/*/*")), 40)
@@ -243,3 +244,54 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     status, output = twistd(tmp_path, "--config", str(settings), env={"PYTHONPATH": path})
     assert status == 1
     assert "the module boto3 is missing: pip install 'collectord[s3]'" in complaint(output)
+
+
+def test_a_destination_that_is_the_store_by_another_path_takes_nothing(tmp_path: Path) -> None:
+    source, alias, port = tmp_path / "crashes", tmp_path / "alias", free_port()
+    with Daemon(config(port, source), port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, "before")
+    alias.symlink_to(source)
+    with Daemon(config(port, source, moves=True) + moving(alias), port, tmp_path / "work") as daemon:
+        acknowledged |= submit(daemon, "one", "two")
+        until(lambda: f"{alias}: this is the store {source}, by another path" in daemon.log())
+        time.sleep(2.5)
+    assert list(harm(acknowledged, source)) == []
+
+
+def test_two_stores_that_are_one_by_another_path_move_nothing_home(tmp_path: Path) -> None:
+    source, alias, port = tmp_path / "crashes", tmp_path / "alias", free_port()
+    source.mkdir(0o700)
+    alias.symlink_to(source)
+    with Daemon(config(port, source), port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, "before")
+    with Daemon(config(port, source, alias, moves=True), port, tmp_path / "work") as daemon:
+        acknowledged |= submit(daemon, "one", "two")
+        until(lambda: f"{alias}: this is the store {source}, by another path" in daemon.log())
+        time.sleep(2.5)
+    assert list(harm(acknowledged, source)) == []
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["itself", "another on its root"])
+def test_a_relay_in_a_circle_takes_nothing(tmp_path: Path, shared: bool) -> None:
+    source, port, other = tmp_path / "crashes", free_port(), free_port()
+    to = other if shared else port
+    relay = f'[[crashmover.destination]]\ntype = "http"\nurl = "http://127.0.0.1:{to}/submit"\ntoken = "secret"\n'
+    token = 'submitter_token = "secret"'
+    with (
+        Daemon(config(other, source, submission=token), other, tmp_path / "other"),
+        Daemon(config(port, source, submission=token, moves=True) + relay, port, tmp_path / "work") as daemon,
+    ):
+        acknowledged = submit(daemon, "one", "two")
+        until(lambda: "409 Discarded=relay_loop" in daemon.log())
+        time.sleep(2)
+    assert list(harm(acknowledged, source)) == []
+
+
+def test_destinations_are_tried_at_the_start(tmp_path: Path) -> None:
+    source, port = tmp_path / "crashes", free_port()
+    good, bad = tmp_path / "good", tmp_path / "file" / "bad"
+    bad.parent.touch()
+    toml = config(port, source, moves=True) + moving(good) + moving(bad).partition("1.0\n\n")[2]
+    with Daemon(toml, port, tmp_path / "work") as daemon:
+        until(lambda: f"{good} is ready" in daemon.log())
+        until(lambda: f"{bad} is left alone" in daemon.log())

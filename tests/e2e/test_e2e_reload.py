@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,10 +107,14 @@ def test_destinations(rig: Rig) -> None:
     kept = crash_id_in(rig.post())
     one, two = rig.tmp_path / "one", rig.tmp_path / "two"
     for root in (one, two):
+
+        def arrived(crash_id: str, root: Path = root) -> bool:
+            return crash_id in stored_crashes(root)
+
         destination = f'[[crashmover.destination]]\ntype = "filesystem"\nroot = "{root}"\nmin_free_bytes = 0\n'
         rig.reload(rig.toml(more=destination, moves=True))
         crash_id = crash_id_in(rig.post())
-        until(lambda crash_id=crash_id, root=root: crash_id in stored_crashes(root))
+        until(partial(arrived, crash_id))
     assert kept in stored_crashes(one)
     until(lambda: stored_crashes(rig.tmp_path / "root") == {})
 

@@ -5,6 +5,7 @@ Several processes on one port: what one of them suffers, the others and the clie
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -31,6 +32,11 @@ def daemon(tmp_path: Path, submission: str = "", stop_s: float = 5.0) -> Daemon:
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def are_others(pid: int, before: list[int]) -> bool:
+    now = children(pid)
+    return len(now) == WORKERS and now != before
 
 
 def metric(daemon: Daemon, name: str) -> float:
@@ -65,7 +71,7 @@ def test_a_worker_that_is_killed_costs_only_its_own_connections(tmp_path: Path) 
         for _ in range(3):
             before = children(up.pid)
             os.kill(before[0], signal.SIGKILL)
-            until(lambda before=before: len(children(up.pid)) == WORKERS and children(up.pid) != before)
+            until(partial(are_others, up.pid, before))
             clients.wait_for_more(20)
         until(lambda: metric(up, "collectord_worker_restarts_total") == 3)
         assert "died" in up.log()

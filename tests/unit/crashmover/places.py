@@ -82,6 +82,7 @@ class Sink:
     @ivar got: crash ids, each as often as it came.
     @ivar fails: whether it takes nothing.
     @ivar refuses: crash ids that it never takes.
+    @ivar raises: whatever it raises instead.
     @ivar hangs: gets a Deferred for each that comes, where it is a list.
     """
 
@@ -89,6 +90,7 @@ class Sink:
     got: list[str] = field(factory=list)
     fails: bool = False
     refuses: set[str] = field(factory=set)
+    raises: Exception | None = None
     hangs: list[Deferred[None]] | None = None
     checks: int = 0
     kind: Literal["moved", "published"] = "moved"
@@ -98,12 +100,16 @@ class Sink:
             until: Deferred[None] = Deferred()
             self.hangs.append(until)
             await until
+        if self.raises is not None:
+            raise self.raises
         if self.fails or crash.crash_id in self.refuses:
             raise StorageError(f"{self.name} takes nothing")
         self.got.append(crash.crash_id)
 
     async def check(self) -> None:
         self.checks += 1
+        if self.raises is not None:
+            raise self.raises
         if self.fails:
             raise StorageError(f"{self.name} is not there")
 

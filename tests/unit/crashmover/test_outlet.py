@@ -5,9 +5,10 @@ An outlet: confirmed, in time, or left alone for a pause that grows.
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent
 
 from collectord.crashmover.outlet import LONGEST_PAUSE_S, pause_after
-from collectord.errors import StorageError, TookTooLong
+from collectord.errors import CrashRefused, StorageError, TookTooLong
 from tests.unit.crashmover.places import Sink
 from tests.unit.intake.parts import result_of
 from tests.unit.storage.stores import make_crash
@@ -96,3 +97,43 @@ def test_what_hangs_is_given_up() -> None:
     clock.advance(0.2)
     assert failures[0].check(TookTooLong)  # type: ignore[attr-defined]
     assert sink.got == []
+
+
+def test_a_place_that_refuses_one_crash_is_not_left_alone() -> None:
+    sink = Sink("one", raises=CrashRefused("one: too large"))
+    outlet = sink.outlet(Clock())
+    with pytest.raises(CrashRefused):
+        result_of(outlet.give(make_crash()))
+    assert ready(outlet) == [True]
+    assert (outlet.problem, outlet.failed, sink.checks) == ("", 0, 0)
+
+
+def test_a_defect_is_told_and_holds_up_this_crash_only(logged_failures: list[LogEvent]) -> None:
+    sink = Sink("one", raises=KeyError("Version"))
+    outlet = sink.outlet(Clock())
+    with pytest.raises(CrashRefused, match="one: KeyError: 'Version'"):
+        result_of(outlet.give(make_crash()))
+    assert ready(outlet) == [True]
+    assert len(logged_failures) == 1
+    logged_failures.clear()
+
+
+def test_a_check_with_a_defect_is_a_failed_check(logged_failures: list[LogEvent]) -> None:
+    clock, sink = Clock(), Sink("one", raises=KeyError("bucket"))
+    outlet = sink.outlet(clock, verify=True)
+    told = ready(outlet)
+    assert (told, outlet.problem) == ([], "'bucket'")
+    logged_failures.clear()
+    sink.raises = None
+    clock.advance(1)
+    assert (told, outlet.problem) == ([True], "")
+
+
+def test_tried_at_the_start() -> None:
+    clock, sink = Clock(), Sink("one", fails=True)
+    outlet = sink.outlet(clock, verify=True)
+    result_of(outlet.try_out())
+    assert (outlet.problem, outlet.failed, outlet.resumes_in) == ("one is not there", 1, 1.0)
+    unverified = Sink("two").outlet(clock)
+    result_of(unverified.try_out())
+    assert unverified.problem == ""

@@ -58,7 +58,7 @@ def test_opened() -> None:
         ("tcp", 81, factory, 7, ""),
         ("unix", "/x", factory, BACKLOG, 0o600),
     ]
-    assert listeners.ports == [1, 2, 3]
+    assert list(map(str, listeners.ports)) == ["1", "2", "3"]
 
 
 @pytest.fixture

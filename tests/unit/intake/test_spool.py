@@ -36,6 +36,9 @@ class SlowStaging:
     def holds(self, content: Content) -> bool:
         return isinstance(content, MemoryStagedDump)
 
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return False
+
     async def settled(self) -> None:
         return
 

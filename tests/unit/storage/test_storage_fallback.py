@@ -95,6 +95,9 @@ class FickleStore:
     def holds(self, content: Content) -> bool:
         return isinstance(content, FickleDump) and content.home is self
 
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return False
+
     async def settled(self) -> None:
         await self.do("settled")
 

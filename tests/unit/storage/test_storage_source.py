@@ -42,8 +42,12 @@ NEXT_DAY = datetime(2016, 6, 23, 15, 0, tzinfo=UTC)
 LATER = datetime(2016, 7, 1, tzinfo=UTC)
 
 
+async def ready() -> None:
+    """The store is."""
+
+
 def source_of(root: Path, now: datetime = SAME_SECOND, in_thread: Any = at_once) -> FilesystemCrashSource:
-    return FilesystemCrashSource(str(root), in_thread, Clock(), lambda: now, 60.0)
+    return FilesystemCrashSource(str(root), in_thread, Clock(), lambda: now, 60.0, ready)
 
 
 async def batches(source: FilesystemCrashSource) -> list[Sequence[NewCrash]]:
@@ -301,7 +305,7 @@ def test_a_crash_of_an_old_day_is_kept_after_its_directories_were_removed(rig: R
 
 def test_a_mount_that_hangs(root: Path) -> None:
     clock = Clock()
-    source = FilesystemCrashSource(str(root), lambda work: Deferred(), clock, lambda: LATER, 60.0)
+    source = FilesystemCrashSource(str(root), lambda work: Deferred(), clock, lambda: LATER, 60.0, ready)
     failures: list[Failure] = []
     Deferred.fromCoroutine(source.load(NewCrash(CRASH_ID, f"{root}/{SLOT}"))).addErrback(failures.append)
     clock.advance(59)

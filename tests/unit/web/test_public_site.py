@@ -93,6 +93,9 @@ class Store:
     def holds(self, content: Content) -> bool:
         return True
 
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return False
+
     async def settled(self) -> None:
         return
 

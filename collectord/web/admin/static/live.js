@@ -42,6 +42,7 @@ function repeat(container, rows) {
   let last = template;
   for (const values of rows) {
     const row = there.get(values.key) ?? template.content.firstElementChild.cloneNode(true);
+    there.delete(values.key);
     row.dataset.key = values.key;
     if (last.nextElementSibling !== row) {
       last.after(row);
@@ -67,7 +68,7 @@ function shape(name, attributes, text = "") {
 
 function roundUp(most) {
   const power = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= most * 0.999);
+  return [1, 1.5, 2, 3, 4, 6, 8, 10].map((step) => step * power).find((step) => step >= most * 0.999);
 }
 
 function draw(svg, now) {

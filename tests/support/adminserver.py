@@ -1,0 +1,352 @@
+"""
+The admin site of a daemon that is made up: C{python -m tests.support.adminserver PORT SCENARIO READY [TOKEN]}.
+
+The file SCENARIO names what it shows, and may be changed at any time; the file READY appears once it listens.
+"""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from attrs import evolve, frozen
+
+from collectord.crashid import is_crash_id
+from collectord.observe.overview import (
+    Answer,
+    CrashPage,
+    DumpFile,
+    Event,
+    Outlet,
+    Overview,
+    Place,
+    Rates,
+    Recent,
+    RuleCount,
+    Store,
+    Worker,
+)
+from collectord.web.admin.site import AdminSite
+
+STARTED = 1_466_600_000.0
+CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+HOSTILE = {
+    "<script>window.pwned = 1</script>": "<script>window.pwned = 1</script>",
+    "Img": "<img src=x onerror='window.pwned = 1'>",
+    "Svg": '"><svg onload="window.pwned = 1">',
+    "Link": "javascript:window.pwned=1",
+    "Style": "</style></pre></td></table></template><script>alert(1)</script>",
+    "Entity": "&lt;script&gt;window.pwned = 1&lt;/script&gt;",
+    "Bidi": "harmless\u202etxt.exe",
+    "Control": "a\0b\x1b[31mc\x7f\x9b",
+    "Surrogate": "\ud83d alone, \ude00",
+    "Huge": "x" * 3_000_000,
+    "Long" + "n" * 500: "a name",
+    "Lines": "one\r\ntwo\n\tthree",
+}
+ANNOTATIONS = {
+    "ProductName": "Fenix",
+    "Version": "128.0.1",
+    "BuildID": "20160618030212",
+    "ReleaseChannel": "release",
+    "Vendor": "Mozilla",
+    "CrashTime": "1466608789",
+    "StartupTime": "1466608102",
+    "UptimeTS": "687.2",
+    "ProcessType": "content",
+    "MozCrashReason": "MOZ_RELEASE_ASSERT(aIndex < mLength)",
+    "Notes": "FP(D00-L1000-W0000000-T000) WR? WR+ EGL? EGL+ GL Layers? GL Layers+",
+    "Android_Model": "Pixel 7",
+    "JavaStackTrace": "java.lang.IllegalStateException: not attached\n"
+    + "".join(f"\tat org.mozilla.fenix.home.HomeFragment.step{n}(HomeFragment.kt:{100 + n})\n" for n in range(24)),
+    "TelemetryEnvironment": '{"build":{"applicationId":"{aa3c5121-dab2-40e2-81ca-7ea25febc110}","version":"128.0.1"}}'
+    * 6,
+}
+FACTS = {
+    "submitted_timestamp": "2016-06-22T15:19:49.123456+00:00",
+    "legacy_processing": "0",
+    "throttle_rate": "100",
+    "throttle_rule": "accept_everything",
+    "payload": "multipart",
+    "payload_compressed": "1",
+    "payload_size": "183204",
+    "user_agent": "Crashpad/1.0 (Android)",
+    "collector_notes": "removed TelemetryClientId\nremoved Email",
+}
+
+
+@frozen
+class Named:
+    """The made-up values of one scenario: C{busy}, C{empty}, C{troubled} or C{hostile}."""
+
+    scenario: str
+    now: float
+
+    def overview(self) -> Overview:
+        if self.scenario == "empty":
+            return empty(self.now)
+        overview = busy(self.now)
+        if self.scenario == "troubled":
+            return troubled(overview)
+        if self.scenario == "hostile":
+            return hostile(overview)
+        return overview
+
+    def crash(self, crash_id: str) -> CrashPage | None:
+        if not is_crash_id(crash_id) or self.scenario == "empty":
+            return None
+        return crash_page(crash_id, HOSTILE if self.scenario == "hostile" else ANNOTATIONS)
+
+
+def rates(at: float) -> Rates:
+    """Waves."""
+    received = 60 + 25 * math.sin(at / 70) + 12 * math.sin(at / 11) + 4 * math.sin(at * 1.7)
+    refused = 6 + 3 * math.sin(at / 31) + (20 * math.exp(-(((at % 400) - 200) ** 2) / 300))
+    kept = max(0.0, received - refused)
+    moved = 50 + 20 * math.sin((at - 30) / 70)
+    return Rates(at=at, received=received, kept=kept, refused=refused, moved=moved, bytes_in=received * 182_000)
+
+
+def empty(now: float) -> Overview:
+    """A daemon that has just started, with the built-in settings."""
+    return Overview(
+        version="1.0.0",
+        started=now - 3,
+        now=now,
+        connections=0,
+        receiving=0,
+        saving=0,
+        moving=0,
+        totals={"received": 0, "kept": 0, "refused": 0, "moved": 0, "bytes_in": 0},
+        rates=Rates(at=now),
+        history=[],
+        answers=[],
+        rules=[RuleCount(name="accept_everything", condition="every report", results={})],
+        stores=[
+            Store(
+                name="/home/me/crashes",
+                problem="",
+                free_bytes=48_412_000_000,
+                min_free_bytes=268_435_456,
+                backlog=None,
+                oldest_age_s=0,
+                quarantined=0,
+            )
+        ],
+        outlets=[],
+        workers=[Worker(pid=4021, since=now - 3)],
+        recent=[],
+    )
+
+
+def busy(now: float) -> Overview:
+    """Some tens of crashes a second, and all is well."""
+    seconds = now - STARTED
+    received, refused = int(61 * seconds), int(8 * seconds)
+    kept = received - refused
+    at = math.floor(now)
+    return Overview(
+        version="1.0.0",
+        started=STARTED,
+        now=now,
+        connections=312 + at % 9,
+        receiving=14 + at % 5,
+        saving=at % 3,
+        moving=8,
+        totals={
+            "received": received,
+            "kept": kept,
+            "refused": refused,
+            "moved": kept - 41,
+            "bytes_in": received * 182_000,
+        },
+        rates=rates(at),
+        history=[rates(float(second)) for second in range(at - 599, at + 1)],
+        answers=[
+            Answer(status="200", reason="kept", count=kept),
+            Answer(status="200", reason="rule_unsupported_product", count=refused - 5821),
+            Answer(status="400", reason="malformed_no_annotations", count=4410),
+            Answer(status="413", reason="too_large", count=1207),
+            Answer(status="408", reason="too_slow", count=204),
+        ],
+        rules=[
+            RuleCount(
+                name="has_hangid_and_browser",
+                condition="* : HangID is there and ProcessType is not plugin",
+                results={"reject": 12},
+            ),
+            RuleCount(name="infobar_is_true", condition='* : SubmittedFromInfobar = "true"', results={"reject": 5170}),
+            RuleCount(
+                name="unsupported_product",
+                condition="ProductName is none of Firefox, Fenix, Focus, ReferenceBrowser, Thunderbird, MozillaVPN",
+                results={"reject": refused - 5821 - 5182},
+            ),
+            RuleCount(
+                name="is_firefox_desktop",
+                condition='ProductName = "Firefox" and ReleaseChannel = "release"',
+                results={"accept": kept // 9, "defer": kept - kept // 9 - 99_210},
+            ),
+            RuleCount(name="accept_everything", condition="every report", results={"accept": 99_210}),
+        ],
+        stores=[
+            Store(
+                name="/var/lib/collectord/crashes",
+                problem="",
+                free_bytes=412_300_000_000,
+                min_free_bytes=268_435_456,
+                backlog=41 + at % 7,
+                oldest_age_s=2.0 + at % 4,
+                quarantined=0,
+            ),
+            Store(
+                name="/mnt/nfs/crashes",
+                problem="",
+                free_bytes=7_910_000_000_000,
+                min_free_bytes=1_000_000_000,
+                backlog=0,
+                oldest_age_s=0,
+                quarantined=0,
+            ),
+        ],
+        outlets=[
+            Outlet(name="s3: crashes", kind="destination", problem="", given=kept - 41, failures=3, resumes_in_s=0),
+            Outlet(
+                name="rabbitmq: socorro.normal",
+                kind="publisher",
+                problem="",
+                given=kept - 42,
+                failures=0,
+                resumes_in_s=0,
+            ),
+        ],
+        workers=[Worker(pid=4022, since=STARTED + 2), Worker(pid=4023, since=STARTED + 2)],
+        recent=[recent(at * 2 - n) for n in range(30)],
+    )
+
+
+def recent(number: int) -> Recent:
+    """One of the last crashes; newer ones have greater numbers."""
+    product, version, amount = [
+        ("Firefox", "128.0.1", 391_204),
+        ("Fenix", "128.0", 88_310),
+        ("Thunderbird", "115.12.2", 1_204_118),
+    ][number % 3]
+    state, where = [
+        ("published", "rabbitmq: socorro.normal"),
+        ("moved", "s3: crashes"),
+        ("kept", "/var/lib/collectord/crashes"),
+    ][number % 3]
+    return Recent(
+        crash_id=f"{number:08x}-57c6-4e5d-b2cf-{number * 7919 % 16**5:05x}2160622"[:24]
+        + f"{number % 16**5:05x}2160622",
+        at=number / 2,
+        product=product,
+        version=version,
+        size=amount + number % 997,
+        rule="is_firefox_desktop" if product == "Firefox" else "accept_everything",
+        state=state,
+        where=where,
+    )
+
+
+def troubled(overview: Overview) -> Overview:
+    """A store fails, a destination is away, and some crashes are broken."""
+    primary, second = overview.stores
+    destination, publisher = overview.outlets
+    broken, *others = overview.recent
+    return evolve(
+        overview,
+        stores=[
+            evolve(
+                primary, problem="No space left on device", free_bytes=1_204_000, backlog=128_402, oldest_age_s=50_400
+            ),
+            evolve(second, backlog=2204, oldest_age_s=1200, quarantined=3),
+        ],
+        outlets=[
+            evolve(
+                destination,
+                problem="PutObject: Could not connect to the endpoint URL: https://s3.eu-central-1.amazonaws.com/crashes",
+                failures=88,
+                resumes_in_s=41,
+            ),
+            publisher,
+        ],
+        recent=[evolve(broken, state="quarantined", where="/mnt/nfs/crashes"), *others],
+    )
+
+
+def hostile(overview: Overview) -> Overview:
+    """All that a client has a say in is an attack."""
+    newest, *others = overview.recent
+    attacks = list(HOSTILE.values())
+    return evolve(
+        overview,
+        recent=[
+            evolve(
+                newest, crash_id=CRASH_ID, product=attacks[0], version=attacks[1], rule=attacks[2], where=attacks[6]
+            ),
+            *(
+                evolve(other, product=attack[:100_000], version=attack[:100_000])
+                for other, attack in zip(others, attacks, strict=False)
+            ),
+        ],
+        stores=[evolve(store, problem=attack) for store, attack in zip(overview.stores, attacks, strict=False)],
+        answers=[evolve(overview.answers[0], reason=attack[:1000]) for attack in attacks],
+    )
+
+
+def crash_page(crash_id: str, annotations: dict[str, str]) -> CrashPage:
+    """All that is known of a made-up crash."""
+    return CrashPage(
+        crash_id=crash_id,
+        annotations=annotations,
+        facts=FACTS,
+        dumps=[
+            DumpFile(name="upload_file_minidump", size=391_204, expected="9f86d081884c7d65" * 4),
+            DumpFile(name="memory_report", size=20_113, expected=""),
+        ],
+        places=[Place(store="/var/lib/collectord/crashes", state="waits to be moved")],
+        events=[
+            Event(at=1_466_608_789.1, what="kept", where="/var/lib/collectord/crashes"),
+            Event(at=1_466_608_791.9, what="moved", where="s3: crashes"),
+        ],
+    )
+
+
+@frozen
+class MadeUp:
+    """
+    The operations of a daemon that is made up.
+
+    @ivar scenario: the file that names what it shows.
+    """
+
+    scenario: Path
+
+    @property
+    def _named(self) -> Named:
+        return Named(self.scenario.read_text(), STARTED + 400_000 + time.time() % 100_000)
+
+    def overview(self) -> Overview:
+        return self._named.overview()
+
+    async def crash(self, crash_id: str) -> CrashPage | None:
+        return self._named.crash(crash_id)
+
+    def metrics(self) -> tuple[bytes, str]:
+        return b"collectord_received_total 5.0\n", "text/plain; version=0.0.4; charset=utf-8"
+
+
+def main(port: str, scenario: str, ready: str, token: str = "") -> None:
+    from twisted.internet import reactor as any_reactor
+
+    reactor = cast(Any, any_reactor)
+    site = AdminSite(MadeUp(Path(scenario)), token=token, hosts=[], clock=reactor)
+    reactor.listenTCP(int(port), site.factory(), interface="127.0.0.1")
+    reactor.callWhenRunning(Path(ready).touch)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

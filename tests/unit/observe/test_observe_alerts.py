@@ -1,0 +1,141 @@
+"""
+The alerts and the dashboard: they ask for metrics that there are, and say where to read on.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from prometheus_client import Counter, Histogram
+
+from collectord.metrics import declared
+
+ROOT = Path(__file__).parents[3]
+RULES = [
+    rule
+    for group in yaml.safe_load((ROOT / "etc" / "prometheus-alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+DASHBOARD = json.loads((ROOT / "etc" / "grafana-dashboard.json").read_text())
+PANELS = DASHBOARD["panels"]
+
+OF_THE_SCRAPE = {"job", "instance"}
+ROWS = ["Collecting", "Answers by reason", "Throttle", "Latency and size", "Stores", "Backlog", "Moving", "Daemon"]
+
+_LABELS = re.compile(r'(?:by|on) \(([^()]*)\)|[{,](\w+)(?:=~|!~|!=|=)"')
+
+
+def exposed() -> dict[str, set[str]]:
+    """Each name that Prometheus sees, and its labels."""
+    names: dict[str, set[str]] = {"up": set()}
+    for metric in declared():
+        labels = set(metric._labelnames)
+        if isinstance(metric, Histogram):
+            names |= {f"{metric._name}_{part}": labels for part in ("count", "sum")}
+            names[f"{metric._name}_bucket"] = labels | {"le"}
+        else:
+            names[f"{metric._name}_total" if isinstance(metric, Counter) else metric._name] = labels
+    return names
+
+
+def metrics_in(expression: str) -> set[str]:
+    return set(re.findall(r"\bcollectord_\w+|\bup\b", expression))
+
+
+def labels_in(expression: str) -> set[str]:
+    found = {name for group in _LABELS.findall(expression) for part in group for name in part.split(",")}
+    return {name.strip() for name in found} - {""}
+
+
+def of_dashboard() -> Iterator[str]:
+    """All its expressions."""
+    for panel in PANELS:
+        for target in panel.get("targets", []):
+            yield target["expr"]
+    for annotation in DASHBOARD["annotations"]["list"]:
+        yield annotation["expr"]
+
+
+EXPRESSIONS = [*(rule["expr"] for rule in RULES), *of_dashboard()]
+
+
+def wrong_with(expression: str) -> str:
+    """What it asks for that is not there."""
+    names, asked = exposed(), metrics_in(expression)
+    known = set[str]().union(OF_THE_SCRAPE, *(names.get(name, set()) for name in asked))
+    return " ".join(sorted((asked - set(names)) | (labels_in(expression) - known)))
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_metrics_and_labels_exist(expression: str) -> None:
+    assert metrics_in(expression) != set()
+    assert wrong_with(expression) == ""
+
+
+@pytest.mark.parametrize(
+    ("expression", "wrong"),
+    [
+        ("rate(collectord_received[5m])", "collectord_received"),
+        ("collectord_save_seconds", "collectord_save_seconds"),
+        ("sum by (store, outlet) (collectord_store_free_bytes)", "outlet"),
+        ('collectord_answers_total{instance=~"a",code="503"}', "code"),
+        ("sum by (le) (collectord_save_seconds_count)", "le"),
+        ('sum by (le) (rate(collectord_save_seconds_bucket{store="a"}[5m]))', ""),
+    ],
+)
+def test_what_would_be_wrong(expression: str, wrong: str) -> None:
+    assert wrong_with(expression) == wrong
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    shown = set[str]().union(*map(metrics_in, of_dashboard()))
+    missing = {metric._name for metric in declared() if not any(name.startswith(metric._name) for name in shown)}
+    assert missing == set()
+
+
+def test_the_dashboard_can_be_imported_anywhere() -> None:
+    datasource = {"type": "prometheus", "uid": "${datasource}"}
+    assert DASHBOARD["schemaVersion"] == 38  # of Grafana 10
+    assert "id" not in DASHBOARD
+    assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "instance"]
+    for panel in PANELS:
+        if panel["type"] != "row":
+            assert panel["datasource"] == datasource
+            assert [target["datasource"] for target in panel["targets"]] == [datasource] * len(panel["targets"])
+    # With one instance chosen, all panels show it alone.
+    assert [expression for expression in of_dashboard() if 'instance=~"$instance"' not in expression] == []
+
+
+def test_the_panels_have_a_place_of_their_own() -> None:
+    assert [panel["title"] for panel in PANELS if panel["type"] == "row"] == ROWS
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    taken: set[tuple[int, int]] = set()
+    for panel in PANELS:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+
+
+def sections(page: str) -> set[str]:
+    """The titles in a page of docs/."""
+    return set(re.findall(r"^(.+)\n[-=]{3,}$", (ROOT / page).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_says_what_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
+    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+    assert rule["labels"]["severity"] in ("critical", "warning", "info")
+    assert "$labels.instance" in rule["annotations"]["summary"]
+    page, _, section = rule["annotations"]["runbook"].partition(", ")
+    assert page == "docs/operations.rst"
+    assert section in sections(page)
+
+
+def test_the_docs_have_each_alert_and_no_other() -> None:
+    assert sections("docs/alerts.rst") == {"Alerts", *(rule["alert"] for rule in RULES)}

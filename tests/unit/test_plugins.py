@@ -1,0 +1,75 @@
+"""
+Kinds of other people: whatever is wrong with one stops the start with a line, and no traceback.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+
+from collectord.errors import ConfigError
+from collectord.plugins import DESTINATIONS, Daemon, Kind, KindSettings, make_plugin
+from collectord.storage.memory import MemoryCrashStorage
+
+
+class Settings(KindSettings):
+    depth: int = 1
+
+
+def make_well(settings: Settings, daemon: Daemon) -> MemoryCrashStorage:
+    return MemoryCrashStorage(f"depth {settings.depth}")
+
+
+def make_raising(settings: Settings, daemon: Daemon) -> object:
+    raise KeyError("depth")
+
+
+def make_nothing(settings: Settings, daemon: Daemon) -> object:
+    return object()
+
+
+WELL = Kind(Settings, make_well)
+RAISING = Kind(Settings, make_raising)
+NOTHING = Kind(Settings, make_nothing)
+NO_KIND = "text"
+
+
+@pytest.fixture(autouse=True)
+def _points(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["WELL", "RAISING", "NOTHING", "NO_KIND", "ABSENT"]
+    points = [EntryPoint(name.lower(), f"{__name__}:{name}", DESTINATIONS) for name in names]
+    points.append(EntryPoint("no_module", "collectord_no_such:X", DESTINATIONS))
+    points.append(EntryPoint("no_extra", "collectord_no_such:X [s3]", DESTINATIONS))
+    monkeypatch.setattr("collectord.plugins.entry_points", lambda group: points)
+
+
+def made(table: Mapping[str, Any]) -> Any:
+    return make_plugin(DESTINATIONS, table, Daemon(None), "here").made
+
+
+def test_made() -> None:
+    assert made({"type": "well", "depth": 3}).name == "depth 3"
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({}, "here type is missing; known here: absent, "),
+        ({"type": "pigeon"}, "here type = 'pigeon': there is none; known here: absent, "),
+        ({"type": "well", "deep": 3}, "here deep: unknown key; known here: type, timeout_s, verify, depth"),
+        ({"type": "well", "depth": "secret"}, "here depth: Input should be a valid integer"),
+        ({"type": "raising"}, f"here type = 'raising' ({__name__}:RAISING): KeyError: 'depth'"),
+        ({"type": "nothing"}, f"here type = 'nothing' ({__name__}:NOTHING): "),
+        ({"type": "no_kind"}, f"here type = 'no_kind': {__name__}:NO_KIND is no collectord.plugins.Kind"),
+        ({"type": "absent"}, f"here type = 'absent' ({__name__}:ABSENT): AttributeError: "),
+        ({"type": "no_module"}, "here type = 'no_module' (collectord_no_such:X): ModuleNotFoundError: No module named"),
+        ({"type": "no_extra"}, "here type = 'no_extra': the module collectord_no_such is missing: pip install 'coll"),
+    ],
+)
+def test_what_is_wrong(table: Mapping[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        made(table)
+    assert str(raised.value).startswith(told)
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)
