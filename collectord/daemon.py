@@ -84,8 +84,6 @@ class Daemon(MultiService):
             metrics.RELOADS.labels(result)
         metrics.INFO.labels(version()["version"]).set(1)
         self._attach(ProcessWatch(reactor), WatchdogService(notifier, reactor))
-        if self._ledger is not None:
-            self._attach(self._ledger)
         self._attach(self._moving.service)
         self._make_admin()
         if settings.submission.workers == 1:
@@ -209,6 +207,8 @@ class Daemon(MultiService):
 
     def startService(self) -> None:
         """Start all of them; from here on signals are heard."""
+        if self._ledger is not None:
+            self._ledger.startService()
         super().startService()
         self._on_signal(signal.SIGHUP, self.reload)
         if self._supervisor is not None:
@@ -272,9 +272,14 @@ class Daemon(MultiService):
             self._attach(moving.service)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop all of them, each in order."""
+        """Stop all of them, each in order; the ledger last, for until then something happens."""
         self._notifier.stopping()
-        return cast(Deferred[Any], super().stopService())
+        return Deferred.fromCoroutine(self._stop(cast(Deferred[Any], super().stopService())))
+
+    async def _stop(self, others: Deferred[Any]) -> None:
+        await others
+        if self._ledger is not None:
+            await self._ledger.stopService()
 
 
 class AdminService(Service):

@@ -11,6 +11,7 @@ from click.exceptions import NoArgsIsHelpError
 from click.shell_completion import get_completion_class
 
 from collectord import __version__
+from collectord.cli.audit import audit_command
 from collectord.cli.check_config import check_config
 from collectord.cli.crashes import crashes
 from collectord.cli.quarantine import quarantine
@@ -77,5 +78,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, _NAME, f"_{_NAME.upper()}_COMPLETE").source())
 
 
-for _command in (check_config, crashes, quarantine, status, submit, throttle):
+for _command in (audit_command, check_config, crashes, quarantine, status, submit, throttle):
     main.add_command(_command)

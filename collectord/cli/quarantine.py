@@ -22,12 +22,13 @@ from collectord.cli.shared import (
     show,
     show_json,
     table,
+    tracked,
 )
 from collectord.cli.stores import a_crash_id, store_option, store_roots
 from collectord.config import load_settings
 from collectord.storage.finding import FoundCrash, quarantined_crash, quarantined_crashes
-from collectord.storage.releasing import CannotRelease, release
-from collectord.storage.staging import Modes
+from collectord.storage.releasing import CannotRelease, release, staging_in
+from collectord.storage.staging import Modes, StagingDirectory
 
 
 @click.group(epilog=EXIT_STATUS)
@@ -83,22 +84,14 @@ def release_crashes(
     sudo -u collectord collectord quarantine release 8f63752c-57c6-4e5d-b2cf-cabde2160622
     """
     roots = store_roots(config, stores)
-    modes = _modes(config, roots) if not stores else {}
+    modes = _modes(config) if not stores else {}
+    found = [crash for crash_id in crash_ids for crash in _quarantined(roots, crash_id)]
     refused = False
-    for crash_id in crash_ids:
-        for crash in _quarantined(roots, crash_id):
-            why = ""
-            try:
-                place = release(crash, modes.get(crash.root, Modes()), as_it_is=as_it_is)
-            except (CannotRelease, OSError) as e:
-                why, refused = str(e), True
-                say(f"{crash_id} stays in the quarantine: {why}")
-            if as_json:
-                show_json({"crash_id": crash_id, "store": crash.root, "released": not why, "why_not": why or None})
-            elif not why:
-                show(
-                    f"{crash_id}: {len(crash.dumps)} dumps and the raw crash are in {place.names}; new in {place.slot}"
-                )
+    for root in dict.fromkeys(crash.root for crash in found):
+        mine = [crash for crash in found if crash.root == root]
+        with staging_in(root, modes.get(root, Modes())) as staging:
+            for crash in tracked(mine, "releasing", len(mine)):
+                refused |= not _release(crash, staging, as_it_is, as_json)
     if refused:
         raise Exit(WRONG)
 
@@ -110,10 +103,23 @@ def _quarantined(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
     return found
 
 
-def _modes(config: Path | None, roots: Sequence[str]) -> Mapping[str, Modes]:
-    stores = {os.path.abspath(store.root): store for store in load_settings(config).storage}
+def _release(crash: FoundCrash, staging: StagingDirectory, as_it_is: bool, as_json: bool) -> bool:
+    why = ""
+    try:
+        place = release(crash, staging, as_it_is=as_it_is)
+    except (CannotRelease, OSError) as e:
+        why = str(e)
+        say(f"{crash.crash_id} stays in the quarantine: {why}")
+    else:
+        if not as_json:
+            show(f"{crash.crash_id}: the raw crash and {len(crash.dumps)} dumps are in {place.names}, and it is new")
+    if as_json:
+        show_json({"crash_id": crash.crash_id, "store": crash.root, "released": not why, "why_not": why or None})
+    return not why
+
+
+def _modes(config: Path | None) -> Mapping[str, Modes]:
     return {
-        root: Modes(directory=stores[root].directory_mode, file=stores[root].file_mode)
-        for root in roots
-        if root in stores
+        os.path.abspath(store.root): Modes(directory=store.directory_mode, file=store.file_mode)
+        for store in load_settings(config).storage
     }

@@ -9,6 +9,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import treq
 from attrs import define, field, frozen
@@ -99,6 +100,7 @@ class HttpCrashStorage:
         self._reactor = reactor
         self._free = DeferredSemaphore(settings.connections)
         self._pool = client.HTTPConnectionPool(reactor)
+        self._aborted: WeakSet[Any] = WeakSet()
         self._pool.maxPersistentPerHost = settings.connections
         self._pool.cachedConnectionTimeout = _IDLE_S
         self._pool.retryAutomatically = False
@@ -137,7 +139,7 @@ class HttpCrashStorage:
             if method == b"POST" and len(answer) > _ANSWER:
                 raise StorageError(f"{self.name}: answered over {_ANSWER} bytes: no collector")
 
-        with _Lease(self._pool) as lease:
+        with _Lease(self._pool, self._aborted) as lease:
             agent = client.Agent(self._reactor, self._policy, _CONNECT_S, pool=lease)
             try:
                 response = await agent.request(method, self.name.encode(), Headers(_AGENT | headers), body)
@@ -180,13 +182,17 @@ class _Lease:
     """
 
     _pool: client.HTTPConnectionPool
+    _aborted: WeakSet[Any]
     persistent: bool = True
     _connection: Any = field(default=None, init=False)
 
     def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:
-        return self._pool.getConnection(key, endpoint).addCallback(self._note)
+        return Deferred.fromCoroutine(self._get(key, endpoint))
 
-    def _note(self, connection: Any) -> Any:
+    async def _get(self, key: Any, endpoint: Any) -> Any:
+        # One that was aborted in the middle of an answer gets back into the pool if the rest of it was there already.
+        while (connection := await self._pool.getConnection(key, endpoint)) in self._aborted:
+            pass
         self._connection = connection
         return connection
 
@@ -195,6 +201,7 @@ class _Lease:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._connection is not None and self._connection.state not in ("QUIESCENT", "CONNECTION_LOST"):
+            self._aborted.add(self._connection)
             self._connection.transport.abortConnection()
 
 

@@ -38,10 +38,6 @@ def remove(crash: FoundCrash) -> None:
 
     @raise OSError: it is not removed, or not all of it.
     """
-    if crash.reason:
-        with _staging(crash.root, Modes()) as staging:
-            _leave_quarantine(crash, staging)
-        return
     # The raw crash first, so that no half crash is ever seen; the link last, so that nothing is forgotten.
     names = os.path.dirname(crash.raw_crash)
     links = links_of(crash)
@@ -54,33 +50,55 @@ def remove(crash: FoundCrash) -> None:
         unlink_if_there(link)
         with suppress(FileNotFoundError):  # the crashmover removes empty slots
             fsync_directory(os.path.dirname(link))
+    if crash.reason:
+        shutil.rmtree(names)
+        fsync_directory(os.path.dirname(names))
 
 
-def release(crash: FoundCrash, modes: Modes, *, as_it_is: bool = False) -> Place:
+@contextmanager
+def staging_in(root: str, modes: Modes) -> Iterator[StagingDirectory]:
+    """
+    A place for what is neither in the quarantine nor in its place, while this process lives.
+
+    @param modes: of the directories that are made.
+    @raise CannotRelease: this is another user than the daemon's, which could neither read nor remove what is made.
+    """
+    owner = os.stat(f"{root}/{QUARANTINE}").st_uid
+    if os.geteuid() != owner:
+        raise CannotRelease(f"only the user of the daemon can do that: {root}/{QUARANTINE} belongs to uid {owner}")
+    staging = StagingDirectory(root, modes)
+    staging.make()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging.path, ignore_errors=True)
+
+
+def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = False) -> Place:
     """
     Put a crash of the quarantine back in its place, as new: the crashmover tries again.
 
     Everything gets a second name in its place, and leaves the quarantine only when that is durable. Meanwhile the raw
     crash lies in the staging area, so that nobody takes the link without a raw crash for the rest of a removal.
 
-    @param modes: of the directories that it takes.
+    @param staging: in the same store.
     @param as_it_is: its dumps may be others than those that were received; the raw crash then says so.
     @raise CannotRelease: it would come back at once, or something is in its way.
     @raise OSError: it is still in the quarantine.
     """
     place, raw_crash = _readable(crash)
-    _check_owner(crash)
     if os.path.lexists(place.raw_crash) and not os.path.samefile(place.raw_crash, crash.raw_crash):
         raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")
     problems = problems_of(crash)
     if problems and not as_it_is:
         raise CannotRelease("; ".join(problems))
-    with _staging(crash.root, modes) as staging:
-        if problems:
-            _accept(crash, raw_crash, problems, staging)
-        if not os.path.lexists(place.raw_crash):
-            _put_in_place(crash, place, staging)
-        _leave_quarantine(crash, staging)
+    if problems:
+        _accept(crash, raw_crash, problems, staging)
+    if not os.path.lexists(place.raw_crash):
+        _put_in_place(crash, place, staging)
+    # In one step; what is left in the staging area is swept.
+    os.rename(os.path.dirname(crash.raw_crash), f"{staging.path}/{crash.crash_id}")
+    fsync_directory(f"{crash.root}/{QUARANTINE}")
     return place
 
 
@@ -93,13 +111,6 @@ def _readable(crash: FoundCrash) -> tuple[Place, RawCrash]:
     if not _TIME.fullmatch(submitted):
         raise CannotRelease(f"its raw crash does not say when it came: submitted_timestamp is {submitted!r}")
     return place_at(crash.root, crash.crash_id, submitted), raw_crash
-
-
-def _check_owner(crash: FoundCrash) -> None:
-    """What another user makes the daemon could neither read nor remove."""
-    owner = os.stat(os.path.dirname(crash.raw_crash)).st_uid
-    if os.geteuid() != owner:
-        raise CannotRelease(f"has to be done as the user of the daemon: the quarantine belongs to uid {owner}")
 
 
 def _accept(crash: FoundCrash, raw_crash: RawCrash, problems: list[str], staging: StagingDirectory) -> None:
@@ -158,22 +169,6 @@ def _make(directory: str, root: str, staging: StagingDirectory) -> None:
     with suppress(FileExistsError):
         staging.make_directory(directory)
     fsync_directory(os.path.dirname(directory))
-
-
-def _leave_quarantine(crash: FoundCrash, staging: StagingDirectory) -> None:
-    """In one step: what is in the staging area is swept."""
-    os.rename(os.path.dirname(crash.raw_crash), f"{staging.path}/left")
-    fsync_directory(f"{crash.root}/{QUARANTINE}")
-
-
-@contextmanager
-def _staging(root: str, modes: Modes) -> Iterator[StagingDirectory]:
-    staging = StagingDirectory(root, modes)
-    staging.make()
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging.path, ignore_errors=True)
 
 
 def _fsync_file(path: str) -> None:

@@ -254,6 +254,25 @@ async def test_wrong_token(other: Other) -> None:
 
 
 @in_reactor
+async def test_a_check_takes_no_connection_from_a_crash(other: Other) -> None:
+    # The answer to a check is not read, and its connection may be another's when that is noticed.
+    store = store_at(other.url(False), token="wrong")
+    told: set[str] = set()
+
+    async def save() -> None:
+        for _ in range(20):
+            told.add(str(await error_of(store.save(make_crash()))))
+
+    async def check() -> None:
+        for _ in range(100):
+            await store.check()
+
+    for work in [Deferred.fromCoroutine(each) for each in (save(), save(), save(), save(), check())]:
+        await work
+    assert told == {f"{other.url(False)}: answered 401 Discarded=unauthorized_uuid: is the token right?"}
+
+
+@in_reactor
 async def test_certificates_are_verified(other: Other, certificates: Certificates) -> None:
     url = other.url(True)
     pinned = secure(other, certificates, server_name=NAME)

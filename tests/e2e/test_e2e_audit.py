@@ -1,0 +1,169 @@
+"""
+C{collectord audit} of what a real daemon did: kills and stops leave nothing unaccounted for, and a missing crash is.
+"""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from collectord.observe.journal import Journal, journal_of
+from tests.e2e.test_e2e_crashmover import files_of_crashes, moving, submit
+from tests.support.daemon import Daemon, config, free_port
+from tests.support.disk import stored_crashes
+from tests.support.load import SMALL, load
+from tests.support.wait import until
+
+pytestmark = pytest.mark.e2e
+
+COLLECTORD = Path(sys.executable).with_name("collectord")
+
+
+@frozen
+class Places:
+    """Of one daemon."""
+
+    path: Path
+
+    @property
+    def source(self) -> Path:
+        return self.path / "crashes"
+
+    @property
+    def destination(self) -> Path:
+        return self.path / "processing"
+
+    @property
+    def journals(self) -> Path:
+        return self.source / "ledger"
+
+    @property
+    def work(self) -> Path:
+        return self.path / "work"
+
+    def daemon(self, *, moves: bool = True) -> Daemon:
+        port = free_port()
+        toml = config(port, self.source, moves=moves) + (moving(self.destination) if moves else "")
+        return Daemon(toml, port, self.work)
+
+    def audit(self, *args: str) -> dict[str, Any]:
+        """Of today, by the settings of the last daemon; its exit status fits."""
+        command = [str(COLLECTORD), "audit", "today", "--config", str(self.work / "collectord.toml"), "--json", *args]
+        ran = subprocess.run(command, cwd=self.work, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.stderr == ""
+        told: dict[str, Any] = json.loads(ran.stdout)
+        assert ran.returncode == (1 if told["fates"]["unaccounted"] else 0)
+        return told
+
+    def fates(self, *args: str) -> dict[str, int]:
+        return {fate: count for fate, count in self.audit(*args)["fates"].items() if count}
+
+    def lines(self) -> set[tuple[str, str]]:
+        """What and about what."""
+        return {(line.what, line.about) for line in Journal(self.journals, today())}
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path)
+
+
+def today() -> str:
+    return f"{datetime.now(UTC):%Y%m%d}"
+
+
+def test_what_was_moved(places: Places) -> None:
+    with places.daemon() as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(50)))
+        until(lambda: not files_of_crashes(places.source))
+        told = places.audit()
+        assert told["fates"]["moved"] == told["crashes"] == 50
+        assert told["moved"] == told["at_destinations"] == {str(places.destination): 50}
+        assert told["unclean_stops"] == []
+    assert {("kept", crash_id) for crash_id in acknowledged} <= places.lines()
+    assert places.journals.stat().st_mode & 0o777 == 0o700
+    assert {what for what, _ in places.lines()} == {"start", "stop", "kept", "moved", "removed"}
+
+
+def test_kills_leave_nothing_unaccounted(places: Places) -> None:
+    daemon = places.daemon()
+    acknowledged: dict[str, str] = {}
+    for n in range(3):
+        daemon.start()
+        with load(daemon.port, shapes=[SMALL]) as clients:
+            clients.wait_for_more(50)
+            until(lambda n=n: sum(what == "start" for what, _ in places.lines()) == n + 1)  # type: ignore[misc]
+            daemon.kill()
+        acknowledged |= clients.acknowledged
+        told = places.audit()
+        assert told["unaccounted"] == [], n
+        assert len(told["unclean_stops"]) == n + 1
+    with daemon:
+        until(lambda: not files_of_crashes(places.source), 60)
+        told = places.audit()
+    assert told["unaccounted"] == []
+    assert told["crashes"] >= len(acknowledged) - 150  # lines of the last quarter of a second before a kill are lost
+    assert stored_crashes(places.destination).keys() >= acknowledged.keys()
+
+
+def test_a_stop_while_crashes_are_moved_loses_no_line(places: Places) -> None:
+    with places.daemon(moves=False) as daemon:
+        submit(daemon, *(f"n{n}" for n in range(300)))
+    assert places.fates() == {"stays": 300}
+    with places.daemon() as daemon:
+        until(lambda: len(list(places.destination.glob("*/name/*/*/*.json"))) > 20)
+        daemon.stop()
+        fates = places.fates()
+        assert fates.keys() == {"waiting", "moved"}
+        assert sum(fates.values()) == 300
+        assert places.audit()["unclean_stops"] == []
+
+
+def test_a_file_that_was_removed_by_hand(places: Places) -> None:
+    with places.daemon(moves=False) as daemon:
+        acknowledged = submit(daemon, "one", "two", "three")
+        until(lambda: {("kept", crash_id) for crash_id in acknowledged} <= places.lines())
+    assert places.fates() == {"stays": 3}
+    removed = next(iter(acknowledged))
+    for path in files_of_crashes(places.source):
+        if path.name.startswith(removed):
+            path.unlink()
+    told = places.audit()
+    assert [crash["crash_id"] for crash in told["unaccounted"]] == [removed]
+    assert [line["what"] for line in told["unaccounted"][0]["lines"]] == ["kept"]
+    assert told["fates"]["stays"] == 2
+
+
+def test_a_damaged_journal_is_made_anew_while_the_daemon_runs(places: Places) -> None:
+    with places.daemon(moves=False) as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(20)))
+        until(lambda: {("kept", crash_id) for crash_id in acknowledged} <= places.lines())
+        journal = journal_of(places.journals, today())
+        content = bytearray(journal.read_bytes())
+        content[300:1500] = bytes(1200)
+        journal.write_bytes(content)
+        assert places.audit()["damaged_lines"] > 0
+        told = places.audit("--rebuild")
+        assert told["rebuilt"]["added"] >= 5
+        assert told["damaged_lines"] == 0
+        assert told["fates"]["stays"] == told["kept"][str(places.source)] == 20
+        (late,) = submit(daemon, "late")
+        until(lambda: ("kept", late) in places.lines())
+    assert "Traceback" not in daemon.log()
+
+
+def test_a_ledger_that_can_t_be_written_harms_nobody(places: Places) -> None:
+    places.source.mkdir()
+    places.journals.write_text("a file, where the directory should be")
+    with places.daemon() as daemon:
+        acknowledged = submit(daemon, "one", "two")
+        until(lambda: not files_of_crashes(places.source))
+        until(lambda: "the ledger can't be written" in daemon.log())
+    assert stored_crashes(places.destination).keys() == acknowledged.keys()
+    assert "Traceback" not in daemon.log()
+    assert daemon.log().count("the ledger can't be written") == 1
