@@ -152,6 +152,7 @@ class Daemon(MultiService):
             self._sums,
             self._recents,
             roots=[link.name for link in self._links],
+            destinations=lambda: self._moving.roots,
             rules=lambda: self._loaded.rules,
             stores=watch.stores,
             outlets=self._outlets,

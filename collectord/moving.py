@@ -59,6 +59,11 @@ class Moving:
         if self._settings.enabled:
             self._make(settings, links)
 
+    @property
+    def roots(self) -> Sequence[str]:
+        """Of the destinations that are file systems."""
+        return [str(root) for root in _roots(self._settings.destination)]
+
     def moves(self, store: str) -> bool:
         """Whether what a store keeps is moved."""
         return store in self._loops

@@ -45,6 +45,8 @@ Totals = Mapping[str, float]
 
 class Operations(Service):
     """
+    @param roots: of the stores.
+    @param destinations: roots of those that are file systems.
     @param events: what the ledger knows of a crash; it blocks.
     @param now: seconds since the epoch.
     """
@@ -55,6 +57,7 @@ class Operations(Service):
         recents: Recents,
         *,
         roots: Sequence[str],
+        destinations: Callable[[], Sequence[str]],
         rules: Callable[[], Sequence[Rule]],
         stores: Callable[[], Sequence[Store]],
         outlets: Callable[[], Sequence[Outlet]],
@@ -68,6 +71,7 @@ class Operations(Service):
         self._registry.register(sums)
         self._recents = recents
         self._roots = roots
+        self._destinations = destinations
         self._rules = rules
         self._stores = stores
         self._outlets = outlets
@@ -129,14 +133,22 @@ class Operations(Service):
         return await self._threads(partial(self._crash, crash_id))
 
     def _crash(self, crash_id: str) -> CrashPage | None:
-        found = [crash for root in self._roots if (crash := _find(root, crash_id)) is not None]
+        roots = [*self._roots, *self._destinations()]
+        found = [crash for root in roots if (crash := _find(root, crash_id)) is not None]
         events = self._events(crash_id)
         if not found and not events:
             return None
         page = CrashPage(crash_id=crash_id, annotations={}, facts={}, dumps=[], places=[], events=events)
         for crash in reversed(found):  # what the primary has counts
             page = _with_content(page, crash)
-        return evolve(page, places=[_place(crash) for crash in found])
+        return evolve(page, places=[self._place(crash) for crash in found])
+
+    def _place(self, crash: FoundCrash) -> Place:
+        if crash.reason:
+            return Place(store=crash.root, state=f"in the quarantine: {crash.reason}")
+        if crash.root not in self._roots:
+            return Place(store=crash.root, state="was moved there")
+        return Place(store=crash.root, state="waits to be moved" if crash.is_new() else "stays")
 
 
 def _find(root: str, crash_id: str) -> FoundCrash | None:
@@ -144,12 +156,6 @@ def _find(root: str, crash_id: str) -> FoundCrash | None:
         return find_crash(root, crash_id)
     except OSError:  # the others may know
         return None
-
-
-def _place(crash: FoundCrash) -> Place:
-    if crash.reason:
-        return Place(store=crash.root, state=f"in the quarantine: {crash.reason}")
-    return Place(store=crash.root, state="waits to be moved" if crash.is_new() else "stays")
 
 
 def _with_content(page: CrashPage, crash: FoundCrash) -> CrashPage:
@@ -210,7 +216,7 @@ def _answers(families: Mapping[str, Metric]) -> Sequence[Answer]:
     answers = [
         Answer(status=sample.labels["status"], reason=sample.labels["reason"], count=int(sample.value))
         for sample in families["collectord_answers"].samples
-        if sample.name.endswith("_total")
+        if sample.name.endswith("_total") and sample.value
     ]
     return sorted(answers, key=lambda answer: (answer.status, -answer.count))
 

@@ -51,19 +51,20 @@ class _Report:
         """As multipart/form-data."""
         if self.extra is not None:
             _begin(to, boundary, "extra", "extra.json", "application/json")
-            to.write(self.extra)
+            to.write(self.extra + b"\r\n")
         for name, value in self.annotations.items():
             _begin(to, boundary, name)
-            to.write(value.encode(errors="surrogateescape"))
+            to.write(value.encode(errors="surrogateescape") + b"\r\n")
         for name, path in self.dumps.items():
             _begin(to, boundary, name, path.name, "application/octet-stream")
             with path.open("rb") as dump:
                 shutil.copyfileobj(dump, to, 1 << 20)
-        to.write(f"\r\n--{boundary}--\r\n".encode())
+            to.write(b"\r\n")
+        to.write(f"--{boundary}--\r\n".encode())
 
 
 def _begin(to: BinaryIO, boundary: str, name: str, file_name: str = "", content_type: str = "") -> None:
-    lines = [f"\r\n--{boundary}", f'Content-Disposition: form-data; name="{_quoted(name)}"']
+    lines = [f"--{boundary}", f'Content-Disposition: form-data; name="{_quoted(name)}"']
     if file_name:
         lines[1] += f'; filename="{_quoted(file_name)}"'
         lines.append(f"Content-Type: {content_type}")

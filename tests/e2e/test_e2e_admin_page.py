@@ -454,3 +454,20 @@ def test_the_focus_can_be_seen(server: AdminServer, watch: Callable[..., Watched
         page.keyboard.press("Tab")
         style = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert style == "solid"
+
+
+# ——— a real daemon ———
+
+
+def test_a_real_daemon_and_real_crashes(tmp_path: Path) -> None:
+    scene = [sys.executable, "-m", "tests.support.adminscene", str(tmp_path)]
+    ran = subprocess.run(
+        ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *scene],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr

@@ -1,0 +1,337 @@
+import json
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.made import (
+    CRASH_ID,
+    DUMPS,
+    NEIGHBOUR,
+    STRANGER,
+    files_below,
+    keep,
+    lines,
+    put_aside,
+    raw_crash_of,
+    run,
+)
+
+HOSTILE = "\x1b]0;o\x07[bold red]x[/]:bomb: \u202egnp.exe\nnext \ud800\x9b31m"
+
+# ——— list ———
+
+
+def test_list(root: Path) -> None:
+    keep(root)
+    keep(root, raw_crash_of(STRANGER, ProductName="Firefox"), new=False)
+    listed = run("crashes", "list")
+    assert listed.exit_code == 0
+    first, second = (line.split() for line in listed.stdout.splitlines() if "-" in line)
+    assert first == [STRANGER, "2016-06-23T15:19:49", "Firefox", "1.0", "1.2", "KiB", "accept_everything", "2"]
+    assert second == [CRASH_ID, "2016-06-22T15:19:49", "Fenix", "1.0", "1.2", "KiB", "accept_everything", "2", "new"]
+    assert listed.stderr == ""
+
+
+def test_list_for_scripts(root: Path) -> None:
+    keep(root)
+    assert lines(run("crashes", "list", "--json")) == [
+        {
+            "crash_id": CRASH_ID,
+            "submitted": "2016-06-22T15:19:49.123456+00:00",
+            "product": "Fenix",
+            "version": "1.0",
+            "size": 1234,
+            "rule": "accept_everything",
+            "dumps": ["extra_2", "upload_file_minidump"],
+            "new": True,
+            "store": str(root),
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--day", "20160622"], [CRASH_ID, NEIGHBOUR]),
+        (["--day", "2016-06-23"], [STRANGER]),
+        (["--day", "20160622", "--day", "20160623"], [STRANGER, CRASH_ID, NEIGHBOUR]),
+        (["--day", "today"], []),
+        (["--product", "Firefox"], [STRANGER]),
+        (["--product", "firefox"], []),
+        (["--new"], [STRANGER, CRASH_ID]),
+        (["--limit", "2"], [STRANGER, CRASH_ID]),
+        (["--limit", "0"], [STRANGER, CRASH_ID, NEIGHBOUR]),
+    ],
+)
+def test_list_some(root: Path, options: list[str], wanted: list[str]) -> None:
+    keep(root)
+    keep(root, raw_crash_of(NEIGHBOUR), new=False)
+    keep(root, raw_crash_of(STRANGER, ProductName="Firefox"))
+    listed = run("crashes", "list", "--json", *options)
+    assert [line["crash_id"] for line in lines(listed)] == wanted
+    assert ("there are more than 2" in listed.stderr) == (options == ["--limit", "2"])
+
+
+def test_list_several_stores(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    keep(tmp_path / "b")
+    settings = tmp_path / "collectord.toml"
+    settings.write_text("[[storage]]\nroot = 'a'\n[[storage]]\nroot = 'b'\n[[storage]]\nroot = 'missing'\n")
+    listed = run("crashes", "list", "--config", settings, "--json")
+    assert [line["store"] for line in lines(listed)] == [str(tmp_path / "b")]
+    assert f"there is no store at {tmp_path}/missing" in listed.stderr
+    assert listed.exit_code == 0
+
+
+def test_list_what_can_not_be_read(root: Path) -> None:
+    for raw_crash in (b"{", b"[1]", b"\xff", b"[" * 100_000, b"{}", b'{"metadata": [], "submitted_timestamp": 5}'):
+        place = keep(root, new=False)
+        Path(place.raw_crash).write_bytes(raw_crash)
+        listed = run("crashes", "list")
+        assert (listed.exit_code, CRASH_ID in listed.stdout) == (0, True), raw_crash
+        [line] = lines(run("crashes", "list", "--json"))
+        assert line["crash_id"] == CRASH_ID
+        assert bool(line.get("problem")) == (not raw_crash.startswith(b"{") or raw_crash == b"{")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["list", "--store", "nowhere"], "collectord: there is no store at "),
+        (["list", "--config", "nowhere.toml"], "collectord: nowhere.toml: No such file or directory"),
+        (["list", "--day", "20160631"], "'20160631' is no day"),
+        (["list", "--limit", "-1"], "-1"),
+        (["show", CRASH_ID], f"collectord: {CRASH_ID}: not in "),
+        (["show", "8f63752c"], "'8f63752c' is no crash id"),
+        (["show", f"a{CRASH_ID}"], "is no crash id"),
+        (["show", "../../../../etc/passwd"], "is no crash id"),
+        (["show", f"{CRASH_ID[:-6]}169999"], "is no crash id"),
+        (["show"], "Missing argument"),
+        (["verify"], "Name crashes, or give --day, or --all."),
+        (["verify", "--all", CRASH_ID], "Name crashes"),
+        (["remove", "--yes"], "Missing argument"),
+        (["remove", "--yes", CRASH_ID], "not in"),
+        (["export", CRASH_ID, "there"], "not in"),
+        (["export", CRASH_ID], "Missing argument"),
+    ],
+)
+def test_what_can_not_be_done(root: Path, args: list[str], told: str) -> None:
+    result = run("crashes", *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("collectord: ")
+    assert told in line
+
+
+# ——— show ———
+
+
+@pytest.mark.parametrize("prefix", ["", "bp-", "CrashID=bp-", " my.own_prefix-"])
+def test_show(root: Path, prefix: str) -> None:
+    place = keep(root, raw_crash_of(Comments="it fell over"))
+    shown = run("crashes", "show", f"{prefix}{CRASH_ID}")
+    assert shown.exit_code == 0
+    for text in (CRASH_ID, "Comments", "it fell over", "new: waits to be moved", str(root), "accept_everything"):
+        assert text in shown.stdout
+    for name in DUMPS:
+        assert place.dump(name) in shown.stdout
+
+
+def test_show_for_scripts(root: Path) -> None:
+    place = keep(root, new=False)
+    [[shown]] = [json.loads(run("crashes", "show", "--json", CRASH_ID).stdout)]
+    assert shown["raw_crash"] == raw_crash_of()
+    assert (shown["new"], shown["quarantined"]) == (False, None)
+    assert shown["files"] == {"raw_crash": place.raw_crash, **{name: place.dump(name) for name in DUMPS}}
+
+
+def test_show_in_every_store(tmp_path: Path) -> None:
+    keep(tmp_path / "a")
+    put_aside(tmp_path / "b", keep(tmp_path / "b"))
+    stores = ["--store", tmp_path / "a", "--store", tmp_path / "b"]
+    one, other = json.loads(run("crashes", "show", CRASH_ID, "--json", *stores).stdout)
+    assert (one["store"], one["quarantined"]) == (str(tmp_path / "a"), None)
+    assert (other["store"], other["quarantined"]) == (
+        str(tmp_path / "b"),
+        "2016-06-22T15:20:00+00:00 a dump is missing",
+    )
+    assert "in the quarantine: 2016-06-22T15:20:00+00:00 a dump is missing" in run(
+        "crashes", "show", CRASH_ID, *stores
+    ).stdout.replace("\n", "")
+
+
+def test_show_a_broken_one(root: Path) -> None:
+    Path(keep(root).raw_crash).write_text("{")
+    shown = run("crashes", "show", CRASH_ID)
+    assert shown.exit_code == 1
+    assert "the raw crash can't be read" in shown.stderr
+
+
+@pytest.mark.parametrize("args", [["list"], ["show", CRASH_ID], ["verify", "--all"]])
+def test_nothing_reaches_the_terminal(root: Path, args: list[str]) -> None:
+    raw_crash = raw_crash_of(ProductName=HOSTILE, Version="[link=http://x]v[/link]", rule=HOSTILE)
+    raw_crash[HOSTILE] = {"nested": HOSTILE}
+    keep(root, {**raw_crash, "version": HOSTILE})
+    put_aside(root, keep(root, raw_crash_of(STRANGER), new=False), HOSTILE.replace("\ud800", ""))
+    for command in (["crashes", *args], ["quarantine", "list"], ["quarantine", "show", STRANGER]):
+        result = run(*command)
+        said = result.stdout + result.stderr
+        assert not {c for c in said if c != "\n" and not c.isprintable()}, command
+        if "verify" not in command:
+            assert "[bold red]x[/]" in said
+            assert ":bomb:" in said
+
+
+def test_show_cuts_long_annotations(root: Path) -> None:
+    keep(root, raw_crash_of(Huge="x" * 1_000_000))
+    shown = run("crashes", "show", CRASH_ID).stdout
+    assert len(shown) < 50_000
+    assert "(1,000,000 characters)" in shown
+
+
+# ——— verify ———
+
+
+def test_verify(root: Path) -> None:
+    keep(root)
+    keep(root, raw_crash_of(STRANGER))
+    for args in (["--all"], [CRASH_ID], [CRASH_ID, STRANGER], ["--day", "20160622"]):
+        verified = run("crashes", "verify", *args)
+        assert (verified.exit_code, verified.stderr) == (0, "")
+        assert "all are well" in verified.stdout
+
+
+def test_verify_finds_what_is_wrong(root: Path) -> None:
+    place = keep(root)
+    keep(root, raw_crash_of(NEIGHBOUR))
+    Path(place.dump("extra_2")).write_bytes(b"another thing!")
+    verified = run("crashes", "verify", "--all")
+    assert verified.exit_code == 1
+    wrong, total = verified.stdout.splitlines()
+    assert wrong.startswith(f"{CRASH_ID}: the dump extra_2 has the checksum ")
+    assert total == "2 crashes: 1 are broken"
+    assert [bool(line["problems"]) for line in lines(run("crashes", "verify", "--all", "--json"))] == [True, False]
+    assert run("crashes", "verify", NEIGHBOUR).exit_code == 0
+    assert run("crashes", "verify", "--day", "20160623").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda place: Path(place.dump("extra_2")).unlink(), "the dump extra_2 is missing"),
+        (lambda place: Path(place.dump("more")).write_bytes(b"x"), "the dump more has no checksum"),
+        (lambda place: Path(place.raw_crash).write_text("{"), "the raw crash can't be read"),
+        (lambda place: Path(place.raw_crash).write_text('{"uuid": "x"}'), "the raw crash says uuid 'x'"),
+    ],
+)
+def test_verify_finds(root: Path, harm: object, told: str) -> None:
+    place = keep(root)
+    harm(place)  # type: ignore[operator]
+    verified = run("crashes", "verify", CRASH_ID)
+    assert verified.exit_code == 1
+    assert told in verified.stdout
+
+
+def test_verify_of_another_collectors(root: Path) -> None:
+    raw_crash = raw_crash_of()
+    del raw_crash["metadata"]
+    keep(root, raw_crash)
+    assert run("crashes", "verify", "--all").exit_code == 0
+
+
+# ——— export ———
+
+
+def test_export(root: Path, tmp_path: Path) -> None:
+    keep(root)
+    keep(root, raw_crash_of(NEIGHBOUR))
+    there = tmp_path / "new" / "there"
+    exported = run("crashes", "export", CRASH_ID, there)
+    assert exported.exit_code == 0
+    assert json.loads((there / f"{CRASH_ID}.json").read_bytes()) == raw_crash_of()
+    assert (there / f"{CRASH_ID}.dump").read_bytes() == DUMPS["upload_file_minidump"]
+    assert (there / f"{CRASH_ID}.extra_2.dump").read_bytes() == DUMPS["extra_2"]
+    assert sorted(exported.stdout.split()) == sorted(map(str, there.iterdir()))
+    assert {path.stat().st_mode & 0o777 for path in there.iterdir()} == {0o600}
+
+
+def test_export_overwrites_nothing(root: Path, tmp_path: Path) -> None:
+    keep(root)
+    target = tmp_path / "there" / f"{CRASH_ID}.json"
+    target.parent.mkdir()
+    target.write_text("mine")
+    refused = run("crashes", "export", CRASH_ID, target.parent)
+    assert refused.exit_code == 2
+    assert "is there already" in refused.stderr
+    assert target.read_text() == "mine"
+    assert run("crashes", "export", "--force", CRASH_ID, target.parent).exit_code == 0
+    assert json.loads(target.read_text()) == raw_crash_of()
+
+
+@pytest.mark.parametrize("name", ["there.tar", "there.tar.gz", "there.tgz"])
+def test_export_to_a_tar_file(root: Path, tmp_path: Path, name: str) -> None:
+    keep(root)
+    put_aside(root, keep(root, raw_crash_of(STRANGER)))
+    assert run("crashes", "export", "--tar", CRASH_ID, STRANGER, tmp_path / name).exit_code == 0
+    with tarfile.open(tmp_path / name) as tar:
+        found = tar.getnames()
+    assert sorted(found) == sorted(
+        f"{i}{end}" for i in (CRASH_ID, STRANGER) for end in (".json", ".dump", ".extra_2.dump")
+    )
+    assert (tmp_path / name).read_bytes().startswith(b"\x1f\x8b") == name.endswith("gz")
+
+
+def test_export_to_standard_output(root: Path) -> None:
+    keep(root)
+    exported = run("crashes", "export", "--tar", CRASH_ID, "-")
+    with tarfile.open(fileobj=BytesIO(exported.stdout_bytes)) as tar:
+        assert len(tar.getnames()) == 3
+
+
+# ——— remove ———
+
+
+def test_remove(root: Path) -> None:
+    keep(root, raw_crash_of(NEIGHBOUR))
+    before = files_below(root)
+    keep(root)
+    removed = run("crashes", "remove", "--yes", CRASH_ID)
+    assert (removed.exit_code, removed.stdout) == (0, f"{CRASH_ID}: removed from {root}\n")
+    assert f"{CRASH_ID} waits to be moved" in removed.stderr
+    assert files_below(root) == before
+
+
+def test_remove_asks(root: Path) -> None:
+    keep(root, new=False)
+    before = files_below(root)
+    for answer in ("n\n", "\n", ""):
+        refused = run("crashes", "remove", CRASH_ID, stdin=answer)
+        assert refused.exit_code == 1
+        assert "Remove 1 crashes" in refused.stderr
+        assert "waits to be moved" not in refused.stderr
+        assert files_below(root) == before
+    assert run("crashes", "remove", CRASH_ID, stdin="y\n").exit_code == 0
+    assert files_below(root) == {}
+
+
+def test_remove_one_that_can_not_be_read(root: Path) -> None:
+    Path(keep(root).raw_crash).write_text("{")
+    assert run("crashes", "remove", "--yes", CRASH_ID).exit_code == 0
+    assert files_below(root) == {}
+
+
+def test_remove_from_the_quarantine_too(root: Path) -> None:
+    put_aside(root, keep(root))
+    keep(root)
+    assert run("crashes", "remove", "--yes", CRASH_ID).exit_code == 0
+    assert files_below(root) == {}
+    assert list((root / "quarantine").iterdir()) == []
+
+
+def test_remove_nothing_where_one_is_unknown(root: Path) -> None:
+    keep(root)
+    before = files_below(root)
+    assert run("crashes", "remove", "--yes", CRASH_ID, STRANGER).exit_code == 2
+    assert files_below(root) == before

@@ -1,0 +1,122 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from collectord import __version__
+from collectord.cli.main import main
+from collectord.cli.shared import EXIT_STATUS, clean, shortened, size_in_words
+from collectord.errors import ConfigError
+from tests.unit.cli.made import run
+
+
+def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda found: " ".join(found) if type(found) is tuple else ""
+)
+def test_help(path: tuple[str, ...], command: click.Command) -> None:
+    helped = run(*path, "--help")
+    assert helped.exit_code == 0
+    assert " ".join(EXIT_STATUS.split()) in " ".join(helped.stdout.split())
+    assert command.get_short_help_str(200), "there is something to say"
+    assert "C{" not in helped.stdout
+    if not isinstance(command, click.Group) and path != ("completion",):
+        assert {"--config", "--json"} <= {option for parameter in command.params for option in parameter.opts}
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"collectord {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["crash"], "No such command 'crash'"),
+        (["--nope"], "No such option"),
+        (["crashes", "list", "--nope"], "No such option"),
+        (["crashes", "nope"], "No such command 'nope'"),
+        (["completion", "tcsh"], "'tcsh' is not one of"),
+        (["crashes", "show", "\x1b[31m"], "\\x1b[31m"),
+    ],
+)
+def test_wrong_usage_is_one_line(args: list[str], told: str) -> None:
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("collectord: ")
+    assert told in line
+    assert line.endswith("--help'.")
+    assert "\x1b" not in line
+
+
+def test_without_a_command_it_helps() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "check-config" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert "_COLLECTORD_COMPLETE" in result.stdout
+
+
+def test_completing() -> None:
+    env = {"_COLLECTORD_COMPLETE": "bash_complete", "COMP_WORDS": "collectord crashes ver", "COMP_CWORD": "2"}
+    assert run(env=env).stdout == "plain,verify\n"
+
+
+def test_a_pipe_that_closes(root: Path) -> None:
+    """As with C{| head}."""
+    command = "from collectord.cli.main import main; main()"
+    ran = subprocess.run(
+        f"{sys.executable} -c '{command}' throttle explain - --rules mozilla --json | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        input=b"{}",
+        capture_output=True,
+        cwd=Path(__file__).parents[3],
+        check=False,
+    )
+    assert ran.stderr == b""
+    assert ran.returncode in (0, 1)
+
+
+def test_clean() -> None:
+    assert clean("plain ü 漢字 😀") == "plain ü 漢字 😀"
+    assert clean("\x1b[31m\n\t\x7f\x9b\u202e\u2028\u200b\ud800\xa0") == (
+        "\\x1b[31m\\n\\t\\x7f\\x9b\\u202e\\u2028\\u200b\\ud800\\xa0"
+    )
+    assert clean(None) == "None"
+    assert clean(ConfigError("a")) == "a"
+
+
+def test_shortened() -> None:
+    assert shortened("x" * 400) == "x" * 400
+    assert shortened("\x00" * 2000, 2) == "\\x00\\x00… (2,000 characters)"
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (26214400, "25.0 MiB"),
+        (5 << 40, "5.0 TiB"),
+        (5 << 50, "5120.0 TiB"),
+    ],
+)
+def test_size_in_words(size: float, words: str) -> None:
+    assert size_in_words(size) == words

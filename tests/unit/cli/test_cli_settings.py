@@ -1,0 +1,124 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.made import run
+
+SECRETS = """
+[submission]
+submitter_token = "hunter2"
+[admin]
+token = "hunter2"
+[sentry]
+dsn = "https://hunter2@sentry.example.com/1"
+[[storage]]
+root = "first"
+[[storage]]
+root = "second"
+[[crashmover.destination]]
+type = "s3"
+bucket = "crashes"
+access_key = "hunter2"
+secret_key = "hunter2"
+[[crashmover.publisher]]
+type = "rabbitmq"
+url = "amqp://me:hunter2@localhost/"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    return tmp_path / "collectord.toml"
+
+
+def test_without_a_file(tmp_path: Path) -> None:
+    checked = run("check-config")
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert "built-in values, and the environment" in checked.stdout
+    assert "accept_everything" in checked.stdout
+    assert os.listdir(tmp_path) == []
+
+
+def test_all_of_it(settings: Path, tmp_path: Path) -> None:
+    settings.write_text(SECRETS)
+    checked = run("check-config", "-c", settings)
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    for text in ("first", "second", "rabbitmq socorro.standard", "s3", "publisher", "destination"):
+        assert text in checked.stdout
+    assert os.listdir(tmp_path) == ["collectord.toml"], "nothing is made"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_no_secret_is_shown(settings: Path, options: list[str]) -> None:
+    settings.write_text(SECRETS)
+    checked = run("check-config", "-c", settings, *options)
+    assert checked.exit_code == 0
+    assert checked.stdout.count("(set)") == 3
+    assert "hunter2" not in checked.stdout + checked.stderr
+
+
+def test_for_scripts(settings: Path) -> None:
+    settings.write_text("[throttle]\nrules = 'mozilla'\nproducts = ['Fenix']\n")
+    found = json.loads(run("check-config", "-c", settings, "--json").stdout)
+    assert found["ok"] is True
+    assert found["settings"]["throttle"] == {"rules": "mozilla", "products": ["Fenix"]}
+    assert "unsupported_product" in found["rules"]
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ("[submission]\nlissen = []", ["[submission] lissen", "unknown key"]),
+        ("[submission]\nlisten = ['tpc:8000']", ["[submission] listen = 'tpc:8000'"]),
+        ("[admin]\nlisten = ['ssl:8001:privateKey=/nowhere']", ["[admin] listen"]),
+        ("[submission", ["not TOML"]),
+        ("[throttle]\nrules = 'nowhere.toml'", ["nowhere.toml"]),
+        ("[[crashmover.destination]]\nkind = 's3'", ["[[crashmover.destination]] 0 type is missing", "filesystem"]),
+        ("[[crashmover.destination]]\ntype = 's4'", ["type = 's4': there is none", "s3"]),
+        ("[[crashmover.destination]]\ntype = 's3'\nbucket = 'crashes'\nbukket = 'b'", ["bukket", "unknown key"]),
+        ("[[crashmover.destination]]\ntype = 'filesystem'\nroot = 'crashes'", ["is the root of a [[storage]]"]),
+        ("[[crashmover.publisher]]\ntype = 'http'\nurl = 'http://x'", ["there is none"]),
+        ("[sentry]\ndsn = 'hunter2'", ["[sentry] dsn = …"]),
+    ],
+)
+def test_what_the_daemon_would_not_start_with(settings: Path, toml: str, told: list[str]) -> None:
+    settings.write_text(toml)
+    checked = run("check-config", "--config", settings)
+    assert (checked.exit_code, checked.stdout) == (1, "")
+    [line] = checked.stderr.splitlines()
+    assert line.startswith("collectord: ")
+    for text in told:
+        assert text in line
+    assert "hunter2" not in line
+    as_json = run("check-config", "--config", settings, "--json")
+    assert (as_json.exit_code, as_json.stderr) == (1, "")
+    assert json.loads(as_json.stdout) == {"ok": False, "problems": [line.removeprefix("collectord: ")]}
+
+
+def test_several_problems_are_several_lines(settings: Path) -> None:
+    settings.write_text("[submission]\nworkers = 0\nmax_parts = 0\n")
+    checked = run("check-config", "--config", settings)
+    assert [line.startswith("collectord: ") for line in checked.stderr.splitlines()] == [True, True]
+
+
+def test_a_missing_file() -> None:
+    checked = run("check-config", "--config", "nowhere.toml")
+    assert (checked.exit_code, checked.stderr) == (1, "collectord: nowhere.toml: No such file or directory\n")
+
+
+def test_the_environment(settings: Path) -> None:
+    assert run("check-config", env={"COLLECTORD_SUBMISSION__WORKERS": "0"}).exit_code == 1
+    found = run("check-config", "--json", env={"COLLECTORD_SUBMISSION__WORKERS": "3"})
+    assert json.loads(found.stdout)["settings"]["submission"]["workers"] == 3
+
+
+def test_a_crashmover_that_is_off_is_not_looked_at(settings: Path) -> None:
+    settings.write_text("[crashmover]\nenabled = false\n[[crashmover.destination]]\ntype = 's4'\n")
+    assert run("check-config", "--config", settings).exit_code == 0
+
+
+def test_a_socket_of_systemd(settings: Path) -> None:
+    settings.write_text("[submission]\nlisten = ['systemd:domain=INET:index=0']\n")
+    assert run("check-config", "--config", settings).exit_code == 0

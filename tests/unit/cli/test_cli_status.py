@@ -1,0 +1,179 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from collectord.cli.http import url_of
+from collectord.cli.shared import CannotRun
+from collectord.observe.overview import Answer, Outlet, Overview, Rates, Recent, RuleCount, Store, Worker
+from collectord.web.admin.encoding import as_json
+from tests.support.daemon import free_port
+from tests.unit.cli.fakeserver import serving
+from tests.unit.cli.made import CRASH_ID, run
+
+STORE = Store(
+    name="/var/crashes",
+    problem="",
+    free_bytes=5 << 30,
+    min_free_bytes=1 << 28,
+    backlog=1234,
+    oldest_age_s=3661.5,
+    quarantined=2,
+)
+OUTLET = Outlet(name="s3 crashes", kind="destination", problem="", given=99, failures=1, resumes_in_s=0.0)
+WELL = Overview(
+    version="0.1.0",
+    started=1_000_000.0,
+    now=1_090_000.0,
+    connections=7,
+    receiving=3,
+    saving=2,
+    moving=1,
+    totals={"received": 12345, "kept": 12000},
+    rates=Rates(at=1_090_000.0, received=12.5, kept=12.0, refused=0.5, moved=11.0, bytes_in=1536.0),
+    history=[Rates(at=1_089_999.0)],
+    answers=[Answer(status="200", reason="kept", count=12000)],
+    rules=[RuleCount(name="accept_everything", condition="*", results={"ACCEPT": 12000})],
+    stores=[STORE],
+    outlets=[OUTLET],
+    workers=[Worker(pid=1, since=1_000_000.0)],
+    recent=[
+        Recent(
+            crash_id=CRASH_ID,
+            at=1_089_999.0,
+            product="Fenix",
+            version="1.0",
+            size=5,
+            rule="r",
+            state="kept",
+            where="/var/crashes",
+        )
+    ],
+)
+
+
+def asked_of(overview: Overview, *options: str) -> Any:
+    with serving((200, as_json(overview))) as server:
+        result = run("status", "--url", server.url, *options)
+    assert [(asked.method, asked.path) for asked in server.asked] == [("GET", "/overview.json")]
+    return result
+
+
+def test_well() -> None:
+    result = asked_of(WELL)
+    assert (result.exit_code, result.stderr) == (0, "")
+    for text in ("0.1.0", "1 day, 1:00:00", "12.5 received", "12,345", "/var/crashes", "5.0 GiB", "1,234", "1:01:02"):
+        assert text in result.stdout
+    assert "s3 crashes" in result.stdout
+
+
+def test_for_scripts() -> None:
+    result = asked_of(WELL, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == json.loads(as_json(WELL))
+
+
+@pytest.mark.parametrize(
+    "overview",
+    [
+        evolve(WELL, stores=[STORE, evolve(STORE, name="/mnt/\x1b[31mnfs", problem="it is\x1b[0m full")]),
+        evolve(WELL, outlets=[evolve(OUTLET, name="/mnt/\x1b[31mnfs", problem="it is\x1b[0m full", resumes_in_s=59.0)]),
+    ],
+)
+def test_a_problem(overview: Overview) -> None:
+    result = asked_of(overview)
+    assert result.exit_code == 1
+    assert result.stderr == "collectord: /mnt/\\x1b[31mnfs: it is\\x1b[0m full\n"
+    assert "it is\\x1b[0m full" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert ("again in 0:00:59" in result.stdout) == (overview.outlets != WELL.outlets)
+    assert (asked_of(overview, "--json").exit_code, asked_of(overview, "--json").stderr) == (1, "")
+
+
+def test_what_is_not_known_yet() -> None:
+    result = asked_of(evolve(WELL, stores=[evolve(STORE, free_bytes=None, backlog=None)], outlets=[]))
+    assert result.exit_code == 0
+    assert "?" in result.stdout
+
+
+def test_a_token(tmp_path: Path) -> None:
+    settings = tmp_path / "collectord.toml"
+    settings.write_text("[admin]\ntoken = 'hunter2'\n")
+    with serving((200, as_json(WELL))) as server:
+        assert run("status", "--url", server.url, "--config", settings).exit_code == 0
+    assert server.asked[0].headers["authorization"] == "Bearer hunter2"
+
+
+def test_where_the_settings_say(tmp_path: Path) -> None:
+    settings = tmp_path / "collectord.toml"
+    with serving((200, as_json(WELL))) as server:
+        port = server.url.rpartition(":")[2]
+        settings.write_text(f"[admin]\nlisten = ['tcp:{port}:interface=127.0.0.1']\n")
+        assert run("status", "--config", settings).exit_code == 0
+    with serving((200, as_json(WELL)), unix=tmp_path / "socket"):
+        settings.write_text(f"[admin]\nlisten = ['unix:{tmp_path}/socket:mode=600']\n")
+        assert run("status", "--config", settings).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((401, b"no"), "the admin port answers 401: is [admin] token the daemon's?"),
+        ((404, b"\x1b[31mno such page"), "this is no admin port of collectord: 404 \\x1b[31mno such page"),
+        ((200, b"<html>"), "this is no admin port of collectord"),
+        ((200, b"[]"), "this is no admin port of collectord"),
+        ((200, b"[" * 100_000), "this is no admin port of collectord"),
+        ((200, b"{}"), "not that of this version of collectord"),
+        ((200, as_json(WELL).replace(b'"rates":{', b'"rates":[],"x":{')), "not that of this version"),
+        ((200, as_json(WELL).replace(b'"started":1000000.0', b'"started":-1e300')), "not that of this version"),
+    ],
+)
+def test_another_answer(answer: tuple[int, bytes], told: str) -> None:
+    with serving(answer) as server:
+        result = run("status", "--url", server.url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("collectord: ")
+    assert told in line
+
+
+def test_not_reachable(tmp_path: Path) -> None:
+    result = run("status", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no answer: Connection refused" in result.stderr
+
+
+def test_no_admin_port(tmp_path: Path) -> None:
+    settings = tmp_path / "collectord.toml"
+    settings.write_text("[admin]\nlisten = []\n")
+    result = run("status", "--config", settings)
+    assert result.exit_code == 2
+    assert "the daemon has no admin port" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ("tcp:8001:interface=127.0.0.1", "http://127.0.0.1:8001"),
+        ("tcp:8001", "http://127.0.0.1:8001"),
+        ("tcp:port=8001:interface=0.0.0.0", "http://127.0.0.1:8001"),
+        ("tcp:8001:interface=10.1.2.3", "http://10.1.2.3:8001"),
+        ("tcp6:8001", "http://[::1]:8001"),
+        (r"tcp6:8001:interface=\:\:", "http://[::1]:8001"),
+        (r"tcp:8001:interface=\:\:1", "http://[::1]:8001"),
+        ("ssl:8001:privateKey=k", "https://127.0.0.1:8001"),
+        ("unix:/run/collectord/admin", "unix:/run/collectord/admin"),
+        ("unix:address=/run/a:mode=600", "unix:/run/a"),
+        ("systemd:domain=INET:index=0", None),
+        ("tcp:http", None),
+        ("", None),
+    ],
+)
+def test_the_url_of_an_endpoint(endpoint: str, url: str | None) -> None:
+    if url is not None:
+        assert url_of(endpoint) == url
+    else:
+        with pytest.raises(CannotRun, match="give it by --url"):
+            url_of(endpoint)
