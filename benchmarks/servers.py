@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -149,11 +150,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _collectord(setup: Setup) -> Sequence[str]:
+def _collectord(setup: Setup, workers: int = 1) -> Sequence[str]:
     config = setup.work / "collectord.toml"
     config.write_text(
-        f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\n'
-        f'[[storage]]\nroot = "{setup.spool}"\n{setup.settings}\n'
+        f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\nworkers = {workers}\n'
+        f'[[storage]]\nroot = "{setup.spool}"\n'
+        f'[admin]\nlisten = ["tcp:{free_port()}:interface=127.0.0.1"]\n{setup.settings}\n'
     )
     twistd = Path(sys.executable).parent / "twistd"
     return [str(twistd), "-n", "--pidfile=", "collectord", "--config", str(config)]
@@ -191,6 +193,11 @@ SERVERS: Mapping[str, Server] = {
     server.name: server
     for server in (
         Server(name="collectord", command=_collectord, kept=lambda root, body: _count(root, ".json")),
+        Server(
+            name="two_workers",
+            command=partial(_collectord, workers=2),
+            kept=lambda root, body: _count(root, ".json"),
+        ),
         Server(
             name="plain_klein",
             command=_plain_klein,

@@ -26,6 +26,8 @@ from benchmarks.wrk import run_wrk
 _FEW_CONNECTIONS = {("plain_klein", "5m"): 2}
 """Where a request takes so long that with many at once hardly any would end within the run."""
 
+_COMPARED = ["collectord", "plain_klein", "nginx"]
+
 
 @frozen(kw_only=True)
 class Plan:
@@ -154,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each run, in whole seconds")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--sizes", type=lambda text: _names(SIZES, text), default=list(SIZES))
-    parser.add_argument("--servers", type=lambda text: _names(SERVERS, text), default=list(SERVERS))
+    parser.add_argument("--servers", type=lambda text: _names(SERVERS, text), default=_COMPARED)
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where the loop files lie")
     parser.add_argument("--json", type=Path, help="write every run there")
     return parser

@@ -74,7 +74,7 @@ class Daemon(MultiService):
         self._links, self._names = links_of(settings.storage, reactor)
         self._recents = Recents()
         self._ledger = self._make_ledger()
-        self._moving = Moving(settings, self._links, self._names, self._happened, reactor)
+        self._moving = self._new_moving(loaded)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._sums = Sums(metrics.REGISTRY)
         self._collecting: Collecting | None = None
@@ -90,6 +90,12 @@ class Daemon(MultiService):
             self._collect_here()
         else:
             self._collect_in_workers(out)
+
+    def _new_moving(self, loaded: Loaded) -> Moving:
+        try:
+            return Moving(loaded.settings, self._links, self._names, self._happened, self._reactor)
+        except ConfigError as e:
+            raise ConfigError("\n".join(f"{loaded.source}: {line}" for line in str(e).splitlines())) from e
 
     def _attach(self, *services: Any) -> None:
         for service in services:
@@ -251,7 +257,7 @@ class Daemon(MultiService):
         renew = self._listeners.renewed()
         moving = self._moving
         if loaded.settings.crashmover != self._loaded.settings.crashmover:
-            moving = Moving(loaded.settings, self._links, self._names, self._happened, self._reactor)
+            moving = self._new_moving(loaded)
         for what in needs_restart(self._loaded.settings, loaded.settings):
             self._log.warn("{what} has changed: that takes a restart", what=what)
         self._loaded = loaded

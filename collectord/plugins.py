@@ -120,4 +120,5 @@ def _told(error: Any, where: str, settings: type[KindSettings]) -> str:
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"{where} {key}: unknown key; known here: {', '.join(settings.model_fields)}"
-    return f"{where} {key}".rstrip() + f": {error['msg'].removeprefix('Value error, ')}"
+    what = "is missing" if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
+    return f"{where} {key}".rstrip() + f": {what}"

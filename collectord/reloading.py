@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from collectord.config import Settings, load_settings
+from collectord.config import DEFAULT_PATH, Settings, load_settings
 from collectord.throttle.load import load_rules
 from collectord.throttle.rules import Rule
 
@@ -17,10 +17,15 @@ _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
 
 @frozen
 class Loaded:
-    """Settings with their throttle rules."""
+    """
+    Settings with their throttle rules.
+
+    @ivar source: of the settings, in words.
+    """
 
     settings: Settings
     rules: Sequence[Rule]
+    source: str
 
 
 def load(path: Path | None) -> Loaded:
@@ -30,7 +35,9 @@ def load(path: Path | None) -> Loaded:
     @raise ConfigError: naming what is wrong, and where.
     """
     settings = load_settings(path)
-    return Loaded(settings, load_rules(settings.throttle.rules, settings.throttle.products))
+    file = path or (DEFAULT_PATH if DEFAULT_PATH.is_file() else None)
+    source = str(file) if file is not None else "settings"
+    return Loaded(settings, load_rules(settings.throttle.rules, settings.throttle.products), source)
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:

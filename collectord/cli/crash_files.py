@@ -26,7 +26,7 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_crash_id, found_in, store_option, store_roots
 from collectord.storage import releasing
-from collectord.storage.finding import FoundCrash, find_crash
+from collectord.storage.finding import FoundCrash, quarantined_crash
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -150,7 +150,6 @@ def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: P
 
 def _remove(crash: FoundCrash) -> None:
     """From the quarantine too, if it is in both."""
-    left: FoundCrash | None = crash
-    while left is not None:
-        releasing.remove(left)
-        left = find_crash(crash.root, crash.crash_id)
+    releasing.remove(crash)
+    if not crash.reason and (aside := quarantined_crash(crash.root, crash.crash_id)) is not None:
+        releasing.remove(aside)

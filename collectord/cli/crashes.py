@@ -118,7 +118,7 @@ def list_crashes(
         for crash in rows:
             show_json(crash.row())
     else:
-        _show_list(rows)
+        _show_list(list(rows))
     if limit and next(found, None) is not None:
         say(f"there are more than {limit}: --limit 0 lists all")
 
@@ -132,7 +132,7 @@ def _wanted(roots: Sequence[str], days: Sequence[str], product: str | None, only
             yield crash
 
 
-def _show_list(rows: Iterator[_Read]) -> None:
+def _show_list(rows: Sequence[_Read]) -> None:
     shown = table(
         "crash id", "submitted", "product", "version", "size", "rule", "dumps", "new", right=["size", "dumps"]
     )

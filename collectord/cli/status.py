@@ -35,8 +35,12 @@ _UNAUTHORIZED = (401, 403)
 
 
 @click.command(epilog=EXIT_STATUS)
-@click.option("--url", help="Of the admin port.  [default: the first of [admin] listen in the settings]")
-@click.option("--timeout", default=5.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Seconds.")
+@click.option(
+    "--url", help="The admin port, as http://127.0.0.1:8001.  [default: the first of [admin] listen in the settings]"
+)
+@click.option(
+    "--timeout", default=5.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Seconds to wait for it."
+)
 @config_option
 @json_option
 def status(url: str | None, timeout: float, config: Path | None, as_json: bool) -> None:

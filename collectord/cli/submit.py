@@ -91,13 +91,21 @@ def _file_pair(text: str) -> tuple[str, Path]:
 @click.command(epilog=EXIT_STATUS)
 @click.argument("url")
 @click.argument("minidumps", nargs=-1, type=click.Path(path_type=Path), metavar="[MINIDUMP]...")
-@click.option("--annotation", "-a", "annotations", multiple=True, type=_pair, metavar="NAME=VALUE", help="May be many.")
-@click.option("--extra", type=click.Path(path_type=Path), metavar="FILE.json", help="A JSON object of annotations.")
-@click.option("--dump", "dumps", multiple=True, type=_file_pair, metavar="NAME=FILE", help="Another dump; may be many.")
-@click.option("--gzip", "compressed", is_flag=True, help="Compress the report.")
-@click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Send each so many times.")
 @click.option(
-    "--timeout", default=60.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Seconds."
+    "--annotation", "-a", "annotations", multiple=True, type=_pair, metavar="NAME=VALUE", help="Of every report."
+)
+@click.option("--extra", type=click.Path(path_type=Path), metavar="FILE.json", help="A JSON object of annotations.")
+@click.option("--dump", "dumps", multiple=True, type=_file_pair, metavar="NAME=FILE", help="Another dump.")
+@click.option("--gzip", "compressed", is_flag=True, help="Compress the report.")
+@click.option(
+    "--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Send each report so many times."
+)
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds to wait for the server.",
 )
 @click.option("--token", envvar="SUBMITTER_TOKEN", show_envvar=True, help="A bearer token, to choose the uuid.")
 @config_option
@@ -118,9 +126,9 @@ def submit(
     """
     Send a crash report to the collector at URL for each MINIDUMP, or one without a minidump, and print the crash ids.
 
-    All reports get the same annotations and other dumps. A report that is refused is told on standard error, the next
-    ones are sent, and the exit status is 1. With --json each answer is one line. With --config the token is taken
-    from those settings.
+    All reports get the same annotations and other dumps; -a and --dump may be given several times. A report that is
+    refused is told on standard error, the next ones are sent, and the exit status is 1. With --json each answer is one
+    line. With --config the token is taken from those settings.
 
     \b
     collectord submit http://127.0.0.1:8000 crash.dmp -a ProductName=Fenix -a Version=1.0

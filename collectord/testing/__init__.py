@@ -6,13 +6,16 @@ A destination's tests are these::
     class TestMine(DestinationContract):
         @pytest.fixture
         def destination(self, tmp_path):
-            return Destination(storage=..., kept=...)
+            async def kept(crash_id):  # what a reader of it sees
+                return Kept(raw_crash=..., dumps={...}) if ... else None
+
+            return Destination(storage=..., kept=kept, unreachable=...)
 
 They need C{pytest} and C{pytest-twisted}. Each test runs in the reactor, with real threads.
 """
 
 from collectord.testing.crashes import make_crash
-from collectord.testing.destinations import Destination, DestinationContract
+from collectord.testing.destinations import Destination, DestinationContract, Kept
 from collectord.testing.publishers import Publisher, PublisherContract
 
-__all__ = ["Destination", "DestinationContract", "Publisher", "PublisherContract", "make_crash"]
+__all__ = ["Destination", "DestinationContract", "Kept", "Publisher", "PublisherContract", "make_crash"]

@@ -32,11 +32,13 @@ class Destination:
     @ivar kept: what it keeps of the crash of an id; None where it keeps no crash of that id. Who reads crashes has to
         see the same.
     @ivar streams: it reads dumps by C{Content.chunks}, and so meets an error in the middle of one.
+    @ivar unreachable: one like it that can't keep anything; None: there is no such thing.
     """
 
     storage: ICrashStorage
     kept: Callable[[str], Awaitable[Kept | None]]
-    streams: bool = False
+    streams: bool = True
+    unreachable: ICrashStorage | None = None
 
 
 class DestinationContract:
@@ -120,3 +122,12 @@ class DestinationContract:
         with pytest.raises(StorageError):
             await destination.storage.save(crash)
         assert await destination.kept(crash.crash_id) is None
+
+    @in_reactor
+    async def test_unreachable(self, destination: Destination) -> None:
+        if destination.unreachable is None:
+            pytest.skip("it is always there")
+        with pytest.raises(StorageError):
+            await destination.unreachable.check()
+        with pytest.raises(StorageError):
+            await destination.unreachable.save(make_crash())

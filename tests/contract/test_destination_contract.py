@@ -10,8 +10,7 @@ from twisted.internet import reactor
 
 from collectord.plugins import DESTINATIONS, Daemon, make_plugin
 from collectord.storage.memory import MemoryCrashStorage
-from collectord.testing import Destination, DestinationContract
-from collectord.testing.destinations import Kept
+from collectord.testing import Destination, DestinationContract, Kept
 from tests.support.disk import stored_crashes
 from tests.unit.storage.stores import bytes_of
 
@@ -26,7 +25,10 @@ def in_directory(root: Path) -> Destination:
         crash = stored_crashes(root).get(crash_id)
         return None if crash is None else Kept(crash.raw_crash, crash.dumps)
 
-    return Destination(plugin.made, kept)
+    below_a_file = root.with_name("no directory")
+    below_a_file.touch()
+    unreachable = make_plugin(DESTINATIONS, table | {"root": str(below_a_file / "x")}, Daemon(reactor), "here")
+    return Destination(plugin.made, kept, streams=False, unreachable=unreachable.made)
 
 
 class TestMemory(DestinationContract):
@@ -40,7 +42,7 @@ class TestMemory(DestinationContract):
                 return None
             return Kept(crash.raw_crash, {dump.name: await bytes_of(dump.content) for dump in crash.dumps})
 
-        return Destination(store, kept)
+        return Destination(store, kept, streams=False)
 
 
 class TestFilesystem(DestinationContract):

@@ -196,12 +196,12 @@ def test_a_stop_in_the_middle_of_moves_is_clean(tmp_path: Path) -> None:
             'type = "ftp"',
             "[[crashmover.destination]] 0 type = 'ftp': there is none; known here: fallback, filesystem, ",
         ),
-        ('type = "filesystem"', "[[crashmover.destination]] 0 root: Field required"),
+        ('type = "filesystem"', "[[crashmover.destination]] 0 root: is missing"),
         ('type = "filesystem"\nroot = "x"\nrot = 1', "[[crashmover.destination]] 0 rot: unknown key; known here: "),
         ('type = "filesystem"\nroot = "x"\ntimeout_s = 0', "timeout_s: Input should be greater than 0"),
         ('type = "filesystem"\nroot = "x"\ndirectory_mode = "0600"', "the owner has to read, write and enter"),
         ('type = "filesystem"\nroot = "crashes"', "is the root of a [[storage]]"),
-        ('type = "fallback"', "[[crashmover.destination]] 0 of: Field required"),
+        ('type = "fallback"', "[[crashmover.destination]] 0 of: is missing"),
         (
             'type = "fallback"\nof = [{type = "filesystem", root = "x"}, {type = "ftp"}]',
             "[[crashmover.destination.of]] 1 type = 'ftp': there is none",
@@ -214,6 +214,7 @@ def test_destinations_that_can_t_be_made(tmp_path: Path, table: str, said: str) 
     status, output = twistd(tmp_path, "--config", str(settings))
     assert status == 1
     assert said in complaint(output)
+    assert f"collectord: {settings}: [" in complaint(output)
 
 
 def test_a_publisher_needs_a_destination(tmp_path: Path) -> None:

@@ -125,6 +125,13 @@ def test_what_can_not_be_done(root: Path, args: list[str], told: str) -> None:
     assert told in line
 
 
+def test_list_in_the_order_of_ids(root: Path) -> None:
+    ids = [f"{first}0{second}0752c-57c6-4e5d-b2cf-cabde2160622"[-36:] for first in "8b30" for second in "f1"]
+    for crash_id in ids:
+        keep(root, raw_crash_of(crash_id))
+    assert [line["crash_id"] for line in lines(run("crashes", "list", "--json"))] == sorted(ids)
+
+
 # ——— show ———
 
 

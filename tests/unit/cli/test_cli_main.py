@@ -1,14 +1,16 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import click
 import pytest
 
 from collectord import __version__
+from collectord.cli import shared
 from collectord.cli.main import main
-from collectord.cli.shared import EXIT_STATUS, clean, shortened, size_in_words
+from collectord.cli.shared import EXIT_STATUS, clean, shortened, size_in_words, tracked
 from collectord.errors import ConfigError
 from tests.unit.cli.made import run
 
@@ -31,6 +33,15 @@ def test_help(path: tuple[str, ...], command: click.Command) -> None:
     assert "C{" not in helped.stdout
     if not isinstance(command, click.Group) and path != ("completion",):
         assert {"--config", "--json"} <= {option for parameter in command.params for option in parameter.opts}
+
+
+def test_the_docs_tell_of_all_commands_and_options() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "command.rst").read_text("utf-8")
+    for path, command in commands():
+        assert path[-1] in text
+        for parameter in command.params:
+            if path != ("audit",) and isinstance(parameter, click.Option):
+                assert any(f"``{option}" in text for option in parameter.opts), (path, parameter.opts)
 
 
 def test_version() -> None:
@@ -100,6 +111,45 @@ def test_clean() -> None:
     )
     assert clean(None) == "None"
     assert clean(ConfigError("a")) == "a"
+
+
+class _Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_progress_goes_to_a_terminal_only_and_what_is_shown_to_standard_output(
+    monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    out, terminal = StringIO(), _Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(shared, "_SILENT_S", -1.0 if slow else 60.0)
+    for number in tracked(range(3), "counting", 3):
+        shared.show(f"{number}")
+        shared.show_json(number)
+    assert out.getvalue() == "0\n0\n1\n1\n2\n2\n"
+    assert ("counting" in terminal.getvalue()) == slow
+
+
+def test_no_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = StringIO()
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(shared, "_SILENT_S", -1.0)
+    assert list(tracked(range(3), "counting")) == [0, 1, 2]
+    assert err.getvalue() == ""
+
+
+def test_progress_is_over_when_nobody_wants_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(shared, "_SILENT_S", -1.0)
+    some = tracked(range(3), "counting")
+    next(some)
+    next(some)
+    del some
+    assert terminal.getvalue().endswith("\x1b[2K"), "the bar is gone"
 
 
 def test_shortened() -> None:
