@@ -70,7 +70,7 @@ class Daemon(MultiService):
         self._notifier = notifier
         self._reactor = reactor
         self._thread = Workers("reload", 1, reactor.callFromThread)
-        self._reloading = False
+        self._reloading = self._reload_wanted = False
         self._links, self._names = links_of(settings.storage, reactor)
         self._recents = Recents()
         self._ledger = self._make_ledger()
@@ -235,10 +235,21 @@ class Daemon(MultiService):
 
     async def reload(self) -> None:
         """Read the settings again, and live by them; where they are bad, nothing changes."""
-        if self._reloading or not self.running:
-            return
+        self._reload_wanted = True
+        if self._reloading:
+            return  # they may have changed since they were read: once more, after this
         self._reloading = True
         self._notifier.reloading()
+        try:
+            while self._reload_wanted and self.running:
+                self._reload_wanted = False
+                await self._reload_or_tell()
+        finally:
+            self._reloading = False
+            if self.running:
+                self._notifier.ready()
+
+    async def _reload_or_tell(self) -> None:
         try:
             await self._reload()
         except ConfigError as e:
@@ -248,9 +259,6 @@ class Daemon(MultiService):
         else:
             metrics.RELOADS.labels("done").inc()
             self._log.info("the settings were read again")
-        finally:
-            self._reloading = False
-            self._notifier.ready()
 
     async def _reload(self) -> None:
         loaded = await self._thread(partial(load, self._config))

@@ -52,7 +52,10 @@ class Rig:
         before = self.daemon.log().count(told)
         (self.daemon.workdir / "collectord.toml").write_text(toml)
         os.kill(self.daemon.pid, signal.SIGHUP)
-        until(lambda: self.daemon.log().count(told) > before)
+        try:
+            until(lambda: self.daemon.log().count(told) > before)
+        except TimeoutError as e:
+            raise AssertionError(self.daemon.log()) from e
 
     def post(self, size: int = 1000, name: str = "report") -> Response:
         return post(self.port, make_report(name, size).body(), HEADERS)
@@ -184,3 +187,12 @@ def test_certificates(tmp_path: Path, workers: int) -> None:
         os.kill(daemon.pid, signal.SIGHUP)
         until(lambda: "the settings are bad, and nothing changes" in daemon.log())
         assert {serial_at(tls) for _ in range(6)} == {12}
+
+
+def test_signals_that_come_during_a_reload_count(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 1)
+    with rig.daemon:
+        for number in range(20):
+            (rig.daemon.workdir / "collectord.toml").write_text(rig.toml(f'dump_id_prefix = "p{number}-"'))
+            os.kill(rig.daemon.pid, signal.SIGHUP)
+        rig.always(200, b"CrashID=p19-")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.cli.judging import judge, verdict_in
+from collectord.cli.judging import annotations_in, judge, verdict_in
 from collectord.cli.wording import condition_in_words, keys_of, outcome_in_words
 from collectord.throttle import (
     Absent,
@@ -250,6 +250,10 @@ def test_judging_agrees_with_the_collector(
     roll = data.draw(st.floats(0, 100, exclude_max=True))
     verdict = decide(rules, annotations, lambda: roll, TODAY)
     assert (verdict.result, verdict.rule) in [(chance.result, chance.rule) for chance in judgement.chances]
+
+
+def test_what_the_collector_wrote_is_no_annotation() -> None:
+    assert annotations_in(raw_crash_of(n=5)) == {"ProductName": "Fenix", "Version": "1.0", "n": "5"}
 
 
 def test_what_was_decided() -> None:
