@@ -31,7 +31,7 @@ setup(
     },
     install_requires=[
         "attrs>=23.2",
-        "click>=8.1",
+        "click>=8.2",
         "klein>=24.8",
         "multipart>=2.0",
         "prometheus-client>=0.20",

@@ -10,35 +10,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from collectord import metrics
+from collectord.administration import Administration
 from collectord.collecting import Collecting, links_of
 from collectord.errors import ConfigError
 from collectord.intake.site import StreamingSite
 from collectord.listening import Listeners
 from collectord.model import Happening
 from collectord.moving import Moving
-from collectord.observe.journal import events_of
 from collectord.observe.ledger import Ledger, directory_of
 from collectord.observe.logs import LineObserver
 from collectord.observe.notify import Notifier, WatchdogService
-from collectord.observe.overview import Event, Outlet, Worker
+from collectord.observe.overview import Worker
 from collectord.observe.process import ProcessWatch
 from collectord.observe.recent import Recents
-from collectord.observe.statsd import StatsdService
 from collectord.observe.sums import Sums
-from collectord.operations import Operations
 from collectord.reloading import Loaded, load, needs_restart
 from collectord.service import CollectorService
 from collectord.storage.fallback import ProbeService
 from collectord.threads import Workers
 from collectord.version import version
-from collectord.watching import StoreWatch
-from collectord.web.admin.site import AdminSite
 from collectord.workers.parent import Supervisor
 
 
@@ -83,9 +79,8 @@ class Daemon(MultiService):
         for result in ("done", "refused"):
             metrics.RELOADS.labels(result)
         metrics.INFO.labels(version()["version"]).set(1)
-        self._attach(ProcessWatch(reactor), WatchdogService(notifier, reactor))
-        self._attach(self._moving.service)
-        self._make_admin()
+        self._attach(ProcessWatch(reactor), WatchdogService(notifier, reactor), self._moving.service)
+        self._attach(self._administration())
         if settings.submission.workers == 1:
             self._collect_here()
         else:
@@ -145,44 +140,17 @@ class Daemon(MultiService):
         )
         self._attach(self._supervisor)
 
-    def _make_admin(self) -> None:
-        settings = self._loaded.settings
-        watch = StoreWatch(
+    def _administration(self) -> Administration:
+        return Administration(
+            self._loaded.settings,
             self._links,
-            [store.min_free_bytes for store in settings.storage],
-            lambda store: self._moving.moves(store),
-            time.time,
-            self._reactor,
-        )
-        operations = Operations(
             self._sums,
             self._recents,
-            roots=[link.name for link in self._links],
-            destinations=lambda: self._moving.roots,
+            moving=lambda: self._moving,
             rules=lambda: self._loaded.rules,
-            stores=watch.stores,
-            outlets=self._outlets,
             workers=self._workers,
-            events=self._events,
-            now=time.time,
             reactor=self._reactor,
         )
-        site = AdminSite(operations, token=settings.admin.token, hosts=settings.admin.hosts, clock=self._reactor)
-        listeners = Listeners(settings.admin.listen, "admin", self._reactor)
-        self._attach(watch, operations, AdminService(site, listeners))
-        statsd = settings.metrics
-        if statsd.statsd:
-            threads = Workers("statsd", 1, self._reactor.callFromThread)
-            self._attach(
-                StatsdService(
-                    statsd.statsd,
-                    statsd.statsd_interval_s,
-                    self._sums.collect,
-                    threads,
-                    self._reactor,
-                    tags=statsd.statsd_tags,
-                )
-            )
 
     def _happened(self, happening: Happening) -> None:
         if self._ledger is not None:
@@ -191,26 +159,8 @@ class Daemon(MultiService):
         if happening.what == "kept":
             self._moving.hint(happening.where)
 
-    def _outlets(self) -> Sequence[Outlet]:
-        return [
-            Outlet(
-                name=outlet.name,
-                kind="destination" if outlet.kind == "moved" else "publisher",
-                problem=outlet.problem,
-                given=outlet.given,
-                failures=outlet.failed,
-                resumes_in_s=outlet.resumes_in,
-            )
-            for outlet in self._moving.outlets
-        ]
-
     def _workers(self) -> Sequence[Worker]:
         return self._supervisor.states() if self._supervisor is not None else []
-
-    def _events(self, crash_id: str) -> Sequence[Event]:
-        if self._ledger is None:
-            return []
-        return events_of(directory_of(self._loaded.settings), crash_id)
 
     def startService(self) -> None:
         """Start all of them; from here on signals are heard."""
@@ -295,26 +245,3 @@ class Daemon(MultiService):
         await others
         if self._ledger is not None:
             await self._ledger.stopService()
-
-
-class AdminService(Service):
-    """Opens the port of the admin site."""
-
-    def __init__(self, site: AdminSite, listeners: Listeners) -> None:
-        self._site = site
-        self._listeners = listeners
-
-    def privilegedStartService(self) -> None:
-        super().privilegedStartService()
-        self._listeners.open(self._site.factory())
-
-    async def _stop(self) -> None:
-        self._site.close()
-        for port in self._listeners.ports:
-            stopped = port.stopListening()
-            if isinstance(stopped, Deferred):
-                await stopped
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return Deferred.fromCoroutine(self._stop())

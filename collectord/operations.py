@@ -34,6 +34,7 @@ from collectord.observe.sums import Sums
 from collectord.storage.finding import FoundCrash, find_crash
 from collectord.threads import Workers
 from collectord.throttle.rules import Rule
+from collectord.throttle.wording import condition_in_words
 
 HISTORY_STEP_S = 2.0
 _HISTORY = 300
@@ -226,7 +227,7 @@ def _rule_counts(rules: Sequence[Rule], families: Mapping[str, Metric]) -> Seque
     for sample in families["collectord_throttle_results"].samples:
         if sample.name.endswith("_total"):
             results.setdefault(sample.labels["rule"], {})[sample.labels["result"]] = int(sample.value)
-    conditions = {rule.name: f"{rule.key}: {rule.condition}" for rule in rules}
+    conditions = {rule.name: condition_in_words(rule.key, rule.condition) for rule in rules}
     return [
         RuleCount(name=name, condition=conditions.get(name, ""), results=counts) for name, counts in results.items()
     ]

@@ -25,7 +25,6 @@ from collectord.cli.shared import (
     size_in_words,
     table,
 )
-from collectord.cli.wording import condition_in_words, outcome_in_words
 from collectord.collecting import links_of
 from collectord.config import DEFAULT_PATH, Settings
 from collectord.errors import ConfigError
@@ -34,6 +33,7 @@ from collectord.moving import Moving
 from collectord.observe.sentry import sentry_observer
 from collectord.reloading import load
 from collectord.throttle import Rule
+from collectord.throttle.wording import condition_in_words, outcome_in_words
 
 _KINDS = {"moved": "destination", "published": "publisher"}
 

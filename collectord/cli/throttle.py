@@ -29,11 +29,11 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, a_day, crashes_in, days_option, found_in, store_option, store_roots
-from collectord.cli.wording import condition_in_words, keys_of, outcome_in_words
 from collectord.config import load_settings
 from collectord.crashid import day_of
 from collectord.model import Annotations, RawCrash
 from collectord.throttle import Result, load_rules
+from collectord.throttle.wording import condition_in_words, keys_of, outcome_in_words
 
 _KEPT = (Result.ACCEPT, Result.DEFER)
 

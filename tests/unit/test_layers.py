@@ -18,6 +18,7 @@ LAYERS = {
     "collectord.audit": 6,
     "collectord.service": 6,
     "collectord.moving": 6,
+    "collectord.administration": 6,
     "collectord.collecting": 6,
     "collectord.daemon": 6,
     "collectord.listening": 6,

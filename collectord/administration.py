@@ -1,0 +1,126 @@
+"""
+The admin port, and all that is looked at for it; the metrics that are sent elsewhere.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
+
+from collectord.config import Settings
+from collectord.listening import Listeners
+from collectord.moving import Moving
+from collectord.observe.journal import events_of
+from collectord.observe.ledger import directory_of
+from collectord.observe.overview import Event, Outlet, Worker
+from collectord.observe.recent import Recents
+from collectord.observe.statsd import StatsdService
+from collectord.observe.sums import Sums
+from collectord.operations import Operations
+from collectord.storage.fallback import Link
+from collectord.threads import Workers
+from collectord.throttle.rules import Rule
+from collectord.watching import StoreWatch
+from collectord.web.admin.site import AdminSite
+
+
+class Administration(MultiService):
+    """
+    @param moving: the crashmover of now.
+    @param rules: those of now.
+    @param workers: those that live.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        links: Sequence[Link],
+        sums: Sums,
+        recents: Recents,
+        *,
+        moving: Callable[[], Moving],
+        rules: Callable[[], Sequence[Rule]],
+        workers: Callable[[], Sequence[Worker]],
+        reactor: Any,
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._moving = moving
+        watch = StoreWatch(
+            links,
+            [store.min_free_bytes for store in settings.storage],
+            lambda store: moving().moves(store),
+            time.time,
+            reactor,
+        )
+        operations = Operations(
+            sums,
+            recents,
+            roots=[link.name for link in links],
+            destinations=lambda: moving().roots,
+            rules=rules,
+            stores=watch.stores,
+            outlets=self._outlets,
+            workers=workers,
+            events=self._events,
+            now=time.time,
+            reactor=reactor,
+        )
+        site = AdminSite(operations, token=settings.admin.token, hosts=settings.admin.hosts, clock=reactor)
+        services = [watch, operations, AdminService(site, Listeners(settings.admin.listen, "admin", reactor))]
+        if settings.metrics.statsd:
+            services.append(_statsd(settings, sums, reactor))
+        for service in services:
+            service.setServiceParent(self)
+
+    def _outlets(self) -> Sequence[Outlet]:
+        return [
+            Outlet(
+                name=outlet.name,
+                kind="destination" if outlet.kind == "moved" else "publisher",
+                problem=outlet.problem,
+                given=outlet.given,
+                failures=outlet.failed,
+                resumes_in_s=outlet.resumes_in,
+            )
+            for outlet in self._moving().outlets
+        ]
+
+    def _events(self, crash_id: str) -> Sequence[Event]:
+        return events_of(directory_of(self._settings), crash_id) if self._settings.ledger.enabled else []
+
+
+def _statsd(settings: Settings, sums: Sums, reactor: Any) -> StatsdService:
+    return StatsdService(
+        settings.metrics.statsd,
+        settings.metrics.statsd_interval_s,
+        sums.collect,
+        Workers("statsd", 1, reactor.callFromThread),
+        reactor,
+        tags=settings.metrics.statsd_tags,
+    )
+
+
+class AdminService(Service):
+    """Opens the port of the admin site."""
+
+    def __init__(self, site: AdminSite, listeners: Listeners) -> None:
+        self._site = site
+        self._listeners = listeners
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        self._listeners.open(self._site.factory())
+
+    async def _stop(self) -> None:
+        self._site.close()
+        for port in self._listeners.ports:
+            stopped = port.stopListening()
+            if isinstance(stopped, Deferred):
+                await stopped
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
