@@ -24,10 +24,15 @@ lint: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.stalled
+	$(BIN)/python -m benchmarks.moving
+	$(BIN)/python -m benchmarks.workers
+	$(BIN)/python -m benchmarks.metrics_cost
 
-# The pinned versions for production installs.
+# The pinned versions for production installs, without and with all extras.
+COMPILE := pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links
 requirements: $(VENV)/dev
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --output-file=requirements.txt setup.py
+	$(BIN)/$(COMPILE) --output-file=requirements.txt setup.py
+	$(BIN)/$(COMPILE) --extra=all --output-file=requirements-all.txt setup.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
