@@ -97,7 +97,7 @@ class _Ports:
             return None
         if self._inherited is None:
             return listen(factory)
-        port = self._reactor.adoptStreamPort(*self._inherited, factory)
+        port = _adopted(self._reactor, self._inherited, factory)
         return _Lent(port) if self._inherited[1] == socket.AF_UNIX else port
 
 
@@ -137,7 +137,7 @@ class Listeners:
         """Take the ports that another process opened, in the same order: descriptor and address family."""
         for description, each in zip(self.descriptions, inherited, strict=True):
             if description.startswith(_SYSTEMD):
-                self.ports.append(self._reactor.adoptStreamPort(*each, factory))
+                self.ports.append(_adopted(self._reactor, each, factory))
             else:
                 self._open(description, factory, each)
             os.close(each[0])  # its port has a descriptor of its own
@@ -186,6 +186,19 @@ class Listeners:
             f"[{self._section}] listen = {description!r}: {str(error) or type(error).__name__}; "
             "an example: tcp:8000:interface=127.0.0.1"
         )
+
+
+def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:
+    """A port that takes one connection at a time: who is busy leaves the next to the others. Twisted takes 100."""
+    port = reactor.adoptStreamPort(*inherited, factory)
+    read = port.doRead
+
+    def read_one() -> None:
+        port.numberAccepts = 1
+        read()
+
+    port.doRead = read_one
+    return port
 
 
 _SYSTEMD = "systemd:"
