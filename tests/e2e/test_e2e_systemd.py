@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -279,18 +279,21 @@ def test_nobody_is_refused_while_the_daemon_is_started_again(tmp_path: Path, end
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         port = listener.getsockname()[1]
         settings.write_text(socket_config(port, root))
-        with activated(listener, settings, log) as daemon, load(port) as clients:
-            clients.wait_for_more(20)
-            daemon.send_signal(ending)
-            daemon.wait(20)
-            before, cut_off = len(clients.acknowledged), clients.cut_off
-            time.sleep(0.5)
-            assert (len(clients.acknowledged), clients.cut_off) == (before, cut_off)  # they wait
-            with activated(listener, settings, log):
+        with ExitStack() as daemons:  # they outlive the clients
+            daemon = daemons.enter_context(activated(listener, settings, log))
+            with load(port) as clients:
                 clients.wait_for_more(20)
-                clients.stopping.set()
-                until(lambda: clients.cut_off == cut_off)
+                daemon.send_signal(ending)
+                daemon.wait(20)
+                time.sleep(0.3)  # whoever was cut off has seen it
+                before, cut_off = len(clients.acknowledged), clients.cut_off
+                time.sleep(0.5)
+                waited = (len(clients.acknowledged), clients.cut_off) == (before, cut_off)
+                daemons.enter_context(activated(listener, settings, log))
+                clients.wait_for_more(20)
+    assert waited
     assert clients.refused == []
+    assert clients.cut_off == cut_off
     assert cut_off == 0 if ending == signal.SIGTERM else cut_off <= 6  # those that a kill has met in the middle
     assert list(harm(clients.acknowledged, root)) == []
     assert "Traceback" not in log.read_text()

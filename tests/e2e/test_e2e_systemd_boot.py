@@ -59,10 +59,12 @@ def drop_ins(machine: Machine) -> Iterator[Path]:
     machine.run("systemctl", "restart", "collectord")
 
 
-def try_to_post(machine: Machine, directory: Path, serial: str, *options: str, url: str = "") -> tuple[int, bytes]:
+def try_to_post(
+    machine: Machine, directory: Path, serial: str, *options: str, url: str = "", size: int = 20_000
+) -> tuple[int, bytes]:
     """curl's status, and the answer."""
     body = directory / serial
-    body.write_bytes(make_report(serial, 20_000).body())
+    body.write_bytes(make_report(serial, size).body())
     arguments = ["-sS", "--max-time", "30", "-H", f"Content-Type: {HEADERS['Content-Type']}", *options]
     command = ["curl", *arguments, "--data-binary", f"@{body}", url or "http://127.0.0.1:8000/submit"]
     ran = subprocess.run(machine.command(*command, only=["--net"]), capture_output=True, check=False)
@@ -113,7 +115,7 @@ def test_it_is_locked_in(machine: Machine) -> None:
     assert set(status["Uid"].split()) == {machine.run("id", "--user", "collectord").strip()}
 
 
-def test_tls_needs_no_memory_that_is_written_and_run(machine: Machine, drop_ins: Path, tmp_path: Path) -> None:
+def test_it_serves_tls_all_the_same(machine: Machine, drop_ins: Path, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", machine.tree / "etc/collectord/certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
@@ -186,14 +188,36 @@ def test_a_daemon_that_hangs_is_started_again(machine: Machine, drop_ins: Path, 
     assert is_whole(stored(machine, post(machine, tmp_path, "after-a-hang")))
 
 
-def test_nobody_is_refused_while_systemd_listens(machine: Machine, drop_ins: Path, tmp_path: Path) -> None:
+def test_workers_whose_daemon_is_killed_finish_what_they_have_begun(
+    machine: Machine, drop_ins: Path, tmp_path: Path
+) -> None:
+    (drop_ins / "workers.conf").write_text("[Service]\nEnvironment=COLLECTORD_SUBMISSION__WORKERS=2\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "collectord")
+    with ThreadPoolExecutor() as pool:
+        upload = pool.submit(try_to_post, machine, tmp_path, "slow", "--limit-rate", "100k", size=400_000)
+        machine.run("sleep", "1")
+        machine.run("sh", "-c", f"kill -KILL {machine.show('collectord', 'MainPID')}")
+        status, answer = upload.result()
+    assert status == 0
+    assert is_whole(stored(machine, crash_id_in((200, answer))))
+    until(lambda: machine.show("collectord", "ActiveState") == "active")
+    assert machine.show("collectord", "NRestarts") == "1"
+    assert post(machine, tmp_path, "after-a-kill")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nobody_is_refused_while_systemd_listens(
+    machine: Machine, drop_ins: Path, tmp_path: Path, workers: int
+) -> None:
+    (drop_ins / "workers.conf").write_text(f"[Service]\nEnvironment=COLLECTORD_SUBMISSION__WORKERS={workers}\n")
     machine.run("sh", "-ec", f"cd /usr/src/collectord\n{_TO_A_SOCKET}")
     over = Event()
 
     def client(name: int) -> list[tuple[int, bytes]]:
         answers: list[tuple[int, bytes]] = []
         while not over.is_set():
-            answers.append(try_to_post(machine, tmp_path, f"client-{name}-{len(answers)}"))
+            answers.append(try_to_post(machine, tmp_path, f"client-{workers}-{name}-{len(answers)}"))
         return answers
 
     with ThreadPoolExecutor() as pool:

@@ -23,7 +23,7 @@ from tests.support.wait import until
 _TREE_S = 150
 _BOOT_S = 60
 _END_S = 20
-_PACKAGES = "systemd,systemd-sysv,python3"  # python3 for the libraries that any Python needs
+_PACKAGES = "systemd,systemd-sysv,procps,python3"  # python3 for the libraries that any Python needs
 _LEAVE_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid")
@@ -123,7 +123,7 @@ class Machine:
         """
         What a command in there writes.
 
-        @raise subprocess.CalledProcessError: it failed.
+        @raise AssertionError: it failed.
         """
         ran = subprocess.run(
             self.command(*command),

@@ -245,3 +245,17 @@ def test_what_can_t_be_removed_is_logged(
         threads.turn()
     assert logged_failures == []
     assert len(everything(rig.root)) == 1
+
+
+def test_settled_once_what_was_discarded_is_gone(rig: Rig, area: StagingArea, threads: ByHand) -> None:
+    assert Deferred.fromCoroutine(area.settled()).called
+    dumps = [area.new_dump() for _ in range(2)]
+    for dump in dumps:
+        append(dump, threads, b"x")
+    for dump in dumps:
+        dump.discard()
+    settled = Deferred.fromCoroutine(area.settled())
+    threads.turn()
+    assert not settled.called
+    threads.turn()
+    assert (settled.called, everything(rig.root)) == (True, [])
