@@ -22,6 +22,7 @@ from collectord.errors import ConfigError
 from collectord.observe.logs import LineObserver
 from collectord.observe.notify import Notifier
 from collectord.observe.sentry import sentry_observer
+from collectord.patience import keep_time
 from collectord.reloading import load
 from collectord.threads import CallFromThread
 
@@ -71,6 +72,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor as any_reactor
 
     reactor = cast(Any, any_reactor)
+    keep_time(reactor)
     twistd = cast(Mapping[str, Any], options.parent or {})
     config = Path(options["config"]).absolute() if options["config"] else None
     try:

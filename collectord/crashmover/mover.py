@@ -28,13 +28,15 @@ _REMEMBERED = 100_000
 class _Unfinished:
     """
     @ivar done: the outlets that have it.
-    @ivar reads: that failed one after the other.
+    @ivar reads: that failed one after the other, while others could be read.
+    @ivar loaded: crashes that could be read before the last of them.
     @ivar again_at: it is left alone until then.
     """
 
     done: set[Outlet] = field(factory=set)
     failures: int = 0
     reads: int = 0
+    loaded: int = -1
     again_at: float = 0.0
 
 
@@ -69,6 +71,7 @@ class Crashmover:
         self._clock = clock
         self._chance = chance
         self._unfinished: OrderedDict[str, _Unfinished] = OrderedDict()
+        self._loaded = 0  # where none can be read, it is the source
 
     async def ready(self) -> None:
         """Return when every destination and publisher is worth a try."""
@@ -93,12 +96,14 @@ class Crashmover:
         except UnreadableCrash as e:
             return await self._quarantine(source, new, str(e), unfinished)
         except StorageError as e:
-            unfinished.reads += 1
+            unfinished.reads += unfinished.loaded != self._loaded
+            unfinished.loaded = self._loaded
             if unfinished.reads > _READS:
                 return await self._quarantine(source, new, str(e), unfinished)
             return self._leave_alone(new, unfinished, e)
         if crash is None:
             return True
+        self._loaded += 1
         unfinished.reads = 0
         outlets = self._outlets(crash)
         try:

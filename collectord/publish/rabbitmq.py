@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pika
 from pika.adapters.twisted_connection import TwistedChannel, TwistedProtocolConnection
-from pika.exceptions import AMQPError, NackError
+from pika.exceptions import AMQPError, NackError, UnroutableError
 from pydantic import Field, field_validator
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
@@ -118,9 +118,9 @@ class RabbitmqPublisher:
         except TookTooLong as e:
             self._drop()
             raise PublishError(str(e)) from e
-        except NackError as e:  # its queue does not work: connect anew, and declare it again
+        except (NackError, UnroutableError) as e:  # its queue does not work, or is gone: connect anew, declare it again
             self._drop()
-            raise PublishError(f"{self.name}: the broker can't keep the message") from e
+            raise PublishError(f"{self.name}: the broker can't keep the message ({type(e).__name__})") from e
         except (AMQPError, *NETWORK_ERRORS) as e:
             raise PublishError(f"{self.name}: {self._why(e)}") from e
 

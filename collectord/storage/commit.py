@@ -58,6 +58,7 @@ class GroupCommit:
         self._decided = decided
         self._queue: SimpleQueue[Entry] = SimpleQueue()
         self._postponed: list[Entry] = []
+        self._unsettled: list[Entry] = []  # kept, but others can't know that yet
         self._known: set[str] = set()  # directories whose own entries are durable
         self._started = False
         self.rounds = 0
@@ -72,7 +73,7 @@ class GroupCommit:
     def _run(self) -> None:
         placed: list[Entry] = []
         while True:
-            group = self._next_group(block=not placed)
+            group = self._next_group(placed)
             try:
                 placed = self.commit(group, placed)
             except Exception as e:
@@ -82,21 +83,22 @@ class GroupCommit:
                 placed = []
             self.rounds += 1
 
-    def _next_group(self, *, block: bool) -> list[Entry]:
+    def _next_group(self, placed: Sequence[Entry]) -> list[Entry]:
+        """@param placed: not decided yet. While there are any it does not wait."""
         waiting, self._postponed = self._postponed, []
-        if block and not waiting:
+        if not placed and not waiting:
             waiting.append(self._queue.get())
         files = sum(len(entry.crash.dumps) + 1 for entry in waiting)
         with suppress(Empty):
             while files < _GROUP:
                 waiting.append(self._queue.get_nowait())
                 files += len(waiting[-1].crash.dumps) + 1
-        group: dict[str, Entry] = {}
+        # Of one id, chosen by its clients, one at a time: they would write to the same names.
+        group = {entry.crash.crash_id: entry for entry in placed}
         for entry in waiting:
-            # Of one id, chosen by its clients, one at a time: they would write to the same names.
             if group.setdefault(entry.crash.crash_id, entry) is not entry:
                 self._postponed.append(entry)
-        return list(group.values())
+        return list(group.values())[len(placed) :]
 
     def commit(self, group: Sequence[Entry], placed: Sequence[Entry]) -> list[Entry]:
         """
@@ -155,16 +157,19 @@ class GroupCommit:
                 entry.undo()
             if mine:
                 group.append((entry.attempt, error))
+                if error is None:
+                    self._unsettled.append(entry)
+        self._unsettled = [entry for entry in self._unsettled if not entry.settle()]
         if group:
             self._decided(group)
 
     def _put_in_place(self, entry: Entry) -> None:
         try:
-            entry.put_in_place()
+            entry.put_in_place(self._staging)
         except FileNotFoundError:
             self._make(entry.place.names)
             self._make(entry.place.slot)
-            entry.put_in_place()
+            entry.put_in_place(self._staging)
 
     def _make(self, directory: str) -> None:
         try:

@@ -2,6 +2,7 @@
 One try to keep one crash on a file system: its files written, put in their places, or undone.
 """
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -100,40 +101,61 @@ class Entry:
         self._moves.append((staged, final))
         return new
 
-    def put_in_place(self) -> None:
+    def put_in_place(self, staging: StagingDirectory) -> None:
         """
         Give the files their places. A crash that is there already, of an id chosen by its client, stays as it was.
 
-        A spilled dump gets a second name, not a new one: if this store fails now, the next can still read it.
+        A spilled dump gets a second name, not a new one: if this store fails now, the next can still read it. So does
+        the raw crash: while it has its name in the staging area, nobody knows yet whether it stays.
 
         @raise OSError: undo it.
         """
         if os.path.lexists(self.place.raw_crash):
+            staging.refuse_undecided(self.crash.crash_id)
+            self._complete()
             self._remove_written()
             self.directories = {self.place.names}
             return
-        with suppress(FileExistsError):
+        try:
             os.symlink(self.place.link_target, self.place.link)
+        except FileExistsError:
+            if not self._linked:
+                staging.refuse_undecided(self.crash.crash_id)
         self._linked = True
         for staged, final in self._moves[len(self._moved) :]:
-            if staged in self._written:
-                os.rename(staged, final)
-                self._written.remove(staged)  # a later attempt may use the name again
-            else:
-                os.link(staged, final)
-            self._moved.append(final)
+            self._move(staged, final)
+
+    def _move(self, staged: str, final: str) -> None:
+        if staged not in self._written:
+            os.link(staged, final)
+        elif final != self.place.raw_crash or not _could_link(staged, final):
+            os.rename(staged, final)
+            self._written.remove(staged)  # a later attempt may use the name again
+        self._moved.append(final)
+
+    def _complete(self) -> None:
+        """What is there is confirmed as whole, so it has to be: a dump of it that is missing is put there."""
+        with suppress(ValueError, LookupError, TypeError):
+            with open(self.place.raw_crash, "rb") as file:
+                checksums = json.load(file)["metadata"]["dump_checksums"]
+            for dump, (staged, final) in zip(self.crash.dumps, self._moves, strict=False):
+                if checksums.get(dump.name) == dump.sha256 and not os.path.lexists(final):
+                    self._move(staged, final)
+
+    def settle(self) -> bool:
+        """
+        It is kept: let whoever finds it count on that.
+
+        @return: False: it could not be said.
+        """
+        self._remove_written()
+        return not self._written
 
     def undo(self) -> None:
         """
-        Leave nothing behind. The raw crash goes first, so that no half crash is ever seen.
-
-        It goes back to the staging area, so that whoever sweeps finds the rest if this process dies now.
+        Leave nothing behind. The raw crash goes first, so that no half crash is ever seen, and last from the staging
+        area, so that whoever sweeps finds the rest if this process dies now.
         """
-        if self._moved and self._moved[-1] == self.place.raw_crash:
-            staged = self._moves[-1][0]
-            with suppress(OSError):
-                os.link(self.place.raw_crash, staged)
-                self._written.append(staged)
         while self._moved:
             _quietly_unlink(self._moved.pop())
         if self._linked:
@@ -141,10 +163,25 @@ class Entry:
         self._remove_written()
 
     def _remove_written(self) -> None:
-        for staged in self._written:
-            _quietly_unlink(staged)
+        self._written = [staged for staged in self._written if not _quietly_unlink(staged)]
 
 
-def _quietly_unlink(path: str) -> None:
-    with suppress(OSError):
+def _could_link(staged: str, final: str) -> bool:
+    """False: the file system knows no second names."""
+    try:
+        os.link(staged, final)
+    except OSError as e:
+        if e.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+            return False
+        raise
+    return True
+
+
+def _quietly_unlink(path: str) -> bool:
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

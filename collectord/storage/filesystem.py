@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from collectord.errors import StorageError, TookTooLong
+from collectord.errors import CrashRefused, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.model import Content, Crash
 from collectord.patience import Shared
@@ -98,12 +98,16 @@ class FilesystemCrashStorage:
         await self._staging.settled()
 
     async def save(self, crash: Crash) -> str:
+        try:
+            place = place_of(self.name, crash)
+        except (LookupError, ValueError) as e:
+            raise CrashRefused(f"{self.name}: {crash.crash_id} has no time to place it by: {e!r}") from e
         attempt = Attempt()
         done: Deferred[None] = Deferred(lambda done: self._abandon(attempt, done))
         self._waiting[attempt] = _Waiting(done, self._clock.seconds() + self._timeout)
         if self._timer is None:
             self._timer = self._clock.callLater(self._timeout, self._expire)
-        self._commit.enter(Entry(crash, place_of(self.name, crash), attempt))
+        self._commit.enter(Entry(crash, place, attempt))
         await done
         return self.name
 

@@ -60,7 +60,10 @@ FILESYSTEM = Kind(FilesystemDestination, _filesystem)
 class FallbackDestination(KindSettings):
     """
     @ivar of: destinations; each takes what the one before failed to take.
+    @ivar timeout_s: of all together; each has its own.
     """
+
+    timeout_s: float = Field(default=3600.0, gt=0)
 
     of: list[dict[str, Any]] = Field(min_length=2, repr=False)
 

@@ -25,6 +25,9 @@ _GZIP_LEVEL = 6
 _AT_ONCE = 16 * 1024
 """Bytes that are compressed faster than handed to a thread."""
 
+_MANY_PARTS = 500
+"""Beyond it the annotations go as one part: collectors have a limit, and this one counts its own."""
+
 
 @frozen
 class Report:
@@ -65,7 +68,11 @@ def make_report(crash: Crash, boundary: str) -> Report:
     """
     told = {name: value for name, value in crash.raw_crash.items() if name not in COLLECTOR_NAMES}
     told["uuid"] = crash.crash_id
-    text = b"".join(_head(boundary, name) + _as_text(value) + b"\r\n" for name, value in told.items())
+    if len(told) + len(crash.dumps) > _MANY_PARTS:
+        extra = json.dumps(told).encode()
+        text = _head(boundary, "extra", "extra.json", "application/json") + extra + b"\r\n"
+    else:
+        text = b"".join(_head(boundary, name) + _as_text(value) + b"\r\n" for name, value in told.items())
     dumps = [(_head(boundary, dump.name, dump.name), dump) for dump in crash.dumps]
     length = len(text) + sum(len(head) + dump.size + 2 for head, dump in dumps) + len(_end(boundary))
     return Report(boundary, length, text, dumps)
@@ -140,10 +147,10 @@ async def _checked(dump: Dump) -> AsyncIterator[bytes]:
         raise StorageError(f"the dump {dump.name} is not what was received any more")
 
 
-def _head(boundary: str, name: str, filename: str | None = None) -> bytes:
+def _head(boundary: str, name: str, filename: str | None = None, kind: str = "application/octet-stream") -> bytes:
     disposition = f'Content-Disposition: form-data; name="{_escaped(name)}"'
     if filename is not None:
-        disposition += f'; filename="{_escaped(filename)}"\r\nContent-Type: application/octet-stream'
+        disposition += f'; filename="{_escaped(filename)}"\r\nContent-Type: {kind}'
     return _utf8(f"--{boundary}\r\n{disposition}\r\n\r\n")
 
 

@@ -89,13 +89,14 @@ class FilesystemCrashSource:
         return place_in(self._root, new.crash_id, new.slot)
 
     def _walk(self) -> Iterator[Sequence[NewCrash]]:
+        failed: list[OSError] = []  # told in the end: the others are listed nevertheless
         for day in _names(self._root, _DAY):
             dates = f"{self._root}/{day}/date"
-            for hour in _names(dates, _HOUR):
+            for hour in _names(dates, _HOUR, failed):
                 hours = f"{dates}/{hour}"
-                for slot in _names(hours, _SLOT):
+                for slot in _names(hours, _SLOT, failed):
                     path = f"{hours}/{slot}"
-                    new = [NewCrash(name, path) for name in sorted(_listed(path)) if is_crash_id(name)]
+                    new = [NewCrash(name, path) for name in sorted(_listed(path, failed)) if is_crash_id(name)]
                     if new:
                         yield new
                     elif self._age(day, hour, slot) > _SETTLED:
@@ -105,6 +106,8 @@ class FilesystemCrashSource:
             if self._age(day, "00", "00_00") > _PRUNED and day not in self._pruned:
                 self._pruned.add(day)
                 self._prune(f"{self._root}/{day}")
+        if failed:
+            raise failed[0]
 
     def _age(self, day: str, hour: str, slot: str) -> timedelta:
         try:
@@ -140,6 +143,8 @@ class FilesystemCrashSource:
             if not os.path.exists(place.raw_crash):
                 return None
             raise UnreadableCrash(f"a dump is missing: {e.filename}") from e
+        except ValueError as e:
+            raise UnreadableCrash(f"a dump has no name: {e}") from e
         return Crash(crash_id=new.crash_id, raw_crash=raw_crash, dumps=dumps)
 
     def _dump_names(self, place: Place) -> list[str]:
@@ -154,7 +159,13 @@ class FilesystemCrashSource:
         """
         staging = f"{self._root}/staging"
         arriving = any(os.path.exists(f"{staging}/{process}/{place.crash_id}.json") for process in _listed(staging))
-        return arriving or os.path.exists(place.raw_crash)
+        return arriving or os.path.exists(place.raw_crash) or self._is_young(place.link)
+
+    def _is_young(self, link: str) -> bool:
+        """Whoever undid an attempt may be making the next: what is looked at now would not be what is removed."""
+        with suppress(FileNotFoundError):
+            return self._now().timestamp() - os.lstat(link).st_mtime < _SETTLED.total_seconds()
+        return True
 
     def _remove(self, place: Place, dump_names: Sequence[str], keep: bool) -> None:
         # The raw crash first, so that no half crash is ever seen; the link last, so that nothing is forgotten.
@@ -170,7 +181,9 @@ class FilesystemCrashSource:
             file.write(f"{self._now().isoformat()} {reason}\n")
             file.flush()
             os.fsync(file.fileno())
-        for name in _files(place):
+        raw_crash = os.path.basename(place.raw_crash)
+        # The raw crash last: a link without one is what a removal left, and the rest would be removed.
+        for name in sorted(_files(place), key=raw_crash.__eq__):
             os.rename(f"{place.names}/{name}", f"{directory}/{name}")
         for path in (directory, os.path.dirname(directory), self._root):
             fsync_directory(path)
@@ -182,14 +195,20 @@ def _files(place: Place) -> list[str]:
     return sorted(name for name in _listed(place.names) if name.startswith(f"{place.crash_id}."))
 
 
-def _names(path: str, pattern: re.Pattern[str]) -> list[str]:
-    return sorted(filter(pattern.fullmatch, _listed(path)))
+def _names(path: str, pattern: re.Pattern[str], failed: list[OSError] | None = None) -> list[str]:
+    return sorted(filter(pattern.fullmatch, _listed(path, failed)))
 
 
-def _listed(path: str) -> list[str]:
+def _listed(path: str, failed: list[OSError] | None = None) -> list[str]:
+    """@param failed: takes the error, which is raised without it."""
     try:
         return os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as e:
+        if failed is None:
+            raise
+        failed.append(e)
         return []
 
 

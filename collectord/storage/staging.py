@@ -91,6 +91,15 @@ class StagingDirectory:
         """Whether the store of that L{marker} has its staging area here, by whatever path."""
         return bool(_MARKER.fullmatch(marker)) and os.path.exists(f"{self._all}/{marker}/lock")
 
+    def refuse_undecided(self, crash_id: str) -> None:
+        """
+        @raise OSError: another process is putting this crash in its place, or takes it away again.
+        """
+        for process in os.listdir(self._all):
+            directory = f"{self._all}/{process}"
+            if process != self.marker and os.path.lexists(f"{directory}/{crash_id}.json") and not _is_dead(directory):
+                raise OSError(errno.EBUSY, f"{process} is just keeping it, too", crash_id)
+
     def _make_root(self) -> None:
         for parent in Path(self._root).absolute().parents:
             self._to_sync.add(str(parent))
@@ -186,6 +195,8 @@ class StagingDirectory:
                 if not copied:
                     raise OSError(errno.EIO, "shorter than it was", content.path)
                 left -= copied
+            if content.changed not in (None, os.fstat(source).st_mtime_ns):
+                raise OSError(errno.EIO, "changed since its checksum was compared", content.path)
         finally:
             os.close(source)
 

@@ -3,9 +3,11 @@ Dumps as they lie in a source, and the checks that they are still what was recei
 """
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from functools import partial
 from io import BytesIO
+from stat import S_ISREG
 from typing import BinaryIO
 
 from attrs import frozen
@@ -19,11 +21,16 @@ _READ = 1024 * 1024
 
 @frozen
 class StoredFile:
-    """The content of a dump that is a file of its own, and does not change."""
+    """
+    The content of a dump that is a file of its own, and does not change.
+
+    @ivar changed: when it was changed last, in nanoseconds since the epoch; None: that was not looked at.
+    """
 
     path: str
     size: int
     in_thread: InThread
+    changed: int | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for offset in range(0, self.size, _READ):
@@ -54,12 +61,20 @@ def stored_dump(name: str, path: str, sha256: str | None, in_thread: InThread) -
     @raise UnreadableCrash: it is another by now.
     @raise OSError: it can't be read.
     """
-    with open(path, "rb", buffering=0) as file:
+    # A pipe without a writer would hold the thread for ever.
+    with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        stat = os.fstat(file.fileno())
+        if not S_ISREG(stat.st_mode):
+            raise UnreadableCrash(f"the dump {name} is no regular file")
         found = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
     if sha256 not in (None, found):
         raise UnreadableCrash(f"the dump {name} has the checksum {found}; it was received with {sha256}")
-    return Dump(name=name, size=size, sha256=found, content=StoredFile(path, size, in_thread))
+    return Dump(name=name, size=size, sha256=found, content=StoredFile(path, size, in_thread, stat.st_mtime_ns))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _read(path: str, offset: int, size: int) -> bytes:

@@ -30,6 +30,7 @@ from collectord.observe.logs import LineObserver
 from collectord.observe.process import ProcessWatch
 from collectord.observe.sentry import sentry_observer
 from collectord.observe.sums import snapshot
+from collectord.patience import keep_time
 from collectord.reloading import Loaded, load
 from collectord.service import CollectorService
 from collectord.storage.fallback import ProbeService
@@ -171,6 +172,7 @@ def main(arguments: Sequence[str]) -> None:
     from twisted.internet import reactor as any_reactor
 
     reactor = cast(Any, any_reactor)
+    keep_time(reactor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -208,6 +208,15 @@ async def test_it_arrives_whole(other: Other, certificates: Certificates, tls: b
 
 
 @in_reactor
+async def test_more_annotations_than_parts_are_allowed(other: Other) -> None:
+    many: dict[str, Any] = {f"Name{number}": f"v\u00e4lue {number}" for number in range(1500)}
+    crash = make_crash(**many)
+    await store_at(other.url(False), token=TOKEN).save(crash)
+    kept = other.kept()[crash.crash_id]
+    assert {name: kept.raw_crash[name] for name in many} == many
+
+
+@in_reactor
 async def test_many_at_once(other: Other, certificates: Certificates) -> None:
     store = secure(other, certificates, connections=3)
     ids = [f"{number:08x}{CRASH_ID[8:]}" for number in range(20)]

@@ -23,7 +23,7 @@ from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, Daemon, make_plugin
 from collectord.testing import Publisher, PublisherContract, make_crash
 from collectord.testing.running import in_reactor
-from tests.support.brokers import RabbitServer, RedisServer, missing, rabbitmq_url, taken_from
+from tests.support.brokers import RabbitServer, RedisServer, delete_queue, missing, rabbitmq_url, taken_from
 from tests.support.daemon import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -90,6 +90,20 @@ async def test_a_queue_that_is_not_there(rabbit: RabbitServer) -> None:
     _, made = to_rabbit(rabbit, declare=False)
     with pytest.raises(PublishError, match="Unroutable"):
         await made.publish(make_crash())
+    await made.close()
+
+
+@in_reactor
+async def test_a_queue_that_is_deleted_is_declared_again(rabbit: RabbitServer) -> None:
+    queue, made = to_rabbit(rabbit)
+    await made.publish(make_crash())
+    await deferToThread(delete_queue, rabbit.port, queue)
+    with pytest.raises(PublishError, match="Unroutable"):
+        await made.publish(make_crash())
+    await made.check()
+    crash = make_crash()
+    await made.publish(crash)
+    assert await ids_in(rabbit, queue) == [crash.crash_id]
     await made.close()
 
 

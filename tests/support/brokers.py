@@ -107,6 +107,13 @@ def _connected(port: int) -> pika.BlockingConnection:
     return pika.BlockingConnection(pika.URLParameters(rabbitmq_url(port)))
 
 
+def delete_queue(port: int, queue: str) -> None:
+    """With all that is in it."""
+    connection = _connected(port)
+    connection.channel().queue_delete(queue)
+    connection.close()
+
+
 def taken_from(port: int, queue: str) -> list[tuple[str, int]]:
     """All messages of a queue, and their delivery modes; it is empty then."""
     found = []

@@ -140,8 +140,23 @@ def test_a_quarantine_that_fails_is_tried_again() -> None:
 def test_what_can_t_be_read_time_and_again_goes_to_the_quarantine() -> None:
     rig = Rig()
     rig.source.broken[NEW.crash_id] = StorageError("Permission denied")
-    assert [rig.move() for _ in range(6)] == [False] * 5 + [True]
+
+    def move_both() -> bool:
+        rig.source.add(2)
+        assert result_of(rig.mover.move(rig.source, NewCrash(crash_id(2), "")))
+        return rig.move()
+
+    assert [move_both() for _ in range(6)] == [False] * 5 + [True]
     assert rig.source.quarantined == {NEW.crash_id: "Permission denied"}
+
+
+def test_a_source_that_can_t_be_read_puts_nothing_into_the_quarantine() -> None:
+    rig = Rig()
+    rig.source.broken[NEW.crash_id] = StorageError("Input/output error")
+    assert not any(rig.move() for _ in range(100))
+    assert rig.source.quarantined == {}
+    del rig.source.broken[NEW.crash_id]
+    assert rig.move()
 
 
 def test_no_outage_ever_puts_a_crash_into_the_quarantine() -> None:

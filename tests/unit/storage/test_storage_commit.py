@@ -138,13 +138,13 @@ def test_the_order(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(staged) == 3
     for path in staged:
         assert order.at("sync", path) < first_move
-    assert order.at("symlink", place.link) < order.at("rename", dumps[0]) < order.at("rename", raw_crash)
-    assert order.at("link", dumps[1]) < order.at("rename", raw_crash)
+    assert order.at("symlink", place.link) < order.at("rename", dumps[0]) < order.at("link", raw_crash)
+    assert order.at("link", dumps[1]) < order.at("link", raw_crash)
     assert [step for step, _ in order.steps].count("decided") == 1
     assert order.steps[-1] == ("decided", "")
     for directory in ("", "20160622", "20160622/name", "20160622/name/8f", NAMES, "20160622/date/15", SLOT):
         path = f"{rig.root}/{directory}".rstrip("/")
-        assert order.at("rename", raw_crash) < order.at("sync", path)
+        assert order.at("link", raw_crash) < order.at("sync", path)
         if directory:
             assert order.at("mkdir", path) < order.at("sync", os.path.dirname(path))
 
@@ -156,10 +156,11 @@ def test_nothing_is_moved_or_told_before_its_sync(rig: Rig) -> None:
     placed = rig.commit.commit([entry], [])
     assert [path.partition("/")[0] for path in seen[0][0]] == ["staging"] * 3
     assert rig.decided == []
-    assert is_kept(rig.root)
+    assert os.path.exists(entry.place.raw_crash)
     rig.commit.commit([], placed)
     assert seen[1][1] == []
     assert rig.errors(entry) == [None]
+    assert is_kept(rig.root)
 
 
 def test_one_sync_serves_two_groups(rig: Rig) -> None:
@@ -250,13 +251,13 @@ def test_a_directory_is_not_synced(rig: Rig, directory: str) -> None:
     assert problems(rig.root) == []
 
 
-NEEDED = {"open", "writev", "rename", "symlink", "mkdir", "fsync", "close"}
+NEEDED = {"open", "writev", "rename", "link", "symlink", "mkdir", "fsync", "close"}
 
 
 @pytest.mark.parametrize("operation", CHANGES)
 @pytest.mark.parametrize(
     ("make_entry", "needed"),
-    [(lambda rig: rig.entry(make_crash()), NEEDED), (spilled_entry, NEEDED | {"link"})],
+    [(lambda rig: rig.entry(make_crash()), NEEDED), (spilled_entry, NEEDED)],
     ids=["memory", "spilled"],
 )
 def test_any_step_fails(tmp_path: Path, operation: str, make_entry: Callable[[Rig], Entry], needed: set[str]) -> None:
@@ -270,6 +271,7 @@ def test_any_step_fails(tmp_path: Path, operation: str, make_entry: Callable[[Ri
         spilled = [dump.content for dump in entry.crash.dumps if not isinstance(dump.content, InMemory)]
         with failing(rig.root, operation, number, OSError(5, "injected")) as disk:
             rig.save(entry, neighbour)
+        rig.save()  # what could not be said is said with the next group
         assert open_files(rig.root) == files
         if disk.seen < number:
             break
@@ -480,8 +482,11 @@ def test_abandoned_and_tried_again_while_the_old_one_is_in_place(rig: Rig) -> No
     old, new = rig.entry(make_crash()), rig.entry(make_crash())
     placed = rig.commit.commit([old], [])
     assert old.attempt.abandon()
-    placed = rig.commit.commit([new], placed)
-    rig.commit.commit([], placed)
+    rig.commit._queue.put(new)
+    assert rig.commit._next_group(placed) == []
+    placed = rig.commit.commit([], placed)
+    assert rig.commit._next_group(placed) == [new]
+    rig.save(new)
     assert rig.errors(new) == [None]
     assert is_kept(rig.root)
     assert problems(rig.root) == []
@@ -494,3 +499,94 @@ def test_abandoned_and_kept_by_another_attempt(rig: Rig) -> None:
     assert rig.errors(new) == [None]
     assert is_kept(rig.root)
     assert problems(rig.root) == []
+
+
+# ——— several processes on one root ———
+
+
+def another(rig: Rig) -> Rig:
+    """Another process's store in the same place."""
+    return make_rig(rig.root)
+
+
+def let_go(rig: Rig) -> None:
+    assert rig.staging._lock is not None
+    os.close(rig.staging._lock)
+
+
+def test_what_another_has_not_decided_yet_is_not_confirmed(rig: Rig) -> None:
+    """It may still take it away, however long its disk hangs."""
+    other = another(rig)
+    theirs, ours = other.entry(make_crash()), rig.entry(make_crash())
+    placed = other.commit.commit([theirs], [])
+    rig.save(ours)
+    (error,) = rig.errors(ours)
+    assert error is not None
+    assert "is just keeping it, too" in str(error)
+    other.commit.commit([], placed)
+    again = rig.entry(make_crash())
+    rig.save(again)
+    assert rig.errors(again) == [None]
+    assert is_kept(rig.root)
+    let_go(other)
+
+
+@pytest.mark.parametrize("undone", range(1, 6))
+def test_what_another_is_taking_away_is_not_put_in_its_place(rig: Rig, undone: int) -> None:
+    """At each step of its undoing: either it is refused, or it stays whole."""
+    other = another(rig)
+    theirs, ours = other.entry(make_crash()), rig.entry(make_crash())
+    placed = other.commit.commit([theirs], [])
+    theirs.attempt.abandon()
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        if seen == undone:
+            rig.save(ours)
+        return do()
+
+    with watched(rig.root, ["unlink"], happen):
+        other.commit.commit([], placed)
+    if rig.errors(ours) == []:
+        rig.save(ours)
+    (error,) = rig.errors(ours)
+    assert is_kept(rig.root) == (error is None)
+    let_go(other)
+
+
+def test_what_a_dead_one_had_not_decided_is_confirmed(rig: Rig) -> None:
+    other = another(rig)
+    other.commit.commit([other.entry(make_crash())], [])
+    let_go(other)
+    ours = rig.entry(make_crash())
+    rig.save(ours)
+    assert rig.errors(ours) == [None]
+    rig.staging.sweep()
+    assert is_kept(rig.root)
+
+
+def test_a_file_system_without_second_names(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: str, target: str) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    entry = rig.entry(make_crash())
+    rig.save(entry)
+    assert rig.errors(entry) == [None]
+    assert is_kept(rig.root)
+
+
+def test_a_dump_that_is_missing_from_what_is_there_is_put_there(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash()))
+    (rig.root / NAMES / f"{CRASH_ID}.dump").unlink()
+    again = rig.entry(make_crash())
+    rig.save(again)
+    assert rig.errors(again) == [None]
+    assert is_kept(rig.root)
+
+
+def test_a_dump_that_is_no_part_of_what_is_there_is_not(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash(dumps={"one": b"1"})))
+    again = rig.entry(make_crash(dumps={"one": b"1", "two": b"2"}))
+    rig.save(again)
+    assert rig.errors(again) == [None]
+    assert is_kept(rig.root, dumps={"one": b"1"})

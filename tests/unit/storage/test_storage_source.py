@@ -33,8 +33,10 @@ from tests.unit.storage.stores import (
     at_once,
     bytes_of,
     everything,
+    failing,
     is_kept,
     make_crash,
+    make_rig,
 )
 
 SAME_SECOND = datetime(2016, 6, 22, 15, 19, 50, tzinfo=UTC)
@@ -198,6 +200,10 @@ def test_a_removal_that_was_killed_is_finished(rig: Rig, dumps: int) -> None:
     for file in (".json", ".dump", ".extra_2.dump")[: 1 + dumps]:
         (rig.root / NAMES / f"{CRASH_ID}{file}").unlink()
     [new] = [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]
+    young = everything(rig.root)
+    assert result_of(source_of(rig.root).load(new)) is None
+    assert everything(rig.root) == young  # somebody may be putting it there anew
+    os.utime(rig.root / SLOT / CRASH_ID, (0, 0), follow_symlinks=False)
     assert result_of(source_of(rig.root).load(new)) is None
     assert [path for path in everything(rig.root) if CRASH_ID in path] == []
     assert is_kept(rig.root, NEIGHBOUR)
@@ -312,3 +318,65 @@ def test_a_mount_that_hangs(root: Path) -> None:
     assert failures == []
     clock.advance(2)
     assert failures[0].check(TookTooLong)
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("operation", ["rename", "unlink", "fsync"])
+def test_a_quarantine_that_is_cut_off_loses_nothing(rig: Rig, operation: str, number: int) -> None:
+    keep(rig, CRASH_ID, dumps={"upload_file_minidump": b"1", "zz_after_json": b"2", "a": b"3"})
+    [new] = new_in(rig.root)
+    with failing(rig.root, operation, number, OSError(28, "injected")):
+        Deferred.fromCoroutine(source_of(rig.root).quarantine(new, "broken")).addErrback(lambda _: None)
+    for again in new_in(rig.root):
+        os.utime(rig.root / SLOT / CRASH_ID, (0, 0), follow_symlinks=False)
+        Deferred.fromCoroutine(source_of(rig.root).load(again)).addErrback(lambda _: None)
+        result_of(source_of(rig.root).quarantine(again, "broken"))
+    files = {path.name: path.read_bytes() for path in (rig.root / "quarantine" / CRASH_ID).iterdir()}
+    assert files[f"{CRASH_ID}.dump"] + files[f"{CRASH_ID}.zz_after_json.dump"] + files[f"{CRASH_ID}.a.dump"] == b"123"
+    assert f"{CRASH_ID}.json" in files
+
+
+def test_a_slot_that_can_t_be_listed_holds_up_no_other(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    keep(rig, NEIGHBOUR, "15:19:51")
+    slot = rig.root / SLOT
+    for link in slot.iterdir():
+        link.unlink()
+    slot.rmdir()
+    slot.symlink_to(slot)  # ELOOP
+    found: list[str] = []
+    source = source_of(rig.root)
+
+    async def walk() -> None:
+        async for batch in source.new_crashes():
+            found.extend(new.crash_id for new in batch)
+
+    failures: list[Failure] = []
+    Deferred.fromCoroutine(walk()).addErrback(failures.append)
+    assert found == [NEIGHBOUR]
+    assert failures[0].check(StorageError)
+
+
+def test_a_dump_that_is_a_pipe(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    dump = rig.root / NAMES / f"{CRASH_ID}.dump"
+    dump.unlink()
+    os.mkfifo(dump)
+    with pytest.raises(UnreadableCrash, match="no regular file"):
+        result_of(source_of(rig.root).load(the_new(rig.root)))
+
+
+def test_a_dump_that_changes_while_it_is_copied(rig: Rig, tmp_path: Path) -> None:
+    keep(rig, CRASH_ID)
+    crash = loaded(source_of(rig.root), the_new(rig.root))
+    dump = rig.root / NAMES / f"{CRASH_ID}.dump"
+    dump.write_bytes(dump.read_bytes()[::-1])
+    os.utime(dump, ns=(1, 1))
+    there = make_rig(tmp_path / "there")
+    entry = there.entry(crash)
+    there.save(entry)
+    (error,) = there.errors(entry)
+    assert "changed since its checksum was compared" in str(error)
+    assert not is_kept(tmp_path / "there")
+    assert there.staging._lock is not None
+    os.close(there.staging._lock)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from collectord.storage import sync
+from collectord.storage.staging import Modes, StagingDirectory
 from collectord.storage.sync import File, Sync, SyncFilesystem, sync_each
 from tests.support.mounts import can_mount, loop_ext4
 from tests.unit.storage.stores import failing, is_kept, make_crash, make_rig, open_files, watched
@@ -156,4 +157,9 @@ def test_what_was_acknowledged_outlives_a_power_cut(tmp_path: Path, make_sync: C
         assert rig.staging._lock is not None
         os.close(rig.staging._lock)
         ext4.remount()
+        staging = StagingDirectory(str(root), Modes())
+        staging.make()
+        staging.sweep()
+        assert staging._lock is not None
+        os.close(staging._lock)
         assert is_kept(root, dumps=dumps)
