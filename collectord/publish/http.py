@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from treq import collect
 from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
@@ -86,7 +87,12 @@ class HttpPublisher:
         except TookTooLong as e:
             raise PublishError(str(e)) from e
         except _FAILED as e:
-            raise PublishError(f"{self.name}: {e}") from e
+            error: Any = e
+            while getattr(error, "reasons", None):
+                error = error.reasons[0].value
+            if isinstance(error, CancelledError):  # by whoever waits no longer
+                raise error from e
+            raise PublishError(f"{self.name}: {error}") from e
 
     async def _ask(self, method: str, data: bytes | None) -> int:
         response = await self._client.request(

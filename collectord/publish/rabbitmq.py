@@ -127,7 +127,8 @@ class RabbitmqPublisher:
     def _why(self, error: Exception) -> str:
         where = f"{self._parameters.host}:{self._parameters.port}"
         if self._connection is not None and self._connection.transport is not None and self._channel is None:
-            return f"{where} ends the connection: are user, password and virtual host right? ({error!r})"
+            hint = "are user, password and virtual host right, and TLS or not as it is there?"
+            return f"{where} ends the connection: {hint} ({error!r})"
         return f"{where}: {error!r}"
 
     def _drop(self) -> None:
