@@ -36,7 +36,7 @@ setup(
         "multipart>=2.0",
         "prometheus-client>=0.20",
         "pydantic>=2.7",
-        "pydantic-settings>=2.3",
+        "pydantic-settings>=2.12",
         "rich>=13.7",
         "service-identity>=24.1",
         "treq>=24.9",

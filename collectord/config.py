@@ -1,7 +1,8 @@
 """
 The settings: one TOML file, and the environment over it.
 
-Every key can be set as C{COLLECTORD_<SECTION>__<KEY>}; what is not a text, as JSON. Stores count from 0:
+Every key can be set as C{COLLECTORD_<SECTION>__<KEY>}, in the environment or as a credential of systemd (a file of that
+name in C{CREDENTIALS_DIRECTORY}); what is not a text, as JSON. Stores count from 0:
 C{COLLECTORD_STORAGE__0__ROOT}; they replace those of the file.
 """
 
@@ -14,7 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from collectord.errors import ConfigError
 
@@ -230,7 +237,14 @@ def load_settings(path: Path | None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path))
+            credentials = NestedSecretsSettingsSource(
+                file_secret_settings,
+                secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"),
+                secrets_dir_missing="ok",
+                secrets_prefix=PREFIX,
+                secrets_nested_delimiter="__",
+            )
+            return (env_settings, credentials, TomlConfigSettingsSource(settings_cls, toml_file=path))
 
     try:
         if path is not None:
@@ -284,7 +298,8 @@ def _told(error: Any, path: Path | None) -> str:
         return f"{source}: {where}: is missing"
     # Tables of the crashmover may hold passwords.
     is_secret = keys[-1:] in (["submitter_token"], ["token"], ["dsn"]) or (
-        keys[:1] == ["crashmover"] and isinstance(error["input"], dict | list)
+        keys[:1] == ["crashmover"]
+        and (keys[1:2] in (["destination"], ["publisher"]) or isinstance(error["input"], dict | list))
     )
     value = "…" if is_secret else repr(error["input"])
     return f"{source}: {where} = {value}: {error['msg'].removeprefix('Value error, ')}"

@@ -175,7 +175,7 @@ def main(arguments: Sequence[str]) -> None:
     keep_time(reactor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd tells all processes of a service
     config, *ports = arguments
     inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in ports]
     try:
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> None:
     except ConfigError as e:
         sys.exit(f"collectord: a worker can't start: {e}")
     reactor.callWhenRunning(worker.start)
-    reactor.run()
+    reactor.run(installSignalHandlers=False)
 
 
 if __name__ == "__main__":

@@ -361,3 +361,26 @@ def test_the_file_is_blamed_for_what_is_its_own(toml: Toml, env: Callable[[str, 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[3].glob("etc/*.toml")), ids=lambda path: path.name)
 def test_the_files_that_are_shipped(path: Path) -> None:
     assert load_settings(path).storage
+
+
+def test_credentials_of_systemd(toml: Toml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "COLLECTORD_ADMIN__TOKEN").write_text("s3cret\n")
+    (credentials / "COLLECTORD_SUBMISSION__SUBMITTER_TOKEN").write_text("t0ken\n")
+    (credentials / "aws").write_text("[default]\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    monkeypatch.setenv("COLLECTORD_SUBMISSION__SUBMITTER_TOKEN", "of the environment")
+    settings = load_settings(toml('[admin]\ntoken = "of the file"\nhosts = ["a"]\n'))
+    assert (settings.admin.token, settings.admin.hosts) == ("s3cret", ["a"])
+    assert settings.submission.submitter_token == "of the environment"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "absent"))
+    assert load_settings(toml('[admin]\ntoken = "of the file"\n')).admin.token == "of the file"
+
+
+@pytest.mark.parametrize("name", ["DESTINATION", "PUBLISHER", "PUBLISHER__0"])
+def test_no_password_of_a_table_that_is_none_is_shown(toml: Toml, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"COLLECTORD_CRASHMOVER__{name}", '{"url": "amqp://u:p4ss@h/"} ')
+    assert "p4ss" not in error(toml(""))
+    monkeypatch.setenv(f"COLLECTORD_CRASHMOVER__{name}", '"amqp://u:p4ss@h/"')
+    assert "p4ss" not in error(toml(""))
