@@ -14,7 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -48,7 +57,13 @@ def _not_too_open(value: int) -> int:
     return value
 
 
-Mode = Annotated[int, BeforeValidator(_mode), AfterValidator(_not_too_open), Field(ge=0, le=0o777)]
+Mode = Annotated[
+    int,
+    BeforeValidator(_mode),
+    AfterValidator(_not_too_open),
+    PlainSerializer(lambda mode: f"{mode:04o}", when_used="json"),
+    Field(ge=0, le=0o777),
+]
 """Permissions, octal in quotes: "0700"."""
 
 
@@ -213,6 +228,21 @@ class Settings(BaseSettings):
     metrics: Metrics = Metrics()
     sentry: Sentry = Sentry()
     logging: Logging = Logging()
+
+
+class HandedSettings(Settings):
+    """Those of another process, as L{Settings.model_dump_json} has them, and of no file and no environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
 
 
 def load_settings(path: Path | None) -> Settings:

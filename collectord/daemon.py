@@ -128,7 +128,7 @@ class Daemon(MultiService):
         settings = self._loaded.settings
         self._supervisor = Supervisor(
             settings.submission.workers,
-            self._config,
+            lambda: self._loaded,
             self._listeners,
             self._reactor,
             out=out,
@@ -218,7 +218,7 @@ class Daemon(MultiService):
             moving = self._new_moving(loaded)
         for what in needs_restart(self._loaded.settings, loaded.settings):
             self._log.warn("{what} has changed: that takes a restart", what=what)
-        self._loaded = loaded
+        self._loaded = loaded.instead_of(self._loaded)
         renew()
         if self._observer is not None:
             self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)

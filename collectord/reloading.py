@@ -2,30 +2,45 @@
 The settings and all that they name, read once more while the daemon runs.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from collectord.config import DEFAULT_PATH, Settings, load_settings
-from collectord.throttle.load import load_rules
+from collectord.config import DEFAULT_PATH, HandedSettings, Settings, load_settings
+from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
 
 _FIXED = ("storage", "admin", "ledger", "metrics", "sentry")
 _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
 
 
-@frozen
+@frozen(kw_only=True)
 class Loaded:
     """
     Settings with their throttle rules.
 
+    @ivar rules_text: of the rules, where they are a file.
     @ivar source: of the settings, in words.
     """
 
     settings: Settings
     rules: Sequence[Rule]
+    rules_text: str | None
     source: str
+
+    def handed(self) -> bytes:
+        """One line for another process, which is to live by the very same, whatever has become of the files."""
+        return json.dumps({"settings": self.settings.model_dump(mode="json"), "rules_text": self.rules_text}).encode()
+
+    def instead_of(self, old: "Loaded") -> "Loaded":
+        """This, but for what can't be changed while the daemon runs."""
+        submission = self.settings.submission.model_copy(
+            update={key: getattr(old.settings.submission, key) for key in _FIXED_OF_SUBMISSION}
+        )
+        fixed = {name: getattr(old.settings, name) for name in _FIXED}
+        return evolve(self, settings=self.settings.model_copy(update={"submission": submission, **fixed}))
 
 
 def load(path: Path | None) -> Loaded:
@@ -36,8 +51,27 @@ def load(path: Path | None) -> Loaded:
     """
     settings = load_settings(path)
     file = path or (DEFAULT_PATH if DEFAULT_PATH.is_file() else None)
-    source = str(file) if file is not None else "settings"
-    return Loaded(settings, load_rules(settings.throttle.rules, settings.throttle.products), source)
+    spec = settings.throttle.rules
+    text = read_rules(spec) if spec.endswith(".toml") else None
+    return Loaded(
+        settings=settings,
+        rules=load_rules(spec, settings.throttle.products, text),
+        rules_text=text,
+        source=str(file) if file is not None else "settings",
+    )
+
+
+def taken(line: bytes) -> Loaded:
+    """
+    What L{Loaded.handed} hands over.
+
+    @raise ConfigError: there are rules in Python, and they can't be used by now.
+    """
+    handed = json.loads(line)
+    settings = HandedSettings(**handed["settings"])
+    text = handed["rules_text"]
+    rules = load_rules(settings.throttle.rules, settings.throttle.products, text)
+    return Loaded(settings=settings, rules=rules, rules_text=text, source="parent")
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:

@@ -16,16 +16,17 @@ from collectord.throttle.rules import Result, Rule, check_names
 BUILTIN = ("accept_all", "mozilla")
 
 
-def load_rules(spec: str, products: Sequence[str] = ()) -> tuple[Rule, ...]:
+def load_rules(spec: str, products: Sequence[str] = (), text: str | None = None) -> tuple[Rule, ...]:
     """
     @param spec: one of L{BUILTIN}, the path of a file that ends with C{.toml}, or C{package.module:NAME}.
+    @param text: of the file, where it was read already.
     @param products: reports of any other ProductName, or of none, are rejected; empty: all are welcome.
     @raise ConfigError: there are no such rules, or they can't be used.
     """
     if spec in BUILTIN:
         rules = _builtin(spec)
     elif spec.endswith(".toml"):
-        rules = _from_file(spec)
+        rules = parse_rules(read_rules(spec) if text is None else text, spec)
     elif ":" in spec:
         rules = _from_module(spec)
     else:
@@ -52,14 +53,18 @@ def _builtin(name: str) -> tuple[Rule, ...]:
     return parse_rules(text, f"built-in rules {name}")
 
 
-def _from_file(path: str) -> tuple[Rule, ...]:
+def read_rules(path: str) -> str:
+    """
+    The text of a rule file.
+
+    @raise ConfigError: it can't be read.
+    """
     try:
-        text = Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: throttle rules must be UTF-8: {error}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: the throttle rules can't be read: {error}") from error
-    return parse_rules(text, path)
 
 
 def _from_module(spec: str) -> tuple[Rule, ...]:

@@ -1,13 +1,12 @@
 """
 A worker: takes submissions on ports that its parent opened, and tells it what happens.
 
-C{python -m collectord.workers.child CONFIG DESCRIPTOR:FAMILY ...}: the settings (empty: the daemon's), and the ports.
+C{python -m collectord.workers.child DESCRIPTOR:FAMILY ...}: the ports; the settings come by standard input.
 """
 
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import MultiService
@@ -31,7 +30,7 @@ from collectord.observe.process import ProcessWatch
 from collectord.observe.sentry import sentry_observer
 from collectord.observe.sums import snapshot
 from collectord.patience import keep_time
-from collectord.reloading import Loaded, load
+from collectord.reloading import Loaded, taken
 from collectord.service import CollectorService
 from collectord.storage.fallback import ProbeService
 from collectord.threads import Workers
@@ -50,8 +49,9 @@ class Parent(LineOnlyReceiver):
     """
 
     delimiter = b"\n"
+    MAX_LENGTH = 64 * 1024 * 1024
 
-    def __init__(self, clock: Any, reload: Callable[[], object], stop: Callable[[], object]) -> None:
+    def __init__(self, clock: Any, reload: Callable[[bytes], object], stop: Callable[[], object]) -> None:
         self._clock = clock
         self._reload = reload
         self._stop = stop
@@ -59,8 +59,8 @@ class Parent(LineOnlyReceiver):
         self._flush: IDelayedCall | None = None
 
     def lineReceived(self, line: bytes) -> None:
-        if line == RELOAD:
-            self._reload()
+        if line.startswith(RELOAD):
+            self._reload(line.removeprefix(RELOAD))
         elif line == STOP:
             self._stop()
 
@@ -92,11 +92,9 @@ class Worker:
 
     _log = Logger()
 
-    def __init__(self, config: Path | None, inherited: Sequence[tuple[int, int]], reactor: Any) -> None:
-        self._config = config
+    def __init__(self, loaded: Loaded, inherited: Sequence[tuple[int, int]], reactor: Any) -> None:
         self._inherited = inherited
         self._reactor = reactor
-        loaded = load(config)
         settings = loaded.settings
         self._observer = LineObserver(sys.stdout, settings.logging.format, settings.logging.level)
         sentry = sentry_observer(settings.sentry, __version__)
@@ -137,14 +135,13 @@ class Worker:
     def _ready(self) -> None:
         self._parent.tell(Ready())
 
-    def _reload(self) -> None:
-        Deferred.fromCoroutine(self._read_again()).addErrback(
+    def _reload(self, line: bytes) -> None:
+        Deferred.fromCoroutine(self._live_by(line)).addErrback(
             lambda failure: self._log.failure("a worker can't reload", failure)
         )
 
-    async def _read_again(self) -> None:
-        # The parent has read them a moment ago, and would not have asked if they were bad.
-        loaded: Loaded = await self._thread(lambda: load(self._config))
+    async def _live_by(self, line: bytes) -> None:
+        loaded: Loaded = await self._thread(lambda: taken(line))
         renew = self._listeners.renewed()
         self._collecting.apply(loaded.settings, loaded.rules)
         self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
@@ -176,10 +173,13 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd tells all processes of a service
-    config, *ports = arguments
-    inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in ports]
+    inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in arguments]
+    with open(0, "rb", buffering=0, closefd=False) as parent:  # no byte more than this line is taken from the reactor
+        handed = parent.readline()
+    if not handed:
+        return  # the parent is gone
     try:
-        worker = Worker(Path(config) if config else None, inherited, reactor)
+        worker = Worker(taken(handed), inherited, reactor)
     except ConfigError as e:
         sys.exit(f"collectord: a worker can't start: {e}")
     reactor.callWhenRunning(worker.start)

@@ -1,8 +1,8 @@
 """
 What a worker and its parent tell each other, as lines.
 
-Down, to the worker's standard input: C{reload} or C{stop}; its end means that the parent is gone. Up, on L{CHANNEL}:
-JSON objects of one key each.
+Down, to the worker's standard input: what it is to live by (L{collectord.reloading.Loaded.handed}), and later C{reload}
+with the same, or C{stop}; its end means that the parent is gone. Up, on L{CHANNEL}: JSON objects of one key each.
 """
 
 import json
@@ -17,7 +17,7 @@ from collectord.observe.sums import Snapshot
 CHANNEL = 3
 """The descriptor of a worker that leads to its parent. Its ports come after it."""
 
-RELOAD = b"reload"
+RELOAD = b"reload "
 STOP = b"stop"
 
 

@@ -5,7 +5,6 @@ The parent of the workers: it opens their ports, starts them again when they die
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -23,6 +22,7 @@ from collectord.model import Happening
 from collectord.observe.overview import Worker as WorkerState
 from collectord.observe.sums import Sums
 from collectord.patience import within
+from collectord.reloading import Loaded
 from collectord.workers.messages import CHANNEL, RELOAD, STOP, Counted, Happened, Lines, Ready, decode
 
 _START_S = 30.0
@@ -114,7 +114,7 @@ class _Nobody(ServerFactory):
 
 class Supervisor(Service):
     """
-    @param config: the settings that the workers read; None: as the daemon's.
+    @param loaded: what the workers live by, now.
     @param out: takes what they log; None: they write to the standard output of this process.
     @param happened: is told what they tell.
     @param ready: is called once all of them take submissions.
@@ -126,7 +126,7 @@ class Supervisor(Service):
     def __init__(
         self,
         count: int,
-        config: Path | None,
+        loaded: Callable[[], Loaded],
         listeners: Listeners,
         reactor: Any,
         *,
@@ -138,7 +138,7 @@ class Supervisor(Service):
         now: Callable[[], float],
     ) -> None:
         self._count = count
-        self._config = config
+        self._loaded = loaded
         self._listeners = listeners
         self._reactor = reactor
         self._out = out
@@ -190,8 +190,9 @@ class Supervisor(Service):
         descriptors |= {first + number: descriptor for number, descriptor in enumerate(inherited)}
         families = [port.addressFamily for port in self._ports]  # type: ignore[attr-defined]
         named = [f"{first + number}:{int(family)}" for number, family in enumerate(families)]
-        command = [sys.executable, "-m", "collectord.workers.child", str(self._config or ""), *named]
+        command = [sys.executable, "-m", "collectord.workers.child", *named]
         self._reactor.spawnProcess(worker, sys.executable, command, env=dict(os.environ), childFDs=descriptors)
+        worker.tell(self._loaded().handed())
         worker.since = self._now()
         self._workers.append(worker)
         WORKERS.set(len(self._workers))
@@ -221,9 +222,10 @@ class Supervisor(Service):
             self._spawn()
 
     def reload(self) -> None:
-        """All of them read the settings again."""
+        """All of them live by the settings of now."""
+        handed = self._loaded().handed()
         for worker in self._workers:
-            worker.tell(RELOAD)
+            worker.tell(RELOAD + handed)
 
     async def restart(self) -> None:
         """Replace them one after the other; each goes when the next one is there, so that no request is lost."""

@@ -4,14 +4,13 @@ Several processes on one port: what one of them suffers, the others and the clie
 
 import os
 import signal
-import time
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from tests.support.daemon import Daemon, config, free_port
+from tests.support.daemon import ROOT, Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
 from tests.support.http import curl, post
 from tests.support.load import BIG, SMALL, SPILLED, load
@@ -24,10 +23,10 @@ pytestmark = pytest.mark.e2e
 WORKERS = 2
 
 
-def daemon(tmp_path: Path, submission: str = "", stop_s: float = 5.0) -> Daemon:
+def daemon(tmp_path: Path, submission: str = "", stop_s: float = 5.0, more: str = "") -> Daemon:
     port, admin = free_port(), free_port()
     toml = config(port, tmp_path / "root", submission=f"workers = {WORKERS}\n{submission}", admin=admin, stop_s=stop_s)
-    return Daemon(toml, port, tmp_path / "work", env={"ADMIN": str(admin)})
+    return Daemon(toml + more, port, tmp_path / "work", env={"ADMIN": str(admin)})
 
 
 def children(pid: int) -> list[int]:
@@ -124,17 +123,43 @@ def test_orphans_end_and_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_start_is_tried_less_and_less_often(tmp_path: Path) -> None:
-    with daemon(tmp_path) as up:
-        settings = up.workdir / "collectord.toml"
-        text = settings.read_text()
-        settings.write_text("nonsense")
+    module = tmp_path / "my_rules.py"
+    good = "from collectord.throttle import Always, Result, Rule\nRULES = [Rule('all', '*', Always(), Result.ACCEPT)]\n"
+    module.write_text(good)
+    up = daemon(tmp_path, more='[throttle]\nrules = "my_rules:RULES"\n')
+    up.env = {**up.env, "PYTHONPATH": f"{ROOT}:{tmp_path}", "PYTHONDONTWRITEBYTECODE": "1"}
+    with up:
+        until(lambda: "taking crash reports" in up.log())
+        module.write_text("nonsense")
         os.kill(children(up.pid)[0], signal.SIGKILL)
         until(lambda: up.log().count("a worker can't start") >= 3)
-        began = time.monotonic()
         crash_id_in(post(up.port, make_report("other", 1000).body(), HEADERS))  # the other one is well
-        settings.write_text(text)
+        module.write_text(good)
         until(lambda: len(children(up.pid)) == WORKERS and "another starts in 0.4 s" in up.log(), 20)
-        assert time.monotonic() - began < 20
+
+
+def test_a_worker_lives_by_what_its_parent_has_read(tmp_path: Path) -> None:
+    """Whatever has become of the files: the crashmover would not know another store."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\nname = "all"\nkey = "*"\nresult = "accept"\n')
+    with daemon(tmp_path, more=f'[throttle]\nrules = "{rules}"\n') as up:
+        until(lambda: "taking crash reports" in up.log())
+        rules.write_text("nonsense")
+        settings = up.workdir / "collectord.toml"
+        settings.write_text(up.toml.replace(str(tmp_path / "root"), str(tmp_path / "elsewhere")))
+        before = set(children(up.pid))
+        os.kill(up.pid, signal.SIGUSR2)
+        until(lambda: len(children(up.pid)) == WORKERS and not before & set(children(up.pid)), 30)
+        rules.write_text('[[rule]]\nname = "every"\nkey = "*"\nresult = "accept"\n')
+        os.kill(up.pid, signal.SIGHUP)
+        until(lambda: "[storage] has changed: that takes a restart" in up.log())
+        before = set(children(up.pid))
+        os.kill(children(up.pid)[0], signal.SIGKILL)
+        until(lambda: len(children(up.pid)) == WORKERS and set(children(up.pid)) != before)
+        ids = [crash_id_in(post(up.port, make_report(f"r-{n}", 1000).body(), HEADERS)) for n in range(6)]
+        assert set(ids) <= set(stored_crashes(tmp_path / "root"))
+        until(lambda: "by every" in up.log())
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_file_of_a_unix_socket_outlives_workers(tmp_path: Path) -> None:
