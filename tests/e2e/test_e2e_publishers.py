@@ -248,7 +248,7 @@ class TestHttp(PublisherContract):
             return [body.decode() for _, _, body in resource.told]
 
         return Publisher(
-            publisher(type="http", url=url),
+            publisher(type="http", url=url, timeout_s=60.0),
             told,
             publisher(type="http", url=f"http://127.0.0.1:{free_port()}/"),
         )
