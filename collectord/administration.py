@@ -31,6 +31,7 @@ class Administration(MultiService):
     @param moving: the crashmover of now.
     @param rules: those of now.
     @param workers: those that live.
+    @ivar listeners: the ports.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class Administration(MultiService):
             reactor=reactor,
         )
         site = AdminSite(operations, token=settings.admin.token, hosts=settings.admin.hosts, clock=reactor)
-        services = [watch, operations, AdminService(site, Listeners(settings.admin.listen, "admin", reactor))]
+        self.listeners = Listeners(settings.admin.listen, "admin", reactor)
+        services = [watch, operations, AdminService(site, self.listeners)]
         if settings.metrics.statsd:
             services.append(_statsd(settings, sums, reactor))
         for service in services:

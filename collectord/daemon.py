@@ -2,6 +2,7 @@
 All services of a daemon, and what holds them together: what happens is told on, and settings are read again.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -75,12 +76,14 @@ class Daemon(MultiService):
         self._sums = Sums(metrics.REGISTRY)
         self._collecting: Collecting | None = None
         self._supervisor: Supervisor | None = None
-        metrics.START_TIME.set(time.time())
-        for result in ("done", "refused"):
+        self._started = time.time()
+        metrics.START_TIME.set(self._started)
+        for result in ("done", "refused", "failed"):
             metrics.RELOADS.labels(result)
         metrics.INFO.labels(version()["version"]).set(1)
         self._attach(ProcessWatch(reactor), WatchdogService(notifier, reactor), self._moving.service)
-        self._attach(self._administration())
+        self._administration = self._new_administration()
+        self._attach(self._administration)
         if settings.submission.workers == 1:
             self._collect_here()
         else:
@@ -140,7 +143,7 @@ class Daemon(MultiService):
         )
         self._attach(self._supervisor)
 
-    def _administration(self) -> Administration:
+    def _new_administration(self) -> Administration:
         return Administration(
             self._loaded.settings,
             self._links,
@@ -160,7 +163,9 @@ class Daemon(MultiService):
             self._moving.hint(happening.where)
 
     def _workers(self) -> Sequence[Worker]:
-        return self._supervisor.states() if self._supervisor is not None else []
+        if self._supervisor is not None:
+            return self._supervisor.states()
+        return [Worker(pid=os.getpid(), since=self._started)]
 
     def startService(self) -> None:
         """Start all of them; from here on signals are heard."""
@@ -168,8 +173,13 @@ class Daemon(MultiService):
             self._ledger.startService()
         super().startService()
         self._on_signal(signal.SIGHUP, self.reload)
-        if self._supervisor is not None:
-            self._on_signal(signal.SIGUSR2, self._supervisor.restart)
+        self._on_signal(signal.SIGUSR2, self._restart_workers)
+
+    async def _restart_workers(self) -> None:
+        if self._supervisor is None:
+            self._log.warn("SIGUSR2 replaces workers, and there are none: [submission] workers is 1")
+        else:
+            await self._supervisor.restart()
 
     def _on_signal(self, number: signal.Signals, act: Callable[[], Any]) -> None:
         def begin() -> None:
@@ -206,20 +216,24 @@ class Daemon(MultiService):
             metrics.RELOADS.labels("refused").inc()
             for line in str(e).splitlines():
                 self._log.error("the settings are bad, and nothing changes: {why}", why=line)
+        except Exception:
+            metrics.RELOADS.labels("failed").inc()
+            raise
         else:
             metrics.RELOADS.labels("done").inc()
             self._log.info("the settings were read again")
 
     async def _reload(self) -> None:
         loaded = await self._thread(partial(load, self._config))
-        renew = self._listeners.renewed()
+        renewed = [listeners.renewed() for listeners in (self._listeners, self._administration.listeners)]
         moving = self._moving
         if loaded.settings.crashmover != self._loaded.settings.crashmover:
             moving = self._new_moving(loaded)
         for what in needs_restart(self._loaded.settings, loaded.settings):
             self._log.warn("{what} has changed: that takes a restart", what=what)
         self._loaded = loaded.instead_of(self._loaded)
-        renew()
+        for renew in renewed:
+            renew()
         if self._observer is not None:
             self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
         if self._collecting is not None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from OpenSSL import SSL, crypto
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -182,10 +183,11 @@ class Listeners:
         return ports.contexts
 
     def _wrong(self, description: str, error: BaseException | None) -> str:
-        return (
-            f"[{self._section}] listen = {description!r}: {str(error) or type(error).__name__}; "
-            "an example: tcp:8000:interface=127.0.0.1"
-        )
+        what = f"[{self._section}] listen = {description!r}: "
+        if description.startswith(_SYSTEMD):
+            handed = os.environ.get("LISTEN_FDNAMES") or "none"
+            return f"{what}systemd handed over no such socket ({handed}): see FileDescriptorName= of its socket unit"
+        return f"{what}{str(error) or type(error).__name__}; an example: tcp:8000:interface=127.0.0.1"
 
 
 def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:
@@ -202,4 +204,4 @@ def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:
 
 
 _SYSTEMD = "systemd:"
-_NO_ENDPOINT = (ValueError, TypeError, LookupError, OSError, SSL.Error, crypto.Error)
+_NO_ENDPOINT = (ValueError, TypeError, LookupError, OSError, SSL.Error, crypto.Error, VerifyError)

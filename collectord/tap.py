@@ -98,6 +98,7 @@ def _observer(
         return None, _log_lines
     name = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     if name == "-":
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is no file to rotate; by default it would end the process
         return LineObserver(sys.stdout, settings.format, settings.level), None
     log_file = LogFile.fromFullPath(name, defaultMode=0o640)
     signal.signal(signal.SIGUSR1, lambda *_: call_from_thread(log_file.rotate))  # as twistd does with a log of its own

@@ -87,6 +87,8 @@ def _overview(answer: Answer) -> Mapping[str, Any]:
 
 
 def _problems(overview: Mapping[str, Any]) -> Iterator[str]:
+    if not overview["workers"]:
+        yield "no process takes submissions: the log of the daemon says why"
     for kind in ("stores", "outlets"):
         for one in overview[kind]:
             if one["problem"]:
@@ -124,7 +126,7 @@ def _show_stores(stores: Sequence[Mapping[str, Any]]) -> None:
             shown,
             store["name"],
             "?" if store["free_bytes"] is None else size_in_words(store["free_bytes"]),
-            "?" if store["backlog"] is None else f"{store['backlog']:,}",
+            "—" if store["backlog"] is None else f"{store['backlog']:,}",
             _duration(store["oldest_age_s"]) if store["oldest_age_s"] else "",
             store["quarantined"],
             _health(store["problem"]),

@@ -54,7 +54,7 @@ class Store:
     """
     @ivar problem: empty where there is none.
     @ivar free_bytes: None: unknown.
-    @ivar backlog: crashes that wait to be moved; None: not counted yet.
+    @ivar backlog: crashes that wait to be moved; None: none is ever moved, or they were not counted yet.
     @ivar oldest_age_s: of them; 0 where there are none.
     """
 

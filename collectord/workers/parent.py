@@ -3,6 +3,7 @@ The parent of the workers: it opens their ports, starts them again when they die
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -168,13 +169,17 @@ class Supervisor(Service):
 
     def began(self) -> None:
         """A worker takes submissions."""
-        if not self._told_ready and sum(worker.is_ready for worker in self._workers) >= self._count:
+        self._count_ready()
+        if not self._told_ready and len(self.states()) >= self._count:
             self._told_ready = True
             self._ready()
 
     def states(self) -> Sequence[WorkerState]:
-        """Those that live."""
-        return [WorkerState(pid=worker.pid, since=worker.since) for worker in self._workers]
+        """Those that take submissions."""
+        return [WorkerState(pid=worker.pid, since=worker.since) for worker in self._workers if worker.is_ready]
+
+    def _count_ready(self) -> None:
+        WORKERS.set(len(self.states()))
 
     def write(self, data: bytes) -> None:
         """What a worker logged."""
@@ -195,13 +200,12 @@ class Supervisor(Service):
         worker.tell(self._loaded().handed())
         worker.since = self._now()
         self._workers.append(worker)
-        WORKERS.set(len(self._workers))
         return worker
 
     def gone(self, worker: Worker, reason: Failure) -> None:
         """A worker ended."""
         self._workers.remove(worker)
-        WORKERS.set(len(self._workers))
+        self._count_ready()
         self.sums.forget(worker)
         if worker.expendable or not self.running:
             return
@@ -212,7 +216,7 @@ class Supervisor(Service):
         self._log.error(
             "worker {pid} died ({why}); another starts in {pause:.1f} s",
             pid=worker.pid,
-            why=reason.getErrorMessage(),
+            why=_in_words(reason.value),
             pause=pause,
         )
         self._reactor.callLater(pause, self._replace)
@@ -276,6 +280,13 @@ class Supervisor(Service):
         for worker in workers:
             await self._end(worker)
         await deferLater(self._reactor, 0)
+
+
+def _in_words(end: BaseException | None) -> str:
+    number = getattr(end, "signal", None)
+    if number is not None:
+        return f"killed by {signal.Signals(number).name}"
+    return f"exit status {getattr(end, 'exitCode', None)}"
 
 
 def _shielded(work: Deferred[None]) -> Deferred[None]:

@@ -52,6 +52,7 @@ _WELL = {
     'collectord_reactor_lag_seconds_bucket{le="1.0"}': "0+100x",
     'collectord_reactor_lag_seconds_bucket{le="+Inf"}': "0+100x",
     "collectord_worker_restarts_total": "4",
+    "collectord_workers": "2",
     'collectord_reloads_total{result="done"}': "0+1x",
     _BAD: "2",
     "collectord_ledger_failures_total": "1",
@@ -114,6 +115,7 @@ _CASES = {
         {425: [], 440: ["CollectordReactorLags"]},
     ),
     "workers die": Case({"collectord_worker_restarts_total": "4+1x"}, {422: [], 426: ["CollectordWorkersDie"]}),
+    "no workers": Case({"collectord_workers": "0"}, {420: [], 422: ["CollectordNoWorkers"]}),
     "one worker died": Case({"collectord_worker_restarts_total": "5"}, {421: [], 426: []}),
     "a bad reload": Case({_BAD: "3"}, {421: ["CollectordReloadFailed"], 440: []}),
     "the first bad reload": Case({_BAD: "1"}, {421: ["CollectordReloadFailed"], 436: []}, {_BAD: ""}),
@@ -183,7 +185,7 @@ def test_every_alert_is_made_to_fire_and_not_to_fire() -> None:
 
 
 def test_the_rules_are_right() -> None:
-    assert "15 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
+    assert "16 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
 
 
 def test_the_expressions_of_the_dashboard_are_right(tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_prometheus_scrapes_a_daemon(workers: int, tmp_path: Path) -> None:
         assert prometheus.value("collectord_workers") == workers
         groups = prometheus.get("/api/v1/rules")["groups"]
         alerts = [rule for group in groups for rule in group["rules"]]
-        assert len(alerts) == 15
+        assert len(alerts) == 16
         until(lambda: all(rule["health"] == "ok" for rule in prometheus.get("/api/v1/rules")["groups"][0]["rules"]))
         assert [alert for alert in prometheus.get("/api/v1/alerts")["alerts"] if alert["state"] == "firing"] == []
         with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:

@@ -172,10 +172,13 @@ def serial_at(port: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_certificates(tmp_path: Path, workers: int) -> None:
-    pem, tls, port = tmp_path / "server.pem", free_port(), free_port()
+    pem, tls, port, admin = tmp_path / "server.pem", free_port(), free_port(), free_port()
     make_certificate(pem, 11)
     toml = config(port, tmp_path / "root", submission=f"workers = {workers}").replace(
         'interface=127.0.0.1"]', f'interface=127.0.0.1", "ssl:{tls}:privateKey={pem}:interface=127.0.0.1"]'
+    )
+    toml = toml.replace(
+        "[admin]\nlisten = []", f'[admin]\nlisten = ["ssl:{admin}:privateKey={pem}:interface=127.0.0.1"]'
     )
     with Daemon(toml, port, tmp_path / "work") as daemon:
         with socket.create_connection(("127.0.0.1", tls)):
@@ -183,10 +186,19 @@ def test_certificates(tmp_path: Path, workers: int) -> None:
         make_certificate(pem, 12)
         os.kill(daemon.pid, signal.SIGHUP)
         until(lambda: {serial_at(tls) for _ in range(6)} == {12})
+        assert serial_at(admin) == 12
         pem.write_text("nothing")
         os.kill(daemon.pid, signal.SIGHUP)
         until(lambda: "the settings are bad, and nothing changes" in daemon.log())
         assert {serial_at(tls) for _ in range(6)} == {12}
+        make_certificate(pem, 13)
+        other = tmp_path / "other.pem"
+        make_certificate(other, 14)
+        pem.write_bytes(other.read_bytes().partition(b"-----BEGIN CERT")[0] + pem.with_suffix(".crt").read_bytes())
+        before = daemon.log().count("nothing changes")
+        os.kill(daemon.pid, signal.SIGHUP)
+        until(lambda: daemon.log().count("nothing changes") > before)
+    assert "Traceback" not in daemon.log()
 
 
 def test_signals_that_come_during_a_reload_count(tmp_path: Path) -> None:
@@ -196,3 +208,12 @@ def test_signals_that_come_during_a_reload_count(tmp_path: Path) -> None:
             (rig.daemon.workdir / "collectord.toml").write_text(rig.toml(f'dump_id_prefix = "p{number}-"'))
             os.kill(rig.daemon.pid, signal.SIGHUP)
         rig.always(200, b"CrashID=p19-")
+
+
+def test_signals_that_would_end_a_process(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 1)
+    with rig.daemon:
+        os.kill(rig.daemon.pid, signal.SIGUSR1)
+        os.kill(rig.daemon.pid, signal.SIGUSR2)
+        until(lambda: "SIGUSR2 replaces workers, and there are none" in rig.daemon.log())
+        rig.post()

@@ -123,7 +123,7 @@ def test_troubles(admin: Admin) -> None:
 def test_a_daemon_that_has_just_started(admin: Admin) -> None:
     admin.told.scenario = "empty"
     page = page_at(admin, "/")
-    assert page.row("/home/me/crashes")[2:] == ["48.4 GB", "268 MB", "not counted yet", "—", "0"]
+    assert page.row("/home/me/crashes")[2:] == ["48.4 GB", "268 MB", "—", "—", "0"]
     assert "No crash has come since the start." in page.text
     assert "None is set: crashes stay in their stores." in page.text
 
