@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
@@ -31,12 +31,16 @@ from collectord.observe.overview import Worker
 from collectord.observe.process import ProcessWatch
 from collectord.observe.recent import Recents
 from collectord.observe.sums import Sums
+from collectord.patience import within
 from collectord.reloading import Loaded, load, needs_restart
 from collectord.service import CollectorService
 from collectord.storage.fallback import ProbeService
 from collectord.threads import Workers
 from collectord.version import version
 from collectord.workers.parent import Supervisor
+
+_CLOSE_S = 10.0
+"""For letting go of the queues, beyond what moves may take."""
 
 
 class Daemon(MultiService):
@@ -68,6 +72,7 @@ class Daemon(MultiService):
         self._reactor = reactor
         self._thread = Workers("reload", 1, reactor.callFromThread)
         self._reloading = self._reload_wanted = False
+        self._swapping: Deferred[None] = succeed(None)
         self._links, self._names = links_of(settings.storage, reactor)
         self._recents = Recents()
         self._ledger = self._make_ledger()
@@ -246,9 +251,17 @@ class Daemon(MultiService):
     async def _swap(self, moving: Moving) -> None:
         old, self._moving = self._moving, moving
         if old.service is not None:
-            await cast(Any, old.service.disownServiceParent())
+            self._swapping = Deferred.fromCoroutine(self._end_moving(old))
+            await self._swapping
         if self.running:
             self._attach(moving.service)
+
+    async def _end_moving(self, moving: Moving) -> None:
+        try:
+            stopped = moving.service.disownServiceParent()  # type: ignore[union-attr]
+            await within(stopped, moving.stop_s + _CLOSE_S, self._reactor, "the crashmover of before")
+        except Exception:
+            self._log.failure("the crashmover of before did not end in order")
 
     def stopService(self) -> Deferred[Any]:
         """Stop all of them, each in order; the ledger last, for until then something happens."""
@@ -257,5 +270,6 @@ class Daemon(MultiService):
 
     async def _stop(self, others: Deferred[Any]) -> None:
         await others
+        await self._swapping
         if self._ledger is not None:
             await self._ledger.stopService()

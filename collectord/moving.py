@@ -35,6 +35,7 @@ class Moving:
     """
     @param names: of the stores, by their markers.
     @param happened: is told each step of a crash.
+    @ivar stop_s: what moves may take at the end.
     @ivar service: None where nothing is ever moved.
     @ivar outlets: all destinations and publishers.
 
@@ -51,6 +52,7 @@ class Moving:
     ) -> None:
         self._names = names
         self._settings = settings.crashmover
+        self.stop_s = self._settings.stop_s
         self._happened = happened
         self._reactor = reactor
         self.outlets: Sequence[Outlet] = ()

@@ -3,6 +3,7 @@ Log lines: as text for people, as JSON for machines.
 """
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TextIO
@@ -73,8 +74,9 @@ class LineObserver:
 
     def __call__(self, event: LogEvent) -> None:
         if _level(event) >= self._level and event.get("log_namespace") not in _NOISE:
-            self._out.write(self._as_line(event) + "\n")
-            self._out.flush()
+            with suppress(BlockingIOError):  # nobody reads them, and they must not hold up a worker
+                self._out.write(self._as_line(event) + "\n")
+                self._out.flush()
 
 
 def _level(event: LogEvent) -> LogLevel:

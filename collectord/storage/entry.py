@@ -62,6 +62,7 @@ class Entry:
         self._written: list[str] = []  # staging names that are ours to remove
         self._moves: list[tuple[str, str]] = []
         self._moved: list[str] = []
+        self._lent: dict[str, str] = {}  # spilled dumps that could not have two names
         self._linked = False
 
     def write(self, staging: StagingDirectory) -> list[tuple[str, int]]:
@@ -110,24 +111,23 @@ class Entry:
 
         @raise OSError: undo it.
         """
+        # First, whatever is there: of two that are both staged at least one sees the other.
+        staging.refuse_undecided(self.crash.crash_id)
         if os.path.lexists(self.place.raw_crash):
-            staging.refuse_undecided(self.crash.crash_id)
             self._complete()
-            self._remove_written()
             self.directories = {self.place.names}
             return
-        try:
+        with suppress(FileExistsError):
             os.symlink(self.place.link_target, self.place.link)
-        except FileExistsError:
-            if not self._linked:
-                staging.refuse_undecided(self.crash.crash_id)
         self._linked = True
         for staged, final in self._moves[len(self._moved) :]:
             self._move(staged, final)
 
     def _move(self, staged: str, final: str) -> None:
         if staged not in self._written:
-            os.link(staged, final)
+            if not _could_link(staged, final):
+                os.rename(staged, final)
+                self._lent[final] = staged
         elif final != self.place.raw_crash or not _could_link(staged, final):
             os.rename(staged, final)
             self._written.remove(staged)  # a later attempt may use the name again
@@ -157,7 +157,12 @@ class Entry:
         area, so that whoever sweeps finds the rest if this process dies now.
         """
         while self._moved:
-            _quietly_unlink(self._moved.pop())
+            final = self._moved.pop()
+            if final in self._lent:
+                with suppress(OSError):
+                    os.rename(final, self._lent.pop(final))
+            else:
+                _quietly_unlink(final)
         if self._linked:
             _quietly_unlink(self.place.link)
         self._remove_written()

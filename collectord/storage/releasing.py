@@ -134,6 +134,9 @@ def _accept(crash: FoundCrash, raw_crash: RawCrash, problems: list[str], staging
 def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) -> None:
     staged = f"{staging.path}/{crash.crash_id}.json"
     os.link(crash.raw_crash, staged)
+    staging.refuse_undecided(crash.crash_id)
+    if os.path.lexists(place.raw_crash):
+        raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")
     for path in (crash.raw_crash, *crash.dumps.values()):
         _fsync_file(path)  # one may have been mended by hand
     for left in range(_TRIES, 0, -1):

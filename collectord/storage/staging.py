@@ -91,13 +91,19 @@ class StagingDirectory:
         """Whether the store of that L{marker} has its staging area here, by whatever path."""
         return bool(_MARKER.fullmatch(marker)) and os.path.exists(f"{self._all}/{marker}/lock")
 
-    def refuse_undecided(self, crash_id: str) -> None:
+    def refuse_undecided(self, crash_id: str, swept: str = "") -> None:
         """
+        @param swept: the staging directory that is being swept here.
+
         @raise OSError: another process is putting this crash in its place, or takes it away again.
         """
         for process in os.listdir(self._all):
             directory = f"{self._all}/{process}"
-            if process != self.marker and os.path.lexists(f"{directory}/{crash_id}.json") and not _is_dead(directory):
+            if (
+                process not in (self.marker, swept)
+                and os.path.lexists(f"{directory}/{crash_id}.json")
+                and not _is_dead(directory)
+            ):
                 raise OSError(errno.EBUSY, f"{process} is just keeping it, too", crash_id)
 
     def _make_root(self) -> None:
@@ -220,12 +226,19 @@ class StagingDirectory:
         return _locked(f"{self._all}/lock", fcntl.LOCK_EX)
 
     def _sweep(self, directory: str) -> int:
-        files = [file for file in os.listdir(directory) if file != "lock"]
-        for file in files:
-            crash_id = file.removesuffix(".json")
-            if file.endswith(".json") and is_crash_id(crash_id):
-                self._sweep_crash(crash_id, f"{directory}/{file}")
-        shutil.rmtree(directory)
+        with _locked(f"{directory}/lock", fcntl.LOCK_EX):  # so it does not look dead: who has such a crash is refused
+            files = [file for file in os.listdir(directory) if file != "lock"]
+            for file in files:
+                crash_id = file.removesuffix(".json")
+                if file.endswith(".json") and is_crash_id(crash_id):
+                    try:
+                        self.refuse_undecided(crash_id, os.path.basename(directory))
+                    except OSError as e:
+                        if e.errno != errno.EBUSY:
+                            raise
+                        return 0  # somebody keeps it just now: the next sweep
+                    self._sweep_crash(crash_id, f"{directory}/{file}")
+            shutil.rmtree(directory)
         return len(files)
 
     def _sweep_crash(self, crash_id: str, raw_crash: str) -> None:

@@ -1,9 +1,10 @@
 """
 A worker: takes submissions on ports that its parent opened, and tells it what happens.
 
-C{python -m collectord.workers.child DESCRIPTOR:FAMILY ...}: the ports; the settings come by standard input.
+C{python -m collectord.workers.child [piped] DESCRIPTOR:FAMILY ...}: the ports; the settings come by standard input.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ from collectord.reloading import Loaded, taken
 from collectord.service import CollectorService
 from collectord.storage.fallback import ProbeService
 from collectord.threads import Workers
-from collectord.workers.messages import CHANNEL, RELOAD, STOP, Counted, Happened, Message, Ready, encode
+from collectord.workers.messages import CHANNEL, PIPED, RELOAD, STOP, Counted, Happened, Message, Ready, encode
 
 _SOON_S = 0.05
 _METRICS_S = 1.0
@@ -173,6 +174,10 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd tells all processes of a service
+    if arguments[:1] == [PIPED]:
+        arguments = arguments[1:]
+        for output in (1, 2):
+            os.set_blocking(output, False)  # a parent that hangs costs log lines, and no crash
     inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in arguments]
     with open(0, "rb", buffering=0, closefd=False) as parent:  # no byte more than this line is taken from the reactor
         handed = parent.readline()

@@ -17,6 +17,9 @@ from collectord.observe.sums import Snapshot
 CHANNEL = 3
 """The descriptor of a worker that leads to its parent. Its ports come after it."""
 
+PIPED = "piped"
+"""An argument: what a worker logs goes to its parent."""
+
 RELOAD = b"reload "
 STOP = b"stop"
 

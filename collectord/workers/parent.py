@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -24,7 +25,7 @@ from collectord.observe.overview import Worker as WorkerState
 from collectord.observe.sums import Sums
 from collectord.patience import within
 from collectord.reloading import Loaded
-from collectord.workers.messages import CHANNEL, RELOAD, STOP, Counted, Happened, Lines, Ready, decode
+from collectord.workers.messages import CHANNEL, PIPED, RELOAD, STOP, Counted, Happened, Lines, Ready, decode
 
 _START_S = 30.0
 _END_S = 25.0
@@ -88,7 +89,8 @@ class Worker(ProcessProtocol):
     def tell(self, word: bytes) -> None:
         """One line to it; nobody hears it where it is gone."""
         if self.transport is not None:
-            self.transport.writeToChild(0, word + b"\n")
+            with suppress(KeyError):  # its end is closed
+                self.transport.writeToChild(0, word + b"\n")
 
     def stop(self) -> None:
         """Ask it to end in order."""
@@ -103,8 +105,8 @@ class Worker(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         if not self.is_ready:
             self.ready.callback(None)
-        self.ended.callback(None)
         self._supervisor.gone(self, reason)
+        self.ended.callback(None)
 
 
 class _Nobody(ServerFactory):
@@ -161,6 +163,8 @@ class Supervisor(Service):
         self._ports = self._listeners.ports
         for port in self._ports:
             port.stopReading()  # type: ignore[attr-defined]
+            # It is the workers', too: Twisted would shut it down for them as well.
+            port._shouldShutdown = False  # type: ignore[attr-defined]
 
     def startService(self) -> None:
         super().startService()
@@ -195,7 +199,8 @@ class Supervisor(Service):
         descriptors |= {first + number: descriptor for number, descriptor in enumerate(inherited)}
         families = [port.addressFamily for port in self._ports]  # type: ignore[attr-defined]
         named = [f"{first + number}:{int(family)}" for number, family in enumerate(families)]
-        command = [sys.executable, "-m", "collectord.workers.child", *named]
+        piped = [PIPED] if self._out is not None else []
+        command = [sys.executable, "-m", "collectord.workers.child", *piped, *named]
         self._reactor.spawnProcess(worker, sys.executable, command, env=dict(os.environ), childFDs=descriptors)
         worker.tell(self._loaded().handed())
         worker.since = self._now()
@@ -222,7 +227,7 @@ class Supervisor(Service):
         self._reactor.callLater(pause, self._replace)
 
     def _replace(self) -> None:
-        if self.running and len(self._workers) < self._count:
+        while self.running and len(self._workers) < self._count:
             self._spawn()
 
     def reload(self) -> None:
@@ -238,9 +243,11 @@ class Supervisor(Service):
         self._restarting = True
         try:
             for worker in list(self._workers):
-                await self._replace_in_order(worker)
+                if self.running and worker in self._workers:
+                    await self._replace_in_order(worker)
         finally:
             self._restarting = False
+            self._replace()  # who died meanwhile was not missed
 
     async def _replace_in_order(self, worker: Worker) -> None:
         new = self._spawn()
@@ -251,6 +258,8 @@ class Supervisor(Service):
             new.kill()
         new.expendable = not new.is_ready
         if new.expendable:
+            if not self.running:
+                return
             self._log.error("worker {pid} does not start; {old} stays", pid=new.pid, old=worker.pid)
             return
         worker.stop()

@@ -4,6 +4,9 @@ Several processes on one port: what one of them suffers, the others and the clie
 
 import os
 import signal
+import subprocess
+import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
@@ -174,3 +177,44 @@ def test_the_file_of_a_unix_socket_outlives_workers(tmp_path: Path) -> None:
         assert curl("http://x/__lbheartbeat__", "--unix-socket", str(path)) == (200, b"")
     assert not path.exists()
     assert "Traceback" not in up.log()
+
+
+def test_who_dies_during_a_rolling_restart_is_missed(tmp_path: Path) -> None:
+    report = make_report("slow", 100_000)
+    with daemon(tmp_path, stop_s=6) as up:
+        until(lambda: "taking crash reports" in up.log())
+        before = set(children(up.pid))
+        with ExitStack() as uploads:
+            for _ in range(8):
+                uploads.enter_context(Upload(up.port, report.body())).send_to(50_000)
+            os.kill(up.pid, signal.SIGUSR2)
+            until(lambda: metric(up, "collectord_workers") == WORKERS + 1)
+            os.kill(next(iter(set(children(up.pid)) - before)), signal.SIGKILL)
+        until(lambda: len(children(up.pid)) == WORKERS and not before & set(children(up.pid)), 40)
+        crash_id_in(post(up.port, make_report("after", 1000).body(), HEADERS))
+    assert "Traceback" not in up.log()
+
+
+def test_a_parent_that_hangs_stops_no_collecting(tmp_path: Path) -> None:
+    """Its log is a file, which it writes for its workers as well."""
+    port, log = free_port(), tmp_path / "log"
+    settings = tmp_path / "collectord.toml"
+    settings.write_text(config(port, tmp_path / "root", submission="workers = 2"))
+    twistd = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", f"--logfile={log}", "collectord"]
+    parent = subprocess.Popen(
+        [*twistd, "--config", str(settings)], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    try:
+        until(lambda: log.exists() and "taking crash reports" in log.read_text())
+        parent.send_signal(signal.SIGSTOP)
+        with load(port, shapes=[SMALL]) as clients:
+            clients.wait_for_more(1500, 60)
+        assert (clients.refused, clients.cut_off) == ([], 0)
+        parent.send_signal(signal.SIGCONT)
+        crash_id = crash_id_in(post(port, make_report("again", 1000).body(), HEADERS))
+        until(lambda: f"{crash_id} kept" in log.read_text())
+    finally:
+        parent.send_signal(signal.SIGCONT)
+        parent.terminate()
+        parent.wait(20)
+    assert list(harm(clients.acknowledged, tmp_path / "root")) == []

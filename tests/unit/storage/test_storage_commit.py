@@ -590,3 +590,68 @@ def test_a_dump_that_is_no_part_of_what_is_there_is_not(rig: Rig) -> None:
     rig.save(again)
     assert rig.errors(again) == [None]
     assert is_kept(rig.root, dumps={"one": b"1"})
+
+
+def test_the_same_crash_a_second_later_by_another(rig: Rig) -> None:
+    """Its link is in another slot, and tells neither of the other."""
+    other = another(rig)
+    slow = rig.entry(make_crash())
+    quick = other.entry(make_crash(submitted_timestamp="2016-06-22T15:19:50.123456+00:00"))
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        done = do()
+        if seen == 1:  # the first dump of the slow one is in its place
+            other.save(quick)
+        return done
+
+    with watched(rig.root, ["rename"], happen):
+        rig.save(slow)
+    errors = [*rig.errors(slow), *other.errors(quick)]
+    assert None in errors
+    assert [str(error) for error in errors if error is not None and "just keeping it" not in str(error)] == []
+    assert is_kept(rig.root)
+    let_go(other)
+
+
+def test_a_sweep_takes_nothing_that_the_living_keep(rig: Rig) -> None:
+    dead, other = another(rig), another(rig)
+    dead.commit.commit([dead.entry(make_crash())], [])
+    (rig.root / NAMES / f"{CRASH_ID}.json").unlink()  # it died before that
+    let_go(dead)
+    entry = other.entry(make_crash())
+    saved: list[bool] = []
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        if not saved:
+            saved.append(True)
+            other.save(entry)
+        return do()
+
+    with watched(rig.root, ["unlink", "rmdir"], happen):
+        rig.staging.sweep()
+    (error,) = other.errors(entry)
+    if error is not None:
+        assert "just keeping it" in str(error)
+        again = other.entry(make_crash())
+        other.save(again)
+        assert other.errors(again) == [None]
+    assert is_kept(rig.root)
+    let_go(other)
+
+
+def test_a_spilled_dump_without_second_names(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: str, target: str) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    undone = spilled_entry(rig)
+    placed = rig.commit.commit([undone], [])
+    undone.attempt.abandon()
+    rig.commit.commit([], placed)
+    (spilled,) = [dump.content for dump in undone.crash.dumps if not isinstance(dump.content, InMemory)]
+    assert Path(spilled.path).read_bytes() == SPILLED  # type: ignore[attr-defined]
+    Path(spilled.path).unlink()  # type: ignore[attr-defined]
+    kept = spilled_entry(rig)
+    rig.save(kept)
+    assert rig.errors(kept) == [None]
+    assert is_kept(rig.root, dumps={"small": b"in memory", MINIDUMP: SPILLED})
