@@ -56,6 +56,7 @@ class Moving:
         self._happened = happened
         self._reactor = reactor
         self.outlets: Sequence[Outlet] = ()
+        self._let_go: list[Callable[[], None]] = []
         self._loops: dict[str, CrashmoverService] = {}
         self.service: IService | None = None
         if self._settings.enabled:
@@ -100,7 +101,8 @@ class Moving:
             for link, home in zip(others, homes, strict=True):
                 self._add(link, [home], [], keep=False)
         if self._loops:
-            self.service = Crashmovers(self.outlets, [plugin.made for plugin in publishers])
+            self._let_go += [plugin.made.close for plugin in destinations if hasattr(plugin.made, "close")]
+            self.service = Crashmovers(self.outlets, [plugin.made for plugin in publishers], self._let_go)
             for loop in self._loops.values():
                 loop.setServiceParent(self.service)
 
@@ -135,6 +137,7 @@ class Moving:
 
     def _add(self, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool) -> None:
         threads = Workers(f"move {link.name}", _THREADS, self._reactor.callFromThread)
+        self._let_go.append(threads.close)
         self._loops[link.name] = CrashmoverService(
             Crashmover(
                 to,

@@ -38,7 +38,7 @@ class Workers:
         self._name = name
         self._count = count
         self._call_from_thread = call_from_thread
-        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends a thread
         self._started = 0
 
     def do(self, work: Callable[[], None]) -> None:
@@ -61,6 +61,12 @@ class Workers:
         self.do(perform)
         return done
 
+    def close(self) -> None:
+        """End the threads, once they have done what was given to them."""
+        for _ in range(self._started):
+            self._queue.put(None)
+        self._started = 0
+
     def _run(self) -> None:
-        while True:
-            self._queue.get()()
+        while (work := self._queue.get()) is not None:
+            work()

@@ -2,7 +2,7 @@
 The loop over one source: a pass each few seconds, and one at once where the collector says that there is something.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -207,12 +207,19 @@ class Crashmovers(MultiService):
 
     @param outlets: all that they lead to.
     @param publishers: are closed when no loop needs them any more.
+    @param let_go: is called then, too.
     """
 
     _log = Logger()
 
-    def __init__(self, outlets: Sequence[Outlet], publishers: Sequence[ICrashPublisher]) -> None:
+    def __init__(
+        self,
+        outlets: Sequence[Outlet],
+        publishers: Sequence[ICrashPublisher],
+        let_go: Sequence[Callable[[], None]],
+    ) -> None:
         super().__init__()
+        self._let_go = let_go
         self._outlets = outlets
         self._publishers = publishers
 
@@ -230,5 +237,7 @@ class Crashmovers(MultiService):
 
     async def _stop(self, stopped: Deferred[object]) -> None:
         await stopped
+        for let_go in self._let_go:
+            let_go()
         for publisher in self._publishers:
             await publisher.close()

@@ -104,6 +104,10 @@ class BucketCrashStorage:
         self._settings = settings
         self._workers = Workers(bucket.name, settings.threads, call_from_thread)
 
+    def close(self) -> None:
+        """Nothing is saved any more: let the threads go."""
+        self._workers.close()
+
     async def save(self, crash: Crash) -> str:
         abandoned = Event()
         try:

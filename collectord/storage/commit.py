@@ -56,11 +56,11 @@ class GroupCommit:
         self._sync = sync
         self._have_space = have_space
         self._decided = decided
-        self._queue: SimpleQueue[Entry] = SimpleQueue()
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()  # None ends the thread
         self._postponed: list[Entry] = []
         self._unsettled: list[Entry] = []  # kept, but others can't know that yet
         self._known: set[str] = set()  # directories whose own entries are durable
-        self._started = False
+        self._started = self._closed = False
         self.rounds = 0
 
     def enter(self, entry: Entry) -> None:
@@ -70,9 +70,13 @@ class GroupCommit:
             self._started = True
             Thread(target=self._run, name=f"commit {self._root}", daemon=True).start()
 
+    def close(self) -> None:
+        """Nothing is committed any more: end the thread."""
+        self._queue.put(None)
+
     def _run(self) -> None:
         placed: list[Entry] = []
-        while True:
+        while placed or not self._closed:
             group = self._next_group(placed)
             try:
                 placed = self.commit(group, placed)
@@ -86,13 +90,15 @@ class GroupCommit:
     def _next_group(self, placed: Sequence[Entry]) -> list[Entry]:
         """@param placed: not decided yet. While there are any it does not wait."""
         waiting, self._postponed = self._postponed, []
-        if not placed and not waiting:
-            waiting.append(self._queue.get())
         files = sum(len(entry.crash.dumps) + 1 for entry in waiting)
         with suppress(Empty):
             while files < _GROUP:
-                waiting.append(self._queue.get_nowait())
-                files += len(waiting[-1].crash.dumps) + 1
+                entry = self._queue.get(block=not (placed or waiting or self._closed))
+                if entry is None:
+                    self._closed = True
+                    break
+                waiting.append(entry)
+                files += len(entry.crash.dumps) + 1
         # Of one id, chosen by its clients, one at a time: they would write to the same names.
         group = {entry.crash.crash_id: entry for entry in placed}
         for entry in waiting:

@@ -97,6 +97,13 @@ class FilesystemCrashStorage:
     async def settled(self) -> None:
         await self._staging.settled()
 
+    def close(self) -> None:
+        """Nothing is saved any more: let threads and the staging area go."""
+        self._commit.close()
+        self._workers.close()
+        self._checker.do(self._directory.remove)
+        self._checker.close()
+
     async def save(self, crash: Crash) -> str:
         try:
             place = place_of(self.name, crash)

@@ -106,6 +106,10 @@ class HttpCrashStorage:
         self._pool.retryAutomatically = False
         self._workers = Workers(f"gzip {self.name}", _GZIP_THREADS, reactor.callFromThread)
 
+    def close(self) -> None:
+        """Nothing is saved any more: let the threads go."""
+        self._workers.close()
+
     async def save(self, crash: Crash) -> str:
         report = make_report(crash, token_hex(16))
         headers = {"Content-Type": [report.content_type]}

@@ -106,6 +106,13 @@ class StagingDirectory:
             ):
                 raise OSError(errno.EBUSY, f"{process} is just keeping it, too", crash_id)
 
+    def remove(self) -> None:
+        """Nothing is staged here any more."""
+        if self._lock is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = None
+
     def _make_root(self) -> None:
         for parent in Path(self._root).absolute().parents:
             self._to_sync.add(str(parent))

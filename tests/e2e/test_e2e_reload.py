@@ -217,3 +217,18 @@ def test_signals_that_would_end_a_process(tmp_path: Path) -> None:
         os.kill(rig.daemon.pid, signal.SIGUSR2)
         until(lambda: "SIGUSR2 replaces workers, and there are none" in rig.daemon.log())
         rig.post()
+
+
+def test_reloads_leave_nothing_behind(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 1)
+    destination = '[[crashmover.destination]]\ntype = "filesystem"\nroot = "{}"\nmin_free_bytes = 0\n'
+    with rig.daemon:
+        threads = []
+        for number in range(8):
+            there = tmp_path / f"there{number % 2}"
+            rig.reload(rig.toml(more=destination.format(there), moves=True))
+            crash_id = crash_id_in(rig.post())
+            until(partial(lambda there, crash_id: crash_id in stored_crashes(there), there, crash_id))
+            threads.append(len(os.listdir(f"/proc/{rig.daemon.pid}/task")))
+        assert max(threads[2:]) <= max(threads[:2]) + 2, threads
+        until(lambda: len([*tmp_path.glob("there*/staging/*/lock")]) <= 2)
