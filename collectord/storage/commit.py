@@ -120,6 +120,8 @@ class GroupCommit:
             self._remember(needed)
         self._decide((entry, _first(failed, directories[entry])) for entry in placed)
         in_place = []
+        with suppress(OSError):  # each of them will tell
+            self._staging.look_around()
         for entry, files in zip(written, opened, strict=True):
             error = _first(failed, [path for path, _ in files])
             try:

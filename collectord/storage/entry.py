@@ -107,7 +107,7 @@ class Entry:
         Give the files their places. A crash that is there already, of an id chosen by its client, stays as it was.
 
         A spilled dump gets a second name, not a new one: if this store fails now, the next can still read it. So does
-        the raw crash: while it has its name in the staging area, nobody knows yet whether it stays.
+        the raw crash where others stage, too: by its name in the staging area they know that it may go again.
 
         @raise OSError: undo it.
         """
@@ -121,14 +121,14 @@ class Entry:
             os.symlink(self.place.link_target, self.place.link)
         self._linked = True
         for staged, final in self._moves[len(self._moved) :]:
-            self._move(staged, final)
+            self._move(staged, final, twice=bool(staging.others))
 
-    def _move(self, staged: str, final: str) -> None:
+    def _move(self, staged: str, final: str, *, twice: bool = False) -> None:
         if staged not in self._written:
             if not _could_link(staged, final):
                 os.rename(staged, final)
                 self._lent[final] = staged
-        elif final != self.place.raw_crash or not _could_link(staged, final):
+        elif not (twice and final == self.place.raw_crash and _could_link(staged, final)):
             os.rename(staged, final)
             self._written.remove(staged)  # a later attempt may use the name again
         self._moved.append(final)
@@ -156,6 +156,10 @@ class Entry:
         Leave nothing behind. The raw crash goes first, so that no half crash is ever seen, and last from the staging
         area, so that whoever sweeps finds the rest if this process dies now.
         """
+        if self._moved and self._moved[-1] == self.place.raw_crash and self._moves[-1][0] not in self._written:
+            with suppress(OSError):
+                os.link(self.place.raw_crash, self._moves[-1][0])
+                self._written.append(self._moves[-1][0])
         while self._moved:
             final = self._moved.pop()
             if final in self._lent:

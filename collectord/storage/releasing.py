@@ -134,6 +134,7 @@ def _accept(crash: FoundCrash, raw_crash: RawCrash, problems: list[str], staging
 def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) -> None:
     staged = f"{staging.path}/{crash.crash_id}.json"
     os.link(crash.raw_crash, staged)
+    staging.look_around()
     staging.refuse_undecided(crash.crash_id)
     if os.path.lexists(place.raw_crash):
         raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")

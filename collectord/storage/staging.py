@@ -53,6 +53,7 @@ class StagingDirectory:
 
     @ivar path: of the directory.
     @ivar marker: its name: no other process has one of that name, wherever it lies.
+    @ivar others: the names of those of other processes, when they were looked at last.
     """
 
     def __init__(self, root: str, modes: Modes) -> None:
@@ -62,6 +63,7 @@ class StagingDirectory:
         self._lock: int | None = None
         self._made_once = False
         self._to_sync: set[str] = set()  # directories with new entries
+        self.others: list[str] = []
         self.marker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.path = f"{self._all}/{self.marker}"
 
@@ -97,14 +99,14 @@ class StagingDirectory:
 
         @raise OSError: another process is putting this crash in its place, or takes it away again.
         """
-        for process in os.listdir(self._all):
+        for process in self.others:
             directory = f"{self._all}/{process}"
-            if (
-                process not in (self.marker, swept)
-                and os.path.lexists(f"{directory}/{crash_id}.json")
-                and not _is_dead(directory)
-            ):
+            if process != swept and os.path.lexists(f"{directory}/{crash_id}.json") and not _is_dead(directory):
                 raise OSError(errno.EBUSY, f"{process} is just keeping it, too", crash_id)
+
+    def look_around(self) -> None:
+        """See who else stages here."""
+        self.others = [name for name in os.listdir(self._all) if name not in ("lock", self.marker)]
 
     def remove(self) -> None:
         """Nothing is staged here any more."""
@@ -233,6 +235,7 @@ class StagingDirectory:
         return _locked(f"{self._all}/lock", fcntl.LOCK_EX)
 
     def _sweep(self, directory: str) -> int:
+        self.look_around()
         with _locked(f"{directory}/lock", fcntl.LOCK_EX):  # so it does not look dead: who has such a crash is refused
             files = [file for file in os.listdir(directory) if file != "lock"]
             for file in files:
