@@ -32,6 +32,8 @@ _SLOT = re.compile(r"\d\d_\d\d")
 _SETTLED = timedelta(minutes=5)
 """A slot so old gets no new crash but by chance; while it is younger, a process may count on its directory."""
 _PRUNED = timedelta(days=2)
+_YOUNG_S = 10.0
+"""Whoever tries again and again to put a crash in its place makes its link anew each time."""
 
 
 @implementer(ICrashSource)
@@ -164,7 +166,7 @@ class FilesystemCrashSource:
     def _is_young(self, link: str) -> bool:
         """Whoever undid an attempt may be making the next: what is looked at now would not be what is removed."""
         with suppress(FileNotFoundError):
-            return self._now().timestamp() - os.lstat(link).st_mtime < _SETTLED.total_seconds()
+            return self._now().timestamp() - os.lstat(link).st_mtime < _YOUNG_S
         return True
 
     def _remove(self, place: Place, dump_names: Sequence[str], keep: bool) -> None:
