@@ -10,7 +10,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 
 from collectord.config import Settings
-from collectord.listening import Listeners
+from collectord.listening import Listeners, close_ports
 from collectord.moving import Moving
 from collectord.observe.journal import events_of
 from collectord.observe.ledger import directory_of
@@ -118,10 +118,7 @@ class AdminService(Service):
 
     async def _stop(self) -> None:
         self._site.close()
-        for port in self._listeners.ports:
-            stopped = port.stopListening()
-            if isinstance(stopped, Deferred):
-                await stopped
+        await close_ports(self._listeners.ports)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()

@@ -13,14 +13,12 @@ from typing import Any, cast
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from collectord import metrics
 from collectord.administration import Administration
 from collectord.collecting import Collecting, links_of
 from collectord.errors import ConfigError
-from collectord.intake.site import StreamingSite
 from collectord.listening import Listeners
 from collectord.model import Happening
 from collectord.moving import Moving
@@ -124,13 +122,13 @@ class Daemon(MultiService):
         self._attach(
             ProbeService(self._collecting.stores, self._reactor),
             CollectorService(
-                self._listen, self._collecting, self._reactor, ready=self._ready, stop=settings.submission.stop_s
+                self._listeners.open,
+                self._collecting,
+                self._reactor,
+                ready=self._ready,
+                stop=settings.submission.stop_s,
             ),
         )
-
-    def _listen(self, site: StreamingSite) -> Sequence[IListeningPort]:
-        self._listeners.open(site)
-        return self._listeners.ports
 
     def _collect_in_workers(self, out: Callable[[bytes], None] | None) -> None:
         settings = self._loaded.settings
@@ -229,11 +227,7 @@ class Daemon(MultiService):
             self._log.info("the settings were read again")
 
     async def _reload(self) -> None:
-        loaded = await self._thread(partial(load, self._config))
-        renewed = [listeners.renewed() for listeners in (self._listeners, self._administration.listeners)]
-        moving = self._moving
-        if loaded.settings.crashmover != self._loaded.settings.crashmover:
-            moving = self._new_moving(loaded)
+        loaded, renewed, moving = await self._thread(self._read_again)
         for what in needs_restart(self._loaded.settings, loaded.settings):
             self._log.warn("{what} has changed: that takes a restart", what=what)
         self._loaded = loaded.instead_of(self._loaded)
@@ -247,6 +241,14 @@ class Daemon(MultiService):
             self._supervisor.reload()
         if moving is not self._moving:
             await self._swap(moving)
+
+    def _read_again(self) -> tuple[Loaded, Sequence[Callable[[], None]], Moving]:
+        """All that reads files, and can fail; nothing changes by it."""
+        loaded = load(self._config)
+        renewed = [listeners.renewed() for listeners in (self._listeners, self._administration.listeners)]
+        if loaded.settings.crashmover == self._loaded.settings.crashmover:
+            return loaded, renewed, self._moving
+        return loaded, renewed, self._new_moving(loaded)
 
     async def _swap(self, moving: Moving) -> None:
         old, self._moving = self._moving, moving

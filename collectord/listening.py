@@ -7,10 +7,11 @@ inherited, and wraps TLS itself.
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from OpenSSL import SSL, crypto
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory
@@ -125,7 +126,7 @@ class Listeners:
                 self._contexts(description)
         self.ports: list[IListeningPort] = []
 
-    def open(self, factory: Any) -> None:
+    def open(self, factory: Any) -> Sequence[IListeningPort]:
         """
         Open them.
 
@@ -133,8 +134,9 @@ class Listeners:
         """
         for description in self.descriptions:
             self._open(description, factory, None)
+        return self.ports
 
-    def adopt(self, factory: Any, inherited: Sequence[tuple[int, int]]) -> None:
+    def adopt(self, factory: Any, inherited: Sequence[tuple[int, int]]) -> Sequence[IListeningPort]:
         """Take the ports that another process opened, in the same order: descriptor and address family."""
         for description, each in zip(self.descriptions, inherited, strict=True):
             if description.startswith(_SYSTEMD):
@@ -142,6 +144,7 @@ class Listeners:
             else:
                 self._open(description, factory, each)
             os.close(each[0])  # its port has a descriptor of its own
+        return self.ports
 
     def _open(self, description: str, factory: Any, inherited: tuple[int, int] | None) -> None:
         ports = _Ports(self._reactor, inherited)
@@ -159,7 +162,7 @@ class Listeners:
 
     def renewed(self) -> Callable[[], None]:
         """
-        Read the certificates again. What this returns puts them to use.
+        Read the certificates again; it blocks. What this returns puts them to use.
 
         @raise ConfigError: one can't be used.
         """
@@ -188,6 +191,14 @@ class Listeners:
             handed = os.environ.get("LISTEN_FDNAMES") or "none"
             return f"{what}systemd handed over no such socket ({handed}): see FileDescriptorName= of its socket unit"
         return f"{what}{str(error) or type(error).__name__}; an example: tcp:8000:interface=127.0.0.1"
+
+
+async def close_ports(ports: Iterable[IListeningPort]) -> None:
+    """Listen no more."""
+    for port in ports:
+        stopped = port.stopListening()
+        if isinstance(stopped, Deferred):
+            await stopped
 
 
 def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:

@@ -65,3 +65,10 @@ class Shared(Generic[T]):
         for waiter in waiters:
             if not waiter.called:  # one may have cancelled another
                 waiter.callback(result)
+
+
+def shielded(work: Deferred[T]) -> Deferred[T]:
+    """Cancelling what this returns does not cancel C{work}."""
+    shield: Deferred[T] = Deferred()
+    work.addCallbacks(shield.callback, shield.errback)
+    return shield

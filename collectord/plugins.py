@@ -43,7 +43,7 @@ class Daemon:
     """
     What a plugin gets of the daemon.
 
-    @ivar reactor: for connections and clocks; on its thread everything is called.
+    @ivar reactor: for connections and clocks; on its thread what it makes is called.
     @ivar stores: what crashes are moved out of: names, by markers that nobody else has.
     """
 
@@ -56,7 +56,8 @@ class Kind(Generic[S]):
     """
     A kind of destination or publisher.
 
-    @ivar make: an L{ICrashStorage}, or an L{ICrashPublisher}. It connects to nothing yet.
+    @ivar make: an L{ICrashStorage}, or an L{ICrashPublisher}. It connects to nothing yet. It may read files: at a
+        reload it is called on another thread than the reactor's.
     """
 
     settings: type[S]

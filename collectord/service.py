@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from collectord.collecting import Collecting
 from collectord.errors import TookTooLong
 from collectord.intake.site import StreamingSite
+from collectord.listening import close_ports
 from collectord.patience import within
 
 _KEEP_S = 15.0
@@ -75,10 +76,7 @@ class CollectorService(Service):
             self._ready()
 
     async def _stop(self) -> None:
-        for port in self._ports:
-            stopped = port.stopListening()
-            if isinstance(stopped, Deferred):
-                await stopped
+        await close_ports(self._ports)
         await self._site.drain(self._stop_s)
         try:
             await within(self._public.drained(), _KEEP_S, self._clock, "stop")

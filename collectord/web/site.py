@@ -19,6 +19,7 @@ from collectord.collector import Collector, Outcome
 from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
+from collectord.patience import shielded
 from collectord.throttle.rules import Result
 from collectord.web.answers import REFUSALS, outcome_body, refusal, text
 
@@ -95,7 +96,7 @@ class PublicSite:
         collecting = Deferred.fromCoroutine(self._collect(request.body))
         self._collecting.add(collecting)
         collecting.addBoth(self._collected, collecting)
-        outcome = await _shielded(collecting)
+        outcome = await shielded(collecting)  # Klein cancels this when the client hangs up
         ANSWERS.labels("200", _REASONS[outcome.result]).inc()
         return text(request, 200, outcome_body(outcome, self.prefix))
 
@@ -169,13 +170,6 @@ def _json(request: IRequest, status: int, value: object) -> bytes:
     body = text(request, status, json.dumps(value) + "\n")
     request.setHeader(b"content-type", b"application/json")
     return body
-
-
-def _shielded(work: Deferred[Outcome]) -> Deferred[Outcome]:
-    """Cancelling what this returns, as Klein does when the client hangs up, does not cancel C{work}."""
-    shield: Deferred[Outcome] = Deferred()
-    work.addCallbacks(shield.callback, shield.errback)
-    return shield
 
 
 def _pass_through(result: object, waiter: Deferred[None]) -> object:

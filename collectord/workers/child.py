@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger, globalLogBeginner
@@ -22,7 +23,6 @@ from twisted.python.failure import Failure
 from collectord import __version__
 from collectord.collecting import Collecting, links_of
 from collectord.errors import ConfigError
-from collectord.intake.site import StreamingSite
 from collectord.listening import Listeners
 from collectord.metrics import REGISTRY
 from collectord.model import Happening
@@ -94,7 +94,6 @@ class Worker:
     _log = Logger()
 
     def __init__(self, loaded: Loaded, inherited: Sequence[tuple[int, int]], reactor: Any) -> None:
-        self._inherited = inherited
         self._reactor = reactor
         settings = loaded.settings
         self._observer = LineObserver(sys.stdout, settings.logging.format, settings.logging.level)
@@ -113,7 +112,11 @@ class Worker:
         ProbeService(self._collecting.stores, reactor).setServiceParent(self._services)
         ProcessWatch(reactor).setServiceParent(self._services)
         CollectorService(
-            self._adopt, self._collecting, reactor, ready=self._ready, stop=settings.submission.stop_s
+            partial(self._listeners.adopt, inherited=inherited),
+            self._collecting,
+            reactor,
+            ready=self._ready,
+            stop=settings.submission.stop_s,
         ).setServiceParent(self._services)
         self._metrics = LoopingCall(lambda: self._parent.tell(Counted(snapshot(REGISTRY))))
         self._stopping = False
@@ -129,10 +132,6 @@ class Worker:
             self._log.failure("a worker can't start")
             self._reactor.stop()
 
-    def _adopt(self, site: StreamingSite) -> Sequence[IListeningPort]:
-        self._listeners.adopt(site, self._inherited)
-        return self._listeners.ports
-
     def _ready(self) -> None:
         self._parent.tell(Ready())
 
@@ -142,8 +141,7 @@ class Worker:
         )
 
     async def _live_by(self, line: bytes) -> None:
-        loaded: Loaded = await self._thread(lambda: taken(line))
-        renew = self._listeners.renewed()
+        loaded, renew = await self._thread(lambda: (taken(line), self._listeners.renewed()))
         self._collecting.apply(loaded.settings, loaded.rules)
         self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
         renew()

@@ -13,17 +13,16 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ProcessProtocol, ServerFactory
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from collectord.errors import TookTooLong
-from collectord.listening import Listeners
+from collectord.listening import Listeners, close_ports
 from collectord.metrics import WORKER_RESTARTS, WORKERS
 from collectord.model import Happening
 from collectord.observe.overview import Worker as WorkerState
 from collectord.observe.sums import Sums
-from collectord.patience import within
+from collectord.patience import shielded, within
 from collectord.reloading import Loaded
 from collectord.workers.messages import CHANNEL, PIPED, RELOAD, STOP, Counted, Happened, Lines, Ready, decode
 
@@ -159,8 +158,7 @@ class Supervisor(Service):
     def privilegedStartService(self) -> None:
         """Open the ports; only the workers take from them."""
         super().privilegedStartService()
-        self._listeners.open(_Nobody())
-        self._ports = self._listeners.ports
+        self._ports = self._listeners.open(_Nobody())
         for port in self._ports:
             port.stopReading()  # type: ignore[attr-defined]
             # It is the workers', too: Twisted would shut it down for them as well.
@@ -253,7 +251,7 @@ class Supervisor(Service):
         new = self._spawn()
         new.expendable = True
         try:
-            await within(_shielded(new.ready), _START_S, self._reactor, f"worker {new.pid}")
+            await within(shielded(new.ready), _START_S, self._reactor, f"worker {new.pid}")
         except TookTooLong:
             new.kill()
         new.expendable = not new.is_ready
@@ -268,7 +266,7 @@ class Supervisor(Service):
 
     async def _end(self, worker: Worker) -> None:
         try:
-            await within(_shielded(worker.ended), self._stop_s + _END_S, self._reactor, f"worker {worker.pid}")
+            await within(shielded(worker.ended), self._stop_s + _END_S, self._reactor, f"worker {worker.pid}")
         except TookTooLong:
             self._log.error("worker {pid} does not end, and is killed", pid=worker.pid)
             worker.kill()
@@ -279,16 +277,12 @@ class Supervisor(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for port in self._ports:
-            stopped = port.stopListening()
-            if isinstance(stopped, Deferred):
-                await stopped
+        await close_ports(self._ports)
         workers = list(self._workers)
         for worker in workers:
             worker.stop()
         for worker in workers:
             await self._end(worker)
-        await deferLater(self._reactor, 0)
 
 
 def _in_words(end: BaseException | None) -> str:
@@ -296,9 +290,3 @@ def _in_words(end: BaseException | None) -> str:
     if number is not None:
         return f"killed by {signal.Signals(number).name}"
     return f"exit status {getattr(end, 'exitCode', None)}"
-
-
-def _shielded(work: Deferred[None]) -> Deferred[None]:
-    shield: Deferred[None] = Deferred()
-    work.addBoth(lambda _: None if shield.called else shield.callback(None))
-    return shield
