@@ -77,7 +77,7 @@ class Collector:
         """
         now = self.now()
         crash_id = await self._chosen_id(report) or make_crash_id(self.uuid4(), now.date())
-        annotations = self._with_aliases(report.annotations)
+        annotations = with_aliases(report.annotations, self.aliases)
         verdict = self._judge(annotations)
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         if verdict.result in (Result.ACCEPT, Result.DEFER):
@@ -132,14 +132,6 @@ class Collector:
             raise RelayLoop
         return chosen
 
-    def _with_aliases(self, annotations: Annotations) -> Annotations:
-        filled_in = {
-            name: annotations[alias]
-            for alias, name in self.aliases.items()
-            if alias in annotations and name not in annotations
-        }
-        return {**annotations, **filled_in} if filled_in else annotations
-
     def _raw_crash(
         self, crash_id: str, annotations: Annotations, report: CrashReport, verdict: Verdict, now: datetime
     ) -> RawCrash:
@@ -170,3 +162,11 @@ class Collector:
             },
         )
         return raw_crash
+
+
+def with_aliases(annotations: Annotations, aliases: Mapping[str, str]) -> Annotations:
+    """C{annotations}, and those that others stand in for."""
+    filled_in = {
+        name: annotations[alias] for alias, name in aliases.items() if alias in annotations and name not in annotations
+    }
+    return {**annotations, **filled_in} if filled_in else annotations

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -149,11 +149,24 @@ class Crashmover(_Section):
     destination: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
     publisher: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
 
+    def filesystem_roots(self) -> list[Path]:
+        """Of the destinations that are file systems, also as parts of others."""
+        return list(_filesystem_roots(self.destination))
+
     @model_validator(mode="after")
     def _published_where_it_is(self) -> Self:
         if self.publisher and not self.destination:
             raise ValueError("a publisher tells of crashes at a destination, and there is none")
         return self
+
+
+def _filesystem_roots(tables: Iterable[object]) -> Iterator[Path]:
+    for table in tables:
+        if isinstance(table, dict):
+            if table.get("type") == "filesystem" and isinstance(table.get("root"), str):
+                yield Path(table["root"]).absolute()
+            of = table.get("of")
+            yield from _filesystem_roots(of if isinstance(of, list) else [])
 
 
 class Admin(_Section):

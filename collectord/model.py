@@ -3,7 +3,7 @@ The values that travel through collectord: a report as it came, and the crash th
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from attrs import field, frozen
 
@@ -25,6 +25,18 @@ COLLECTOR_NAMES = frozenset(
     }
 )
 """What the collector writes into a raw crash; a client's annotations of these names are left out."""
+
+
+def metadata_of(raw_crash: RawCrash) -> Mapping[str, object]:
+    """What the collector wrote into C{raw_crash}, or another did, or nobody."""
+    metadata = raw_crash.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def checksums_in(raw_crash: RawCrash) -> Mapping[str, Any] | None:
+    """The sha256 of each dump when it was received, by name; None: nobody knows, it is not collectord's."""
+    checksums = metadata_of(raw_crash).get("dump_checksums")
+    return checksums if isinstance(checksums, dict) else None
 
 
 SENDER = "X-Collectord-Stores"

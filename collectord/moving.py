@@ -4,17 +4,16 @@ The crashmover of a daemon, made from its settings: what moves from where to whe
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from twisted.application.service import IService
 
 from collectord.config import Settings
 from collectord.crashmover.mover import Crashmover
-from collectord.crashmover.outlet import Outlet
+from collectord.crashmover.outlet import Given, Outlet
 from collectord.crashmover.service import Crashmovers, CrashmoverService
 from collectord.errors import ConfigError
 from collectord.model import Happening
@@ -27,8 +26,6 @@ _STEP_S = 60.0
 """Seconds for reading a crash, or for one step of a list."""
 _THREADS = 2
 """That read one source: with more of them, handing Python's lock about costs more than they gain."""
-
-Kind = Literal["moved", "published"]
 
 
 class Moving:
@@ -65,7 +62,7 @@ class Moving:
     @property
     def roots(self) -> Sequence[str]:
         """Of the destinations that are file systems."""
-        return [str(root) for root in _roots(self._settings.destination)]
+        return [str(root) for root in self._settings.filesystem_roots()]
 
     def moves(self, store: str) -> bool:
         """Whether what a store keeps is moved."""
@@ -112,27 +109,24 @@ class Moving:
             await primary.storage.check()
             await link.storage.check()
 
-        return Outlet(
-            primary.name,
-            "moved",
-            primary.storage.save,
-            check,
-            timeout=primary.timeout,
-            verify=True,
-            clock=self._reactor,
-            chance=random.random,
-        )
+        return self._outlet(primary.name, "moved", primary.storage.save, check, primary.timeout)
 
-    def _outlet_of(self, plugin: Plugin, kind: Kind, give: Callable[..., Any]) -> Outlet:
+    def _outlet_of(self, plugin: Plugin, kind: Given, give: Callable[..., Any]) -> Outlet:
+        settings = plugin.settings
+        return self._outlet(plugin.made.name, kind, give, plugin.made.check, settings.timeout_s, verify=settings.verify)
+
+    def _outlet(
+        self,
+        name: str,
+        kind: Given,
+        give: Callable[..., Any],
+        check: Callable[[], Any],
+        timeout: float,
+        *,
+        verify: bool = True,
+    ) -> Outlet:
         return Outlet(
-            plugin.made.name,
-            kind,
-            give,
-            plugin.made.check,
-            timeout=plugin.settings.timeout_s,
-            verify=plugin.settings.verify,
-            clock=self._reactor,
-            chance=random.random,
+            name, kind, give, check, timeout=timeout, verify=verify, clock=self._reactor, chance=random.random
         )
 
     def _add(self, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool) -> None:
@@ -160,15 +154,6 @@ class Moving:
 
 def _refuse_circles(settings: Settings) -> None:
     roots = {store.root.absolute() for store in settings.storage}
-    for root in _roots(settings.crashmover.destination):
+    for root in settings.crashmover.filesystem_roots():
         if root in roots:
             raise ConfigError(f"[[crashmover.destination]] root = {str(root)!r}: is the root of a [[storage]]")
-
-
-def _roots(tables: Sequence[Mapping[str, Any]]) -> Iterator[Path]:
-    for table in tables:
-        if table.get("type") == "filesystem" and isinstance(table.get("root"), str):
-            yield Path(table["root"]).absolute()
-        of = table.get("of")
-        if isinstance(of, list):
-            yield from _roots([inner for inner in of if isinstance(inner, Mapping)])

@@ -15,7 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
 from collectord import __version__
-from collectord.model import COLLECTOR_NAMES
+from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
 from collectord.observe.overview import (
     Answer,
     CrashPage,
@@ -164,12 +164,9 @@ def _with_content(page: CrashPage, crash: FoundCrash) -> CrashPage:
         raw_crash = crash.read()
     except (OSError, ValueError) as e:
         return evolve(page, facts={"raw crash": f"can't be read: {e}"})
-    metadata = raw_crash.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    checksums = metadata.get("dump_checksums")
-    checksums = checksums if isinstance(checksums, dict) else {}
+    checksums = checksums_in(raw_crash) or {}
     facts = {name: raw_crash[name] for name in sorted(COLLECTOR_NAMES & set(raw_crash)) if name != "metadata"}
-    facts |= {f"metadata.{name}": value for name, value in metadata.items() if name != "dump_checksums"}
+    facts |= {f"metadata.{name}": value for name, value in metadata_of(raw_crash).items() if name != "dump_checksums"}
     return evolve(
         page,
         annotations={str(name): str(value) for name, value in raw_crash.items() if name not in COLLECTOR_NAMES},

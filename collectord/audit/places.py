@@ -3,9 +3,8 @@ The places where crashes of a daemon may be.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 
@@ -48,14 +47,5 @@ def places_of(settings: Settings) -> Places:
     return Places(
         journals=directory_of(settings),
         stores={primary: mover.enabled and bool(mover.destination), **dict.fromkeys(others, mover.enabled)},
-        destinations=list(_roots(mover.destination)),
+        destinations=[str(root) for root in mover.filesystem_roots()],
     )
-
-
-def _roots(tables: Iterable[Any]) -> Iterator[str]:
-    for table in tables:
-        if isinstance(table, Mapping):
-            if table.get("type") == "filesystem" and isinstance(table.get("root"), str):
-                yield str(Path(table["root"]).absolute())
-            of = table.get("of")
-            yield from _roots(of if isinstance(of, list) else [])

@@ -30,8 +30,8 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, crashes_in, days_option, found_in, store_option, store_roots
-from collectord.model import COLLECTOR_NAMES, RawCrash
-from collectord.storage.finding import FoundCrash, checksums_in, link_of, problems_of
+from collectord.model import COLLECTOR_NAMES, RawCrash, checksums_in, metadata_of
+from collectord.storage.finding import FoundCrash, link_of, problems_of
 
 
 @click.group(epilog=EXIT_STATUS)
@@ -54,8 +54,7 @@ class _Read:
 
     @property
     def metadata(self) -> Mapping[str, object]:
-        metadata = self.raw_crash.get("metadata")
-        return metadata if isinstance(metadata, dict) else {}
+        return metadata_of(self.raw_crash)
 
     def row(self) -> dict[str, object]:
         return {

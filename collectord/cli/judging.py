@@ -9,7 +9,7 @@ from typing import Literal
 
 from attrs import frozen
 
-from collectord.model import COLLECTOR_NAMES, Annotations, RawCrash
+from collectord.model import COLLECTOR_NAMES, Annotations, RawCrash, metadata_of
 from collectord.throttle import NO_MATCH, Result, Rule, Verdict
 
 BROKEN_RULE = "BROKEN_RULE"
@@ -109,8 +109,7 @@ def annotations_in(raw_crash: Mapping[str, object]) -> Annotations:
 
 def verdict_in(raw_crash: RawCrash) -> Verdict:
     """What was decided when the crash came; only what is kept is there, so it is accept or defer."""
-    metadata = raw_crash.get("metadata")
-    rule = metadata.get("throttle_rule") if isinstance(metadata, dict) else None
+    rule = metadata_of(raw_crash).get("throttle_rule")
     percent = raw_crash.get("throttle_rate")
     return Verdict(
         Result.DEFER if raw_crash.get("legacy_processing") == 1 else Result.ACCEPT,

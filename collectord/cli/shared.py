@@ -45,6 +45,21 @@ class CannotRun(CollectordError):
     """The command can't do what it was asked for; the text says why."""
 
 
+def json_object(content: bytes, where: object) -> dict[str, object]:
+    """
+    Annotations, from a file.
+
+    @raise CannotRun: they are none.
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as e:
+        raise CannotRun(f"{where}: not JSON: {e}") from e
+    if not isinstance(found, dict):
+        raise CannotRun(f"{where}: has to be a JSON object of annotations")
+    return found
+
+
 def clean(value: object) -> str:
     """C{value} on one line, without anything that a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))

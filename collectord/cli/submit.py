@@ -3,7 +3,6 @@ C{collectord submit}: send crash reports to a collector, this one or another.
 """
 
 import gzip
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from collectord.cli.shared import (
     WRONG,
     CannotRun,
     config_option,
+    json_object,
     json_option,
     say,
     shortened,
@@ -31,6 +31,7 @@ from collectord.cli.shared import (
 )
 from collectord.config import load_settings
 from collectord.storage.layout import MINIDUMP
+from collectord.storage.multipart_body import escaped
 
 _MEMORY = 16 * 1024 * 1024
 """Bytes of a report that are held in memory; a larger one becomes a temporary file."""
@@ -64,16 +65,11 @@ class _Report:
 
 
 def _begin(to: BinaryIO, boundary: str, name: str, file_name: str = "", content_type: str = "") -> None:
-    lines = [f"--{boundary}", f'Content-Disposition: form-data; name="{_quoted(name)}"']
+    lines = [f"--{boundary}", f'Content-Disposition: form-data; name="{escaped(name)}"']
     if file_name:
-        lines[1] += f'; filename="{_quoted(file_name)}"'
+        lines[1] += f'; filename="{escaped(file_name)}"'
         lines.append(f"Content-Type: {content_type}")
     to.write("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
-
-
-def _quoted(name: str) -> str:
-    """As browsers do it."""
-    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -142,7 +138,7 @@ def submit(
         raise click.UsageError(f"{MINIDUMP} is the name of each MINIDUMP.")
     for path in (*minidumps, *others.values()):
         path.open("rb").close()
-    read = _json_object(extra) if extra is not None else None
+    read = _extra(extra) if extra is not None else None
     reports = [_Report(annotations=said, extra=read, dumps={MINIDUMP: path} | others) for path in minidumps]
     reports = reports or [_Report(annotations=said, extra=read, dumps=others)]
     if not (said or read or reports[0].dumps):
@@ -161,14 +157,9 @@ def submit(
         raise Exit(WRONG)
 
 
-def _json_object(path: Path) -> bytes:
+def _extra(path: Path) -> bytes:
     content = path.read_bytes()
-    try:
-        is_object = isinstance(json.loads(content), dict)
-    except (ValueError, RecursionError) as e:
-        raise CannotRun(f"{path}: not JSON: {e}") from e
-    if not is_object:
-        raise CannotRun(f"{path}: has to be a JSON object of annotations")
+    json_object(content, path)
     return content
 
 

@@ -2,7 +2,6 @@
 C{collectord throttle}: which rule takes a crash and why, and what other rules would say of crashes that are kept.
 """
 
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from collectord.cli.shared import (
     CannotRun,
     add_row,
     config_option,
+    json_object,
     json_option,
     say,
     shortened,
@@ -29,6 +29,7 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, a_day, crashes_in, days_option, found_in, store_option, store_roots
+from collectord.collector import with_aliases
 from collectord.config import load_settings
 from collectord.crashid import day_of
 from collectord.model import Annotations, RawCrash
@@ -66,7 +67,7 @@ def explain(
     settings = load_settings(config)
     loaded = load_rules(rules or settings.throttle.rules, settings.throttle.products)
     if crash == "-" or Path(crash).is_file():
-        annotations = _with_aliases(annotations_in(_json_object(crash)), settings.submission.annotation_aliases)
+        annotations = with_aliases(annotations_in(_annotations(crash)), settings.submission.annotation_aliases)
         came = datetime.now(UTC).date()
     else:
         crash_id = a_crash_id(crash)
@@ -83,19 +84,8 @@ def _date(day: str) -> date:
     return datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date()
 
 
-def _json_object(path: str) -> RawCrash:
-    try:
-        found = json.loads(sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes())
-    except (ValueError, RecursionError) as e:
-        raise CannotRun(f"{path}: not JSON: {e}") from e
-    if not isinstance(found, dict):
-        raise CannotRun(f"{path}: has to be a JSON object of annotations")
-    return found
-
-
-def _with_aliases(annotations: Annotations, aliases: Mapping[str, str]) -> Annotations:
-    """As the collector does."""
-    return {**{aliases[name]: value for name, value in annotations.items() if name in aliases}, **annotations}
+def _annotations(path: str) -> RawCrash:
+    return json_object(sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes(), path)
 
 
 def _stored(roots: Sequence[str], crash_id: str) -> RawCrash:

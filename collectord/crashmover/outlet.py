@@ -19,6 +19,9 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 _JITTER = 0.25
 
+Given = Literal["moved", "published"]
+"""What becomes of a crash that is given to an outlet."""
+
 OutletError = (StorageError, PublishError)
 """What an outlet raises."""
 
@@ -36,7 +39,6 @@ class Outlet:
     """
     One destination or publisher.
 
-    @param kind: what becomes of a crash that it is given.
     @param give: gives it a crash; returns once it confirmed it.
     @param check: tries whether it could take one.
     @param verify: check it before the first crash.
@@ -50,7 +52,7 @@ class Outlet:
     def __init__(
         self,
         name: str,
-        kind: Literal["moved", "published"],
+        kind: Given,
         give: Callable[[Crash], Awaitable[object]],
         check: Callable[[], Awaitable[object]],
         *,
@@ -60,7 +62,7 @@ class Outlet:
         chance: Callable[[], float],
     ) -> None:
         self.name = name
-        self.kind: Literal["moved", "published"] = kind
+        self.kind: Given = kind
         self.problem = ""
         self.given = self.failed = 0
         self._give = give

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from collectord.metrics import CPU_SECONDS, REACTOR_LAG, RESIDENT_BYTES
 
 INTERVAL_S = 0.5
-_STATM = Path("/proc/self/statm")
+_STATM = Path("/proc/self/statm")  # no disk is behind it
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

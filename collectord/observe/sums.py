@@ -11,6 +11,9 @@ from prometheus_client.registry import Collector
 Snapshot = Sequence[Any]
 """JSON: of each metric its name, its type, and its samples: name, labels, value."""
 
+_Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+"""By the name of the sample and its labels."""
+
 _CUMULATIVE = frozenset({"counter", "histogram"})
 
 
@@ -31,36 +34,35 @@ class Sums(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._others: dict[object, Snapshot] = {}
-        self._gone: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+        self._others: dict[object, dict[str, tuple[str, Sequence[Any]]]] = {}  # types and samples, by metric
+        self._gone: dict[str, _Values] = {}
 
     def update(self, process: object, metrics: Snapshot) -> None:
         """What C{process} has counted so far."""
-        self._others[process] = metrics
+        self._others[process] = {name: (kind, samples) for name, kind, samples in metrics}
 
     def forget(self, process: object) -> None:
         """It is gone."""
-        for name, kind, samples in self._others.pop(process, ()):
+        for name, (kind, samples) in self._others.pop(process, {}).items():
             if kind in _CUMULATIVE:
                 _add(self._gone.setdefault(name, {}), samples)
 
     def collect(self) -> Iterator[Metric]:
         for metric in self._registry.collect():
-            values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+            values: _Values = {}
             _add(values, [(sample.name, sample.labels, sample.value) for sample in metric.samples])
             for key, value in self._gone.get(metric.name, {}).items():
                 values[key] = values.get(key, 0.0) + value
             for metrics in self._others.values():
-                for name, _, samples in metrics:
-                    if name == metric.name:
-                        _add(values, samples)
+                _, samples = metrics.get(metric.name, ("", ()))
+                _add(values, samples)
             summed = Metric(metric.name, metric.documentation, metric.type)
             for (name, labels), value in values.items():
                 summed.add_sample(name, dict(labels), value)
             yield summed
 
 
-def _add(values: dict[tuple[str, tuple[tuple[str, str], ...]], float], samples: Sequence[Any]) -> None:
+def _add(values: _Values, samples: Sequence[Any]) -> None:
     for name, labels, value in samples:
         key = (name, tuple(labels.items()))
         values[key] = values.get(key, 0.0) + value

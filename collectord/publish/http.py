@@ -9,29 +9,17 @@ from pydantic import Field, field_validator
 from treq import collect
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    RequestGenerationFailed,
-    RequestTransmissionFailed,
-    ResponseFailed,
-)
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from collectord.errors import PublishError, TookTooLong
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.network import NETWORK_ERRORS
+from collectord.network import NETWORK_ERRORS, WRAPPERS, innermost
 from collectord.patience import within
 from collectord.plugins import Daemon, Kind, KindSettings
 
-_FAILED = (
-    *NETWORK_ERRORS,
-    RequestGenerationFailed,
-    RequestTransmissionFailed,
-    ResponseFailed,
-)
 _SERVER_ERROR = 500
 
 
@@ -86,10 +74,8 @@ class HttpPublisher:
             return await within(self._ask(method, data), self._settings.timeout_s, self._reactor, self.name)
         except TookTooLong as e:
             raise PublishError(str(e)) from e
-        except _FAILED as e:
-            error: Any = e
-            while getattr(error, "reasons", None):
-                error = error.reasons[0].value
+        except (*WRAPPERS, *NETWORK_ERRORS) as e:
+            error = innermost(e)
             if isinstance(error, CancelledError):  # by whoever waits no longer
                 raise error from e
             raise PublishError(f"{self.name}: {error}") from e

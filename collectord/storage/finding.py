@@ -11,9 +11,9 @@ from contextlib import suppress
 from attrs import frozen
 
 from collectord.crashid import is_crash_id
-from collectord.model import RawCrash
-from collectord.storage.layout import MINIDUMP, place_at, place_in
-from collectord.storage.source import QUARANTINE
+from collectord.model import RawCrash, checksums_in
+from collectord.storage.layout import dump_name, place_at, place_in
+from collectord.storage.source import QUARANTINE, listed
 
 REASON = "reason.txt"
 
@@ -73,7 +73,7 @@ def find_crash(root: str, crash_id: str) -> FoundCrash | None:
     @raise OSError: the store can't be read.
     """
     names = place_in(root, crash_id, "").names
-    if f"{crash_id}.json" in _listed(names):
+    if f"{crash_id}.json" in listed(names):
         return _found(root, crash_id, names)
     return quarantined_crash(root, crash_id)
 
@@ -90,7 +90,7 @@ def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
 
 def crash_days(root: str) -> list[str]:
     """The days, C{yyyymmdd}, of which the store at C{root} has crashes, or had."""
-    return sorted(name for name in _listed(root) if len(name) == 8 and name.isdigit())
+    return sorted(name for name in listed(root) if len(name) == 8 and name.isdigit())
 
 
 def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
@@ -105,7 +105,7 @@ def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
 
 def quarantined_crashes(root: str) -> Iterator[FoundCrash]:
     """Those that the crashmover put aside."""
-    for crash_id in sorted(filter(is_crash_id, _listed(f"{root}/{QUARANTINE}"))):
+    for crash_id in sorted(filter(is_crash_id, listed(f"{root}/{QUARANTINE}"))):
         if (crash := quarantined_crash(root, crash_id)) is not None:
             yield crash
 
@@ -146,13 +146,6 @@ def _problems(crash: FoundCrash) -> Iterator[str]:
                 yield f"the dump {name} has the checksum {found}; it was received with {checksums[name]}"
 
 
-def checksums_in(raw_crash: RawCrash) -> Mapping[str, object] | None:
-    """The sha256 of each dump when it was received, by name; None: nobody knows, it is not collectord's."""
-    metadata = raw_crash.get("metadata")
-    checksums = metadata.get("dump_checksums") if isinstance(metadata, dict) else None
-    return checksums if isinstance(checksums, dict) else None
-
-
 def sha256_of(path: str) -> str:
     """Of a file, in hex."""
     with open(path, "rb", buffering=0) as file:
@@ -161,10 +154,9 @@ def sha256_of(path: str) -> str:
 
 def _found(root: str, crash_id: str, directory: str, reason: str = "", files: list[str] | None = None) -> FoundCrash:
     dumps = {}
-    for name in sorted(_listed(directory) if files is None else files):
+    for name in sorted(listed(directory) if files is None else files):
         if name.startswith(f"{crash_id}.") and name.endswith(".dump"):
-            dump = name.removeprefix(crash_id).removesuffix(".dump")[1:] or MINIDUMP
-            dumps[dump] = f"{directory}/{name}"
+            dumps[dump_name(crash_id, name)] = f"{directory}/{name}"
     return FoundCrash(
         crash_id=crash_id, root=root, raw_crash=f"{directory}/{crash_id}.json", dumps=dumps, reason=reason
     )
@@ -174,10 +166,3 @@ def _reason(directory: str) -> str:
     with suppress(OSError), open(f"{directory}/{REASON}", encoding="utf-8", errors="replace") as file:
         return file.read().strip() or "unknown"
     return "unknown"
-
-
-def _listed(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return []

@@ -30,7 +30,7 @@ from collectord import __version__
 from collectord.errors import ConfigError, CrashRefused, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import SENDER, Crash
-from collectord.network import NETWORK_ERRORS
+from collectord.network import NETWORK_ERRORS, WRAPPERS, innermost
 from collectord.plugins import Daemon, Kind, KindSettings
 from collectord.storage.multipart_body import PiecesProducer, gzipped, make_report
 from collectord.threads import Workers
@@ -48,8 +48,6 @@ _URL = re.compile("https?://[!-~]+")
 _REFUSALS = frozenset({400, 408, 413, 422})
 _NOT_KEPT = re.compile(rb"Discarded=(rule|malformed)_|Unsupported=")
 """It is well, and has judged this crash."""
-
-_WRAPPERS = (client.RequestGenerationFailed, client.RequestTransmissionFailed, client.ResponseFailed)
 
 
 class HttpSettings(KindSettings):
@@ -149,16 +147,14 @@ class HttpCrashStorage:
                 response = await agent.request(method, self.name.encode(), Headers(_AGENT | headers), body)
                 if method == b"POST" or response.code >= 500:
                     await treq.collect(response, collect)
-            except (*_WRAPPERS, *NETWORK_ERRORS) as e:
+            except (*WRAPPERS, *NETWORK_ERRORS) as e:
                 raise self._told(e) from e
         return response.code, bytes(answer)
 
     def _told(self, error: Exception) -> Exception:
         """What to raise for what went wrong below."""
         received = isinstance(error, client.ResponseFailed)
-        while isinstance(error, _WRAPPERS) and error.reasons:
-            error = error.reasons[0].value
-        match error:
+        match error := innermost(error):
             case CancelledError() | net.ConnectingCancelledError():
                 return CancelledError()
             case net.ConnectionDone():

@@ -50,6 +50,11 @@ def dump_file(crash_id: str, name: str) -> str:
     return f"{crash_id}.dump" if name == MINIDUMP else f"{crash_id}.{name}.dump"
 
 
+def dump_name(crash_id: str, file: str) -> str:
+    """The name of the dump in the file of that name."""
+    return file.removeprefix(crash_id).removesuffix(".dump")[1:] or MINIDUMP
+
+
 def place_of(root: str, crash: Crash) -> Place:
     """Where C{crash} belongs."""
     return place_at(root, crash.crash_id, str(crash.raw_crash["submitted_timestamp"]))

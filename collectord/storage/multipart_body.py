@@ -148,9 +148,9 @@ async def _checked(dump: Dump) -> AsyncIterator[bytes]:
 
 
 def _head(boundary: str, name: str, filename: str | None = None, kind: str = "application/octet-stream") -> bytes:
-    disposition = f'Content-Disposition: form-data; name="{_escaped(name)}"'
+    disposition = f'Content-Disposition: form-data; name="{escaped(name)}"'
     if filename is not None:
-        disposition += f'; filename="{_escaped(filename)}"\r\nContent-Type: {kind}'
+        disposition += f'; filename="{escaped(filename)}"\r\nContent-Type: {kind}'
     return _utf8(f"--{boundary}\r\n{disposition}\r\n\r\n")
 
 
@@ -158,8 +158,8 @@ def _end(boundary: str) -> bytes:
     return f"--{boundary}--\r\n".encode()
 
 
-def _escaped(name: str) -> str:
-    """As browsers do."""
+def escaped(name: str) -> str:
+    """A name in a header, as browsers do it."""
     return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 

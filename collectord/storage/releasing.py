@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from collectord.errors import CollectordError
-from collectord.model import RawCrash
-from collectord.storage.finding import FoundCrash, checksums_in, problems_of, sha256_of
+from collectord.model import RawCrash, checksums_in, metadata_of
+from collectord.storage.finding import FoundCrash, problems_of, sha256_of
 from collectord.storage.layout import Place, place_at
 from collectord.storage.source import QUARANTINE
 from collectord.storage.staging import Modes, StagingDirectory, fsync_directory, unlink_if_there
@@ -115,8 +115,7 @@ def _readable(crash: FoundCrash) -> tuple[Place, RawCrash]:
 
 def _accept(crash: FoundCrash, raw_crash: RawCrash, problems: list[str], staging: StagingDirectory) -> None:
     """Let the raw crash speak of the dumps that are there."""
-    metadata = raw_crash.get("metadata")
-    metadata = dict(metadata) if isinstance(metadata, dict) else {}
+    metadata = dict(metadata_of(raw_crash))
     notes = metadata.get("collector_notes")
     metadata["collector_notes"] = [*(notes if isinstance(notes, list) else []), *(f"released: {p}" for p in problems)]
     if checksums_in(raw_crash) is not None:

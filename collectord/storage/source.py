@@ -16,9 +16,9 @@ from zope.interface import implementer
 from collectord.crashid import is_crash_id
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
-from collectord.model import Crash, NewCrash
+from collectord.model import Crash, NewCrash, checksums_in
 from collectord.patience import within
-from collectord.storage.layout import MINIDUMP, Place, place_in
+from collectord.storage.layout import Place, dump_name, place_in
 from collectord.storage.staging import fsync_directory, unlink_if_there
 from collectord.storage.stored import stored_dump
 from collectord.threads import InThread
@@ -98,7 +98,7 @@ class FilesystemCrashSource:
                 hours = f"{dates}/{hour}"
                 for slot in _names(hours, _SLOT, failed):
                     path = f"{hours}/{slot}"
-                    new = [NewCrash(name, path) for name in sorted(_listed(path, failed)) if is_crash_id(name)]
+                    new = [NewCrash(name, path) for name in sorted(listed(path, failed)) if is_crash_id(name)]
                     if new:
                         yield new
                     elif self._age(day, hour, slot) > _SETTLED:
@@ -135,9 +135,8 @@ class FilesystemCrashSource:
             raise UnreadableCrash(f"the raw crash is no JSON: {e}") from e
         if not isinstance(raw_crash, dict):
             raise UnreadableCrash("the raw crash is no JSON object")
-        metadata = raw_crash.get("metadata")
-        checksums = metadata.get("dump_checksums") if isinstance(metadata, dict) else None
-        if not isinstance(checksums, dict):  # Socorro's
+        checksums = checksums_in(raw_crash)
+        if checksums is None:  # Socorro's
             checksums = dict.fromkeys(self._dump_names(place))
         try:
             dumps = [stored_dump(name, place.dump(name), checksums[name], self._in_thread) for name in checksums]
@@ -150,8 +149,7 @@ class FilesystemCrashSource:
         return Crash(crash_id=new.crash_id, raw_crash=raw_crash, dumps=dumps)
 
     def _dump_names(self, place: Place) -> list[str]:
-        files = [file.removeprefix(place.crash_id) for file in _files(place)]
-        return [file.removesuffix(".dump")[1:] or MINIDUMP for file in files if file.endswith(".dump")]
+        return [dump_name(place.crash_id, file) for file in _files(place) if file.endswith(".dump")]
 
     def _is_arriving(self, place: Place) -> bool:
         """
@@ -160,7 +158,7 @@ class FilesystemCrashSource:
         Its raw crash goes from the staging area to its place in one step: what is neither here nor then there is gone.
         """
         staging = f"{self._root}/staging"
-        arriving = any(os.path.exists(f"{staging}/{process}/{place.crash_id}.json") for process in _listed(staging))
+        arriving = any(os.path.exists(f"{staging}/{process}/{place.crash_id}.json") for process in listed(staging))
         return arriving or os.path.exists(place.raw_crash) or self._is_young(place.link)
 
     def _is_young(self, link: str) -> bool:
@@ -194,15 +192,19 @@ class FilesystemCrashSource:
 
 def _files(place: Place) -> list[str]:
     """The names of a crash's files; its neighbours share the directory."""
-    return sorted(name for name in _listed(place.names) if name.startswith(f"{place.crash_id}."))
+    return sorted(name for name in listed(place.names) if name.startswith(f"{place.crash_id}."))
 
 
 def _names(path: str, pattern: re.Pattern[str], failed: list[OSError] | None = None) -> list[str]:
-    return sorted(filter(pattern.fullmatch, _listed(path, failed)))
+    return sorted(filter(pattern.fullmatch, listed(path, failed)))
 
 
-def _listed(path: str, failed: list[OSError] | None = None) -> list[str]:
-    """@param failed: takes the error, which is raised without it."""
+def listed(path: str, failed: list[OSError] | None = None) -> list[str]:
+    """
+    What is in a directory; nothing, where it is not there.
+
+    @param failed: takes any other error, which is raised without it.
+    """
     try:
         return os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):

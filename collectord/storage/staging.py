@@ -93,16 +93,21 @@ class StagingDirectory:
         """Whether the store of that L{marker} has its staging area here, by whatever path."""
         return bool(_MARKER.fullmatch(marker)) and os.path.exists(f"{self._all}/{marker}/lock")
 
-    def refuse_undecided(self, crash_id: str, swept: str = "") -> None:
+    def refuse_undecided(self, crash_id: str) -> None:
         """
-        @param swept: the staging directory that is being swept here.
-
         @raise OSError: another process is putting this crash in its place, or takes it away again.
         """
+        process = self._undecided_in(crash_id)
+        if process:
+            raise OSError(errno.EBUSY, f"{process} is just keeping it, too", crash_id)
+
+    def _undecided_in(self, crash_id: str, besides: str = "") -> str:
+        """The staging directory of a living process that has this crash; empty: there is none, C{besides} one."""
         for process in self.others:
             directory = f"{self._all}/{process}"
-            if process != swept and os.path.lexists(f"{directory}/{crash_id}.json") and not _is_dead(directory):
-                raise OSError(errno.EBUSY, f"{process} is just keeping it, too", crash_id)
+            if process != besides and os.path.lexists(f"{directory}/{crash_id}.json") and not _is_dead(directory):
+                return process
+        return ""
 
     def look_around(self) -> None:
         """See who else stages here."""
@@ -241,11 +246,7 @@ class StagingDirectory:
             for file in files:
                 crash_id = file.removesuffix(".json")
                 if file.endswith(".json") and is_crash_id(crash_id):
-                    try:
-                        self.refuse_undecided(crash_id, os.path.basename(directory))
-                    except OSError as e:
-                        if e.errno != errno.EBUSY:
-                            raise
+                    if self._undecided_in(crash_id, os.path.basename(directory)):
                         return 0  # somebody keeps it just now: the next sweep
                     self._sweep_crash(crash_id, f"{directory}/{file}")
             shutil.rmtree(directory)

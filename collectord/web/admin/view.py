@@ -94,7 +94,7 @@ def _store(store: Store) -> Row:
         "level": "bad" if store.problem else "good",
         "free": "not known" if store.free_bytes is None else size(store.free_bytes),
         "min_free": size(store.min_free_bytes),
-        "backlog": "—" if store.backlog is None else count(store.backlog),
+        "backlog": _NOTHING if store.backlog is None else count(store.backlog),
         "oldest": span(store.oldest_age_s) if store.backlog or store.oldest_age_s else _NOTHING,
         "quarantined": count(store.quarantined),
         "quarantine_level": "number bad" if store.quarantined else "number",
