@@ -20,7 +20,16 @@ from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
 from collectord.intake.spool import MemoryBudget
-from collectord.metrics import ANSWERS, CONNECTIONS, LEFT_ALONE, MEMORY, RECEIVING, SAVING, STORE_FAILURES
+from collectord.metrics import (
+    ANSWERS,
+    CONNECTIONS,
+    LEFT_ALONE,
+    MEMORY,
+    RECEIVING,
+    SAVING,
+    STORE_FAILURES,
+    SWEEP_FAILURES,
+)
 from collectord.model import Annotations, Happening
 from collectord.storage.fallback import FallbackCrashStorage, Link
 from collectord.storage.kinds import filesystem_store
@@ -81,6 +90,7 @@ class Collecting:
         ANSWERS.labels("503", "nowhere_to_save")
         for link in links:
             STORE_FAILURES.labels(link.name)
+            SWEEP_FAILURES.labels(link.name)
             LEFT_ALONE.labels(link.name).set_function(partial(_is_open, link))
 
     def apply(self, settings: Settings, rules: Sequence[Rule]) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
+from math import inf
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -16,15 +17,19 @@ from zope.interface import implementer
 
 from collectord.errors import CrashRefused, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging
+from collectord.metrics import SWEEP_FAILURES
 from collectord.model import Content, Crash
 from collectord.patience import Shared
 from collectord.storage.commit import Decided, GroupCommit
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import place_of
 from collectord.storage.spill import StagedFile, StagingArea
-from collectord.storage.staging import Modes, StagingDirectory
+from collectord.storage.staging import Modes, StagingDirectory, Swept
 from collectord.storage.sync import Sync, SyncFilesystem, sync_each
 from collectord.threads import CallFromThread, Workers
+
+_SWEEP_AGAIN_S = 60.0
+"""After a sweep that left something: what was open may be closed by then."""
 
 
 @frozen(kw_only=True)
@@ -77,7 +82,8 @@ class FilesystemCrashStorage:
         self._checker = Workers(f"check {root}", 1, call_from_thread)
         # One at a time: a hung mount holds one thread, however often it is asked for.
         self._checked = Shared(lambda: self._checker(self._check))
-        self._swept = False
+        self._sweep_at = -inf
+        self._sweeps_told: set[str] = set()
         self._waiting: dict[Attempt, _Waiting] = {}
         self._timer: IDelayedCall | None = None
         self._hung_in = -1  # the round of the committing thread in which a crash was given up
@@ -101,7 +107,7 @@ class FilesystemCrashStorage:
         """Nothing is saved any more: let threads and the staging area go."""
         self._commit.close()
         self._workers.close()
-        self._checker.do(self._directory.remove)
+        self._checker.do(self._remove_staging)
         self._checker.close()
 
     async def save(self, crash: Crash) -> str:
@@ -166,11 +172,8 @@ class FilesystemCrashStorage:
             if self._directory.is_shared_by(marker):
                 # What is moved from there to here would be taken for there already, and be removed.
                 raise OSError(errno.EINVAL, f"this is the store {name}, by another path")
-        if not self._swept:
-            swept = self._directory.sweep()
-            self._swept = True
-            if swept:
-                self._log.warn("{store}: swept what an unclean stop left: {swept} files", store=self.name, swept=swept)
+        if self._clock.seconds() >= self._sweep_at:
+            self._sweep()
         free = self._have_space()
         with suppress(FileNotFoundError):
             os.unlink(f"{self._directory.path}/check")  # left by a check that failed
@@ -183,6 +186,32 @@ class FilesystemCrashStorage:
         finally:
             os.unlink(path)
         return free
+
+    def _sweep(self) -> None:
+        """Clear what others left; what can't be cleared costs space and no more."""
+        try:
+            swept = self._directory.sweep()
+        except OSError as e:
+            swept = Swept(0, [e])
+        self._sweep_at = self._clock.seconds() + _SWEEP_AGAIN_S if swept.failed else inf
+        if swept.files:
+            self._log.warn(
+                "{store}: swept what an unclean stop left: {files} files", store=self.name, files=swept.files
+            )
+        for error in swept.failed:
+            self._sweep_failed("what an unclean stop left could not be swept", error)
+
+    def _remove_staging(self) -> None:
+        try:
+            self._directory.remove()
+        except OSError as e:
+            self._sweep_failed("the staging directory could not be removed; the next start tries again", e)
+
+    def _sweep_failed(self, what: str, error: OSError) -> None:
+        SWEEP_FAILURES.labels(self.name).inc()
+        if (why := self._told(error)) not in self._sweeps_told:
+            self._sweeps_told.add(why)
+            self._log.warn("{what}: {why}", what=what, why=why)
 
     def _told(self, error: OSError) -> str:
         what = error.strerror or str(error)

@@ -8,16 +8,16 @@ import glob
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from collectord.errors import CollectordError
 from collectord.model import RawCrash, checksums_in, metadata_of
 from collectord.storage.finding import FoundCrash, problems_of, sha256_of
+from collectord.storage.fsops import remove_tree, unlink_if_there
 from collectord.storage.layout import Place, place_at
 from collectord.storage.source import QUARANTINE
-from collectord.storage.staging import Modes, StagingDirectory, fsync_directory, unlink_if_there
+from collectord.storage.staging import Modes, StagingDirectory, fsync_directory
 
 _TRIES = 5
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d.*")
@@ -51,7 +51,7 @@ def remove(crash: FoundCrash) -> None:
         with suppress(FileNotFoundError):  # the crashmover removes empty slots
             fsync_directory(os.path.dirname(link))
     if crash.reason:
-        shutil.rmtree(names)
+        remove_tree(names)
         fsync_directory(os.path.dirname(names))
 
 
@@ -71,7 +71,8 @@ def staging_in(root: str, modes: Modes) -> Iterator[StagingDirectory]:
     try:
         yield staging
     finally:
-        shutil.rmtree(staging.path, ignore_errors=True)
+        with suppress(OSError):  # the daemon sweeps
+            staging.remove()
 
 
 def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = False) -> Place:

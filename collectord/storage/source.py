@@ -18,8 +18,9 @@ from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.model import Crash, NewCrash, checksums_in
 from collectord.patience import within
+from collectord.storage.fsops import unlink_if_there
 from collectord.storage.layout import Place, dump_name, place_in
-from collectord.storage.staging import fsync_directory, unlink_if_there
+from collectord.storage.staging import fsync_directory
 from collectord.storage.stored import stored_dump
 from collectord.threads import InThread
 

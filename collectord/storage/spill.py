@@ -12,7 +12,8 @@ from zope.interface import implementer
 from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content
-from collectord.storage.staging import StagingDirectory, unlink_if_there
+from collectord.storage.fsops import unlink_if_there
+from collectord.storage.staging import StagingDirectory
 from collectord.storage.stored import StoredFile
 from collectord.threads import InThread
 

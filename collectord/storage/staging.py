@@ -12,16 +12,16 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from attrs import frozen
 
 from collectord.crashid import is_crash_id
+from collectord.storage.fsops import remove_any, remove_tree, unlink_if_there
 from collectord.storage.layout import place_at
 from collectord.storage.stored import StoredFile
 
@@ -45,6 +45,19 @@ class Modes:
 
     directory: int = 0o700
     file: int = 0o600
+
+
+@frozen
+class Swept:
+    """
+    What became of what dead processes left behind.
+
+    @ivar files: that were removed.
+    @ivar failed: why some could not be; the next sweep tries again.
+    """
+
+    files: int
+    failed: Sequence[OSError]
 
 
 class StagingDirectory:
@@ -114,11 +127,23 @@ class StagingDirectory:
         self.others = [name for name in os.listdir(self._all) if name not in ("lock", self.marker)]
 
     def remove(self) -> None:
-        """Nothing is staged here any more."""
-        if self._lock is not None:
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = None
+        """
+        Nothing is staged here any more.
+
+        The lock is closed before its directory goes, or a network file system would keep it there. Meanwhile no sweep
+        takes the directory for a dead process's.
+
+        @raise OSError: some of it is left, for the next sweep.
+        """
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        with ExitStack() as held:
+            held.callback(os.close, lock)
+            with self._no_sweep():
+                _empty(self.path)
+                held.close()
+                remove_tree(self.path)
 
     def _make_root(self) -> None:
         for parent in Path(self._root).absolute().parents:
@@ -220,20 +245,21 @@ class StagingDirectory:
         finally:
             os.close(source)
 
-    def sweep(self) -> int:
+    def sweep(self) -> Swept:
         """
-        Remove what dead processes left behind.
+        Remove what dead processes left behind; what can't be removed harms nobody.
 
-        @return: how many files.
-
-        @raise OSError: some of it could not be removed.
+        @raise OSError: the staging area can't be read.
         """
-        swept = 0
+        files, failed = 0, []
         with self._no_sweep():
             for entry in os.scandir(self._all):
-                if entry.path != self.path and entry.is_dir(follow_symlinks=False) and _is_dead(entry.path):
-                    swept += self._sweep(entry.path)
-        return swept
+                if entry.path != self.path and entry.is_dir(follow_symlinks=False):
+                    try:
+                        files += self._sweep(entry.path) if _is_dead(entry.path) else 0
+                    except OSError as e:
+                        failed.append(e)
+        return Swept(files, failed)
 
     def _no_sweep(self) -> AbstractContextManager[None]:
         # Without it a directory that is just being made, and not locked yet, would look dead.
@@ -249,7 +275,8 @@ class StagingDirectory:
                     if self._undecided_in(crash_id, os.path.basename(directory)):
                         return 0  # somebody keeps it just now: the next sweep
                     self._sweep_crash(crash_id, f"{directory}/{file}")
-            shutil.rmtree(directory)
+            _empty(directory)
+        remove_tree(directory)
         return len(files)
 
     def _sweep_crash(self, crash_id: str, raw_crash: str) -> None:
@@ -286,26 +313,30 @@ def _is_dead(directory: str) -> bool:
     if not ours and time.time() - os.stat(directory).st_mtime < _FOREIGN_S:
         return False
     try:
-        with _locked(f"{directory}/lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+        # A directory that its owner is just removing gets no lock file anew.
+        with _locked(f"{directory}/lock", fcntl.LOCK_EX | fcntl.LOCK_NB, create=False):
             return True
     except BlockingIOError:
         return False
+    except FileNotFoundError:
+        return True
+
+
+def _empty(directory: str) -> None:
+    """Remove all but the lock."""
+    for name in os.listdir(directory):
+        if name != "lock":
+            remove_any(f"{directory}/{name}")
 
 
 @contextmanager
-def _locked(path: str, how: int) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _locked(path: str, how: int, *, create: bool = True) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     try:
         fcntl.flock(fd, how)
         yield
     finally:
         os.close(fd)
-
-
-def unlink_if_there(path: str) -> None:
-    """C{unlink}; it may be gone already."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def fsync_directory(path: str) -> None:

@@ -10,14 +10,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from collectord.storage import staging as staging_module
-from collectord.storage.staging import Modes, StagingDirectory
+from collectord.storage.staging import Modes, StagingDirectory, Swept
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, tmpfs
 from tests.unit.storage.stores import (
@@ -26,6 +27,7 @@ from tests.unit.storage.stores import (
     NAMES,
     NEIGHBOUR,
     SLOT,
+    SOON,
     Rig,
     everything,
     failing,
@@ -258,12 +260,12 @@ def sweep(root: Path) -> int:
     staging = StagingDirectory(str(root), Modes())
     staging.make()
     try:
-        return staging.sweep()
+        swept = staging.sweep()
+        for error in swept.failed:
+            raise error
+        return swept.files
     finally:
-        assert staging._lock is not None
-        os.close(staging._lock)
-        os.unlink(f"{staging.path}/lock")
-        os.rmdir(staging.path)
+        staging.remove()
 
 
 def dead(root: Path, name: str = f"{HOST}-99999-00c0ffee") -> Path:
@@ -279,10 +281,7 @@ def store(root: Path) -> Path:
     """With a sound neighbour."""
     rig = make_rig(root)
     rig.save(rig.entry(make_crash(NEIGHBOUR)))
-    assert rig.staging._lock is not None
-    os.close(rig.staging._lock)
-    os.unlink(f"{rig.staging.path}/lock")
-    os.rmdir(rig.staging.path)
+    rig.staging.remove()
     return root
 
 
@@ -439,10 +438,10 @@ def test_sweep_another_process_only_when_it_is_dead(rig: Rig) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        assert rig.staging.sweep() == 0
+        assert rig.staging.sweep().files == 0
         assert len(everything(rig.root)) == 1
         process.kill()
-    assert rig.staging.sweep() == 1
+    assert rig.staging.sweep().files == 1
     assert everything(rig.root) == []
 
 
@@ -465,6 +464,98 @@ def test_sweep_can_fail_and_be_tried_again(store: Path) -> None:
         sweep(store)
     assert sweep(store) == 1
     assert of_crash(store) == []
+
+
+def test_sweep_goes_on_where_something_can_t_be_removed(store: Path) -> None:
+    for number in (1, 2, 3):
+        (dead(store, f"{HOST}-9999{number}-00c0ffee") / "1.part").touch()
+    staging = StagingDirectory(str(store), Modes())
+    staging.make()
+    with failing(store, "unlink", 2, OSError(5, "injected")):
+        swept = staging.sweep()
+    assert (swept.files, [error.errno for error in swept.failed]) == (2, [5])
+    assert staging.sweep() == Swept(1, [])
+    staging.remove()
+    assert os.listdir(store / "staging") == ["lock"]
+
+
+@contextmanager
+def open_files_stay(root: Path) -> Iterator[list[str]]:
+    """As on NFS: a file that is removed while it is open stays in its directory, under a hidden name, until then."""
+    unlink, hidden = os.unlink, list[str]()
+
+    def hide(path: Any, *args: Any, dir_fd: int | None = None, **kwargs: Any) -> None:
+        whole = path if dir_fd is None else f"{os.readlink(f'/proc/self/fd/{dir_fd}')}/{path}"
+        for left in list(hidden):
+            if left not in open_files(root):
+                hidden.remove(left)
+                unlink(left)
+        if whole in hidden:
+            raise OSError(16, "Device or resource busy", whole)
+        if whole in open_files(root):
+            hidden.append(f"{os.path.dirname(whole)}/.nfs{len(hidden)}")
+            os.rename(whole, hidden[-1])
+        elif os.path.lexists(whole):
+            unlink(path, *args, dir_fd=dir_fd, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "unlink", hide)
+        yield hidden
+
+
+def test_what_is_removed_is_closed_first(store: Path) -> None:
+    (dead(store) / f"{CRASH_ID}.json").write_text(JOURNAL)
+    with open_files_stay(store):
+        assert sweep(store) == 1
+        assert os.listdir(store / "staging") == ["lock"]
+        assert sweep(store) == 0
+
+
+def test_what_somebody_still_has_open_goes_with_a_later_sweep(store: Path) -> None:
+    left = dead(store)
+    (left / "1.part").touch()
+    staging = StagingDirectory(str(store), Modes())
+    staging.make()
+    with open_files_stay(store) as hidden:
+        with (left / "1.part").open():
+            assert [error.errno in (16, 39) for error in staging.sweep().failed] == [True]
+            assert os.listdir(left) == [os.path.basename(hidden[0])]
+        assert staging.sweep().failed == []
+        staging.remove()
+    assert os.listdir(store / "staging") == ["lock"]
+
+
+def test_a_removal_that_fails_leaves_the_rest_to_a_sweep(store: Path) -> None:
+    staging = StagingDirectory(str(store), Modes())
+    staging.make()
+    with failing(store, "rmdir", 1, OSError(5, "injected")), pytest.raises(OSError, match="injected"):
+        staging.remove()
+    assert open_files(store) == []
+    staging.remove()
+    assert sweep(store) == 0
+    assert os.listdir(store / "staging") == ["lock"]
+
+
+def test_nobody_sweeps_a_directory_that_is_being_removed(store: Path) -> None:
+    staging = StagingDirectory(str(store), Modes())
+    staging.make()
+    other = StagingDirectory(str(store), Modes())
+    other.make()
+    sweeps: list[Thread] = []
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        if not sweeps:
+            sweeps.append(Thread(target=other.sweep))
+            sweeps[0].start()
+            sweeps[0].join(0.1)
+            assert sweeps[0].is_alive()  # it waits for the removal
+        return do()
+
+    with watched(store, ["rmdir"], happen):
+        staging.remove()
+        sweeps[0].join(SOON)
+    other.remove()
+    assert os.listdir(store / "staging") == ["lock"]
 
 
 # Killed at any point.
