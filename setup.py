@@ -32,6 +32,7 @@ setup(
     install_requires=[
         "attrs>=23.2",
         "click>=8.2",
+        "google-re2>=1.1.20251105",
         "klein>=24.8",
         "multipart>=2.0",
         "prometheus-client>=0.20",

@@ -33,6 +33,8 @@ from collectord.metrics import (
 from collectord.model import Annotations, Happening
 from collectord.storage.fallback import FallbackCrashStorage, Link
 from collectord.storage.kinds import filesystem_store
+from collectord.threads import Workers
+from collectord.throttle.effort import Effort
 from collectord.throttle.rules import Rule, Verdict, throttle
 from collectord.version import version
 from collectord.web.site import PublicSite
@@ -40,6 +42,12 @@ from collectord.web.site import PublicSite
 _log = Logger()
 _OTHER_FILES = 2048
 """Open files that are not connections: mostly those of the crashes that are being committed."""
+
+_JUDGES = 2
+"""Threads that try the rules on reports which may take them long."""
+
+_AT_ONCE = 2_000_000
+"""Steps that rules may take without a thread: some 15 ms at worst."""
 
 
 class Collecting:
@@ -59,6 +67,7 @@ class Collecting:
     ) -> None:
         self._happened = happened
         self._reactor = reactor
+        self._judging = Workers("rules", _JUDGES, reactor.callFromThread)
         self.stores = FallbackCrashStorage(links, reactor)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
@@ -107,6 +116,7 @@ class Collecting:
 
     def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
         chance = random.Random()  # noqa: S311  (a sample, not a secret)
+        effort = Effort.of(rules)
 
         def judge(annotations: Annotations) -> Verdict:
             return throttle(rules, annotations, lambda: chance.random() * 100, datetime.now(UTC).date())
@@ -122,6 +132,8 @@ class Collecting:
             remove=frozenset(settings.submission.remove_annotations),
             shares=self.stores.is_shared_by,
             happened=self._happened,
+            is_long=lambda annotations: effort.over(annotations) > _AT_ONCE,
+            in_thread=self._judging,
         )
 
 

@@ -5,9 +5,11 @@ What becomes of a report: judged by the throttle rules, named, and saved.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from hmac import compare_digest
+from typing import TypeVar
 from uuid import UUID
 
 from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from collectord.crashid import is_crash_id, make_crash_id
@@ -15,7 +17,10 @@ from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import SAVE_BYTES, SAVE_SECONDS, THROTTLED
 from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Happening, RawCrash
+from collectord.threads import InThread
 from collectord.throttle.rules import Result, Verdict
+
+T = TypeVar("T")
 
 _log = Logger()
 _BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
@@ -27,6 +32,10 @@ _SHOWN = 80
 
 async def _shares_nothing(markers: Sequence[str]) -> bool:
     return False
+
+
+def _at_once(work: Callable[[], T]) -> Deferred[T]:
+    return succeed(work())
 
 
 @frozen
@@ -46,6 +55,8 @@ class Outcome:
 class Collector:
     """
     @ivar throttle: the rules, with their chance and day.
+    @ivar is_long: whether the rules may take long over such a report; they are then tried on a thread.
+    @ivar in_thread: where the rules are tried then.
     @ivar now: in UTC.
     @ivar seconds: a clock for durations.
     @ivar token: lets its bearer choose the crash id; empty: nobody.
@@ -65,6 +76,8 @@ class Collector:
     remove: frozenset[str] = frozenset()
     shares: Callable[[Sequence[str]], Awaitable[bool]] = _shares_nothing
     happened: Callable[[Happening], None] = lambda happening: None
+    is_long: Callable[[Annotations], bool] = lambda annotations: False
+    in_thread: InThread = _at_once
 
     async def collect(self, report: CrashReport) -> Outcome:
         """
@@ -78,7 +91,10 @@ class Collector:
         now = self.now()
         crash_id = await self._chosen_id(report) or make_crash_id(self.uuid4(), now.date())
         annotations = with_aliases(report.annotations, self.aliases)
-        verdict = self._judge(annotations)
+        if self.is_long(annotations):
+            verdict = await self.in_thread(lambda: self._judge(annotations))
+        else:
+            verdict = self._judge(annotations)
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         if verdict.result in (Result.ACCEPT, Result.DEFER):
             raw_crash = self._raw_crash(crash_id, annotations, report, verdict, now)

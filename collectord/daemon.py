@@ -34,6 +34,7 @@ from collectord.reloading import Loaded, load, needs_restart
 from collectord.service import CollectorService
 from collectord.storage.fallback import ProbeService
 from collectord.threads import Workers
+from collectord.throttle.load import differences_in
 from collectord.version import version
 from collectord.workers.parent import Supervisor
 
@@ -84,6 +85,7 @@ class Daemon(MultiService):
         for result in ("done", "refused", "failed"):
             metrics.RELOADS.labels(result)
         metrics.INFO.labels(version()["version"]).set(1)
+        self._tell_differences()
         self._attach(ProcessWatch(reactor), WatchdogService(notifier, reactor), self._moving.service)
         self._administration = self._new_administration()
         self._attach(self._administration)
@@ -158,6 +160,10 @@ class Daemon(MultiService):
             reactor=self._reactor,
         )
 
+    def _tell_differences(self) -> None:
+        for difference in differences_in(self._loaded.rules):
+            self._log.warn("{difference}", difference=difference)
+
     def _happened(self, happening: Happening) -> None:
         if self._ledger is not None:
             self._ledger.note(happening)
@@ -231,6 +237,7 @@ class Daemon(MultiService):
         for what in needs_restart(self._loaded.settings, loaded.settings):
             self._log.warn("{what} has changed: that takes a restart", what=what)
         self._loaded = loaded.instead_of(self._loaded)
+        self._tell_differences()
         for renew in renewed:
             renew()
         if self._observer is not None:

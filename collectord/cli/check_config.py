@@ -33,6 +33,7 @@ from collectord.moving import Moving
 from collectord.observe.sentry import sentry_observer
 from collectord.reloading import load
 from collectord.throttle import Rule
+from collectord.throttle.load import differences_in
 from collectord.throttle.wording import condition_in_words, outcome_in_words
 
 _KINDS = {"moved": "destination", "published": "publisher"}
@@ -84,7 +85,13 @@ def _as_json(settings: Settings, rules: Sequence[Rule], outlets: Sequence[tuple[
         shown[section][key] = _secret(shown[section][key])
     for kind in ("destination", "publisher"):  # their tables may hold passwords
         shown["crashmover"][kind] = [name for outlet, name in outlets if outlet == kind]
-    return {"ok": True, "problems": [], "settings": shown, "rules": [rule.name for rule in rules]}
+    return {
+        "ok": True,
+        "problems": [],
+        "settings": shown,
+        "rules": [rule.name for rule in rules],
+        "notes": differences_in(rules),
+    }
 
 
 def _secret(value: str) -> str:
@@ -125,7 +132,10 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], outlet
     listed = table("rule", "condition", "outcome")
     for rule in rules:
         add_row(listed, rule.name, shortened(condition_in_words(rule.key, rule.condition), 160), outcome_in_words(rule))
-    show(f"rules: {settings.throttle.rules}", listed, "The settings can be used.")
+    show(f"rules: {settings.throttle.rules}", listed)
+    for difference in differences_in(rules):
+        show(f"note: {difference}")
+    show("The settings can be used.")
 
 
 def _crashmover(settings: Settings, outlets: Sequence[tuple[str, str]]) -> str:

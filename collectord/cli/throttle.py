@@ -30,10 +30,11 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_crash_id, a_day, crashes_in, days_option, found_in, store_option, store_roots
 from collectord.collector import with_aliases
-from collectord.config import load_settings
+from collectord.config import Settings, load_settings
 from collectord.crashid import day_of
 from collectord.model import Annotations, RawCrash
-from collectord.throttle import Result, load_rules
+from collectord.throttle import Result, Rule, load_rules
+from collectord.throttle.load import differences_in
 from collectord.throttle.wording import condition_in_words, keys_of, outcome_in_words
 
 _KEPT = (Result.ACCEPT, Result.DEFER)
@@ -65,7 +66,7 @@ def explain(
     echo '{"ProductName": "Fenix"}' | collectord throttle explain - --rules rules.toml
     """
     settings = load_settings(config)
-    loaded = load_rules(rules or settings.throttle.rules, settings.throttle.products)
+    loaded = _loaded(rules or settings.throttle.rules, settings)
     if crash == "-" or Path(crash).is_file():
         annotations = with_aliases(annotations_in(_annotations(crash)), settings.submission.annotation_aliases)
         came = datetime.now(UTC).date()
@@ -78,6 +79,13 @@ def explain(
         show_json(_as_json(judgement, annotations))
     else:
         _show(judgement, annotations)
+
+
+def _loaded(spec: str, settings: Settings) -> Sequence[Rule]:
+    rules = load_rules(spec, settings.throttle.products)
+    for difference in differences_in(rules):
+        say(f"note: {difference}")
+    return rules
 
 
 def _date(day: str) -> date:
@@ -157,7 +165,7 @@ def replay(
     \b
     collectord throttle replay new-rules.toml --day yesterday
     """
-    loaded = load_rules(rules, load_settings(config).throttle.products)
+    loaded = _loaded(rules, load_settings(config))
     counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
     total, unreadable = 0, 0
     for crash in tracked(crashes_in(store_roots(config, stores), days), "replaying"):

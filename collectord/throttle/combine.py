@@ -6,7 +6,7 @@ false, unless it asks for L{Present} or L{Absent} itself. L{Not} turns round wha
 C{On("A", Not(Equals("x")))} wants an C{A} other than C{"x"}, and C{Not(On("A", Equals("x")))} takes no C{A} at all too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import TypeAlias, Union
 
@@ -88,6 +88,20 @@ def _some(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
     if not conditions:
         raise ConfigError("needs one condition at least")
     return conditions
+
+
+def parts_of(key: str, condition: Condition) -> Iterator[tuple[str, Condition]]:
+    """The conditions that C{condition} is put together of, each with the key whose value it gets."""
+    match condition:
+        case On(inner_key, inner):
+            yield from parts_of(inner_key, inner)
+        case AllOf(conditions) | AnyOf(conditions):
+            for part in conditions:
+                yield from parts_of(key, part)
+        case Not(inner):
+            yield from parts_of(key, inner)
+        case _:
+            yield key, condition
 
 
 def bind(key: str, condition: Condition) -> Test:

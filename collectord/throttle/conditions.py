@@ -15,6 +15,7 @@ from attrs import field, frozen
 from attrs.validators import deep_iterable, instance_of
 
 from collectord.errors import ConfigError
+from collectord.throttle.patterns import Pattern
 from collectord.throttle.versions import Version, is_below, parse_version
 
 
@@ -22,13 +23,6 @@ from collectord.throttle.versions import Version, is_below, parse_version
 class ValueCondition(Protocol):
     def matches(self, value: str, /) -> bool:
         """Never raises, whatever the value."""
-
-
-def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ConfigError(f"not a regular expression: {pattern!r}: {error}") from error
 
 
 def _some_texts(_instance: object, _attribute: object, texts: Collection[str]) -> None:
@@ -106,12 +100,12 @@ class Contains:
 
 @frozen
 class Matches:
-    """The regular expression is found anywhere in the value."""
+    """The regular expression, in RE2's syntax, is found anywhere in the value."""
 
-    pattern: re.Pattern[str] = field(converter=_compiled)
+    pattern: Pattern = field(converter=Pattern)
 
     def matches(self, value: str, /) -> bool:
-        return self.pattern.search(value) is not None
+        return self.pattern.is_in(value)
 
 
 @frozen

@@ -8,8 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from collectord.errors import ConfigError
-from collectord.throttle.combine import ANY_KEY, Not, On
-from collectord.throttle.conditions import OneOf
+from collectord.throttle.combine import ANY_KEY, Not, On, parts_of
+from collectord.throttle.conditions import Matches, OneOf
+from collectord.throttle.patterns import differences
 from collectord.throttle.rulefile import parse_rules
 from collectord.throttle.rules import Result, Rule, check_names
 
@@ -39,6 +40,17 @@ def load_rules(spec: str, products: Sequence[str] = (), text: str | None = None)
     if spec == "mozilla" and any(product.casefold() == "b2g" for product in products):
         rules = tuple(rule for rule in rules if rule.name != "b2g")
     return _only(products, rules)
+
+
+def differences_in(rules: Iterable[Rule]) -> list[str]:
+    """Where an expression of a rule means something else than in Python's C{re}: a line each, for the operator."""
+    return [
+        f"rule {rule.name!r}: matches = {condition.pattern.text!r}: {difference}"
+        for rule in rules
+        for _, condition in parts_of(rule.key, rule.condition)
+        if isinstance(condition, Matches)
+        for difference in differences(condition.pattern.text)
+    ]
 
 
 def _only(products: Sequence[str], rules: tuple[Rule, ...]) -> tuple[Rule, ...]:

@@ -2,7 +2,7 @@
 Throttle rules in words.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from collectord.throttle import (
@@ -29,7 +29,7 @@ from collectord.throttle import (
     VersionAtLeast,
     VersionBelow,
 )
-from collectord.throttle.combine import ANY_KEY
+from collectord.throttle.combine import ANY_KEY, parts_of
 
 
 def condition_in_words(key: str, condition: Any) -> str:
@@ -60,20 +60,7 @@ def outcome_in_words(rule: Rule) -> str:
 
 def keys_of(rule: Rule) -> list[str]:
     """The annotations that a rule looks at, as far as it tells."""
-    return list(dict.fromkeys(_keys(rule.key, rule.condition)))
-
-
-def _keys(key: str, condition: Any) -> Iterator[str]:
-    match condition:
-        case On(inner_key, inner):
-            yield from _keys(inner_key, inner)
-        case AllOf(conditions) | AnyOf(conditions):
-            for part in conditions:
-                yield from _keys(key, part)
-        case Not(inner):
-            yield from _keys(key, inner)
-        case _ if key != ANY_KEY:
-            yield key
+    return list(dict.fromkeys(key for key, _ in parts_of(rule.key, rule.condition) if key != ANY_KEY))
 
 
 def _joined(key: str, conditions: Sequence[Any], word: str) -> str:
@@ -107,7 +94,7 @@ def _of_value(condition: Any) -> str:
         case JsonAtMost(path, limit):
             return f"has {'.'.join(path)} at most {limit}"
         case Matches(pattern):
-            return f"matches {_text(pattern.pattern)}"
+            return f"matches {_text(pattern.text)}"
         case Equals(wanted):
             return f"is {_text(wanted)}"
         case EqualsIgnoringCase():

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -137,6 +137,24 @@ def test_a_rule_that_breaks_costs_no_crash(log: LogRecorder) -> None:
     (failure, _) = log.events
     log.events.clear()
     assert failure["log_failure"].check(ZeroDivisionError)
+
+
+def test_rules_that_may_take_long_are_tried_on_a_thread() -> None:
+    waiting: list[Callable[[], Verdict]] = []
+    done: Deferred[Verdict] = Deferred()
+
+    def in_thread(work: Callable[[], Verdict]) -> Deferred[Verdict]:
+        waiting.append(work)
+        return done
+
+    rig = make_rig(is_long=lambda annotations: len(annotations["a"]) > 5, in_thread=in_thread)
+    assert rig.collect(report({"a": "short"})).result is Result.ACCEPT
+    assert waiting == []
+    outcome = Deferred.fromCoroutine(rig.collector.collect(report({"a": "longer"})))
+    assert (len(rig.judge.asked), len(rig.storage.crashes)) == (1, 1)
+    done.callback(waiting.pop()())
+    assert result_of(outcome).result is Result.ACCEPT
+    assert rig.judge.asked[1] == {"a": "longer"}
 
 
 # ——— the raw crash ———

@@ -45,7 +45,7 @@ CASES: list[tuple[ValueCondition, list[str], list[str]]] = [
     (Contains("Angle"), ["libAngle.so", "Angle"], ["angle", ""]),
     (Matches("b[0-9]+"), ["45.0b2", "b1"], ["45.0", ""]),
     (Matches("^1[0-9]{2}$"), ["100"], ["1000", "2100"]),
-    (Matches(re.compile("FIRE", re.IGNORECASE)), ["Firefox"], ["water"]),
+    (Matches("(?i)FIRE"), ["Firefox"], ["water"]),
     (TextBelow("20171226"), ["", "2017", "20171225999999", "1"], ["20171226", "20171226000000", "3"]),
     (TextAtMost("20171226"), ["", "20171225", "20171226"], ["201712260"]),
     (VersionBelow("45.0"), ["45.0b2", "44.9.9", "5"], ["45.0", "45", "45.0.1", "100", "", "abc", "9" * 10_000]),

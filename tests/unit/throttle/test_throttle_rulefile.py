@@ -121,7 +121,7 @@ RULES: list[tuple[str, str]] = [
     (written("prefix = 5"), "prefix: it must be a list of strings, not 5"),
     (
         written("matches = '('"),
-        "matches: not a regular expression: '(': missing ), unterminated subpattern at position 0",
+        "matches: not a regular expression: '(': missing )",
     ),
     (written('version_below = "new"'), "version_below: not a version: 'new'; write it like \"45.0b2\""),
     (written("version_at_least = 45.0"), "version_at_least: it must be a string, not 45.0"),
