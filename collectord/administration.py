@@ -86,6 +86,7 @@ class Administration(MultiService):
                 given=outlet.given,
                 failures=outlet.failed,
                 resumes_in_s=outlet.resumes_in,
+                cautions=outlet.cautions(),
             )
             for outlet in self._moving().outlets
         ]

@@ -143,7 +143,15 @@ def links_of(settings: Sequence[StorageSettings], reactor: Any) -> tuple[Sequenc
     names: dict[str, str] = {}
     for each in settings:
         store = filesystem_store(each, each.timeout_s, reactor, dict(names), each.threads)
-        links.append(Link(name=store.name, storage=store, staging=store, timeout=each.timeout_s))
+        links.append(
+            Link(
+                name=store.name,
+                storage=store,
+                staging=store,
+                timeout=each.timeout_s,
+                cautions=partial(getattr, store, "cautions"),
+            )
+        )
         names[store.marker] = store.name
     return links, names
 

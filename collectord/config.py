@@ -151,7 +151,11 @@ class Crashmover(_Section):
 
     def filesystem_roots(self) -> list[Path]:
         """Of the destinations that are file systems, also as parts of others."""
-        return list(_filesystem_roots(self.destination))
+        return [root for root, _ in self.filesystems()]
+
+    def filesystems(self) -> list[tuple[Path, str]]:
+        """The root, and C{sync}, of each destination that is a file system, also as a part of another."""
+        return list(_filesystems(self.destination))
 
     @model_validator(mode="after")
     def _published_where_it_is(self) -> Self:
@@ -160,13 +164,13 @@ class Crashmover(_Section):
         return self
 
 
-def _filesystem_roots(tables: Iterable[object]) -> Iterator[Path]:
+def _filesystems(tables: Iterable[object]) -> Iterator[tuple[Path, str]]:
     for table in tables:
         if isinstance(table, dict):
             if table.get("type") == "filesystem" and isinstance(table.get("root"), str):
-                yield Path(table["root"]).absolute()
+                yield Path(table["root"]).absolute(), str(table.get("sync", "files"))
             of = table.get("of")
-            yield from _filesystem_roots(of if isinstance(of, list) else [])
+            yield from _filesystems(of if isinstance(of, list) else [])
 
 
 class Admin(_Section):

@@ -35,7 +35,7 @@ class ICrashStorage(Interface):
         """
         Try whether a crash could be kept now.
 
-        @return: figures for the operator, such as C{free_bytes}.
+        @return: figures for the operator, such as C{free_bytes}; what is not known is not in it.
 
         @raise StorageError: it could not; the text says why.
         """

@@ -113,7 +113,15 @@ class Moving:
 
     def _outlet_of(self, plugin: Plugin, kind: Given, give: Callable[..., Any]) -> Outlet:
         settings = plugin.settings
-        return self._outlet(plugin.made.name, kind, give, plugin.made.check, settings.timeout_s, verify=settings.verify)
+        return self._outlet(
+            plugin.made.name,
+            kind,
+            give,
+            plugin.made.check,
+            settings.timeout_s,
+            verify=settings.verify,
+            cautions=lambda: getattr(plugin.made, "cautions", ()),
+        )
 
     def _outlet(
         self,
@@ -124,9 +132,18 @@ class Moving:
         timeout: float,
         *,
         verify: bool = True,
+        cautions: Callable[[], Sequence[str]] = tuple,
     ) -> Outlet:
         return Outlet(
-            name, kind, give, check, timeout=timeout, verify=verify, clock=self._reactor, chance=random.random
+            name,
+            kind,
+            give,
+            check,
+            timeout=timeout,
+            verify=verify,
+            clock=self._reactor,
+            chance=random.random,
+            cautions=cautions,
         )
 
     def _add(self, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool) -> None:

@@ -69,7 +69,8 @@ class CollectorService(Service):
             if state.problem:
                 self._log.error("a store can't be used: {why}", why=state.problem)
             else:
-                self._log.info("store {store}: {free_bytes} bytes are free", store=state.name, **state.figures)
+                free = state.figures.get("free_bytes", "nobody knows how many")
+                self._log.info("store {store}: {free} bytes are free", store=state.name, free=free)
         gc.freeze()  # what is there now stays: each full collection would walk through all of it
         if self.running:
             self._site.open()

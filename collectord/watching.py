@@ -91,6 +91,7 @@ class StoreWatch(Service):
                 backlog=seen.backlog,
                 oldest_age_s=0.0 if seen.oldest is None else max(0.0, now - seen.oldest),
                 quarantined=seen.quarantined,
+                cautions=link.cautions(),
             )
             for link, min_free_bytes, seen in zip(self._links, self._min_free_bytes, self._seen.values(), strict=True)
         ]
@@ -114,6 +115,9 @@ class StoreWatch(Service):
         seen.problem, seen.free_bytes = "", figures.get("free_bytes")
         if seen.free_bytes is not None:
             FREE_BYTES.labels(link.name).set(seen.free_bytes)
+        else:
+            with suppress(KeyError):
+                FREE_BYTES.remove(link.name)
         if self._now() < seen.count_again_at:
             return
         began = self._now()

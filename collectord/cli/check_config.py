@@ -2,7 +2,7 @@
 C{collectord check-config}: would the daemon start with these settings?
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from collectord.listening import Listeners
 from collectord.moving import Moving
 from collectord.observe.sentry import sentry_observer
 from collectord.reloading import load
+from collectord.storage.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.throttle import Rule
 from collectord.throttle.load import differences_in
 from collectord.throttle.wording import condition_in_words, outcome_in_words
@@ -59,6 +60,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
         for section, listen in (("submission", settings.submission.listen), ("admin", settings.admin.listen)):
             Listeners(listen, section, None)
         sentry_observer(settings.sentry, __version__)
+        _refuse_idle_syncs(settings)
     except ConfigError as e:
         if as_json:
             show_json({"ok": False, "problems": str(e).splitlines()})
@@ -88,10 +90,36 @@ def _as_json(settings: Settings, rules: Sequence[Rule], outlets: Sequence[tuple[
     return {
         "ok": True,
         "problems": [],
+        "cautions": {root: list(cautions) for root, cautions in _cautions(settings)},
         "settings": shown,
         "rules": [rule.name for rule in rules],
         "notes": differences_in(rules),
     }
+
+
+def _filesystems(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The root of each store and destination that is a file system, and what it says of C{sync}."""
+    for store in settings.storage:
+        yield str(store.root.absolute()), store.sync
+    for root, sync in settings.crashmover.filesystems():
+        yield str(root), sync
+
+
+def _refuse_idle_syncs(settings: Settings) -> None:
+    problems = [
+        f"{root}: {problem}"
+        for root, sync in _filesystems(settings)
+        if sync == "filesystem" and (problem := unsynced_by_syncfs(mount_of(root)))
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _cautions(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
+    """What can't be promised, by root."""
+    for root, _ in _filesystems(settings):
+        if cautions := cautions_at(root):
+            yield root, cautions
 
 
 def _secret(value: str) -> str:
@@ -124,6 +152,9 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], outlet
         there = "is there" if store.root.is_dir() else "is made at the start"
         add_row(stores, store.root.absolute(), size_in_words(store.min_free_bytes), there)
     show(stores)
+    for root, cautions in _cautions(settings):
+        for caution in cautions:
+            show(f"{root}: {caution}")
     if outlets:
         moved = table("kind", "name")
         for kind, name in outlets:

@@ -117,6 +117,9 @@ def _show(overview: Mapping[str, Any]) -> None:
     _show_stores(overview["stores"])
     if overview["outlets"]:
         _show_outlets(overview["outlets"])
+    for one in (*overview["stores"], *overview["outlets"]):
+        for caution in one["cautions"]:
+            show(f"{one['name']}: {caution}")
 
 
 def _show_stores(stores: Sequence[Mapping[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 Where crashes go: a destination or a publisher, with a time limit, and pauses that grow while it fails.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from twisted.internet.defer import CancelledError
@@ -42,6 +42,7 @@ class Outlet:
     @param give: gives it a crash; returns once it confirmed it.
     @param check: tries whether it could take one.
     @param verify: check it before the first crash.
+    @ivar cautions: what it can't promise, as far as it knows by now.
     @ivar problem: why it did not take the last one; empty: it did.
     @ivar given: crashes that it confirmed.
     @ivar failed: times that it did not.
@@ -60,9 +61,11 @@ class Outlet:
         verify: bool,
         clock: IReactorTime,
         chance: Callable[[], float],
+        cautions: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self.name = name
         self.kind: Given = kind
+        self.cautions = cautions
         self.problem = ""
         self.given = self.failed = 0
         self._give = give

@@ -56,6 +56,7 @@ class Store:
     @ivar free_bytes: None: unknown.
     @ivar backlog: crashes that wait to be moved; None: none is ever moved, or they were not counted yet.
     @ivar oldest_age_s: of them; 0 where there are none.
+    @ivar cautions: what it can't promise, in plain sentences.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Store:
     backlog: int | None
     oldest_age_s: float
     quarantined: int
+    cautions: Sequence[str] = ()
 
 
 @frozen(kw_only=True)
@@ -76,6 +78,7 @@ class Outlet:
     @ivar problem: empty where there is none.
     @ivar given: crashes that it confirmed since the start.
     @ivar resumes_in_s: it is left alone for so long.
+    @ivar cautions: what it can't promise, in plain sentences.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Outlet:
     given: int
     failures: int
     resumes_in_s: float
+    cautions: Sequence[str] = ()
 
 
 @frozen(kw_only=True)

@@ -48,7 +48,7 @@ class GroupCommit:
         root: str,
         staging: StagingDirectory,
         sync: Sync,
-        have_space: Callable[[], int],
+        have_space: Callable[[], object],
         decided: Callable[[Decided], None],
     ) -> None:
         self._root = root

@@ -37,11 +37,13 @@ class StoreState:
     """
     @ivar problem: empty where there is none.
     @ivar figures: as L{ICrashStorage.check} has them.
+    @ivar cautions: what it can't promise, in plain sentences.
     """
 
     name: str
     problem: str
     figures: Mapping[str, int]
+    cautions: Sequence[str] = ()
 
 
 @define(eq=False)
@@ -50,6 +52,7 @@ class Link:
     One store of the chain.
 
     @ivar timeout: seconds that it may take for one part of a big dump.
+    @ivar cautions: what the store can't promise, as far as it knows by now.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Link:
     staging: IDumpStaging
     timeout: float
     breaker: Breaker = field(factory=Breaker)
+    cautions: Callable[[], Sequence[str]] = tuple
 
 
 @implementer(ICrashStorage, IDumpStaging)
@@ -119,10 +123,10 @@ class FallbackCrashStorage:
         except StorageError as e:
             if link.breaker.failed(badly=True):
                 self._left_alone(link, e)
-            return StoreState(link.name, str(e), {})
+            return StoreState(link.name, str(e), {}, link.cautions())
         if link.breaker.succeeded():
             self._log.info("{store} is well again", store=link.name)
-        return StoreState(link.name, "", figures)
+        return StoreState(link.name, "", figures, link.cautions())
 
     async def probe(self) -> None:
         """Try the stores that are left alone."""

@@ -23,6 +23,8 @@ from collectord.patience import Shared
 from collectord.storage.commit import Decided, GroupCommit
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import place_of
+from collectord.storage.mounted import cautions_at, mount_of, unsynced_by_syncfs
+from collectord.storage.space import refuse_full
 from collectord.storage.spill import StagedFile, StagingArea
 from collectord.storage.staging import Modes, StagingDirectory, Swept
 from collectord.storage.sync import Sync, SyncFilesystem, sync_each
@@ -65,6 +67,7 @@ class FilesystemCrashStorage:
     """
     @ivar name: the root.
     @ivar marker: by which others know that they have the same root.
+    @ivar cautions: what is not promised here, in plain sentences; known once it was checked.
     """
 
     _log = Logger()
@@ -76,6 +79,8 @@ class FilesystemCrashStorage:
         self._min_free_bytes = settings.min_free_bytes
         self._call_from_thread = call_from_thread
         self._others = settings.others
+        self._whole_filesystem = settings.whole_filesystem
+        self.cautions: Sequence[str] = ()
         self._directory = StagingDirectory(root, settings.modes)
         self.marker = self._directory.marker
         self._workers = Workers(f"spill {root}", settings.threads, call_from_thread)
@@ -161,13 +166,15 @@ class FilesystemCrashStorage:
         if self._hung_in == self._commit.rounds:  # a probe that passes would send more crashes after it
             raise StorageError(f"{self.name}: its committing thread hangs")
         try:
-            return {"free_bytes": await self._checked()}
+            free = await self._checked()
+            return {} if free is None else {"free_bytes": free}
         except OSError as e:
             raise StorageError(self._told(e)) from e
 
-    def _check(self) -> int:
+    def _check(self) -> int | None:
         """Make the staging area where it is missing, and try it; on a thread of its own."""
         self._directory.make()
+        self._see_what_it_is()
         for marker, name in self._others.items():
             if self._directory.is_shared_by(marker):
                 # What is moved from there to here would be taken for there already, and be removed.
@@ -186,6 +193,16 @@ class FilesystemCrashStorage:
         finally:
             os.unlink(path)
         return free
+
+    def _see_what_it_is(self) -> None:
+        mount = mount_of(self.name)
+        if self._whole_filesystem and (problem := unsynced_by_syncfs(mount)):
+            raise OSError(errno.EINVAL, problem)
+        cautions = cautions_at(self.name)
+        for caution in cautions:
+            if caution not in self.cautions:
+                self._log.warn("{store}: {caution}", store=self.name, caution=caution)
+        self.cautions = cautions
 
     def _sweep(self) -> None:
         """Clear what others left; what can't be cleared costs space and no more."""
@@ -218,18 +235,5 @@ class FilesystemCrashStorage:
         where = "" if error.filename in (None, self.name) else f" ({error.filename})"
         return f"{self.name}: {what}{where}"
 
-    def _have_space(self) -> int:
-        free = free_bytes(self.name)
-        if free < self._min_free_bytes:
-            raise OSError(errno.ENOSPC, f"{free} bytes are free, min_free_bytes is {self._min_free_bytes}")
-        return free
-
-
-def free_bytes(path: str) -> int:
-    """
-    What an ordinary user may still write there.
-
-    @raise OSError: it is not there.
-    """
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
+    def _have_space(self) -> int | None:
+        return refuse_full(self.name, self._min_free_bytes)

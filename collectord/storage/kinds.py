@@ -3,6 +3,7 @@ Destinations made of the stores that are here: a file system, and a chain of oth
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -118,6 +119,11 @@ class FallbackOfDestinations:
             await self._chain.probe()
         return await self._chain.save(crash)
 
+    @property
+    def cautions(self) -> Sequence[str]:
+        """What its parts can't promise, as far as they know by now."""
+        return [f"{link.name}: {caution}" for link in self._chain.links for caution in link.cautions()]
+
     async def check(self) -> Mapping[str, int]:
         return await self._chain.check()
 
@@ -127,7 +133,15 @@ def _fallback(settings: FallbackDestination, daemon: Daemon) -> FallbackOfDestin
     for number, table in enumerate(settings.of):
         plugin = make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination.of]] {number}")
         within = _Within(plugin.made, plugin.settings.timeout_s, daemon.reactor)
-        links.append(Link(within.name, within, _NoStaging(), plugin.settings.timeout_s))
+        links.append(
+            Link(
+                within.name,
+                within,
+                _NoStaging(),
+                plugin.settings.timeout_s,
+                cautions=partial(getattr, plugin.made, "cautions", ()),
+            )
+        )
     return FallbackOfDestinations(links, daemon.reactor)
 
 

@@ -26,7 +26,7 @@ class StagingArea:
 
     _log = Logger()
 
-    def __init__(self, directory: StagingDirectory, in_thread: InThread, have_space: Callable[[], int]) -> None:
+    def __init__(self, directory: StagingDirectory, in_thread: InThread, have_space: Callable[[], object]) -> None:
         self.directory = directory
         self.in_thread = in_thread
         self.have_space = have_space

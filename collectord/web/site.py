@@ -44,6 +44,9 @@ class StoreState(Protocol):
     @property
     def figures(self) -> Mapping[str, int]: ...
 
+    @property
+    def cautions(self) -> Sequence[str]: ...
+
 
 class Stores(Protocol):
     """What the heartbeat asks."""
@@ -128,7 +131,10 @@ class PublicSite:
     async def heartbeat(self, request: IRequest) -> bytes:
         """Whether every store could keep a crash now."""
         states = await self._stores.check_each()
-        stores = {state.name: {"problem": state.problem, **state.figures} for state in states}
+        stores = {
+            state.name: {"problem": state.problem, "cautions": list(state.cautions), **state.figures}
+            for state in states
+        }
         well = not any(state.problem for state in states)
         return _json(request, 200 if well else 503, {"status": "ok" if well else "error", "stores": stores})
 

@@ -120,7 +120,7 @@ def test_a_primary_with_too_little_space_left(tmp_path: Path) -> None:
 
 @needs_mount
 @pytest.mark.parametrize("memory", [IN_MEMORY, SPILLS], ids=["in memory", "spilled"])
-@pytest.mark.parametrize("inodes", [7, 9, 12, 14])
+@pytest.mark.parametrize("inodes", [7, 28, 32, 36, 40])
 def test_a_primary_out_of_inodes(tmp_path: Path, inodes: int, memory: int) -> None:
     """It runs out at another step with each number: the files, or the directories that they need."""
     with tmpfs(tmp_path / "primary", 2 * MIB, inodes) as primary:

@@ -207,6 +207,7 @@ def busy(now: float) -> Overview:
                 backlog=0,
                 oldest_age_s=0,
                 quarantined=0,
+                cautions=["on nfs4: its server may sync nothing"],
             ),
         ],
         outlets=[

@@ -47,11 +47,18 @@ class MountError(Exception):
 
 
 @contextmanager
-def tmpfs(path: Path, size: int, inodes: int | None = None) -> Iterator[Path]:
-    """An empty file system of so many bytes, and inodes, at C{path}."""
-    path.mkdir(exist_ok=True)
+def tmpfs(path: Path, size: int, inodes: int | None = None, kind: str = "tmpfs") -> Iterator[Path]:
+    """An empty file system of so many bytes, and inodes, at C{path}; a C{ramfs} heeds neither."""
     limits = f"size={size}" + ("" if inodes is None else f",nr_inodes={inodes}")
-    _run("mount", "-t", "tmpfs", "-o", limits, "tmpfs", str(path))
+    with mounted_at(path, "-t", kind, "-o", limits, kind):
+        yield path
+
+
+@contextmanager
+def mounted_at(path: Path, *mount: str) -> Iterator[Path]:
+    """What C{mount} mounts with these arguments, at C{path}."""
+    path.mkdir(exist_ok=True)
+    _run("mount", *mount, str(path))
     try:
         yield path
     finally:

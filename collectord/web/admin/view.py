@@ -41,6 +41,7 @@ def overview_values(overview: Overview) -> Values:
             ],
             "stores": [_store(store) for store in overview.stores],
             "outlets": [_outlet(outlet) for outlet in overview.outlets],
+            "cautions": list(_cautions(overview)),
             "no_outlets": "" if overview.outlets else "None is set: crashes stay in their stores.",
             "answers": [_answer(answer, answers) for answer in overview.answers],
             "no_answers": "" if overview.answers else "None yet.",
@@ -64,6 +65,15 @@ def _troubles(overview: Overview) -> Iterator[Row]:
     for outlet in overview.outlets:
         if outlet.problem:
             yield _trouble(f"{outlet.kind.capitalize()} {outlet.name}", outlet.problem)
+
+
+def _cautions(overview: Overview) -> Iterator[Row]:
+    for store in overview.stores:
+        for caution in store.cautions:
+            yield _trouble(f"Store {store.name}", caution)
+    for outlet in overview.outlets:
+        for caution in outlet.cautions:
+            yield _trouble(f"{outlet.kind.capitalize()} {outlet.name}", caution)
 
 
 def _trouble(where: str, what: str) -> Row:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from collectord.storage.mounted import Mount, cautions_of
 from tests.unit.cli.made import run
 
 SECRETS = """
@@ -95,6 +96,42 @@ def test_what_the_daemon_would_not_start_with(settings: Path, toml: str, told: l
     as_json = run("check-config", "--config", settings, "--json")
     assert (as_json.exit_code, as_json.stderr) == (1, "")
     assert json.loads(as_json.stdout) == {"ok": False, "problems": [line.removeprefix("collectord: ")]}
+
+
+def of_fuse(path: str) -> Mount:
+    return Mount(kind="fuse.sshfs" if path.startswith("/mnt/ssh") else "ext4")
+
+
+@pytest.mark.parametrize(
+    ("toml", "roots"),
+    [
+        ("[[storage]]\nroot = '/mnt/ssh/a'\nsync = 'filesystem'", ["/mnt/ssh/a"]),
+        (
+            "[[storage]]\nroot = '/b'\n[[crashmover.destination]]\ntype = 'filesystem'\n"
+            "root = '/mnt/ssh/c'\nsync = 'filesystem'",
+            ["/mnt/ssh/c"],
+        ),
+    ],
+)
+def test_a_sync_that_reaches_nobody(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, toml: str, roots: list[str]
+) -> None:
+    monkeypatch.setattr("collectord.cli.check_config.mount_of", of_fuse)
+    settings.write_text(toml)
+    checked = run("check-config", "--config", settings)
+    assert checked.exit_code == 1
+    assert [line.split(": ")[1] for line in checked.stderr.splitlines()] == roots
+    assert 'sync = "filesystem" syncs nothing on fuse.sshfs' in checked.stderr
+
+
+def test_what_is_not_promised(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.cli.check_config.cautions_at", lambda path: cautions_of(of_fuse(path)))
+    settings.write_text("[[storage]]\nroot = '/mnt/ssh/a'\n[[storage]]\nroot = '/b'\n")
+    checked = run("check-config", "--config", settings)
+    assert checked.exit_code == 0
+    assert "/mnt/ssh/a: on fuse.sshfs: it is served by a process (FUSE)" in checked.stdout
+    cautions = json.loads(run("check-config", "--config", settings, "--json").stdout)["cautions"]
+    assert cautions == {"/mnt/ssh/a": list(cautions_of(of_fuse("/mnt/ssh/a")))}
 
 
 def test_several_problems_are_several_lines(settings: Path) -> None:

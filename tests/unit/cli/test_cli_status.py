@@ -98,6 +98,14 @@ def test_what_is_not_known_yet() -> None:
     assert "?" in result.stdout
 
 
+def test_what_is_not_promised_is_told_and_no_problem() -> None:
+    stores = [evolve(STORE, cautions=["on tmpfs: \x1b[31mit lies in memory"])]
+    result = asked_of(evolve(WELL, stores=stores, outlets=[evolve(OUTLET, cautions=["on nfs4: x"])]))
+    assert result.exit_code == 0
+    assert "/var/crashes: on tmpfs: \\x1b[31mit lies in memory\n" in result.stdout
+    assert "s3 crashes: on nfs4: x\n" in result.stdout
+
+
 def test_a_token(tmp_path: Path) -> None:
     settings = tmp_path / "collectord.toml"
     settings.write_text("[admin]\ntoken = 'hunter2'\n")

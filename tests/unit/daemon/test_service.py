@@ -27,6 +27,7 @@ class State:
     name: str = "/a"
     problem: str = ""
     figures: Mapping[str, int] = field(factory=lambda: {"free_bytes": 1})
+    cautions: Sequence[str] = ()
 
 
 @define

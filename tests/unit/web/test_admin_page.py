@@ -120,6 +120,11 @@ def test_troubles(admin: Admin) -> None:
     assert page.row("s3: crashes")[-2:] == ["88", "41 s"]
 
 
+def test_what_is_not_promised(admin: Admin) -> None:
+    admin.told.scenario = "busy"
+    assert "Store /mnt/nfs/crashes on nfs4: its server may sync nothing" in page_at(admin, "/").text
+
+
 def test_a_daemon_that_has_just_started(admin: Admin) -> None:
     admin.told.scenario = "empty"
     page = page_at(admin, "/")

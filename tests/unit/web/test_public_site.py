@@ -51,6 +51,7 @@ class State:
     name: str
     problem: str = ""
     figures: Mapping[str, int] = field(factory=dict)
+    cautions: Sequence[str] = ()
 
 
 @implementer(ICrashStorage, IDumpStaging, IStagedDump)
@@ -597,8 +598,22 @@ def test_the_heartbeat(rig: Rig) -> None:
     client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
     assert json_of(client) == (
         200,
-        {"status": "ok", "stores": {"/primary": {"problem": "", "free_bytes": 5}, "/second": {"problem": ""}}},
+        {
+            "status": "ok",
+            "stores": {
+                "/primary": {"problem": "", "cautions": [], "free_bytes": 5},
+                "/second": {"problem": "", "cautions": []},
+            },
+        },
     )
+
+
+def test_what_a_store_can_t_promise_is_no_problem(rig: Rig) -> None:
+    rig.store.states = [State("/primary", cautions=["on tmpfs: it lies in memory"])]
+    client = rig.connect()
+    client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
+    status, told = json_of(client)
+    assert (status, told["stores"]["/primary"]["cautions"]) == (200, ["on tmpfs: it lies in memory"])
 
 
 def test_a_store_that_is_not_well(rig: Rig) -> None:
@@ -607,7 +622,7 @@ def test_a_store_that_is_not_well(rig: Rig) -> None:
     client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
     status, told = json_of(client)
     assert (status, told["status"]) == (503, "error")
-    assert told["stores"]["/second"] == {"problem": "no space left"}
+    assert told["stores"]["/second"] == {"problem": "no space left", "cautions": []}
 
 
 def test_the_version(rig: Rig) -> None:

@@ -1,0 +1,119 @@
+"""
+What kind of file system a path is on, and what cannot be promised there.
+
+A file system that swallows an C{fsync} says nothing of it, and no probe can find out: only its kind tells.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Mount:
+    """
+    A file system, as the kernel lists it.
+
+    @ivar kind: C{ext4}, C{nfs4}, C{fuse.sshfs}, or C{fuse} where its server has not said what it is.
+    @ivar options: of the mount, and of the file system.
+    """
+
+    kind: str
+    options: frozenset[str] = frozenset()
+
+    @property
+    def is_fuse(self) -> bool:
+        """Whether a process serves it."""
+        return self.kind in ("fuse", "fuseblk") or self.kind.startswith("fuse.")
+
+
+_IN_MEMORY = "it lies in memory: a restart of the machine loses every crash here"
+_FUSE = (
+    "it is served by a process (FUSE): most of these pass the sync of a directory no further, so that a power cut "
+    "below it loses crashes that were acknowledged"
+)
+_CACHED = (
+    "its server keeps what was written in a cache of its own: a power cut, or its end, loses crashes that were "
+    "acknowledged"
+)
+_NETWORK = "what its server has acknowledged is as durable as the server makes it: its own power cut may lose crashes"
+_VOLATILE = "it is mounted volatile: nothing is ever synced, and a power cut loses crashes that were acknowledged"
+_NO_BARRIERS = "it is mounted without barriers: a power cut loses what the disk still had in its cache"
+_NO_JOURNAL = "it has no journal: a power cut may damage all of it, not only what was written last"
+
+_OF_KINDS: Sequence[tuple[str, str]] = [
+    (r"tmpfs|ramfs|rootfs|devtmpfs|hugetlbfs", _IN_MEMORY),
+    (r"fuse\.(glusterfs|ceph|ceph-fuse|mfs|moosefs|juicefs|JuiceFS|lizardfs)", _NETWORK),
+    (r"fuse\.(rclone|s3fs|goofys|gcsfuse|geesefs|blobfuse2?|davfs2?)|davfs2?", _CACHED),
+    (r"fuse(\..+|blk)?", _FUSE),
+    (r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|afs|ceph|lustre|beegfs|glusterfs|vboxsf|prl_fs|vmhgfs", _NETWORK),
+    (r"ext2|vfat|msdos|exfat|minix|hfs|hfsplus|udf|ufs|sysv|affs|qnx4|bfs|adfs|omfs", _NO_JOURNAL),
+]
+"""Of the kinds of file systems: the first that fits counts."""
+
+_OF_OPTIONS: Sequence[tuple[str, str]] = [
+    (r"volatile|fsync=volatile", _VOLATILE),
+    (r"nobarrier|barrier=0|barrier=none|fsync_mode=nobarrier", _NO_BARRIERS),
+]
+
+_SYNCS_NOTHING = re.compile(r"fuse(\..+|blk)?|9p|cifs|smb3|smbfs")
+"""C{syncfs} comes back at once there, and its server hears nothing."""
+
+
+def mount_of(path: str) -> Mount | None:
+    """
+    The file system of C{path}, or where it is not there yet, of what it will be made in.
+
+    @return: None where that can't be found out.
+    """
+    number, fields = _mount_number(path), list[str]()
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        fields = next((line.split() for line in lines if line.split(maxsplit=1)[0] == number), [])
+    if "-" not in fields:
+        return None
+    kind, _, *of_file_system = fields[fields.index("-") + 1 :]
+    options = ",".join([fields[5], *of_file_system])
+    return Mount(kind=kind, options=frozenset(options.split(",")))
+
+
+def _mount_number(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        above = os.path.dirname(os.path.abspath(path))
+        return "" if above == path else _mount_number(above)
+    except OSError:
+        return ""
+    try:
+        with suppress(OSError), open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+            return next((line.split()[1] for line in lines if line.startswith("mnt_id:")), "")
+        return ""
+    finally:
+        os.close(fd)
+
+
+def cautions_at(path: str) -> Sequence[str]:
+    """What can't be promised on the file system of C{path}, and on what it is a layer of: plain sentences."""
+    mount = mount_of(path)
+    if mount is None:
+        return []
+    layer = next((option.removeprefix("upperdir=") for option in mount.options if option.startswith("upperdir=/")), "")
+    below = cautions_at(layer) if layer and os.path.isdir(layer) else []
+    return [*cautions_of(mount), *below]
+
+
+def cautions_of(mount: Mount) -> Sequence[str]:
+    """What can't be promised on a file system of this kind."""
+    of_kind = next((text for kind, text in _OF_KINDS if re.fullmatch(kind, mount.kind)), None)
+    of_options = [text for option, text in _OF_OPTIONS if any(re.fullmatch(option, each) for each in mount.options)]
+    return [f"on {mount.kind}: {text}" for text in [*([of_kind] if of_kind else []), *of_options]]
+
+
+def unsynced_by_syncfs(mount: Mount | None) -> str:
+    """Why C{sync = "filesystem"} is of no use there; empty: it is, as far as anyone knows."""
+    if mount is None or _SYNCS_NOTHING.fullmatch(mount.kind) is None:
+        return ""
+    return f'sync = "filesystem" syncs nothing on {mount.kind}: take sync = "files"'

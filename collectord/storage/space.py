@@ -1,0 +1,37 @@
+"""
+Whether a file system has room for more crashes.
+"""
+
+import errno
+import os
+
+_MOST_INODES = 1000
+"""That are kept free: a group of crashes takes about half as many."""
+
+_LEAST_INODES = 16
+"""That one crash may take, with its directories."""
+
+
+def refuse_full(path: str, min_free_bytes: int) -> int | None:
+    """
+    What an ordinary user may still write below C{path}, in bytes; it blocks.
+
+    @return: None: nobody knows. Some file systems (ramfs, many of FUSE) answer with zeros alone.
+
+    @raise OSError: it counts as full, before it is; or it is not there.
+    """
+    stat = os.statvfs(path)
+    # Many count no inodes (btrfs, vfat, NFS of such): 0 of 0 are free.
+    if stat.f_files and stat.f_favail < (least := _least_inodes(stat.f_files)):
+        raise OSError(errno.ENOSPC, f"{stat.f_favail} inodes are free, and {least} are kept free")
+    if not stat.f_blocks:
+        return None
+    free = stat.f_bavail * (stat.f_frsize or stat.f_bsize)
+    if free < min_free_bytes:
+        raise OSError(errno.ENOSPC, f"{free} bytes are free, min_free_bytes is {min_free_bytes}")
+    return free
+
+
+def _least_inodes(there: int) -> int:
+    """A hundredth of them, within bounds."""
+    return max(_LEAST_INODES, min(_MOST_INODES, there // 100))
