@@ -23,7 +23,9 @@ from collectord.intake.spool import MemoryBudget
 from collectord.metrics import (
     ANSWERS,
     CONNECTIONS,
+    DRAINING,
     LEFT_ALONE,
+    LOSING,
     MEMORY,
     RECEIVING,
     SAVING,
@@ -95,6 +97,8 @@ class Collecting:
         RECEIVING.set_function(lambda: self.site.receiving)
         SAVING.set_function(lambda: self.public.saving)
         MEMORY.set_function(lambda: self._budget.used)
+        DRAINING.set_function(lambda: self.public.draining)
+        LOSING.set_function(lambda: not self.stores.takes_crashes)
         # A series that begins with 1 shows no increase.
         ANSWERS.labels("503", "nowhere_to_save")
         for link in links:
@@ -150,6 +154,7 @@ def links_of(settings: Sequence[StorageSettings], reactor: Any) -> tuple[Sequenc
                 staging=store,
                 timeout=each.timeout_s,
                 cautions=partial(getattr, store, "cautions"),
+                glance=store.glance,
             )
         )
         names[store.marker] = store.name

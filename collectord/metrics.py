@@ -43,9 +43,14 @@ SAVE_SECONDS = _histogram("save_seconds", "Time until a crash was durable, by st
 CONNECTIONS = _gauge("connections", "Open connections of clients.")
 RECEIVING = _gauge("receiving", "Submissions whose body is being received.")
 SAVING = _gauge("saving", "Reports that came whole and are being kept.")
+DRAINING = _gauge("draining", "Processes that load balancers are told to send no more to.")
 MEMORY = _gauge("upload_memory_bytes", "Bytes of unfinished submissions in memory.")
 
 # Stores
+LOSING = _gauge(
+    "losing_crashes", "Processes in which no store takes crashes: reports are answered 503 (0: all is well)."
+)
+STORE_WELL = _gauge("store_well", "Whether a store could keep a crash when it was checked last, by store.", "store")
 FREE_BYTES = _gauge("store_free_bytes", "Space left for an ordinary user, in bytes, by store.", "store")
 LEFT_ALONE = _gauge("store_left_alone", "Processes that leave a store alone because it fails (0: it is well).", "store")
 STORE_FAILURES = _counter("store_failures", "Times that a store failed to take a crash or a dump.", "store")

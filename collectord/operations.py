@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 
 from collectord import __version__
 from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
+from collectord.observe.losing import LossWatch
 from collectord.observe.overview import (
     Answer,
     CrashPage,
@@ -80,6 +81,7 @@ class Operations(Service):
         self._events = events
         self._now = now
         self._started = now()
+        self._losses = LossWatch()
         self._threads = Workers("look up", 2, reactor.callFromThread)
         self._samples: deque[tuple[float, Totals]] = deque(maxlen=_SMOOTH + 1)
         self._history: deque[Rates] = deque(maxlen=_HISTORY)
@@ -95,7 +97,9 @@ class Operations(Service):
         self._loop.stop()
 
     def _sample(self) -> None:
-        self._samples.append((self._now(), _totals(self._families())))
+        families = self._families()
+        self._samples.append((self._now(), _totals(families)))
+        self._note_loss(families)
         if len(self._samples) > 1:
             self._history.append(_rates(self._samples[-2], self._samples[-1]))
 
@@ -109,6 +113,7 @@ class Operations(Service):
     def overview(self) -> Overview:
         """The state of the daemon, now."""
         families = self._families()
+        self._note_loss(families)
         now = self._now()
         return Overview(
             version=__version__,
@@ -127,6 +132,15 @@ class Operations(Service):
             outlets=self._outlets(),
             workers=self._workers(),
             recent=self._recents.newest_first(),
+            loss=self._losses.loss,
+            draining=_sum(families, "collectord_draining") > 0,
+        )
+
+    def _note_loss(self, families: Mapping[str, Metric]) -> None:
+        self._losses.note(
+            self._now(),
+            _sum(families, "collectord_losing_crashes") > 0,
+            int(_sum(families, "collectord_answers", "_total", status="503")),
         )
 
     async def crash(self, crash_id: str) -> CrashPage | None:

@@ -1,5 +1,7 @@
 """
 Looks at the stores now and then: whether they are well, and what waits in them.
+
+What can still be read of a store that takes nothing is still told: a full disk is when everybody looks.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,32 +10,43 @@ from functools import partial
 from typing import Any
 
 from attrs import define
+from prometheus_client import Gauge
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from collectord.errors import StorageError, TookTooLong
-from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE
+from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_WELL
 from collectord.observe.overview import Store
-from collectord.patience import within
+from collectord.patience import Shared, within
 from collectord.storage.counting import count_quarantined, count_waiting
 from collectord.storage.fallback import CHECK_S, Link
+from collectord.storage.space import free_bytes
 from collectord.threads import Workers
 
 INTERVAL_S = 10.0
 _SHARE = 20
 """A count that takes long is made so seldom that it takes this part of the time, at most."""
-_COUNT_S = 3600.0
 
 
 @define
 class _Seen:
+    """
+    What is known of a store.
+
+    @ivar space: asks how much is free, on a thread.
+    @ivar threads: that count.
+    """
+
+    space: Shared[int | None]
+    threads: Workers
     problem: str = ""
     free_bytes: int | None = None
     backlog: int | None = None
     oldest: float | None = None
-    quarantined: int = 0
+    quarantined: int | None = None
+    counting: bool = False
     count_again_at: float = 0.0
 
 
@@ -61,14 +74,18 @@ class StoreWatch(Service):
         self._is_moved = is_moved
         self._now = now
         self._reactor = reactor
-        self._seen = {link.name: _Seen() for link in links}
+        self._seen = {link.name: self._nothing_of(link.name) for link in links}
         self._loops: list[LoopingCall] = []
+
+    def _nothing_of(self, root: str) -> _Seen:
+        asking = Workers(f"space {root}", 1, self._reactor.callFromThread)
+        counting = Workers(f"count {root}", 1, self._reactor.callFromThread)
+        return _Seen(Shared(lambda: asking(partial(free_bytes, root))), counting)
 
     def startService(self) -> None:
         super().startService()
         for link in self._links:
-            threads = Workers(f"count {link.name}", 1, self._reactor.callFromThread)
-            loop = LoopingCall(self._tick, link, threads)
+            loop = LoopingCall(self._tick, link)
             loop.clock = self._reactor
             self._loops.append(loop)
             loop.start(INTERVAL_S)
@@ -81,7 +98,6 @@ class StoreWatch(Service):
 
     def stores(self) -> Sequence[Store]:
         """How they were when they were looked at last."""
-        now = self._now()
         return [
             Store(
                 name=link.name,
@@ -89,49 +105,71 @@ class StoreWatch(Service):
                 free_bytes=seen.free_bytes,
                 min_free_bytes=min_free_bytes,
                 backlog=seen.backlog,
-                oldest_age_s=0.0 if seen.oldest is None else max(0.0, now - seen.oldest),
+                oldest_age_s=self._age(seen),
                 quarantined=seen.quarantined,
                 cautions=link.cautions(),
             )
             for link, min_free_bytes, seen in zip(self._links, self._min_free_bytes, self._seen.values(), strict=True)
         ]
 
-    def _tick(self, link: Link, threads: Workers) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._look(link, threads)).addErrback(
+    def _tick(self, link: Link) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._look(link)).addErrback(
             lambda failure: self._log.failure("{store} could not be looked at", failure, store=link.name)
         )
 
-    async def _look(self, link: Link, threads: Workers) -> None:
+    async def _look(self, link: Link) -> None:
         seen = self._seen[link.name]
         try:
             figures = await within(link.storage.check(), CHECK_S, self._reactor, link.name)
+            seen.problem, seen.free_bytes = "", figures.get("free_bytes")
         except StorageError as e:
-            seen.problem, seen.free_bytes, seen.backlog = str(e), None, None
-            for gauge in (FREE_BYTES, BACKLOG, BACKLOG_AGE, QUARANTINE):
-                with suppress(KeyError):  # nobody knows; what was known is no answer
-                    gauge.remove(link.name)
-            seen.count_again_at = 0.0
-            return
-        seen.problem, seen.free_bytes = "", figures.get("free_bytes")
-        if seen.free_bytes is not None:
-            FREE_BYTES.labels(link.name).set(seen.free_bytes)
-        else:
-            with suppress(KeyError):
-                FREE_BYTES.remove(link.name)
-        if self._now() < seen.count_again_at:
-            return
-        began = self._now()
-        try:
-            await within(self._count(link, seen, threads), _COUNT_S, self._reactor, link.name)
-        except (OSError, TookTooLong) as e:
-            self._log.warn("{store} could not be counted: {why}", store=link.name, why=e)
-        seen.count_again_at = self._now() + _SHARE * (self._now() - began)
+            seen.problem = str(e)
+            try:
+                seen.free_bytes = await within(seen.space(), CHECK_S, self._reactor, link.name)
+            except (OSError, TookTooLong):  # nobody knows; what was known is no answer
+                seen.free_bytes = None
+                self._forget(link.name, seen)
+                seen.count_again_at = 0.0
+                return
+        finally:
+            STORE_WELL.labels(link.name).set(not seen.problem)
+            _tell(FREE_BYTES, link.name, seen.free_bytes)
+            _tell(BACKLOG_AGE, link.name, None if seen.backlog is None else self._age(seen))
+        if not seen.counting and self._now() >= seen.count_again_at:
+            # Nobody waits for it: it may take minutes, and longer where the store begins to hang.
+            Deferred.fromCoroutine(self._count(link.name, seen)).addErrback(
+                lambda failure: self._log.failure("{store} could not be counted", failure, store=link.name)
+            )
 
-    async def _count(self, link: Link, seen: _Seen, threads: Workers) -> None:
-        seen.quarantined = await threads(partial(count_quarantined, link.name))
-        QUARANTINE.labels(link.name).set(seen.quarantined)
-        if self._is_moved(link.name):
-            waiting = await threads(partial(count_waiting, link.name))
-            seen.backlog, seen.oldest = waiting.crashes, waiting.oldest
-            BACKLOG.labels(link.name).set(waiting.crashes)
-            BACKLOG_AGE.labels(link.name).set(0 if waiting.oldest is None else max(0.0, self._now() - waiting.oldest))
+    async def _count(self, store: str, seen: _Seen) -> None:
+        seen.counting, began = True, self._now()
+        try:
+            seen.quarantined = await seen.threads(partial(count_quarantined, store))
+            _tell(QUARANTINE, store, seen.quarantined)
+            if self._is_moved(store):
+                waiting = await seen.threads(partial(count_waiting, store))
+                seen.backlog, seen.oldest = waiting.crashes, waiting.oldest
+                _tell(BACKLOG, store, seen.backlog)
+                _tell(BACKLOG_AGE, store, self._age(seen))
+        except OSError as e:
+            self._log.warn("{store} could not be counted: {why}", store=store, why=e)
+            self._forget(store, seen)
+        finally:
+            seen.counting = False
+            seen.count_again_at = self._now() + _SHARE * (self._now() - began)
+
+    def _forget(self, store: str, seen: _Seen) -> None:
+        seen.backlog = seen.oldest = seen.quarantined = None
+        for gauge in (BACKLOG, BACKLOG_AGE, QUARANTINE):
+            _tell(gauge, store, None)
+
+    def _age(self, seen: _Seen) -> float:
+        return 0.0 if seen.oldest is None else max(0.0, self._now() - seen.oldest)
+
+
+def _tell(gauge: Gauge, store: str, value: float | None) -> None:
+    if value is not None:
+        gauge.labels(store).set(value)
+        return
+    with suppress(KeyError):
+        gauge.remove(store)

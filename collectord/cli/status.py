@@ -1,10 +1,9 @@
 """
-C{collectord status}: how a running daemon is, by its admin port.
+C{collectord status}: how a running daemon is, by its admin port, in the words of the admin page.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,12 @@ from collectord.cli.shared import (
     shortened,
     show,
     show_json,
-    size_in_words,
     table,
 )
 from collectord.config import load_settings
+from collectord.observe.overview import Loss
+from collectord.web.admin.view import LOST, NOT_KNOWN, loss_in_words
+from collectord.web.admin.words import count, rate, size, span
 
 _PATH = "/overview.json"
 _UNAUTHORIZED = (401, 403)
@@ -47,7 +48,8 @@ def status(url: str | None, timeout: float, config: Path | None, as_json: bool) 
     """
     Ask the running daemon how it is: its stores, what waits to be moved, and what comes in.
 
-    The exit status is 1 where a store, a destination or a publisher has a problem, 2 where the daemon does not answer.
+    The exit status is 1 where anything needs attention, as on the admin page, 2 where the daemon does not answer. Where
+    no store takes anything, the first line says that crashes are being lost.
 
     \b
     collectord status
@@ -87,30 +89,37 @@ def _overview(answer: Answer) -> Mapping[str, Any]:
 
 
 def _problems(overview: Mapping[str, Any]) -> Iterator[str]:
-    if not overview["workers"]:
-        yield "no process takes submissions: the log of the daemon says why"
-    for kind in ("stores", "outlets"):
-        for one in overview[kind]:
-            if one["problem"]:
-                yield f"{one['name']}: {one['problem']}"
+    if overview["loss"]:
+        yield f"{LOST}: {_loss(overview)}"
+    for trouble in overview["troubles"]:
+        yield f"{trouble['where']}: {trouble['what']}"
+
+
+def _loss(overview: Mapping[str, Any]) -> str:
+    return loss_in_words(Loss(**overview["loss"]), overview["now"])
 
 
 def _show(overview: Mapping[str, Any]) -> None:
     rates = overview["rates"]
+    if overview["loss"]:
+        show(Text(LOST, "bold red"), _loss(overview))
     show(
         facts(
             [
                 ("collectord", overview["version"]),
-                ("running for", _duration(overview["now"] - overview["started"])),
+                ("running for", span(overview["now"] - overview["started"])),
                 ("workers", len(overview["workers"])),
                 ("connections", f"{overview['connections']}; {overview['receiving']} uploads"),
                 ("crashes", f"{overview['saving']} being saved, {overview['moving']} being moved"),
                 (
                     "per second",
-                    f"{rates['received']:.1f} received, {rates['kept']:.1f} kept, {rates['refused']:.1f} refused, "
-                    f"{rates['moved']:.1f} moved; {size_in_words(rates['bytes_in'])}",
+                    ", ".join(f"{rate(rates[name])} {name}" for name in ("received", "kept", "refused", "moved"))
+                    + f"; {size(rates['bytes_in'])}",
                 ),
-                *((f"{name}, in all", f"{total:,}") for name, total in overview["totals"].items()),
+                *(
+                    (f"{name}, in all", size(total) if name == "bytes_in" else count(total))
+                    for name, total in overview["totals"].items()
+                ),
             ]
         )
     )
@@ -123,33 +132,35 @@ def _show(overview: Mapping[str, Any]) -> None:
 
 
 def _show_stores(stores: Sequence[Mapping[str, Any]]) -> None:
-    shown = table("store", "free", "waiting", "oldest", "quarantine", "", right=["free", "waiting", "quarantine"])
+    numbers = ["free", "full below", "waiting", "quarantine"]
+    shown = table("store", "free", "full below", "waiting", "oldest", "quarantine", "", right=numbers)
     for store in stores:
         add_row(
             shown,
             store["name"],
-            "?" if store["free_bytes"] is None else size_in_words(store["free_bytes"]),
-            "—" if store["backlog"] is None else f"{store['backlog']:,}",
-            _duration(store["oldest_age_s"]) if store["oldest_age_s"] else "",
-            store["quarantined"],
+            _known(store["free_bytes"], size),
+            size(store["min_free_bytes"]),
+            "—" if store["backlog"] is None else count(store["backlog"]),
+            span(store["oldest_age_s"]) if store["oldest_age_s"] else "",
+            _known(store["quarantined"], count),
             _health(store["problem"]),
         )
     show(shown)
+
+
+def _known(value: float | None, in_words: Callable[[float], str]) -> str:
+    return NOT_KNOWN if value is None else in_words(value)
 
 
 def _show_outlets(outlets: Sequence[Mapping[str, Any]]) -> None:
     shown = table("destination or publisher", "kind", "given", "failures", "", right=["given", "failures"])
     for outlet in outlets:
         health = _health(outlet["problem"])
-        if outlet["resumes_in_s"]:
-            health.append(f" (again in {_duration(outlet['resumes_in_s'])})")
-        add_row(shown, outlet["name"], outlet["kind"], f"{outlet['given']:,}", outlet["failures"], health)
+        if outlet["resumes_in_s"] > 0:
+            health.append(f" (again in {span(outlet['resumes_in_s'])})")
+        add_row(shown, outlet["name"], outlet["kind"], count(outlet["given"]), count(outlet["failures"]), health)
     show(shown)
 
 
 def _health(problem: str) -> Text:
-    return Text(shortened(problem, 200), "red") if problem else Text("well", "green")
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    return Text(shortened(problem, 200), "red") if problem else Text("takes crashes", "green")

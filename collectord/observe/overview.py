@@ -2,7 +2,7 @@
 What the admin page, its live data and C{collectord status} show: the state of a daemon, as values.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -57,6 +57,7 @@ class Store:
     @ivar backlog: crashes that wait to be moved; None: none is ever moved, or they were not counted yet.
     @ivar oldest_age_s: of them; 0 where there are none.
     @ivar cautions: what it can't promise, in plain sentences.
+    @ivar quarantined: None: they were not counted yet, or can't be.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Store:
     min_free_bytes: int
     backlog: int | None
     oldest_age_s: float
-    quarantined: int
+    quarantined: int | None
     cautions: Sequence[str] = ()
 
 
@@ -120,10 +121,34 @@ class Recent:
 
 
 @frozen(kw_only=True)
+class Loss:
+    """
+    No store takes anything, and crashes are lost.
+
+    @ivar since: in seconds since the epoch.
+    @ivar refused: reports that were answered 503 since.
+    """
+
+    since: float
+    refused: int
+
+
+@frozen(kw_only=True)
+class Trouble:
+    """What needs attention. @ivar where: a store, a destination and so on, by its kind and name."""
+
+    where: str
+    what: str
+
+
+@frozen(kw_only=True)
 class Overview:
     """
     @ivar history: of the last minutes, oldest first; one for each C{HISTORY_STEP_S} seconds.
     @ivar recent: the last crashes, newest first.
+    @ivar loss: None: no crash is being lost.
+    @ivar draining: load balancers are told to send no more.
+    @ivar troubles: what needs attention, gravest first; the page and the command show just these.
     """
 
     version: str
@@ -142,6 +167,28 @@ class Overview:
     outlets: Sequence[Outlet]
     workers: Sequence[Worker]
     recent: Sequence[Recent] = field(repr=False)
+    loss: Loss | None = None
+    draining: bool = False
+    troubles: Sequence[Trouble] = field(init=False)
+
+    @troubles.default
+    def _all_troubles(self) -> Sequence[Trouble]:
+        return list(_troubles(self))
+
+
+def _troubles(overview: Overview) -> Iterator[Trouble]:
+    if not overview.workers:
+        yield Trouble(where="No process", what="takes submissions: the log says why")
+    for store in overview.stores:
+        if store.problem:
+            yield Trouble(where=f"Store {store.name}", what=store.problem)
+        if store.quarantined:
+            yield Trouble(where=f"Store {store.name}", what=f"{store.quarantined:,} in the quarantine")
+    for outlet in overview.outlets:
+        if outlet.problem:
+            yield Trouble(where=f"{outlet.kind.capitalize()} {outlet.name}", what=outlet.problem)
+    if overview.draining:
+        yield Trouble(where="It drains", what="load balancers are told to send no more reports here")
 
 
 @frozen(kw_only=True)

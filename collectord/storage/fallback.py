@@ -5,7 +5,8 @@ A crash tries the stores in order. One that keeps failing is left alone and cost
 and takes it back. When all fail, the crash waits and tries again, for a while.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -21,13 +22,17 @@ from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import STORE_FAILURES
 from collectord.model import Content, Crash, Dump
 from collectord.patience import within
-from collectord.storage.breaker import Breaker
+from collectord.storage.breaker import TRIES, Breaker
 
 T = TypeVar("T")
 
 PATIENCE_S = 10.0
 PROBE_INTERVAL_S = 1.0
 CHECK_S = 5.0
+_CHECK_EVERY = 10
+"""So many probes of a store that is well are glances, but for one."""
+_REFUSED_S = 10.0
+"""For so long the last refusal tells of the next."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 
@@ -53,6 +58,7 @@ class Link:
 
     @ivar timeout: seconds that it may take for one part of a big dump.
     @ivar cautions: what the store can't promise, as far as it knows by now.
+    @ivar glance: raises a L{StorageError} where the store is known to be full or away, at next to no cost.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Link:
     timeout: float
     breaker: Breaker = field(factory=Breaker)
     cautions: Callable[[], Sequence[str]] = tuple
+    glance: Callable[[], Awaitable[object]] | None = None
 
 
 @implementer(ICrashStorage, IDumpStaging)
@@ -76,6 +83,16 @@ class FallbackCrashStorage:
         self.name = " or ".join(link.name for link in links)
         self._clock = clock
         self._patience = patience
+        self._refused = 0  # in a row
+        self._refused_at = 0.0
+
+    @property
+    def takes_crashes(self) -> bool:
+        """Whether any store takes crashes now, as far as is known without asking one."""
+        if all(link.breaker.open for link in self.links):
+            return False
+        # A store may pass each probe, and yet keep nothing.
+        return self._refused < TRIES or self._clock.seconds() - self._refused_at > _REFUSED_S
 
     async def save(self, crash: Crash) -> str:
         """
@@ -127,6 +144,21 @@ class FallbackCrashStorage:
         if link.breaker.succeeded():
             self._log.info("{store} is well again", store=link.name)
         return StoreState(link.name, "", figures, link.cautions())
+
+    async def look_at(self, link: Link, times: int) -> None:
+        """
+        Find out whether a store that is left alone is well again, or another is not any more.
+
+        @param times: that it was looked at before.
+        """
+        if link.breaker.open or times % _CHECK_EVERY == _CHECK_EVERY - 1:
+            await self._check(link)
+        elif link.glance is not None:
+            try:
+                await self.within(link, link.glance(), CHECK_S)
+            except StorageError as e:
+                if link.breaker.failed(badly=True):
+                    self._left_alone(link, e)
 
     async def probe(self) -> None:
         """Try the stores that are left alone."""
@@ -190,10 +222,12 @@ class FallbackCrashStorage:
                     self.failed(link, e)
                 else:
                     link.breaker.succeeded()
+                    self._refused = 0
                     return done
             now = self._clock.seconds()
             give_up = now + self._patience if give_up is None else give_up
             if now >= give_up:
+                self._refused, self._refused_at = self._refused + 1, now
                 raise NowhereToSave("no store takes anything")
             await deferLater(self._clock, min(pause, give_up - now))
             pause = min(pause * 2, _LONGEST_PAUSE_S)
@@ -258,24 +292,32 @@ class _FallbackStagedDump:
 
 
 class ProbeService(Service):
-    """Probes the stores of a chain that are left alone, every second."""
+    """
+    Looks at each store of a chain every second, so that one which is well again is used, and one which is full or hangs
+    is known even while no crash comes. Each is looked at by itself: one that hangs holds up no other.
+    """
 
     _log = Logger()
 
     def __init__(self, chain: FallbackCrashStorage, clock: IReactorTime) -> None:
         self._chain = chain
-        self._loop = LoopingCall(self._tick)
-        self._loop.clock = clock
+        self._loops: list[LoopingCall] = []
+        for link in chain.links:
+            loop = LoopingCall(self._tick, link, count())
+            loop.clock = clock
+            self._loops.append(loop)
 
     def startService(self) -> None:
         super().startService()
-        self._loop.start(PROBE_INTERVAL_S, now=False)
+        for loop in self._loops:
+            loop.start(PROBE_INTERVAL_S, now=False)
 
     def stopService(self) -> None:
         super().stopService()
-        self._loop.stop()
+        for loop in self._loops:
+            loop.stop()
 
-    def _tick(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._chain.probe()).addErrback(
+    def _tick(self, link: Link, times: Iterator[int]) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._chain.look_at(link, next(times))).addErrback(
             lambda failure: self._log.failure("a probe failed", failure)
         )

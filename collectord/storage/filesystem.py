@@ -87,6 +87,7 @@ class FilesystemCrashStorage:
         self._checker = Workers(f"check {root}", 1, call_from_thread)
         # One at a time: a hung mount holds one thread, however often it is asked for.
         self._checked = Shared(lambda: self._checker(self._check))
+        self._glanced = Shared(lambda: self._checker(self._glance))
         self._sweep_at = -inf
         self._sweeps_told: set[str] = set()
         self._waiting: dict[Attempt, _Waiting] = {}
@@ -229,6 +230,25 @@ class FilesystemCrashStorage:
         if (why := self._told(error)) not in self._sweeps_told:
             self._sweeps_told.add(why)
             self._log.warn("{what}: {why}", what=what, why=why)
+
+    async def glance(self) -> None:
+        """
+        Look whether it is full, read-only or away. Unlike L{check} it writes nothing.
+
+        @raise StorageError: it is.
+        """
+        try:
+            await self._glanced()
+        except OSError as e:
+            raise StorageError(self._told(e)) from e
+
+    def _glance(self) -> None:
+        self._have_space()
+        found = os.statvfs(self._directory.path)
+        if found.f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if found.f_blocks and not found.f_bavail:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _told(self, error: OSError) -> str:
         what = error.strerror or str(error)

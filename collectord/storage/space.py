@@ -12,6 +12,15 @@ _LEAST_INODES = 16
 """That one crash may take, with its directories."""
 
 
+def free_bytes(path: str) -> int | None:
+    """
+    What an ordinary user may still write below C{path}, however little; it blocks. None: nobody knows.
+
+    @raise OSError: it is not there.
+    """
+    return _free(os.statvfs(path))
+
+
 def refuse_full(path: str, min_free_bytes: int) -> int | None:
     """
     What an ordinary user may still write below C{path}, in bytes; it blocks.
@@ -24,12 +33,14 @@ def refuse_full(path: str, min_free_bytes: int) -> int | None:
     # Many count no inodes (btrfs, vfat, NFS of such): 0 of 0 are free.
     if stat.f_files and stat.f_favail < (least := _least_inodes(stat.f_files)):
         raise OSError(errno.ENOSPC, f"{stat.f_favail} inodes are free, and {least} are kept free")
-    if not stat.f_blocks:
-        return None
-    free = stat.f_bavail * (stat.f_frsize or stat.f_bsize)
-    if free < min_free_bytes:
+    free = _free(stat)
+    if free is not None and free < min_free_bytes:
         raise OSError(errno.ENOSPC, f"{free} bytes are free, min_free_bytes is {min_free_bytes}")
     return free
+
+
+def _free(stat: os.statvfs_result) -> int | None:
+    return stat.f_bavail * (stat.f_frsize or stat.f_bsize) if stat.f_blocks else None
 
 
 def _least_inodes(there: int) -> int:

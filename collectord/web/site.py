@@ -49,9 +49,12 @@ class StoreState(Protocol):
 
 
 class Stores(Protocol):
-    """What the heartbeat asks."""
+    """What the heartbeats ask."""
 
     async def check_each(self) -> Sequence[StoreState]: ...
+
+    @property
+    def takes_crashes(self) -> bool: ...
 
 
 ReceiverFor = Callable[[StreamingRequest, int | None], ReportReceiver]
@@ -61,6 +64,7 @@ class PublicSite:
     """
     @ivar collector: of the next report.
     @ivar prefix: of the crash ids that clients see.
+    @ivar draining: load balancers are to send no more.
     @param receiver_for: what takes the body of a submission.
     @param version: for C{/__version__}.
     """
@@ -75,6 +79,7 @@ class PublicSite:
         self._receiver_for = receiver_for
         self._stores = stores
         self.prefix = prefix
+        self.draining = False
         self._version = version
         self._submit_paths = frozenset(rule.rule.encode() for rule in self.app.url_map.iter_rules("submit"))
         self._collecting: set[Deferred[Outcome]] = set()
@@ -136,11 +141,17 @@ class PublicSite:
             for state in states
         }
         well = not any(state.problem for state in states)
-        return _json(request, 200 if well else 503, {"status": "ok" if well else "error", "stores": stores})
+        losing = not self._stores.takes_crashes
+        status = "CRASHES ARE BEING LOST" if losing else "ok" if well else "error"
+        return _json(request, 200 if well and not losing else 503, {"status": status, "stores": stores})
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:
-        """Whether the daemon answers at all."""
+        """Whether a load balancer should send reports here; no store is asked, and none is waited for."""
+        if self.draining:
+            return text(request, 503, "draining\n")
+        if not self._stores.takes_crashes:
+            return text(request, 503, "no store takes crashes\n")
         return text(request, 200, "")
 
     @app.route("/__version__", methods=["GET"])

@@ -42,6 +42,9 @@ _WELL = {
     _503: "7",
     'collectord_store_left_alone{store="a"}': "0",
     'collectord_store_left_alone{store="b"}': "0",
+    "collectord_losing_crashes": "0",
+    "collectord_draining": "0",
+    'collectord_store_well{store="a"}': "1",
     'collectord_store_free_bytes{store="a"}': "20000000000-10000000x",
     'collectord_backlog_crashes{store="a"}': "5000-1x",
     'collectord_backlog_oldest_age_seconds{store="a"}': "60",
@@ -89,6 +92,25 @@ _CASES = {
     "a store fails": Case(
         {'collectord_store_left_alone{store="b"}': "2"}, {421: [], 423: ["CollectordStoreLeftAlone"]}
     ),
+    "a store fails its check": Case(
+        {'collectord_store_well{store="a"}': "0"}, {421: [], 423: ["CollectordStoreLeftAlone"]}
+    ),
+    "crashes are lost": Case(
+        {"collectord_losing_crashes": "1 0x"}, {419: [], 420: ["CollectordLosesCrashes"], 421: []}
+    ),
+    "a full disk whose space can be read": Case(
+        {'collectord_store_free_bytes{store="a"}': "0", 'collectord_store_well{store="a"}': "0"},
+        {minute: ["CollectordSpaceLow", "CollectordStoreLeftAlone"] for minute in (426, 475)},
+    ),
+    "a full disk that hangs in the end": Case(
+        {
+            'collectord_store_free_bytes{store="a"}': "0x9 _x",
+            'collectord_backlog_oldest_age_seconds{store="a"}': "1801x12 _x",
+            'collectord_store_well{store="a"}': "0",
+        },
+        {minute: ["CollectordBacklogOld", "CollectordSpaceLow", "CollectordStoreLeftAlone"] for minute in (435, 475)},
+    ),
+    "it drains": Case({"collectord_draining": "2"}, {420: [], 479: [], 481: ["CollectordDrains"]}),
     "a store failed for a minute": Case({'collectord_store_left_alone{store="b"}': "1 0x"}, {421: [], 423: []}),
     "little space": Case(
         {'collectord_store_free_bytes{store="a"}': "900000000"}, {424: [], 426: ["CollectordSpaceLow"]}
@@ -185,7 +207,7 @@ def test_every_alert_is_made_to_fire_and_not_to_fire() -> None:
 
 
 def test_the_rules_are_right() -> None:
-    assert "16 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
+    assert "18 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
 
 
 def test_the_expressions_of_the_dashboard_are_right(tmp_path: Path) -> None:
@@ -258,7 +280,7 @@ def test_prometheus_scrapes_a_daemon(workers: int, tmp_path: Path) -> None:
         assert prometheus.value("collectord_workers") == workers
         groups = prometheus.get("/api/v1/rules")["groups"]
         alerts = [rule for group in groups for rule in group["rules"]]
-        assert len(alerts) == 16
+        assert len(alerts) == 18
         until(lambda: all(rule["health"] == "ok" for rule in prometheus.get("/api/v1/rules")["groups"][0]["rules"]))
         assert [alert for alert in prometheus.get("/api/v1/alerts")["alerts"] if alert["state"] == "firing"] == []
         with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:

@@ -18,6 +18,7 @@ from collectord.observe.overview import (
     CrashPage,
     DumpFile,
     Event,
+    Loss,
     Outlet,
     Overview,
     Place,
@@ -78,7 +79,7 @@ FACTS = {
 
 @frozen
 class Named:
-    """The made-up values of one scenario: C{busy}, C{empty}, C{troubled} or C{hostile}."""
+    """The made-up values of one scenario: C{busy}, C{empty}, C{troubled}, C{losing} or C{hostile}."""
 
     scenario: str
     now: float
@@ -89,6 +90,8 @@ class Named:
         overview = busy(self.now)
         if self.scenario == "troubled":
             return troubled(overview)
+        if self.scenario == "losing":
+            return losing(overview)
         if self.scenario == "hostile":
             return hostile(overview)
         return overview
@@ -274,6 +277,19 @@ def troubled(overview: Overview) -> Overview:
             publisher,
         ],
         recent=[evolve(broken, state="quarantined", where="/mnt/nfs/crashes"), *others],
+    )
+
+
+def losing(overview: Overview) -> Overview:
+    """No store takes anything."""
+    primary, second = overview.stores
+    return evolve(
+        overview,
+        stores=[
+            evolve(primary, problem="No space left on device", free_bytes=1_204_000, backlog=128_402),
+            evolve(second, problem="nothing for 5 s", free_bytes=None, backlog=None, quarantined=None),
+        ],
+        loss=Loss(since=overview.now - 192, refused=1115),
     )
 
 

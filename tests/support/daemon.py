@@ -221,7 +221,7 @@ def _is_healthy(port: int) -> bool:
     connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/__lbheartbeat__")
-        return connection.getresponse().status == 200
+        return connection.getresponse().status in (200, 503)  # 503: its stores take nothing
     except (OSError, HTTPException):
         return False
     finally:

@@ -4,7 +4,17 @@ What the pages say: the state of a daemon, or a crash, as texts.
 
 from collections.abc import Iterator, Mapping
 
-from collectord.observe.overview import Answer, CrashPage, Outlet, Overview, Recent, RuleCount, Store, Worker
+from collectord.observe.overview import (
+    Answer,
+    CrashPage,
+    Loss,
+    Outlet,
+    Overview,
+    Recent,
+    RuleCount,
+    Store,
+    Worker,
+)
 from collectord.web.admin.filling import Row, Values, seen
 from collectord.web.admin.words import count, moment, rate, share, size, span, time_of_day
 
@@ -13,6 +23,10 @@ MAX_VALUE = 5000
 MAX_NAME = 200
 """Of what is shown, in characters; C{/crashes/<id>.json} has all of it."""
 
+LOST = "CRASHES ARE BEING LOST"
+"""Loud: there is nothing worse that this daemon could have to say."""
+
+NOT_KNOWN = "not known"
 _NOTHING = "—"
 _RATES = ("received", "kept", "refused", "moved", "bytes_in")
 
@@ -20,19 +34,20 @@ _RATES = ("received", "kept", "refused", "moved", "bytes_in")
 def overview_values(overview: Overview) -> Values:
     """For C{overview.html}."""
     rates, totals = overview.rates, overview.totals
-    troubles = list(_troubles(overview))
-    number = len(troubles)
+    loss = overview.loss
+    number = len(overview.troubles)
     summary = f"{number} thing{'s need' if number > 1 else ' needs'} attention" if number else "All is well"
     answers = sum(answer.count for answer in overview.answers)
     return seen(
         {
-            "title": f"({number}) collectord" if number else "collectord",
+            "title": f"{LOST} · collectord" if loss else f"({number}) collectord" if number else "collectord",
             "version": overview.version,
             "now": f"{moment(overview.now)} UTC",
             "up": span(overview.now - overview.started),
-            "summary": summary,
-            "state": "state bad" if troubles else "state good",
-            "troubles": troubles,
+            "summary": LOST if loss else summary,
+            "state": "state losing" if loss else "state bad" if number else "state good",
+            "lead": loss_in_words(loss, overview.now) if loss else "",
+            "troubles": [_trouble(trouble.where, trouble.what) for trouble in overview.troubles],
             **{f"{name}_rate": rate(getattr(rates, name)) for name in _RATES[:-1]},
             "bytes_in_rate": rate(rates.bytes_in / 1e6),
             **{f"{name}_total": _total(totals, name) for name in _RATES},
@@ -54,17 +69,13 @@ def overview_values(overview: Overview) -> Values:
     )
 
 
-def _troubles(overview: Overview) -> Iterator[Row]:
-    if not overview.workers:
-        yield _trouble("No process", "takes submissions: the log says why")
-    for store in overview.stores:
-        if store.problem:
-            yield _trouble(f"Store {store.name}", store.problem)
-        if store.quarantined:
-            yield _trouble(f"Store {store.name}", f"{count(store.quarantined)} in the quarantine")
-    for outlet in overview.outlets:
-        if outlet.problem:
-            yield _trouble(f"{outlet.kind.capitalize()} {outlet.name}", outlet.problem)
+def loss_in_words(loss: Loss, now: float) -> str:
+    """For how long crashes have been lost, and how many."""
+    return (
+        f"No store can keep a crash since {moment(loss.since)} UTC, {span(now - loss.since)} ago. "
+        f"{count(loss.refused)} report{' was' if loss.refused == 1 else 's were'} answered 503 so far; "
+        "most clients don't send again. What was acknowledged before is safe."
+    )
 
 
 def _cautions(overview: Overview) -> Iterator[Row]:
@@ -102,11 +113,11 @@ def _store(store: Store) -> Row:
         "name": store.name,
         "state": store.problem or "takes crashes",
         "level": "bad" if store.problem else "good",
-        "free": "not known" if store.free_bytes is None else size(store.free_bytes),
+        "free": NOT_KNOWN if store.free_bytes is None else size(store.free_bytes),
         "min_free": size(store.min_free_bytes),
         "backlog": _NOTHING if store.backlog is None else count(store.backlog),
         "oldest": span(store.oldest_age_s) if store.backlog or store.oldest_age_s else _NOTHING,
-        "quarantined": count(store.quarantined),
+        "quarantined": NOT_KNOWN if store.quarantined is None else count(store.quarantined),
         "quarantine_level": "number bad" if store.quarantined else "number",
     }
 

@@ -7,7 +7,7 @@ from attrs import evolve
 
 from collectord.cli.http import url_of
 from collectord.cli.shared import CannotRun
-from collectord.observe.overview import Answer, Outlet, Overview, Rates, Recent, RuleCount, Store, Worker
+from collectord.observe.overview import Answer, Loss, Outlet, Overview, Rates, Recent, RuleCount, Store, Worker
 from collectord.web.admin.encoding import as_json
 from tests.support.daemon import free_port
 from tests.unit.cli.fakeserver import serving
@@ -20,7 +20,7 @@ STORE = Store(
     min_free_bytes=1 << 28,
     backlog=1234,
     oldest_age_s=3661.5,
-    quarantined=2,
+    quarantined=0,
 )
 OUTLET = Outlet(name="s3 crashes", kind="destination", problem="", given=99, failures=1, resumes_in_s=0.0)
 WELL = Overview(
@@ -64,7 +64,7 @@ def asked_of(overview: Overview, *options: str) -> Any:
 def test_well() -> None:
     result = asked_of(WELL)
     assert (result.exit_code, result.stderr) == (0, "")
-    for text in ("0.1.0", "1 day, 1:00:00", "12.5 received", "12,345", "/var/crashes", "5.0 GiB", "1,234", "1:01:02"):
+    for text in ("0.1.0", "1 d 1 h", "12.5 received", "12,345", "/var/crashes", "5.4 GB", "1,234", "1 h 1 min"):
         assert text in result.stdout
     assert "s3 crashes" in result.stdout
 
@@ -85,17 +85,40 @@ def test_for_scripts() -> None:
 def test_a_problem(overview: Overview) -> None:
     result = asked_of(overview)
     assert result.exit_code == 1
-    assert result.stderr == "collectord: /mnt/\\x1b[31mnfs: it is\\x1b[0m full\n"
+    kind = "Store" if overview.outlets == WELL.outlets else "Destination"
+    assert result.stderr == f"collectord: {kind} /mnt/\\x1b[31mnfs: it is\\x1b[0m full\n"
     assert "it is\\x1b[0m full" in result.stdout
     assert "\x1b" not in result.stdout
-    assert ("again in 0:00:59" in result.stdout) == (overview.outlets != WELL.outlets)
+    assert ("again in 59 s" in result.stdout) == (overview.outlets != WELL.outlets)
     assert (asked_of(overview, "--json").exit_code, asked_of(overview, "--json").stderr) == (1, "")
 
 
 def test_what_is_not_known_yet() -> None:
-    result = asked_of(evolve(WELL, stores=[evolve(STORE, free_bytes=None, backlog=None)], outlets=[]))
+    store = evolve(STORE, free_bytes=None, backlog=None, quarantined=None)
+    result = asked_of(evolve(WELL, stores=[store], outlets=[]))
     assert result.exit_code == 0
-    assert "?" in result.stdout
+    assert result.stdout.count("not known") == 2
+
+
+def test_what_the_admin_page_says_needs_attention() -> None:
+    result = asked_of(evolve(WELL, stores=[evolve(STORE, quarantined=1234)], draining=True))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "collectord: Store /var/crashes: 1,234 in the quarantine",
+        "collectord: It drains: load balancers are told to send no more reports here",
+    ]
+    assert "1,234" in result.stdout
+
+
+def test_crashes_are_being_lost() -> None:
+    overview = evolve(WELL, stores=[evolve(STORE, problem="full")], loss=Loss(since=1_089_940.0, refused=1234))
+    result = asked_of(overview)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("CRASHES ARE BEING LOST\n")
+    said = "No store can keep a crash since 1970-01-13 14:45:40 UTC, 1 min ago. 1,234 reports were answered 503 so far"
+    assert said in result.stdout
+    assert result.stderr.startswith(f"collectord: CRASHES ARE BEING LOST: {said}")
+    assert result.stderr.splitlines()[1:] == ["collectord: Store /var/crashes: full"]
 
 
 def test_what_is_not_promised_is_told_and_no_problem() -> None:
@@ -135,7 +158,7 @@ def test_where_the_settings_say(tmp_path: Path) -> None:
         ((200, b"[" * 100_000), "this is no admin port of collectord"),
         ((200, b"{}"), "not that of this version of collectord"),
         ((200, as_json(WELL).replace(b'"rates":{', b'"rates":[],"x":{')), "not that of this version"),
-        ((200, as_json(WELL).replace(b'"started":1000000.0', b'"started":-1e300')), "not that of this version"),
+        ((200, as_json(WELL).replace(b'"started":1000000.0', b'"started":"long ago"')), "not that of this version"),
     ],
 )
 def test_another_answer(answer: tuple[int, bytes], told: str) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from collectord import metrics
 from collectord.model import Happening
-from collectord.observe.overview import Event, Outlet, Store, Worker
+from collectord.observe.overview import Event, Loss, Outlet, Store, Worker
 from collectord.observe.recent import Recents
 from collectord.observe.sums import Sums
 from collectord.operations import HISTORY_STEP_S, Operations
@@ -87,6 +87,20 @@ def test_rates_and_their_history(tmp_path: Path, clock: Reactor) -> None:
     assert counts["413", "too_large"] >= 3
     told.stopService()
     assert clock.getDelayedCalls() == []
+
+
+def test_crashes_that_are_being_lost(tmp_path: Path, clock: Reactor) -> None:
+    told = operations(tmp_path, clock)
+    told.startService()
+    assert told.overview().loss is None
+    metrics.LOSING.set(1)
+    clock.advance(HISTORY_STEP_S)
+    metrics.ANSWERS.labels("503", "nowhere_to_save").inc(3)
+    assert told.overview().loss == Loss(since=HISTORY_STEP_S, refused=3)
+    metrics.LOSING.set(0)
+    clock.advance(HISTORY_STEP_S)
+    assert told.overview().loss is None
+    told.stopService()
 
 
 def test_rules_in_their_order_with_their_counts(tmp_path: Path, clock: Reactor) -> None:

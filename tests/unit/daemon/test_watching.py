@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -92,18 +93,62 @@ def test_seen(rig: Rig) -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
-def test_a_store_that_is_not_well_says_nothing_old(rig: Rig) -> None:
+def test_what_can_still_be_read_of_a_full_store_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.watching.free_bytes", lambda root: 3)
     rig.watch.startService()
     rig.one.error = StorageError("no space")
+    (Path(rig.one.name) / "quarantine" / "d").mkdir()
     rig.clock.advance(INTERVAL_S)
     one, two = rig.watch.stores()
-    assert (one.problem, one.free_bytes, one.backlog) == ("no space", None, None)
-    assert gauge("store_free_bytes", rig.one) is None
-    assert gauge("backlog_crashes", rig.one) is None
+    assert (one.problem, one.free_bytes, one.backlog, one.quarantined) == ("no space", 3, 1, 2)
+    assert (gauge("store_well", rig.one), gauge("store_well", rig.two)) == (0, 1)
+    assert gauge("store_free_bytes", rig.one) == 3
+    assert gauge("backlog_crashes", rig.one) == 1
+    assert gauge("backlog_oldest_age_seconds", rig.one) == 5
+    assert gauge("quarantine_crashes", rig.one) == 2
     assert (two.problem, gauge("store_free_bytes", rig.two)) == ("", 7)
     rig.one.error = None
     rig.clock.advance(INTERVAL_S)
+    assert (rig.watch.stores()[0].problem, gauge("store_well", rig.one)) == ("", 1)
+    rig.watch.stopService()
+
+
+def test_what_can_not_be_read_is_told_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(root: str) -> int:
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr("collectord.watching.free_bytes", gone)
+    rig.watch.startService()
+    rig.one.error = StorageError("I/O error")
+    rig.clock.advance(INTERVAL_S)
+    one = rig.watch.stores()[0]
+    assert (one.problem, one.free_bytes, one.backlog, one.quarantined) == ("I/O error", None, None, None)
+    assert gauge("store_well", rig.one) == 0
+    for name in ("store_free_bytes", "backlog_crashes", "backlog_oldest_age_seconds", "quarantine_crashes"):
+        assert gauge(name, rig.one) is None
+    rig.one.error = None
+    rig.clock.advance(INTERVAL_S)
     assert rig.watch.stores()[0].backlog == 1
+    rig.watch.stopService()
+
+
+def test_the_age_grows_between_counts(rig: Rig) -> None:
+    rig.clock.advance(105)
+    rig.watch.startService()
+    rig.watch._seen[rig.one.name].count_again_at = 1e9
+    rig.clock.advance(INTERVAL_S)
+    assert gauge("backlog_oldest_age_seconds", rig.one) == 110
+    rig.watch.stopService()
+
+
+def test_a_count_that_hangs_hides_no_trouble(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.watching.free_bytes", lambda root: 3)
+    monkeypatch.setattr(rig.watch._seen[rig.one.name], "threads", lambda work: Deferred())
+    rig.watch.startService()
+    rig.one.error = StorageError("no space")
+    rig.clock.advance(INTERVAL_S)
+    one = rig.watch.stores()[0]
+    assert (one.problem, one.free_bytes, one.quarantined) == ("no space", 3, None)
     rig.watch.stopService()
 
 

@@ -574,6 +574,83 @@ def test_the_probes_come_every_second(chain: Chain) -> None:
     assert chain.clock.getDelayedCalls() == []
 
 
+def test_a_store_that_is_full_is_known_before_a_crash_comes(chain: Chain) -> None:
+    full_now: list[bool] = []
+
+    async def glance() -> None:
+        if full_now:
+            raise full()
+
+    for link in chain.storage.links:
+        link.glance = glance
+    service = probing(chain)
+    chain.pass_time(3)
+    assert chain.storage.takes_crashes
+    assert chain.calls == [[], [], []]  # a glance is all
+    full_now.append(True)
+    chain.trouble(check=full())
+    chain.pass_time(1)
+    assert (chain.opened, chain.storage.takes_crashes) == ([True, True, True], False)
+    chain.second.trouble.clear()
+    chain.pass_time(1)
+    assert (chain.opened, chain.storage.takes_crashes) == ([True, False, True], True)
+    service.stopService()
+
+
+def test_a_store_that_hangs_is_known_before_a_crash_comes(chain: Chain) -> None:
+    chain.storage.links[0].glance = Deferred
+    service = probing(chain)
+    chain.pass_time(6.5)
+    assert chain.opened == [True, False, False]
+    service.stopService()
+
+
+def test_a_store_is_checked_now_and_then_while_it_seems_well(chain: Chain) -> None:
+    service = probing(chain)
+    chain.pass_time(9.5)
+    assert chain.calls == [[], [], []]
+    chain.first.trouble["check"] = full()
+    chain.pass_time(1)
+    assert chain.calls == [["check"], ["check"], ["check"]]
+    assert chain.opened == [True, False, False]
+    service.stopService()
+
+
+def test_one_that_hangs_holds_up_no_other_probe(chain: Chain) -> None:
+    service = probing(chain)
+    for store in (chain.first, chain.second):
+        store.trouble = {"save": TookTooLong("hung"), "check": None}
+    chain.save()
+    chain.pass_time(1)
+    assert chain.opened == [True, True, False]
+    chain.second.trouble.clear()
+    chain.second.hung.pop().callback(None)
+    assert chain.opened == [True, False, False]
+    service.stopService()
+
+
+def test_stores_that_pass_each_check_and_keep_nothing(chain: Chain) -> None:
+    chain.trouble(save=full())
+    service = probing(chain)
+    for refused in (1, 2, 3):
+        waiting = chain.save()
+        chain.pass_time(11)
+        assert isinstance(error_in(waiting), NowhereToSave)
+        chain.pass_time(1)
+        assert chain.opened == [False, False, False]
+        assert chain.storage.takes_crashes == (refused < 3)
+    chain.pass_time(10)
+    assert chain.storage.takes_crashes  # worth a try
+    waiting = chain.save()
+    chain.pass_time(12)
+    error_in(waiting)
+    assert not chain.storage.takes_crashes
+    chain.trouble()
+    assert chain.save().result == "first"
+    assert chain.storage.takes_crashes
+    service.stopService()
+
+
 def test_probes_never_overlap(chain: Chain) -> None:
     service = probing(chain)
     chain.first.trouble = {"save": TookTooLong("hung"), "check": None}

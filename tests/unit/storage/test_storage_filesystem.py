@@ -3,6 +3,7 @@ The file system store on its threads: what is answered when, giving up, and the 
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -390,6 +391,31 @@ async def test_check_and_the_space(root: Path) -> None:
     await store.check()
     await store.save(make_crash())
     assert is_kept(root)
+
+
+@in_reactor
+async def test_a_glance_writes_nothing_and_sees_what_is_full_or_gone(root: Path) -> None:
+    store = make_store(root)
+    await store.check()
+    before = everything(root)
+    await store.glance()
+    assert everything(root) == before
+    store._min_free_bytes = 2**62
+    assert "min_free_bytes is 4611686018427387904" in str(await error_of(store.glance()))
+    store._min_free_bytes = 0
+    shutil.rmtree(root / "staging")
+    error = await error_of(store.glance())
+    assert isinstance(error, StorageError)
+    assert "No such file or directory" in str(error)
+
+
+@in_reactor
+async def test_a_glance_sees_what_is_read_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(root)
+    await store.check()
+    found = os.statvfs(root)
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*found[:8], found.f_flag | os.ST_RDONLY, 255]))
+    assert str(await error_of(store.glance())) == f"{root}: Read-only file system"
 
 
 @in_reactor

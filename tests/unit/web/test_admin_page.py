@@ -125,6 +125,16 @@ def test_what_is_not_promised(admin: Admin) -> None:
     assert "Store /mnt/nfs/crashes on nfs4: its server may sync nothing" in page_at(admin, "/").text
 
 
+def test_crashes_are_being_lost(admin: Admin) -> None:
+    admin.told.scenario = "losing"
+    page = page_at(admin, "/")
+    assert page.text.startswith("CRASHES ARE BEING LOST · collectord ")
+    assert "since 2016-06-22 15:16:48 UTC, 3 min 12 s ago. 1,115 reports were answered 503 so far" in page.text
+    assert "Store /var/lib/collectord/crashes No space left on device" in page.text
+    assert ("class", "state losing") in page.attributes
+    assert page.row("/mnt/nfs/crashes")[-1] == "not known"
+
+
 def test_a_daemon_that_has_just_started(admin: Admin) -> None:
     admin.told.scenario = "empty"
     page = page_at(admin, "/")

@@ -64,6 +64,7 @@ class Store:
     error: Exception | None = None
     append_error: Exception | None = None
     states: Sequence[State] = (State("/primary", figures={"free_bytes": 5}), State("/second"))
+    takes_crashes: bool = True
     kept: MemoryCrashStorage = field(factory=MemoryCrashStorage)
     saving: "list[tuple[Crash, Deferred[None]]]" = field(factory=list)
     staged: list[bytes] = field(factory=list)
@@ -625,6 +626,14 @@ def test_a_store_that_is_not_well(rig: Rig) -> None:
     assert told["stores"]["/second"] == {"problem": "no space left", "cautions": []}
 
 
+def test_the_heartbeat_while_crashes_are_lost(rig: Rig) -> None:
+    rig.store.takes_crashes = False
+    client = rig.connect()
+    client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
+    status, told = json_of(client)
+    assert (status, told["status"]) == (503, "CRASHES ARE BEING LOST")
+
+
 def test_the_version(rig: Rig) -> None:
     client = rig.connect()
     client.send(b"GET /__version__ HTTP/1.1\r\n\r\n")
@@ -634,6 +643,21 @@ def test_the_version(rig: Rig) -> None:
 def test_the_lbheartbeat(rig: Rig) -> None:
     response = rig.ask(b"GET /__lbheartbeat__ HTTP/1.1\r\n\r\n")
     assert (response.status, response.body) == (200, b"")
+
+
+def test_load_balancers_send_nothing_where_no_store_takes_crashes(rig: Rig) -> None:
+    rig.store.states = [State("/primary", "no space left"), State("/second")]
+    assert rig.ask(b"GET /__lbheartbeat__ HTTP/1.1\r\n\r\n").status == 200
+    rig.store.takes_crashes = False
+    response = rig.ask(b"GET /__lbheartbeat__ HTTP/1.1\r\n\r\n")
+    assert (response.status, response.body) == (503, b"no store takes crashes\n")
+
+
+def test_load_balancers_send_nothing_where_it_drains(rig: Rig) -> None:
+    rig.public.draining = True
+    response = rig.ask(b"GET /__lbheartbeat__ HTTP/1.1\r\n\r\n")
+    assert (response.status, response.body) == (503, b"draining\n")
+    assert rig.ask(post(REPORT)).status == 200
 
 
 @pytest.mark.parametrize(
