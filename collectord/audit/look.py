@@ -68,8 +68,9 @@ def is_of(crash_id: str, day: str) -> bool:
 
 
 def _new_ids(root: str, day: str) -> set[str]:
-    # To os.walk a symlink to a directory is a directory, but it does not follow it.
-    return {name for _, names, _ in os.walk(f"{root}/{day}/date") for name in names if is_crash_id(name)}
+    # To os.walk a symlink to a directory is a directory, but it does not follow it. Without symlinks there are files.
+    walked = os.walk(f"{root}/{day}/date")
+    return {name for _, links, files in walked for name in (*links, *files) if is_crash_id(name)}
 
 
 def _found(crashes: dict[str, Known], crash: FoundCrash, is_new: bool, places: Places) -> None:

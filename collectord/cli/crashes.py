@@ -3,6 +3,7 @@ C{collectord crashes}: what is in the stores.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -82,7 +83,7 @@ def _read(crash: FoundCrash) -> _Read | None:
     except (OSError, ValueError) as e:
         return _Read(crash=crash, raw_crash={}, is_new=crash.is_new(), unreadable=str(e))
     link = link_of(crash.root, crash.crash_id, raw_crash)
-    return _Read(crash=crash, raw_crash=raw_crash, is_new=not crash.reason and Path(link).is_symlink())
+    return _Read(crash=crash, raw_crash=raw_crash, is_new=not crash.reason and os.path.lexists(link))
 
 
 @crashes.command("list", epilog=EXIT_STATUS)

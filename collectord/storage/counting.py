@@ -61,7 +61,7 @@ def _directories(path: str) -> list[str]:
 def _entries(path: str) -> int:
     try:
         with os.scandir(path) as entries:
-            return sum(1 for _ in entries)
+            return sum(not entry.name.startswith(".") for entry in entries)  # hidden: removed while it was open
     except FileNotFoundError:  # the crashmover was here
         return 0
 

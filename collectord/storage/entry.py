@@ -2,7 +2,6 @@
 One try to keep one crash on a file system: its files written, put in their places, or undone.
 """
 
-import errno
 import json
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from contextlib import suppress
 from threading import Lock
 
 from collectord.model import Crash, InMemory
+from collectord.storage.capabilities import NOT_HERE
 from collectord.storage.layout import Place
 from collectord.storage.spill import StagedFile
 from collectord.storage.staging import StagingDirectory
@@ -75,8 +75,9 @@ class Entry:
         """
         opened: list[tuple[str, int]] = []
         try:
+            finals = self.place.dumps([dump.name for dump in self.crash.dumps], case=staging.capabilities.case)
             for dump in self.crash.dumps:
-                final = self.place.dump(dump.name)
+                final = finals[dump.name]
                 if isinstance(dump.content, StagedFile):
                     staged = dump.content.path
                     opened.append((staged, os.open(staged, os.O_RDWR | os.O_CLOEXEC)))
@@ -114,33 +115,50 @@ class Entry:
         # First, whatever is there: of two that are both staged at least one sees the other.
         staging.refuse_undecided(self.crash.crash_id)
         if os.path.lexists(self.place.raw_crash):
-            self._complete()
+            self._complete(staging)
             self.directories = {self.place.names}
             return
-        with suppress(FileExistsError):
-            os.symlink(self.place.link_target, self.place.link)
         self._linked = True
+        with suppress(FileExistsError):
+            staging.mark_new(self.place.link, self.place.link_target)
         for staged, final in self._moves[len(self._moved) :]:
-            self._move(staged, final, twice=bool(staging.others))
+            self._move(staging, staged, final)
 
-    def _move(self, staged: str, final: str, *, twice: bool = False) -> None:
+    def _move(self, staging: StagingDirectory, staged: str, final: str) -> None:
         if staged not in self._written:
-            if not _could_link(staged, final):
+            if not _could_link(staging, staged, final):
                 os.rename(staged, final)
                 self._lent[final] = staged
-        elif not (twice and final == self.place.raw_crash and _could_link(staged, final)):
+        elif final == self.place.raw_crash and staging.others:
+            if not _could_link(staging, staged, final):
+                twin = self._write_twin(staging)
+                os.rename(twin, final)
+                self._written.remove(twin)
+        else:
             os.rename(staged, final)
             self._written.remove(staged)  # a later attempt may use the name again
         self._moved.append(final)
 
-    def _complete(self) -> None:
+    def _write_twin(self, staging: StagingDirectory) -> str:
+        """The raw crash once more, durable: without hard links it can't be in its place and be seen as undecided."""
+        twin = f"{staging.path}/{self.crash.crash_id}.twin"
+        if twin not in self._written:
+            _, fd = staging.write(os.path.basename(twin), [json.dumps(self.crash.raw_crash).encode()])
+            self._written.append(twin)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        return twin
+
+    def _complete(self, staging: StagingDirectory) -> None:
         """What is there is confirmed as whole, so it has to be: a dump of it that is missing is put there."""
         with suppress(ValueError, LookupError, TypeError):
             with open(self.place.raw_crash, "rb") as file:
                 checksums = json.load(file)["metadata"]["dump_checksums"]
             for dump, (staged, final) in zip(self.crash.dumps, self._moves, strict=False):
                 if checksums.get(dump.name) == dump.sha256 and not os.path.lexists(final):
-                    self._move(staged, final)
+                    self._move(staging, staged, final)
 
     def settle(self) -> bool:
         """
@@ -158,8 +176,9 @@ class Entry:
         """
         if self._moved and self._moved[-1] == self.place.raw_crash and self._moves[-1][0] not in self._written:
             with suppress(OSError):
-                os.link(self.place.raw_crash, self._moves[-1][0])
+                os.rename(self.place.raw_crash, self._moves[-1][0])
                 self._written.append(self._moves[-1][0])
+                self._moved.pop()
         while self._moved:
             final = self._moved.pop()
             if final in self._lent:
@@ -175,12 +194,14 @@ class Entry:
         self._written = [staged for staged in self._written if not _quietly_unlink(staged)]
 
 
-def _could_link(staged: str, final: str) -> bool:
-    """False: the file system knows no second names."""
+def _could_link(staging: StagingDirectory, staged: str, final: str) -> bool:
+    """False: the file system knows no second names, or none in that place."""
+    if not staging.capabilities.hard_links:
+        return False
     try:
         os.link(staged, final)
     except OSError as e:
-        if e.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+        if e.errno in NOT_HERE:
             return False
         raise
     return True

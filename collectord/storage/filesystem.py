@@ -5,7 +5,6 @@ Crashes on a file system, in Socorro's layout, durable before they are kept.
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import takewhile
 from math import inf
 
@@ -20,6 +19,7 @@ from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.metrics import SWEEP_FAILURES
 from collectord.model import Content, Crash
 from collectord.patience import Shared
+from collectord.storage.capabilities import Capabilities, probe, try_out
 from collectord.storage.commit import Decided, GroupCommit
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import place_of
@@ -32,6 +32,9 @@ from collectord.threads import CallFromThread, Workers
 
 _SWEEP_AGAIN_S = 60.0
 """After a sweep that left something: what was open may be closed by then."""
+
+_NO_LOCKS = "no locks work here: what an unclean stop leaves is swept only after a day"
+_NO_DIRECTORY_SYNC = "directories can't be synced here: a power cut may lose crashes that were acknowledged"
 
 
 @frozen(kw_only=True)
@@ -81,6 +84,7 @@ class FilesystemCrashStorage:
         self._others = settings.others
         self._whole_filesystem = settings.whole_filesystem
         self.cautions: Sequence[str] = ()
+        self._capabilities: Capabilities | None = None
         self._directory = StagingDirectory(root, settings.modes)
         self.marker = self._directory.marker
         self._workers = Workers(f"spill {root}", settings.threads, call_from_thread)
@@ -88,12 +92,13 @@ class FilesystemCrashStorage:
         # One at a time: a hung mount holds one thread, however often it is asked for.
         self._checked = Shared(lambda: self._checker(self._check))
         self._glanced = Shared(lambda: self._checker(self._glance))
+        self._doubted = True  # what its file system can do is not known, or no longer
         self._sweep_at = -inf
         self._sweeps_told: set[str] = set()
         self._waiting: dict[Attempt, _Waiting] = {}
         self._timer: IDelayedCall | None = None
         self._hung_in = -1  # the round of the committing thread in which a crash was given up
-        self._staging = StagingArea(self._directory, self._workers, self._have_space)
+        self._staging = StagingArea(self._directory, self._workers, self._have_space, self.doubt)
         sync: Sync = SyncFilesystem(root) if settings.whole_filesystem else sync_each
         self._commit = GroupCommit(root, self._directory, sync, self._have_space, self._decided)
 
@@ -148,6 +153,7 @@ class FilesystemCrashStorage:
             if attempt.abandon():
                 del self._waiting[attempt]
                 self._hung_in = self._commit.rounds
+                self.doubt()
                 waiting.done.errback(TookTooLong(f"{self.name}: nothing for {self._timeout:g} s"))
 
     def _decided(self, group: Decided) -> None:
@@ -161,7 +167,12 @@ class FilesystemCrashStorage:
             if error is None:
                 waiting.done.callback(None)
             else:
+                self.doubt()
                 waiting.done.errback(StorageError(self._told(error)))
+
+    def doubt(self) -> None:
+        """Something failed here: the next check finds out anew what its file system can do."""
+        self._doubted = True
 
     async def check(self) -> Mapping[str, int]:
         if self._hung_in == self._commit.rounds:  # a probe that passes would send more crashes after it
@@ -174,8 +185,14 @@ class FilesystemCrashStorage:
 
     def _check(self) -> int | None:
         """Make the staging area where it is missing, and try it; on a thread of its own."""
+        try:
+            return self._try_out()
+        except BaseException:
+            self.doubt()
+            raise
+
+    def _try_out(self) -> int | None:
         self._directory.make()
-        self._see_what_it_is()
         for marker, name in self._others.items():
             if self._directory.is_shared_by(marker):
                 # What is moved from there to here would be taken for there already, and be removed.
@@ -183,23 +200,23 @@ class FilesystemCrashStorage:
         if self._clock.seconds() >= self._sweep_at:
             self._sweep()
         free = self._have_space()
-        with suppress(FileNotFoundError):
-            os.unlink(f"{self._directory.path}/check")  # left by a check that failed
-        path, fd = self._directory.write("check", [b"?"])
-        try:
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        finally:
-            os.unlink(path)
+        if self._doubted:
+            self._doubted = False
+            self._get_to_know()
+        else:
+            try_out(self._directory.path, self._directory.capabilities)
         return free
 
-    def _see_what_it_is(self) -> None:
-        mount = mount_of(self.name)
-        if self._whole_filesystem and (problem := unsynced_by_syncfs(mount)):
+    def _get_to_know(self) -> None:
+        if self._whole_filesystem and (problem := unsynced_by_syncfs(mount_of(self.name))):
             raise OSError(errno.EINVAL, problem)
-        cautions = cautions_at(self.name)
+        found = probe(self._directory.path, self._capabilities)
+        if found != self._capabilities and found.missing:
+            self._log.info("{store}: it does without {missing}", store=self.name, missing=", ".join(found.missing))
+        self._capabilities = self._directory.capabilities = found
+        cautions = [*cautions_at(self.name), *([] if found.directory_sync else [_NO_DIRECTORY_SYNC])]
+        if not self._directory.locks:
+            cautions.append(_NO_LOCKS)
         for caution in cautions:
             if caution not in self.cautions:
                 self._log.warn("{store}: {caution}", store=self.name, caution=caution)

@@ -13,6 +13,9 @@ _PAUSES_S = (0.0, 0.01, 0.05, 0.25)
 
 _STILL_OPEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
 
+NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""How file systems say that they sync no directories."""
+
 
 def remove_tree(path: str) -> None:
     """
@@ -45,6 +48,22 @@ def remove_any(path: str) -> None:
         remove_tree(path)
     else:
         unlink_if_there(path)
+
+
+def fsync_directory(path: str) -> None:
+    """
+    Make its entries durable, as far as its file system knows how to.
+
+    @raise OSError: they may not be.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as e:
+        if e.errno not in NO_DIRECTORY_SYNC:
+            raise
+    finally:
+        os.close(fd)
 
 
 def unlink_if_there(path: str) -> None:

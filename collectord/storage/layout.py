@@ -4,6 +4,9 @@ Where a crash lies under a store's root: Socorro's dated radix tree, unchanged.
 C{<yyyymmdd>/name/8f/63/<id>.json} and its dumps, and C{<yyyymmdd>/date/15/19_49/<id>}, a relative symlink: it is new.
 """
 
+from collections import Counter
+from collections.abc import Collection, Mapping
+
 from attrs import frozen
 
 from collectord.crashid import depth_of
@@ -44,6 +47,31 @@ class Place:
         """The path of a dump."""
         return f"{self.names}/{dump_file(self.crash_id, name)}"
 
+    def dumps(self, names: Collection[str], *, case: bool = True) -> Mapping[str, str]:
+        """
+        The paths of all its dumps, by their names.
+
+        @param case: whether file names that differ by case only are two. Else all but the first of these bear a number.
+        """
+        paths = {name: self.dump(name) for name in names}
+        if case or not differ_by_case(names):
+            return paths
+        seen: Counter[str] = Counter()
+        for name in sorted(names):
+            seen[name.lower()] += 1
+            if (number := seen[name.lower()]) > 1:
+                paths[name] = f"{self.names}/{self.crash_id}.{name}{_NUMBER}{number}.dump"
+        return paths
+
+
+_NUMBER = "~"
+"""Before it; no name of a dump has it."""
+
+
+def differ_by_case(names: Collection[str]) -> bool:
+    """Whether some of these names of dumps differ by case only."""
+    return len({name.lower() for name in names}) < len(names)
+
 
 def dump_file(crash_id: str, name: str) -> str:
     """The file name of a dump."""
@@ -52,7 +80,7 @@ def dump_file(crash_id: str, name: str) -> str:
 
 def dump_name(crash_id: str, file: str) -> str:
     """The name of the dump in the file of that name."""
-    return file.removeprefix(crash_id).removesuffix(".dump")[1:] or MINIDUMP
+    return file.removeprefix(crash_id).removesuffix(".dump")[1:].partition(_NUMBER)[0] or MINIDUMP
 
 
 def place_of(root: str, crash: Crash) -> Place:

@@ -4,6 +4,7 @@ Crashes leave a store by hand: removed for good, or out of the quarantine, back 
 All of it blocks, and a kill at any time leaves the crash whole, in the quarantine or in its place, or removed.
 """
 
+import filecmp
 import glob
 import json
 import os
@@ -13,11 +14,12 @@ from contextlib import contextmanager, suppress
 
 from collectord.errors import CollectordError
 from collectord.model import RawCrash, checksums_in, metadata_of
+from collectord.storage.capabilities import probe
 from collectord.storage.finding import FoundCrash, problems_of, sha256_of
-from collectord.storage.fsops import remove_tree, unlink_if_there
+from collectord.storage.fsops import fsync_directory, remove_tree, unlink_if_there
 from collectord.storage.layout import Place, place_at
 from collectord.storage.source import QUARANTINE
-from collectord.storage.staging import Modes, StagingDirectory, fsync_directory
+from collectord.storage.staging import Modes, StagingDirectory
 
 _TRIES = 5
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d.*")
@@ -68,6 +70,7 @@ def staging_in(root: str, modes: Modes) -> Iterator[StagingDirectory]:
         raise CannotRelease(f"only the user of the daemon can do that: {root}/{QUARANTINE} belongs to uid {owner}")
     staging = StagingDirectory(root, modes)
     staging.make()
+    staging.capabilities = probe(staging.path)
     try:
         yield staging
     finally:
@@ -88,7 +91,7 @@ def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = Fa
     @raise OSError: it is still in the quarantine.
     """
     place, raw_crash = _readable(crash)
-    if os.path.lexists(place.raw_crash) and not os.path.samefile(place.raw_crash, crash.raw_crash):
+    if os.path.lexists(place.raw_crash) and not filecmp.cmp(place.raw_crash, crash.raw_crash, shallow=False):
         raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")
     problems = problems_of(crash)
     if problems and not as_it_is:
@@ -132,8 +135,7 @@ def _accept(crash: FoundCrash, raw_crash: RawCrash, problems: list[str], staging
 
 
 def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) -> None:
-    staged = f"{staging.path}/{crash.crash_id}.json"
-    os.link(crash.raw_crash, staged)
+    staged = staging.second_name(crash.raw_crash, f"{crash.crash_id}.json")
     staging.look_around()
     staging.refuse_undecided(crash.crash_id)
     if os.path.lexists(place.raw_crash):
@@ -144,10 +146,11 @@ def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) ->
         try:
             _make(place.names, crash.root, staging)
             _make(place.slot, crash.root, staging)
-            for name, path in crash.dumps.items():
-                _second_name(path, place.dump(name), staging)
+            for path in crash.dumps.values():
+                # Whatever bears the name now is a leftover: its raw crash is not there.
+                os.rename(staging.second_name(path, "dump"), f"{place.names}/{os.path.basename(path)}")
             with suppress(FileExistsError):
-                os.symlink(place.link_target, place.link)
+                staging.mark_new(place.link, place.link_target)
             fsync_directory(place.names)
             fsync_directory(place.slot)
             break
@@ -156,13 +159,6 @@ def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) ->
                 raise
     os.rename(staged, place.raw_crash)
     fsync_directory(place.names)
-
-
-def _second_name(path: str, final: str, staging: StagingDirectory) -> None:
-    """Whatever bears the name now is a leftover: its raw crash is not there."""
-    unlink_if_there(f"{staging.path}/dump")  # if it was the same file, rename has left it
-    os.link(path, f"{staging.path}/dump")
-    os.rename(f"{staging.path}/dump", final)
 
 
 def _make(directory: str, root: str, staging: StagingDirectory) -> None:

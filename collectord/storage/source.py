@@ -5,7 +5,7 @@ New crashes in a store on a file system: found by the date branch, read, removed
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -18,9 +18,8 @@ from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.model import Crash, NewCrash, checksums_in
 from collectord.patience import within
-from collectord.storage.fsops import unlink_if_there
-from collectord.storage.layout import Place, dump_name, place_in
-from collectord.storage.staging import fsync_directory
+from collectord.storage.fsops import fsync_directory, unlink_if_there
+from collectord.storage.layout import Place, differ_by_case, dump_name, place_in
 from collectord.storage.stored import stored_dump
 from collectord.threads import InThread
 
@@ -140,7 +139,8 @@ class FilesystemCrashSource:
         if checksums is None:  # Socorro's
             checksums = dict.fromkeys(self._dump_names(place))
         try:
-            dumps = [stored_dump(name, place.dump(name), checksums[name], self._in_thread) for name in checksums]
+            paths = _dump_paths(place, checksums)
+            dumps = [stored_dump(name, paths[name], checksums[name], self._in_thread) for name in checksums]
         except FileNotFoundError as e:
             if not os.path.exists(place.raw_crash):
                 return None
@@ -171,7 +171,7 @@ class FilesystemCrashSource:
     def _remove(self, place: Place, dump_names: Sequence[str], keep: bool) -> None:
         # The raw crash first, so that no half crash is ever seen; the link last, so that nothing is forgotten.
         if not keep:
-            for path in (place.raw_crash, *map(place.dump, dump_names)):
+            for path in (place.raw_crash, *_dump_paths(place, dump_names).values()):
                 unlink_if_there(path)
         unlink_if_there(place.link)
 
@@ -189,6 +189,14 @@ class FilesystemCrashSource:
         for path in (directory, os.path.dirname(directory), self._root):
             fsync_directory(path)
         unlink_if_there(place.link)
+
+
+def _dump_paths(place: Place, names: Collection[str]) -> Mapping[str, str]:
+    paths = place.dumps(names)
+    if not differ_by_case(names):
+        return paths
+    found = [file for file in _files(place) if file.endswith(".dump")]
+    return {**paths, **{dump_name(place.crash_id, file): f"{place.names}/{file}" for file in found}}
 
 
 def _files(place: Place) -> list[str]:

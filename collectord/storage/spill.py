@@ -22,14 +22,22 @@ from collectord.threads import InThread
 class StagingArea:
     """
     @param have_space: raises OSError where the store counts as full.
+    @param failed: is told that a dump could not be written.
     """
 
     _log = Logger()
 
-    def __init__(self, directory: StagingDirectory, in_thread: InThread, have_space: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        directory: StagingDirectory,
+        in_thread: InThread,
+        have_space: Callable[[], object],
+        failed: Callable[[], object],
+    ) -> None:
         self.directory = directory
         self.in_thread = in_thread
         self.have_space = have_space
+        self.failed = failed
         self._numbers = count(1)
         self._removals: set[Deferred[None]] = set()
 
@@ -72,6 +80,7 @@ class StagedFile:
         try:
             await self.area.in_thread(lambda: self._append(pieces, first=first))
         except OSError as e:
+            self.area.failed()
             raise StorageError(f"{self.path}: {e.strerror or e}") from e
         self._size += sum(map(len, pieces))
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from attrs import frozen
 
 from collectord.crashid import is_crash_id
-from collectord.storage.fsops import remove_any, remove_tree, unlink_if_there
+from collectord.storage.capabilities import ALL
+from collectord.storage.fsops import fsync_directory, remove_any, remove_tree, unlink_if_there
 from collectord.storage.layout import place_at
 from collectord.storage.stored import StoredFile
 
@@ -37,6 +38,9 @@ _MARKER = re.compile(r"[A-Za-z0-9._-]{1,255}-[0-9]+-[0-9a-f]{8}")
 
 _FOREIGN_S = 24 * 3600.0
 """What another host left is swept only after so long: not every network file system shows its locks to everyone."""
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+"""How file systems say that they know no C{flock}: Lustre without C{-o flock}, NFS without its lock daemon."""
 
 
 @frozen(kw_only=True)
@@ -67,6 +71,8 @@ class StagingDirectory:
     @ivar path: of the directory.
     @ivar marker: its name: no other process has one of that name, wherever it lies.
     @ivar others: the names of those of other processes, when they were looked at last.
+    @ivar capabilities: of the file system, once it was probed.
+    @ivar locks: whether a lock here keeps others off. Else age alone tells what is dead.
     """
 
     def __init__(self, root: str, modes: Modes) -> None:
@@ -77,6 +83,8 @@ class StagingDirectory:
         self._made_once = False
         self._to_sync: set[str] = set()  # directories with new entries
         self.others: list[str] = []
+        self.capabilities = ALL
+        self.locks = True
         self.marker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.path = f"{self._all}/{self.marker}"
 
@@ -118,7 +126,9 @@ class StagingDirectory:
         """The staging directory of a living process that has this crash; empty: there is none, C{besides} one."""
         for process in self.others:
             directory = f"{self._all}/{process}"
-            if process != besides and os.path.lexists(f"{directory}/{crash_id}.json") and not _is_dead(directory):
+            if process == besides or not os.path.lexists(f"{directory}/{crash_id}.json"):
+                continue
+            if not self.locks or not self._is_dead(directory):
                 return process
         return ""
 
@@ -166,7 +176,7 @@ class StagingDirectory:
     def _take_lock(self) -> None:
         lock = os.open(f"{self.path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.locks = _lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB) and self._keeps_off()
         except BaseException:
             os.close(lock)
             raise
@@ -174,10 +184,34 @@ class StagingDirectory:
         if old is not None:
             os.close(old)
 
+    def _keeps_off(self) -> bool:
+        try:
+            with _locked(f"{self.path}/lock", fcntl.LOCK_EX | fcntl.LOCK_NB, create=False):
+                return False
+        except BlockingIOError:
+            return True
+
+    def mark_new(self, link: str, target: str) -> None:
+        """
+        Say that a crash is new: by a symlink to where it is, or where there are none, by a small file that says so.
+
+        @raise FileExistsError: that was said before.
+        @raise OSError: it may be said by halves.
+        """
+        if self.capabilities.symlinks:
+            os.symlink(target, link)
+            return
+        fd = os.open(link, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._modes.file)
+        try:
+            self._fill(fd, [target.encode()])
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def make_directory(self, path: str) -> None:
         """C{mkdir} with the right mode, whatever the umask."""
         os.mkdir(path, self._modes.directory)
-        if self._modes.directory & 0o077:
+        if self._modes.directory & 0o077 and self.capabilities.modes:
             os.chmod(path, self._modes.directory)
 
     def write(self, name: str, pieces: Sequence[bytes]) -> tuple[str, int]:
@@ -207,6 +241,25 @@ class StagingDirectory:
             raise
         return path, fd
 
+    def second_name(self, path: str, name: str) -> str:
+        """
+        The file at C{path} by another name here; where there are no hard links, a copy of it that is durable.
+
+        @return: the path of that.
+        """
+        second = f"{self.path}/{name}"
+        unlink_if_there(second)  # of two names of one file, a rename over the other has left it
+        if self.capabilities.hard_links:
+            os.link(path, second)
+            return second
+        with open(path, "rb", buffering=0) as source:
+            _, fd = self._new(name, lambda fd: self._fill_with(fd, source.fileno()))
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        return second
+
     def append(self, name: str, pieces: Sequence[bytes], *, first: bool) -> None:
         """
         Add to a file, new where C{first}.
@@ -221,7 +274,7 @@ class StagingDirectory:
             os.close(fd)
 
     def _fill(self, fd: int, pieces: Sequence[bytes]) -> None:
-        if self._modes.file & 0o077:
+        if self._modes.file & 0o077 and self.capabilities.modes:
             os.fchmod(fd, self._modes.file)  # no umask takes from the owner, but from the others
         for vector in _vectors(pieces):
             left = sum(map(len, vector)) - os.writev(fd, vector)
@@ -236,7 +289,7 @@ class StagingDirectory:
         try:
             left = content.size
             while left:
-                copied = os.sendfile(fd, source, None, min(left, _COPY))
+                copied = self._copy(fd, source, min(left, _COPY))
                 if not copied:
                     raise OSError(errno.EIO, "shorter than it was", content.path)
                 left -= copied
@@ -244,6 +297,22 @@ class StagingDirectory:
                 raise OSError(errno.EIO, "changed since its checksum was compared", content.path)
         finally:
             os.close(source)
+
+    def _fill_with(self, fd: int, source: int) -> None:
+        self._fill(fd, [])
+        while self._copy(fd, source, _COPY):
+            pass
+
+    def _copy(self, fd: int, source: int, size: int) -> int:
+        if self.capabilities.sendfile:
+            try:
+                return os.sendfile(fd, source, None, size)
+            except OSError as e:  # the other file system may not be able to
+                if e.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise
+        pieces = [os.read(source, size)]
+        self._fill(fd, pieces)
+        return len(pieces[0])
 
     def sweep(self) -> Swept:
         """
@@ -256,7 +325,7 @@ class StagingDirectory:
             for entry in os.scandir(self._all):
                 if entry.path != self.path and entry.is_dir(follow_symlinks=False):
                     try:
-                        files += self._sweep(entry.path) if _is_dead(entry.path) else 0
+                        files += self._sweep(entry.path) if self._is_dead(entry.path) else 0
                     except OSError as e:
                         failed.append(e)
         return Swept(files, failed)
@@ -278,6 +347,21 @@ class StagingDirectory:
             _empty(directory)
         remove_tree(directory)
         return len(files)
+
+    def _is_dead(self, directory: str) -> bool:
+        """Whether the process of that staging directory is gone."""
+        ours = os.path.basename(directory).rsplit("-", 2)[0] == socket.gethostname()
+        old = time.time() - os.stat(directory).st_mtime >= _FOREIGN_S
+        if not self.locks or not (ours or old):
+            return old
+        try:
+            # A directory that its owner is just removing gets no lock file anew.
+            with _locked(f"{directory}/lock", fcntl.LOCK_EX | fcntl.LOCK_NB, create=False):
+                return True
+        except BlockingIOError:
+            return False
+        except FileNotFoundError:
+            return True
 
     def _sweep_crash(self, crash_id: str, raw_crash: str) -> None:
         try:
@@ -308,18 +392,18 @@ def _vectors(pieces: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield vector
 
 
-def _is_dead(directory: str) -> bool:
-    ours = os.path.basename(directory).rsplit("-", 2)[0] == socket.gethostname()
-    if not ours and time.time() - os.stat(directory).st_mtime < _FOREIGN_S:
-        return False
+def _lock(fd: int, how: int) -> bool:
+    """
+    @return: False: there are no locks on this file system.
+    @raise BlockingIOError: somebody else has it.
+    """
     try:
-        # A directory that its owner is just removing gets no lock file anew.
-        with _locked(f"{directory}/lock", fcntl.LOCK_EX | fcntl.LOCK_NB, create=False):
-            return True
-    except BlockingIOError:
+        fcntl.flock(fd, how)
+    except OSError as e:
+        if e.errno not in _NO_LOCKS:
+            raise
         return False
-    except FileNotFoundError:
-        return True
+    return True
 
 
 def _empty(directory: str) -> None:
@@ -333,16 +417,7 @@ def _empty(directory: str) -> None:
 def _locked(path: str, how: int, *, create: bool = True) -> Iterator[None]:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     try:
-        fcntl.flock(fd, how)
+        _lock(fd, how)
         yield
-    finally:
-        os.close(fd)
-
-
-def fsync_directory(path: str) -> None:
-    """Make its entries durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)

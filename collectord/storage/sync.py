@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from collectord.storage.fsops import NO_DIRECTORY_SYNC
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYNC_FILE_RANGE_WRITE = 2
 
@@ -33,6 +35,7 @@ def sync_each(files: Sequence[File], directories: Iterable[str], /) -> dict[str,
     """C{fsync} each; the writing of all files is started before the first is waited for."""
     failed: dict[str, OSError] = {}
     opened = list(files)
+    of_directories = len(opened)
     if len(files) > 1:
         for _, fd in files:
             _start_writing(fd)
@@ -41,14 +44,15 @@ def sync_each(files: Sequence[File], directories: Iterable[str], /) -> dict[str,
             opened.append((path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
         except OSError as e:
             failed[path] = e
-    for path, fd in opened:
+    for number, (path, fd) in enumerate(opened):
         try:
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
         except OSError as e:
-            failed[path] = e
+            if number < of_directories or e.errno not in NO_DIRECTORY_SYNC:
+                failed[path] = e
     return failed
 
 

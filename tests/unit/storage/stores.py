@@ -179,7 +179,7 @@ class Rig:
 
     def spill(self, content: bytes) -> StagedFile:
         """A dump on disk in this store's staging area."""
-        area = StagingArea(self.staging, at_once, lambda: 0)
+        area = StagingArea(self.staging, at_once, lambda: 0, lambda: None)
         dump = area.new_dump()
         Deferred.fromCoroutine(dump.append([content]))
         return dump

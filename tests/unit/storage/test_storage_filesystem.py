@@ -442,7 +442,7 @@ async def test_one_check_serves_all_who_ask(root: Path) -> None:
         gate.open()
         for check in (checks[1], checks[2], checks[4], more):
             assert (await check)["free_bytes"] > 0
-    assert seen == 1
+    assert seen == 2  # of the file, and of its directory
     await store.check()
 
 
@@ -467,7 +467,7 @@ async def test_a_store_whose_committing_thread_hangs_is_not_well(root: Path) -> 
     clock = Clock()
     store = make_store(root, clock)
     await store.check()
-    with hanging(root, "rename") as gate:
+    with hanging(root, "mkdir") as gate:
         saving = started(store.save(make_crash()))
         gate.wait_until_reached()
         await store.check()
@@ -522,7 +522,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
 
 
 @needs_mounts
-@pytest.mark.parametrize("inodes", range(12, 24))
+@pytest.mark.parametrize("inodes", range(16, 28))
 @in_reactor
 async def test_out_of_inodes(tmp_path: Path, inodes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space, "_LEAST_INODES", 0)  # it really runs out, as where others use them up
@@ -530,6 +530,6 @@ async def test_out_of_inodes(tmp_path: Path, inodes: int, monkeypatch: pytest.Mo
         store = make_store(root)
         await store.check()
         saved = await ids_saved(store, [make_crash(number(n)) for n in range(5)])
-        assert len(saved) < 3
+        assert len(saved) < 5
         assert stored_crashes(root).keys() == set(saved)
         assert problems(root) == []

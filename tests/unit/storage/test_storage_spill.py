@@ -48,7 +48,7 @@ def threads() -> ByHand:
 
 @pytest.fixture
 def area(rig: Rig, threads: ByHand) -> StagingArea:
-    return StagingArea(rig.staging, threads, lambda: 0)
+    return StagingArea(rig.staging, threads, lambda: 0, lambda: None)
 
 
 def append(dump: StagedFile, threads: ByHand, *pieces: bytes) -> None:
@@ -104,7 +104,7 @@ def test_nothing_touches_the_disk_before_the_first_append(rig: Rig, area: Stagin
 def test_it_holds_its_own(rig: Rig, area: StagingArea, threads: ByHand) -> None:
     dump = area.new_dump()
     assert area.holds(dump.content())
-    assert not StagingArea(rig.staging, threads, lambda: 0).holds(dump.content())
+    assert not StagingArea(rig.staging, threads, lambda: 0, lambda: None).holds(dump.content())
 
 
 def test_each_has_a_file_of_its_own(rig: Rig, area: StagingArea, threads: ByHand) -> None:
@@ -138,7 +138,7 @@ def test_a_store_that_counts_as_full(rig: Rig, threads: ByHand) -> None:
     def have_space() -> int:
         raise OSError(28, "min_free_bytes")
 
-    dump = StagingArea(rig.staging, threads, have_space).new_dump()
+    dump = StagingArea(rig.staging, threads, have_space, lambda: None).new_dump()
     done = Deferred.fromCoroutine(dump.append([b"first"]))
     threads.turn()
     assert "min_free_bytes" in str(failure_of(done))

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from collectord.storage import staging as staging_module
 from collectord.storage.staging import Modes, StagingDirectory, Swept
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, tmpfs
@@ -130,20 +129,59 @@ def test_making_can_fail_at_any_step_and_be_tried_again(tmp_path: Path, operatio
     assert 1 < number < 19
 
 
-def test_a_file_system_without_locks_costs_no_descriptors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_that_fail_cost_no_descriptors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flock = fcntl.flock
 
     def no_locks(fd: int, how: int) -> None:
         if how & fcntl.LOCK_NB:
-            raise OSError(37, "No locks available")
+            raise OSError(5, "injected")
         flock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     staging = StagingDirectory(str(root), Modes())
     for _ in range(3):
-        with pytest.raises(OSError, match="No locks"):
+        with pytest.raises(OSError, match="injected"):
             staging.make()
     assert open_files(root) == []
+
+
+def nothing(fd: int, how: int) -> None:
+    """A lock that keeps nobody off."""
+
+
+def unknown(fd: int, how: int) -> None:
+    raise OSError(38, "Function not implemented")
+
+
+def not_available(fd: int, how: int) -> None:
+    raise OSError(37, "No locks available")
+
+
+@pytest.mark.parametrize("flock", [nothing, unknown, not_available])
+def test_without_locks_only_what_is_a_day_old_is_swept(
+    root: Path, monkeypatch: pytest.MonkeyPatch, flock: Callable[[int, int], None]
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", flock)
+    left, living = dead(root), StagingDirectory(str(root), Modes())
+    (left / f"{CRASH_ID}.json").write_text(JOURNAL)
+    living.make()
+    staging = StagingDirectory(str(root), Modes())
+    staging.make()
+    assert staging.locks is False
+    assert staging.sweep() == Swept(0, [])
+    staging.look_around()
+    yesterday = left.stat().st_mtime - 25 * 3600
+    os.utime(left, (yesterday, yesterday))
+    with pytest.raises(OSError, match="is just keeping it"):  # nobody can know whether it is dead
+        staging.refuse_undecided(CRASH_ID)
+    assert staging.sweep() == Swept(1, [])
+    staging.remove()
+    living.remove()
+    assert os.listdir(root / "staging") == ["lock"]
+
+
+def test_locks_that_hold(rig: Rig) -> None:
+    assert rig.staging.locks is True
 
 
 def test_making_again_makes_nothing(rig: Rig) -> None:
@@ -409,13 +447,13 @@ def test_nobody_sweeps_while_another_process_takes_its_lock(root: Path, monkeypa
 
 def test_nobody_begins_while_another_process_sweeps(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free: list[bool] = []
-    is_dead = staging_module._is_dead
+    is_dead = StagingDirectory._is_dead
 
-    def looking(directory: str) -> bool:
+    def looking(staging: StagingDirectory, directory: str) -> bool:
         free.append(is_free(f"{store}/staging/lock"))
-        return is_dead(directory)
+        return is_dead(staging, directory)
 
-    monkeypatch.setattr(staging_module, "_is_dead", looking)
+    monkeypatch.setattr(StagingDirectory, "_is_dead", looking)
     dead(store)
     sweep(store)
     assert free == [False]
