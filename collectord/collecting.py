@@ -170,6 +170,8 @@ def _limits(settings: Settings) -> Limits:
         body=settings.submission.max_body_bytes,
         parts=settings.submission.max_parts,
         annotations=settings.submission.max_annotation_bytes,
+        items=settings.submission.max_extra_items,
+        levels=settings.submission.max_extra_levels,
     )
 
 

@@ -75,6 +75,8 @@ class Submission(_Section):
     max_body_bytes: int = Field(default=26214400, gt=0)
     max_parts: int = Field(default=1000, gt=0)
     max_annotation_bytes: int = Field(default=2097152, gt=0)
+    max_extra_items: int = Field(default=10000, gt=0)
+    max_extra_levels: int = Field(default=100, gt=0, le=500)
     memory_bytes: int = Field(default=67108864, ge=0)
     idle_timeout_s: float = Field(default=30.0, gt=0)
     min_rate_bytes_s: int = Field(default=0, ge=0)

@@ -43,13 +43,16 @@ class FormDataParser(multipart.PushMultipartParser):  # type: ignore[misc]
 
     Header values are latin-1 text: whoever wants UTF-8 asks L{text_of}, so that one odd name costs one part, not the
     report.
+
+    @param max_header_lines: of all parts together.
     """
 
     _buffer: bytes
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, max_header_lines: int = 10_000) -> None:
         # The package's own limit counts half a line end; ours is in _on_segment_headerline.
         super().__init__(boundary, header_charset="latin-1", max_header_size=_HEADER_LINE + 2, max_header_count=16)
+        self._header_lines_left = max_header_lines
 
     def parse(self, chunk: bytes) -> Iterator[Any]:
         before = self._buffer if self._state is multipart._PREAMBLE else None
@@ -60,7 +63,8 @@ class FormDataParser(multipart.PushMultipartParser):  # type: ignore[misc]
 
     def _on_segment_headerline(self, line: bytes) -> None:
         # Refused by the package, too, but only where the chunks happen to split such a line.
-        if len(line) > _HEADER_LINE or b"\n" in line:
+        self._header_lines_left -= 1
+        if len(line) > _HEADER_LINE or b"\n" in line or self._header_lines_left < 0:
             raise multipart.ParserError("Invalid segment header")
         super()._on_segment_headerline(line)
 

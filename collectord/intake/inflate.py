@@ -9,7 +9,7 @@ from zlib_ng import zlib_ng
 from collectord.errors import MalformedReport, TooLarge
 
 _GZIP = 16 + zlib_ng.MAX_WBITS
-_PIECE = 256 * 1024
+_PIECE = 64 * 1024
 
 
 class Inflater:
@@ -25,7 +25,7 @@ class Inflater:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """
-        Pieces of at most 256 KiB. Consume them all before the next call.
+        Pieces of at most 64 KiB. Consume them all before the next call.
 
         @raise TooLarge: more than the limit comes out.
         @raise MalformedReport: C{bad_gzip}.

@@ -3,13 +3,15 @@ The body of one submission: fed with bytes as they come, it never sees a transpo
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from collectord.errors import CollectordError, MalformedReport, TooLarge
+from collectord.intake.extra import parse_extra
 from collectord.intake.formdata import boundary_of
 from collectord.intake.inflate import Inflater
 from collectord.intake.report import ReportBuilder
@@ -25,11 +27,22 @@ class Limits:
 
     @ivar body: bytes, on the wire and unpacked.
     @ivar annotations: bytes of all annotations together.
+    @ivar items: values in the JSON of C{extra}, of all levels together.
+    @ivar levels: of lists and objects within each other there.
     """
 
     body: int
     parts: int
     annotations: int
+    items: int = 10_000
+    levels: int = 100
+
+
+class Connection(Flow, Protocol):
+    """The way in of one upload, which shares the reactor's time with others."""
+
+    def rest(self, go_on: Callable[[], None]) -> bool:
+        """Whether its share is used up; C{go_on} is then called when its next turn comes."""
 
 
 class ReportReceiver:
@@ -48,7 +61,7 @@ class ReportReceiver:
         staging: IDumpStaging,
         headers: Headers,
         length: int | None,
-        flow: Flow,
+        flow: Connection,
     ) -> None:
         self._limits = limits
         self._budget = budget
@@ -85,7 +98,11 @@ class ReportReceiver:
             self._budget,
             max_parts=self._limits.parts,
             max_annotation_bytes=self._limits.annotations,
+            read_extra=self._read_extra,
         )
+
+    def _read_extra(self, content: bytes) -> dict[str, str]:
+        return parse_extra(content, most_items=self._limits.items, most_levels=self._limits.levels)
 
     def _new_spool(self, name: str) -> DumpSpool:
         return DumpSpool(name, self._budget, self._staging, self)
@@ -128,6 +145,9 @@ class ReportReceiver:
         self._inflating = True
         try:
             while self.refusal is None and not self._holds:
+                if self._flow.rest(self.let):
+                    self.hold()
+                    break
                 piece = next(self._pieces, None)
                 if piece is not None:
                     builder.feed(piece)

@@ -3,7 +3,6 @@ From the parts of a multipart body to a L{CrashReport}: which part is an annotat
 called.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 
@@ -14,6 +13,10 @@ from collectord.intake.formdata import FormDataParser, text_of
 from collectord.intake.spool import DumpSpool, MemoryBudget
 from collectord.model import CrashReport, Payload
 
+_HEADER_LINES = 8
+"""Of a part, on average: they take longer than anything else in a part. Real clients send two or three."""
+
+_LEAST_HEADER_LINES = 1000
 _NAME_LENGTH = 30
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 _RESERVED_NAMES = frozenset({"dump_names", "raw_crash", "processed_crash", "dump"})
@@ -24,6 +27,7 @@ class ReportBuilder:
     Builds one report of one multipart body.
 
     @param max_annotation_bytes: of all annotations together, names and values.
+    @param read_extra: makes annotations of the JSON of C{extra}; it raises L{Refused}.
     """
 
     def __init__(
@@ -34,10 +38,12 @@ class ReportBuilder:
         *,
         max_parts: int,
         max_annotation_bytes: int,
+        read_extra: Callable[[bytes], dict[str, str]],
     ) -> None:
-        self._parser = FormDataParser(boundary)
+        self._parser = FormDataParser(boundary, max(_LEAST_HEADER_LINES, _HEADER_LINES * max_parts))
         self._new_spool = new_spool
         self._budget = budget
+        self._read_extra = read_extra
         self._annotation_bytes = 0
         self._parts_left = max_parts
         self._annotation_bytes_left = max_annotation_bytes
@@ -157,16 +163,8 @@ class ReportBuilder:
         self._annotations[name] = text.replace("\0", "")
 
     def _end_extra(self, name: str, value: bytearray) -> None:
-        try:
-            extra = json.loads(value)
-            if not isinstance(extra, dict):
-                raise MalformedReport("invalid_json_value")
-            self._extra = {
-                key.replace("\0", ""): (item if isinstance(item, str) else json.dumps(item)).replace("\0", "")
-                for key, item in extra.items()
-            }
-        except (ValueError, RecursionError) as e:
-            raise MalformedReport("invalid_json") from e
+        extra = self._read_extra(bytes(value))
+        self._extra = {name.replace("\0", ""): text.replace("\0", "") for name, text in extra.items()}
         self._extra.pop("", None)
 
     def _begin_dump(self, part_name: str) -> None:

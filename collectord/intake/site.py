@@ -17,6 +17,7 @@ from twisted.web.server import Site
 from collectord.errors import TookTooLong
 from collectord.intake.channel import Patience, StreamingChannel
 from collectord.intake.request import BodyFor, StreamingRequest
+from collectord.intake.turns import Turns
 from collectord.patience import within
 
 _DRAIN_SWEEP_S = 0.1
@@ -50,6 +51,7 @@ class StreamingSite(Site):
         self.patience = patience
         self.now: Callable[[], float] = clock.seconds
         self.max_connections = max_connections
+        self.turns = Turns(clock)
         self._channels: set[StreamingChannel] = set()
         self._gates: list[Gate] = []
         self._opened = False

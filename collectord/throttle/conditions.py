@@ -5,7 +5,6 @@ Values come from clients and may be anything that is text: huge, empty, lone sur
 what is not of the shape that a condition is about does not match it.
 """
 
-import json
 import re
 from collections.abc import Collection
 from datetime import date
@@ -15,6 +14,7 @@ from attrs import field, frozen
 from attrs.validators import deep_iterable, instance_of
 
 from collectord.errors import ConfigError
+from collectord.jsontext import TooManyItems, parse_json
 from collectord.throttle.patterns import Pattern
 from collectord.throttle.versions import Version, is_below, parse_version
 
@@ -180,7 +180,8 @@ class OlderThanDays:
 
 
 _LONGEST_JSON = 1 << 20
-"""Longer ones do not match: they would hold up everybody else. What Firefox sends has some 10,000 characters."""
+_MOST_ITEMS = 20_000
+"""Larger ones do not match: they would hold up everybody else. What Firefox sends has some 10,000 characters."""
 
 
 def _dig(value: str, path: tuple[str, ...]) -> object:
@@ -188,8 +189,8 @@ def _dig(value: str, path: tuple[str, ...]) -> object:
     if len(value) > _LONGEST_JSON:
         return None
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
+        found = parse_json(value, _MOST_ITEMS)
+    except (ValueError, TooManyItems):
         return None
     for name in path:
         if not isinstance(found, dict):

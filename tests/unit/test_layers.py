@@ -44,6 +44,7 @@ LAYERS = {
     "collectord.model": 0,
     "collectord.crashid": 0,
     "collectord.errors": 0,
+    "collectord.jsontext": 0,
     "collectord.config": 0,
     "collectord.throttle": 0,
     "collectord": 0,  # its version
@@ -70,6 +71,7 @@ NEVER = {
     "collectord.model": ["twisted", "os", "pathlib", "time", "random"],
     "collectord.crashid": ["twisted", "os", "pathlib", "time", "random"],
     "collectord.errors": ["twisted", "os", "pathlib", "time", "random"],
+    "collectord.jsontext": ["twisted", "os", "pathlib", "time", "random"],
     "collectord.config": ["twisted", "time", "random"],  # it reads a file and the environment
     "collectord.throttle": ["twisted", "os", "time", "random"],  # its loader reads a file
 }

@@ -3,7 +3,7 @@ Multipart bodies, part by part, and what becomes of them without a connection.
 """
 
 import gzip
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -77,6 +77,9 @@ class CountingFlow:
     def let(self) -> None:
         assert self.lets < self.holds
         self.lets += 1
+
+    def rest(self, go_on: Callable[[], None]) -> bool:
+        return False
 
     @property
     def held(self) -> bool:

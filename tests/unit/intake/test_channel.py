@@ -519,8 +519,50 @@ def test_chunks_after_a_refusal(rig: Rig) -> None:
     client = rig.connect()
     client.send(chunked(b"good", b"more", b"yet more") + post(b"next"))
     assert client.response.body == b"POST /body HTTP/1.1 too_large"
-    assert rig.bodies[0].data == b"good"
+    assert rig.bodies[0].data == b"goodmoreyet more", "all of one read at once"
     assert len(rig.bodies) == 1
+    assert client.lingering
+
+
+def test_pipelined_requests_take_turns_with_other_clients(new_rig: NewRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = new_rig()
+    impatient, other = rig.connect(), rig.connect()
+    waiting: list[Callable[[], None]] = []
+    monkeypatch.setattr(rig.server.site.turns, "is_over", lambda: True)
+    monkeypatch.setattr(rig.server.site.turns, "wait", waiting.append)
+    impatient.send(post(b"one") + post(b"two") + post(b"three") + post(b"four")[:-1])
+    assert [response.body[-3:] for response in impatient.responses] == [b"one"]
+    assert impatient.held
+    other.send(post(b"other"))
+    assert other.response.status == 200
+    waiting.pop()()
+    assert [body.data for body in rig.bodies] == [b"one", b"other", b"two"]
+    waiting.pop()()
+    waiting.pop()()
+    assert waiting == []
+    assert not impatient.held
+    impatient.send(b"r")
+    assert [body.data for body in rig.bodies] == [b"one", b"other", b"two", b"three", b"four"]
+    assert len(impatient.responses) == 4
+
+
+def test_a_client_that_leaves_gets_no_turn(new_rig: NewRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = new_rig()
+    client = rig.connect()
+    monkeypatch.setattr(rig.server.site.turns, "is_over", lambda: True)
+    client.send(post(b"one") + post(b"two"))
+    client.hang_up()
+    rig.server.clock.advance(0)
+    assert [body.data for body in rig.bodies] == [b"one"]
+
+
+def test_headers_of_too_many_lines(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"GET / HTTP/1.1\r\nA: b\r\n" + b" \r\n" * 990 + b"\r\n")
+    assert client.responses[0].status == 404
+    client = rig.connect()
+    client.send(b"GET / HTTP/1.1\r\nA: b\r\n" + b" \r\n" * 1000 + b"\r\n")
+    assert client.response.status == 400
     assert client.lingering
 
 

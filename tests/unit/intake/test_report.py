@@ -3,6 +3,7 @@ import tracemalloc
 from hashlib import sha256
 
 import pytest
+from attrs import evolve
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.receiver import Limits
@@ -132,11 +133,11 @@ def test_extra_wins(extra_first: bool) -> None:
     ("sent", "stored"),
     [
         ("1", "1"),
-        ("-1.5e3", "-1500.0"),
+        ("-1.5e3", "-1.5e3"),
         ("true", "true"),
         ("null", "null"),
         ("[]", "[]"),
-        ('["é", {"a" :1}]', '["\\u00e9", {"a": 1}]'),
+        ('["é", {"a" :1}]', '["é", {"a" :1}]'),
         ('{"a": [null]}', '{"a": [null]}'),
         ('""', ""),
         ('"é€😀"', "é€😀"),
@@ -145,6 +146,11 @@ def test_extra_wins(extra_first: bool) -> None:
         ("NaN", "NaN"),
         ("-Infinity", "-Infinity"),
         ("9" * 4300, "9" * 4300),
+        ("9" * 40_000, "9" * 40_000),
+        ("1e999", "1e999"),
+        ("1.10", "1.10"),
+        ("-0", "-0"),
+        ('{"k":1,"k":2}', '{"k":1,"k":2}'),
         ("[" * 50 + "]" * 50, "[" * 50 + "]" * 50),
     ],
 )
@@ -163,13 +169,43 @@ def test_values_of_extra(sent: str, stored: str) -> None:
         b'{"a": "\xff"}',
         b'{"a": "\n"}',
         b"{} x",
-        b'{"a": ' + b"9" * 4301 + b"}",
-        b'{"a": ' + b"[" * 40_000 + b"]" * 40_000 + b"}",
+        b'{"a": ' + b"[" * 101 + b"]" * 101 + b"}",
+        b'{"a": ' + b"[" * 9_000 + b"]" * 9_000 + b"}",
+        b'{"a": [1,]}',
+        b'{"a": [01]}',
         b"{'a': 1}",
     ],
 )
 def test_extra_is_not_json(sent: bytes) -> None:
     assert refusal_of([body(annotation(b"a"), extra(sent))]) == malformed("invalid_json")
+
+
+def test_extra_of_too_many_items() -> None:
+    limits = evolve(LIMITS, items=10)
+    exactly = b'{"a": [1, 2, 3, {"b": ",,,[[[{{{"}], "c": "[[[[[[,,,,,,,{{{{"}'
+    received = receive([body(extra(exactly))], limits=evolve(limits, items=7))
+    assert received.report.annotations == {"a": '[1, 2, 3, {"b": ",,,[[[{{{"}]', "c": "[[[[[[,,,,,,,{{{{"}
+    assert refusal_of([body(extra(exactly))], limits=evolve(limits, items=6)) == (TooLarge, "too_large")
+
+
+def test_extra_of_too_many_levels() -> None:
+    sent = body(extra(b'{"a": [{"b": [[]]}], "c": "d"}'))
+    assert receive([sent], limits=evolve(LIMITS, levels=5)).report.annotations == {"a": '[{"b": [[]]}]', "c": "d"}
+    assert refusal_of([sent], limits=evolve(LIMITS, levels=4)) == malformed("invalid_json")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["{}", ' \n{ "a" : 1 , "b" : [ 1 , 2 ] , "a" : "last" } \t', '{"a":{},"":1,"\\u0041":-0.0}'],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-be"])
+def test_extra_however_it_is_written(sent: str, encoding: str) -> None:
+    parsed = json.loads(sent)
+    parsed.pop("", None)
+    found = receive([body(annotation(b"z"), extra(sent.encode(encoding)))]).report.annotations
+    assert [*found] == ["z", *parsed]
+    for name, value in parsed.items():
+        assert found[name] == value if isinstance(value, str) else json.loads(found[name]) == value
 
 
 @pytest.mark.parametrize("sent", [b"[]", b'"text"', b"1", b"null", b"true", b'[{"a": 1}]'])
