@@ -2,13 +2,17 @@
 # make test    run all tests; ARGS="-k name" passes arguments on to pytest
 # make lint    ruff and mypy
 # make bench   the benchmarks (needs wrk and nginx)
+# make power   power cuts, 50 of each kind; ROUNDS=10, and SEED=7 for the same again (as root: it mounts)
+# make kills   kill -9 of workers and their parent, 50 times; ROUNDS and SEED as above
+# make mutants breaks each line that keeps a promise, and tells which breaks no unit test notices (an hour or more)
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+ROUNDS ?= 50
 
-.PHONY: run test lint bench requirements clean
+.PHONY: run test lint bench power kills mutants requirements clean
 
 run: $(VENV)/installed
 	exec env PYTHONPATH=$(CURDIR) $(BIN)/twistd --nodaemon --pidfile= collectord $(ARGS)
@@ -27,6 +31,12 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.moving
 	$(BIN)/python -m benchmarks.workers
 	$(BIN)/python -m benchmarks.metrics_cost
+
+power kills: $(VENV)/dev
+	ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -q tests/fault/test_fault_$(@:%s=%)_rounds.py $(ARGS)
+
+mutants: $(VENV)/dev
+	$(BIN)/python scripts/mutants.py $(ARGS)
 
 # The pinned versions for production installs, without and with all extras.
 COMPILE := pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links

@@ -25,11 +25,14 @@ OF_PROCESSES: Final = frozenset({"start", "stop", "unclean", "lost"})
 HEAL = b"\\\n"
 """Written after a line that was cut off: a backslash alone makes it one that nobody takes for whole."""
 
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+"""Characters that are written as escapes. A line that has one, as of the zeros after a power cut, is damaged."""
+
 _LINE = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)\t([a-z]+)\t([^\t\n]+)"
-    r"(?:\t([^\t\n]*)(?:\t([^\t\n]*))?)?\n"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)\t([a-z]+)\t([^CONTROL]+)"
+    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*))?)?\n".replace("CONTROL", _CONTROL)
 )
-_UNFIT = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNFIT = re.compile(rf"[\\{_CONTROL}\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 _LONGEST = 65536
 """Of a line, in bytes. After a power cut there may be megabytes of zeros without an end of line."""

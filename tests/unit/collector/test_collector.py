@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,9 +13,9 @@ from twisted.logger import LogEvent
 from zope.interface import implementer
 
 from collectord.collector import Collector, Outcome
-from collectord.errors import MalformedReport, NowhereToSave, UnauthorizedUuid
+from collectord.errors import MalformedReport, NowhereToSave, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
-from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Dump, InMemory, Payload
+from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Dump, Happening, InMemory, Payload
 from collectord.storage.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import LogRecorder, result_of
@@ -133,7 +133,7 @@ def test_a_rule_that_breaks_costs_no_crash(log: LogRecorder) -> None:
 
     rig = make_rig(throttle=broken)
     assert rig.collect(report({"a": "1"})) == Outcome(Result.ACCEPT, "BROKEN_RULE", CRASH_ID)
-    assert rig.metadata["throttle_rule"] == "BROKEN_RULE"
+    assert (rig.metadata["throttle_rule"], rig.raw_crash["throttle_rate"]) == ("BROKEN_RULE", 100)
     (failure, _) = log.events
     log.events.clear()
     assert failure["log_failure"].check(ZeroDivisionError)
@@ -334,6 +334,27 @@ def test_a_token_of_any_text() -> None:
     assert rig.collect(report({"uuid": CHOSEN}, token="sécret")).crash_id == CHOSEN
 
 
+@pytest.mark.parametrize(("theirs", "refused"), [((), False), (("a", "ours"), True), (("a", "b"), False)])
+def test_a_relay_that_sends_what_came_from_here_is_refused(theirs: Sequence[str], refused: bool) -> None:
+    async def shares(markers: Sequence[str]) -> bool:
+        return "ours" in markers
+
+    rig = make_rig(token="secret", shares=shares)
+    relayed = evolve(report({"uuid": CHOSEN}, token="secret"), sender_stores=theirs)
+    if refused:
+        with pytest.raises(RelayLoop):
+            rig.collect(relayed)
+    else:
+        rig.collect(relayed)
+    assert list(rig.storage.crashes) == ([] if refused else [CHOSEN])
+
+
+def test_without_stores_of_its_own_it_shares_none() -> None:
+    rig = make_rig(token="secret")
+    rig.collect(evolve(report({"uuid": CHOSEN}, token="secret"), sender_stores=["a"]))
+    assert list(rig.storage.crashes) == [CHOSEN]
+
+
 # ——— keeping ———
 
 
@@ -368,6 +389,31 @@ def test_no_answer_before_the_crash_is_kept(log: LogRecorder) -> None:
     assert [said(event) for event in log.events] == [
         f"{CRASH_ID} kept: ACCEPT by some_rule, 1234 bytes, in /mnt/store after 12.3 ms"
     ]
+
+
+def test_what_is_kept_is_told() -> None:
+    happened: list[Happening] = []
+    seconds = iter([100.0, 100.25])
+    rig = make_rig(happened=happened.append, seconds=lambda: next(seconds))
+    rig.collect(report({"ProductName": "F" * 100, "Version": "1.0"}))
+    (kept,) = happened
+    assert (kept.crash_id, kept.what, kept.where) == (CRASH_ID, "kept", "memory")
+    assert kept.at == NOW.timestamp() + 0.25
+    assert kept.about == {"product": "F" * 80, "version": "1.0", "size": 1234, "rule": "some_rule"}
+
+
+def test_what_is_not_kept_has_not_happened() -> None:
+    class Full(MemoryCrashStorage):
+        async def save(self, crash: Crash) -> str:
+            raise NowhereToSave("full")
+
+    happened: list[Happening] = []
+    rig = make_rig(storage=Full(), happened=happened.append)
+    with pytest.raises(NowhereToSave):
+        rig.collect(report({"a": "1"}))
+    rig.judge.verdict = Verdict(Result.REJECT, "some_rule", 100)
+    rig.collect(report({"a": "1"}))
+    assert happened == []
 
 
 def test_nowhere_to_save() -> None:

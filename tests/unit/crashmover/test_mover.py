@@ -124,6 +124,7 @@ def test_broken_crashes_go_to_the_quarantine() -> None:
     assert rig.move()
     assert rig.source.quarantined == {NEW.crash_id: "a dump is missing"}
     assert rig.got == [0, 0, 0]
+    assert rig.steps == [("quarantined", "memory")]
 
 
 def test_a_quarantine_that_fails_is_tried_again() -> None:
@@ -131,6 +132,7 @@ def test_a_quarantine_that_fails_is_tried_again() -> None:
     rig.source.broken[NEW.crash_id] = UnreadableCrash("a dump is missing")
     rig.source.fails["quarantine"] = StorageError("full")
     assert not rig.move()
+    assert rig.happened == []
     assert rig.mover.is_left_alone(NEW)
     del rig.source.fails["quarantine"]
     assert rig.move()
@@ -148,6 +150,17 @@ def test_what_can_t_be_read_time_and_again_goes_to_the_quarantine() -> None:
 
     assert [move_both() for _ in range(6)] == [False] * 5 + [True]
     assert rig.source.quarantined == {NEW.crash_id: "Permission denied"}
+
+
+def test_only_reads_that_fail_one_after_the_other_count() -> None:
+    rig = Rig()
+    rig.one.fails = True
+    for read in [False] * 5 + [True] + [False] * 5:
+        rig.source.add(2)
+        rig.source.broken = {} if read else {NEW.crash_id: StorageError("Permission denied")}
+        result_of(rig.mover.move(rig.source, NewCrash(crash_id(2), "")))
+        assert not rig.move()
+    assert rig.source.quarantined == {}
 
 
 def test_a_source_that_can_t_be_read_puts_nothing_into_the_quarantine() -> None:
@@ -193,3 +206,28 @@ def test_removed_in_the_meantime() -> None:
     rig.source.crashes.clear()
     assert rig.move()
     assert rig.got == [0, 0, 0]
+
+
+def test_what_is_remembered_of_crashes_that_fail_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.crashmover.mover._REMEMBERED", 3)
+    rig = Rig()
+    rig.one.fails = True
+    new = [NewCrash(crash_id(number), "") for number in range(1, 6)]
+    rig.source.add(*range(1, 6))
+    for each in new:
+        result_of(rig.mover.move(rig.source, each))
+    assert [rig.mover.is_left_alone(each) for each in new] == [False, False, True, True, True]
+    result_of(rig.mover.move(rig.source, new[2]))
+    result_of(rig.mover.move(rig.source, new[0]))
+    assert [rig.mover.is_left_alone(each) for each in new] == [True, False, True, False, True]
+
+
+def test_a_crash_that_was_moved_is_forgotten() -> None:
+    rig = Rig()
+    rig.queue.fails = True
+    assert not rig.move()
+    rig.queue.fails = False
+    assert rig.move()
+    rig.source.add(1)
+    assert rig.move()
+    assert rig.got == [2, 2, 2]

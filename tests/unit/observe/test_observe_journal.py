@@ -132,6 +132,10 @@ def test_garbage_is_refused_or_a_line(garbage: bytes) -> None:
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\u00\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/".encode() + b"\xff\n",
+        f"{TIME}\tkept\t{CRASH_ID}\t/srv\0\0\0/crashes\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/srv/crashes\tru\0e\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID[:8]}\0\0{CRASH_ID[10:]}\t/a\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\r\n".encode(),
     ],
 )
 def test_bad_lines(bad: bytes) -> None:

@@ -1,0 +1,249 @@
+"""
+Mutation testing: break one small thing at a time, and see whether a unit test notices.
+
+C{python scripts/mutants.py [MODULE ...]}: makes the mutants of each module (its path below C{collectord/}, without
+C{.py}), runs the unit tests of each with a time limit, and prints those that no test noticed. What was killed once is
+remembered in C{.mutants.json} and not tried again until the module changes; survivors are tried again each time.
+
+A well-kept tool would do, but mutmut runs pytest several times in one process, where Twisted's reactor can't start
+again; and neither it nor cosmic-ray removes statements, which is what a forgotten sync is.
+"""
+
+import argparse
+import ast
+import copy
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from subprocess import DEVNULL, Popen, TimeoutExpired
+
+ROOT = Path(__file__).parents[1]
+KILLED = ROOT / ".mutants.json"
+LIMIT_S = 90.0
+"""Of one run; a mutant that hangs is noticed."""
+
+STORAGE = [*(f"storage/test_storage_{name}.py" for name in ("commit", "staging", "source", "fallback")), "storage"]
+TESTS = {
+    "storage/commit": STORAGE,
+    "storage/entry": STORAGE,
+    "storage/staging": ["storage/test_storage_staging.py", *STORAGE],
+    "storage/fallback": ["storage/test_storage_fallback.py", "storage/test_storage_spill.py"],
+    "storage/releasing": ["cli/test_cli_quarantine.py", "cli/test_cli_crashes.py"],
+    "intake/channel": ["intake/test_channel.py", "intake/test_receiver.py", "web/test_public_site.py"],
+    "crashmover/mover": ["crashmover"],
+    "collector": ["collector"],
+}
+"""The unit tests of each module, the quickest to notice first."""
+
+UNTOLD = ("_log.", "STORE_FAILURES", "QUARANTINED", "REMOVED", "SAVE_SECONDS", "SAVE_BYTES", "THROTTLED")
+"""How log lines and metrics begin."""
+
+BOUNDARY = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
+OPPOSITE = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn}
+ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+
+
+def mutants(source: str) -> Iterator[tuple[str, str]]:
+    """What is changed, with its line, and the source with that one change."""
+    tree = ast.parse(source)
+    lines = source.splitlines()
+    seen = {ast.unparse(tree)}
+    unpromised = {id(below) for node in ast.walk(tree) for part in _unpromised(node) for below in ast.walk(part)}
+    nodes = [(n, node) for n, node in enumerate(ast.walk(tree)) if id(node) not in unpromised]
+    for number, node in sorted(nodes, key=lambda each: getattr(each[1], "lineno", 0)):
+        for said, new in _changes(node):
+            changed = copy.deepcopy(tree)
+            twin = next(n for at, n in enumerate(ast.walk(changed)) if at == number)
+            _replace(changed, twin, new)
+            mutated = ast.unparse(ast.fix_missing_locations(changed))
+            if mutated not in seen:
+                seen.add(mutated)
+                line = getattr(node, "lineno", 0)
+                yield f"{line}: {said}: {lines[line - 1].strip()}", mutated
+
+
+def _unpromised(node: ast.AST) -> list[ast.AST]:
+    """What is below a node that promises nothing about a crash: log lines, metrics, types."""
+    match node:
+        case ast.Expr() if ast.unparse(node).removeprefix("self.").startswith(UNTOLD):
+            return [node]
+        case ast.FunctionDef() | ast.AsyncFunctionDef() if node.returns is not None:
+            return [node.returns]
+        case ast.ClassDef():
+            return [*node.decorator_list]
+        case ast.Module():  # how long, how many, how big: tuning
+            return [each.value for each in node.body if isinstance(each, ast.Assign) and _is_number(each.value)]
+        case ast.arg(annotation=ast.expr() as annotation) | ast.AnnAssign(annotation=annotation):
+            return [annotation]
+    return []
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """What can go wrong at one node: in words, and what is there instead."""
+    match node:
+        case ast.Expr(value=ast.Constant()):
+            return
+        case ast.Expr() | ast.AugAssign() | ast.Raise() | ast.Break() | ast.Continue() | ast.Delete():
+            yield "removed", ast.Pass()
+        case ast.Assign(targets=[ast.Attribute() | ast.Subscript() | ast.Tuple(), *_]):
+            yield "removed", ast.Pass()
+        case ast.Return(value=None):
+            yield "removed", ast.Pass()
+        case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
+            yield "returns None", ast.Return(ast.Constant(None))
+        case ast.With(items=[ast.withitem(ast.Call(ast.Name("suppress")))]):
+            yield "suppresses nothing", ast.If(ast.Constant(True), node.body, [])
+        case ast.ExceptHandler() if not (len(node.body) == 1 and isinstance(node.body[0], ast.Raise)):
+            yield "handles nothing", ast.ExceptHandler(node.type, node.name, [ast.Raise()])
+        case ast.Try() if node.finalbody:
+            yield "nothing finally", ast.If(ast.Constant(True), node.body, [])
+        case ast.If() | ast.While() | ast.IfExp():
+            changed = copy.copy(node)
+            changed.test = ast.UnaryOp(ast.Not(), node.test)
+            yield "negated", changed
+        case ast.comprehension():
+            for n in range(len(node.ifs)):
+                ifs = node.ifs[:n] + node.ifs[n + 1 :]
+                yield "condition dropped", ast.comprehension(node.target, node.iter, ifs, node.is_async)
+        case ast.BoolOp():
+            yield "and/or", ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
+            for n in range(len(node.values)):
+                yield "operand dropped", ast.BoolOp(node.op, node.values[:n] + node.values[n + 1 :])
+        case ast.Compare():
+            other = {**BOUNDARY, **OPPOSITE}.get(type(node.ops[0]))
+            if other is not None:
+                yield "compared otherwise", ast.Compare(node.left, [other(), *node.ops[1:]], node.comparators)
+        case ast.BinOp() if type(node.op) in ARITHMETIC:
+            yield "calculated otherwise", ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
+        case ast.BinOp(op=ast.BitOr()) if not isinstance(node.left, ast.Constant):
+            yield "operand dropped", node.left
+            yield "operand dropped", node.right
+        case ast.Constant(value=bool() as value):
+            yield "other constant", ast.Constant(not value)
+        case ast.Constant(value=(int() | float()) as value):
+            yield "other constant", ast.Constant(value + 1)
+        case ast.UnaryOp(op=ast.Not()):
+            yield "not negated", node.operand
+        case ast.Call() if node.keywords:
+            for n, keyword in enumerate(node.keywords):
+                yield (
+                    f"without {keyword.arg}",
+                    ast.Call(node.func, node.args, node.keywords[:n] + node.keywords[n + 1 :]),
+                )
+
+
+def _is_number(value: ast.expr) -> bool:
+    return not any(isinstance(part, ast.Name | ast.Call) for part in ast.walk(value))
+
+
+def _replace(tree: ast.AST, old: ast.AST, new: ast.AST) -> None:
+    for parent in ast.walk(tree):
+        for name, value in ast.iter_fields(parent):
+            if value is old:
+                setattr(parent, name, new)
+                return
+            if isinstance(value, list) and any(item is old for item in value):
+                value[:] = [new if item is old else item for item in value]
+                return
+
+
+class Copy:
+    """A copy of the tree, to be broken in one place at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for part in ("collectord", "tests", "twisted", "docs", "etc", "scripts", "benchmarks"):
+            shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in ("pyproject.toml", "setup.py", "README.rst"):
+            shutil.copy(ROOT / file, path)
+
+    def is_noticed(self, module: str, mutated: str) -> bool:
+        """Whether a unit test of the module fails, or hangs, with this source."""
+        file = self.path / f"collectord/{module}.py"
+        original = file.read_text()
+        file.write_text(mutated)
+        try:
+            return self._fails(module)
+        finally:
+            file.write_text(original)
+
+    def _fails(self, module: str) -> bool:
+        tests = [f"tests/unit/{test}" for test in TESTS[module]]
+        options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={self.path}/temp"]
+        environment = {**os.environ, "PYTHONPATH": str(self.path), "PYTHONDONTWRITEBYTECODE": "1"}
+        process = Popen(  # noqa: S603
+            [sys.executable, "-m", "pytest", *options, *tests],
+            cwd=self.path,
+            env=environment,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(LIMIT_S) != 0
+        except TimeoutExpired:
+            return True
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def main() -> int:
+    """Print what survived; the exit status is how many did, at most 1."""
+    parser = argparse.ArgumentParser(description="Mutation testing: prints the changes that no unit test notices.")
+    parser.add_argument("modules", nargs="*", default=list(TESTS), help=f"of {', '.join(TESTS)}")
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    killed: set[str] = set(json.loads(KILLED.read_text())) if KILLED.exists() else set()
+    survived = tried = 0
+    with tempfile.TemporaryDirectory(prefix="mutants-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as directory:
+        idle = [Copy(Path(directory) / str(n)) for n in range(arguments.processes)]
+
+        def run(module: str, said: str, mutated: str) -> tuple[str, str, bool]:
+            mine = idle.pop()
+            try:
+                return said, digest(module, mutated), mine.is_noticed(module, mutated)
+            finally:
+                idle.append(mine)
+
+        with ThreadPoolExecutor(arguments.processes) as pool:
+            for module in arguments.modules:
+                source = ast.unparse(ast.parse((ROOT / f"collectord/{module}.py").read_text()))
+                if idle[0].is_noticed(module, source):
+                    print(f"{module}: its tests fail as it is", flush=True)
+                    return 1
+                everything = list(mutants((ROOT / f"collectord/{module}.py").read_text()))
+                to_try = [(module, *mutant) for mutant in everything if digest(module, mutant[1]) not in killed]
+                began = time.monotonic()
+                survivors = []
+                for said, key, noticed in pool.map(run, *zip(*to_try, strict=True)) if to_try else ():
+                    if noticed:
+                        killed.add(key)
+                        KILLED.write_text(json.dumps(sorted(killed)))
+                    else:
+                        survivors.append(said)
+                        print(f"survived: {module}:{said}", flush=True)
+                tried += len(everything)
+                survived += len(survivors)
+                seconds = time.monotonic() - began
+                print(f"{module}: {len(everything)} mutants, {len(survivors)} survived, {seconds:.0f} s", flush=True)
+    print(f"{tried} mutants, {survived} survived")
+    return min(survived, 1)
+
+
+def digest(module: str, mutated: str) -> str:
+    return hashlib.sha256(f"{module} {mutated}".encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
