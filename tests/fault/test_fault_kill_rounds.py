@@ -73,10 +73,21 @@ class Scene:
         if moves or chance.random() < 0.5:
             self.daemon.toml += moving(self.destination)
 
-    def start(self) -> None:
-        """A new life."""
+    def start(self, chance: Random) -> None:
+        """A new life; sometimes after one that ends while it starts and sweeps."""
+        while chance.random() < 0.3:
+            self.daemon.launch()
+            time.sleep(chance.random() * 3)
+            self.kill_all()
         self.daemon.start()
         until(lambda: len(children(self.daemon.pid)) == WORKERS)
+
+    def kill_all(self) -> None:
+        """Kill the parent and its workers, and wait until they are gone."""
+        before = children(self.daemon.pid)
+        os.killpg(self.daemon.pid, signal.SIGKILL)
+        self.daemon.kill()
+        until(lambda: not any(map(lives, before)), 60)
 
     def kill(self, chance: Random) -> str:
         """
@@ -89,11 +100,11 @@ class Scene:
         if whom == "a worker":
             os.kill(chance.choice(before), signal.SIGKILL)
             until(lambda: len(now := children(self.daemon.pid)) == WORKERS and now != before, 60)
-        else:
-            if whom == "all":
-                os.killpg(self.daemon.pid, signal.SIGKILL)
+        elif whom == "the parent":  # its workers end by themselves
             self.daemon.kill()
             until(lambda: not any(map(lives, before)), 60)
+        else:
+            self.kill_all()
         return whom
 
     def look(self, clients: Load, rounds: Rounds) -> None:
@@ -123,13 +134,12 @@ def test_kills_of_workers_and_of_their_parent(tmp_path: Path, rounds: Rounds) ->
                     if scene.kill(chance) != "a worker":
                         scene.look(clients, rounds)
                         scene.set(chance, moves=False)
-                        scene.start()
+                        scene.start(chance)
             assert clients.refused == []
-            os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.kill()
+            scene.kill_all()
             scene.look(clients, rounds)
             scene.set(Random(rounds.seed), moves=True)
-            scene.start()
+            scene.start(Random(rounds.seed))
             until(lambda: not files_of_crashes(scene.primary) and not files_of_crashes(scene.secondary), 120)
         scene.look(clients, rounds)
         assert clients.acknowledged.keys() - scene.arrived == set()

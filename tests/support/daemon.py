@@ -114,6 +114,15 @@ class Daemon:
 
         @raise DidNotStart: it is not, within 20 s.
         """
+        self.launch()
+        try:
+            self._wait_until_healthy()
+        except BaseException:
+            self._clean_up()
+            raise
+
+    def launch(self) -> None:
+        """Start it, and do not wait."""
         self._clean_up()
         self.workdir.mkdir(parents=True, exist_ok=True)
         settings = self.workdir / "collectord.toml"
@@ -129,11 +138,6 @@ class Daemon:
                 stderr=log,
                 start_new_session=True,
             )
-        try:
-            self._wait_until_healthy()
-        except BaseException:
-            self._clean_up()
-            raise
 
     def stop(self, timeout: float = 15.0) -> int:
         """
