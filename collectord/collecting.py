@@ -155,6 +155,7 @@ def links_of(settings: Sequence[StorageSettings], reactor: Any) -> tuple[Sequenc
                 timeout=each.timeout_s,
                 cautions=partial(getattr, store, "cautions"),
                 glance=store.glance,
+                prepare=store.prepare,
             )
         )
         names[store.marker] = store.name

@@ -107,7 +107,7 @@ class Moving:
         async def check() -> None:
             # The primary first: then the other one knows it, if it is the same by another path.
             await primary.storage.check()
-            await link.storage.check()
+            await link.prepare()
 
         return self._outlet(primary.name, "moved", primary.storage.save, check, primary.timeout)
 
@@ -159,9 +159,7 @@ class Moving:
                 happened=self._happened,
                 now=time.time,
             ),
-            FilesystemCrashSource(
-                link.name, threads, self._reactor, partial(datetime.now, UTC), _STEP_S, link.storage.check
-            ),
+            FilesystemCrashSource(link.name, threads, self._reactor, partial(datetime.now, UTC), _STEP_S, link.prepare),
             interval=self._settings.interval_s,
             concurrency=self._settings.concurrency,
             stop=self._settings.stop_s,

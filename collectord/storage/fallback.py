@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from itertools import count
 from typing import TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -59,6 +59,7 @@ class Link:
     @ivar timeout: seconds that it may take for one part of a big dump.
     @ivar cautions: what the store can't promise, as far as it knows by now.
     @ivar glance: raises a L{StorageError} where the store is known to be full or away, at next to no cost.
+    @ivar prepare: returns once crashes can be moved out of it, full or not.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Link:
     breaker: Breaker = field(factory=Breaker)
     cautions: Callable[[], Sequence[str]] = tuple
     glance: Callable[[], Awaitable[object]] | None = None
+    prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
 
 
 @implementer(ICrashStorage, IDumpStaging)

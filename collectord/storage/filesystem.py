@@ -93,6 +93,7 @@ class FilesystemCrashStorage:
         self._checked = Shared(lambda: self._checker(self._check))
         self._glanced = Shared(lambda: self._checker(self._glance))
         self._doubted = True  # what its file system can do is not known, or no longer
+        self._prepared = Shared(lambda: self._checker(self._prepare))
         self._sweep_at = -inf
         self._sweeps_told: set[str] = set()
         self._waiting: dict[Attempt, _Waiting] = {}
@@ -183,8 +184,33 @@ class FilesystemCrashStorage:
         except OSError as e:
             raise StorageError(self._told(e)) from e
 
+    async def prepare(self) -> None:
+        """
+        Return once crashes can be moved out of it, which a store that is full needs most.
+
+        @raise StorageError: they can't.
+        """
+        try:
+            await self._prepared()
+        except OSError as e:
+            raise StorageError(self._told(e)) from e
+
+    def _prepare(self) -> None:
+        """Make the staging area where it is missing, and see that it is no other store's; on a thread of its own."""
+        try:
+            self._directory.make()
+        except OSError as e:
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._sweep()  # it may be what an unclean stop left that fills it
+            self._directory.make()
+        for marker, name in self._others.items():
+            if self._directory.is_shared_by(marker):
+                # What is moved from there to here would be taken for there already, and be removed.
+                raise OSError(errno.EINVAL, f"this is the store {name}, by another path")
+
     def _check(self) -> int | None:
-        """Make the staging area where it is missing, and try it; on a thread of its own."""
+        """Prepare it, and try it; on the same thread."""
         try:
             return self._try_out()
         except BaseException:
@@ -192,11 +218,7 @@ class FilesystemCrashStorage:
             raise
 
     def _try_out(self) -> int | None:
-        self._directory.make()
-        for marker, name in self._others.items():
-            if self._directory.is_shared_by(marker):
-                # What is moved from there to here would be taken for there already, and be removed.
-                raise OSError(errno.EINVAL, f"this is the store {name}, by another path")
+        self._prepare()
         if self._clock.seconds() >= self._sweep_at:
             self._sweep()
         free = self._have_space()

@@ -72,6 +72,20 @@ def test_what_was_there_before_the_start(tmp_path: Path) -> None:
         until_moved(source, acknowledged, destination)
 
 
+@pytest.mark.parametrize("home", [True, False], ids=["home", "to a destination"])
+def test_a_store_that_is_full_when_the_daemon_starts_is_emptied(tmp_path: Path, home: bool) -> None:
+    """Only what moves its crashes makes it well again."""
+    port = free_port()
+    primary, full, destination = tmp_path / "primary", tmp_path / "full", tmp_path / "processing"
+    with Daemon(config(port, full), port, tmp_path / "before") as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(5)))
+    toml = config(port, primary, full, moves=True) + ("" if home else moving(destination))
+    space = f"root = {json.dumps(str(full))}\nmin_free_bytes = "
+    assert f"{space}0" in toml
+    with Daemon(toml.replace(f"{space}0", f"{space}{2**60}"), port, tmp_path / "work"):
+        until_moved(full, acknowledged, primary if home else destination)
+
+
 def test_keep(tmp_path: Path) -> None:
     source, destination = tmp_path / "crashes", tmp_path / "processing"
     port = free_port()

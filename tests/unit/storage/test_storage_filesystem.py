@@ -2,8 +2,10 @@
 The file system store on its threads: what is answered when, giving up, and the check.
 """
 
+import errno
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -416,6 +418,28 @@ async def test_a_glance_sees_what_is_read_only(root: Path, monkeypatch: pytest.M
     found = os.statvfs(root)
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*found[:8], found.f_flag | os.ST_RDONLY, 255]))
     assert str(await error_of(store.glance())) == f"{root}: Read-only file system"
+
+
+@in_reactor
+async def test_crashes_can_be_moved_out_of_a_full_store(root: Path) -> None:
+    store = make_store(root, min_free_bytes=2**62)
+    assert isinstance(await error_of(store.check()), StorageError)
+    await store.prepare()
+    other = make_store(root, others={store.marker: "the other"}, min_free_bytes=2**62)
+    assert "this is the store the other, by another path" in str(await error_of(other.prepare()))
+
+
+@in_reactor
+async def test_what_an_unclean_stop_left_goes_where_there_is_no_space_to_begin(root: Path) -> None:
+    left = root / "staging" / f"{socket.gethostname()}-99999-00c0ffee"
+    left.mkdir(parents=True)
+    (left / "1.part").write_bytes(b"x" * 1000)
+    store = make_store(root)
+    with failing(root / "staging", "mkdir", 1, OSError(errno.ENOSPC, "full")):
+        await store.prepare()
+    assert not left.exists()
+    with failing(root / "staging", "mkdir", 1, OSError(errno.EIO, "broken")):
+        assert isinstance(await error_of(make_store(root).prepare()), StorageError)
 
 
 @in_reactor
