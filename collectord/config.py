@@ -33,16 +33,21 @@ from pydantic_settings import (
 )
 
 from collectord.errors import ConfigError
+from collectord.urls import without_secrets
 
 PREFIX = "COLLECTORD_"
 _OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_.+|PORT(_[0-9]+_.+)?)")
 """What it tells its containers about a service called collectord."""
 
+_SECRETS = frozenset({"submitter_token", "token", "dsn", "destination", "publisher"})
+"""Keys whose values are secret, or hold what is."""
+_WITH_SECRETS = frozenset({"submission", "crashmover", "admin", "sentry"})
+
 DEFAULT_PATH = Path("/etc/collectord/collectord.toml")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def _mode(value: object) -> object:
@@ -234,6 +239,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,
     )
 
     submission: Submission = Submission()
@@ -316,10 +322,8 @@ def _not_json(error: ValueError) -> str:
     if not isinstance(cause, json.JSONDecodeError):
         return f"environment: {error}"
     variables = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value == cause.doc]
-    return (
-        f"environment, {' or '.join(variables)} = {cause.doc!r}: not JSON: {cause}; "
-        'a list looks like ["a", "b"], a table like {"a": "b"}'
-    )
+    where = f"environment, {' or '.join(variables)}" if variables else "a credential"  # its value may be secret
+    return f'{where}: not JSON: {cause}; a list looks like ["a", "b"], a table like {{"a": "b"}}'
 
 
 def _check_environment() -> None:
@@ -345,13 +349,17 @@ def _told(error: Any, path: Path | None) -> str:
         return f"{source}: {where}: unknown key; known here: {', '.join(_known(keys[:-1]))}"
     if error["type"] == "missing":
         return f"{source}: {where}: is missing"
-    # Tables of the crashmover may hold passwords.
-    is_secret = keys[-1:] in (["submitter_token"], ["token"], ["dsn"]) or (
-        keys[:1] == ["crashmover"]
-        and (keys[1:2] in (["destination"], ["publisher"]) or isinstance(error["input"], dict | list))
-    )
-    value = "…" if is_secret else repr(error["input"])
+    value = "…" if _may_be_secret(keys, error["input"]) else without_secrets(repr(error["input"]))
     return f"{source}: {where} = {value}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _may_be_secret(keys: Sequence[str], value: object) -> bool:
+    """Whether it is one, or a table or a whole section that may hold one."""
+    if keys and keys[0] not in _WITH_SECRETS:
+        return False
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict | list) for each in value)):
+        return True
+    return len(keys) < 2 or not _SECRETS.isdisjoint(keys)
 
 
 def _known(keys: Sequence[str]) -> list[str]:

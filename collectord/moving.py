@@ -21,6 +21,7 @@ from collectord.plugins import DESTINATIONS, PUBLISHERS, Daemon, Plugin, make_pl
 from collectord.storage.fallback import Link
 from collectord.storage.source import FilesystemCrashSource
 from collectord.threads import Workers
+from collectord.urls import numbered
 
 _STEP_S = 60.0
 """Seconds for reading a crash, or for one step of a list."""
@@ -86,8 +87,9 @@ class Moving:
             for number, table in enumerate(self._settings.publisher)
         ]
         if destinations:
-            to = [self._outlet_of(plugin, "moved", plugin.made.save) for plugin in destinations]
-            tell = [self._outlet_of(plugin, "published", plugin.made.publish) for plugin in publishers]
+            names = iter(numbered(plugin.made.name for plugin in (*destinations, *publishers)))
+            to = [self._outlet_of(next(names), plugin, "moved", plugin.made.save) for plugin in destinations]
+            tell = [self._outlet_of(next(names), plugin, "published", plugin.made.publish) for plugin in publishers]
             self.outlets = [*to, *tell]
             for link in links:
                 self._add(link, to, tell, keep=self._settings.keep)
@@ -111,10 +113,10 @@ class Moving:
 
         return self._outlet(primary.name, "moved", primary.storage.save, check, primary.timeout)
 
-    def _outlet_of(self, plugin: Plugin, kind: Given, give: Callable[..., Any]) -> Outlet:
+    def _outlet_of(self, name: str, plugin: Plugin, kind: Given, give: Callable[..., Any]) -> Outlet:
         settings = plugin.settings
         return self._outlet(
-            plugin.made.name,
+            name,
             kind,
             give,
             plugin.made.check,

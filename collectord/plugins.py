@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import ConfigError
 from collectord.interfaces import ICrashPublisher, ICrashStorage
+from collectord.urls import without_secrets
 
 DESTINATIONS = "collectord.destinations"
 PUBLISHERS = "collectord.publishers"
@@ -113,7 +114,7 @@ def make_plugin(group: str, table: Mapping[str, Any], daemon: Daemon, where: str
 
 def _broken(where: str, point: EntryPoint, error: Exception) -> str:
     whose = f" from {point.dist.name} {point.dist.version}" if point.dist is not None else ""
-    told = " ".join(str(error).split())
+    told = without_secrets(" ".join(str(error).split()))
     return f"{where} type = {point.name!r} ({point.value}{whose}): {type(error).__name__}: {told}"
 
 
@@ -122,4 +123,4 @@ def _told(error: Any, where: str, settings: type[KindSettings]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where} {key}: unknown key; known here: {', '.join(settings.model_fields)}"
     what = "is missing" if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
-    return f"{where} {key}".rstrip() + f": {what}"
+    return f"{where} {key}".rstrip() + f": {without_secrets(what)}"

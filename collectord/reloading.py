@@ -13,6 +13,7 @@ from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
 
 _FIXED = ("storage", "admin", "ledger", "metrics", "sentry")
+_NOT_HANDED = {"crashmover", "admin", "ledger", "metrics"}
 _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
 
 
@@ -31,8 +32,12 @@ class Loaded:
     source: str
 
     def handed(self) -> bytes:
-        """One line for another process, which is to live by the very same, whatever has become of the files."""
-        return json.dumps({"settings": self.settings.model_dump(mode="json"), "rules_text": self.rules_text}).encode()
+        """
+        One line for a process that takes submissions, which is to live by the very same, whatever has become of the
+        files. What it has no use for stays here: there are passwords in it.
+        """
+        settings = self.settings.model_dump(mode="json", exclude=_NOT_HANDED)
+        return json.dumps({"settings": settings, "rules_text": self.rules_text}).encode()
 
     def instead_of(self, old: "Loaded") -> "Loaded":
         """This, but for what can't be changed while the daemon runs."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from collectord.cli.shared import CannotRun
+from collectord.urls import shown_url
 
 _LONGEST = 64 * 1024 * 1024
 """Of an answer, in bytes."""
@@ -52,7 +53,7 @@ class Server:
     """
 
     def __init__(self, url: str, timeout: float, default_path: str) -> None:
-        self._url = url
+        self._url = shown_url(url) if "://" in url else url
         if url.startswith("unix:"):
             self._connection: HTTPConnection = _UnixConnection(url.removeprefix("unix:"), timeout)
             self._target = default_path

@@ -14,6 +14,7 @@ from collectord.errors import CrashRefused, PublishError, StorageError
 from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, OUTLET_FAILURES, OUTLET_WELL, PUBLISH_SECONDS
 from collectord.model import Crash
 from collectord.patience import Shared, within
+from collectord.urls import without_secrets
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -148,7 +149,7 @@ class Outlet:
 
     def _failed(self, error: Exception) -> None:
         self._unchecked = True
-        self.problem = str(error)
+        why = self.problem = without_secrets(str(error))
         self.failed += 1
         OUTLET_FAILURES.labels(self.name).inc()
         OUTLET_WELL.labels(self.name).set(0)
@@ -157,4 +158,4 @@ class Outlet:
         self._failures += 1
         pause = pause_after(self._failures, self._chance())
         self._resume_at = self._clock.seconds() + pause
-        self._log.error("{outlet} is left alone for {pause:.1f} s: {why}", outlet=self.name, pause=pause, why=error)
+        self._log.error("{outlet} is left alone for {pause:.1f} s: {why}", outlet=self.name, pause=pause, why=why)

@@ -11,6 +11,8 @@ from typing import TextIO
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent, formatTime
 from zope.interface import implementer
 
+from collectord.urls import without_secrets
+
 
 def as_text(event: LogEvent) -> str:
     """C{2026-11-24T10:46:39+0000 [collectord.collector#info] …}, and a traceback where there is one."""
@@ -75,7 +77,7 @@ class LineObserver:
     def __call__(self, event: LogEvent) -> None:
         if _level(event) >= self._level and event.get("log_namespace") not in _NOISE:
             with suppress(BlockingIOError):  # nobody reads them, and they must not hold up a worker
-                self._out.write(self._as_line(event) + "\n")
+                self._out.write(without_secrets(self._as_line(event)) + "\n")
                 self._out.flush()
 
 

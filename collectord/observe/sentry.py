@@ -7,6 +7,7 @@ of its own; when Sentry is too slow, it drops.
 """
 
 import errno
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -46,7 +47,8 @@ def sentry_observer(settings: Sentry, version: str) -> "SentryObserver | None":
     try:
         Dsn(settings.dsn)
     except ValueError as e:
-        raise ConfigError(f"[sentry] dsn = …: {e}; it looks like https://<key>@<host>/<number>") from e
+        why = re.sub("'.*'", "…", str(e))  # parts of it may be secret
+        raise ConfigError(f"[sentry] dsn = …: {why}; it looks like https://<key>@<host>/<number>") from None
     client = Client(
         dsn=settings.dsn,
         release=f"collectord@{version}",

@@ -19,6 +19,7 @@ from collectord.model import Crash
 from collectord.network import NETWORK_ERRORS, WRAPPERS, innermost
 from collectord.patience import within
 from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.urls import shown_url, telling_nothing
 
 _SERVER_ERROR = 500
 
@@ -28,16 +29,17 @@ class HttpSettings(KindSettings):
     @ivar token: a bearer token.
     """
 
-    url: str
+    url: str = Field(repr=False)
     token: str = Field(default="", repr=False, pattern=r"^[!-~]*$")
     timeout_s: float = Field(default=10.0, gt=0)
 
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise ValueError("must be http://host/path, or https; a secret goes into token")
+        with telling_nothing("must be http://host/path, or https; a secret goes into token"):
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.port == 0:
+                raise ValueError(url)
         return url
 
 
@@ -48,7 +50,7 @@ class HttpPublisher:
     def __init__(self, settings: HttpSettings, reactor: Any) -> None:
         self._settings = settings
         self._reactor = reactor
-        self.name = settings.url
+        self.name = shown_url(settings.url)
         self._pool = HTTPConnectionPool(reactor)
         self._client = HTTPClient(Agent(reactor, connectTimeout=settings.timeout_s, pool=self._pool))
         self._headers = Headers({"Content-Type": ["text/plain"]})

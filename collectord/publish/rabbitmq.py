@@ -21,6 +21,7 @@ from collectord.model import Crash
 from collectord.network import NETWORK_ERRORS
 from collectord.patience import Shared, within
 from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.urls import telling_nothing
 
 T = TypeVar("T")
 
@@ -46,9 +47,10 @@ class RabbitmqSettings(KindSettings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        if not url.startswith(("amqp://", "amqps://")):
-            raise ValueError("must be amqp://user:password@host:port/vhost, or amqps")
-        pika.URLParameters(url)
+        with telling_nothing("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
+            if not url.startswith(("amqp://", "amqps://")):
+                raise ValueError(url)
+            pika.URLParameters(url)
         return url
 
 

@@ -15,6 +15,7 @@ from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.plugins import Daemon, Kind, KindSettings
 from collectord.threads import InThread, Workers
+from collectord.urls import telling_nothing
 
 _THREADS = 4
 
@@ -33,7 +34,10 @@ class RedisSettings(KindSettings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        Redis.from_url(url).close()
+        with telling_nothing(
+            "must be redis://user:password@host:port/db, or rediss, or unix; special characters as %40"
+        ):
+            Redis.from_url(url).close()
         return url
 
 

@@ -34,6 +34,7 @@ from collectord.network import NETWORK_ERRORS, WRAPPERS, innermost
 from collectord.plugins import Daemon, Kind, KindSettings
 from collectord.storage.multipart_body import PiecesProducer, gzipped, make_report
 from collectord.threads import Workers
+from collectord.urls import shown_url, telling_nothing, without_secrets
 
 _ANSWER = 4096
 _CONNECT_S = 10.0
@@ -59,7 +60,7 @@ class HttpSettings(KindSettings):
     @ivar connections: at the same time, and kept open for the next crash.
     """
 
-    url: str
+    url: str = Field(repr=False)
     token: str = Field(default="", repr=False, pattern=r"^[!-~]*$")
     ca_file: Path | None = None
     server_name: str = ""
@@ -69,11 +70,12 @@ class HttpSettings(KindSettings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        parts = urlsplit(url)
+        with telling_nothing("must be http://host[:port]/path, or https, in ASCII"):
+            parts = urlsplit(url)
+            if not _URL.fullmatch(url) or not parts.hostname or parts.port == 0:
+                raise ValueError(url)
         if parts.username is not None:
             raise ValueError("has no place for a user and password; the token has")
-        if not _URL.fullmatch(url) or not parts.hostname or parts.port == 0:
-            raise ValueError("must be http://host[:port]/path, or https, in ASCII")
         return url
 
     @model_validator(mode="after")
@@ -87,12 +89,12 @@ class HttpSettings(KindSettings):
 class HttpCrashStorage:
     """
     @param stores: the markers of those that crashes come from: who has one of them must not take its own for new.
-    @ivar name: the URL.
+    @ivar name: the URL, without its secrets.
     """
 
     def __init__(self, settings: HttpSettings, policy: IPolicyForHTTPS, stores: Iterable[str], reactor: Any) -> None:
         self._stores = stores
-        self.name = settings.url
+        self.name = shown_url(settings.url)
         self._settings = settings
         self._policy = policy
         self._reactor = reactor
@@ -124,14 +126,20 @@ class HttpCrashStorage:
         if status != OK or not _is_receipt(answer, crash.crash_id):
             hint = ": is the token right?" if status == UNAUTHORIZED else ""
             kind = CrashRefused if status in _REFUSALS or _NOT_KEPT.match(answer) else StorageError
-            raise kind(f"{self.name}: answered {status} {_one_line(answer)}".rstrip() + hint)
+            raise kind(f"{self.name}: answered {status} {self._said(answer)}".rstrip() + hint)
         return self.name
 
     async def check(self) -> Mapping[str, int]:
         status, answer = await self._exchange(b"GET", {}, None)
         if status >= 500:
-            raise StorageError(f"{self.name}: answered {status} {_one_line(answer)}".rstrip())
+            raise StorageError(f"{self.name}: answered {status} {self._said(answer)}".rstrip())
         return {}
+
+    def _said(self, answer: bytes) -> str:
+        """The beginning of C{answer} on one line. Many servers tell what they were asked, secrets included."""
+        text = " ".join(answer.decode(errors="replace").split())
+        text = without_secrets(text.replace(urlsplit(self._settings.url).path, urlsplit(self.name).path))[:100]
+        return "".join(c if c.isprintable() else "?" for c in text)
 
     async def _exchange(self, method: bytes, headers: _Fields, body: IBodyProducer | None) -> tuple[int, bytes]:
         answer = bytearray()
@@ -144,7 +152,7 @@ class HttpCrashStorage:
         with _Lease(self._pool, self._aborted) as lease:
             agent = client.Agent(self._reactor, self._policy, _CONNECT_S, pool=lease)
             try:
-                response = await agent.request(method, self.name.encode(), Headers(_AGENT | headers), body)
+                response = await agent.request(method, self._settings.url.encode(), Headers(_AGENT | headers), body)
                 if method == b"POST" or response.code >= 500:
                     await treq.collect(response, collect)
             except (*WRAPPERS, *NETWORK_ERRORS) as e:
@@ -162,7 +170,9 @@ class HttpCrashStorage:
             case net.TimeoutError():
                 what = f"no connection within {_CONNECT_S:g} s"
             case VerificationError():
-                what = f"its certificate is not for {self._settings.server_name or urlsplit(self.name).hostname}"
+                what = (
+                    f"its certificate is not for {self._settings.server_name or urlsplit(self._settings.url).hostname}"
+                )
             case SSL.Error():
                 what = f"TLS failed: {'; '.join(reason[-1] for reason in error.args[0]) if error.args else 'cut off'}"
                 if "certificate verify failed" in what:
@@ -232,11 +242,6 @@ def _trust_root(ca_file: Path) -> Any:
 def _is_receipt(answer: bytes, crash_id: str) -> bool:
     """Whether it says C{CrashID=}, whatever the prefix, and the id."""
     return re.fullmatch(rb"CrashID=(?:.*-)?" + crash_id.encode() + rb"\s*", answer) is not None
-
-
-def _one_line(answer: bytes) -> str:
-    text = " ".join(answer.decode(errors="replace").split())[:100]
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def make(settings: HttpSettings, daemon: Daemon) -> HttpCrashStorage:

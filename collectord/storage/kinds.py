@@ -18,6 +18,7 @@ from collectord.plugins import DESTINATIONS, Daemon, Kind, KindSettings, make_pl
 from collectord.storage.fallback import PROBE_INTERVAL_S, FallbackCrashStorage, Link
 from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
 from collectord.storage.staging import Modes
+from collectord.urls import numbered
 
 
 class FilesystemDestination(KindSettings, Files):
@@ -129,13 +130,16 @@ class FallbackOfDestinations:
 
 
 def _fallback(settings: FallbackDestination, daemon: Daemon) -> FallbackOfDestinations:
+    plugins = [
+        make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination.of]] {number}")
+        for number, table in enumerate(settings.of)
+    ]
     links = []
-    for number, table in enumerate(settings.of):
-        plugin = make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination.of]] {number}")
+    for name, plugin in zip(numbered(plugin.made.name for plugin in plugins), plugins, strict=True):
         within = _Within(plugin.made, plugin.settings.timeout_s, daemon.reactor)
         links.append(
             Link(
-                within.name,
+                name,
                 within,
                 _NoStaging(),
                 plugin.settings.timeout_s,

@@ -27,6 +27,7 @@ from collectord.storage.bucket import (
 )
 from collectord.storage.objects import Item
 from collectord.storage.stored import open_content
+from collectord.urls import telling_nothing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,7 +47,7 @@ class S3Settings(BucketSettings):
 
     endpoint_url: str = ""
     region: str = ""
-    access_key: str = ""
+    access_key: str = Field(default="", repr=False)
     secret_key: str = Field(default="", repr=False)
     server_side_encryption: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = ""
     sse_kms_key_id: str = ""
@@ -55,9 +56,12 @@ class S3Settings(BucketSettings):
     @field_validator("endpoint_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0):
-            raise ValueError("must be http://host[:port], or https")
+        with telling_nothing("must be http://host[:port], or https, and nothing else"):
+            parts = urlsplit(url)
+            if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0):
+                raise ValueError(url)
+            if parts.username is not None or parts.query or parts.fragment:  # boto3 would tell them in its errors
+                raise ValueError(url)
         return url
 
     @model_validator(mode="after")

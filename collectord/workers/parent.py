@@ -16,6 +16,7 @@ from twisted.internet.protocol import ProcessProtocol, ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from collectord.config import PREFIX
 from collectord.errors import TookTooLong
 from collectord.listening import Listeners, close_ports
 from collectord.metrics import WORKER_RESTARTS, WORKERS
@@ -199,7 +200,7 @@ class Supervisor(Service):
         named = [f"{first + number}:{int(family)}" for number, family in enumerate(families)]
         piped = [PIPED] if self._out is not None else []
         command = [sys.executable, "-m", "collectord.workers.child", *piped, *named]
-        self._reactor.spawnProcess(worker, sys.executable, command, env=dict(os.environ), childFDs=descriptors)
+        self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
         worker.tell(self._loaded().handed())
         worker.since = self._now()
         self._workers.append(worker)
@@ -283,6 +284,11 @@ class Supervisor(Service):
             worker.stop()
         for worker in workers:
             await self._end(worker)
+
+
+def _environment() -> dict[str, str]:
+    """That of a worker: its settings come by its standard input, and those of others are none of its business."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
 def _in_words(end: BaseException | None) -> str:

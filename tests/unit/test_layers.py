@@ -47,6 +47,7 @@ LAYERS = {
     "collectord.jsontext": 0,
     "collectord.config": 0,
     "collectord.throttle": 0,
+    "collectord.urls": 0,
     "collectord": 0,  # its version
 }
 """A room is a module, or a package with all that is in it."""
