@@ -26,6 +26,16 @@ from collectord.watching import StoreWatch
 from collectord.web.admin.site import AdminSite
 
 
+def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
+    """
+    The ports of the admin site: whoever reaches them may look, unless there is a token.
+
+    @raise ConfigError: one can't be used, or is open to other hosts, and nobody said that it is meant.
+    """
+    admin = settings.admin
+    return Listeners(admin.listen, "admin", reactor, local=not admin.token and not admin.allow_open)
+
+
 class Administration(MultiService):
     """
     @param moving: the crashmover of now.
@@ -70,7 +80,7 @@ class Administration(MultiService):
             reactor=reactor,
         )
         site = AdminSite(operations, token=settings.admin.token, hosts=settings.admin.hosts, clock=reactor)
-        self.listeners = Listeners(settings.admin.listen, "admin", reactor)
+        self.listeners = admin_listeners(settings, reactor)
         services = [watch, operations, AdminService(site, self.listeners)]
         if settings.metrics.statsd:
             services.append(_statsd(settings, sums, reactor))

@@ -33,14 +33,17 @@ from pydantic_settings import (
 )
 
 from collectord.errors import ConfigError
+from collectord.paths import PlainPath
 from collectord.urls import without_secrets
 
 PREFIX = "COLLECTORD_"
 _OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_.+|PORT(_[0-9]+_.+)?)")
 """What it tells its containers about a service called collectord."""
 
-_SECRETS = frozenset({"submitter_token", "token", "dsn", "destination", "publisher"})
-"""Keys whose values are secret, or hold what is."""
+SECRETS = frozenset({"submitter_token", "token", "dsn"})
+"""Keys whose values are secret."""
+_TABLES = frozenset({"destination", "publisher"})
+"""They may hold what is."""
 _WITH_SECRETS = frozenset({"submission", "crashmover", "admin", "sentry"})
 
 DEFAULT_PATH = Path("/etc/collectord/collectord.toml")
@@ -103,7 +106,7 @@ class Throttle(_Section):
 class Files(_Section):
     """Where crashes lie on a file system, and how."""
 
-    root: Path
+    root: PlainPath
     min_free_bytes: int = Field(default=268435456, ge=0)
     sync: Literal["files", "filesystem"] = "files"
     directory_mode: Mode = 0o700
@@ -162,7 +165,11 @@ class Crashmover(_Section):
 
     def filesystems(self) -> list[tuple[Path, str]]:
         """The root, and C{sync}, of each destination that is a file system, also as a part of another."""
-        return list(_filesystems(self.destination))
+        return [(root.absolute(), sync) for root, sync in _filesystems(self.destination)]
+
+    def roots_as_written(self) -> list[Path]:
+        """As L{filesystem_roots}, but those that are relative are that."""
+        return [root for root, _ in _filesystems(self.destination)]
 
     @model_validator(mode="after")
     def _published_where_it_is(self) -> Self:
@@ -174,8 +181,8 @@ class Crashmover(_Section):
 def _filesystems(tables: Iterable[object]) -> Iterator[tuple[Path, str]]:
     for table in tables:
         if isinstance(table, dict):
-            if table.get("type") == "filesystem" and isinstance(table.get("root"), str):
-                yield Path(table["root"]).absolute(), str(table.get("sync", "files"))
+            if table.get("type") == "filesystem" and isinstance(table.get("root"), str) and table["root"]:
+                yield Path(table["root"]), str(table.get("sync", "files"))
             of = table.get("of")
             yield from _filesystems(of if isinstance(of, list) else [])
 
@@ -185,6 +192,7 @@ class Admin(_Section):
 
     listen: list[str] = ["tcp:8001:interface=127.0.0.1"]
     token: str = Field(default="", repr=False)
+    allow_open: bool = False
     hosts: list[str] = []
 
 
@@ -192,7 +200,7 @@ class Ledger(_Section):
     """The journal of what happened to each crash."""
 
     enabled: bool = True
-    directory: Path | None = None
+    directory: PlainPath | None = None
     keep_days: int = Field(default=90, ge=1)
 
 
@@ -359,7 +367,7 @@ def _may_be_secret(keys: Sequence[str], value: object) -> bool:
         return False
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict | list) for each in value)):
         return True
-    return len(keys) < 2 or not _SECRETS.isdisjoint(keys)
+    return len(keys) < 2 or not (SECRETS | _TABLES).isdisjoint(keys)
 
 
 def _known(keys: Sequence[str]) -> list[str]:

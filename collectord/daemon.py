@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import MultiService
@@ -30,7 +29,7 @@ from collectord.observe.process import ProcessWatch
 from collectord.observe.recent import Recents
 from collectord.observe.sums import Sums
 from collectord.patience import within
-from collectord.reloading import Loaded, load, needs_restart
+from collectord.reloading import Loaded, needs_restart
 from collectord.service import CollectorService
 from collectord.storage.fallback import ProbeService
 from collectord.threads import Workers
@@ -44,7 +43,7 @@ _CLOSE_S = 10.0
 
 class Daemon(MultiService):
     """
-    @param config: the settings that are read again at a reload; None: as at the start.
+    @param load: reads the settings again, at a reload.
     @param observer: of the log lines; None: they are not ours to format.
     @param out: takes what workers log; None: they write to the standard output.
 
@@ -55,7 +54,7 @@ class Daemon(MultiService):
 
     def __init__(
         self,
-        config: Path | None,
+        load: Callable[[], Loaded],
         loaded: Loaded,
         observer: LineObserver | None,
         out: Callable[[bytes], None] | None,
@@ -64,7 +63,7 @@ class Daemon(MultiService):
     ) -> None:
         super().__init__()
         settings = loaded.settings
-        self._config = config
+        self._load = load
         self._loaded = loaded
         self._observer = observer
         self._notifier = notifier
@@ -180,9 +179,14 @@ class Daemon(MultiService):
         """Start all of them; from here on signals are heard."""
         if self._ledger is not None:
             self._ledger.startService()
+        self._warn(self._loaded)
         super().startService()
         self._on_signal(signal.SIGHUP, self.reload)
         self._on_signal(signal.SIGUSR2, self._restart_workers)
+
+    def _warn(self, loaded: Loaded) -> None:
+        for warning in loaded.warnings:
+            self._log.warn("{warning}", warning=warning)
 
     async def _restart_workers(self) -> None:
         if self._supervisor is None:
@@ -236,6 +240,7 @@ class Daemon(MultiService):
         loaded, renewed, moving = await self._thread(self._read_again)
         for what in needs_restart(self._loaded.settings, loaded.settings):
             self._log.warn("{what} has changed: that takes a restart", what=what)
+        self._warn(loaded)
         self._loaded = loaded.instead_of(self._loaded)
         self._tell_differences()
         for renew in renewed:
@@ -251,7 +256,7 @@ class Daemon(MultiService):
 
     def _read_again(self) -> tuple[Loaded, Sequence[Callable[[], None]], Moving]:
         """All that reads files, and can fail; nothing changes by it."""
-        loaded = load(self._config)
+        loaded = self._load()
         renewed = [listeners.renewed() for listeners in (self._listeners, self._administration.listeners)]
         if loaded.settings.crashmover == self._loaded.settings.crashmover:
             return loaded, renewed, self._moving

@@ -8,6 +8,7 @@ inherited, and wraps TLS itself.
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
 from typing import Any, cast
 
 from OpenSSL import SSL, crypto
@@ -66,6 +67,7 @@ class _Ports:
     @param reactor: opens the ports; None: nothing is opened.
     @param inherited: a listening socket that is used instead of opening one; None: there is none.
     @ivar contexts: of TLS, where the endpoint wants it.
+    @ivar interface: that it is to listen on; None: it is no TCP port.
     """
 
     def __init__(self, reactor: Any, inherited: tuple[int, int] | None = None) -> None:
@@ -73,8 +75,10 @@ class _Ports:
         self._inherited = inherited
         self.contexts: Any = None
         self.certificate: Certificate | None = None
+        self.interface: str | None = None
 
     def listenTCP(self, port: int, factory: Any, backlog: int = _TWISTEDS_OWN, interface: str = "") -> Any:
+        self.interface = interface
         return self._listen(lambda f: self._reactor.listenTCP(port, f, _longer(backlog), interface), factory)
 
     def listenUNIX(
@@ -112,13 +116,15 @@ class Listeners:
     The ports of some endpoint strings.
 
     @param section: of the settings, for errors.
+    @param local: none may be reached from another host.
 
-    @raise ConfigError: one is no endpoint, or its certificate can't be used.
+    @raise ConfigError: one is no endpoint, its certificate can't be used, or it is open and must not be.
     """
 
-    def __init__(self, descriptions: Sequence[str], section: str, reactor: Any) -> None:
+    def __init__(self, descriptions: Sequence[str], section: str, reactor: Any, *, local: bool = False) -> None:
         self.descriptions = descriptions
         self._section = section
+        self._local = local
         self._reactor = reactor
         self._certificates: dict[str, Certificate] = {}
         for description in descriptions:
@@ -159,6 +165,8 @@ class Listeners:
             raise CantListen(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
         if ports.certificate is not None:
             self._certificates[description] = ports.certificate
+        if self._local and self._is_open():  # such as one of systemd's, of which nothing was known before
+            raise CantListen(f"collectord: {self._open_to_all(description)}")
 
     def renewed(self) -> Callable[[], None]:
         """
@@ -183,7 +191,19 @@ class Listeners:
             raise ConfigError(self._wrong(description, e)) from e
         if failures:
             raise ConfigError(self._wrong(description, failures[0].value))
+        if self._local and ports.interface is not None and not is_loopback(ports.interface):
+            raise ConfigError(self._open_to_all(description))
         return ports.contexts
+
+    def _is_open(self) -> bool:
+        host = getattr(self.ports[-1].getHost(), "host", None)  # a unix socket has none
+        return host is not None and not is_loopback(host)
+
+    def _open_to_all(self, description: str) -> str:
+        return (
+            f"[{self._section}] listen = {description!r}: whoever reaches it may look at crash data: set a token, or "
+            "interface=127.0.0.1; or, if it is meant, allow_open = true"
+        )
 
     def _wrong(self, description: str, error: BaseException | None) -> str:
         what = f"[{self._section}] listen = {description!r}: "
@@ -191,6 +211,15 @@ class Listeners:
             handed = os.environ.get("LISTEN_FDNAMES") or "none"
             return f"{what}systemd handed over no such socket ({handed}): see FileDescriptorName= of its socket unit"
         return f"{what}{str(error) or type(error).__name__}; an example: tcp:8000:interface=127.0.0.1"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens there is reached from this host alone."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 async def close_ports(ports: Iterable[IListeningPort]) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from collectord.config import DEFAULT_PATH, HandedSettings, Settings, load_settings
+from collectord.errors import ConfigError
+from collectord.sanity import refuse_odd_places, warnings_about
 from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
 
@@ -24,12 +26,14 @@ class Loaded:
 
     @ivar rules_text: of the rules, where they are a file.
     @ivar source: of the settings, in words.
+    @ivar warnings: what is odd about them, and does not stop the start.
     """
 
     settings: Settings
     rules: Sequence[Rule]
     rules_text: str | None
     source: str
+    warnings: Sequence[str] = ()
 
     def handed(self) -> bytes:
         """
@@ -48,21 +52,28 @@ class Loaded:
         return evolve(self, settings=self.settings.model_copy(update={"submission": submission, **fixed}))
 
 
-def load(path: Path | None) -> Loaded:
+def load(path: Path | None, *, service: bool = False) -> Loaded:
     """
     Read them. It blocks.
 
+    @param service: nobody knows in which directory the daemon is started.
     @raise ConfigError: naming what is wrong, and where.
     """
     settings = load_settings(path)
     file = path or (DEFAULT_PATH if DEFAULT_PATH.is_file() else None)
+    source = str(file) if file is not None else "settings"
+    try:
+        refuse_odd_places(settings, service=service)
+    except ConfigError as e:
+        raise ConfigError("\n".join(f"{source}: {line}" for line in str(e).splitlines())) from e
     spec = settings.throttle.rules
     text = read_rules(spec) if spec.endswith(".toml") else None
     return Loaded(
         settings=settings,
         rules=load_rules(spec, settings.throttle.products, text),
         rules_text=text,
-        source=str(file) if file is not None else "settings",
+        source=source,
+        warnings=warnings_about(file) if file is not None else (),
     )
 
 

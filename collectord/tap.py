@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -22,6 +23,7 @@ from collectord.errors import ConfigError
 from collectord.observe.logs import LineObserver
 from collectord.observe.notify import Notifier
 from collectord.observe.sentry import sentry_observer
+from collectord.paths import is_service
 from collectord.patience import keep_time
 from collectord.reloading import load
 from collectord.threads import CallFromThread
@@ -76,10 +78,18 @@ def makeService(options: Options) -> IService:
     twistd = cast(Mapping[str, Any], options.parent or {})
     config = Path(options["config"]).absolute() if options["config"] else None
     try:
-        loaded = load(config)
+        service = not twistd.get("nodaemon") or is_service(os.environ, has_terminal=sys.stdin.isatty())
+        loaded = load(config, service=service)
         observer, out = _observer(loaded.settings.logging, twistd, reactor.callFromThread)
         sentry = sentry_observer(loaded.settings.sentry, __version__)
-        daemon = Daemon(config, loaded, observer, out, Notifier.from_environment(os.environ), reactor)
+        daemon = Daemon(
+            partial(load, config, service=service),
+            loaded,
+            observer,
+            out,
+            Notifier.from_environment(os.environ),
+            reactor,
+        )
     except ConfigError as e:
         raise SystemExit("\n".join(f"collectord: {line}" for line in str(e).splitlines())) from e
     if sentry is not None:

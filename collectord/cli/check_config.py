@@ -2,6 +2,8 @@
 C{collectord check-config}: would the daemon start with these settings?
 """
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from click.exceptions import Exit
 from twisted.internet.selectreactor import SelectReactor
 
 from collectord import __version__
+from collectord.administration import admin_listeners
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -31,7 +34,9 @@ from collectord.errors import ConfigError
 from collectord.listening import Listeners
 from collectord.moving import Moving
 from collectord.observe.sentry import sentry_observer
+from collectord.paths import is_service
 from collectord.reloading import load
+from collectord.sanity import places_that_depend
 from collectord.storage.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.throttle import Rule
 from collectord.throttle.load import differences_in
@@ -54,11 +59,11 @@ def check_config(config: Path | None, as_json: bool) -> None:
     collectord check-config --config /etc/collectord/collectord.toml
     """
     try:
-        loaded = load(config)
+        loaded = load(config, service=is_service(os.environ, has_terminal=sys.stdin.isatty()))
         settings, rules = loaded.settings, loaded.rules
         outlets = _outlets(settings)
-        for section, listen in (("submission", settings.submission.listen), ("admin", settings.admin.listen)):
-            Listeners(listen, section, None)
+        Listeners(settings.submission.listen, "submission", None)
+        admin_listeners(settings, None)
         sentry_observer(settings.sentry, __version__)
         _refuse_idle_syncs(settings)
     except ConfigError as e:
@@ -67,10 +72,13 @@ def check_config(config: Path | None, as_json: bool) -> None:
         else:
             say(e)
         raise Exit(WRONG) from e
+    warnings = [*loaded.warnings, *places_that_depend(settings)]
     if as_json:
-        show_json(_as_json(settings, rules, outlets))
-    else:
-        _show(config, settings, rules, outlets)
+        show_json({**_as_json(settings, rules, outlets), "warnings": warnings})
+        return
+    for warning in warnings:
+        say(f"warning: {warning}")
+    _show(config, settings, rules, outlets)
 
 
 def _outlets(settings: Settings) -> Sequence[tuple[str, str]]:

@@ -48,6 +48,8 @@ LAYERS = {
     "collectord.config": 0,
     "collectord.throttle": 0,
     "collectord.urls": 0,
+    "collectord.paths": 0,
+    "collectord.sanity": 0,
     "collectord": 0,  # its version
 }
 """A room is a module, or a package with all that is in it."""

@@ -36,7 +36,8 @@ def settings(tmp_path: Path) -> Path:
 
 def test_without_a_file(tmp_path: Path) -> None:
     checked = run("check-config")
-    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert checked.exit_code == 0
+    assert checked.stderr.startswith("collectord: warning: [[storage]] 0 root = 'crashes': is relative")
     assert "built-in values, and the environment" in checked.stdout
     assert "accept_everything" in checked.stdout
     assert os.listdir(tmp_path) == []
@@ -45,7 +46,8 @@ def test_without_a_file(tmp_path: Path) -> None:
 def test_all_of_it(settings: Path, tmp_path: Path) -> None:
     settings.write_text(SECRETS)
     checked = run("check-config", "-c", settings)
-    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert checked.exit_code == 0
+    assert [line.split("'")[1] for line in checked.stderr.splitlines()] == ["first", "second"]  # both are relative
     for text in ("first", "second", "rabbitmq socorro.standard", "s3", "publisher", "destination"):
         assert text in checked.stdout
     assert os.listdir(tmp_path) == ["collectord.toml"], "nothing is made"
@@ -58,6 +60,27 @@ def test_no_secret_is_shown(settings: Path, options: list[str]) -> None:
     assert checked.exit_code == 0
     assert checked.stdout.count("(set)") == 3
     assert "hunter2" not in checked.stdout + checked.stderr
+
+
+def test_what_is_odd(settings: Path, tmp_path: Path) -> None:
+    settings.write_text(f"[admin]\ntoken = 'hunter2'\n[[storage]]\nroot = '{tmp_path}/a'\n")
+    settings.chmod(0o600)
+    assert run("check-config", "-c", settings).stderr == ""
+    settings.chmod(0o644)
+    if all(parent.stat().st_mode & 0o001 for parent in settings.parents):
+        checked = run("check-config", "-c", settings)
+        assert checked.exit_code == 0
+        assert f"chmod o= {settings}" in checked.stderr
+        assert "chmod" in json.loads(run("check-config", "-c", settings, "--json").stdout)["warnings"][0]
+
+
+def test_a_service_has_no_directory_of_its_own(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.write_text("[[storage]]\nroot = 'crashes'\n")
+    assert run("check-config", "-c", settings).exit_code == 0
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    refused = run("check-config", "-c", settings)
+    assert refused.exit_code == 1
+    assert "[[storage]] 0 root = 'crashes': is relative, and a service" in refused.stderr
 
 
 def test_for_scripts(settings: Path) -> None:
@@ -74,6 +97,10 @@ def test_for_scripts(settings: Path) -> None:
         ("[submission]\nlissen = []", ["[submission] lissen", "unknown key"]),
         ("[submission]\nlisten = ['tpc:8000']", ["[submission] listen = 'tpc:8000'"]),
         ("[admin]\nlisten = ['ssl:8001:privateKey=/nowhere']", ["[admin] listen"]),
+        ("[admin]\nlisten = ['tcp:8001']", ["[admin] listen = 'tcp:8001'", "set a token", "allow_open = true"]),
+        ("[[storage]]\nroot = ''", ["[storage] 0.root = ''", "is empty"]),
+        ("[[storage]]\nroot = '/a'\n[[storage]]\nroot = '/a/b'", ["'/a/b': lies in", "'/a'"]),
+        ("[[crashmover.destination]]\ntype = 'filesystem'\nroot = '${STATE}'", ["root: has a placeholder in it"]),
         ("[submission", ["not TOML"]),
         ("[throttle]\nrules = 'nowhere.toml'", ["nowhere.toml"]),
         ("[[crashmover.destination]]\nkind = 's3'", ["[[crashmover.destination]] 0 type is missing", "filesystem"]),

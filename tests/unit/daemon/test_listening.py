@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 from attrs import define, field
+from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import ServerFactory
 
 from collectord.errors import ConfigError
@@ -17,6 +18,10 @@ class Port:
 
     numberAccepts: int = 100
     taken: int = 0
+    host: str = "127.0.0.1"
+
+    def getHost(self) -> Any:
+        return IPv4Address("TCP", self.host, 1)
 
     def doRead(self) -> None:
         self.taken += self.numberAccepts
@@ -131,3 +136,44 @@ def test_a_bad_certificate_is_not_used(tmp_path: Path) -> None:
     path.write_text("nothing")
     with pytest.raises(ConfigError, match=r"\[s\] listen = 'ssl:1:"):
         listeners.renewed()
+
+
+@pytest.mark.parametrize(
+    ("description", "is_open"),
+    [
+        ("tcp:8001", True),
+        ("tcp:8001:interface=127.0.0.1", False),
+        ("tcp:8001:interface=127.1.2.3", False),
+        ("tcp:8001:interface=localhost", False),
+        ("tcp:8001:interface=0.0.0.0", True),
+        ("tcp:8001:interface=10.1.2.3", True),
+        ("tcp:8001:interface=crash-host", True),
+        ("tcp6:8001", True),
+        (r"tcp6:8001:interface=\:\:1", False),
+        (r"tcp6:8001:interface=\:\:", True),
+        (r"tcp6:8001:interface=\:\:ffff\:127.0.0.1", False),
+        (r"tcp6:8001:interface=fe80\:\:1%eth0", True),
+        ("haproxy:tcp:8001", True),
+        ("haproxy:tcp:8001:interface=127.0.0.1", False),
+        ("unix:/run/collectord/admin", False),
+    ],
+)
+def test_what_other_hosts_can_reach(description: str, is_open: bool) -> None:
+    Listeners([description], "admin", None)
+    if is_open:
+        with pytest.raises(ConfigError, match=r"\[admin\] listen = .*: whoever reaches it .* allow_open = true"):
+            Listeners([description], "admin", None, local=True)
+    else:
+        Listeners([description], "admin", None, local=True)
+
+
+def test_tls_is_no_token(pem: Path) -> None:
+    with pytest.raises(ConfigError, match="set a token"):
+        Listeners([f"ssl:8001:privateKey={pem.with_suffix('.key')}:certKey={pem}"], "admin", None, local=True)
+
+
+def test_a_port_that_turns_out_to_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Port, "getHost", lambda port: IPv4Address("TCP", "10.1.2.3", 1))
+    listeners = Listeners(["tcp:8001:interface=localhost"], "admin", Reactor(), local=True)
+    with pytest.raises(CantListen, match="set a token"):
+        listeners.open(ServerFactory())
