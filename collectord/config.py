@@ -87,7 +87,7 @@ class Submission(_Section):
     max_extra_levels: int = Field(default=100, gt=0, le=500)
     memory_bytes: int = Field(default=67108864, ge=0)
     idle_timeout_s: float = Field(default=30.0, gt=0)
-    min_rate_bytes_s: int = Field(default=0, ge=0)
+    min_rate_bytes_s: int = Field(default=50, ge=0)
     max_connections: int = Field(default=20000, gt=0)
     stop_s: float = Field(default=30.0, ge=0)
     dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")

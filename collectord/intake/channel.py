@@ -61,19 +61,21 @@ class Patience:
 
     @ivar idle: seconds without a byte; also the longest that the headers may take.
     @ivar min_rate: bytes per second of a body, over a window of C{idle} seconds; 0 is off.
+    @ivar free: seconds at the beginning of a body in which its rate does not count, unless others wait to get in.
     @ivar linger: seconds after an early answer.
     @ivar linger_bytes: after an early answer.
     """
 
     idle: float
     min_rate: int = 0
+    free: float = 60.0
     linger: float = 10.0
     linger_bytes: int = 64 * 1024 * 1024
 
 
 @implementer(IHalfCloseableProtocol)
 class StreamingChannel(HTTPChannel):
-    """One connection. The site's sweep calls L{check_age} now and then: a timer for each would cost more."""
+    """One connection. The site's sweep asks L{is_overdue} now and then: a timer for each would cost more."""
 
     site: StreamingSite
     transport: Transport  # type: ignore[assignment]
@@ -92,6 +94,7 @@ class StreamingChannel(HTTPChannel):
     _received = 0  # bytes since the mark
     _marked = 0.0
     _last_byte = 0.0
+    _body_began = 0.0
 
     @property
     def request_line(self) -> tuple[bytes, bytes, bytes]:
@@ -109,8 +112,10 @@ class StreamingChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        self._received += len(data)
         self._last_byte = now = self.site.now()
+        if not (self._received or self.in_body or self._lingering):
+            self._marked = now  # the headers have their time from their first byte
+        self._received += len(data)
         if not self._busyReceiving:
             self.site.turns.begin(now)
         if self._lingering:
@@ -149,6 +154,7 @@ class StreamingChannel(HTTPChannel):
         self.in_body = True
         self._lines = 0
         self._mark()
+        self._body_began = self._marked
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
@@ -274,36 +280,51 @@ class StreamingChannel(HTTPChannel):
         self._received = 0
         self._marked = self._last_byte = self.site.now()
 
-    def check_age(self, now: float) -> None:
-        """Close what takes too long."""
+    def is_overdue(self, now: float) -> bool:
+        """Whether it takes too long, by what was read of it so far."""
         patience = self.site.patience
         if self._closing:
-            self.transport.abortConnection()
-        elif self._lingering:
-            if now - self._marked > patience.linger:
-                self._close()
-        elif self.in_body:
+            return True
+        if self._lingering:
+            return now - self._marked > patience.linger
+        if self.in_body:
             if self._holds:
                 self._mark()
-            elif now - self._last_byte > patience.idle or self._is_slow(now):
-                self.requests[-1].body_is_late()
-        elif not (self._handlingRequest or self._body_abandoned) and now - self._marked > self._patience_with_idle():
+            return now - self._last_byte > patience.idle or self._is_slow(now)
+        return not (self._handlingRequest or self._body_abandoned) and now - self._marked > self._patience_with_idle()
+
+    def end(self) -> None:
+        """Close what takes too long."""
+        if self._closing:
+            self.transport.abortConnection()
+        elif self.in_body:
+            self.requests[-1].body_is_late()
+        else:
             self._close()
+
+    def forgive(self, seconds: float) -> None:
+        """For so long nobody read what it sent."""
+        self._marked += seconds
+        self._last_byte += seconds
+        self._body_began += seconds
 
     def _patience_with_idle(self) -> float:
         idle = self.site.patience.idle
         return min(idle, _LAST_CHANCE_S) if self.site.ending else idle
 
     def _is_slow(self, now: float) -> bool:
+        patience = self.site.patience
         elapsed = now - self._marked
-        if not self.site.patience.min_rate or elapsed < self.site.patience.idle:
+        if not patience.min_rate or elapsed < patience.idle:
             return False
-        slow = self._received < self.site.patience.min_rate * elapsed
-        if not slow:
+        judged_from = self._body_began if self.site.is_full else self._body_began + patience.free
+        if self._marked >= judged_from and self._received < patience.min_rate * elapsed:
+            return True
+        if now >= judged_from:  # a new window
             last_byte = self._last_byte
             self._mark()
             self._last_byte = last_byte
-        return slow
+        return False
 
     def _close(self) -> None:
         # A flush that the client never reads would keep the socket for ever: the next sweep aborts it.

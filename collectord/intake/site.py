@@ -4,7 +4,8 @@ The factory of connections: it counts them, keeps the accept queue shut while th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -53,12 +54,14 @@ class StreamingSite(Site):
         self.max_connections = max_connections
         self.turns = Turns(clock)
         self._channels: set[StreamingChannel] = set()
+        self._overdue: set[StreamingChannel] = set()  # that were so when nobody had looked at what they sent since
         self._gates: list[Gate] = []
         self._opened = False
         self._shut = False
         self._drained: Deferred[None] | None = None
         self._sweep = LoopingCall(self._sweep_all)
         self._sweep.clock = clock
+        self._interval = self._swept = 0.0
         self._clock = clock
 
     def protocol(self) -> StreamingChannel:  # type: ignore[override]
@@ -72,7 +75,9 @@ class StreamingSite(Site):
 
     def _sweep_every(self, seconds: float) -> None:
         self._stop_sweep()
-        self._sweep.start(max(0.05, min(seconds, self.patience.idle / 4)), now=False)
+        self._interval = max(0.05, min(seconds, self.patience.idle / 4))
+        self._swept = self.now()
+        self._sweep.start(self._interval, now=False)
 
     def stopFactory(self) -> None:
         """Stop to sweep, and leave the ports alone: they are closed."""
@@ -123,6 +128,11 @@ class StreamingSite(Site):
         return len(self._channels)
 
     @property
+    def is_full(self) -> bool:
+        """Whether others may be waiting for a connection."""
+        return self._shut
+
+    @property
     def receiving(self) -> int:
         """Of how many the body of a request is being received."""
         return sum(channel.in_body for channel in self._channels)
@@ -156,8 +166,29 @@ class StreamingSite(Site):
 
     def _sweep_all(self) -> None:
         now = self.now()
-        for channel in list(self._channels):
-            try:
-                channel.check_age(now)
-            except Exception:
-                self._log.failure("a connection could not be checked")
+        late = now - self._swept - self._interval
+        self._swept = now
+        if late > self._interval:  # this process stood still, and read nothing
+            for channel in self._channels:
+                channel.forgive(late)
+        overdue = [c for c in self._channels if self._is_overdue(c, now) and c not in self._overdue]
+        if overdue:
+            self._overdue.update(overdue)
+            # What they sent may wait in the kernel: the reactor reads from all sockets before it calls this.
+            self._clock.callLater(0, self._look_again, overdue)
+
+    def _look_again(self, overdue: Sequence[StreamingChannel]) -> None:
+        for channel in overdue:  # there may be thousands
+            self.turns.wait(partial(self._end, channel))
+
+    def _end(self, channel: StreamingChannel) -> None:
+        self._overdue.discard(channel)
+        if channel in self._channels and self._is_overdue(channel, self.now()):
+            channel.end()
+
+    def _is_overdue(self, channel: StreamingChannel, now: float) -> bool:
+        try:
+            return channel.is_overdue(now)
+        except Exception:
+            self._log.failure("a connection could not be checked")
+            return False

@@ -55,7 +55,7 @@ def test_the_defaults_of_the_design() -> None:
     assert submission.listen == ["tcp:8000:interface=127.0.0.1"]
     assert submission.max_body_bytes == 25 * 1024 * 1024
     assert submission.idle_timeout_s == 30
-    assert submission.min_rate_bytes_s == 0
+    assert submission.min_rate_bytes_s == 50
     assert submission.max_connections == 20000
     assert submission.dump_id_prefix == "bp-"
     assert submission.submitter_token == ""

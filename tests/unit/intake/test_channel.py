@@ -680,6 +680,112 @@ def test_the_rate_is_that_of_the_last_window(new_rig: NewRig) -> None:
     assert 1060 <= rig.server.clock.seconds() <= 1064
 
 
+def slow_upload(rig: Rig) -> Client:
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+    return client
+
+
+def drip(rig: Rig, client: Client, seconds: int) -> bool:
+    """A byte a second for so long; whether it is still wanted."""
+    for _ in range(seconds):
+        if client.received:
+            break
+        client.send(b"x")
+        rig.server.wait(1)
+    return not client.received
+
+
+def test_the_first_minute_of_a_body_is_free(new_rig: NewRig) -> None:
+    rig = new_rig(min_rate=50, free=60.0)
+    slow, hasty = slow_upload(rig), slow_upload(rig)
+    for _ in range(2):
+        hasty.send(b"x")
+        assert drip(rig, slow, 29)
+    for _ in range(29):
+        assert drip(rig, slow, 1)
+        hasty.send(b"x" * 60)
+    drip(rig, slow, 6)
+    assert slow.response.body == b"POST /body HTTP/1.1 too_slow"
+    assert 1089 <= rig.server.clock.seconds() <= 1095
+    assert hasty.received == b""
+
+
+def test_no_minute_is_free_while_others_wait(new_rig: NewRig) -> None:
+    rig = new_rig(min_rate=50, free=60.0, max_connections=1)
+    slow = slow_upload(rig)
+    assert drip(rig, slow, 29)
+    assert not drip(rig, slow, 5)
+
+
+def test_slow_bodies_within_the_rate_live_on(new_rig: NewRig) -> None:
+    rig = new_rig(min_rate=50, free=60.0)
+    client = slow_upload(rig)
+    for _ in range(60):
+        client.send(b"x" * 600)
+        rig.server.wait(10)
+    assert client.received == b""
+
+
+# ——— a process that stands still ———
+
+
+def test_what_waits_in_the_kernel_after_a_stall_was_in_time(rig: Rig) -> None:
+    clock = rig.server.clock
+    idle, uploading = rig.connect(), rig.connect()
+    idle.send(post(b"x"))
+    rig.server.wait(29)
+    uploading.send(post(b"hello")[:-1])
+    clock.callLater(40, idle.send, post(b"y"))
+    clock.callLater(40, uploading.send, b"o")
+    clock.advance(40)  # the sweep comes first
+    assert [response.status for response in idle.responses] == [200, 200]
+    assert uploading.response.status == 200
+
+
+def test_a_short_stall_at_the_last_moment(rig: Rig) -> None:
+    client = rig.connect()
+    rig.server.wait(29.5)
+    rig.server.clock.callLater(1.5, client.send, post(b"y"))
+    rig.server.clock.advance(1.5)
+    assert client.response.status == 200
+
+
+def test_time_in_which_nobody_read_does_not_count(rig: Rig) -> None:
+    silent, uploading = rig.connect(), rig.connect()
+    uploading.send(post(b"hello")[:-1])
+    rig.server.wait(20)
+    rig.server.clock.advance(100)
+    rig.server.wait(8)
+    assert not silent.closed
+    assert uploading.received == b""
+    rig.server.wait(5)
+    assert silent.closed
+    assert uploading.response.body == b"POST /body HTTP/1.1 too_slow"
+
+
+def test_headers_begun_in_time_may_end(rig: Rig) -> None:
+    client = rig.connect()
+    rig.server.wait(29)
+    client.send(b"GET / HTTP/1.1\r\n")
+    rig.server.wait(20)
+    client.send(b"\r\n")
+    assert client.response.status == 404
+
+
+def test_one_that_can_not_be_closed_stops_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch, log: LogRecorder) -> None:
+    clients = [rig.connect() for _ in range(3)]
+
+    def broken() -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(clients[1].channel, "end", broken)
+    rig.server.wait(31)
+    assert [client.closed for client in clients] == [True, False, True]
+    assert len(log.failures) == 1
+    log.events.clear()
+
+
 def test_idle_counts_across_windows_of_the_rate(new_rig: NewRig) -> None:
     rig = new_rig(min_rate=1, idle=10)
     client = rig.connect()
@@ -691,11 +797,11 @@ def test_idle_counts_across_windows_of_the_rate(new_rig: NewRig) -> None:
 
 
 def test_one_broken_check_does_not_end_the_sweep(rig: Rig, monkeypatch: pytest.MonkeyPatch, log: LogRecorder) -> None:
-    def broken(now: float) -> None:
+    def broken(now: float) -> bool:
         raise RuntimeError("a defect")
 
     clients = [rig.connect() for _ in range(3)]
-    monkeypatch.setattr(clients[1].channel, "check_age", broken)
+    monkeypatch.setattr(clients[1].channel, "is_overdue", broken)
     rig.server.wait(32)
     assert [client.closed for client in clients] == [True, False, True]
     assert len(log.failures) == 32

@@ -195,6 +195,7 @@ def serve(
     *,
     idle: float = 30.0,
     min_rate: int = 0,
+    free: float = 0.0,
     linger_bytes: int = 1_000_000,
     max_connections: int = 100,
 ) -> Server:
@@ -203,7 +204,7 @@ def serve(
     site = StreamingSite(
         resource,
         body_for,
-        patience=Patience(idle=idle, min_rate=min_rate, linger=10.0, linger_bytes=linger_bytes),
+        patience=Patience(idle=idle, min_rate=min_rate, free=free, linger=10.0, linger_bytes=linger_bytes),
         max_connections=max_connections,
         clock=clock,
     )
