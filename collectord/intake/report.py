@@ -13,7 +13,7 @@ from collectord.intake.formdata import FormDataParser, text_of
 from collectord.intake.spool import DumpSpool, MemoryBudget
 from collectord.model import CrashReport, Payload
 
-_HEADER_LINES = 8
+_HEADER_LINES = 5
 """Of a part, on average: they take longer than anything else in a part. Real clients send two or three."""
 
 _LEAST_HEADER_LINES = 1000

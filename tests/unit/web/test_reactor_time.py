@@ -178,8 +178,9 @@ def test_the_reactor_goes_on(name: str) -> None:
     sent, status = HOSTILE[name]
     seconds, answers = longest_turn(sent)
     assert answers[9:12] == status
-    if seconds > MOST_S:  # this machine may have been disturbed
-        seconds, _ = longest_turn(sent)
+    for _ in range(3):  # others may disturb this machine
+        if seconds > MOST_S:
+            seconds = min(seconds, longest_turn(sent)[0])
     assert seconds < MOST_S
 
 
