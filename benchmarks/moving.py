@@ -247,7 +247,7 @@ def measure_waiting(options: argparse.Namespace) -> None:
             when = now - timedelta(seconds=60 + number // 50)
             crash_id = make_crash_id(UUID(int=chance.getrandbits(128), version=4), when.date())
             _link(place_at(str(spool.root), crash_id, when.isoformat()))
-        source = FilesystemCrashSource(str(spool.root), None, None, lambda: now, 60.0, None)  # type: ignore[arg-type]
+        source = FilesystemCrashSource(str(spool.root), None, None, lambda: now, 60.0, None, None)  # type: ignore[arg-type]
         for what in ("cold", "again"):
             began = time.perf_counter()
             first = next(source._walk())

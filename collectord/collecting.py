@@ -2,6 +2,7 @@
 What takes submissions in one process, made from its settings, and made anew while it runs.
 """
 
+import os
 import random
 import resource
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,6 @@ from twisted.logger import Logger
 
 from collectord.collector import Collector
 from collectord.config import Settings
-from collectord.config import Storage as StorageSettings
 from collectord.intake.channel import Patience
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
@@ -35,6 +35,7 @@ from collectord.metrics import (
 from collectord.model import Annotations, Happening
 from collectord.storage.fallback import FallbackCrashStorage, Link
 from collectord.storage.kinds import filesystem_store
+from collectord.storage.known import state_directory
 from collectord.threads import Workers
 from collectord.throttle.effort import Effort
 from collectord.throttle.rules import Rule, Verdict, throttle
@@ -141,12 +142,13 @@ class Collecting:
         )
 
 
-def links_of(settings: Sequence[StorageSettings], reactor: Any) -> tuple[Sequence[Link], Mapping[str, str]]:
+def links_of(settings: Settings, reactor: Any) -> tuple[Sequence[Link], Mapping[str, str]]:
     """The stores of the chain, and their names by their markers."""
     links: list[Link] = []
     names: dict[str, str] = {}
-    for each in settings:
-        store = filesystem_store(each, each.timeout_s, reactor, dict(names), each.threads)
+    state = state_directory(settings.state.directory, os.environ)
+    for each in settings.storage:
+        store = filesystem_store(each, each.timeout_s, reactor, dict(names), state, each.threads)
         links.append(
             Link(
                 name=store.name,
@@ -156,6 +158,7 @@ def links_of(settings: Sequence[StorageSettings], reactor: Any) -> tuple[Sequenc
                 cautions=partial(getattr, store, "cautions"),
                 glance=store.glance,
                 prepare=store.prepare,
+                directory=store.directory,
             )
         )
         names[store.marker] = store.name

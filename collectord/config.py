@@ -103,10 +103,19 @@ class Throttle(_Section):
     products: list[str] = []
 
 
+def _mount(value: object) -> object:
+    if isinstance(value, str) and value.lower() in ("true", "false"):  # of the environment
+        return value.lower() == "true"
+    if isinstance(value, str) and not value.startswith("/"):
+        raise ValueError('has to be true, false, or the path of a mount point, as in "/mnt/crashes"')
+    return value
+
+
 class Files(_Section):
     """Where crashes lie on a file system, and how."""
 
     root: PlainPath
+    require_mount: Annotated[bool | str, BeforeValidator(_mount)] = False
     min_free_bytes: int = Field(default=268435456, ge=0)
     sync: Literal["files", "filesystem"] = "files"
     directory_mode: Mode = 0o700
@@ -165,11 +174,15 @@ class Crashmover(_Section):
 
     def filesystems(self) -> list[tuple[Path, str]]:
         """The root, and C{sync}, of each destination that is a file system, also as a part of another."""
-        return [(root.absolute(), sync) for root, sync in _filesystems(self.destination)]
+        return [(Path(table["root"]).absolute(), str(table.get("sync", "files"))) for table in self.filesystem_tables()]
 
     def roots_as_written(self) -> list[Path]:
         """As L{filesystem_roots}, but those that are relative are that."""
-        return [root for root, _ in _filesystems(self.destination)]
+        return [Path(table["root"]) for table in self.filesystem_tables()]
+
+    def filesystem_tables(self) -> list[dict[str, Any]]:
+        """The tables of the destinations that are file systems, also as parts of others."""
+        return list(_filesystem_tables(self.destination))
 
     @model_validator(mode="after")
     def _published_where_it_is(self) -> Self:
@@ -178,13 +191,13 @@ class Crashmover(_Section):
         return self
 
 
-def _filesystems(tables: Iterable[object]) -> Iterator[tuple[Path, str]]:
+def _filesystem_tables(tables: Iterable[object]) -> Iterator[dict[str, Any]]:
     for table in tables:
         if isinstance(table, dict):
             if table.get("type") == "filesystem" and isinstance(table.get("root"), str) and table["root"]:
-                yield Path(table["root"]), str(table.get("sync", "files"))
+                yield table
             of = table.get("of")
-            yield from _filesystems(of if isinstance(of, list) else [])
+            yield from _filesystem_tables(of if isinstance(of, list) else [])
 
 
 class Admin(_Section):
@@ -202,6 +215,12 @@ class Ledger(_Section):
     enabled: bool = True
     directory: PlainPath | None = None
     keep_days: int = Field(default=90, ge=1)
+
+
+class State(_Section):
+    """What the daemon remembers outside of its stores."""
+
+    directory: PlainPath | None = None
 
 
 def _is_address(value: str) -> str:
@@ -233,6 +252,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "crashmover": Crashmover,
     "admin": Admin,
     "ledger": Ledger,
+    "state": State,
     "metrics": Metrics,
     "sentry": Sentry,
     "logging": Logging,
@@ -258,6 +278,7 @@ class Settings(BaseSettings):
     crashmover: Crashmover = Crashmover()
     admin: Admin = Admin()
     ledger: Ledger = Ledger()
+    state: State = State()
     metrics: Metrics = Metrics()
     sentry: Sentry = Sentry()
     logging: Logging = Logging()

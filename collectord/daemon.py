@@ -32,6 +32,8 @@ from collectord.patience import within
 from collectord.reloading import Loaded, needs_restart
 from collectord.service import CollectorService
 from collectord.storage.fallback import ProbeService
+from collectord.storage.known import KnownStores, state_directory
+from collectord.storage.staging import StagingDirectory
 from collectord.threads import Workers
 from collectord.throttle.load import differences_in
 from collectord.version import version
@@ -71,7 +73,7 @@ class Daemon(MultiService):
         self._thread = Workers("reload", 1, reactor.callFromThread)
         self._reloading = self._reload_wanted = False
         self._swapping: Deferred[None] = succeed(None)
-        self._links, self._names = links_of(settings.storage, reactor)
+        self._links, self._names = links_of(settings, reactor)
         self._recents = Recents()
         self._ledger = self._make_ledger()
         self._moving = self._new_moving(loaded)
@@ -108,12 +110,15 @@ class Daemon(MultiService):
         settings = self._loaded.settings
         if not settings.ledger.enabled:
             return None
+        directory = directory_of(settings)
+        within = [link.directory for link in self._links if directory.is_relative_to(link.name)]
         return Ledger(
-            directory=directory_of(settings),
+            directory=directory,
             keep_days=settings.ledger.keep_days,
             clock=self._reactor,
             call_from_thread=self._reactor.callFromThread,
             now=partial(datetime.now, UTC),
+            refuse_other=partial(_refuse_other, within),
         )
 
     def _collect_here(self) -> None:
@@ -181,12 +186,25 @@ class Daemon(MultiService):
             self._ledger.startService()
         self._warn(self._loaded)
         super().startService()
+        self._try_state()
         self._on_signal(signal.SIGHUP, self.reload)
         self._on_signal(signal.SIGUSR2, self._restart_workers)
 
     def _warn(self, loaded: Loaded) -> None:
         for warning in loaded.warnings:
             self._log.warn("{warning}", warning=warning)
+
+    def _try_state(self) -> None:
+        """Say what a daemon can't do that has no place to remember its stores."""
+        state = KnownStores(state_directory(self._loaded.settings.state.directory, os.environ))
+        self._thread(state.refuse_unwritable).addErrback(
+            lambda failure: self._log.warn(
+                "{state} can't be written ({why}): stores are not remembered, and one that comes up without its file "
+                "system is not noticed at a start; see [state] directory",
+                state=state.directory,
+                why=failure.value,
+            )
+        )
 
     async def _restart_workers(self) -> None:
         if self._supervisor is None:
@@ -287,3 +305,9 @@ class Daemon(MultiService):
         await self._swapping
         if self._ledger is not None:
             await self._ledger.stopService()
+
+
+def _refuse_other(directories: Sequence[StagingDirectory | None]) -> None:
+    for directory in directories:
+        if directory is not None:
+            directory.refuse_other()

@@ -58,6 +58,7 @@ SWEEP_FAILURES = _counter("store_sweep_failures", "Times that leftovers could no
 BACKLOG = _gauge("backlog_crashes", "Crashes that wait to be moved, by store.", "store")
 BACKLOG_AGE = _gauge("backlog_oldest_age_seconds", "Age of the oldest crash that waits to be moved, by store.", "store")
 QUARANTINE = _gauge("quarantine_crashes", "Crashes in the quarantine, by store.", "store")
+DANGLING = _gauge("dangling_links", "Links to crashes that are not there, left alone, by store.", "store")
 
 # Moving
 MOVING = _gauge("moving", "Crashes that are being moved.")

@@ -2,6 +2,7 @@
 The crashmover of a daemon, made from its settings: what moves from where to where.
 """
 
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from collectord.errors import ConfigError
 from collectord.model import Happening
 from collectord.plugins import DESTINATIONS, PUBLISHERS, Daemon, Plugin, make_plugin
 from collectord.storage.fallback import Link
+from collectord.storage.known import state_directory
 from collectord.storage.source import FilesystemCrashSource
 from collectord.threads import Workers
 from collectord.urls import numbered
@@ -77,7 +79,7 @@ class Moving:
 
     def _make(self, settings: Settings, links: Sequence[Link]) -> None:
         _refuse_circles(settings)
-        daemon = Daemon(self._reactor, self._names)
+        daemon = Daemon(self._reactor, self._names, state_directory(settings.state.directory, os.environ))
         destinations = [
             make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination]] {number}")
             for number, table in enumerate(self._settings.destination)
@@ -149,6 +151,7 @@ class Moving:
         )
 
     def _add(self, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool) -> None:
+        assert link.directory is not None
         threads = Workers(f"move {link.name}", _THREADS, self._reactor.callFromThread)
         self._let_go.append(threads.close)
         self._loops[link.name] = CrashmoverService(
@@ -161,7 +164,15 @@ class Moving:
                 happened=self._happened,
                 now=time.time,
             ),
-            FilesystemCrashSource(link.name, threads, self._reactor, partial(datetime.now, UTC), _STEP_S, link.prepare),
+            FilesystemCrashSource(
+                link.name,
+                threads,
+                self._reactor,
+                partial(datetime.now, UTC),
+                _STEP_S,
+                link.prepare,
+                link.directory,
+            ),
             interval=self._settings.interval_s,
             concurrency=self._settings.concurrency,
             stop=self._settings.stop_s,

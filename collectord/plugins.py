@@ -46,10 +46,12 @@ class Daemon:
 
     @ivar reactor: for connections and clocks; on its thread what it makes is called.
     @ivar stores: what crashes are moved out of: names, by markers that nobody else has.
+    @ivar state_directory: where it remembers what must outlive it; empty: nowhere.
     """
 
     reactor: Any
     stores: Mapping[str, str] = {}
+    state_directory: str = ""
 
 
 @frozen

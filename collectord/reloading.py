@@ -14,7 +14,7 @@ from collectord.sanity import refuse_odd_places, warnings_about
 from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
 
-_FIXED = ("storage", "admin", "ledger", "metrics", "sentry")
+_FIXED = ("storage", "admin", "ledger", "state", "metrics", "sentry")
 _NOT_HANDED = {"crashmover", "admin", "ledger", "metrics"}
 _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
 

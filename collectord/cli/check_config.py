@@ -14,6 +14,7 @@ from twisted.internet.selectreactor import SelectReactor
 
 from collectord import __version__
 from collectord.administration import admin_listeners
+from collectord.cli.identities import stores_seen
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -53,7 +54,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
     Check the settings as the daemon does at its start, and show what they say. Nothing is opened, made or connected to.
 
     The environment counts too (COLLECTORD_…), as for the daemon. Secrets are not shown. The exit status is 1 where the
-    daemon would not start.
+    daemon would not start, or would not use a store.
 
     \b
     collectord check-config --config /etc/collectord/collectord.toml
@@ -66,6 +67,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
         admin_listeners(settings, None)
         sentry_observer(settings.sentry, __version__)
         _refuse_idle_syncs(settings)
+        _refuse_other_stores(settings)
     except ConfigError as e:
         if as_json:
             show_json({"ok": False, "problems": str(e).splitlines()})
@@ -84,7 +86,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
 def _outlets(settings: Settings) -> Sequence[tuple[str, str]]:
     """The kind and the name of each destination and publisher, made and thrown away."""
     reactor: Any = SelectReactor()  # it never runs
-    links, names = links_of(settings.storage, reactor)
+    links, names = links_of(settings, reactor)
     moving = Moving(settings, links, names, lambda happening: None, reactor)
     return [(_KINDS[outlet.kind], outlet.name) for outlet in moving.outlets]
 
@@ -121,6 +123,14 @@ def _refuse_idle_syncs(settings: Settings) -> None:
     ]
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _refuse_other_stores(settings: Settings) -> None:
+    seen = [store for store in stores_seen(settings) if store.is_ours and store.problem]
+    # Who may not look into a root is not the daemon.
+    problems = [store for store in seen if os.access(store.root, os.X_OK) or not os.path.exists(store.root)]
+    if problems:
+        raise ConfigError("\n".join(f"{store.root}: {store.problem}" for store in problems))
 
 
 def _cautions(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:

@@ -14,6 +14,7 @@ from collectord import __version__
 from collectord.cli.audit import audit_command
 from collectord.cli.check_config import check_config
 from collectord.cli.crashes import crashes
+from collectord.cli.identities import stores
 from collectord.cli.quarantine import quarantine
 from collectord.cli.shared import CANNOT_RUN, EXIT_STATUS, WRONG, say
 from collectord.cli.status import status
@@ -78,5 +79,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, _NAME, f"_{_NAME.upper()}_COMPLETE").source())
 
 
-for _command in (audit_command, check_config, crashes, quarantine, status, submit, throttle):
+for _command in (audit_command, check_config, crashes, quarantine, status, stores, submit, throttle):
     main.add_command(_command)

@@ -53,6 +53,7 @@ class Ledger(Service):
 
     @param keep_days: how long they stay there.
     @param now: in UTC.
+    @param refuse_other: raises OSError where the store that C{directory} lies in is not there. It blocks.
     """
 
     _log = Logger()
@@ -64,7 +65,9 @@ class Ledger(Service):
         clock: IReactorTime,
         call_from_thread: CallFromThread,
         now: Callable[[], datetime],
+        refuse_other: Callable[[], None] = lambda: None,
     ) -> None:
+        self._refuse_other = refuse_other
         self._keep_days = keep_days
         self._clock = clock
         self._now = now
@@ -157,9 +160,14 @@ class Ledger(Service):
 
     async def _do(self, work: Callable[[], T]) -> T:
         """C{work} on the thread; there is never more than one that waits for it."""
+
+        def checked() -> T:
+            self._refuse_other()
+            return work()
+
         late = self._clock.callLater(_LATE_S, self._in_trouble, f"nothing for {_LATE_S:g} s")
         try:
-            return await self._in_thread(work)
+            return await self._in_thread(checked)
         finally:
             if late.active():
                 late.cancel()

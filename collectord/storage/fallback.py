@@ -23,6 +23,7 @@ from collectord.metrics import STORE_FAILURES
 from collectord.model import Content, Crash, Dump
 from collectord.patience import within
 from collectord.storage.breaker import TRIES, Breaker
+from collectord.storage.staging import StagingDirectory
 
 T = TypeVar("T")
 
@@ -60,6 +61,7 @@ class Link:
     @ivar cautions: what the store can't promise, as far as it knows by now.
     @ivar glance: raises a L{StorageError} where the store is known to be full or away, at next to no cost.
     @ivar prepare: returns once crashes can be moved out of it, full or not.
+    @ivar directory: its staging directory, if it is a file system.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Link:
     cautions: Callable[[], Sequence[str]] = tuple
     glance: Callable[[], Awaitable[object]] | None = None
     prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
+    directory: StagingDirectory | None = None
 
 
 @implementer(ICrashStorage, IDumpStaging)

@@ -22,6 +22,8 @@ from collectord.patience import Shared
 from collectord.storage.capabilities import Capabilities, probe, try_out
 from collectord.storage.commit import Decided, GroupCommit
 from collectord.storage.entry import Attempt, Entry
+from collectord.storage.identity import ConfirmedSync, StoreIdentity
+from collectord.storage.known import KnownStores
 from collectord.storage.layout import place_of
 from collectord.storage.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.storage.space import refuse_full
@@ -48,6 +50,8 @@ class FilesystemSettings:
     @ivar others: stores that this one must not be, by another path: their names, by their markers.
     @ivar whole_filesystem: sync all of it at once, instead of each file.
     @ivar threads: that spill dumps, and read them back, at the same time.
+    @ivar known: what is remembered of stores outside of them; None: nothing is.
+    @ivar require_mount: as L{collectord.storage.mounts.refuse_unmounted} has it.
     """
 
     root: str
@@ -57,6 +61,8 @@ class FilesystemSettings:
     timeout: float = 10.0
     modes: Modes = field(factory=Modes)
     others: Mapping[str, str] = field(factory=dict)
+    known: KnownStores | None = None
+    require_mount: bool | str = False
 
 
 @frozen
@@ -85,7 +91,8 @@ class FilesystemCrashStorage:
         self._whole_filesystem = settings.whole_filesystem
         self.cautions: Sequence[str] = ()
         self._capabilities: Capabilities | None = None
-        self._directory = StagingDirectory(root, settings.modes)
+        identity = StoreIdentity(root, settings.known, settings.require_mount)
+        self._directory = StagingDirectory(root, settings.modes, identity)
         self.marker = self._directory.marker
         self._workers = Workers(f"spill {root}", settings.threads, call_from_thread)
         self._checker = Workers(f"check {root}", 1, call_from_thread)
@@ -101,7 +108,13 @@ class FilesystemCrashStorage:
         self._hung_in = -1  # the round of the committing thread in which a crash was given up
         self._staging = StagingArea(self._directory, self._workers, self._have_space, self.doubt)
         sync: Sync = SyncFilesystem(root) if settings.whole_filesystem else sync_each
+        sync = ConfirmedSync(sync, self._directory.refuse_other, identity.remember)
         self._commit = GroupCommit(root, self._directory, sync, self._have_space, self._decided)
+
+    @property
+    def directory(self) -> StagingDirectory:
+        """The staging directory of this process."""
+        return self._directory
 
     def new_dump(self) -> StagedFile:
         return self._staging.new_dump()
@@ -295,4 +308,5 @@ class FilesystemCrashStorage:
         return f"{self.name}: {what}{where}"
 
     def _have_space(self) -> int | None:
+        self._directory.refuse_other()
         return refuse_full(self.name, self._min_free_bytes)

@@ -13,6 +13,9 @@ _PAUSES_S = (0.0, 0.01, 0.05, 0.25)
 
 _STILL_OPEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How file systems say that they, or what one may have of them, are full."""
+
 NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """How file systems say that they sync no directories."""
 

@@ -17,6 +17,7 @@ from collectord.patience import within
 from collectord.plugins import DESTINATIONS, Daemon, Kind, KindSettings, make_plugin
 from collectord.storage.fallback import PROBE_INTERVAL_S, FallbackCrashStorage, Link
 from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
+from collectord.storage.known import KnownStores
 from collectord.storage.staging import Modes
 from collectord.urls import numbered
 
@@ -28,13 +29,14 @@ class FilesystemDestination(KindSettings, Files):
 
 
 def filesystem_store(
-    files: Files, timeout: float, reactor: Any, others: Mapping[str, str], threads: int = 1
+    files: Files, timeout: float, reactor: Any, others: Mapping[str, str], state_directory: str, threads: int = 1
 ) -> FilesystemCrashStorage:
     """
     The store that the settings describe.
 
     @param timeout: seconds that a crash may take.
     @param others: the names, by their markers, of stores that it must not be.
+    @param state_directory: where stores are remembered; empty: nowhere.
     @param threads: that spill dumps.
     """
     return FilesystemCrashStorage(
@@ -46,6 +48,8 @@ def filesystem_store(
             timeout=timeout,
             modes=Modes(directory=files.directory_mode, file=files.file_mode),
             others=others,
+            known=KnownStores(state_directory) if state_directory else None,
+            require_mount=files.require_mount,
         ),
         reactor.callFromThread,
         reactor,
@@ -53,7 +57,7 @@ def filesystem_store(
 
 
 def _filesystem(settings: FilesystemDestination, daemon: Daemon) -> FilesystemCrashStorage:
-    return filesystem_store(settings, settings.timeout_s, daemon.reactor, daemon.stores)
+    return filesystem_store(settings, settings.timeout_s, daemon.reactor, daemon.stores, daemon.state_directory)
 
 
 FILESYSTEM = Kind(FilesystemDestination, _filesystem)

@@ -19,10 +19,14 @@ class Mount:
 
     @ivar kind: C{ext4}, C{nfs4}, C{fuse.sshfs}, or C{fuse} where its server has not said what it is.
     @ivar options: of the mount, and of the file system.
+    @ivar point: the directory that it is mounted on.
+    @ivar source: the device, or what else is mounted.
     """
 
     kind: str
     options: frozenset[str] = frozenset()
+    point: str = ""
+    source: str = ""
 
     @property
     def is_fuse(self) -> bool:
@@ -59,6 +63,9 @@ _OF_OPTIONS: Sequence[tuple[str, str]] = [
     (r"nobarrier|barrier=0|barrier=none|fsync_mode=nobarrier", _NO_BARRIERS),
 ]
 
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+"""A space in a path, and the like, as the kernel writes it."""
+
 _SYNCS_NOTHING = re.compile(r"fuse(\..+|blk)?|9p|cifs|smb3|smbfs")
 """C{syncfs} comes back at once there, and its server hears nothing."""
 
@@ -74,9 +81,15 @@ def mount_of(path: str) -> Mount | None:
         fields = next((line.split() for line in lines if line.split(maxsplit=1)[0] == number), [])
     if "-" not in fields:
         return None
-    kind, _, *of_file_system = fields[fields.index("-") + 1 :]
+    kind, source, *of_file_system = fields[fields.index("-") + 1 :]
     options = ",".join([fields[5], *of_file_system])
-    return Mount(kind=kind, options=frozenset(options.split(",")))
+    return Mount(
+        kind=kind, options=frozenset(options.split(",")), point=_unescaped(fields[4]), source=_unescaped(source)
+    )
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 8)), text)
 
 
 def _mount_number(path: str) -> str:

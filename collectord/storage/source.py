@@ -11,15 +11,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from collectord.crashid import is_crash_id
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
+from collectord.metrics import DANGLING
 from collectord.model import Crash, NewCrash, checksums_in
 from collectord.patience import within
 from collectord.storage.fsops import fsync_directory, unlink_if_there
 from collectord.storage.layout import Place, differ_by_case, dump_name, place_in
+from collectord.storage.staging import StagingDirectory
 from collectord.storage.stored import stored_dump
 from collectord.threads import InThread
 
@@ -32,8 +35,10 @@ _SLOT = re.compile(r"\d\d_\d\d")
 _SETTLED = timedelta(minutes=5)
 """A slot so old gets no new crash but by chance; while it is younger, a process may count on its directory."""
 _PRUNED = timedelta(days=2)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _YOUNG_S = 10.0
-"""Whoever tries again and again to put a crash in its place makes its link anew each time."""
+"""What changed so recently may be on its way in."""
 
 
 @implementer(ICrashSource)
@@ -43,7 +48,10 @@ class FilesystemCrashSource:
     @param now: in UTC.
     @param timeout: seconds for one step, such as reading a crash.
     @param ready: returns once the store is; nothing is listed before.
+    @param staging: of this process in the store.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -53,7 +61,12 @@ class FilesystemCrashSource:
         now: Callable[[], datetime],
         timeout: float,
         ready: Callable[[], Awaitable[object]],
+        staging: StagingDirectory,
     ) -> None:
+        self._staging = staging
+        self._taken: set[str] = set()  # removals of ours that are not done
+        self._dangling: set[str] = set()  # in this pass
+        self._dangling_told = 0
         self._ready = ready
         self._is_ready = False
         self.name = self._root = root
@@ -61,7 +74,7 @@ class FilesystemCrashSource:
         self._clock = clock
         self._now = now
         self._timeout = timeout
-        self._pruned: set[str] = set()
+        self._prune_at: dict[str, datetime] = {}
 
     async def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
         if not self._is_ready:
@@ -82,8 +95,12 @@ class FilesystemCrashSource:
         await self._do(lambda: self._quarantine(self._place(new), reason))
 
     async def _do(self, work: Callable[[], T]) -> T:
+        def checked() -> T:
+            self._staging.refuse_other()
+            return work()
+
         try:
-            return await within(self._in_thread(work), self._timeout, self._clock, self.name)
+            return await within(self._in_thread(checked), self._timeout, self._clock, self.name)
         except OSError as e:
             raise StorageError(f"{self.name}: {e.strerror or e}: {e.filename}") from e
 
@@ -91,6 +108,7 @@ class FilesystemCrashSource:
         return place_in(self._root, new.crash_id, new.slot)
 
     def _walk(self) -> Iterator[Sequence[NewCrash]]:
+        self._tell_dangling()
         failed: list[OSError] = []  # told in the end: the others are listed nevertheless
         for day in _names(self._root, _DAY):
             dates = f"{self._root}/{day}/date"
@@ -102,12 +120,11 @@ class FilesystemCrashSource:
                     if new:
                         yield new
                     elif self._age(day, hour, slot) > _SETTLED:
-                        _remove_directory(path)
+                        self._remove_directory(path)
                 if self._age(day, hour, "59_59") > _SETTLED:
-                    _remove_directory(hours)
-            if self._age(day, "00", "00_00") > _PRUNED and day not in self._pruned:
-                self._pruned.add(day)
-                self._prune(f"{self._root}/{day}")
+                    self._remove_directory(hours)
+            if self._age(day, "00", "00_00") > _PRUNED and self._prune_at.get(day, _LONG_AGO) <= self._now():
+                self._prune(day)
         if failed:
             raise failed[0]
 
@@ -118,19 +135,66 @@ class FilesystemCrashSource:
             return timedelta(0)
 
     def _prune(self, day: str) -> None:
-        """What was moved leaves up to 65,792 empty directories a day."""
-        for directory, _, _ in os.walk(day, topdown=False):
-            _remove_directory(directory)
+        """What was moved leaves up to 65,792 empty directories a day. Once, and again where some of them are new."""
+        self._prune_at[day] = _NEVER
+        for directory, _, _ in os.walk(f"{self._root}/{day}", topdown=False):
+            if not self._remove_directory(directory):
+                self._prune_at[day] = self._now() + _SETTLED
+
+    def _remove_directory(self, path: str) -> bool:
+        """False: it changed of late, and is left for now: whoever copies a backup makes directories first."""
+        with suppress(OSError):  # it is not empty, or gone
+            if self._changed_within(_SETTLED.total_seconds(), path):
+                return False
+            os.rmdir(path)
+        return True
+
+    def _changed_within(self, seconds: float, *paths: str) -> bool:
+        """By the one time of a file that nobody can set."""
+        for path in paths:
+            with suppress(FileNotFoundError):
+                if abs(self._now().timestamp() - os.lstat(path).st_ctime) < seconds:
+                    return True
+        return False
 
     def _load(self, new: NewCrash) -> Crash | None:
         place = self._place(new)
         try:
+            return self._read(place)
+        except FileNotFoundError:
+            self._without_raw_crash(place)
+            return None
+        except UnreadableCrash:
+            # Whoever copies a backup puts one file after the other, and some write them where they belong.
+            if self._changed_within(_YOUNG_S, *self._all_of(place)):
+                return None
+            raise
+
+    def _without_raw_crash(self, place: Place) -> None:
+        """Only what is left of a removal of ours is removed: a backup that is copied here may bring the link first."""
+        if place.crash_id in self._taken:
+            self._remove_rest(place, self._dump_names(place))
+        elif not self._is_arriving(place) and not os.path.lexists(self._aside(place)):
+            self._dangling.add(place.crash_id)
+
+    def _tell_dangling(self) -> None:
+        """Of the last pass; once, until there are more."""
+        DANGLING.labels(self.name).set(len(self._dangling))
+        if len(self._dangling) > self._dangling_told:
+            self._log.warn(
+                "{store}: {count} links lead to no raw crash, as that of {crash_id}: they are left alone, for nothing "
+                "here has removed it; it may still come from a backup, or was removed by hand",
+                store=self.name,
+                count=len(self._dangling),
+                crash_id=min(self._dangling),
+            )
+        self._dangling_told = len(self._dangling)
+        self._dangling.clear()
+
+    def _read(self, place: Place) -> Crash:
+        try:
             with open(place.raw_crash, "rb") as file:
                 raw_crash = json.load(file)
-        except FileNotFoundError:
-            if not self._is_arriving(place):
-                self._remove(place, self._dump_names(place), keep=False)
-            return None
         except (ValueError, RecursionError) as e:
             raise UnreadableCrash(f"the raw crash is no JSON: {e}") from e
         if not isinstance(raw_crash, dict):
@@ -143,47 +207,60 @@ class FilesystemCrashSource:
             dumps = [stored_dump(name, paths[name], checksums[name], self._in_thread) for name in checksums]
         except FileNotFoundError as e:
             if not os.path.exists(place.raw_crash):
-                return None
+                raise
             raise UnreadableCrash(f"a dump is missing: {e.filename}") from e
         except ValueError as e:
             raise UnreadableCrash(f"a dump has no name: {e}") from e
-        return Crash(crash_id=new.crash_id, raw_crash=raw_crash, dumps=dumps)
+        return Crash(crash_id=place.crash_id, raw_crash=raw_crash, dumps=dumps)
 
     def _dump_names(self, place: Place) -> list[str]:
         return [dump_name(place.crash_id, file) for file in _files(place) if file.endswith(".dump")]
 
+    def _all_of(self, place: Place) -> list[str]:
+        """What is there of a crash, with what a copy of a file is called while it is made."""
+        return [f"{place.names}/{name}" for name in listed(place.names) if place.crash_id in name]
+
     def _is_arriving(self, place: Place) -> bool:
         """
-        Whether somebody is putting it in place; else it is what a removal left that was killed.
+        Whether somebody is putting it in place, or taking it out.
 
         Its raw crash goes from the staging area to its place in one step: what is neither here nor then there is gone.
         """
         staging = f"{self._root}/staging"
         arriving = any(os.path.exists(f"{staging}/{process}/{place.crash_id}.json") for process in listed(staging))
-        return arriving or os.path.exists(place.raw_crash) or self._is_young(place.link)
-
-    def _is_young(self, link: str) -> bool:
-        """Whoever undid an attempt may be making the next: what is looked at now would not be what is removed."""
-        with suppress(FileNotFoundError):
-            return self._now().timestamp() - os.lstat(link).st_mtime < _YOUNG_S
-        return True
+        return arriving or os.path.exists(place.raw_crash) or self._changed_within(_YOUNG_S, place.link)
 
     def _remove(self, place: Place, dump_names: Sequence[str], keep: bool) -> None:
-        # The raw crash first, so that no half crash is ever seen; the link last, so that nothing is forgotten.
-        if not keep:
-            for path in (place.raw_crash, *_dump_paths(place, dump_names).values()):
-                unlink_if_there(path)
-        unlink_if_there(place.link)
+        if keep:
+            unlink_if_there(place.link)
+            return
+        # The raw crash first, so that no half crash is ever seen; where it goes a sweep finds it, if this is cut off.
+        try:
+            self._staging.take_out(place.crash_id, place.raw_crash)
+        except FileNotFoundError:
+            return  # somebody else was first
+        self._taken.add(place.crash_id)
+        self._remove_rest(place, dump_names)
+
+    def _remove_rest(self, place: Place, dump_names: Sequence[str]) -> None:
+        """The link last but for the raw crash, so that nothing is forgotten."""
+        for path in (*_dump_paths(place, dump_names).values(), place.link, self._staging.taken(place.crash_id)):
+            unlink_if_there(path)
+        self._taken.discard(place.crash_id)
+
+    def _aside(self, place: Place) -> str:
+        """The raw crash in the quarantine."""
+        return f"{self._root}/{QUARANTINE}/{place.crash_id}/{place.crash_id}.json"
 
     def _quarantine(self, place: Place, reason: str) -> None:
-        directory = f"{self._root}/{QUARANTINE}/{place.crash_id}"
+        directory = os.path.dirname(self._aside(place))
         os.makedirs(directory, mode=0o700, exist_ok=True)
         with open(f"{directory}/reason.txt", "w", encoding="utf-8") as file:
             file.write(f"{self._now().isoformat()} {reason}\n")
             file.flush()
             os.fsync(file.fileno())
         raw_crash = os.path.basename(place.raw_crash)
-        # The raw crash last: a link without one is what a removal left, and the rest would be removed.
+        # The raw crash last: what is cut off before is found again, and put aside again.
         for name in sorted(_files(place), key=raw_crash.__eq__):
             os.rename(f"{place.names}/{name}", f"{directory}/{name}")
         for path in (directory, os.path.dirname(directory), self._root):
@@ -223,8 +300,3 @@ def listed(path: str, failed: list[OSError] | None = None) -> list[str]:
             raise
         failed.append(e)
         return []
-
-
-def _remove_directory(path: str) -> None:
-    with suppress(OSError):  # it is not empty
-        os.rmdir(path)

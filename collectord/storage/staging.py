@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from attrs import frozen
 
 from collectord.crashid import is_crash_id
 from collectord.storage.capabilities import ALL
-from collectord.storage.fsops import fsync_directory, remove_any, remove_tree, unlink_if_there
+from collectord.storage.fsops import FULL, fsync_directory, remove_any, remove_tree, unlink_if_there
 from collectord.storage.layout import place_at
 from collectord.storage.stored import StoredFile
 
@@ -64,10 +65,21 @@ class Swept:
     failed: Sequence[OSError]
 
 
+class Identity(Protocol):
+    """What a staging directory asks of L{collectord.storage.identity.StoreIdentity}."""
+
+    def confirm(self, *, is_same: bool) -> None: ...
+
+    def mark(self) -> None: ...
+
+    def refuse_other(self) -> None: ...
+
+
 class StagingDirectory:
     """
     The staging directory of this process in one store. All of it blocks.
 
+    @param identity: of the store; None: whoever asks knows that it is the right one.
     @ivar path: of the directory.
     @ivar marker: its name: no other process has one of that name, wherever it lies.
     @ivar others: the names of those of other processes, when they were looked at last.
@@ -75,9 +87,10 @@ class StagingDirectory:
     @ivar locks: whether a lock here keeps others off. Else age alone tells what is dead.
     """
 
-    def __init__(self, root: str, modes: Modes) -> None:
+    def __init__(self, root: str, modes: Modes, identity: Identity | None = None) -> None:
         self._root = root
         self._modes = modes
+        self._identity = identity
         self._all = f"{root}/staging"
         self._lock: int | None = None
         self._made_once = False
@@ -92,12 +105,14 @@ class StagingDirectory:
         """
         Make what is missing, and hold the lock.
 
-        Later calls make nothing above the staging area: where it went missing, a file system went away, and what is
-        there instead must not be written to.
+        Without an identity later calls make nothing above the staging area: where it went missing, a file system went
+        away, and what is there instead must not be written to.
 
         @raise OSError: it can't be used.
         """
-        if not self._made_once:
+        if self._identity is not None:
+            self._identity.confirm(is_same=self._is_locked())
+        if not self._made_once or (self._identity is not None and not os.path.isdir(self._all)):
             self._make_root()
         if not self._is_locked():
             with self._no_sweep():
@@ -105,10 +120,20 @@ class StagingDirectory:
                     self.make_directory(self.path)
                 self._take_lock()
             self._to_sync.add(self._all)
+        if self._identity is not None:
+            self._identity.mark()
         for directory in sorted(self._to_sync):
             fsync_directory(directory)
         self._to_sync.clear()
         self._made_once = True
+
+    def refuse_other(self) -> None:
+        """
+        @raise OSError: what lies at the root is not the store that was confirmed, or nobody knows.
+        """
+        if self._identity is not None and not self._is_locked():
+            self._identity.refuse_other()
+            os.stat(self.path)
 
     def is_shared_by(self, marker: str) -> bool:
         """Whether the store of that L{marker} has its staging area here, by whatever path."""
@@ -131,6 +156,37 @@ class StagingDirectory:
             if not self.locks or not self._is_dead(directory):
                 return process
         return ""
+
+    def take_out(self, crash_id: str, raw_crash: str) -> None:
+        """
+        Take a raw crash out of its place, to here: from now on the crash is not kept, and whoever sweeps removes the
+        rest of it. Without it nobody takes that rest for a removal of ours. Where the disk is full it is just removed.
+
+        @raise FileNotFoundError: it is not in its place.
+        @raise OSError: it is, or may be, in its place still.
+        """
+        taken = self.taken(crash_id)
+        try:
+            os.link(raw_crash, taken)
+        except FileNotFoundError as e:
+            if os.path.lexists(raw_crash):
+                raise OSError(errno.EIO, "the staging directory is gone", self.path) from e
+            raise
+        except OSError as e:
+            if os.path.lexists(taken):
+                raise OSError(errno.EBUSY, "somebody keeps it once more just now", crash_id) from e
+            if e.errno not in FULL:
+                os.rename(raw_crash, taken)  # the file system knows no second names
+                return
+        try:
+            os.unlink(raw_crash)
+        except BaseException:
+            unlink_if_there(taken)
+            raise
+
+    def taken(self, crash_id: str) -> str:
+        """Where the raw crash is that L{take_out} took."""
+        return f"{self.path}/{crash_id}.json"
 
     def look_around(self) -> None:
         """See who else stages here."""

@@ -105,7 +105,7 @@ class Worker:
         globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
         self._thread = Workers("reload", 1, reactor.callFromThread)
         self._parent = Parent(reactor, self._reload, self._stop)
-        links, _ = links_of(settings.storage, reactor)
+        links, _ = links_of(settings, reactor)
         self._collecting = Collecting(settings, loaded.rules, links, self._parent.happened, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()

@@ -193,7 +193,13 @@ class Daemon:
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("COLLECTORD_")}
-        return inherited | {"PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)} | dict(self.env)
+        own = {
+            "PYTHONUNBUFFERED": "1",
+            "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": str(ROOT),
+            "STATE_DIRECTORY": str(self.workdir.absolute() / "state"),
+        }
+        return inherited | own | dict(self.env)
 
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + _START_S

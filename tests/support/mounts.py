@@ -65,6 +65,17 @@ def mounted_at(path: Path, *mount: str) -> Iterator[Path]:
         _run("umount", "-l", str(path))
 
 
+@contextmanager
+def bind(path: Path, to: Path) -> Iterator[Path]:
+    """What is at C{path} now, at C{to} as well, whatever is unmounted or mounted at C{path} then."""
+    to.mkdir(exist_ok=True)
+    _run("mount", "--bind", str(path), str(to))
+    try:
+        yield to
+    finally:
+        _run("umount", "-l", str(to))
+
+
 @frozen
 class Ext4:
     """A journaled ext4 in a file, mounted."""

@@ -15,12 +15,13 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from collectord.model import Content, Crash, Dump, InMemory
 from collectord.storage.commit import Decided, GroupCommit
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
+from collectord.storage.identity import MARK
 from collectord.storage.layout import MINIDUMP, place_of
 from collectord.storage.spill import StagedFile, StagingArea
 from collectord.storage.staging import Modes, StagingDirectory
@@ -60,6 +61,20 @@ def logged_failures() -> Iterator[list[LogEvent]]:
     yield seen
     globalLogPublisher.removeObserver(observer)
     assert seen == []
+
+
+@pytest.fixture
+def told() -> Iterator[Callable[[], list[str]]]:
+    """The log lines of a test, by now."""
+    seen: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        seen.append(formatEvent(event))
+
+    observer = cast(ILogObserver, observe)
+    globalLogPublisher.addObserver(observer)
+    yield lambda: list(seen)
+    globalLogPublisher.removeObserver(observer)
 
 
 def dump_of(name: str, content: bytes, where: Content | None = None) -> Dump:
@@ -102,9 +117,9 @@ async def bytes_of(content: Content) -> bytes:
 
 
 def everything(root: Path) -> list[str]:
-    """All files and links under C{root}, as paths from there, but for the locks."""
+    """All files and links under C{root}, as paths from there, but for the locks and the mark of the store."""
     found = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(str(path.relative_to(root)) for path in found if path.name != "lock")
+    return sorted(str(path.relative_to(root)) for path in found if path.name not in ("lock", MARK))
 
 
 def of_crash(root: Path, crash_id: str = CRASH_ID) -> list[str]:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -20,6 +20,7 @@ from collectord.errors import StorageError, TookTooLong
 from collectord.model import Crash
 from collectord.storage import space
 from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
+from collectord.storage.identity import ConfirmedSync
 from collectord.storage.layout import MINIDUMP
 from collectord.storage.sync import SyncFilesystem
 from tests.support.disk import problems, stored_crashes
@@ -93,7 +94,10 @@ def test_the_way_to_sync() -> None:
         FilesystemCrashStorage(FilesystemSettings(root="/crashes", whole_filesystem=whole), print, Clock())
         for whole in (False, True)
     ]
-    assert [isinstance(store._commit._sync, SyncFilesystem) for store in stores] == [False, True]
+    assert [isinstance(cast(ConfirmedSync, store._commit._sync).sync, SyncFilesystem) for store in stores] == [
+        False,
+        True,
+    ]
 
 
 @in_reactor
@@ -546,7 +550,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
 
 
 @needs_mounts
-@pytest.mark.parametrize("inodes", range(16, 28))
+@pytest.mark.parametrize("inodes", range(17, 29))
 @in_reactor
 async def test_out_of_inodes(tmp_path: Path, inodes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space, "_LEAST_INODES", 0)  # it really runs out, as where others use them up

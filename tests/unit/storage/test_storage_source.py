@@ -5,7 +5,8 @@ What a source promises: new crashes oldest first, each whole or said to be broke
 import json
 import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import StorageError, TookTooLong, UnreadableCrash
 from collectord.interfaces import ICrashSource
+from collectord.metrics import DANGLING
 from collectord.model import Crash, NewCrash
 from collectord.storage.layout import MINIDUMP
 from collectord.storage.source import FilesystemCrashSource
+from collectord.storage.staging import Modes, StagingDirectory
 from collectord.storage.stored import StoredFile
 from tests.support.disk import stored_crashes
 from tests.unit.intake.parts import result_of
@@ -49,7 +52,10 @@ async def ready() -> None:
 
 
 def source_of(root: Path, now: datetime = SAME_SECOND, in_thread: Any = at_once) -> FilesystemCrashSource:
-    return FilesystemCrashSource(str(root), in_thread, Clock(), lambda: now, 60.0, ready)
+    staging = StagingDirectory(str(root), Modes())
+    if root.is_dir():
+        os.makedirs(staging.path)
+    return FilesystemCrashSource(str(root), in_thread, Clock(), lambda: now, 60.0, ready, staging)
 
 
 async def batches(source: FilesystemCrashSource) -> list[Sequence[NewCrash]]:
@@ -193,20 +199,101 @@ def test_what_is_being_put_in_place_is_left_alone(rig: Rig, now: datetime) -> No
     assert everything(rig.root) == before
 
 
-@pytest.mark.parametrize("dumps", [0, 1, 2])
-def test_a_removal_that_was_killed_is_finished(rig: Rig, dumps: int) -> None:
+@pytest.mark.parametrize("step", range(1, 6))
+@pytest.mark.parametrize("operation", ["link", "unlink"])
+def test_a_removal_that_fails_in_the_middle_is_finished_by_the_next_pass(rig: Rig, operation: str, step: int) -> None:
     keep(rig, CRASH_ID)
     keep(rig, NEIGHBOUR)
-    for file in (".json", ".dump", ".extra_2.dump")[: 1 + dumps]:
-        (rig.root / NAMES / f"{CRASH_ID}{file}").unlink()
     [new] = [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]
-    young = everything(rig.root)
-    assert result_of(source_of(rig.root).load(new)) is None
-    assert everything(rig.root) == young  # somebody may be putting it there anew
-    os.utime(rig.root / SLOT / CRASH_ID, (0, 0), follow_symlinks=False)
-    assert result_of(source_of(rig.root).load(new)) is None
+    source = source_of(rig.root)
+    crash = loaded(source, new)
+    failures: list[Failure] = []
+    with failing(rig.root, operation, step, OSError(5, "injected")):
+        Deferred.fromCoroutine(source.remove(new, crash, keep=False)).addErrback(failures.append)
+    for again in [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]:
+        if (crash_again := result_of(source.load(again))) is not None:
+            result_of(source.remove(again, crash_again, keep=False))
+    left = [path for path in everything(rig.root) if CRASH_ID in path]
+    # What is left in the staging area when even the last step failed is swept.
+    assert all(path.startswith("staging/") for path in left)
+    assert is_kept(rig.root, NEIGHBOUR)
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_a_removal_that_was_killed_is_finished_by_the_sweep(rig: Rig, step: int) -> None:
+    keep(rig, CRASH_ID)
+    keep(rig, NEIGHBOUR)
+    [new] = [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]
+    source = source_of(rig.root)
+    crash = loaded(source, new)
+    with failing(rig.root, "unlink", step, OSError(5, "injected")), suppress(Exception):
+        Deferred.fromCoroutine(source.remove(new, crash, keep=False)).addErrback(lambda _: None)
+    rig.staging.sweep()  # of a process that is gone: it has no lock
+    for again in [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]:
+        another = source_of(rig.root)
+        result_of(another.remove(again, loaded(another, again), keep=False))
     assert [path for path in everything(rig.root) if CRASH_ID in path] == []
     assert is_kept(rig.root, NEIGHBOUR)
+
+
+@pytest.mark.parametrize("gone", [[".json"], [".json", ".dump"], [".json", ".dump", ".extra_2.dump"]])
+def test_what_nothing_here_has_removed_is_left_alone_and_told(
+    rig: Rig, gone: list[str], told: Callable[[], list[str]]
+) -> None:
+    """So does a backup look that is just being copied here."""
+    keep(rig, CRASH_ID)
+    for file in gone:
+        (rig.root / NAMES / f"{CRASH_ID}{file}").unlink()
+    source = source_of(rig.root)
+    before = everything(rig.root)
+    for _ in range(3):
+        for [new] in result_of(batches(source)):
+            os.utime(rig.root / SLOT / CRASH_ID, (0, 0), follow_symlinks=False)
+            assert result_of(source.load(new)) is None
+    assert everything(rig.root) == before
+    [line] = [line for line in told() if "no raw crash" in line]
+    assert CRASH_ID in line
+    assert "1 links" in line
+    assert DANGLING.labels(str(rig.root))._value.get() == 1
+
+
+@pytest.mark.parametrize("late", [".json", ".dump", ".extra_2.dump"])
+def test_a_crash_that_comes_from_a_backup_file_by_file_is_whole_in_the_end(rig: Rig, late: str) -> None:
+    keep(rig, CRASH_ID)
+    path = rig.root / NAMES / f"{CRASH_ID}{late}"
+    content = path.read_bytes()
+    path.unlink()
+    source = source_of(rig.root, datetime.now(UTC))
+    for part in (0, len(content) // 2, len(content)):
+        new = the_new(rig.root)
+        if part < len(content):
+            assert result_of(source.load(new)) is None
+        path.write_bytes(content[:part])
+        path.chmod(0o600)
+    assert loaded(source, the_new(rig.root)).raw_crash["uuid"] == CRASH_ID
+    assert is_kept(rig.root)
+
+
+def test_what_stays_broken_is_said_to_be_so(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    (rig.root / NAMES / f"{CRASH_ID}.dump").unlink()
+    now = datetime.now(UTC)
+    assert result_of(source_of(rig.root, now).load(the_new(rig.root))) is None
+    with pytest.raises(UnreadableCrash, match="missing"):
+        result_of(source_of(rig.root, now + timedelta(seconds=11)).load(the_new(rig.root)))
+
+
+def test_directories_that_were_just_made_are_left_for_what_comes_into_them(rig: Rig) -> None:
+    now = datetime.now(UTC)
+    source = source_of(rig.root, now)
+    for directory in (rig.root / SLOT, rig.root / NAMES):
+        directory.mkdir(parents=True)
+    result_of(batches(source))
+    assert (rig.root / SLOT).is_dir()
+    assert (rig.root / NAMES).is_dir()
+    source._now = lambda: now + timedelta(minutes=6)
+    result_of(batches(source))
+    assert not (rig.root / "20160622").exists()
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -246,8 +333,8 @@ def test_the_raw_crash_goes_first_and_the_link_last(rig: Rig, monkeypatch: pytes
 
     monkeypatch.setattr(os, "unlink", note)
     result_of(source.remove(new, crash, keep=False))
-    assert (removed[0], removed[-1]) == (".json", "")
-    assert sorted(removed[1:-1]) == [".dump", ".extra_2.dump"]
+    assert (removed[0], removed[-2:]) == (".json", ["", ".json"])  # the last is in the staging area
+    assert sorted(removed[1:-2]) == [".dump", ".extra_2.dump"]
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -311,7 +398,8 @@ def test_a_crash_of_an_old_day_is_kept_after_its_directories_were_removed(rig: R
 
 def test_a_mount_that_hangs(root: Path) -> None:
     clock = Clock()
-    source = FilesystemCrashSource(str(root), lambda work: Deferred(), clock, lambda: LATER, 60.0, ready)
+    staging = StagingDirectory(str(root), Modes())
+    source = FilesystemCrashSource(str(root), lambda work: Deferred(), clock, lambda: LATER, 60.0, ready, staging)
     failures: list[Failure] = []
     Deferred.fromCoroutine(source.load(NewCrash(CRASH_ID, f"{root}/{SLOT}"))).addErrback(failures.append)
     clock.advance(59)

@@ -1,0 +1,91 @@
+"""
+C{collectord stores}: what is seen of each store, and how one that is another is taken, or forgotten.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from collectord.storage.identity import MARK, read_mark
+from collectord.storage.known import KnownStore, KnownStores
+from tests.unit.cli.made import lines, run
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownStores:
+    monkeypatch.setenv("COLLECTORD_STATE__DIRECTORY", str(tmp_path / "state"))
+    return KnownStores(str(tmp_path / "state"))
+
+
+def seen(*args: object) -> dict[str, dict[str, object]]:
+    return {str(line["root"]): line for line in lines(run("stores", "list", "--json", *args))}
+
+
+def test_a_new_store(root: Path, known: KnownStores) -> None:
+    [store] = seen().values()
+    assert store["root"] == str(root)
+    assert (store["store_id"], store["remembered"], store["problem"], store["in_settings"]) == (None, None, None, True)
+    assert store["mount_point"]
+    assert list(root.iterdir()) == []
+    assert run("stores", "list").exit_code == 0
+
+
+def test_adopted_and_then_lost_and_then_adopted(root: Path, known: KnownStores) -> None:
+    assert run("stores", "adopt", root).exit_code == 0
+    first = read_mark(str(root))
+    assert seen()[str(root)]["remembered"] == seen()[str(root)]["store_id"] == first
+    shutil.rmtree(root)
+    for make in (lambda: None, root.mkdir):
+        make()
+        assert "this is not the store that was here before" in str(seen()[str(root)]["problem"])
+        listed = run("stores", "list")
+        assert listed.exit_code == 1
+        assert f"collectord stores adopt {root}" in listed.stdout
+        checked = run("check-config")
+        assert checked.exit_code == 1
+        assert f"{root}: this is not the store that was here before (its mark" in checked.stderr
+        assert json.loads(run("check-config", "--json").stdout)["ok"] is False
+    assert json.loads(run("stores", "adopt", root, "--json").stdout)["store_id"] not in (None, first)
+    assert run("stores", "list").exit_code == run("check-config").exit_code == 0
+    (root / MARK).write_text("{")
+    assert "damaged" in str(seen()[str(root)]["problem"])
+    assert run("stores", "adopt", root).exit_code == 0
+    assert seen()[str(root)]["problem"] is None
+
+
+def test_a_destination_is_a_store_too(root: Path, known: KnownStores, tmp_path: Path) -> None:
+    there, settings = tmp_path / "there", tmp_path / "c.toml"
+    tables = '[[crashmover.destination]]\ntype = "fallback"\n'
+    for path in (there, tmp_path / "second"):
+        tables += f'[[crashmover.destination.of]]\ntype = "filesystem"\nroot = "{path}"\nrequire_mount = true\n'
+    settings.write_text(f'[[storage]]\nroot = "{root}"\n{tables}')
+    assert seen("--config", settings).keys() == {str(root), str(there), str(tmp_path / "second")}
+    assert "require_mount is true" in str(seen("--config", settings)[str(there)]["problem"])
+    there.mkdir()
+    assert run("stores", "adopt", there, "--config", settings).exit_code == 0
+    assert known.get(str(there)) is not None
+
+
+def test_what_is_remembered_and_not_in_the_settings(root: Path, known: KnownStores) -> None:
+    known.remember(KnownStore(root="/mnt/gone", store_id="1", device="xfs"))
+    assert seen()["/mnt/gone"]["in_settings"] is False
+    listed = run("stores", "list")
+    assert "/mnt/gone" in listed.stdout
+    assert listed.exit_code == 0
+    assert run("stores", "forget", "/mnt/gone").exit_code == 0
+    assert known.all() == []
+    again = run("stores", "forget", "/mnt/gone")
+    assert (again.exit_code, again.stderr) == (1, "collectord: /mnt/gone is not remembered\n")
+
+
+def test_no_store_is_adopted_by_mistake(root: Path, known: KnownStores, tmp_path: Path) -> None:
+    other = run("stores", "adopt", tmp_path / "other")
+    assert other.exit_code == 2
+    assert "no store of these settings" in other.stderr
+    root.rmdir()
+    missing = run("stores", "adopt", root)
+    assert missing.exit_code == 2
+    assert "there is nothing at" in missing.stderr
+    assert known.all() == []
