@@ -31,13 +31,13 @@ KILLED = ROOT / ".mutants.json"
 LIMIT_S = 90.0
 """Of one run; a mutant that hangs is noticed."""
 
-STORAGE = [*(f"storage/test_storage_{name}.py" for name in ("commit", "staging", "source", "fallback")), "storage"]
+STORAGE = [*(f"storage/test_storage_{name}.py" for name in ("commit", "unsynced", "staging", "source")), "storage"]
 TESTS = {
     "storage/commit": STORAGE,
     "storage/entry": STORAGE,
     "storage/staging": ["storage/test_storage_staging.py", *STORAGE],
     "storage/fallback": ["storage/test_storage_fallback.py", "storage/test_storage_spill.py"],
-    "storage/releasing": ["cli/test_cli_quarantine.py", "cli/test_cli_crashes.py"],
+    "storage/releasing": ["storage/test_storage_unsynced.py", "cli/test_cli_quarantine.py", "cli/test_cli_crashes.py"],
     "intake/channel": ["intake/test_channel.py", "intake/test_receiver.py", "web/test_public_site.py"],
     "crashmover/mover": ["crashmover"],
     "collector": ["collector"],

@@ -199,6 +199,20 @@ def test_release_overwrites_no_other_crash(root: Path, aside: Path) -> None:
     assert files_below(root) == before
 
 
+def test_release_of_what_another_process_is_just_keeping(root: Path, aside: Path) -> None:
+    other = StagingDirectory(str(root), Modes())
+    other.make()
+    Path(other.path, f"{CRASH_ID}.json").write_text("{}")
+    before = files_below(root)
+    refused = run("quarantine", "release", CRASH_ID)
+    assert refused.exit_code == 1
+    assert f"{os.path.basename(other.path)} is just keeping it, too" in refused.stderr
+    assert files_below(root) == before
+    other.remove()
+    assert run("quarantine", "release", CRASH_ID).exit_code == 0
+    in_order(root)
+
+
 def test_release_by_another_user(root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: aside.stat().st_uid + 1)
     before = files_below(root)

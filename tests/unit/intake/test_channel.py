@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableDescriptor, ISSLTransport
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides
 
 from collectord.errors import ClientGone, MalformedReport, TooLarge, TooSlow
 from collectord.intake.channel import StreamingChannel
@@ -982,3 +984,135 @@ def test_the_end_does_not_wait_for_ever(rig: Rig) -> None:
 def test_the_end_with_nobody_there(rig: Rig) -> None:
     assert Deferred.fromCoroutine(rig.server.site.drain(3)).called
     assert rig.server.clock.getDelayedCalls() == []
+
+
+# ——— half of a connection ———
+
+
+def test_a_client_that_has_nothing_more_to_say_is_answered(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"hello"))
+    client.channel.readConnectionLost()
+    client.channel.writeConnectionLost()
+    rig.server.wait(600, step=1)
+    assert not client.closed
+    rig.resource.answer_now()
+    assert client.response.body == b"POST /body HTTP/1.1 hello"
+    assert client.closed
+
+
+def test_pipelined_requests_of_a_client_that_has_nothing_more_to_say_are_all_answered(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"1") + post(b"2"))
+    client.channel.readConnectionLost()
+    rig.resource.answer_now()
+    assert not client.closed
+    rig.resource.answer_now()
+    assert [response.body[-1:] for response in client.responses] == [b"1", b"2"]
+    assert client.closed
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /body HTTP/1.1\r\nContent-Le"])
+def test_a_client_that_says_nothing_is_let_go(rig: Rig, sent: bytes) -> None:
+    client = rig.connect()
+    client.send(sent)
+    client.channel.readConnectionLost()
+    assert client.closed
+    assert client.received == b""
+
+
+def test_a_client_that_sends_no_more_ends_the_linger(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"POST /other HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+    assert client.lingering
+    client.channel.readConnectionLost()
+    assert client.closed
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_an_early_answer_over_tls_leaves_the_way_out_open(rig: Rig, tls: bool) -> None:
+    """Below TLS its end would cut the stream off."""
+    client = rig.connect()
+    if tls:
+        directlyProvides(client.wire, ISSLTransport, IHalfCloseableDescriptor)
+    client.send(b"POST /other HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+    assert client.wire.half_closed == (not tls)
+    assert not client.closed
+    rig.server.wait(12)
+    assert client.closed
+
+
+# ——— from when it counts ———
+
+
+def test_the_linger_counts_from_the_answer(new_rig: NewRig) -> None:
+    rig = new_rig(linger_bytes=1000)
+    client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + b"x" * 900)
+    for _ in range(4):
+        rig.server.wait(5)
+        client.send(b"x")
+    rig.bodies[0].limit = 904
+    client.send(b"x")
+    assert client.lingering
+    client.send(b"x" * 900)
+    rig.server.wait(9)
+    assert client.lingering
+    rig.server.wait(2.5)
+    assert client.closed
+
+
+def test_the_rate_counts_from_the_end_of_the_headers(new_rig: NewRig) -> None:
+    rig = new_rig(min_rate=100)
+    client = rig.connect()
+    rig.server.wait(29)
+    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+    for _ in range(29):
+        rig.server.wait(1)
+        assert client.received == b""
+    client.send(b"x" * 3100)
+    rig.server.wait(3)
+    assert client.received == b""
+
+
+def test_keep_alive_counts_from_the_answer(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"x"))
+    rig.server.wait(100)
+    rig.resource.answer_now()
+    rig.server.wait(29)
+    assert not client.closed
+    rig.server.wait(2)
+    assert client.closed
+
+
+def test_the_answer_during_the_end_is_the_last(rig: Rig) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"hello"))
+    Deferred.fromCoroutine(rig.server.site.drain(30))
+    rig.resource.answer_now()
+    assert client.response.headers["connection"] == "close"
+    assert client.closed
+
+
+def test_reading_goes_on_after_an_early_answer_that_the_socket_did_not_take(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello")[:-5])
+    client.channel.hold()
+    client.channel.pauseProducing()  # as the transport does, whose buffer is full
+    rig.bodies[0].limit = 0
+    client.channel.requests[-1].handleContentChunk(b"x")
+    assert client.response.status == 400
+    assert client.lingering
+
+
+def test_who_asks_is_told_where_it_listens(rig: Rig) -> None:
+    client = rig.connect()
+    client.wire.hostAddr = IPv4Address("TCP", "127.0.0.1", 8000)
+    assert client.channel.getHost() == IPv4Address("TCP", "127.0.0.1", 8000)
+    client.wire.hostAddr = IPv4Address("TCP", "127.0.0.1", 1)
+    assert client.channel.getHost() == IPv4Address("TCP", "127.0.0.1", 8000)

@@ -5,6 +5,8 @@ The group commit, driven by hand: what is synced before what, and what becomes o
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from tests.unit.storage.stores import (
     NAMES,
     NEIGHBOUR,
     SLOT,
+    SOON,
     STRANGER,
     Rig,
     everything,
@@ -655,3 +658,26 @@ def test_a_spilled_dump_without_second_names(rig: Rig, monkeypatch: pytest.Monke
     rig.save(kept)
     assert rig.errors(kept) == [None]
     assert is_kept(rig.root, dumps={"small": b"in memory", MINIDUMP: SPILLED})
+
+
+# ——— the thread ———
+
+
+def committing_threads(root: Path) -> list[Thread]:
+    return [thread for thread in enumerate_threads() if thread.name == f"commit {root}"]
+
+
+def test_closing_ends_the_thread_when_all_before_it_is_decided(rig: Rig) -> None:
+    entries = [rig.entry(make_crash(f"{n:08x}{CRASH_ID[8:]}")) for n in range(20)]
+    for entry in entries:
+        rig.commit.enter(entry)
+    (thread,) = committing_threads(rig.root)
+    rig.commit.close()
+    thread.join(SOON)
+    assert committing_threads(rig.root) == []
+    assert rig.errors(*entries) == [None] * 20
+
+
+def test_closing_what_was_never_used_starts_nothing(rig: Rig) -> None:
+    rig.commit.close()
+    assert committing_threads(rig.root) == []
