@@ -17,7 +17,12 @@ import pytest
 from attrs import define, field, frozen
 
 Tree = Mapping[str, bytes]
-"""The content of each file, by its path; of a symlink its target."""
+"""The content of each file, by its path from the base."""
+
+
+class Target(bytes):
+    """What a symlink says, in a L{Tree}."""
+
 
 LOST = b"what was written and not synced"
 
@@ -80,7 +85,7 @@ class Unsynced:
         if stat.S_ISDIR(found.st_mode):
             self._entries[node] = {}
         if stat.S_ISLNK(found.st_mode):
-            self._contents[node] = os.readlink(path).encode()
+            self._contents[node] = Target(os.readlink(path).encode())
         return node
 
     def _id(self, path: str) -> int:
@@ -170,12 +175,24 @@ class Unsynced:
         def walk(node: int, path: str) -> None:
             for name, inner in entries.get(node, {}).items():
                 if inner in self._entries or inner in directories:
-                    walk(inner, f"{path}/{name}")
+                    walk(inner, f"{path}{name}/")
                 else:
-                    tree[f"{path}/{name}"] = contents.get(inner, LOST)
+                    tree[f"{path}{name}"] = contents.get(inner, LOST)
 
-        walk(self._by_inode[os.lstat(self.base).st_ino], str(self.base))
+        walk(self._by_inode[os.lstat(self.base).st_ino], "")
         return tree
+
+
+def lay_out(tree: Tree, base: Path) -> None:
+    """Make what is in C{tree} below C{base}."""
+    for name, content in tree.items():
+        path = base / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Target):
+            path.symlink_to(content.decode())
+        else:
+            path.write_bytes(content)
+            path.chmod(0o600)
 
 
 def _path(fd: int) -> str:
