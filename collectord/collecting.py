@@ -4,7 +4,6 @@ What takes submissions in one process, made from its settings, and made anew whi
 
 import os
 import random
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +14,7 @@ from twisted.logger import Logger
 
 from collectord.collector import Collector
 from collectord.config import Settings
+from collectord.descriptors import open_files
 from collectord.intake.channel import Patience
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
@@ -185,6 +185,5 @@ def _patience(settings: Settings) -> Patience:
 
 def _affordable(connections: int) -> int:
     """So many connections, or what the limit of open files leaves for them; the soft limit is raised first."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return min(connections, max(1, hard - min(_OTHER_FILES, hard // 2)))
+    files = open_files()
+    return min(connections, max(1, files - min(_OTHER_FILES, files // 2)))

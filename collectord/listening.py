@@ -27,6 +27,8 @@ BACKLOG = 1024
 """Twisted's own of 50 resets clients in a burst."""
 
 _TWISTEDS_OWN = 50
+_AT_ONCE = 20
+"""Connections that are taken before the others have their turn."""
 
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 """Of TLS 1.2, best first, all with forward secrecy. Windows 7 and 8 know only the last (CBC) for RSA certificates."""
@@ -102,7 +104,7 @@ class _Ports:
         if self._reactor is None:
             return None
         if self._inherited is None:
-            return listen(factory)
+            return _accepting(_AT_ONCE, listen(factory))
         port = _adopted(self._reactor, self._inherited, factory)
         return _Lent(port) if self._inherited[1] == socket.AF_UNIX else port
 
@@ -231,15 +233,23 @@ async def close_ports(ports: Iterable[IListeningPort]) -> None:
 
 
 def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:
-    """A port that takes one connection at a time: who is busy leaves the next to the others. Twisted takes 100."""
-    port = reactor.adoptStreamPort(*inherited, factory)
-    read = port.doRead
+    """A port that takes one connection at a time: who is busy leaves the next to the others."""
+    return _accepting(1, reactor.adoptStreamPort(*inherited, factory))
 
-    def read_one() -> None:
-        port.numberAccepts = 1
-        read()
 
-    port.doRead = read_one
+def _accepting(at_once: int, port: Any) -> Any:
+    """
+    C{port}, which looks at what else there is to do after so many connections.
+
+    Twisted's own takes a hundred, and ever more while there are more; it does not stop in between where it is told to.
+    """
+    accept = port.doRead
+
+    def accept_some() -> None:
+        port.numberAccepts = at_once
+        accept()
+
+    port.doRead = accept_some
     return port
 
 

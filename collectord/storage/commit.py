@@ -16,12 +16,19 @@ from threading import Thread
 
 from twisted.logger import Logger
 
+from collectord.descriptors import share
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.staging import StagingDirectory
-from collectord.storage.sync import Sync
+from collectord.storage.sync import Batch, Sync
 
 _GROUP = 512
-"""Files of a group, about: they are all open at once."""
+"""Files of a group, about."""
+
+_SHARE = 16
+"""
+One in so many descriptors may be a file of the group. Of a crash with more files some are synced before the others are
+written.
+"""
 
 _KNOWN = 100_000
 _ABANDONED = OSError("abandoned")
@@ -38,6 +45,7 @@ class GroupCommit:
     @param root: of the store; directories below are made as they are needed.
     @param have_space: raises OSError where the store counts as full; asked once for a group.
     @param decided: called on the thread with each group that is decided.
+    @param most_open: files of crashes that may be open at a time; None: what the limit of open files leaves for them.
     @ivar rounds: that the thread has done.
     """
 
@@ -50,6 +58,7 @@ class GroupCommit:
         sync: Sync,
         have_space: Callable[[], object],
         decided: Callable[[Decided], None],
+        most_open: int | None = None,
     ) -> None:
         self._root = root
         self._staging = staging
@@ -61,6 +70,7 @@ class GroupCommit:
         self._unsettled: list[Entry] = []  # kept, but others can't know that yet
         self._known: set[str] = set()  # directories whose own entries are durable
         self._started = self._closed = False
+        self._most_open = most_open or share(_SHARE, _GROUP)
         self.rounds = 0
 
     def enter(self, entry: Entry) -> None:
@@ -92,7 +102,7 @@ class GroupCommit:
         waiting, self._postponed = self._postponed, []
         files = sum(len(entry.crash.dumps) + 1 for entry in waiting)
         with suppress(Empty):
-            while files < _GROUP:
+            while files < self._most_open:
                 entry = self._queue.get(block=not (placed or waiting or self._closed))
                 if entry is None:
                     self._closed = True
@@ -112,18 +122,20 @@ class GroupCommit:
 
         @return: what is in place by now, to be kept by the next sync.
         """
-        written, opened = self._write(group)
+        batch = Batch(self._sync, self._most_open)
+        written = self._write(group, batch)
         directories = {entry: self._on_the_way_to(entry.directories) for entry in placed}
         needed = set().union(*directories.values())
-        failed = self._sync([file for files in opened for file in files], needed)
+        batch.sync(needed)
+        failed = batch.failed
         if needed.isdisjoint(failed):
             self._remember(needed)
         self._decide((entry, _first(failed, directories[entry])) for entry in placed)
         in_place = []
         with suppress(OSError):  # each of them will tell
             self._staging.look_around()
-        for entry, files in zip(written, opened, strict=True):
-            error = _first(failed, [path for path, _ in files])
+        for entry in written:
+            error = _first(failed, entry.staged)
             try:
                 if error is None and not entry.attempt.abandoned:
                     self._put_in_place(entry)
@@ -134,8 +146,8 @@ class GroupCommit:
             self._decide([(entry, error or _ABANDONED)])
         return in_place
 
-    def _write(self, group: Sequence[Entry]) -> tuple[list[Entry], list[list[tuple[str, int]]]]:
-        written, opened, failed = [], [], []
+    def _write(self, group: Sequence[Entry], batch: Batch) -> list[Entry]:
+        written, failed = [], []
         full: OSError | None = None
         try:
             self._have_space()
@@ -145,7 +157,7 @@ class GroupCommit:
             error = full or (_ABANDONED if entry.attempt.abandoned else None)
             if error is None:
                 try:
-                    opened.append(entry.write(self._staging))
+                    entry.write(self._staging, batch)
                     written.append(entry)
                     continue
                 except OSError as e:
@@ -155,7 +167,7 @@ class GroupCommit:
                     error = OSError(str(e))
             failed.append((entry, error))
         self._decide(failed)
-        return written, opened
+        return written
 
     def _decide(self, outcomes: Iterable[tuple[Entry, OSError | None]]) -> None:
         group = []

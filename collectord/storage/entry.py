@@ -14,6 +14,7 @@ from collectord.storage.layout import Place
 from collectord.storage.spill import StagedFile
 from collectord.storage.staging import StagingDirectory
 from collectord.storage.stored import StoredFile
+from collectord.storage.sync import Batch
 
 
 class Attempt:
@@ -65,34 +66,30 @@ class Entry:
         self._lent: dict[str, str] = {}  # spilled dumps that could not have two names
         self._linked = False
 
-    def write(self, staging: StagingDirectory) -> list[tuple[str, int]]:
-        """
-        Write the files under their staging names.
+    @property
+    def staged(self) -> Sequence[str]:
+        """The staging names of what was written."""
+        return [staged for staged, _ in self._moves]
 
-        @return: those that are to be synced, with their descriptors.
+    def write(self, staging: StagingDirectory, opened: Batch) -> None:
+        """
+        Write the files under their staging names, and give them to C{opened} to be synced.
 
         @raise OSError: undo it.
         """
-        opened: list[tuple[str, int]] = []
-        try:
-            finals = self.place.dumps([dump.name for dump in self.crash.dumps], case=staging.capabilities.case)
-            for dump in self.crash.dumps:
-                final = finals[dump.name]
-                if isinstance(dump.content, StagedFile):
-                    staged = dump.content.path
-                    opened.append((staged, os.open(staged, os.O_RDWR | os.O_CLOEXEC)))
-                    self._moves.append((staged, final))
-                elif isinstance(dump.content, StoredFile):
-                    opened.append(self._wrote(final, staging.copy(os.path.basename(final), dump.content)))
-                else:
-                    assert isinstance(dump.content, InMemory)
-                    opened.append(self._write(staging, final, dump.content.pieces))
-            opened.append(self._write(staging, self.place.raw_crash, [json.dumps(self.crash.raw_crash).encode()]))
-        except BaseException:
-            for _, fd in opened:
-                os.close(fd)
-            raise
-        return opened
+        finals = self.place.dumps([dump.name for dump in self.crash.dumps], case=staging.capabilities.case)
+        for dump in self.crash.dumps:
+            final = finals[dump.name]
+            if isinstance(dump.content, StagedFile):
+                staged = dump.content.path
+                opened.append((staged, os.open(staged, os.O_RDWR | os.O_CLOEXEC)))
+                self._moves.append((staged, final))
+            elif isinstance(dump.content, StoredFile):
+                opened.append(self._wrote(final, staging.copy(os.path.basename(final), dump.content)))
+            else:
+                assert isinstance(dump.content, InMemory)
+                opened.append(self._write(staging, final, dump.content.pieces))
+        opened.append(self._write(staging, self.place.raw_crash, [json.dumps(self.crash.raw_crash).encode()]))
 
     def _write(self, staging: StagingDirectory, final: str, pieces: Sequence[bytes]) -> tuple[str, int]:
         return self._wrote(final, staging.write(os.path.basename(final), pieces))

@@ -34,26 +34,58 @@ class Sync(Protocol):
 def sync_each(files: Sequence[File], directories: Iterable[str], /) -> dict[str, OSError]:
     """C{fsync} each; the writing of all files is started before the first is waited for."""
     failed: dict[str, OSError] = {}
-    opened = list(files)
-    of_directories = len(opened)
     if len(files) > 1:
         for _, fd in files:
             _start_writing(fd)
-    for path in directories:
-        try:
-            opened.append((path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
-        except OSError as e:
-            failed[path] = e
-    for number, (path, fd) in enumerate(opened):
+    for path, fd in files:
         try:
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
         except OSError as e:
-            if number < of_directories or e.errno not in NO_DIRECTORY_SYNC:
+            failed[path] = e
+    for path in directories:  # one at a time: there may be more of them than files may be open
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as e:
+            if e.errno not in NO_DIRECTORY_SYNC:
                 failed[path] = e
     return failed
+
+
+class Batch:
+    """
+    Files that are to be synced together, as many at a time as may be open.
+
+    @param most: that may be open.
+    @ivar failed: what was not synced, by path, and why.
+    """
+
+    def __init__(self, sync: Sync, most: int) -> None:
+        self._sync = sync
+        self._most = most
+        self._files: list[File] = []
+        self.failed: dict[str, OSError] = {}
+
+    def append(self, file: File) -> None:
+        """One more; the batch closes it."""
+        self._files.append(file)
+        if len(self._files) >= self._most:
+            self.sync(())
+
+    def sync(self, directories: Iterable[str]) -> None:
+        """All that were not synced yet, and C{directories}."""
+        files, self._files = self._files, []
+        try:
+            self.failed.update(self._sync(files, directories))
+        except Exception as e:  # a defect: nothing of it counts as synced
+            self.failed.update(dict.fromkeys([path for path, _ in files], OSError(str(e))))
+            raise
 
 
 class SyncFilesystem:

@@ -40,6 +40,7 @@ LAYERS = {
     "collectord.plugins": 1.5,
     "collectord.patience": 1,
     "collectord.threads": 1,
+    "collectord.descriptors": 1,
     "collectord.network": 1,
     "collectord.model": 0,
     "collectord.crashid": 0,

@@ -106,6 +106,14 @@ def test_adopted(inherited: list[tuple[int, int]], pem: Path) -> None:
             socket.socket(fileno=descriptor)
 
 
+def test_a_port_takes_a_few_connections_at_once() -> None:
+    listeners = Listeners(["tcp:80"], "s", Reactor())
+    (port,) = cast(list[Any], listeners.open(ServerFactory()))
+    for _ in range(3):
+        port.doRead()
+    assert port.taken == 60
+
+
 @pytest.mark.parametrize(
     "wrong", ["carrier:pigeon", "tcp:nine", "tcp", "", "ssl:1:privateKey=none.pem", "unix", "tcp:1:colour=red"]
 )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from collectord.model import Content, InMemory
+from collectord.storage.commit import GroupCommit
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import MINIDUMP
 from tests.support.disk import problems, stored_crashes
@@ -681,3 +682,64 @@ def test_closing_ends_the_thread_when_all_before_it_is_decided(rig: Rig) -> None
 def test_closing_what_was_never_used_starts_nothing(rig: Rig) -> None:
     rig.commit.close()
     assert committing_threads(rig.root) == []
+
+
+# ——— many files ———
+
+MANY = {f"dump{number}": b"x" * number for number in range(20)}
+
+
+def few_at_once(rig: Rig, most: int) -> list[int]:
+    """Let no more files be open; what is returned fills with how many were, whenever some were synced."""
+    counts: list[int] = []
+    rig.commit = GroupCommit(str(rig.root), rig.staging, rig.sync, lambda: 0, rig.decided.extend, most)
+    rig.sync.meanwhile = lambda: counts.append(len(rig.sync.calls[-1][0]))
+    return counts
+
+
+def test_no_more_files_are_open_at_once_than_may_be(rig: Rig) -> None:
+    counts = few_at_once(rig, 4)
+    entry = rig.entry(make_crash(dumps=MANY))
+    others = [rig.entry(make_crash(crash_id)) for crash_id in (NEIGHBOUR, STRANGER)]
+    rig.save(entry, *others)
+    assert rig.errors(entry, *others) == [None, None, None]
+    assert is_kept(rig.root, dumps=MANY)
+    assert is_kept(rig.root, NEIGHBOUR)
+    assert (max(counts), sum(counts)) == (4, 21 + 3 + 3)
+
+
+def test_a_group_is_as_small_as_the_limit_of_open_files(rig: Rig) -> None:
+    few_at_once(rig, 5)
+    ids = [f"{number:08x}{CRASH_ID[8:]}" for number in range(6)]
+    for crash_id in ids:
+        rig.commit._queue.put(rig.entry(make_crash(crash_id)))
+    assert [len(rig.commit._next_group([])) for _ in range(3)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("number", [0, 3, 19])
+def test_a_file_of_an_early_batch_that_is_not_synced(rig: Rig, number: int) -> None:
+    few_at_once(rig, 4)
+    rig.sync.fails = lambda path: path.endswith(f".dump{number}.dump")
+    entry, other = rig.entry(make_crash(dumps=MANY)), rig.entry(make_crash(NEIGHBOUR))
+    rig.save(entry, other)
+    assert [error is None for error in rig.errors(entry, other)] == [False, True]
+    assert not is_kept(rig.root)
+    assert is_kept(rig.root, NEIGHBOUR)
+
+
+@pytest.mark.parametrize("at", [1, 2, 6])
+def test_a_sync_that_breaks_in_an_early_batch(rig: Rig, at: int, logged_failures: list[object]) -> None:
+    few_at_once(rig, 4)
+    entries = [rig.entry(make_crash(crash_id, dumps=MANY)) for crash_id in (NEIGHBOUR, CRASH_ID)]
+
+    def broken() -> None:
+        if len(rig.sync.calls) == at:
+            raise RuntimeError("a defect")
+
+    rig.sync.meanwhile = broken
+    rig.save(*entries)
+    kept = [error is None for error in rig.errors(*entries)]
+    assert kept == [False, at < 6], "the sixth has the last of the first crash, and the first of the second"
+    assert [is_kept(rig.root, crash_id, MANY) for crash_id in (NEIGHBOUR, CRASH_ID)] == kept
+    assert [path for path in open_files(rig.root) if not path.endswith("/lock")] == []
+    logged_failures.clear()
