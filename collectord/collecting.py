@@ -10,11 +10,13 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from twisted.application.service import Service
 from twisted.logger import Logger
 
 from collectord.collector import Collector
 from collectord.config import Settings
 from collectord.descriptors import open_files
+from collectord.draining import DrainFileWatch
 from collectord.intake.channel import Patience
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
@@ -33,7 +35,7 @@ from collectord.metrics import (
     SWEEP_FAILURES,
 )
 from collectord.model import Annotations, Happening
-from collectord.storage.fallback import FallbackCrashStorage, Link
+from collectord.storage.fallback import FallbackCrashStorage, Link, ProbeService
 from collectord.storage.kinds import filesystem_store
 from collectord.storage.known import state_directory
 from collectord.threads import Workers
@@ -58,6 +60,7 @@ class Collecting:
     @param happened: is told each crash that is kept.
     @ivar stores: the fallback chain.
     @ivar site: serves the public resource.
+    @ivar services: that go with it.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Collecting:
     ) -> None:
         self._happened = happened
         self._reactor = reactor
+        self._stops = self._drain_file_is_there = False
+        self._drain_file = settings.submission.drain_file
         self._judging = Workers("rules", _JUDGES, reactor.callFromThread)
         self.stores = FallbackCrashStorage(links, reactor)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
@@ -94,6 +99,10 @@ class Collecting:
                 wanted=settings.submission.max_connections,
                 affordable=self.site.max_connections,
             )
+        self.services: Sequence[Service] = (
+            ProbeService(self.stores, reactor),
+            DrainFileWatch(lambda: self._drain_file, self._see_drain_file, reactor),
+        )
         CONNECTIONS.set_function(lambda: self.site.connections)
         RECEIVING.set_function(lambda: self.site.receiving)
         SAVING.set_function(lambda: self.public.saving)
@@ -107,10 +116,28 @@ class Collecting:
             SWEEP_FAILURES.labels(link.name)
             LEFT_ALONE.labels(link.name).set_function(partial(_is_open, link))
 
+    def stops(self) -> None:
+        """The daemon is about to stop: drain until then."""
+        self._stops = True
+        self._drain()
+
+    def _see_drain_file(self, is_there: bool) -> None:
+        if is_there != self._drain_file_is_there:
+            self._drain_file_is_there = is_there
+            self._drain()
+
+    def _drain(self) -> None:
+        draining = self._stops or self._drain_file_is_there
+        if draining != self.public.draining:
+            told = "draining: load balancers are told to send no more" if draining else "it drains no more"
+            _log.info("{told}", told=told)
+        self.public.draining = self.site.draining = draining
+
     def apply(self, settings: Settings, rules: Sequence[Rule]) -> None:
         """Take rules, limits and the like from other settings, from the next report on."""
         self.public.collector = self._collector(settings, rules)
         self.public.prefix = settings.submission.dump_id_prefix
+        self._drain_file = settings.submission.drain_file
         self._limits = _limits(settings)
         self._budget.limit = settings.submission.memory_bytes
         self.site.patience = _patience(settings)

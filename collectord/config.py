@@ -89,6 +89,8 @@ class Submission(_Section):
     idle_timeout_s: float = Field(default=30.0, gt=0)
     min_rate_bytes_s: int = Field(default=50, ge=0)
     max_connections: int = Field(default=20000, gt=0)
+    drain_s: float = Field(default=0.0, ge=0)
+    drain_file: PlainPath | None = None
     stop_s: float = Field(default=30.0, ge=0)
     dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")
     submitter_token: str = Field(default="", repr=False)

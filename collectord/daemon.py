@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from collectord import metrics
@@ -31,7 +32,6 @@ from collectord.observe.sums import Sums
 from collectord.patience import within
 from collectord.reloading import Loaded, needs_restart
 from collectord.service import CollectorService
-from collectord.storage.fallback import ProbeService
 from collectord.storage.known import KnownStores, state_directory
 from collectord.storage.staging import StagingDirectory
 from collectord.threads import Workers
@@ -126,7 +126,7 @@ class Daemon(MultiService):
         self._collecting = Collecting(settings, self._loaded.rules, self._links, self._happened, self._reactor)
         metrics.WORKERS.set(1)
         self._attach(
-            ProbeService(self._collecting.stores, self._reactor),
+            *self._collecting.services,
             CollectorService(
                 self._listeners.open,
                 self._collecting,
@@ -296,12 +296,20 @@ class Daemon(MultiService):
             self._log.failure("the crashmover of before did not end in order")
 
     def stopService(self) -> Deferred[Any]:
-        """Stop all of them, each in order; the ledger last, for until then something happens."""
+        """Drain, then stop all of them, each in order; the ledger last, for until then something happens."""
         self._notifier.stopping()
-        return Deferred.fromCoroutine(self._stop(cast(Deferred[Any], super().stopService())))
+        return Deferred.fromCoroutine(self._stop(super().stopService))
 
-    async def _stop(self, others: Deferred[Any]) -> None:
-        await others
+    async def _drain(self) -> None:
+        seconds = self._loaded.settings.submission.drain_s
+        taking = self._collecting or self._supervisor
+        if seconds and taking is not None:
+            taking.stops()
+            await deferLater(self._reactor, seconds)
+
+    async def _stop(self, stop_others: Callable[[], Any]) -> None:
+        await self._drain()
+        await stop_others()
         await self._swapping
         if self._ledger is not None:
             await self._ledger.stopService()

@@ -23,7 +23,7 @@ def refuse_odd_places(settings: Settings, *, service: bool) -> None:
     @param service: nobody knows where the daemon is started.
     @raise ConfigError: one lies in another, or is relative in a service.
     """
-    problems = relative(_places(settings)) if service else []
+    problems = places_that_depend(settings) if service else []
     problem = nested(_places(settings)) or _ledger_in_a_store(settings)
     if problem:
         problems = [*problems, problem]
@@ -33,7 +33,12 @@ def refuse_odd_places(settings: Settings, *, service: bool) -> None:
 
 def places_that_depend(settings: Settings) -> Sequence[str]:
     """What would be refused in a service, in words."""
-    return relative(_places(settings))
+    others = [
+        ("[state] directory", settings.state.directory),
+        ("[ledger] directory", settings.ledger.directory),
+        ("[submission] drain_file", settings.submission.drain_file),
+    ]
+    return relative([*_places(settings), *((name, path) for name, path in others if path is not None)])
 
 
 def _places(settings: Settings) -> Sequence[tuple[str, Path]]:

@@ -4,6 +4,7 @@ Looks at the stores now and then: whether they are well, and what waits in them.
 What can still be read of a store that takes nothing is still told: a full disk is when everybody looks.
 """
 
+import errno
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,8 @@ from collectord.storage.space import free_bytes
 from collectord.threads import Workers
 
 INTERVAL_S = 10.0
+_ANOTHER = (errno.ESTALE, errno.ENODEV)
+"""What is there now is not this store: nothing that can be read there is true of it."""
 _SHARE = 20
 """A count that takes long is made so seldom that it takes this part of the time, at most."""
 
@@ -125,7 +128,7 @@ class StoreWatch(Service):
         except StorageError as e:
             seen.problem = str(e)
             try:
-                seen.free_bytes = await within(seen.space(), CHECK_S, self._reactor, link.name)
+                seen.free_bytes = await self._space_despite(e, link, seen)
             except (OSError, TookTooLong):  # nobody knows; what was known is no answer
                 seen.free_bytes = None
                 self._forget(link.name, seen)
@@ -140,6 +143,12 @@ class StoreWatch(Service):
             Deferred.fromCoroutine(self._count(link.name, seen)).addErrback(
                 lambda failure: self._log.failure("{store} could not be counted", failure, store=link.name)
             )
+
+    async def _space_despite(self, problem: StorageError, link: Link, seen: _Seen) -> int | None:
+        cause = problem.__cause__
+        if isinstance(cause, OSError) and cause.errno in _ANOTHER:
+            raise cause
+        return await within(seen.space(), CHECK_S, self._reactor, link.name)
 
     async def _count(self, store: str, seen: _Seen) -> None:
         seen.counting, began = True, self._now()

@@ -199,7 +199,7 @@ class StreamingChannel(HTTPChannel):
         return self._host
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        if self.site.ending:
+        if self.site.ending or self.site.draining:
             self.persistent = False
             headers.setRawHeaders(b"Connection", [b"close"])
         # Kept until the answer is complete: one send for all of it, and none by way of the poll.

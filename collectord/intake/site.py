@@ -36,6 +36,7 @@ class StreamingSite(Site):
     """
     @param body_for: gives each request what takes its body.
     @param max_connections: beyond it clients wait in the accept queue of the kernel.
+    @ivar draining: each answer ends its connection, so that the next request finds its way to another host.
     """
 
     noisy = False
@@ -59,6 +60,7 @@ class StreamingSite(Site):
         self._opened = False
         self._shut = False
         self._drained: Deferred[None] | None = None
+        self.draining = False
         self._sweep = LoopingCall(self._sweep_all)
         self._sweep.clock = clock
         self._interval = self._swept = 0.0

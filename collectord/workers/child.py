@@ -33,9 +33,8 @@ from collectord.observe.sums import snapshot
 from collectord.patience import keep_time
 from collectord.reloading import Loaded, taken
 from collectord.service import CollectorService
-from collectord.storage.fallback import ProbeService
 from collectord.threads import Workers
-from collectord.workers.messages import CHANNEL, PIPED, RELOAD, STOP, Counted, Happened, Message, Ready, encode
+from collectord.workers.messages import CHANNEL, DRAIN, PIPED, RELOAD, STOP, Counted, Happened, Message, Ready, encode
 
 _SOON_S = 0.05
 _METRICS_S = 1.0
@@ -45,16 +44,23 @@ class Parent(LineOnlyReceiver):
     """
     The way to the parent, and its commands.
 
-    @param reload: is called at its word.
+    @param reload: is called at its word; so is C{drain}.
     @param stop: is called at its word, or when it is gone.
     """
 
     delimiter = b"\n"
     MAX_LENGTH = 64 * 1024 * 1024
 
-    def __init__(self, clock: Any, reload: Callable[[bytes], object], stop: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        reload: Callable[[bytes], object],
+        drain: Callable[[], object],
+        stop: Callable[[], object],
+    ) -> None:
         self._clock = clock
         self._reload = reload
+        self._drain = drain
         self._stop = stop
         self._happenings: list[Happening] = []
         self._flush: IDelayedCall | None = None
@@ -62,6 +68,8 @@ class Parent(LineOnlyReceiver):
     def lineReceived(self, line: bytes) -> None:
         if line.startswith(RELOAD):
             self._reload(line.removeprefix(RELOAD))
+        elif line == DRAIN:
+            self._drain()
         elif line == STOP:
             self._stop()
 
@@ -104,12 +112,13 @@ class Worker:
             reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
         globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
         self._thread = Workers("reload", 1, reactor.callFromThread)
-        self._parent = Parent(reactor, self._reload, self._stop)
+        self._parent = Parent(reactor, self._reload, self._drain, self._stop)
         links, _ = links_of(settings, reactor)
         self._collecting = Collecting(settings, loaded.rules, links, self._parent.happened, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()
-        ProbeService(self._collecting.stores, reactor).setServiceParent(self._services)
+        for service in self._collecting.services:
+            service.setServiceParent(self._services)
         ProcessWatch(reactor).setServiceParent(self._services)
         CollectorService(
             partial(self._listeners.adopt, inherited=inherited),
@@ -134,6 +143,9 @@ class Worker:
 
     def _ready(self) -> None:
         self._parent.tell(Ready())
+
+    def _drain(self) -> None:
+        self._collecting.stops()
 
     def _reload(self, line: bytes) -> None:
         Deferred.fromCoroutine(self._live_by(line)).addErrback(

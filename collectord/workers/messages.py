@@ -2,7 +2,8 @@
 What a worker and its parent tell each other, as lines.
 
 Down, to the worker's standard input: what it is to live by (L{collectord.reloading.Loaded.handed}), and later C{reload}
-with the same, or C{stop}; its end means that the parent is gone. Up, on L{CHANNEL}: JSON objects of one key each.
+with the same, C{drain} or C{stop}; its end means that the parent is gone. Up, on L{CHANNEL}: JSON objects of one key
+each.
 """
 
 import json
@@ -21,6 +22,7 @@ PIPED = "piped"
 """An argument: what a worker logs goes to its parent."""
 
 RELOAD = b"reload "
+DRAIN = b"drain"
 STOP = b"stop"
 
 

@@ -25,7 +25,7 @@ from collectord.observe.overview import Worker as WorkerState
 from collectord.observe.sums import Sums
 from collectord.patience import shielded, within
 from collectord.reloading import Loaded
-from collectord.workers.messages import CHANNEL, PIPED, RELOAD, STOP, Counted, Happened, Lines, Ready, decode
+from collectord.workers.messages import CHANNEL, DRAIN, PIPED, RELOAD, STOP, Counted, Happened, Lines, Ready, decode
 
 _START_S = 30.0
 _END_S = 25.0
@@ -151,7 +151,7 @@ class Supervisor(Service):
         self._ports: Sequence[IListeningPort] = ()
         self._workers: list[Worker] = []
         self._failures = 0
-        self._restarting = False
+        self._restarting = self._draining = False
         self._told_ready = False
         self.happened = happened
         self.sums = sums
@@ -202,6 +202,8 @@ class Supervisor(Service):
         command = [sys.executable, "-m", "collectord.workers.child", *piped, *named]
         self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
         worker.tell(self._loaded().handed())
+        if self._draining:
+            worker.tell(DRAIN)
         worker.since = self._now()
         self._workers.append(worker)
         return worker
@@ -228,6 +230,12 @@ class Supervisor(Service):
     def _replace(self) -> None:
         while self.running and len(self._workers) < self._count:
             self._spawn()
+
+    def stops(self) -> None:
+        """The daemon is about to stop: all of them drain until then."""
+        self._draining = True
+        for worker in self._workers:
+            worker.tell(DRAIN)
 
     def reload(self) -> None:
         """All of them live by the settings of now."""

@@ -21,6 +21,7 @@ LAYERS = {
     "collectord.administration": 6,
     "collectord.collecting": 6,
     "collectord.daemon": 6,
+    "collectord.draining": 6,
     "collectord.listening": 6,
     "collectord.operations": 6,
     "collectord.reloading": 6,

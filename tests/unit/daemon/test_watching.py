@@ -132,6 +132,18 @@ def test_what_can_not_be_read_is_told_no_more(rig: Rig, monkeypatch: pytest.Monk
     rig.watch.stopService()
 
 
+def test_nothing_of_another_file_system_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.watching.free_bytes", lambda root: 3)
+    rig.watch.startService()
+    rig.one.error = StorageError("this is not the store that was here before")
+    rig.one.error.__cause__ = OSError(errno.ESTALE, "it is not")
+    rig.clock.advance(INTERVAL_S)
+    one = rig.watch.stores()[0]
+    assert (one.free_bytes, one.backlog, one.quarantined) == (None, None, None)
+    assert gauge("store_free_bytes", rig.one) is None
+    rig.watch.stopService()
+
+
 def test_the_age_grows_between_counts(rig: Rig) -> None:
     rig.clock.advance(105)
     rig.watch.startService()
