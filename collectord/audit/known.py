@@ -45,6 +45,7 @@ class Known:
     rule: str = ""
     waits_in: frozenset[str] = _NOWHERE
     stays_in: frozenset[str] = _NOWHERE
+    unlinked_in: frozenset[str] = _NOWHERE
     aside_in: frozenset[str] = _NOWHERE
     arrived_at: frozenset[str] = _NOWHERE
 
@@ -65,7 +66,7 @@ def fate_of(known: Known, stores: frozenset[str]) -> Fate:
         return "quarantined"
     if known.waits_in:
         return "waiting"
-    if known.stays_in:
+    if known.stays_in or known.unlinked_in:
         return "stays"
     away = known.moved - stores  # to another store means that it is kept there
     if known.removed and (away or known.kept | known.moved <= known.removed):
@@ -73,6 +74,12 @@ def fate_of(known: Known, stores: frozenset[str]) -> Fate:
     if away or known.quarantined:
         return "gone"
     return "arrived" if known.arrived_at else "unaccounted"
+
+
+def is_unlinked(known: Known, stores: frozenset[str]) -> bool:
+    """Whether it lies in a store, no link says that it is new, and no line says that it was moved."""
+    seen = known.aside_in | known.waits_in | known.stays_in
+    return bool(known.unlinked_in) and not seen and not known.moved - stores
 
 
 @frozen(kw_only=True)
@@ -93,6 +100,7 @@ class Audit:
     """
     @ivar crashes: what is known of each, by its id.
     @ivar lines: of those that are C{unaccounted}, C{gone} or have C{arrived}; of the first 10,000.
+    @ivar dangling: ids of links that lead to no crash, in no quarantine either.
     @ivar there: crashes of the day at each destination that is a file system; None: it can't be looked at.
     @ivar damaged: lines of the journal that can't be read.
     @ivar lost: lines that were never written.
@@ -102,6 +110,7 @@ class Audit:
     places: Places
     crashes: Mapping[str, Known] = field(repr=False)
     lines: Mapping[str, Sequence[Line]] = field(repr=False)
+    dangling: Sequence[str]
     there: Mapping[str, int | None]
     damaged: int
     lost: int
@@ -114,6 +123,11 @@ class Audit:
     def of_fate(self, *fates: Fate) -> list[str]:
         """The ids of those crashes, sorted."""
         return sorted(crash_id for crash_id in self.crashes if self.fate(crash_id) in fates)
+
+    def unlinked(self) -> list[str]:
+        """The ids of crashes that nothing would move, though nobody says that they were moved; sorted."""
+        stores = frozenset(self.places.stores)
+        return sorted(crash_id for crash_id, known in self.crashes.items() if is_unlinked(known, stores))
 
     def fates(self) -> Mapping[Fate, int]:
         """How many have each."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from collectord.audit.known import NOTHING, Audit, Known, Unclean, fate_of, known_with
+from collectord.audit.known import NOTHING, Audit, Known, Unclean, fate_of, is_unlinked, known_with
 from collectord.audit.places import Places
 from collectord.crashid import is_crash_id
 from collectord.observe.journal import OF_CRASHES, Journal, Line, day_of, seconds_of, time_of
@@ -42,8 +42,10 @@ def audit(places: Places, day: str, wait: Callable[[], object]) -> Audit:
             crashes[line.about] = known_with(crashes.get(line.about, NOTHING), line.what, line.where, line.rule)
         else:
             strange += 1
+    links: dict[str, str] = {}
     for root in places.stores:
-        new = _new_ids(root, day)
+        new = _links(root, day)
+        links |= new
         for crash in crashes_of_day(root, day):
             _found(crashes, crash, crash.crash_id in new, places)
         for crash in quarantined_crashes(root):
@@ -55,7 +57,8 @@ def audit(places: Places, day: str, wait: Callable[[], object]) -> Audit:
         places=places,
         crashes=crashes,
         lines=lines,
-        there={root: _count(root, day, crashes) for root in places.destinations},
+        dangling=sorted(crash_id for crash_id, link in links.items() if _is_dangling(crash_id, link, crashes, places)),
+        there={root: _count(places, root, day, crashes) for root in places.destinations},
         damaged=journal.damaged + strange,
         lost=sum(int(line.about) for line in about_processes if line.what == "lost" and line.about.isdecimal()),
         unclean=list(_unclean(places, about_processes)),
@@ -67,14 +70,28 @@ def is_of(crash_id: str, day: str) -> bool:
     return is_crash_id(crash_id) and day_of(crash_id) == day
 
 
-def _new_ids(root: str, day: str) -> set[str]:
-    # To os.walk a symlink to a directory is a directory, but it does not follow it. Without symlinks there are files.
-    walked = os.walk(f"{root}/{day}/date")
-    return {name for _, links, files in walked for name in (*links, *files) if is_crash_id(name)}
+def _links(root: str, day: str) -> dict[str, str]:
+    """The paths of the links of a day, or of what stands for them, by the ids of their crashes."""
+    # To os.walk a symlink to a directory is a directory, but it does not follow it.
+    walk = os.walk(f"{root}/{day}/date")
+    return {name: f"{slot}/{name}" for slot, dirs, files in walk for name in (*dirs, *files) if is_crash_id(name)}
+
+
+def _is_dangling(crash_id: str, link: str, crashes: Mapping[str, Known], places: Places) -> bool:
+    """Whether a link leads to no crash, and did not leave with it since it was listed."""
+    known = crashes.get(crash_id, NOTHING)
+    if known.waits_in | known.stays_in | known.unlinked_in | known.aside_in or not os.path.lexists(link):
+        return False
+    return not any(os.path.lexists(place_in(root, crash_id, "").raw_crash) for root in places.stores)
 
 
 def _found(crashes: dict[str, Known], crash: FoundCrash, is_new: bool, places: Places) -> None:
-    how = "aside_in" if crash.reason else "waits_in" if is_new and places.stores[crash.root] else "stays_in"
+    if crash.reason:
+        how = "aside_in"
+    elif not is_new:
+        how = "unlinked_in"
+    else:
+        how = "waits_in" if places.stores[crash.root] else "stays_in"
     crashes[crash.crash_id] = known_with(crashes.get(crash.crash_id, NOTHING), how, crash.root)
 
 
@@ -87,7 +104,11 @@ def _look_again(
     @return: the lines of those that still are.
     """
     stores = frozenset(places.stores)
-    gone = {crash_id for crash_id, known in crashes.items() if fate_of(known, stores) in ("gone", "unaccounted")}
+    gone = {
+        crash_id
+        for crash_id, known in crashes.items()
+        if fate_of(known, stores) in ("gone", "unaccounted") or is_unlinked(known, stores)
+    }
     if not gone:
         return {}
     wait()
@@ -98,6 +119,10 @@ def _look_again(
             if line.about in lines or len(lines) < _TOLD:
                 lines.setdefault(line.about, {})[line] = None
     for crash_id in gone:
+        if is_unlinked(crashes[crash_id], stores):  # it may have come after the links were listed
+            for root in crashes[crash_id].unlinked_in:
+                if (crash := find_crash(root, crash_id)) is not None and crash.is_new():
+                    _found(crashes, crash, True, places)
         if fate_of(crashes[crash_id], stores) == "unaccounted":
             for root in stores:
                 if (crash := find_crash(root, crash_id)) is not None:
@@ -109,9 +134,9 @@ def _look_again(
     return {crash_id: list(lines[crash_id]) for crash_id in lines if fate_of(crashes[crash_id], stores) in told}
 
 
-def _count(root: str, day: str, crashes: Mapping[str, Known]) -> int | None:
-    """How many of C{crashes} are at a destination; None: it is not there."""
-    if not os.path.isdir(root):
+def _count(places: Places, root: str, day: str, crashes: Mapping[str, Known]) -> int | None:
+    """How many of C{crashes} are at a destination; None: it is not there, or another one is."""
+    if places.problem_of(root) or not os.path.isdir(root):
         return None
     return sum(crash.crash_id in crashes for crash in crashes_of_day(root, day))
 

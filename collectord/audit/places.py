@@ -11,6 +11,8 @@ from attrs import frozen
 from collectord.config import Settings
 from collectord.errors import CollectordError
 from collectord.observe.ledger import directory_of
+from collectord.storage.identity import StoreIdentity
+from collectord.storage.known import KnownStores, state_directory
 
 
 class CannotAudit(CollectordError):
@@ -25,19 +27,28 @@ class Places:
     @ivar journals: the directory.
     @ivar stores: their roots, the primary first, and whether what is new in them is ever moved.
     @ivar destinations: the roots of those that are file systems.
+    @ivar known: what is remembered of stores outside of them; None: nothing is.
     """
 
     journals: Path
     stores: Mapping[str, bool]
     destinations: Sequence[str]
+    known: KnownStores | None = None
 
     def refuse_absent(self) -> None:
         """
-        @raise CannotAudit: a store is not there.
+        @raise CannotAudit: a store is not there, or another one is in its place.
         """
         for root in self.stores:
-            if not os.path.isdir(root):
-                raise CannotAudit(f"there is no store at {root}: nobody can say whether its crashes are there")
+            why = self.problem_of(root)
+            if why or not os.path.isdir(root):
+                raise CannotAudit(
+                    f"{why or f'there is no store at {root}'}: nobody can say whether the crashes of {root} are there"
+                )
+
+    def problem_of(self, root: str) -> str:
+        """Why what lies at C{root} is not the store or the destination that it was; empty: it is."""
+        return StoreIdentity(root, self.known).problem()
 
 
 def places_of(settings: Settings) -> Places:
@@ -48,4 +59,5 @@ def places_of(settings: Settings) -> Places:
         journals=directory_of(settings),
         stores={primary: mover.enabled and bool(mover.destination), **dict.fromkeys(others, mover.enabled)},
         destinations=[str(root) for root in mover.filesystem_roots()],
+        known=KnownStores(state_directory(settings.state.directory, os.environ)),
     )

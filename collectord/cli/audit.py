@@ -28,6 +28,7 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_day
 from collectord.config import load_settings
+from collectord.storage.identity import read_mark
 
 _WAIT_S = 1.0
 """The daemon writes every quarter of a second."""
@@ -45,16 +46,29 @@ _STEPS = {
 @click.command("audit", epilog=EXIT_STATUS)
 @click.argument("day", metavar="DATE", type=a_day)
 @click.option("--unaccounted", "only_ids", is_flag=True, help="Write the ids that are unaccounted for, and no more.")
+@click.option("--unlinked", "only_unlinked", is_flag=True, help="Write the ids of crashes whose link is lost, no more.")
+@click.option("--dangling", "only_dangling", is_flag=True, help="Write the ids of links without a crash, no more.")
 @click.option("--rebuild", "anew", is_flag=True, help="First write the journal of that day anew: see below.")
 @config_option
 @json_option
-def audit_command(day: str, only_ids: bool, anew: bool, config: Path | None, as_json: bool) -> None:
+def audit_command(
+    day: str,
+    only_ids: bool,
+    only_unlinked: bool,
+    only_dangling: bool,
+    anew: bool,
+    config: Path | None,
+    as_json: bool,
+) -> None:
     """
     Account for every crash that came on DATE: yyyymmdd, yyyy-mm-dd, today or yesterday (UTC).
 
     The journal of the daemon says what happened to each; the stores, and destinations that are file systems, show
     where it is. A crash that was kept and is in no store, and of which nobody says that it was moved, is unaccounted
     for. Run this where the daemon runs, as its user.
+
+    One that lies in a store without the link that says that it is new is moved by nobody: "crashes renew" makes it new
+    again, if no line says that it was moved.
 
     --rebuild writes a journal that is damaged, or lost, anew: its readable lines, and what lies in the stores.
 
@@ -71,11 +85,14 @@ def audit_command(day: str, only_ids: bool, anew: bool, config: Path | None, as_
     if only_ids:
         for crash_id in found.of_fate("unaccounted"):
             show_json(_crash(found, crash_id)) if as_json else click.echo(crash_id)
+    elif only_unlinked or only_dangling:
+        for crash_id in [*(found.unlinked() if only_unlinked else ()), *(found.dangling if only_dangling else ())]:
+            show_json({"crash_id": crash_id}) if as_json else click.echo(crash_id)
     elif as_json:
         show_json(_in_full(found, rebuilt))
     else:
         _show(found, rebuilt)
-    if found.fates()["unaccounted"]:
+    if found.fates()["unaccounted"] or found.unlinked():
         raise Exit(WRONG)
 
 
@@ -89,6 +106,8 @@ def _in_full(found: Audit, rebuilt: Rebuilt | None) -> Mapping[str, object]:
         "unclean_stops": [{"process": u.process, "after": u.after, "before": u.before} for u in found.unclean],
         "damaged_lines": found.damaged,
         "lost_lines": found.lost,
+        "unlinked": found.unlinked(),
+        "dangling": list(found.dangling),
         "rebuilt": None if rebuilt is None else {"read": rebuilt.read, "added": rebuilt.added},
         **{
             fate: [_crash(found, crash_id) for crash_id in found.of_fate(fate)]
@@ -145,6 +164,24 @@ def _show_trouble(found: Audit) -> None:
         rows.append(("damaged lines", f"{found.damaged:,} of the journal; --rebuild leaves them out"))
     if found.lost:
         rows.append(("lost lines", f"{found.lost:,}: the journal could not be written"))
+    if unlinked := found.unlinked():
+        rows.append(
+            (
+                "no link",
+                f"{len(unlinked):,} crashes, as {unlinked[0]}: nothing would move them, and no line says that they "
+                f"were moved; collectord crashes renew --day {found.day} makes them new again",
+            )
+        )
+    if found.dangling:
+        rows.append(
+            (
+                "no crash",
+                f"{len(found.dangling):,} links, as that of {found.dangling[0]}, lead to none (--dangling)",
+            )
+        )
+    for root in found.places.stores:
+        if read_mark(root) is None:
+            rows.append(("no mark", f"{root}: no daemon has used it by now; or is its file system not mounted?"))
     unknown = sorted({*found.by_place("kept")} - {*found.places.stores})
     if unknown:
         rows.append(("not looked at", f"{', '.join(unknown)}: no store of these settings"))

@@ -26,7 +26,7 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_crash_id, found_in, store_option, store_roots
 from collectord.storage import releasing
-from collectord.storage.finding import FoundCrash, quarantined_crash
+from collectord.storage.finding import FoundCrash, find_crash, links_of, quarantined_crash, remains_of
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -122,13 +122,15 @@ def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: P
     """
     Remove crashes, raw crash and dumps, from every store that has them, and from the quarantine. This is for good.
 
+    So it removes what is left of one whose raw crash is gone: dumps, and the link that says that it is new.
+
     \b
     collectord crashes remove bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
     """
     roots = store_roots(config, stores)
-    found = [crash for crash_id in crash_ids for crash in found_in(roots, crash_id)]
+    found = [crash for crash_id in crash_ids for crash in _found_or_left(roots, crash_id)]
     for crash in found:
-        if releasing.links_of(crash):
+        if links_of(crash) and os.path.lexists(crash.raw_crash):
             say(f"{crash.crash_id} waits to be moved: nobody else has it")
     if not yes:
         click.confirm(f"Remove {len(found)} crashes from {', '.join(roots)}?", abort=True, err=True)
@@ -146,6 +148,12 @@ def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: P
                 show(f"{crash.crash_id}: removed from {crash.root}")
     if failed:
         raise Exit(WRONG)
+
+
+def _found_or_left(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
+    if any(find_crash(root, crash_id) for root in roots):
+        return found_in(roots, crash_id)
+    return [left for root in roots if (left := remains_of(root, crash_id))] or found_in(roots, crash_id)
 
 
 def _remove(crash: FoundCrash) -> None:

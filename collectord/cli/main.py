@@ -16,6 +16,7 @@ from collectord.cli.check_config import check_config
 from collectord.cli.crashes import crashes
 from collectord.cli.identities import stores
 from collectord.cli.quarantine import quarantine
+from collectord.cli.renew import renew
 from collectord.cli.shared import CANNOT_RUN, EXIT_STATUS, WRONG, say
 from collectord.cli.status import status
 from collectord.cli.submit import submit
@@ -79,5 +80,6 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, _NAME, f"_{_NAME.upper()}_COMPLETE").source())
 
 
+crashes.add_command(renew)
 for _command in (audit_command, check_config, crashes, quarantine, status, stores, submit, throttle):
     main.add_command(_command)

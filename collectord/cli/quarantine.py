@@ -84,7 +84,7 @@ def release_crashes(
     sudo -u collectord collectord quarantine release 8f63752c-57c6-4e5d-b2cf-cabde2160622
     """
     roots = store_roots(config, stores)
-    modes = _modes(config) if not stores else {}
+    modes = modes_of_stores(config) if not stores else {}
     found = [crash for crash_id in crash_ids for crash in _quarantined(roots, crash_id)]
     refused = False
     for root in dict.fromkeys(crash.root for crash in found):
@@ -118,7 +118,8 @@ def _release(crash: FoundCrash, staging: StagingDirectory, as_it_is: bool, as_js
     return not why
 
 
-def _modes(config: Path | None) -> Mapping[str, Modes]:
+def modes_of_stores(config: Path | None) -> Mapping[str, Modes]:
+    """The permissions of what each store of the settings makes, by its root."""
     return {
         os.path.abspath(store.root): Modes(directory=store.directory_mode, file=store.file_mode)
         for store in load_settings(config).storage

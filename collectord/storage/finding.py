@@ -2,6 +2,7 @@
 Crashes in a store on a file system, for whoever asks: by id, by day, or in the quarantine. All of it blocks.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -76,6 +77,21 @@ def find_crash(root: str, crash_id: str) -> FoundCrash | None:
     if f"{crash_id}.json" in listed(names):
         return _found(root, crash_id, names)
     return quarantined_crash(root, crash_id)
+
+
+def remains_of(root: str, crash_id: str) -> FoundCrash | None:
+    """
+    What is left of a crash in the store at C{root} whose raw crash is gone: dumps, a link, or both.
+
+    @raise OSError: the store can't be read.
+    """
+    crash = _found(root, crash_id, place_in(root, crash_id, "").names)
+    return crash if crash.dumps or links_of(crash) else None
+
+
+def links_of(crash: FoundCrash) -> list[str]:
+    """The symlinks that say that a crash is new: one or none, wherever it came in that day."""
+    return glob.glob(f"{glob.escape(crash.root)}/20{crash.crash_id[-6:]}/date/*/*/{crash.crash_id}")
 
 
 def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:

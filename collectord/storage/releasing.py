@@ -5,7 +5,6 @@ All of it blocks, and a kill at any time leaves the crash whole, in the quaranti
 """
 
 import filecmp
-import glob
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from collectord.errors import CollectordError
 from collectord.model import RawCrash, checksums_in, metadata_of
 from collectord.storage.capabilities import probe
-from collectord.storage.finding import FoundCrash, problems_of, sha256_of
+from collectord.storage.finding import FoundCrash, links_of, problems_of, sha256_of
 from collectord.storage.fsops import fsync_directory, remove_tree, unlink_if_there
 from collectord.storage.layout import Place, place_at
 from collectord.storage.source import QUARANTINE
@@ -29,11 +28,6 @@ class CannotRelease(CollectordError):
     """The crash stays in the quarantine; the text says why."""
 
 
-def links_of(crash: FoundCrash) -> list[str]:
-    """The symlinks that say that a crash is new: one or none, wherever it came in that day."""
-    return glob.glob(f"{glob.escape(crash.root)}/20{crash.crash_id[-6:]}/date/*/*/{crash.crash_id}")
-
-
 def remove(crash: FoundCrash) -> None:
     """
     Remove all files of a crash, and nothing of its neighbours.
@@ -44,10 +38,12 @@ def remove(crash: FoundCrash) -> None:
     names = os.path.dirname(crash.raw_crash)
     links = links_of(crash)
     unlink_if_there(crash.raw_crash)
-    fsync_directory(names)
+    with suppress(FileNotFoundError):  # of what is left of a crash there may be the link alone
+        fsync_directory(names)
     for path in crash.dumps.values():
         unlink_if_there(path)
-    fsync_directory(names)
+    with suppress(FileNotFoundError):
+        fsync_directory(names)
     for link in links:
         unlink_if_there(link)
         with suppress(FileNotFoundError):  # the crashmover removes empty slots
@@ -65,9 +61,10 @@ def staging_in(root: str, modes: Modes) -> Iterator[StagingDirectory]:
     @param modes: of the directories that are made.
     @raise CannotRelease: this is another user than the daemon's, which could neither read nor remove what is made.
     """
-    owner = os.stat(f"{root}/{QUARANTINE}").st_uid
+    of_daemon = next((path for path in (f"{root}/{QUARANTINE}", f"{root}/staging") if os.path.isdir(path)), root)
+    owner = os.stat(of_daemon).st_uid
     if os.geteuid() != owner:
-        raise CannotRelease(f"only the user of the daemon can do that: {root}/{QUARANTINE} belongs to uid {owner}")
+        raise CannotRelease(f"only the user of the daemon can do that: {of_daemon} belongs to uid {owner}")
     staging = StagingDirectory(root, modes)
     staging.make()
     staging.capabilities = probe(staging.path)
@@ -144,8 +141,8 @@ def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) ->
         _fsync_file(path)  # one may have been mended by hand
     for left in range(_TRIES, 0, -1):
         try:
-            _make(place.names, crash.root, staging)
-            _make(place.slot, crash.root, staging)
+            make_directories(place.names, crash.root, staging)
+            make_directories(place.slot, crash.root, staging)
             for path in crash.dumps.values():
                 # Whatever bears the name now is a leftover: its raw crash is not there.
                 os.rename(staging.second_name(path, "dump"), f"{place.names}/{os.path.basename(path)}")
@@ -161,11 +158,11 @@ def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) ->
     fsync_directory(place.names)
 
 
-def _make(directory: str, root: str, staging: StagingDirectory) -> None:
-    """Make it, and sync the way to it whoever made it."""
+def make_directories(directory: str, root: str, staging: StagingDirectory) -> None:
+    """Make a directory below a root, and sync the way to it whoever made it."""
     if directory == root:
         return
-    _make(os.path.dirname(directory), root, staging)
+    make_directories(os.path.dirname(directory), root, staging)
     with suppress(FileExistsError):
         staging.make_directory(directory)
     fsync_directory(os.path.dirname(directory))

@@ -21,6 +21,8 @@ from collectord.cli.audit import audit_command
 from collectord.cli.main import main
 from collectord.model import Happening, Step
 from collectord.observe.journal import Journal, Line, format_happening, journal_of, packed, time_of
+from collectord.storage.identity import adopt
+from collectord.storage.known import KnownStores
 from tests.unit.cli.made import keep, raw_crash_of, run
 
 DAY = "20160622"
@@ -102,7 +104,7 @@ class Place:
     def told(self, *args: str) -> dict[str, Any]:
         result = self.audit("--json", *args)
         told: dict[str, Any] = json.loads(result.stdout)
-        assert result.exit_code == (1 if told["fates"]["unaccounted"] else 0)
+        assert result.exit_code == (1 if told["fates"]["unaccounted"] or told["unlinked"] else 0)
         assert told["crashes"] == sum(told["fates"].values())
         return told
 
@@ -476,3 +478,66 @@ def test_the_journals_of_the_settings_without_a_directory(place: Place) -> None:
     config.write_text(config.read_text().replace(f"directory = {json.dumps(str(place.directory))}", ""))
     result = run("audit", DAY, "--config", config, "--unaccounted")
     assert result.stdout == f"{id_of(1)}\n"
+
+
+def test_a_crash_without_a_link_is_found_unless_it_was_moved(place: Place) -> None:
+    """As where a backup was copied back without its links."""
+    place.note(1, ("kept", place.primary))
+    place.keep_crash(1, place.primary, new=False)
+    place.keep_crash(2, place.second, new=False)  # of another machine: there is no line
+    place.note(3, ("kept", place.primary), ("moved", place.destination))
+    place.keep_crash(3, place.primary, new=False)  # keep = true
+    place.note(4, ("kept", place.second), ("moved", place.primary), ("removed", place.second))
+    place.keep_crash(4, place.primary, new=False)  # went home, and nowhere else
+    place.note(5, ("kept", place.primary))
+    place.keep_crash(5, place.primary)
+    told = place.told()
+    assert told["unlinked"] == [id_of(1), id_of(2), id_of(4)]
+    assert told["fates"]["stays"] == 4
+    for_people = place.audit()
+    assert for_people.exit_code == 1
+    assert f"3 crashes, as {id_of(1)}" in for_people.stdout
+    assert place.audit("--unlinked").stdout.split() == told["unlinked"]
+
+
+def test_a_crash_that_came_while_it_looked_is_not_without_a_link(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.keep_crash(1, place.primary)
+    monkeypatch.setattr(look, "_links", lambda root, day: {})
+    assert place.told()["unlinked"] == []
+
+
+def test_a_link_without_a_crash(place: Place) -> None:
+    for number in (1, 2, 3):
+        place.keep_crash(number, place.primary)
+    for number in (1, 3):
+        [raw_crash] = Path(place.primary).glob(f"*/name/*/*/{id_of(number)}.json")
+        raw_crash.unlink()
+    place.put_aside(3, place.primary)
+    assert place.told()["dangling"] == [id_of(1)]
+    assert place.audit("--dangling").stdout == f"{id_of(1)}\n"
+    assert f"1 links, as that of {id_of(1)}" in place.audit().stdout
+
+
+@pytest.mark.parametrize("which", ["primary", "second"])
+def test_who_can_t_see_the_store_says_so(place: Place, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file system is not mounted: what is there now is another directory."""
+    monkeypatch.setenv("COLLECTORD_STATE__DIRECTORY", str(place.path / "state"))
+    everything(place)
+    root = getattr(place, which)
+    adopt(root, KnownStores(str(place.path / "state")))
+    assert place.audit().exit_code == 1
+    os.rename(root, f"{root}-away")
+    os.mkdir(root)
+    for args in ([], ["--json"], ["--unaccounted"]):
+        result = place.audit(*args)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert "this is not the store that was here before" in result.stderr
+        assert f"nobody can say whether the crashes of {root} are there" in result.stderr
+
+
+def test_a_store_that_no_daemon_has_marked(place: Place) -> None:
+    adopt(place.primary, KnownStores(str(place.path / "state")))
+    shown = place.audit().stdout
+    assert f"{place.second}: no daemon has used it" in shown
+    assert f"{place.primary}: no daemon" not in shown

@@ -1,4 +1,5 @@
 import json
+import os
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -342,3 +343,19 @@ def test_remove_nothing_where_one_is_unknown(root: Path) -> None:
     before = files_below(root)
     assert run("crashes", "remove", "--yes", CRASH_ID, STRANGER).exit_code == 2
     assert files_below(root) == before
+
+
+@pytest.mark.parametrize("left", [["link"], ["dump"], ["link", "dump"]])
+def test_remove_what_is_left_of_a_crash(root: Path, left: list[str]) -> None:
+    place = keep(root)
+    keep(root, raw_crash_of(NEIGHBOUR))
+    os.unlink(place.raw_crash)
+    if "link" not in left:
+        os.unlink(place.link)
+    if "dump" not in left:
+        for name in DUMPS:
+            os.unlink(place.dump(name))
+    assert run("crashes", "remove", "--yes", CRASH_ID).exit_code == 0
+    assert [path for path in files_below(root) if CRASH_ID in path] == []
+    assert len(files_below(root)) == 4
+    assert run("crashes", "remove", "--yes", CRASH_ID).exit_code == 2

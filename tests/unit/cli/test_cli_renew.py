@@ -1,0 +1,101 @@
+"""
+C{collectord crashes renew}: crashes that nothing would move are new again, durably, and nothing else of them changes.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from collectord.model import Happening
+from collectord.observe.journal import format_happening, journal_of
+from tests.unit.cli.made import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, lines, raw_crash_of, run
+
+
+@pytest.fixture(autouse=True)
+def _no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.cli.renew.time.sleep", lambda seconds: None)
+
+
+def is_new(root: Path, crash_id: str) -> bool:
+    return any(os.path.exists(f"{link}/{crash_id}.json") for link in root.glob(f"*/date/*/*/{crash_id}"))
+
+
+def without_staging(root: Path) -> dict[str, bytes]:
+    return {path: content for path, content in files_below(root).items() if not path.startswith("staging")}
+
+
+def test_by_its_id(root: Path) -> None:
+    linked = keep(root)
+    wanted = without_staging(root)
+    os.unlink(linked.link)
+    os.rmdir(linked.slot)
+    done = run("crashes", "renew", f"bp-{CRASH_ID}")
+    assert (done.exit_code, done.stdout) == (0, f"{CRASH_ID} is new\n")
+    assert without_staging(root) == wanted
+    again = run("crashes", "renew", CRASH_ID, "--json")
+    assert json.loads(again.stdout) == {
+        "crash_id": CRASH_ID,
+        "store": str(root),
+        "renewed": False,
+        "why_not": None,
+    }
+    assert os.listdir(root / "staging") == ["lock"]
+
+
+def test_all_whose_link_is_lost(root: Path) -> None:
+    keep(root, raw_crash_of(CRASH_ID), new=False)
+    keep(root, raw_crash_of(NEIGHBOUR), new=False)
+    keep(root, raw_crash_of(STRANGER), new=False)  # of the next day
+    (root / "ledger").mkdir()
+    moved = Happening(at=0.0, crash_id=NEIGHBOUR, what="moved", where="s3")
+    journal_of(root / "ledger", "20160622").write_text(format_happening(moved))
+    assert run("crashes", "renew", "--day", "20160622").exit_code == 0
+    assert [is_new(root, crash_id) for crash_id in (CRASH_ID, NEIGHBOUR, STRANGER)] == [True, False, False]
+    assert [line["crash_id"] for line in lines(run("crashes", "renew", "--all-unlinked", "--json"))] == [STRANGER]
+    assert run("crashes", "renew", "--all-unlinked").stdout == "no link is lost\n"
+    assert run("crashes", "renew", NEIGHBOUR).exit_code == 0
+    assert is_new(root, NEIGHBOUR)
+
+
+def test_only_what_is_whole(root: Path) -> None:
+    place = keep(root, new=False)
+    Path(place.dump("extra_2")).write_bytes(b"something other")
+    keep(root, raw_crash_of(NEIGHBOUR), new=False)
+    done = run("crashes", "renew", CRASH_ID, NEIGHBOUR)
+    assert done.exit_code == 1
+    assert f"{CRASH_ID} stays as it is: the dump extra_2 has the checksum" in done.stderr
+    assert not is_new(root, CRASH_ID)
+    assert is_new(root, NEIGHBOUR)
+
+
+def test_not_what_another_process_has_in_hand(root: Path) -> None:
+    place = keep(root, new=False)
+    other = root / "staging" / "host-1-00000000"
+    other.mkdir(parents=True)
+    os.link(place.raw_crash, other / f"{CRASH_ID}.json")
+    done = run("crashes", "renew", CRASH_ID)
+    assert done.exit_code == 1
+    assert "is just keeping it" in done.stderr
+
+
+def test_not_out_of_the_quarantine(root: Path) -> None:
+    from tests.unit.cli.made import put_aside
+
+    put_aside(root, keep(root))
+    done = run("crashes", "renew", CRASH_ID)
+    assert done.exit_code == 1
+    assert "quarantine release" in done.stderr
+
+
+@pytest.mark.parametrize("args", [[], [CRASH_ID, "--day", "today"], ["--day", "today", "--all-unlinked"]])
+def test_one_way_to_say_which(root: Path, args: list[str]) -> None:
+    assert run("crashes", "renew", *args).exit_code == 2
+
+
+def test_without_a_journal_nobody_knows_what_was_moved(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLLECTORD_LEDGER__ENABLED", "false")
+    keep(root, new=False)
+    assert run("crashes", "renew", "--all-unlinked").exit_code == 2
+    assert run("crashes", "renew", CRASH_ID).exit_code == 0
