@@ -126,10 +126,9 @@ class StoreIdentity:
         """
         @raise OSError: what lies at the root is not what was confirmed last.
         """
-        if self._numbers is None:
-            raise OSError(errno.ESTALE, "it is not known whether this is the store that was here before")
-        if _numbers_of(self._root) != self._numbers:
-            raise OSError(errno.ESTALE, "this is not the store that was here a moment ago")
+        if self._numbers is None or _numbers_of(self._root) != self._numbers:
+            unknown = "it is not known whether this is the store that was here a moment ago"
+            raise OSError(errno.ESTALE, self.problem() or unknown)
 
     def problem(self) -> str:
         """Why the root can't be used now, in words; empty where it can. Nothing is made or written."""

@@ -101,6 +101,11 @@ class Daemon:
             raise RuntimeError("it was not started")
         return self._process.pid
 
+    @property
+    def toml_path(self) -> Path:
+        """The file of its settings, once it was started."""
+        return self.workdir / "collectord.toml"
+
     def url(self, path: str = "/") -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
@@ -125,7 +130,7 @@ class Daemon:
         """Start it, and do not wait."""
         self._clean_up()
         self.workdir.mkdir(parents=True, exist_ok=True)
-        settings = self.workdir / "collectord.toml"
+        settings = self.toml_path
         settings.write_text(self.toml)
         twistd = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile="]
         with self._log_file.open("ab") as log:
