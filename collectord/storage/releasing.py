@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from collectord.errors import CollectordError
 from collectord.model import RawCrash, checksums_in, metadata_of
 from collectord.storage.capabilities import probe
-from collectord.storage.finding import FoundCrash, links_of, problems_of, sha256_of
+from collectord.storage.finding import FoundCrash, find_crash, links_of, problems_of, sha256_of
 from collectord.storage.fsops import fsync_directory, remove_tree, unlink_if_there
 from collectord.storage.layout import Place, place_at
 from collectord.storage.source import QUARANTINE
@@ -88,8 +88,8 @@ def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = Fa
     @raise OSError: it is still in the quarantine.
     """
     place, raw_crash = _readable(crash)
-    if os.path.lexists(place.raw_crash) and not filecmp.cmp(place.raw_crash, crash.raw_crash, shallow=False):
-        raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")
+    if os.path.lexists(place.raw_crash):
+        _refuse_unlike(crash, place)
     problems = problems_of(crash)
     if problems and not as_it_is:
         raise CannotRelease("; ".join(problems))
@@ -101,6 +101,16 @@ def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = Fa
     os.rename(os.path.dirname(crash.raw_crash), f"{staging.path}/{crash.crash_id}")
     fsync_directory(f"{crash.root}/{QUARANTINE}")
     return place
+
+
+def _refuse_unlike(crash: FoundCrash, place: Place) -> None:
+    """What is in its place has to be this crash, whole: the copy in the quarantine is then removed."""
+    if not filecmp.cmp(place.raw_crash, crash.raw_crash, shallow=False):
+        raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")
+    there = find_crash(crash.root, crash.crash_id)
+    problems = [] if there is None else problems_of(there)
+    if problems:
+        raise CannotRelease(f"what is in its place is not whole; put that elsewhere first: {'; '.join(problems)}")
 
 
 def _readable(crash: FoundCrash) -> tuple[Place, RawCrash]:

@@ -199,6 +199,35 @@ def test_release_overwrites_no_other_crash(root: Path, aside: Path) -> None:
     assert files_below(root) == before
 
 
+def test_release_looks_at_all_of_what_is_in_its_place(root: Path, aside: Path) -> None:
+    """Not only at its size and time."""
+    ours = aside / f"{CRASH_ID}.json"
+    place = keep(root, raw_crash_of(Comments="the other"))
+    ours.write_text(json.dumps(raw_crash_of(Comments="the first")))
+    os.utime(ours, ns=(1, 1))
+    os.utime(place.raw_crash, ns=(1, 1))
+    assert run("quarantine", "release", CRASH_ID).exit_code == 1
+    assert aside.is_dir()
+
+
+def test_release_where_what_is_in_its_place_is_not_whole(root: Path, aside: Path) -> None:
+    """The whole copy is not thrown away."""
+    place = keep(root)
+    Path(place.dump("extra_2")).write_bytes(b"half")
+    before = files_below(root)
+    refused = run("quarantine", "release", CRASH_ID)
+    assert refused.exit_code == 1
+    assert (
+        "what is in its place is not whole; put that elsewhere first: the dump extra_2 has the checksum"
+        in refused.stderr
+    )
+    assert files_below(root) == before
+    for file in Path(place.names).iterdir():
+        file.unlink()
+    assert run("quarantine", "release", CRASH_ID).exit_code == 0
+    in_order(root)
+
+
 def test_release_of_what_another_process_is_just_keeping(root: Path, aside: Path) -> None:
     other = StagingDirectory(str(root), Modes())
     other.make()
@@ -324,6 +353,20 @@ def test_a_removal_that_is_killed_leaves_no_half_crash(root: Path, monkeypatch: 
         for path in (place.raw_crash, place.link, *map(place.dump, DUMPS)):
             Path(path).unlink(missing_ok=True)
     raise AssertionError("it never ends")
+
+
+def test_removed_while_the_crashmover_removes_an_empty_slot(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = keep(root)
+    crash, real = found(root), os.unlink
+
+    def unlink(path: str) -> None:
+        real(path)
+        if path == place.link:
+            os.rmdir(place.slot)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    releasing.remove(crash)
+    assert files_below(root) == {}
 
 
 def test_the_crashmover_takes_no_half_release_for_the_rest_of_a_removal(

@@ -131,6 +131,7 @@ def test_a_release_is_whole_here_or_there(tmp_path: Path, as_it_is: bool) -> Non
         here = is_seen(tree, place, dumps)
         assert here or is_seen(tree, in_quarantine, dumps)
         assert here or not done
+        assert not (done and any(path.startswith("crashes/quarantine/") for path in tree)), "it came back"
         assert place.link in tree or not here, "nobody would find it"
     assert cuts > 100
 
