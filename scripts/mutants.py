@@ -29,13 +29,13 @@ KILLED = ROOT / ".mutants.json"
 LIMIT_S = 90.0
 """Of one run; a mutant that hangs is noticed."""
 
-STORAGE = [*(f"storage/test_storage_{name}.py" for name in ("commit", "unsynced", "staging", "source")), "storage"]
+COMMIT = [f"storage/test_storage_{name}.py" for name in ("commit", "unsynced", "filesystem", "staging", "source")]
 TESTS = {
-    "storage/commit": STORAGE,
-    "storage/entry": STORAGE,
-    "storage/staging": ["storage/test_storage_staging.py", *STORAGE],
+    "storage/commit": COMMIT,
+    "storage/entry": COMMIT,
+    "storage/staging": ["storage/test_storage_staging.py", *COMMIT],
     "storage/fallback": ["storage/test_storage_fallback.py", "storage/test_storage_spill.py"],
-    "storage/releasing": ["storage/test_storage_unsynced.py", "cli/test_cli_quarantine.py", "cli/test_cli_crashes.py"],
+    "storage/releasing": ["cli/test_cli_quarantine.py", "storage/test_storage_unsynced.py", "cli/test_cli_crashes.py"],
     "intake/channel": ["intake/test_channel.py", "intake/test_receiver.py", "web/test_public_site.py"],
     "crashmover/mover": ["crashmover"],
     "collector": ["collector"],
@@ -57,7 +57,8 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
     seen = {ast.unparse(tree)}
     unpromised = {id(below) for node in ast.walk(tree) for part in _unpromised(node) for below in ast.walk(part)}
     nodes = [(n, node) for n, node in enumerate(ast.walk(tree)) if id(node) not in unpromised]
-    for number, node in sorted(nodes, key=lambda each: getattr(each[1], "lineno", 0)):
+    nodes.sort(key=lambda each: (not isinstance(each[1], ast.stmt), getattr(each[1], "lineno", 0)))
+    for number, node in nodes:
         for said, new in _changes(node):
             changed = copy.deepcopy(tree)
             twin = next(n for at, n in enumerate(ast.walk(changed)) if at == number)

@@ -259,12 +259,14 @@ class FilesystemCrashSource:
             file.write(f"{self._now().isoformat()} {reason}\n")
             file.flush()
             os.fsync(file.fileno())
+        # What is put into a directory is only as durable as the way to it.
+        for path in (self._root, os.path.dirname(directory)):
+            fsync_directory(path)
         raw_crash = os.path.basename(place.raw_crash)
         # The raw crash last: what is cut off before is found again, and put aside again.
         for name in sorted(_files(place), key=raw_crash.__eq__):
             os.rename(f"{place.names}/{name}", f"{directory}/{name}")
-        for path in (directory, os.path.dirname(directory), self._root):
-            fsync_directory(path)
+        fsync_directory(directory)
         unlink_if_there(place.link)
 
 

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from collectord.model import Content
-from collectord.storage.finding import find_crash, quarantined_crash
+from collectord.model import Content, NewCrash
+from collectord.storage.finding import find_crash, problems_of, quarantined_crash
 from collectord.storage.layout import Place, place_of
 from collectord.storage.releasing import release, remove, staging_in
 from collectord.storage.spill import StagingArea
 from collectord.storage.staging import Modes, StagingDirectory
 from tests.support.unsynced import Tree, lay_out, unsynced
 from tests.unit.cli.made import keep, put_aside
+from tests.unit.intake.parts import result_of
 from tests.unit.storage.stores import CRASH_ID, DUMPS, STRANGER, at_once, is_kept, make_crash, make_rig
+from tests.unit.storage.test_storage_source import source_of
 
 
 def at(root: Path, crash_id: str = CRASH_ID) -> Place:
@@ -161,3 +163,40 @@ def test_a_removal_is_never_seen_in_halves_and_never_undone(tmp_path: Path, quar
         if not quarantined and any(path != place.link for path in left):
             assert place.link in tree, "the rest would be forgotten"
     assert cuts > 10
+
+
+def test_nothing_is_lost_on_the_way_to_the_quarantine(tmp_path: Path) -> None:
+    root = tmp_path / "crashes"
+    place = keep(root)
+    source = source_of(root)
+    contents = {Path(path).read_bytes() for path in (place.raw_crash, *map(place.dump, DUMPS))}
+    done: list[bool] = []
+    with unsynced(tmp_path, lambda: len(done)) as disk:
+        result_of(source.quarantine(NewCrash(CRASH_ID, place.slot), "broken"))
+        done.append(True)
+        (tmp_path / "crashes" / "end").mkdir()  # a moment after it
+    aside = Place(crash_id=CRASH_ID, names=f"crashes/quarantine/{CRASH_ID}", slot="")
+    for is_done, tree in disk.cuts(in_order=True):
+        assert contents <= set(tree.values())
+        assert is_seen(tree, aside) or at(Path("crashes")).link in tree, "nobody would find it"
+        assert is_seen(tree, aside) or not is_done
+
+
+def test_what_was_moved_is_never_seen_in_halves(tmp_path: Path) -> None:
+    root = tmp_path / "crashes"
+    place = keep(root)
+    source = source_of(root)
+    new = NewCrash(CRASH_ID, place.slot)
+    crash = result_of(source.load(new))
+    assert crash is not None
+    with unsynced(tmp_path) as disk:
+        result_of(source.remove(new, crash, keep=False))
+    cuts = dict.fromkeys(tuple(tree.items()) for _, tree in disk.cuts(in_order=True))
+    assert len(cuts) > 5
+    for n, files in enumerate(cuts):
+        is_seen(dict(files), at(Path("crashes")))
+        again = tmp_path / f"cut-{n}"
+        lay_out(dict(files), again)
+        sweep(again / "crashes")
+        found = find_crash(str(again / "crashes"), CRASH_ID)
+        assert found is None or problems_of(found) == []
