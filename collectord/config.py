@@ -92,6 +92,7 @@ class Submission(_Section):
     drain_s: float = Field(default=0.0, ge=0)
     drain_file: PlainPath | None = None
     stop_s: float = Field(default=30.0, ge=0)
+    worker_timeout_s: float = Field(default=30.0, ge=2)
     dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")
     submitter_token: str = Field(default="", repr=False)
     annotation_aliases: dict[str, str] = {"prod": "ProductName", "ver": "Version"}

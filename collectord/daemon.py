@@ -32,6 +32,7 @@ from collectord.observe.sums import Sums
 from collectord.patience import within
 from collectord.reloading import Loaded, needs_restart
 from collectord.service import CollectorService
+from collectord.signals import StopOnce, act_on
 from collectord.storage.known import KnownStores, state_directory
 from collectord.storage.staging import StagingDirectory
 from collectord.threads import Workers
@@ -59,7 +60,7 @@ class Daemon(MultiService):
         load: Callable[[], Loaded],
         loaded: Loaded,
         observer: LineObserver | None,
-        out: Callable[[bytes], None] | None,
+        out: Callable[[bytes], object] | None,
         notifier: Notifier,
         reactor: Any,
     ) -> None:
@@ -87,7 +88,9 @@ class Daemon(MultiService):
             metrics.RELOADS.labels(result)
         metrics.INFO.labels(version()["version"]).set(1)
         self._tell_differences()
-        self._attach(ProcessWatch(reactor), WatchdogService(notifier, reactor), self._moving.service)
+        log = None if observer is None else observer.writer
+        watchdog = WatchdogService(notifier, self._is_hopeless, reactor)
+        self._attach(ProcessWatch(reactor, log), watchdog, self._moving.service)
         self._administration = self._new_administration()
         self._attach(self._administration)
         if settings.submission.workers == 1:
@@ -136,7 +139,7 @@ class Daemon(MultiService):
             ),
         )
 
-    def _collect_in_workers(self, out: Callable[[bytes], None] | None) -> None:
+    def _collect_in_workers(self, out: Callable[[bytes], object] | None) -> None:
         settings = self._loaded.settings
         self._supervisor = Supervisor(
             settings.submission.workers,
@@ -180,6 +183,9 @@ class Daemon(MultiService):
             return self._supervisor.states()
         return [Worker(pid=os.getpid(), since=self._started)]
 
+    def _is_hopeless(self) -> bool:
+        return self._supervisor is not None and self._supervisor.is_hopeless
+
     def startService(self) -> None:
         """Start all of them; from here on signals are heard."""
         if self._ledger is not None:
@@ -187,8 +193,9 @@ class Daemon(MultiService):
         self._warn(self._loaded)
         super().startService()
         self._try_state()
-        self._on_signal(signal.SIGHUP, self.reload)
-        self._on_signal(signal.SIGUSR2, self._restart_workers)
+        act_on(signal.SIGHUP, self.reload, self._reactor)
+        act_on(signal.SIGUSR2, self._restart_workers, self._reactor)
+        self._reactor.callWhenRunning(StopOnce)
 
     def _warn(self, loaded: Loaded) -> None:
         for warning in loaded.warnings:
@@ -211,14 +218,6 @@ class Daemon(MultiService):
             self._log.warn("SIGUSR2 replaces workers, and there are none: [submission] workers is 1")
         else:
             await self._supervisor.restart()
-
-    def _on_signal(self, number: signal.Signals, act: Callable[[], Any]) -> None:
-        def begin() -> None:
-            Deferred.fromCoroutine(act()).addErrback(
-                lambda failure: self._log.failure("{signal} could not be obeyed", failure, signal=number.name)
-            )
-
-        signal.signal(number, lambda *_: self._reactor.callFromThread(begin))
 
     def _ready(self) -> None:
         self._log.info("taking crash reports on {listen}", listen=", ".join(self._listeners.descriptions))

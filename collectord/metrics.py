@@ -74,11 +74,13 @@ QUARANTINED = _counter("quarantined", "Crashes that could not be read and were p
 REACTOR_LAG = _histogram("reactor_lag_seconds", "How late the reactor is for a call that is due.", _SECONDS)
 CPU_SECONDS = _counter("cpu_seconds", "CPU time of the daemon's processes.")
 RESIDENT_BYTES = _gauge("resident_memory_bytes", "Resident memory of the daemon's processes, in bytes.")
-WORKERS = _gauge("workers", "Processes that take submissions.")
-WORKER_RESTARTS = _counter("worker_restarts", "Workers that died and were started again.")
+WORKERS = _gauge("workers", "Processes that take submissions, without those that hang.")
+WORKERS_HUNG = _gauge("workers_hung", "Workers that hang: nothing was heard of them for 5 seconds.")
+WORKER_RESTARTS = _counter("worker_restarts", "Workers that died, or hung and were killed, and were started again.")
 RELOADS = _counter("reloads", "Reloads of the settings, by result: done, or refused.", "result")
 START_TIME = _gauge("start_time_seconds", "When the daemon started, in seconds since the epoch.")
 INFO = _gauge("info", "Always 1; its label says which version runs.", "version")
+LOG_LINES_LOST = _counter("log_lines_lost", "Log lines that were not written: nobody read them, or the disk was full.")
 LEDGER_FAILURES = _counter("ledger_failures", "Times that the ledger could not be written.")
 
 

@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 from twisted.python.usage import Options as UsageOptions
 
 from collectord import __version__
@@ -21,12 +20,12 @@ from collectord.config import DEFAULT_PATH, Logging
 from collectord.daemon import Daemon
 from collectord.errors import ConfigError
 from collectord.observe.logs import LineObserver
+from collectord.observe.logsinks import RotatingFile, descriptor_sink, syslog_sink
 from collectord.observe.notify import Notifier
 from collectord.observe.sentry import sentry_observer
 from collectord.paths import is_service
 from collectord.patience import keep_time
 from collectord.reloading import load
-from collectord.threads import CallFromThread
 
 _log = Logger()
 
@@ -78,9 +77,11 @@ def makeService(options: Options) -> IService:
     twistd = cast(Mapping[str, Any], options.parent or {})
     config = Path(options["config"]).absolute() if options["config"] else None
     try:
-        service = not twistd.get("nodaemon") or is_service(os.environ, has_terminal=sys.stdin.isatty())
+        service = not twistd.get("nodaemon") or is_service(
+            os.environ, has_terminal=sys.stdin is not None and sys.stdin.isatty()
+        )
         loaded = load(config, service=service)
-        observer, out = _observer(loaded.settings.logging, twistd, reactor.callFromThread)
+        observer, out = _observer(loaded.settings.logging, twistd, reactor)
         sentry = sentry_observer(loaded.settings.sentry, __version__)
         daemon = Daemon(
             partial(load, config, service=service),
@@ -101,18 +102,35 @@ def makeService(options: Options) -> IService:
 
 
 def _observer(
-    settings: Logging, twistd: Mapping[str, Any], call_from_thread: CallFromThread
-) -> tuple[LineObserver | None, Callable[[bytes], None] | None]:
+    settings: Logging, twistd: Mapping[str, Any], reactor: Any
+) -> tuple[LineObserver | None, Callable[[bytes], object] | None]:
     """What writes the log lines, and what takes those of workers; None: twistd, and the standard output."""
-    if twistd.get("logger") or twistd.get("syslog"):
+    if twistd.get("logger"):
         return None, _log_lines
+    if twistd.get("syslog"):
+        observer = LineObserver(syslog_sink(twistd["prefix"]), settings.format, settings.level, for_syslog=True)
+        return _started(observer, twistd, reactor), _log_lines
     name = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     if name == "-":
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is no file to rotate; by default it would end the process
-        return LineObserver(sys.stdout, settings.format, settings.level), None
-    log_file = LogFile.fromFullPath(name, defaultMode=0o640)
-    signal.signal(signal.SIGUSR1, lambda *_: call_from_thread(log_file.rotate))  # as twistd does with a log of its own
-    return LineObserver(cast(TextIO, log_file), settings.format, settings.level), log_file.write
+        sink = len if sys.stdout is None else descriptor_sink(sys.stdout.fileno())
+        return _started(LineObserver(sink, settings.format, settings.level), twistd, reactor), None
+    try:
+        file = RotatingFile(name)
+    except OSError as e:
+        raise ConfigError(f"--logfile={name}: {e.strerror}") from e
+    observer = _started(LineObserver(file.write, settings.format, settings.level), twistd, reactor)
+    signal.signal(signal.SIGUSR1, lambda *_: observer.writer.then(file.rotate))
+    return observer, observer.writer
+
+
+def _started(observer: LineObserver, twistd: Mapping[str, Any], reactor: Any) -> LineObserver:
+    if twistd.get("nodaemon"):
+        observer.writer.start()
+    else:
+        reactor.callWhenRunning(observer.writer.start)  # it has forked by then
+    reactor.addSystemEventTrigger("after", "shutdown", observer.writer.close)
+    return observer
 
 
 def _log_lines(data: bytes) -> None:

@@ -3,14 +3,15 @@ Log lines: as text for people, as JSON for machines.
 """
 
 import json
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TextIO
+from time import time
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent, formatTime
 from zope.interface import implementer
 
+from collectord.observe.logwriter import LogWriter
 from collectord.urls import without_secrets
 
 
@@ -24,8 +25,8 @@ def as_text(event: LogEvent) -> str:
 
 
 @lru_cache(maxsize=2)
-def _second(time: int) -> str:
-    return formatTime(time)
+def _second(at: int) -> str:
+    return formatTime(at)
 
 
 def _message(event: LogEvent) -> str:
@@ -58,15 +59,24 @@ _NOISE = frozenset({"twisted.web.client._HTTP11ClientFactory"})
 FORMATS = {"text": as_text, "json": as_json}
 
 
+_SYSLOG = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
+
+
 @implementer(ILogObserver)
 class LineObserver:
     """
+    Makes a line of each event, and never waits until it is written.
+
+    @param write: as C{os.write}; see L{LogWriter}.
     @param form: one of L{FORMATS}.
     @param level: the lowest that is told.
+    @param for_syslog: lines begin with their priority, as C{<6>}.
+    @ivar writer: takes the lines.
     """
 
-    def __init__(self, out: TextIO, form: str, level: str) -> None:
-        self._out = out
+    def __init__(self, write: Callable[[bytes], int], form: str, level: str, *, for_syslog: bool = False) -> None:
+        self.writer = LogWriter(write, self._missing)
+        self._for_syslog = for_syslog
         self.change(form, level)
 
     def change(self, form: str, level: str) -> None:
@@ -76,9 +86,22 @@ class LineObserver:
 
     def __call__(self, event: LogEvent) -> None:
         if _level(event) >= self._level and event.get("log_namespace") not in _NOISE:
-            with suppress(BlockingIOError):  # nobody reads them, and they must not hold up a worker
-                self._out.write(without_secrets(self._as_line(event)) + "\n")
-                self._out.flush()
+            self.writer(self._encoded(event))
+
+    def _encoded(self, event: LogEvent) -> bytes:
+        mark = f"<{_SYSLOG[_level(event)]}>" if self._for_syslog else ""
+        return f"{mark}{without_secrets(self._as_line(event))}\n".encode(errors="backslashreplace")
+
+    def _missing(self, lines: int, why: str) -> bytes:
+        event = {
+            "log_time": time(),
+            "log_level": LogLevel.error,
+            "log_namespace": __name__,
+            "log_format": "{lines} log lines were lost: {why}",
+            "lines": lines,
+            "why": why,
+        }
+        return self._encoded(event)
 
 
 def _level(event: LogEvent) -> LogLevel:

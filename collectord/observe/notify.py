@@ -5,7 +5,7 @@ What systemd is told of the daemon: the notify protocol of C{Type=notify}, and t
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Self
 
 from attrs import frozen
@@ -85,15 +85,24 @@ def _status(text: str) -> str:
 
 class WatchdogService(Service):
     """
-    Pings from the reactor at half the interval, so that a daemon whose reactor hangs is restarted.
+    Pings from the reactor at half the interval: a daemon whose reactor hangs, or that is hopeless, is started again.
 
     It ends with the first steps of a stop: systemd, which knows that by L{Notifier.stopping}, waits for no pings then.
+
+    @param is_hopeless: whether only a new start can help.
     """
 
-    def __init__(self, notifier: Notifier, clock: IReactorTime) -> None:
+    def __init__(self, notifier: Notifier, is_hopeless: Callable[[], bool], clock: IReactorTime) -> None:
         self._notifier = notifier
-        self._loop = LoopingCall(notifier.watchdog)
+        self._is_hopeless = is_hopeless
+        self._loop = LoopingCall(self._ping)
         self._loop.clock = clock
+
+    def _ping(self) -> None:
+        if self._is_hopeless():
+            _log.error("no worker takes submissions: systemd may start the daemon again")
+        else:
+            self._notifier.watchdog()
 
     def startService(self) -> None:
         """Ping at once, and then on and on."""

@@ -93,10 +93,16 @@ class Outlet:
 
 @frozen(kw_only=True)
 class Worker:
-    """A process that takes submissions. @ivar since: it started, in seconds since the epoch."""
+    """
+    A process that takes submissions.
+
+    @ivar since: it started, in seconds since the epoch.
+    @ivar problem: empty where there is none.
+    """
 
     pid: int
     since: float
+    problem: str = ""
 
 
 @frozen(kw_only=True)
@@ -177,8 +183,11 @@ class Overview:
 
 
 def _troubles(overview: Overview) -> Iterator[Trouble]:
-    if not overview.workers:
+    if all(worker.problem for worker in overview.workers):
         yield Trouble(where="No process", what="takes submissions: the log says why")
+    for worker in overview.workers:
+        if worker.problem:
+            yield Trouble(where=f"Worker {worker.pid}", what=worker.problem)
     for store in overview.stores:
         if store.problem:
             yield Trouble(where=f"Store {store.name}", what=store.problem)

@@ -1,5 +1,5 @@
 """
-How this process is: how late its reactor is, and what it takes of the machine.
+How this process is: how late its reactor is, what it takes of the machine, and what of its log was lost.
 """
 
 import os
@@ -8,7 +8,8 @@ from pathlib import Path
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from collectord.metrics import CPU_SECONDS, REACTOR_LAG, RESIDENT_BYTES
+from collectord.metrics import CPU_SECONDS, LOG_LINES_LOST, REACTOR_LAG, RESIDENT_BYTES
+from collectord.observe.logwriter import LogWriter
 
 INTERVAL_S = 0.5
 _STATM = Path("/proc/self/statm")  # no disk is behind it
@@ -16,10 +17,16 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessWatch(Service):
-    """Looks twice a second."""
+    """
+    Looks twice a second.
 
-    def __init__(self, clock: IReactorTime) -> None:
+    @param log: None: it is not ours.
+    """
+
+    def __init__(self, clock: IReactorTime, log: LogWriter | None = None) -> None:
         self._clock = clock
+        self._log = log
+        self._lost = 0
         self._next: IDelayedCall | None = None
         self._due = 0.0
         self._cpu = 0.0
@@ -45,3 +52,7 @@ class ProcessWatch(Service):
         CPU_SECONDS.inc(times.user + times.system - self._cpu)
         self._cpu = times.user + times.system
         RESIDENT_BYTES.set(int(_STATM.read_text().split()[1]) * _PAGE)
+        if self._log is not None:  # it can't count them itself: a metric has a lock, and a signal may come within it
+            lost = self._log.lost
+            LOG_LINES_LOST.inc(lost - self._lost)
+            self._lost = lost

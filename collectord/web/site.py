@@ -65,6 +65,7 @@ class PublicSite:
     @ivar collector: of the next report.
     @ivar prefix: of the crash ids that clients see.
     @ivar draining: load balancers are to send no more.
+    @ivar hung_workers: processes beside this one that take connections and answer nobody.
     @param receiver_for: what takes the body of a submission.
     @param version: for C{/__version__}.
     """
@@ -80,6 +81,7 @@ class PublicSite:
         self._stores = stores
         self.prefix = prefix
         self.draining = False
+        self.hung_workers = 0
         self._version = version
         self._submit_paths = frozenset(rule.rule.encode() for rule in self.app.url_map.iter_rules("submit"))
         self._collecting: set[Deferred[Outcome]] = set()
@@ -134,16 +136,19 @@ class PublicSite:
 
     @app.route("/__heartbeat__", methods=["GET"])
     async def heartbeat(self, request: IRequest) -> bytes:
-        """Whether every store could keep a crash now."""
+        """Whether every store could keep a crash now, and every worker takes submissions."""
         states = await self._stores.check_each()
         stores = {
             state.name: {"problem": state.problem, "cautions": list(state.cautions), **state.figures}
             for state in states
         }
-        well = not any(state.problem for state in states)
+        well = not any(state.problem for state in states) and not self.hung_workers
         losing = not self._stores.takes_crashes
         status = "CRASHES ARE BEING LOST" if losing else "ok" if well else "error"
-        return _json(request, 200 if well and not losing else 503, {"status": status, "stores": stores})
+        answer: dict[str, object] = {"status": status, "stores": stores}
+        if self.hung_workers:
+            answer["hung_workers"] = self.hung_workers
+        return _json(request, 200 if well and not losing else 503, answer)
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:

@@ -1,10 +1,10 @@
 """
 A worker: takes submissions on ports that its parent opened, and tells it what happens.
 
-C{python -m collectord.workers.child [piped] DESCRIPTOR:FAMILY ...}: the ports; the settings come by standard input.
+C{python -m collectord.workers.child DESCRIPTOR:FAMILY ...}: the ports; the settings come by standard input.
 """
 
-import os
+import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, Logger, globalLogBeginner
+from twisted.logger import Logger, globalLogBeginner, globalLogPublisher
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
@@ -27,6 +27,7 @@ from collectord.listening import Listeners
 from collectord.metrics import REGISTRY
 from collectord.model import Happening
 from collectord.observe.logs import LineObserver
+from collectord.observe.logsinks import descriptor_sink
 from collectord.observe.process import ProcessWatch
 from collectord.observe.sentry import sentry_observer
 from collectord.observe.sums import snapshot
@@ -34,7 +35,7 @@ from collectord.patience import keep_time
 from collectord.reloading import Loaded, taken
 from collectord.service import CollectorService
 from collectord.threads import Workers
-from collectord.workers.messages import CHANNEL, DRAIN, PIPED, RELOAD, STOP, Counted, Happened, Message, Ready, encode
+from collectord.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD, STOP, Counted, Happened, Message, Ready, encode
 
 _SOON_S = 0.05
 _METRICS_S = 1.0
@@ -45,6 +46,7 @@ class Parent(LineOnlyReceiver):
     The way to the parent, and its commands.
 
     @param reload: is called at its word; so is C{drain}.
+    @param hung: is told how many workers hang.
     @param stop: is called at its word, or when it is gone.
     """
 
@@ -54,13 +56,16 @@ class Parent(LineOnlyReceiver):
     def __init__(
         self,
         clock: Any,
+        *,
         reload: Callable[[bytes], object],
         drain: Callable[[], object],
+        hung: Callable[[int], object],
         stop: Callable[[], object],
     ) -> None:
         self._clock = clock
         self._reload = reload
         self._drain = drain
+        self._hung = hung
         self._stop = stop
         self._happenings: list[Happening] = []
         self._flush: IDelayedCall | None = None
@@ -70,6 +75,8 @@ class Parent(LineOnlyReceiver):
             self._reload(line.removeprefix(RELOAD))
         elif line == DRAIN:
             self._drain()
+        elif line.startswith(HUNG):
+            self._hung(int(line.removeprefix(HUNG)))
         elif line == STOP:
             self._stop()
 
@@ -101,25 +108,25 @@ class Worker:
 
     _log = Logger()
 
-    def __init__(self, loaded: Loaded, inherited: Sequence[tuple[int, int]], reactor: Any) -> None:
+    def __init__(
+        self, loaded: Loaded, observer: LineObserver, inherited: Sequence[tuple[int, int]], reactor: Any
+    ) -> None:
         self._reactor = reactor
         settings = loaded.settings
-        self._observer = LineObserver(sys.stdout, settings.logging.format, settings.logging.level)
+        self._observer = observer
         sentry = sentry_observer(settings.sentry, __version__)
-        observers: list[ILogObserver] = [self._observer]
         if sentry is not None:
-            observers.append(sentry)
+            globalLogPublisher.addObserver(sentry)
             reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
-        globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
         self._thread = Workers("reload", 1, reactor.callFromThread)
-        self._parent = Parent(reactor, self._reload, self._drain, self._stop)
+        self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._know_hung, stop=self._stop)
         links, _ = links_of(settings, reactor)
         self._collecting = Collecting(settings, loaded.rules, links, self._parent.happened, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()
         for service in self._collecting.services:
             service.setServiceParent(self._services)
-        ProcessWatch(reactor).setServiceParent(self._services)
+        ProcessWatch(reactor, observer.writer).setServiceParent(self._services)
         CollectorService(
             partial(self._listeners.adopt, inherited=inherited),
             self._collecting,
@@ -127,7 +134,7 @@ class Worker:
             ready=self._ready,
             stop=settings.submission.stop_s,
         ).setServiceParent(self._services)
-        self._metrics = LoopingCall(lambda: self._parent.tell(Counted(snapshot(REGISTRY))))
+        self._metrics = LoopingCall(self._report)
         self._stopping = False
 
     def start(self) -> None:
@@ -146,6 +153,16 @@ class Worker:
 
     def _drain(self) -> None:
         self._collecting.stops()
+
+    def _report(self) -> None:
+        """By this the parent knows that the reactor of this process runs; the loop must not end."""
+        try:
+            self._parent.tell(Counted(snapshot(REGISTRY)))
+        except Exception:
+            self._log.failure("the metrics could not be told")
+
+    def _know_hung(self, workers: int) -> None:
+        self._collecting.public.hung_workers = workers
 
     def _reload(self, line: bytes) -> None:
         Deferred.fromCoroutine(self._live_by(line)).addErrback(
@@ -168,7 +185,7 @@ class Worker:
     async def _end(self) -> None:
         await cast(Deferred[object], self._services.stopService())
         self._metrics.stop()
-        self._parent.tell(Counted(snapshot(REGISTRY)))
+        self._report()
         # It is written by the reactor's next turns.
         flushed: Deferred[None] = Deferred()
         self._reactor.callLater(_SOON_S, flushed.callback, None)
@@ -184,17 +201,17 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd tells all processes of a service
-    if arguments[:1] == [PIPED]:
-        arguments = arguments[1:]
-        for output in (1, 2):
-            os.set_blocking(output, False)  # a parent that hangs costs log lines, and no crash
     inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in arguments]
     with open(0, "rb", buffering=0, closefd=False) as parent:  # no byte more than this line is taken from the reactor
         handed = parent.readline()
     if not handed:
         return  # the parent is gone
+    logging = json.loads(handed)["settings"]["logging"]
+    observer = LineObserver(descriptor_sink(1), logging["format"], logging["level"])
+    observer.writer.start()
+    globalLogBeginner.beginLoggingTo([observer], discardBuffer=True)
     try:
-        worker = Worker(taken(handed), inherited, reactor)
+        worker = Worker(taken(handed), observer, inherited, reactor)
     except ConfigError as e:
         sys.exit(f"collectord: a worker can't start: {e}")
     reactor.callWhenRunning(worker.start)

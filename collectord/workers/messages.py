@@ -2,8 +2,8 @@
 What a worker and its parent tell each other, as lines.
 
 Down, to the worker's standard input: what it is to live by (L{collectord.reloading.Loaded.handed}), and later C{reload}
-with the same, C{drain} or C{stop}; its end means that the parent is gone. Up, on L{CHANNEL}: JSON objects of one key
-each.
+with the same, C{hung} with the number of workers that hang, C{drain} or C{stop}; its end means that the parent is gone.
+Up, on L{CHANNEL}: JSON objects of one key each, one a second at least, which show that the reactor runs.
 """
 
 import json
@@ -18,11 +18,9 @@ from collectord.observe.sums import Snapshot
 CHANNEL = 3
 """The descriptor of a worker that leads to its parent. Its ports come after it."""
 
-PIPED = "piped"
-"""An argument: what a worker logs goes to its parent."""
-
 RELOAD = b"reload "
 DRAIN = b"drain"
+HUNG = b"hung "
 STOP = b"stop"
 
 
@@ -78,7 +76,11 @@ def decode(line: bytes) -> Message:
 
 
 class Lines:
-    """Cuts what comes into lines."""
+    """
+    Cuts what comes into lines.
+
+    @param received: is given each, without its end.
+    """
 
     def __init__(self, received: Callable[[bytes], None]) -> None:
         self._received = received

@@ -1,112 +1,38 @@
 """
-The parent of the workers: it opens their ports, starts them again when they die, and hears what happens in them.
+The parent of the workers: it opens their ports, replaces those that die or hang, and hears what happens in them.
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import ProcessProtocol, ServerFactory
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from collectord.config import PREFIX
 from collectord.errors import TookTooLong
 from collectord.listening import Listeners, close_ports
-from collectord.metrics import WORKER_RESTARTS, WORKERS
+from collectord.metrics import WORKER_RESTARTS, WORKERS, WORKERS_HUNG
 from collectord.model import Happening
 from collectord.observe.overview import Worker as WorkerState
-from collectord.observe.sums import Sums
+from collectord.observe.sums import Snapshot, Sums
 from collectord.patience import shielded, within
 from collectord.reloading import Loaded
-from collectord.workers.messages import CHANNEL, DRAIN, PIPED, RELOAD, STOP, Counted, Happened, Lines, Ready, decode
+from collectord.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD
+from collectord.workers.process import Worker
+from collectord.workers.silence import START_S, SilenceWatch
 
-_START_S = 30.0
 _END_S = 25.0
 """Beyond what uploads may take at a stop."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
+_RETRY_S = 2.0
 _STEADY_S = 10.0
 """Who lived so long did not die of its start."""
-
-
-class Worker(ProcessProtocol):
-    """
-    One process.
-
-    @ivar since: it was started, in seconds since the epoch.
-    @ivar is_ready: it takes submissions.
-    @ivar ready: fires once it does, or has ended before.
-    @ivar ended: fires when it is gone.
-    @ivar expendable: nobody replaces it.
-    """
-
-    _log = Logger()
-
-    def __init__(self, supervisor: "Supervisor") -> None:
-        self._supervisor = supervisor
-        self._lines = Lines(self._told)
-        self.since = 0.0
-        self.pid = 0
-        self.expendable = False
-        self.is_ready = False
-        self.ready: Deferred[None] = Deferred()
-        self.ended: Deferred[None] = Deferred()
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.pid = self.transport.pid
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        if childFD == CHANNEL:
-            self._lines.feed(data)
-        else:
-            self._supervisor.write(data)
-
-    def _told(self, line: bytes) -> None:
-        try:
-            message = decode(line)
-        except (ValueError, TypeError):
-            self._log.failure("worker {pid} said what nobody understands", pid=self.pid)
-            return
-        match message:
-            case Ready():
-                self.is_ready = True
-                self.ready.callback(None)
-                self._supervisor.began()
-            case Happened(happenings):
-                for happening in happenings:
-                    self._supervisor.happened(happening)
-            case Counted(metrics):
-                self._supervisor.sums.update(self, metrics)
-
-    def tell(self, word: bytes) -> None:
-        """One line to it; nobody hears it where it is gone."""
-        if self.transport is not None:
-            with suppress(KeyError):  # its end is closed
-                self.transport.writeToChild(0, word + b"\n")
-
-    def stop(self) -> None:
-        """Ask it to end in order."""
-        self.expendable = True
-        self.tell(STOP)
-
-    def kill(self) -> None:
-        """End it."""
-        if self.transport is not None and not self.ended.called:
-            self.transport.signalProcess("KILL")
-
-    def processEnded(self, reason: Failure) -> None:
-        if not self.is_ready:
-            self.ready.callback(None)
-        self._supervisor.gone(self, reason)
-        self.ended.callback(None)
 
 
 class _Nobody(ServerFactory):
@@ -133,7 +59,7 @@ class Supervisor(Service):
         listeners: Listeners,
         reactor: Any,
         *,
-        out: Callable[[bytes], None] | None,
+        out: Callable[[bytes], object] | None,
         happened: Callable[[Happening], None],
         ready: Callable[[], None],
         sums: Sums,
@@ -153,8 +79,10 @@ class Supervisor(Service):
         self._failures = 0
         self._restarting = self._draining = False
         self._told_ready = False
+        self._sums = sums
+        self._watch = SilenceWatch(lambda: self._workers, self._timeout, self._tell_who_hangs, reactor)
+        self._nowhere: int | None = None
         self.happened = happened
-        self.sums = sums
 
     def privilegedStartService(self) -> None:
         """Open the ports; only the workers take from them."""
@@ -169,20 +97,47 @@ class Supervisor(Service):
         super().startService()
         for _ in range(self._count):
             self._spawn()
+        self._watch.start()
 
-    def began(self) -> None:
+    def _timeout(self) -> float:
+        return self._loaded().settings.submission.worker_timeout_s
+
+    def began(self, worker: Worker) -> None:
         """A worker takes submissions."""
-        self._count_ready()
-        if not self._told_ready and len(self.states()) >= self._count:
+        self._tell_who_hangs()
+        if not self._told_ready and sum(worker.is_ready for worker in self._workers) >= self._count:
             self._told_ready = True
             self._ready()
 
-    def states(self) -> Sequence[WorkerState]:
-        """Those that take submissions."""
-        return [WorkerState(pid=worker.pid, since=worker.since) for worker in self._workers if worker.is_ready]
+    def counted(self, worker: Worker, metrics: Snapshot) -> None:
+        """What a worker has counted so far."""
+        if worker in self._workers:  # else it was given up, and is no more than what it was then
+            self._sums.update(worker, metrics)
 
-    def _count_ready(self) -> None:
-        WORKERS.set(len(self.states()))
+    def states(self) -> Sequence[WorkerState]:
+        """Those that take submissions, and those that hang."""
+        return [
+            WorkerState(
+                pid=worker.pid,
+                since=worker.since,
+                problem=f"hangs: nothing of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
+            )
+            for worker in self._workers
+            if worker.is_ready or worker.is_hung
+        ]
+
+    @property
+    def is_hopeless(self) -> bool:
+        """There was no worker that answers for so long that none will come: the daemon has to start anew."""
+        return self._watch.is_hopeless
+
+    def _tell_who_hangs(self) -> None:
+        """In the metrics, and to the workers: they answer the heartbeat."""
+        hung = sum(worker.is_hung for worker in self._workers)
+        WORKERS.set(sum(worker.answers for worker in self._workers))
+        WORKERS_HUNG.set(hung)
+        for worker in self._workers:
+            worker.tell(HUNG + b"%d" % hung)
 
     def write(self, data: bytes) -> None:
         """What a worker logged."""
@@ -190,29 +145,36 @@ class Supervisor(Service):
             self._out(data)
 
     def _spawn(self) -> Worker:
-        worker = Worker(self)
+        worker = Worker(self, self._now(), self._reactor)
         inherited = [port.fileno() for port in self._ports]  # type: ignore[attr-defined]
         first = CHANNEL + 1
-        out: int | str = "r" if self._out is not None else 1
-        descriptors = {0: "w", 1: out, 2: out if out == "r" else 2, CHANNEL: "r"}
+        out, errors = ("r", "r") if self._out is not None else (self._standard(1), self._standard(2))
+        descriptors = {0: "w", 1: out, 2: errors, CHANNEL: "r"}
         descriptors |= {first + number: descriptor for number, descriptor in enumerate(inherited)}
         families = [port.addressFamily for port in self._ports]  # type: ignore[attr-defined]
         named = [f"{first + number}:{int(family)}" for number, family in enumerate(families)]
-        piped = [PIPED] if self._out is not None else []
-        command = [sys.executable, "-m", "collectord.workers.child", *piped, *named]
+        # They import what this process does: with -P, nothing of the working directory.
+        command = [sys.executable, "-P", "-m", "collectord.workers.child", *named]
         self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
         worker.tell(self._loaded().handed())
         if self._draining:
             worker.tell(DRAIN)
-        worker.since = self._now()
         self._workers.append(worker)
         return worker
 
-    def gone(self, worker: Worker, reason: Failure) -> None:
-        """A worker ended."""
+    def _standard(self, number: int) -> int:
+        """Standard output or error for a worker. Where ours was closed, another file may have got its number."""
+        if (sys.__stdout__, sys.__stderr__)[number - 1] is not None:
+            return number
+        if self._nowhere is None:
+            self._nowhere = os.open(os.devnull, os.O_WRONLY)
+        return self._nowhere
+
+    def gone(self, worker: Worker, why: str) -> None:
+        """A worker ended, or is given up."""
         self._workers.remove(worker)
-        self._count_ready()
-        self.sums.forget(worker)
+        self._tell_who_hangs()
+        self._sums.forget(worker)
         if worker.expendable or not self.running:
             return
         lived = self._now() - worker.since
@@ -222,14 +184,18 @@ class Supervisor(Service):
         self._log.error(
             "worker {pid} died ({why}); another starts in {pause:.1f} s",
             pid=worker.pid,
-            why=_in_words(reason.value),
+            why=why,
             pause=pause,
         )
         self._reactor.callLater(pause, self._replace)
 
     def _replace(self) -> None:
-        while self.running and len(self._workers) < self._count:
-            self._spawn()
+        try:
+            while self.running and len(self._workers) < self._count:
+                self._spawn()
+        except OSError as e:  # no process, no descriptor, no memory: for now
+            self._log.error("no worker can be started: {why}", why=e)
+            self._reactor.callLater(_RETRY_S, self._replace)
 
     def stops(self) -> None:
         """The daemon is about to stop: all of them drain until then."""
@@ -260,7 +226,7 @@ class Supervisor(Service):
         new = self._spawn()
         new.expendable = True
         try:
-            await within(shielded(new.ready), _START_S, self._reactor, f"worker {new.pid}")
+            await within(shielded(new.ready), START_S, self._reactor, f"worker {new.pid}")
         except TookTooLong:
             new.kill()
         new.expendable = not new.is_ready
@@ -279,28 +245,24 @@ class Supervisor(Service):
         except TookTooLong:
             self._log.error("worker {pid} does not end, and is killed", pid=worker.pid)
             worker.kill()
+            await shielded(worker.ended)
 
     def stopService(self) -> Deferred[None]:
-        """The port closes here and in the workers; they finish what they have begun."""
+        """The port closes here and in the workers; they finish what they have begun, all at the same time."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         await close_ports(self._ports)
+        self._watch.hurry(self._stop_s)
         workers = list(self._workers)
         for worker in workers:
             worker.stop()
-        for worker in workers:
-            await self._end(worker)
+        await DeferredList([Deferred.fromCoroutine(self._end(worker)) for worker in workers])
+        self._watch.stop()
 
 
 def _environment() -> dict[str, str]:
     """That of a worker: its settings come by its standard input, and those of others are none of its business."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-
-
-def _in_words(end: BaseException | None) -> str:
-    number = getattr(end, "signal", None)
-    if number is not None:
-        return f"killed by {signal.Signals(number).name}"
-    return f"exit status {getattr(end, 'exitCode', None)}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return environment | {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path)}

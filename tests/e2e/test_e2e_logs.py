@@ -84,6 +84,7 @@ EXPECTED = [
 
 def test_text(tmp_path: Path) -> None:
     with start(tmp_path, "text") as daemon:
+        until(lambda: "taking crash reports" in daemon.log())
         before = daemon.log()
         kept, deferred = happenings(daemon)
         lines = daemon.log().removeprefix(before).splitlines()
@@ -99,6 +100,7 @@ def test_text(tmp_path: Path) -> None:
 
 def test_json(tmp_path: Path) -> None:
     with start(tmp_path, "json") as daemon:
+        until(lambda: "taking crash reports" in daemon.log())
         before = daemon.log()
         kept, deferred = happenings(daemon)
         lines = [json.loads(line) for line in daemon.log().removeprefix(before).splitlines()]

@@ -56,6 +56,8 @@ _WELL = {
     'collectord_reactor_lag_seconds_bucket{le="+Inf"}': "0+100x",
     "collectord_worker_restarts_total": "4",
     "collectord_workers": "2",
+    "collectord_workers_hung": "0",
+    "collectord_log_lines_lost_total": "3",
     'collectord_reloads_total{result="done"}': "0+1x",
     _BAD: "2",
     "collectord_ledger_failures_total": "1",
@@ -138,6 +140,8 @@ _CASES = {
     ),
     "workers die": Case({"collectord_worker_restarts_total": "4+1x"}, {422: [], 426: ["CollectordWorkersDie"]}),
     "no workers": Case({"collectord_workers": "0"}, {420: [], 422: ["CollectordNoWorkers"]}),
+    "a worker hangs": Case({"collectord_workers_hung": "1 0x"}, {419: [], 421: ["CollectordWorkerHangs"], 428: []}),
+    "log lines are lost": Case({"collectord_log_lines_lost_total": "3+9x"}, {419: [], 422: ["CollectordLogLinesLost"]}),
     "one worker died": Case({"collectord_worker_restarts_total": "5"}, {421: [], 426: []}),
     "a bad reload": Case({_BAD: "3"}, {421: ["CollectordReloadFailed"], 440: []}),
     "the first bad reload": Case({_BAD: "1"}, {421: ["CollectordReloadFailed"], 436: []}, {_BAD: ""}),
@@ -207,7 +211,7 @@ def test_every_alert_is_made_to_fire_and_not_to_fire() -> None:
 
 
 def test_the_rules_are_right() -> None:
-    assert "18 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
+    assert "20 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
 
 
 def test_the_expressions_of_the_dashboard_are_right(tmp_path: Path) -> None:
@@ -280,7 +284,7 @@ def test_prometheus_scrapes_a_daemon(workers: int, tmp_path: Path) -> None:
         assert prometheus.value("collectord_workers") == workers
         groups = prometheus.get("/api/v1/rules")["groups"]
         alerts = [rule for group in groups for rule in group["rules"]]
-        assert len(alerts) == 18
+        assert len(alerts) == 20
         until(lambda: all(rule["health"] == "ok" for rule in prometheus.get("/api/v1/rules")["groups"][0]["rules"]))
         assert [alert for alert in prometheus.get("/api/v1/alerts")["alerts"] if alert["state"] == "firing"] == []
         with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:

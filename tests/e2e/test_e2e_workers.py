@@ -135,10 +135,10 @@ def test_a_worker_that_cannot_start_is_tried_less_and_less_often(tmp_path: Path)
         until(lambda: "taking crash reports" in up.log())
         module.write_text("nonsense")
         os.kill(children(up.pid)[0], signal.SIGKILL)
-        until(lambda: up.log().count("a worker can't start") >= 3)
+        until(lambda: up.log().count("a worker can't start") >= 3, 60)
         crash_id_in(post(up.port, make_report("other", 1000).body(), HEADERS))  # the other one is well
         module.write_text(good)
-        until(lambda: len(children(up.pid)) == WORKERS and "another starts in 0.4 s" in up.log(), 20)
+        until(lambda: len(children(up.pid)) == WORKERS and "another starts in 0.4 s" in up.log(), 60)
 
 
 def test_a_worker_lives_by_what_its_parent_has_read(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ LAYERS = {
     "collectord.cli": 6,
     "collectord.audit": 6,
     "collectord.service": 6,
+    "collectord.signals": 6,
     "collectord.moving": 6,
     "collectord.administration": 6,
     "collectord.collecting": 6,

@@ -163,6 +163,8 @@ def _worker(worker: Worker, now: float) -> Row:
         "pid": str(worker.pid),
         "since": f"{moment(worker.since)} UTC",
         "up": span(now - worker.since),
+        "state": worker.problem or "takes submissions",
+        "level": "bad" if worker.problem else "good",
     }
 
 

@@ -167,7 +167,7 @@ def test_who_is_watched_and_how_closely(systemd: Systemd, environment: dict[str,
 
 def test_pings_come_at_half_the_interval(systemd: Systemd) -> None:
     clock = Clock()
-    service = WatchdogService(notifier_for(systemd, WATCHDOG_USEC="30000000"), clock)
+    service = WatchdogService(notifier_for(systemd, WATCHDOG_USEC="30000000"), lambda: False, clock)
     service.startService()
     assert systemd.heard() == [["WATCHDOG=1"]]
     clock.advance(14.9)
@@ -180,7 +180,7 @@ def test_pings_come_at_half_the_interval(systemd: Systemd) -> None:
 
 def test_pings_end_with_the_service(systemd: Systemd) -> None:
     clock = Clock()
-    service = WatchdogService(notifier_for(systemd, WATCHDOG_USEC="30000000"), clock)
+    service = WatchdogService(notifier_for(systemd, WATCHDOG_USEC="30000000"), lambda: False, clock)
     service.startService()
     service.stopService()
     systemd.heard()
@@ -191,7 +191,7 @@ def test_pings_end_with_the_service(systemd: Systemd) -> None:
 
 def test_nobody_who_is_not_watched_pings(systemd: Systemd) -> None:
     clock = Clock()
-    service = WatchdogService(notifier_for(systemd), clock)
+    service = WatchdogService(notifier_for(systemd), lambda: False, clock)
     service.startService()
     assert clock.getDelayedCalls() == []
     service.stopService()
@@ -200,10 +200,22 @@ def test_nobody_who_is_not_watched_pings(systemd: Systemd) -> None:
 
 def test_a_lost_ping_does_not_end_the_pings(systemd: Systemd, tmp_path: Path) -> None:
     clock = Clock()
-    service = WatchdogService(notifier_for(systemd, WATCHDOG_USEC="30000000"), clock)
+    service = WatchdogService(notifier_for(systemd, WATCHDOG_USEC="30000000"), lambda: False, clock)
     systemd.socket.close()
     Path(systemd.address).unlink(missing_ok=True)
     service.startService()
     with listening(systemd.address).socket as again:
         clock.advance(15)
         assert again.recv(100) == b"WATCHDOG=1"
+
+
+def test_who_is_hopeless_does_not_ping(systemd: Systemd) -> None:
+    clock = Clock()
+    hopeless = [False, True, True, False]
+    service = WatchdogService(notifier_for(systemd, WATCHDOG_USEC="30000000"), lambda: hopeless.pop(0), clock)
+    service.startService()
+    assert systemd.heard() == [["WATCHDOG=1"]]
+    clock.pump([15, 15])
+    assert systemd.heard() == []
+    clock.advance(15)
+    assert systemd.heard() == [["WATCHDOG=1"]]

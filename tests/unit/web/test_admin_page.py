@@ -1,5 +1,6 @@
 import re
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -7,7 +8,7 @@ from attrs import define, evolve, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.observe.overview import Answer, CrashPage
+from collectord.observe.overview import Answer, CrashPage, Trouble, Worker
 from collectord.web.admin.filling import filled
 from collectord.web.admin.view import (
     MAX_ANNOTATIONS,
@@ -96,7 +97,7 @@ def test_the_overview(admin: Admin) -> None:
     assert page.row("rabbitmq: socorro.normal")[1:3] == ["publisher", "takes crashes"]
     assert page.row("too_slow") == ["too_slow", "408", "204", "< 0.1 %"]
     assert page.row("2")[1:] == ["infobar_is_true", '* : SubmittedFromInfobar = "true"', "5,170", "reject 5,170"]
-    assert page.row("4022") == ["4022", "2016-06-22 12:53:22 UTC", "2 h 26 min"]
+    assert page.row("4022") == ["4022", "takes submissions", "2016-06-22 12:53:22 UTC", "2 h 26 min"]
     newest = admin.told.named.overview().recent[0]
     assert page.row(newest.crash_id)[1:] == [
         time_of_day(newest.at),
@@ -118,6 +119,18 @@ def test_troubles(admin: Admin) -> None:
     assert "Store /mnt/nfs/crashes 3 in the quarantine" in page.text
     assert "Destination s3: crashes PutObject" in page.text
     assert page.row("s3: crashes")[-2:] == ["88", "41 s"]
+
+
+def test_a_worker_that_hangs() -> None:
+    hangs = Worker(pid=7, since=NOW, problem="hangs: nothing of it for 7 s")
+    overview = evolve(busy(NOW), workers=[hangs, Worker(pid=8, since=NOW)])
+    assert overview.troubles == [Trouble(where="Worker 7", what="hangs: nothing of it for 7 s")]
+    rows: Any = overview_values(overview)["workers"]
+    assert [(row["state"], row["level"]) for row in rows] == [
+        ("hangs: nothing of it for 7 s", "bad"),
+        ("takes submissions", "good"),
+    ]
+    assert evolve(overview, workers=[hangs]).troubles[0].where == "No process"
 
 
 def test_what_is_not_promised(admin: Admin) -> None:

@@ -609,6 +609,14 @@ def test_the_heartbeat(rig: Rig) -> None:
     )
 
 
+def test_the_heartbeat_while_a_worker_hangs(rig: Rig) -> None:
+    rig.public.hung_workers = 1
+    client = rig.connect()
+    client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
+    status, told = json_of(client)
+    assert (status, told["status"], told["hung_workers"]) == (503, "error", 1)
+
+
 def test_what_a_store_can_t_promise_is_no_problem(rig: Rig) -> None:
     rig.store.states = [State("/primary", cautions=["on tmpfs: it lies in memory"])]
     client = rig.connect()
