@@ -79,7 +79,13 @@ class Administration(MultiService):
             now=time.time,
             reactor=reactor,
         )
-        site = AdminSite(operations, token=settings.admin.token, hosts=settings.admin.hosts, clock=reactor)
+        site = AdminSite(
+            operations,
+            token=settings.admin.token,
+            hosts=settings.admin.hosts,
+            clock=reactor,
+            in_thread=Workers("pages", 1, reactor.callFromThread),
+        )
         self.listeners = admin_listeners(settings, reactor)
         services = [watch, operations, AdminService(site, self.listeners)]
         if settings.metrics.statsd:

@@ -5,11 +5,9 @@ What becomes of a report: judged by the throttle rules, named, and saved.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from hmac import compare_digest
-from typing import TypeVar
 from uuid import UUID
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from collectord.crashid import is_crash_id, make_crash_id
@@ -17,10 +15,8 @@ from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import SAVE_BYTES, SAVE_SECONDS, THROTTLED
 from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Happening, RawCrash
-from collectord.threads import InThread
+from collectord.threads import InThread, at_once
 from collectord.throttle.rules import Result, Verdict
-
-T = TypeVar("T")
 
 _log = Logger()
 _BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
@@ -32,10 +28,6 @@ _SHOWN = 80
 
 async def _shares_nothing(markers: Sequence[str]) -> bool:
     return False
-
-
-def _at_once(work: Callable[[], T]) -> Deferred[T]:
-    return succeed(work())
 
 
 @frozen
@@ -77,7 +69,7 @@ class Collector:
     shares: Callable[[Sequence[str]], Awaitable[bool]] = _shares_nothing
     happened: Callable[[Happening], None] = lambda happening: None
     is_long: Callable[[Annotations], bool] = lambda annotations: False
-    in_thread: InThread = _at_once
+    in_thread: InThread = at_once
 
     async def collect(self, report: CrashReport) -> Outcome:
         """

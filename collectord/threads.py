@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
@@ -25,6 +25,11 @@ class InThread(Protocol):
         """
         @return: fires on the reactor thread with the result. Cancelling stops the waiting, not the work.
         """
+
+
+def at_once(work: Callable[[], T], /) -> Deferred[T]:
+    """An L{InThread} without a thread, for work that does not block."""
+    return execute(work)
 
 
 class Workers:

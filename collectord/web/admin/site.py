@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from collectord.crashid import is_crash_id
 from collectord.observe.overview import CrashPage, Overview
+from collectord.threads import InThread, at_once
 from collectord.web.admin.encoding import as_json
 from collectord.web.admin.feed import Feed, TooManyStreams
 from collectord.web.admin.guard import Guard
@@ -46,13 +47,23 @@ class AdminSite:
     """
     @param token: what a client has to know; empty: nothing.
     @param hosts: names by which the daemon may be called, besides the local ones.
+    @param in_thread: where the page of a crash is made; two megabytes of what can't be seen take seconds.
     """
 
     app = Klein()
     _log = Logger()
 
-    def __init__(self, operations: Operations, *, token: str, hosts: Sequence[str], clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        *,
+        token: str,
+        hosts: Sequence[str],
+        clock: IReactorTime,
+        in_thread: InThread = at_once,
+    ) -> None:
         self._operations = operations
+        self._in_thread = in_thread
         self._token = token
         self._hosts = hosts
         self._clock = clock
@@ -90,7 +101,8 @@ class AdminSite:
     @app.route("/crashes/<crash_id>", methods=["GET"])
     async def crash(self, request: IRequest, crash_id: str) -> bytes:
         """A crash, for people."""
-        return _answer(request, _HTML, crash_page(await self._crash(crash_id)))
+        crash = await self._crash(crash_id)
+        return _answer(request, _HTML, await self._in_thread(lambda: crash_page(crash)))
 
     @app.route("/crashes/<crash_id>.json", methods=["GET"])
     async def crash_json(self, request: IRequest, crash_id: str) -> bytes:

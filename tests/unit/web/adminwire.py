@@ -3,12 +3,12 @@ The admin site on a connection without a network, for a daemon that is made up.
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
@@ -20,6 +20,8 @@ from collectord.observe.overview import CrashPage, Overview
 from collectord.web.admin.site import AdminSite
 from tests.support.adminserver import Named
 from tests.support.response import Response, parse_responses
+
+T = TypeVar("T")
 
 HOST = IPv4Address("TCP", "10.1.2.3", 8001)
 
@@ -120,9 +122,14 @@ class Admin:
         self.told = Told()
         self.clock = Clock()
         self.clock.advance(1000)
-        self.site = AdminSite(self.told, token=token, hosts=hosts, clock=self.clock)
+        self.in_thread: list[Callable[[], object]] = []
+        self.site = AdminSite(self.told, token=token, hosts=hosts, clock=self.clock, in_thread=self._in_thread)
         self._factory = self.site.factory()
         self._host = host
+
+    def _in_thread(self, work: Callable[[], T]) -> Deferred[T]:
+        self.in_thread.append(work)
+        return execute(work)
 
     def connect(self) -> Browser:
         channel = self._factory.buildProtocol(None)

@@ -33,6 +33,12 @@ def test_a_crash_as_json(admin: Admin) -> None:
     assert [dump["name"] for dump in found["dumps"]] == ["upload_file_minidump", "memory_report"]
 
 
+def test_the_page_of_a_crash_is_made_on_a_thread(admin: Admin) -> None:
+    """Two megabytes of what can't be seen take seconds."""
+    assert admin.ask(f"/crashes/{CRASH_ID}").status == 200
+    assert len(admin.in_thread) == 1
+
+
 def test_the_metrics(admin: Admin) -> None:
     response = admin.ask("/metrics")
     assert (response.status, response.body) == (200, b"a_total 1.0\n")
