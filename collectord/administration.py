@@ -9,6 +9,7 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 
+from collectord.certificates import CertificateWatch
 from collectord.config import Settings
 from collectord.listening import Listeners, close_ports
 from collectord.moving import Moving
@@ -41,7 +42,9 @@ class Administration(MultiService):
     @param moving: the crashmover of now.
     @param rules: those of now.
     @param workers: those that live.
+    @param submission: the ports of the submissions.
     @ivar listeners: the ports.
+    @ivar certificates: of them, and of the submissions'.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Administration(MultiService):
         moving: Callable[[], Moving],
         rules: Callable[[], Sequence[Rule]],
         workers: Callable[[], Sequence[Worker]],
+        submission: Listeners,
         reactor: Any,
     ) -> None:
         super().__init__()
@@ -66,6 +70,10 @@ class Administration(MultiService):
             time.time,
             reactor,
         )
+        self.listeners = admin_listeners(settings, reactor)
+        self.certificates = CertificateWatch(
+            lambda: [*submission.validities(), *self.listeners.validities()], time.time, reactor
+        )
         operations = Operations(
             sums,
             recents,
@@ -75,6 +83,7 @@ class Administration(MultiService):
             stores=watch.stores,
             outlets=self._outlets,
             workers=workers,
+            certificates=self.certificates.certificates,
             events=self._events,
             now=time.time,
             reactor=reactor,
@@ -86,8 +95,7 @@ class Administration(MultiService):
             clock=reactor,
             in_thread=Workers("pages", 1, reactor.callFromThread),
         )
-        self.listeners = admin_listeners(settings, reactor)
-        services = [watch, operations, AdminService(site, self.listeners)]
+        services = [watch, operations, self.certificates, AdminService(site, self.listeners)]
         if settings.metrics.statsd:
             services.append(_statsd(settings, sums, reactor))
         for service in services:

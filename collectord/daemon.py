@@ -164,6 +164,7 @@ class Daemon(MultiService):
             moving=lambda: self._moving,
             rules=lambda: self._loaded.rules,
             workers=self._workers,
+            submission=self._listeners,
             reactor=self._reactor,
         )
 
@@ -262,6 +263,7 @@ class Daemon(MultiService):
         self._tell_differences()
         for renew in renewed:
             renew()
+        await self._administration.certificates.look()
         if self._observer is not None:
             self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
         if self._collecting is not None:

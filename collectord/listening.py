@@ -7,7 +7,7 @@ inherited, and wraps TLS itself.
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from collectord.certificates import Validity, validity_of
 from collectord.errors import ConfigError
 
 BACKLOG = 1024
@@ -129,9 +130,7 @@ class Listeners:
         self._local = local
         self._reactor = reactor
         self._certificates: dict[str, Certificate] = {}
-        for description in descriptions:
-            if not description.startswith(_SYSTEMD):
-                self._contexts(description)
+        self._in_use = {each: self._contexts(each) for each in descriptions if not each.startswith(_SYSTEMD)}
         self.ports: list[IListeningPort] = []
 
     def open(self, factory: Any) -> Sequence[IListeningPort]:
@@ -176,13 +175,20 @@ class Listeners:
 
         @raise ConfigError: one can't be used.
         """
-        contexts = {description: self._contexts(description) for description in self._certificates}
+        contexts = {each: self._contexts(each) for each, used in self._in_use.items() if used is not None}
 
         def use() -> None:
+            self._in_use |= contexts
             for description, certificate in self._certificates.items():
                 certificate.contexts = contexts[description]
 
         return use
+
+    def validities(self) -> Iterator[Validity]:
+        """How long the certificates are valid; it blocks."""
+        for description, contexts in self._in_use.items():
+            if (validity := validity_of(description, contexts)) is not None:
+                yield validity
 
     def _contexts(self, description: str) -> Any:
         ports = _Ports(None)

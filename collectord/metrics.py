@@ -77,6 +77,11 @@ RESIDENT_BYTES = _gauge("resident_memory_bytes", "Resident memory of the daemon'
 WORKERS = _gauge("workers", "Processes that take submissions, without those that hang.")
 WORKERS_HUNG = _gauge("workers_hung", "Workers that hang: nothing was heard of them for 5 seconds.")
 WORKER_RESTARTS = _counter("worker_restarts", "Workers that died, or hung and were killed, and were started again.")
+CERTIFICATE_EXPIRY = _gauge(
+    "certificate_expiry_timestamp_seconds",
+    "When the certificate of a port expires, in seconds since the epoch, by endpoint.",
+    "listen",
+)
 RELOADS = _counter("reloads", "Reloads of the settings, by result: done, or refused.", "result")
 START_TIME = _gauge("start_time_seconds", "When the daemon started, in seconds since the epoch.")
 INFO = _gauge("info", "Always 1; its label says which version runs.", "version")

@@ -19,6 +19,7 @@ from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
 from collectord.observe.losing import LossWatch
 from collectord.observe.overview import (
     Answer,
+    Certificate,
     CrashPage,
     DumpFile,
     Event,
@@ -64,6 +65,7 @@ class Operations(Service):
         stores: Callable[[], Sequence[Store]],
         outlets: Callable[[], Sequence[Outlet]],
         workers: Callable[[], Sequence[Worker]],
+        certificates: Callable[[], Sequence[Certificate]],
         events: Callable[[str], Sequence[Event]],
         now: Callable[[], float],
         reactor: Any,
@@ -78,6 +80,7 @@ class Operations(Service):
         self._stores = stores
         self._outlets = outlets
         self._workers = workers
+        self._certificates = certificates
         self._events = events
         self._now = now
         self._started = now()
@@ -133,6 +136,7 @@ class Operations(Service):
             workers=self._workers(),
             recent=self._recents.newest_first(),
             loss=self._losses.loss,
+            certificates=self._certificates(),
             draining=_sum(families, "collectord_draining") > 0,
         )
 

@@ -4,6 +4,7 @@ C{collectord check-config}: would the daemon start with these settings?
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,8 @@ def check_config(config: Path | None, as_json: bool) -> None:
         loaded = load(config, service=is_service(os.environ, has_terminal=sys.stdin.isatty()))
         settings, rules = loaded.settings, loaded.rules
         outlets = _outlets(settings)
-        Listeners(settings.submission.listen, "submission", None)
-        admin_listeners(settings, None)
+        listeners = (Listeners(settings.submission.listen, "submission", None), admin_listeners(settings, None))
+        validities = [validity for each in listeners for validity in each.validities()]
         sentry_observer(settings.sentry, __version__)
         _refuse_idle_syncs(settings)
         _refuse_other_stores(settings)
@@ -74,7 +75,9 @@ def check_config(config: Path | None, as_json: bool) -> None:
         else:
             say(e)
         raise Exit(WRONG) from e
-    warnings = [*loaded.warnings, *places_that_depend(settings)]
+    now = time.time()
+    expiring = [f"{validity.listen}: {problem}" for validity in validities if (problem := validity.problem(now))]
+    warnings = [*loaded.warnings, *places_that_depend(settings), *expiring]
     if as_json:
         show_json({**_as_json(settings, rules, outlets), "warnings": warnings})
         return

@@ -127,6 +127,21 @@ class Recent:
 
 
 @frozen(kw_only=True)
+class Certificate:
+    """
+    Of a port.
+
+    @ivar listen: the port, as the settings have it.
+    @ivar expires: in seconds since the epoch.
+    @ivar problem: empty where there is none.
+    """
+
+    listen: str
+    expires: float
+    problem: str
+
+
+@frozen(kw_only=True)
 class Loss:
     """
     No store takes anything, and crashes are lost.
@@ -175,6 +190,7 @@ class Overview:
     recent: Sequence[Recent] = field(repr=False)
     loss: Loss | None = None
     draining: bool = False
+    certificates: Sequence[Certificate] = ()
     troubles: Sequence[Trouble] = field(init=False)
 
     @troubles.default
@@ -196,6 +212,9 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
     for outlet in overview.outlets:
         if outlet.problem:
             yield Trouble(where=f"{outlet.kind.capitalize()} {outlet.name}", what=outlet.problem)
+    for certificate in overview.certificates:
+        if certificate.problem:
+            yield Trouble(where=f"Port {certificate.listen}", what=certificate.problem)
     if overview.draining:
         yield Trouble(where="It drains", what="load balancers are told to send no more reports here")
 

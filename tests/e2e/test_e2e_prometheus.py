@@ -44,6 +44,7 @@ _WELL = {
     'collectord_store_left_alone{store="b"}': "0",
     "collectord_losing_crashes": "0",
     "collectord_draining": "0",
+    'collectord_certificate_expiry_timestamp_seconds{listen="ssl:443"}': "9000000",
     'collectord_store_well{store="a"}': "1",
     'collectord_store_free_bytes{store="a"}': "20000000000-10000000x",
     'collectord_backlog_crashes{store="a"}': "5000-1x",
@@ -78,6 +79,8 @@ class Case:
     always: Mapping[str, str] = {}
 
 
+_EXPIRED = ["CollectordCertificateExpired", "CollectordCertificateExpires"]
+
 _CASES = {
     "nothing": Case({}, {30: [], 420: [], 430: [], 539: []}),
     "no answer": Case({"up": "0"}, {421: [], 423: ["CollectordDown"]}),
@@ -111,6 +114,10 @@ _CASES = {
             'collectord_store_well{store="a"}': "0",
         },
         {minute: ["CollectordBacklogOld", "CollectordSpaceLow", "CollectordStoreLeftAlone"] for minute in (435, 475)},
+    ),
+    "a certificate expires": Case(
+        {'collectord_certificate_expiry_timestamp_seconds{listen="ssl:443"}': "26000"},
+        {419: [], 420: ["CollectordCertificateExpires"], 430: ["CollectordCertificateExpires"], 434: _EXPIRED},
     ),
     "it drains": Case({"collectord_draining": "2"}, {420: [], 479: [], 481: ["CollectordDrains"]}),
     "a store failed for a minute": Case({'collectord_store_left_alone{store="b"}': "1 0x"}, {421: [], 423: []}),
@@ -211,7 +218,7 @@ def test_every_alert_is_made_to_fire_and_not_to_fire() -> None:
 
 
 def test_the_rules_are_right() -> None:
-    assert "20 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
+    assert "22 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
 
 
 def test_the_expressions_of_the_dashboard_are_right(tmp_path: Path) -> None:
@@ -284,7 +291,7 @@ def test_prometheus_scrapes_a_daemon(workers: int, tmp_path: Path) -> None:
         assert prometheus.value("collectord_workers") == workers
         groups = prometheus.get("/api/v1/rules")["groups"]
         alerts = [rule for group in groups for rule in group["rules"]]
-        assert len(alerts) == 20
+        assert len(alerts) == 22
         until(lambda: all(rule["health"] == "ok" for rule in prometheus.get("/api/v1/rules")["groups"][0]["rules"]))
         assert [alert for alert in prometheus.get("/api/v1/alerts")["alerts"] if alert["state"] == "firing"] == []
         with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:

@@ -23,6 +23,7 @@ LAYERS = {
     "collectord.collecting": 6,
     "collectord.daemon": 6,
     "collectord.draining": 6,
+    "collectord.certificates": 6,
     "collectord.listening": 6,
     "collectord.operations": 6,
     "collectord.reloading": 6,

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from collectord import metrics
 from collectord.model import Happening
-from collectord.observe.overview import Event, Loss, Outlet, Store, Worker
+from collectord.observe.overview import Certificate, Event, Loss, Outlet, Store, Worker
 from collectord.observe.recent import Recents
 from collectord.observe.sums import Sums
 from collectord.operations import HISTORY_STEP_S, Operations
@@ -52,6 +52,7 @@ def operations(
         stores=list[Store],
         outlets=list[Outlet],
         workers=list[Worker],
+        certificates=list[Certificate],
         events=lambda crash_id: events,
         now=clock.seconds,
         reactor=clock,
