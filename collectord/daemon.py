@@ -33,6 +33,7 @@ from collectord.patience import within
 from collectord.reloading import Loaded, needs_restart
 from collectord.service import CollectorService
 from collectord.signals import StopOnce, act_on
+from collectord.storage.devices import mount_of_its_own
 from collectord.storage.known import KnownStores, state_directory
 from collectord.storage.staging import StagingDirectory
 from collectord.threads import Workers
@@ -203,15 +204,31 @@ class Daemon(MultiService):
             self._log.warn("{warning}", warning=warning)
 
     def _try_state(self) -> None:
-        """Say what a daemon can't do that has no place to remember its stores."""
+        """Say what a daemon can't do that has no place to remember its stores, or one that goes with them."""
         state = KnownStores(state_directory(self._loaded.settings.state.directory, os.environ))
-        self._thread(state.refuse_unwritable).addErrback(
+
+        def look() -> Sequence[str]:
+            state.refuse_unwritable()
+            own = mount_of_its_own(state.directory)
+            return [link.name for link in self._links if own and mount_of_its_own(link.name) == own]
+
+        def tell(beside: Sequence[str]) -> None:
+            for store in beside:
+                self._log.warn(
+                    "{store} and what is remembered of it ({state}) are on one file system: without it nobody knows "
+                    "that it is not mounted; see [state] directory, and require_mount",
+                    store=store,
+                    state=state.directory,
+                )
+
+        self._thread(look).addCallbacks(
+            tell,
             lambda failure: self._log.warn(
                 "{state} can't be written ({why}): stores are not remembered, and one that comes up without its file "
                 "system is not noticed at a start; see [state] directory",
                 state=state.directory,
                 why=failure.value,
-            )
+            ),
         )
 
     async def _restart_workers(self) -> None:

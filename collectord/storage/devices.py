@@ -37,20 +37,32 @@ def refuse_unmounted(root: str, require_mount: bool | str) -> None:
     """
     Refuse a root whose file system is not mounted.
 
-    @param require_mount: the directory that has to be a mount point. True: C{root}, or a directory above it, but for
-        C{/} and those that every machine has, such as C{/var}: what is mounted there is there without the store, too.
+    @param require_mount: the directory that has to be the mount point of a file system of its own. True: C{root}, or a
+        directory above it, but for C{/} and those that every machine has, such as C{/var}: what is mounted there is
+        there without the store, too.
 
     @raise OSError: it is not.
     """
     if not require_mount:
         return
-    wanted = root if require_mount is True else str(require_mount)
-    mount = mount_of(wanted)
-    point = "/" if mount is None else mount.point
-    if point == os.path.realpath(wanted):
-        return
     if require_mount is not True:
-        raise OSError(errno.ENODEV, f"nothing is mounted on {wanted}, as require_mount wants it")
-    if _OF_THE_SYSTEM.fullmatch(point):
-        where = f"it would lie on the file system of {point}"
-        raise OSError(errno.ENODEV, f"no file system is mounted here, {where}, and require_mount is true")
+        wanted = str(require_mount)
+        if mount_of_its_own(wanted) != os.path.realpath(wanted):
+            raise OSError(errno.ENODEV, f"no file system of its own is mounted on {wanted}, as require_mount wants it")
+    elif not mount_of_its_own(root):
+        mount = mount_of(root)
+        where = "/" if mount is None else mount.point
+        why = f"it would lie on that of {where}, and require_mount is true"
+        raise OSError(errno.ENODEV, f"no file system of its own is mounted here: {why}")
+
+
+def mount_of_its_own(path: str) -> str:
+    """
+    The directory above C{path}, or C{path}, that a file system of its own is mounted on; empty: C{path} is on one that
+    every machine has. A directory that is only bound to itself, as systemd binds those of a service, does not count.
+    """
+    mount = mount_of(path)
+    if mount is None or (_OF_THE_SYSTEM.fullmatch(mount.point) and mount.point != os.path.realpath(path)):
+        return ""
+    above = os.path.dirname(mount.point)
+    return "" if os.stat(mount.point).st_dev == os.stat(above).st_dev else mount.point

@@ -268,6 +268,13 @@ class FilesystemCrashStorage:
             self._log.warn(
                 "{store}: swept what an unclean stop left: {files} files", store=self.name, files=swept.files
             )
+        for crash_id in swept.crashes:
+            self._log.info(
+                "{crash_id}: its rest is removed from {store}: it was not acknowledged, or was moved, when that was "
+                "cut off",
+                crash_id=crash_id,
+                store=self.name,
+            )
         for error in swept.failed:
             self._sweep_failed("what an unclean stop left could not be swept", error)
 

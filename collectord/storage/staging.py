@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from collectord.crashid import is_crash_id
 from collectord.storage.capabilities import ALL
@@ -59,10 +59,12 @@ class Swept:
 
     @ivar files: that were removed.
     @ivar failed: why some could not be; the next sweep tries again.
+    @ivar crashes: ids of those of which something was in its place.
     """
 
     files: int
     failed: Sequence[OSError]
+    crashes: Sequence[str] = field(factory=list)
 
 
 class Identity(Protocol):
@@ -376,21 +378,21 @@ class StagingDirectory:
 
         @raise OSError: the staging area can't be read.
         """
-        files, failed = 0, []
+        files, failed, crashes = 0, [], list[str]()
         with self._no_sweep():
             for entry in os.scandir(self._all):
                 if entry.path != self.path and entry.is_dir(follow_symlinks=False):
                     try:
-                        files += self._sweep(entry.path) if self._is_dead(entry.path) else 0
+                        files += self._sweep(entry.path, crashes) if self._is_dead(entry.path) else 0
                     except OSError as e:
                         failed.append(e)
-        return Swept(files, failed)
+        return Swept(files, failed, crashes)
 
     def _no_sweep(self) -> AbstractContextManager[None]:
         # Without it a directory that is just being made, and not locked yet, would look dead.
         return _locked(f"{self._all}/lock", fcntl.LOCK_EX)
 
-    def _sweep(self, directory: str) -> int:
+    def _sweep(self, directory: str, crashes: list[str]) -> int:
         self.look_around()
         with _locked(f"{directory}/lock", fcntl.LOCK_EX):  # so it does not look dead: who has such a crash is refused
             files = [file for file in os.listdir(directory) if file != "lock"]
@@ -399,7 +401,8 @@ class StagingDirectory:
                 if file.endswith(".json") and is_crash_id(crash_id):
                     if self._undecided_in(crash_id, os.path.basename(directory)):
                         return 0  # somebody keeps it just now: the next sweep
-                    self._sweep_crash(crash_id, f"{directory}/{file}")
+                    if self._sweep_crash(crash_id, f"{directory}/{file}"):
+                        crashes.append(crash_id)
             _empty(directory)
         remove_tree(directory)
         return len(files)
@@ -419,19 +422,22 @@ class StagingDirectory:
         except FileNotFoundError:
             return True
 
-    def _sweep_crash(self, crash_id: str, raw_crash: str) -> None:
+    def _sweep_crash(self, crash_id: str, raw_crash: str) -> bool:
+        """Whether something of it was in its place."""
         try:
             with open(raw_crash, encoding="utf-8") as f:
                 place = place_at(self._root, crash_id, json.load(f)["submitted_timestamp"])
         except (ValueError, LookupError, TypeError, AttributeError):
-            return  # cut off: then it was not durable yet, and nothing was put in place
+            return False  # cut off: then it was not durable yet, and nothing was put in place
         if os.path.exists(place.raw_crash):
-            return
+            return False
+        found = [place.link] if os.path.lexists(place.link) else []
         with suppress(FileNotFoundError):
-            for file in os.listdir(place.names):
-                if file.startswith(f"{crash_id}.") and file.endswith(".dump"):
-                    unlink_if_there(f"{place.names}/{file}")
-        unlink_if_there(place.link)
+            names = [name for name in os.listdir(place.names) if name.startswith(f"{crash_id}.")]
+            found[:0] = [f"{place.names}/{name}" for name in names if name.endswith(".dump")]
+        for path in found:
+            unlink_if_there(path)
+        return bool(found)
 
 
 def _vectors(pieces: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

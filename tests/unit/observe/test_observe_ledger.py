@@ -54,10 +54,15 @@ class Rig:
     keep_days: int = 90
     clock: Clock = field(factory=Clock)
     calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = field(factory=SimpleQueue)
+    away: str = ""
     ledger: Ledger = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.ledger = Ledger(self.directory, self.keep_days, self.clock, self._call, self.now)
+        self.ledger = Ledger(self.directory, self.keep_days, self.clock, self._call, self.now, self._refuse_other)
+
+    def _refuse_other(self) -> None:
+        if self.away:
+            raise OSError(self.away)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> None:
         self.calls.put((function, args))
@@ -217,6 +222,27 @@ def test_a_store_that_is_just_being_made_is_no_trouble(tmp_path: Path) -> None:
         rig.advance(0.25)
     assert rig.of_crashes() == ["kept 1"]
     assert (errors(events), failures()) == ([], before)
+
+
+def test_nothing_is_made_or_written_where_the_store_is_not_there(tmp_path: Path) -> None:
+    """The empty mount point of its file system is."""
+    rig = Rig(tmp_path / "ledger", away="another store")
+    with capturedLogs() as events:
+        rig.start()
+        rig.ledger.note(happening(1))
+        rig.advance(4)
+        assert list(tmp_path.iterdir()) == []
+        rig.away = ""
+        rig.advance(1.25)
+        assert rig.of_crashes() == ["kept 1"]
+        rig.away = "another store"
+        rig.ledger.note(happening(2))
+        rig.advance(2)
+        assert rig.of_crashes() == ["kept 1"]
+        rig.away = ""
+        rig.advance(1.25)
+    assert rig.of_crashes() == ["kept 1", "kept 2"]
+    assert [text.split(";")[0] for text in errors(events)] == ["the ledger can't be written: another store"] * 2
 
 
 # Syncs.

@@ -2,15 +2,14 @@
 What is known of mounts: which one a path is on, what stays the same of a file system, and what require_mount wants.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from collectord.storage.devices import device_of, family_of, refuse_unmounted
+from collectord.storage.devices import device_of, family_of, mount_of_its_own, refuse_unmounted
 from collectord.storage.mounted import mount_of
-from tests.support.mounts import can_mount, loop_ext4, tmpfs
+from tests.support.mounts import bind, can_mount, loop_ext4, tmpfs
 
 needs_mounts = pytest.mark.skipif(bool(can_mount()), reason=can_mount())
 
@@ -81,15 +80,28 @@ def test_require_mount(mountpoint: Path, below: str) -> None:
     root = str(mountpoint / below)
     for required in (False, True, str(mountpoint)):
         refuse_unmounted(root, required)
-    with pytest.raises(OSError, match=r"nothing is mounted on .*, as require_mount wants it"):
+    with pytest.raises(OSError, match=r"of its own is mounted on .*, as require_mount wants it"):
         refuse_unmounted(root, str(mountpoint.parent))
 
 
 @pytest.mark.parametrize("below", ["crashes", "crashes/deep/down"])
 def test_what_every_machine_has_is_no_mount_of_a_store(tmp_path: Path, below: str) -> None:
     """This test runs below / or below a tmpfs of the system."""
-    with pytest.raises(OSError, match="it would lie on the file system of /"):
+    with pytest.raises(OSError, match="it would lie on that of /"):
         refuse_unmounted(str(tmp_path / below), True)
-    with pytest.raises(OSError, match="nothing is mounted on"):
+    with pytest.raises(OSError, match="is mounted on"):
         refuse_unmounted(str(tmp_path / below), str(tmp_path))
-    refuse_unmounted(os.sep, os.sep)
+
+
+@needs_mounts
+def test_a_directory_that_is_bound_to_itself_is_no_mount_of_its_own(tmp_path: Path) -> None:
+    """As systemd does it with the directories that a service may write to."""
+    state = tmp_path / "state"
+    state.mkdir()
+    with bind(state, state):
+        assert mount_of_its_own(str(state / "crashes")) == ""
+        with pytest.raises(OSError, match="require_mount is true"):
+            refuse_unmounted(str(state / "crashes"), True)
+        with tmpfs(state / "crashes", 1 << 20) as root:
+            assert mount_of_its_own(str(root)) == str(root)
+            refuse_unmounted(str(root), True)

@@ -228,7 +228,8 @@ def test_a_removal_that_was_killed_is_finished_by_the_sweep(rig: Rig, step: int)
     crash = loaded(source, new)
     with failing(rig.root, "unlink", step, OSError(5, "injected")), suppress(Exception):
         Deferred.fromCoroutine(source.remove(new, crash, keep=False)).addErrback(lambda _: None)
-    rig.staging.sweep()  # of a process that is gone: it has no lock
+    swept = rig.staging.sweep()  # of a process that is gone: it has no lock
+    assert swept.crashes == ([CRASH_ID] if 1 < step < 5 else [])
     for again in [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]:
         another = source_of(rig.root)
         result_of(another.remove(again, loaded(another, again), keep=False))
@@ -468,3 +469,26 @@ def test_a_dump_that_changes_while_it_is_copied(rig: Rig, tmp_path: Path) -> Non
     assert not is_kept(tmp_path / "there")
     assert there.staging._lock is not None
     os.close(there.staging._lock)
+
+
+def test_nothing_is_touched_where_another_store_is(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(rig, CRASH_ID)
+    source = source_of(rig.root)
+    new = the_new(rig.root)
+    crash = loaded(source, new)
+
+    def refuse() -> None:
+        raise OSError(116, "this is another store")
+
+    monkeypatch.setattr(source._staging, "refuse_other", refuse)
+    for work in (
+        lambda: batches(source),
+        lambda: source.load(new),
+        lambda: source.remove(new, crash, keep=False),
+        lambda: source.quarantine(new, "broken"),
+    ):
+        failures: list[Failure] = []
+        Deferred.fromCoroutine(work()).addErrback(failures.append)
+        assert failures[0].check(StorageError)
+        assert "this is another store" in str(failures[0].value)
+    assert is_kept(rig.root)
