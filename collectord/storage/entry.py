@@ -85,7 +85,8 @@ class Entry:
                 opened.append((staged, os.open(staged, os.O_RDWR | os.O_CLOEXEC)))
                 self._moves.append((staged, final))
             elif isinstance(dump.content, StoredFile):
-                opened.append(self._wrote(final, staging.copy(os.path.basename(final), dump.content)))
+                copy = staging.copy(os.path.basename(final), dump.content.path, dump.sha256)
+                opened.append(self._wrote(final, copy))
             else:
                 assert isinstance(dump.content, InMemory)
                 opened.append(self._write(staging, final, dump.content.pieces))

@@ -29,6 +29,7 @@ from collectord.storage.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.storage.space import refuse_full
 from collectord.storage.spill import StagedFile, StagingArea
 from collectord.storage.staging import Modes, StagingDirectory, Swept
+from collectord.storage.stored import NotAsReceived
 from collectord.storage.sync import Sync, SyncFilesystem, sync_each
 from collectord.threads import CallFromThread, Workers
 
@@ -182,7 +183,8 @@ class FilesystemCrashStorage:
                 waiting.done.callback(None)
             else:
                 self.doubt()
-                waiting.done.errback(StorageError(self._told(error)))
+                kind = CrashRefused if isinstance(error, NotAsReceived) else StorageError
+                waiting.done.errback(kind(self._told(error)))
 
     def doubt(self) -> None:
         """Something failed here: the next check finds out anew what its file system can do."""

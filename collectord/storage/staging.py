@@ -8,6 +8,7 @@ is not kept, and whatever else of it was already put in place is a leftover.
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -25,12 +26,10 @@ from collectord.crashid import is_crash_id
 from collectord.storage.capabilities import ALL
 from collectord.storage.fsops import FULL, fsync_directory, remove_any, remove_tree, unlink_if_there
 from collectord.storage.layout import place_at
-from collectord.storage.stored import StoredFile
+from collectord.storage.stored import NotAsReceived, open_at_once
 
 _WRITE = 128 * 1024
 """Bytes of one system call, about: with more, Linux takes larger pages; they may be cold, and 5 times dearer."""
-
-_COPY = 1024 * 1024
 
 _VECTOR = 1024
 """Pieces that one system call takes (IOV_MAX)."""
@@ -282,9 +281,13 @@ class StagingDirectory:
         """
         return self._new(name, lambda fd: self._fill(fd, pieces))
 
-    def copy(self, name: str, content: StoredFile) -> tuple[str, int]:
-        """As L{write}, of another file, by the kernel."""
-        return self._new(name, lambda fd: self._fill_from(fd, content))
+    def copy(self, name: str, path: str, sha256: str) -> tuple[str, int]:
+        """
+        As L{write}, of the file at C{path}. What is compared is what is written, whatever becomes of that file.
+
+        @raise NotAsReceived: it has another checksum.
+        """
+        return self._new(name, lambda fd: self._fill_from(fd, path, sha256))
 
     def _new(self, name: str, fill: Callable[[int], None]) -> tuple[str, int]:
         path = f"{self.path}/{name}"
@@ -341,20 +344,15 @@ class StagingDirectory:
                 while view:
                     view = view[os.write(fd, view) :]
 
-    def _fill_from(self, fd: int, content: StoredFile) -> None:
+    def _fill_from(self, fd: int, path: str, sha256: str) -> None:
+        digest = hashlib.sha256()
         self._fill(fd, [])
-        source = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            left = content.size
-            while left:
-                copied = self._copy(fd, source, min(left, _COPY))
-                if not copied:
-                    raise OSError(errno.EIO, "shorter than it was", content.path)
-                left -= copied
-            if content.changed not in (None, os.fstat(source).st_mtime_ns):
-                raise OSError(errno.EIO, "changed since its checksum was compared", content.path)
-        finally:
-            os.close(source)
+        with open(path, "rb", buffering=0, opener=open_at_once) as source:
+            while piece := source.read(_WRITE):
+                digest.update(piece)
+                self._fill(fd, [piece])
+        if digest.hexdigest() != sha256:
+            raise NotAsReceived(path, digest.hexdigest(), sha256)
 
     def _fill_with(self, fd: int, source: int) -> None:
         self._fill(fd, [])

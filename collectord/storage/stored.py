@@ -2,6 +2,7 @@
 Dumps as they lie in a source, and the checks that they are still what was received.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -19,18 +20,24 @@ from collectord.threads import InThread
 _READ = 1024 * 1024
 
 
+class NotAsReceived(OSError):
+    """
+    What was read is not what was received, by its checksum.
+    """
+
+    def __init__(self, path: str, found: str, received: str) -> None:
+        super().__init__(errno.EIO, f"has the checksum {found}; it was received with {received}", path)
+
+
 @frozen
 class StoredFile:
     """
-    The content of a dump that is a file of its own, and does not change.
-
-    @ivar changed: when it was changed last, in nanoseconds since the epoch; None: that was not looked at.
+    The content of a dump that is a file of its own, and should not change.
     """
 
     path: str
     size: int
     in_thread: InThread
-    changed: int | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for offset in range(0, self.size, _READ):
@@ -61,19 +68,18 @@ def stored_dump(name: str, path: str, sha256: str | None, in_thread: InThread) -
     @raise UnreadableCrash: it is another by now.
     @raise OSError: it can't be read.
     """
-    # A pipe without a writer would hold the thread for ever.
-    with open(path, "rb", buffering=0, opener=_open_at_once) as file:
-        stat = os.fstat(file.fileno())
-        if not S_ISREG(stat.st_mode):
+    with open(path, "rb", buffering=0, opener=open_at_once) as file:
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
             raise UnreadableCrash(f"the dump {name} is no regular file")
         found = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
     if sha256 not in (None, found):
         raise UnreadableCrash(f"the dump {name} has the checksum {found}; it was received with {sha256}")
-    return Dump(name=name, size=size, sha256=found, content=StoredFile(path, size, in_thread, stat.st_mtime_ns))
+    return Dump(name=name, size=size, sha256=found, content=StoredFile(path, size, in_thread))
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def open_at_once(path: str, flags: int) -> int:
+    """For C{open}: a pipe without a writer does not hold the thread for ever."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from collectord.errors import StorageError, TookTooLong, UnreadableCrash
+from collectord.errors import CrashRefused, StorageError, TookTooLong, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
 from collectord.model import Crash, NewCrash
@@ -35,11 +35,14 @@ from tests.unit.storage.stores import (
     Rig,
     at_once,
     bytes_of,
+    error_of,
     everything,
     failing,
+    in_reactor,
     is_kept,
     make_crash,
     make_rig,
+    make_store,
 )
 
 SAME_SECOND = datetime(2016, 6, 22, 15, 19, 50, tzinfo=UTC)
@@ -455,18 +458,34 @@ def test_a_dump_that_is_a_pipe(rig: Rig) -> None:
         result_of(source_of(rig.root).load(the_new(rig.root)))
 
 
-def test_a_dump_that_changes_while_it_is_copied(rig: Rig, tmp_path: Path) -> None:
+def _reversed(dump: Path) -> None:
+    """It is as long as it was, and by its times it did not change, as after a disk's error or a write by C{mmap}."""
+    times = dump.stat()
+    dump.write_bytes(dump.read_bytes()[::-1])
+    os.utime(dump, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _longer(dump: Path) -> None:
+    dump.write_bytes(dump.read_bytes() + b"more")
+
+
+def _pipe(dump: Path) -> None:
+    dump.unlink()
+    os.mkfifo(dump)
+
+
+@pytest.mark.parametrize("harm", [_reversed, _cut, _longer, _pipe])
+def test_a_dump_that_changes_before_it_is_copied(rig: Rig, tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """What is written elsewhere is compared with its checksum as it is written."""
     keep(rig, CRASH_ID)
     crash = loaded(source_of(rig.root), the_new(rig.root))
-    dump = rig.root / NAMES / f"{CRASH_ID}.dump"
-    dump.write_bytes(dump.read_bytes()[::-1])
-    os.utime(dump, ns=(1, 1))
+    harm(rig.root / NAMES / f"{CRASH_ID}.dump")
     there = make_rig(tmp_path / "there")
     entry = there.entry(crash)
     there.save(entry)
     (error,) = there.errors(entry)
-    assert "changed since its checksum was compared" in str(error)
-    assert not is_kept(tmp_path / "there")
+    assert "it was received with" in str(error)
+    assert everything(tmp_path / "there") == []
     assert there.staging._lock is not None
     os.close(there.staging._lock)
 
@@ -492,3 +511,15 @@ def test_nothing_is_touched_where_another_store_is(rig: Rig, monkeypatch: pytest
         assert failures[0].check(StorageError)
         assert "this is another store" in str(failures[0].value)
     assert is_kept(rig.root)
+
+
+@in_reactor
+async def test_a_dump_that_changes_before_it_is_copied_is_no_fault_of_the_place(root: Path, tmp_path: Path) -> None:
+    content = StoredFile(str(tmp_path / "dump"), 5, at_once)
+    (tmp_path / "dump").write_bytes(b"other")
+    store = make_store(root)
+    await store.check()
+    error = await error_of(store.save(make_crash(dumps={MINIDUMP: b"first"}, places={MINIDUMP: content})))
+    assert isinstance(error, CrashRefused)
+    assert everything(root) == []
+    store.close()
