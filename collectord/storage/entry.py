@@ -82,7 +82,7 @@ class Entry:
             final = finals[dump.name]
             if isinstance(dump.content, StagedFile):
                 staged = dump.content.path
-                opened.append((staged, os.open(staged, os.O_RDWR | os.O_CLOEXEC)))
+                opened.append((staged, dump.content.take()))
                 self._moves.append((staged, final))
             elif isinstance(dump.content, StoredFile):
                 copy = staging.copy(os.path.basename(final), dump.content.path, dump.sha256)

@@ -1,9 +1,17 @@
 """
 Dumps that were spilled to a store's staging area while they were received.
+
+An error in writing one back has to be noticed until its crash is kept, whoever else the kernel tells of it. So each is
+held open from before its first write. There are no descriptors for thousands at once: what goes beyond a share of them
+is synced by each append instead.
 """
 
+import errno
+import os
+import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
+from threading import Semaphore
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -17,12 +25,25 @@ from collectord.storage.staging import StagingDirectory
 from collectord.storage.stored import StoredFile
 from collectord.threads import InThread
 
+_HELD = 256
+_SHARE = 32
+"""One in so many descriptors holds a spilled dump, and no more than C{_HELD}."""
+
+
+def _share_of_descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _HELD if soft == resource.RLIM_INFINITY else min(_HELD, soft // _SHARE)
+
 
 @implementer(IDumpStaging)
 class StagingArea:
     """
+    The dumps that are spilled to one store.
+
     @param have_space: raises OSError where the store counts as full.
     @param failed: is told that a dump could not be written.
+    @param held: dumps that are held open at a time; None: what the limit of open files leaves for them.
+    @ivar to_hold: how many more may be.
     """
 
     _log = Logger()
@@ -33,7 +54,9 @@ class StagingArea:
         in_thread: InThread,
         have_space: Callable[[], object],
         failed: Callable[[], object],
+        held: int | None = None,
     ) -> None:
+        self.to_hold = Semaphore(_share_of_descriptors() if held is None else held)
         self.directory = directory
         self.in_thread = in_thread
         self.have_space = have_space
@@ -47,12 +70,12 @@ class StagingArea:
     def holds(self, content: Content) -> bool:
         return isinstance(content, StagedFile) and content.area is self
 
-    def remove(self, path: str) -> None:
+    def remove(self, file: "StagedFile") -> None:
         """Remove a file, in the background."""
-        removal = self.in_thread(lambda: unlink_if_there(path))
+        removal = self.in_thread(file.remove)
         self._removals.add(removal)
         removal.addErrback(
-            lambda failure: self._log.warn("{path} is left behind: {why}", path=path, why=failure.value)
+            lambda failure: self._log.warn("{path} is left behind: {why}", path=file.path, why=failure.value)
         ).addBoth(lambda _: self._removals.discard(removal))
 
     async def is_shared_by(self, markers: Sequence[str]) -> bool:
@@ -74,6 +97,8 @@ class StagedFile:
         self._size = 0
         self._begun = False
         self._discarded = False
+        self._held: list[int] = []  # one descriptor, or none: whoever pops it has it
+        self._taken = False
 
     async def append(self, pieces: Sequence[bytes]) -> None:
         first, self._begun = not self._begun, True
@@ -89,10 +114,41 @@ class StagedFile:
             return
         self.area.have_space()
         try:
-            self.area.directory.append(self._name, pieces, first=first)
+            if first and self.area.to_hold.acquire(blocking=False):
+                self._begin(pieces)
+            else:
+                self.area.directory.append(self._name, pieces, first=first, sync=not self._held)
         finally:
             if self._discarded:  # while this hung
-                unlink_if_there(self.path)
+                self.remove()
+
+    def _begin(self, pieces: Sequence[bytes]) -> None:
+        try:
+            _, fd = self.area.directory.write(self._name, pieces)
+        except BaseException:
+            self.area.to_hold.release()
+            raise
+        self._held.append(fd)
+
+    def take(self) -> int:
+        """
+        A descriptor to sync and close, for one try to keep the dump. What failed to be synced is never trusted again.
+
+        @raise OSError: there was a try before, or the file is gone.
+        """
+        if self._taken:
+            raise OSError(errno.ESTALE, "it could not be kept before, and has to be copied", self.path)
+        self._taken = True
+        held = self._let_go()
+        return os.open(self.path, os.O_RDWR | os.O_CLOEXEC) if held is None else held
+
+    def _let_go(self) -> int | None:
+        try:
+            fd = self._held.pop()
+        except IndexError:
+            return None
+        self.area.to_hold.release()
+        return fd
 
     def content(self) -> "StagedFile":
         return self
@@ -103,4 +159,13 @@ class StagedFile:
     def discard(self) -> None:
         self._discarded = True
         if self._begun:
-            self.area.remove(self.path)
+            self.area.remove(self)
+
+    def remove(self) -> None:
+        """Leave nothing of it behind, on a thread. Once more does no harm."""
+        held = self._let_go()
+        try:
+            if held is not None:
+                os.close(held)
+        finally:
+            unlink_if_there(self.path)

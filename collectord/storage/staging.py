@@ -321,9 +321,11 @@ class StagingDirectory:
             os.close(fd)
         return second
 
-    def append(self, name: str, pieces: Sequence[bytes], *, first: bool) -> None:
+    def append(self, name: str, pieces: Sequence[bytes], *, first: bool, sync: bool) -> None:
         """
         Add to a file, new where C{first}.
+
+        @param sync: it is durable then; else whoever holds it open syncs it later.
 
         @raise OSError: it is of no use any more.
         """
@@ -331,6 +333,8 @@ class StagingDirectory:
         fd = os.open(f"{self.path}/{name}", flags, self._modes.file)
         try:
             self._fill(fd, pieces)
+            if sync:
+                os.fsync(fd)
         finally:
             os.close(fd)
 

@@ -4,13 +4,14 @@ Small file systems that fill up, break, and lose their power.
 
 import fcntl
 import os
+import re
 import shutil
 import struct
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from attrs import frozen
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 _UNMOUNT_S = 10.0
+_BLOCK = 4096
 
 
 @cache
@@ -122,9 +124,9 @@ class Ext4:
 
 
 @contextmanager
-def loop_ext4(path: Path, size: int, image: Path | None = None) -> Iterator[Ext4]:
+def loop_ext4(path: Path, size: int, image: Path | None = None, *options: str) -> Iterator[Ext4]:
     """
-    An empty ext4 of so many bytes at C{path}.
+    An empty ext4 of so many bytes at C{path}; C{options} are those of C{mkfs.ext4}.
 
     @param image: the file it lives in, sparse; on a tmpfs that is too small for it, C{fsync} itself fails: with EIO, or
         with ENOSPC where the kernel's loop device passes that on.
@@ -133,13 +135,78 @@ def loop_ext4(path: Path, size: int, image: Path | None = None) -> Iterator[Ext4
     ext4 = Ext4(path, image or path.with_name(f"{path.name}.img"))
     with ext4.image.open("wb") as file:
         file.truncate(size)
-    _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(ext4.image))
+    _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", *options, str(ext4.image))
     ext4._mount()
     try:
         yield ext4
     finally:
         ext4._unmount()
         ext4.image.unlink()
+
+
+@frozen
+class ThinExt4:
+    """
+    An ext4 whose image lies on a small file system of its own, as on a thin pool: where that is full, data can't be
+    written back, while metadata and journal can.
+    """
+
+    ext4: Ext4
+
+    @property
+    def path(self) -> Path:
+        """Where it is mounted."""
+        return self.ext4.path
+
+    @property
+    def _ballast(self) -> Path:
+        return self.ext4.image.with_name("ballast")
+
+    def starve(self) -> None:
+        """From now on there is no room behind blocks that are free now."""
+        os.sync()
+        for first, last in self._free():
+            start, length = str(first * _BLOCK), str((last - first + 1) * _BLOCK)
+            _run("fallocate", "--punch-hole", "--offset", start, "--length", length, str(self.ext4.image))
+        with self._ballast.open("wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(_BLOCK))
+
+    def relieve(self) -> None:
+        """There is room again. What could not be written back by now is lost."""
+        self._ballast.unlink()
+
+    def forget_cached(self, path: Path) -> None:
+        """Let no page of a file stay in memory: what is read comes from the disk."""
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+    def _free(self) -> Iterator[tuple[int, int]]:
+        for line in _run("dumpe2fs", str(self.ext4.image)).splitlines():
+            if line.startswith("  Free blocks:"):
+                for first, last in re.findall(r"(\d+)(?:-(\d+))?", line.partition(":")[2]):
+                    yield int(first), int(last or first)
+
+
+@contextmanager
+def thin_ext4(path: Path, size: int) -> Iterator[ThinExt4]:
+    """Of so many bytes, at C{path}; not starved at first."""
+    pool = path.with_name(f"{path.name}.pool")
+    with tmpfs(pool, size * 2), loop_ext4(path, size, pool / "img", "-b", str(_BLOCK)) as ext4:
+        _run("fallocate", "--length", str(size), str(ext4.image))
+        yield ThinExt4(ext4)
+
+
+def sync_filesystem(path: Path) -> str:
+    """
+    What another process is told that syncs the file system, such as a backup.
+
+    @return: the error it sees; empty: none.
+    """
+    return subprocess.run(["sync", "--file-system", str(path)], capture_output=True, text=True, check=False).stderr
 
 
 def _run(*command: str) -> str:

@@ -276,12 +276,12 @@ def test_any_step_fails(tmp_path: Path, operation: str, make_entry: Callable[[Ri
         with failing(rig.root, operation, number, OSError(5, "injected")) as disk:
             rig.save(entry, neighbour)
         rig.save()  # what could not be said is said with the next group
+        for content in spilled:
+            assert Path(content.path).read_bytes() == SPILLED  # type: ignore[attr-defined]
+            content.remove()  # type: ignore[attr-defined]
         assert open_files(rig.root) == files
         if disk.seen < number:
             break
-        for content in spilled:
-            assert Path(content.path).read_bytes() == SPILLED  # type: ignore[attr-defined]
-            Path(content.path).unlink()  # type: ignore[attr-defined]
         for mine in (entry, neighbour):
             (error,) = rig.errors(mine)
             failed += error is not None

@@ -3,7 +3,8 @@ Dumps that are spilled while they come: appended to, read back, and discarded, w
 """
 
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
+from collectord.storage import spill
 from collectord.storage.spill import StagedFile, StagingArea
 from tests.unit.storage.stores import Rig, bytes_of, everything, failing, watched
 
@@ -46,9 +48,22 @@ def threads() -> ByHand:
     return ByHand()
 
 
-@pytest.fixture
-def area(rig: Rig, threads: ByHand) -> StagingArea:
-    return StagingArea(rig.staging, threads, lambda: 0, lambda: None)
+@pytest.fixture(params=[0, 2], ids=["synced", "held"])
+def area(rig: Rig, threads: ByHand, request: pytest.FixtureRequest) -> Iterator[StagingArea]:
+    """Its dumps are synced by each append, or held open; in the end all are given back."""
+    area = StagingArea(rig.staging, threads, lambda: 0, lambda: None, held=request.param)
+    made: list[StagedFile] = []
+    new_dump = area.new_dump
+
+    def noted() -> StagedFile:
+        made.append(new_dump())
+        return made[-1]
+
+    area.new_dump = noted  # type: ignore[method-assign]
+    yield area
+    for dump in made:
+        dump.remove()
+    assert area.to_hold._value == request.param
 
 
 def append(dump: StagedFile, threads: ByHand, *pieces: bytes) -> None:
@@ -108,7 +123,7 @@ def test_it_holds_its_own(rig: Rig, area: StagingArea, threads: ByHand) -> None:
 
 
 def test_each_has_a_file_of_its_own(rig: Rig, area: StagingArea, threads: ByHand) -> None:
-    dumps = [area.new_dump() for _ in range(3)]
+    dumps = [area.new_dump() for _ in range(3)]  # one more than are held
     for n, dump in enumerate(dumps):
         append(dump, threads, b"%d" % n)
     assert [pieces_of(dump, threads) for dump in dumps] == [[b"0"], [b"1"], [b"2"]]
@@ -204,6 +219,8 @@ def test_discarded_while_an_append_hangs(
         append(dump, threads, b"first")
 
     def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        if seen > 1:
+            return do()
         if not before:
             done = do()
         dump.discard()
@@ -219,9 +236,11 @@ def test_discarded_while_an_append_hangs(
     late = Deferred.fromCoroutine(dump.append([b"second"]))
     with watched(rig.root, [operation], happen) as disk:
         threads.turn()
-    assert disk.seen == 1
     assert late.called
     failure_of(late)
+    if disk.seen == 0:
+        assert (operation, begun) == ("close", False)  # it is held open
+        return
     assert everything(rig.root) == []
 
 
@@ -259,3 +278,74 @@ def test_settled_once_what_was_discarded_is_gone(rig: Rig, area: StagingArea, th
     assert not settled.called
     threads.turn()
     assert (settled.called, everything(rig.root)) == (True, [])
+
+
+# Errors in writing back.
+
+
+def test_it_is_held_open_from_before_its_first_write_until_it_is_taken(
+    rig: Rig, area: StagingArea, threads: ByHand
+) -> None:
+    dump, held = area.new_dump(), area.to_hold._value > 0
+    with watched(rig.root, ["fsync"], lambda seen, name, do: do()) as synced:
+        append(dump, threads, b"first")
+        descriptor = descriptors(dump)
+        append(dump, threads, b"second")
+    assert synced.seen == (0 if held else 2)
+    taken = dump.take()
+    assert descriptor == ([taken] if held else [])
+    assert os.fstat(taken).st_size == len("firstsecond")
+    os.close(taken)
+    assert descriptors(dump) == []
+
+
+def descriptors(dump: StagedFile) -> list[int]:
+    links = [(fd, f"/proc/self/fd/{fd}") for fd in map(int, os.listdir("/proc/self/fd"))]
+    return [fd for fd, link in links if os.path.lexists(link) and os.readlink(link) == dump.path]
+
+
+def test_what_was_tried_once_is_not_trusted_again(area: StagingArea, threads: ByHand) -> None:
+    dump = area.new_dump()
+    append(dump, threads, b"first")
+    os.close(dump.take())
+    with pytest.raises(OSError, match="has to be copied"):
+        dump.take()
+    assert pieces_of(dump, threads) == [b"first"]
+
+
+def test_an_append_that_can_t_be_synced(rig: Rig, threads: ByHand) -> None:
+    """Where it is not held open, whoever syncs it later would hear of no error."""
+    dump = StagingArea(rig.staging, threads, lambda: 0, lambda: None, held=0).new_dump()
+    with failing(rig.root, "fsync", 1, OSError(28, "No space left on device")):
+        done = Deferred.fromCoroutine(dump.append([b"first"]))
+        threads.turn()
+    assert isinstance(failure_of(done), StorageError)
+    dump.remove()
+
+
+def test_descriptors_are_given_back(rig: Rig, threads: ByHand) -> None:
+    area = StagingArea(rig.staging, threads, lambda: 0, lambda: None, held=1)
+    for failure in (False, True, False):
+        first, second = area.new_dump(), area.new_dump()
+        if failure:
+            with failing(rig.root, "writev", 1, OSError(28, "No space left on device")):
+                failure_of(started(first.append([b"x"]), threads))
+        else:
+            append(first, threads, b"x")
+        append(second, threads, b"y")
+        assert (len(descriptors(first)), len(descriptors(second))) == ((0, 1) if failure else (1, 0))
+        first.remove()
+        second.remove()
+        assert area.to_hold._value == 1
+
+
+def started(work: Coroutine[Any, Any, None], threads: ByHand) -> Deferred[None]:
+    done = Deferred.fromCoroutine(work)
+    threads.turn()
+    return done
+
+
+@pytest.mark.parametrize(("soft", "held"), [(256, 8), (1024, 32), (20_000, 256), (resource.RLIM_INFINITY, 256)])
+def test_a_share_of_the_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, held: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
+    assert spill._share_of_descriptors() == held

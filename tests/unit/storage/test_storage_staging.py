@@ -282,12 +282,12 @@ def test_a_file_that_is_there_is_not_touched(rig: Rig) -> None:
     with pytest.raises(FileExistsError):
         rig.staging.write("new", [b"other"])
     with pytest.raises(FileExistsError):
-        rig.staging.append("new", [b"other"], first=True)
+        rig.staging.append("new", [b"other"], first=True, sync=False)
     assert Path(path).read_bytes() == b"content"
-    rig.staging.append("new", [b" and", b" more"], first=False)
+    rig.staging.append("new", [b" and", b" more"], first=False, sync=False)
     assert Path(path).read_bytes() == b"content and more"
     with pytest.raises(FileNotFoundError):
-        rig.staging.append("other", [b"more"], first=False)
+        rig.staging.append("other", [b"more"], first=False, sync=False)
 
 
 # The sweep.
