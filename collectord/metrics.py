@@ -55,6 +55,10 @@ FREE_BYTES = _gauge("store_free_bytes", "Space left for an ordinary user, in byt
 LEFT_ALONE = _gauge("store_left_alone", "Processes that leave a store alone because it fails (0: it is well).", "store")
 STORE_FAILURES = _counter("store_failures", "Times that a store failed to take a crash or a dump.", "store")
 SWEEP_FAILURES = _counter("store_sweep_failures", "Times that leftovers could not be cleared, by store.", "store")
+SYNC_FAILURES = _counter("sync_failures", "Times that a store's disk did not take what was written to it.", "store")
+BROKEN_COPIES = _counter(
+    "broken_copies", "Copies of a crash or dump in a store that were not what was received any more.", "store"
+)
 BACKLOG = _gauge("backlog_crashes", "Crashes that wait to be moved, by store.", "store")
 BACKLOG_AGE = _gauge("backlog_oldest_age_seconds", "Age of the oldest crash that waits to be moved, by store.", "store")
 QUARANTINE = _gauge("quarantine_crashes", "Crashes in the quarantine, by store.", "store")

@@ -9,7 +9,7 @@ One thread does it all: each system call of a thread hands Python's lock over an
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -17,6 +17,7 @@ from threading import Thread
 from twisted.logger import Logger
 
 from collectord.descriptors import share
+from collectord.metrics import SYNC_FAILURES
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.staging import StagingDirectory
 from collectord.storage.sync import Batch, Sync
@@ -128,7 +129,9 @@ class GroupCommit:
         needed = set().union(*directories.values())
         batch.sync(needed)
         failed = batch.failed
-        if needed.isdisjoint(failed):
+        if failed:
+            self._distrust(failed)
+        elif needed:
             self._remember(needed)
         self._decide((entry, _first(failed, directories[entry])) for entry in placed)
         in_place = []
@@ -145,6 +148,18 @@ class GroupCommit:
                 error = e
             self._decide([(entry, error or _ABANDONED)])
         return in_place
+
+    def _distrust(self, failed: Mapping[str, OSError]) -> None:
+        SYNC_FAILURES.labels(self._root).inc()
+        path, error = next(iter(failed.items()))
+        self._log.error(
+            "{store}: its disk did not take what was written ({path}: {why}): nothing of it is trusted",
+            store=self._root,
+            path=path,
+            why=error.strerror or error,
+        )
+        # What they lead to may not be on the disk, though it will be there when it is looked for.
+        self._known.clear()
 
     def _write(self, group: Sequence[Entry], batch: Batch) -> list[Entry]:
         written, failed = [], []
@@ -175,6 +190,7 @@ class GroupCommit:
             mine = entry.attempt.decide(kept=error is None)
             if entry.attempt.abandoned or (mine and error is not None):
                 entry.undo()
+                self._unmake(entry.directories)
             if mine:
                 group.append((entry.attempt, error))
                 if error is None:
@@ -202,6 +218,16 @@ class GroupCommit:
                 raise
             self._make(os.path.dirname(directory))
             self._make(directory)
+
+    def _unmake(self, directories: set[str]) -> None:
+        """Remove those that are empty, and what led to them: the next to need them makes, and syncs, them anew."""
+        for directory in directories:
+            while directory != self._root:
+                try:
+                    os.rmdir(directory)
+                except OSError:  # there are others in it, or it was never made
+                    break
+                directory = os.path.dirname(directory)
 
     def _on_the_way_to(self, directories: set[str]) -> set[str]:
         # Another process may have made a directory and not have synced it yet: trust only what was synced here.

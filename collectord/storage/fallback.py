@@ -5,9 +5,11 @@ A crash tries the stores in order. One that keeps failing is left alone and cost
 and takes it back. When all fail, the crash waits and tries again, for a while.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+from weakref import WeakSet
 
 from attrs import Factory, define, evolve, field, frozen
 from twisted.application.service import Service
@@ -19,7 +21,7 @@ from zope.interface import implementer
 
 from collectord.errors import NowhereToSave, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
-from collectord.metrics import STORE_FAILURES
+from collectord.metrics import BROKEN_COPIES, STORE_FAILURES
 from collectord.model import Content, Crash, Dump
 from collectord.patience import within
 from collectord.storage.breaker import TRIES, Breaker
@@ -79,6 +81,7 @@ class Link:
 class FallbackCrashStorage:
     """
     @param links: the primary first.
+    @ivar doubtful: dumps that were spilled, and may be read but not kept as they lie.
     """
 
     _log = Logger()
@@ -90,6 +93,7 @@ class FallbackCrashStorage:
         self._patience = patience
         self._refused = 0  # in a row
         self._refused_at = 0.0
+        self.doubtful: WeakSet[Content] = WeakSet()
 
     @property
     def takes_crashes(self) -> bool:
@@ -108,25 +112,44 @@ class FallbackCrashStorage:
         return await self.first_able(lambda link: self._save(link, crash))
 
     async def _save(self, link: Link, crash: Crash) -> str:
-        if not any(self.holds(dump.content) for dump in crash.dumps):
+        spilled = [dump.content for dump in crash.dumps if self.holds(dump.content)]
+        if not spilled:
             return await link.storage.save(crash)
         copies: list[IStagedDump] = []
         try:
             dumps = [await self._beside(link, dump, copies) for dump in crash.dumps]
+            # Whatever becomes of it: once it was tried, it may not be on the disk though it can be read.
+            self.doubtful.update(spilled)
             return await link.storage.save(evolve(crash, dumps=dumps))
         finally:
             for copy in copies:
                 copy.discard()
 
     async def _beside(self, link: Link, dump: Dump, copies: list[IStagedDump]) -> Dump:
-        """C{dump}, copied to the store if it was spilled to another."""
-        if link.staging.holds(dump.content) or not self.holds(dump.content):
+        """
+        C{dump}, copied to the store if it was spilled to another, or if what was spilled is in doubt.
+
+        @raise NowhereToSave: what was spilled is not what was received any more.
+        """
+        content = dump.content
+        if not self.holds(content) or (link.staging.holds(content) and content not in self.doubtful):
             return dump
         copy = link.staging.new_dump()
         copies.append(copy)
-        async for piece in self.read_back(dump.content):
+        digest = hashlib.sha256()
+        async for piece in self.read_back(content):
+            digest.update(piece)
             await self.within(link, copy.append([piece]))
+        if digest.hexdigest() != dump.sha256:
+            self._refuse(dump, digest.hexdigest())
         return evolve(dump, content=copy.content())
+
+    def _refuse(self, dump: Dump, found: str) -> NoReturn:
+        home = self._home(dump.content)
+        BROKEN_COPIES.labels(home.name).inc()
+        why = f"what was spilled to {home.name} has the checksum {found}; it was received with {dump.sha256}"
+        self._log.error("the dump {name} is lost, and its crash refused: {why}", name=dump.name, why=why)
+        raise NowhereToSave(why)
 
     async def check(self) -> Mapping[str, int]:
         states = await self.check_each()
@@ -196,7 +219,7 @@ class FallbackCrashStorage:
 
         @raise NowhereToSave: they can't be had in time.
         """
-        home = next(link for link in self.links if link.staging.holds(content))
+        home = self._home(content)
         pieces = content.chunks()
         while True:
             try:
@@ -206,6 +229,10 @@ class FallbackCrashStorage:
             if piece is None:
                 return
             yield piece
+
+    def _home(self, content: Content) -> Link:
+        """The store that C{content} was spilled to."""
+        return next(link for link in self.links if link.staging.holds(content))
 
     async def first_able(self, act: Callable[[Link], Awaitable[T]]) -> T:
         """
@@ -278,6 +305,7 @@ class _FallbackStagedDump:
         dump = link.staging.new_dump()
         try:
             if self._dump is not None:
+                self._chain.doubtful.add(dump.content())  # nobody knows yet whether this is what was received
                 async for piece in self._chain.read_back(self._dump.content()):
                     await self._chain.within(link, dump.append([piece]))
             await self._chain.within(link, dump.append(pieces))

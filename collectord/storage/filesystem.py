@@ -108,8 +108,8 @@ class FilesystemCrashStorage:
         self._timer: IDelayedCall | None = None
         self._hung_in = -1  # the round of the committing thread in which a crash was given up
         self._staging = StagingArea(self._directory, self._workers, self._have_space, self.doubt)
-        sync: Sync = SyncFilesystem(root) if settings.whole_filesystem else sync_each
-        sync = ConfirmedSync(sync, self._directory.refuse_other, identity.remember)
+        self._whole = SyncFilesystem(root) if settings.whole_filesystem else None
+        sync: Sync = ConfirmedSync(self._whole or sync_each, self._directory.refuse_other, identity.remember)
         self._commit = GroupCommit(root, self._directory, sync, self._have_space, self._decided)
 
     @property
@@ -219,6 +219,8 @@ class FilesystemCrashStorage:
                 raise
             self._sweep()  # it may be what an unclean stop left that fills it
             self._directory.make()
+        if self._whole is not None:
+            self._whole.watch()
         for marker, name in self._others.items():
             if self._directory.is_shared_by(marker):
                 # What is moved from there to here would be taken for there already, and be removed.
@@ -281,6 +283,8 @@ class FilesystemCrashStorage:
             self._sweep_failed("what an unclean stop left could not be swept", error)
 
     def _remove_staging(self) -> None:
+        if self._whole is not None:
+            self._whole.close()
         try:
             self._directory.remove()
         except OSError as e:

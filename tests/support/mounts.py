@@ -20,7 +20,6 @@ from attrs import frozen
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 _UNMOUNT_S = 10.0
-_BLOCK = 4096
 
 
 @cache
@@ -84,6 +83,7 @@ class Ext4:
 
     path: Path
     image: Path
+    options: str = "loop"
 
     def power_cut(self) -> None:
         """Nothing reaches the image from now on, not even the journal's log; operations end with EIO."""
@@ -107,7 +107,7 @@ class Ext4:
         self._mount()
 
     def _mount(self) -> None:
-        _run("mount", "-t", "ext4", "-o", "loop", str(self.image), str(self.path))
+        _run("mount", "-t", "ext4", "-o", self.options, str(self.image), str(self.path))
 
     def _unmount(self) -> None:
         """The image's loop device has to go as well, or the next mount would show what the kernel remembers."""
@@ -124,18 +124,18 @@ class Ext4:
 
 
 @contextmanager
-def loop_ext4(path: Path, size: int, image: Path | None = None, *options: str) -> Iterator[Ext4]:
+def loop_ext4(path: Path, size: int, image: Path | None = None, options: str = "loop") -> Iterator[Ext4]:
     """
-    An empty ext4 of so many bytes at C{path}; C{options} are those of C{mkfs.ext4}.
+    An empty ext4 of so many bytes at C{path}.
 
     @param image: the file it lives in, sparse; on a tmpfs that is too small for it, C{fsync} itself fails: with EIO, or
         with ENOSPC where the kernel's loop device passes that on.
     """
     path.mkdir(exist_ok=True)
-    ext4 = Ext4(path, image or path.with_name(f"{path.name}.img"))
+    ext4 = Ext4(path, image or path.with_name(f"{path.name}.img"), options)
     with ext4.image.open("wb") as file:
         file.truncate(size)
-    _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", *options, str(ext4.image))
+    _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(ext4.image))
     ext4._mount()
     try:
         yield ext4
@@ -165,12 +165,13 @@ class ThinExt4:
     def starve(self) -> None:
         """From now on there is no room behind blocks that are free now."""
         os.sync()
+        block = os.statvfs(self.path).f_bsize
         for first, last in self._free():
-            start, length = str(first * _BLOCK), str((last - first + 1) * _BLOCK)
+            start, length = str(first * block), str((last - first + 1) * block)
             _run("fallocate", "--punch-hole", "--offset", start, "--length", length, str(self.ext4.image))
         with self._ballast.open("wb", buffering=0) as ballast, suppress(OSError):
             while True:
-                ballast.write(bytes(_BLOCK))
+                ballast.write(bytes(4096))
 
     def relieve(self) -> None:
         """There is room again. What could not be written back by now is lost."""
@@ -195,7 +196,8 @@ class ThinExt4:
 def thin_ext4(path: Path, size: int) -> Iterator[ThinExt4]:
     """Of so many bytes, at C{path}; not starved at first."""
     pool = path.with_name(f"{path.name}.pool")
-    with tmpfs(pool, size * 2), loop_ext4(path, size, pool / "img", "-b", str(_BLOCK)) as ext4:
+    # Where blocks are allocated as unwritten, an error splits extents, and then metadata needs blocks, too.
+    with tmpfs(pool, size * 2), loop_ext4(path, size, pool / "img", "loop,nodioread_nolock") as ext4:
         _run("fallocate", "--length", str(size), str(ext4.image))
         yield ThinExt4(ext4)
 

@@ -10,12 +10,17 @@ from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from collectord.errors import StorageError
+from collectord.metrics import SYNC_FAILURES
 from collectord.model import Content, InMemory
 from collectord.storage.commit import GroupCommit
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import MINIDUMP
+from collectord.storage.spill import StagingArea
 from tests.support.disk import problems, stored_crashes
+from tests.support.mounts import can_mount, sync_filesystem, thin_ext4
 from tests.unit.storage.stores import (
     CHANGES,
     CRASH_ID,
@@ -26,6 +31,7 @@ from tests.unit.storage.stores import (
     SOON,
     STRANGER,
     Rig,
+    at_once,
     everything,
     failing,
     is_kept,
@@ -35,6 +41,8 @@ from tests.unit.storage.stores import (
     open_files,
     watched,
 )
+
+needs_mount = pytest.mark.skipif(can_mount() != "", reason=can_mount())
 
 SPILLED = b"spilled " * 1000
 
@@ -208,6 +216,63 @@ def test_a_directory_that_was_not_synced_is_not_trusted(rig: Rig) -> None:
     assert f"{rig.root}/20160622/name" in rig.sync.calls[-1][1]
     rig.save(rig.entry(make_crash()))
     assert f"{rig.root}/20160622/name" not in rig.sync.calls[-1][1]
+
+
+def test_after_a_failed_sync_directories_are_made_anew(rig: Rig) -> None:
+    """That they are there does not say that they are on the disk, and who syncs once more hears of no error."""
+    rig.save(rig.entry(make_crash(STRANGER)))
+    rig.sync.fails = lambda path: path.endswith("/20160622/name")
+    before = SYNC_FAILURES.labels(str(rig.root))._value.get()
+    entry = rig.entry(make_crash())
+    rig.save(entry)
+    assert SYNC_FAILURES.labels(str(rig.root))._value.get() == before + 1
+    assert rig.errors(entry) != [None]
+    assert not (rig.root / "20160622").exists()
+    assert is_kept(rig.root, STRANGER)
+    rig.sync.fails = lambda path: False
+    rig.save(rig.entry(make_crash(f"0bf1{CRASH_ID[4:-6]}160623")))
+    assert str(rig.root) in rig.sync.calls[-1][1]  # where nothing is trusted, nothing is known
+
+
+def test_a_spilled_dump_is_synced_by_one_try_only(rig: Rig) -> None:
+    """After a sync that failed it can be read, and may not be on the disk."""
+    entry = spilled_entry(rig)
+    rig.sync.fails = lambda path: path.endswith(".part")
+    rig.save(entry)
+    (error,) = rig.errors(entry)
+    assert error is not None
+    rig.sync.fails = lambda path: False
+    again = rig.entry(entry.crash)
+    rig.save(again)
+    (error,) = rig.errors(again)
+    assert "has to be copied" in str(error)
+    assert not is_kept(rig.root)
+
+
+@needs_mount
+@pytest.mark.parametrize("held", [0, 1], ids=["synced", "held"])
+def test_a_spilled_dump_whose_error_another_was_told_of(tmp_path: Path, held: int) -> None:
+    """Between the append and the commit: a backup, an administrator, another daemon."""
+    with thin_ext4(tmp_path / "disk", 32 * 2**20) as disk:
+        rig = make_rig(disk.path / "root")
+        disk.starve()
+        dump = StagingArea(rig.staging, at_once, lambda: 0, held=held).new_dump()
+        content = os.urandom(2**20)
+        spilling = Deferred.fromCoroutine(dump.append([content]))
+        if held:
+            assert "error syncing" in sync_filesystem(disk.path)
+            disk.relieve()
+            entry = rig.entry(make_crash(dumps={MINIDUMP: content}, places={MINIDUMP: dump}))
+            rig.save(entry)
+            (error,) = rig.errors(entry)
+            assert error is not None
+            assert not is_kept(rig.root)
+        else:
+            failed: list[Any] = []
+            spilling.addErrback(failed.append)
+            assert failed[0].check(StorageError)
+        dump.remove()
+        let_go(rig)
 
 
 def test_a_directory_that_was_made_anew_is_not_trusted(rig: Rig) -> None:

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import NowhereToSave, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
+from collectord.metrics import BROKEN_COPIES
 from collectord.model import Content, Crash
 from collectord.storage.fallback import FallbackCrashStorage, Link, ProbeService
 from collectord.storage.layout import MINIDUMP
@@ -66,6 +67,7 @@ class FickleStore:
     saved: dict[str, dict[str, bytes]] = field(factory=dict)
     dumps: list[FickleDump] = field(factory=list)
     hung: list[Deferred[None]] = field(factory=list)
+    kept: dict[str, Content] = field(factory=dict)
 
     async def do(self, operation: str) -> None:
         self.calls.append(operation)
@@ -81,6 +83,7 @@ class FickleStore:
         await self.do("save")
         for dump in crash.dumps:
             assert not isinstance(dump.content, FickleDump) or dump.content.home is self
+        self.kept = {dump.name: dump.content for dump in crash.dumps}
         self.saved[crash.crash_id] = {dump.name: await bytes_of(dump.content) for dump in crash.dumps}
         return self.name
 
@@ -382,6 +385,63 @@ def test_a_copy_that_fails_is_the_target_s_failure(chain: Chain) -> None:
     assert chain.save(crash_with(dump, b"onetwo")).result == "third"
     assert chain.opened == [False, True, False]
     assert [copy.discarded for copy in chain.second.dumps] == [1]
+
+
+def test_a_spilled_dump_is_copied_for_a_second_try_in_the_same_store(chain: Chain) -> None:
+    """After a try that failed it may not be on the disk, though it can be read."""
+    dump = chain.spilled(b"one", b"two")
+    chain.trouble(save=full())
+    saving = chain.save(crash_with(dump, b"onetwo"))
+    for tries in (2, 3):
+        chain.pass_time(2.0)
+        assert len(chain.first.dumps) >= tries
+    chain.first.trouble.clear()
+    started(chain.storage.probe())
+    chain.pass_time(2.0)
+    assert saving.result == "first"
+    assert chain.first.kept[MINIDUMP] is chain.first.dumps[-1]
+    assert [dump.discarded for dump in chain.first.dumps] == [0, *([1] * (len(chain.first.dumps) - 1))]
+    assert chain.first.saved.popitem()[1][MINIDUMP] == b"onetwo"
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["whole", "in the middle"])
+def test_a_spilled_dump_is_used_as_it_lies_where_it_is_not_in_doubt(chain: Chain, moved: bool) -> None:
+    """Its beginning was read back where the store failed in the middle: that was compared with nothing yet."""
+    dump = chain.spilled(b"one")
+    if moved:
+        chain.first.trouble["append"] = full()
+    started(dump.append([b"two"]))
+    store = chain.second if moved else chain.first
+    chain.first.trouble["save"] = full() if moved else ValueError("not reached")
+    if not moved:
+        chain.first.trouble.clear()
+    assert chain.save(crash_with(dump, b"onetwo")).result == store.name
+    assert len(store.dumps) == 1 + moved
+
+
+@pytest.mark.parametrize("where", ["first", "second", "in the middle"])
+def test_a_spilled_dump_that_is_read_back_as_another_is_refused(chain: Chain, where: str) -> None:
+    """On the way to another file of the same store, to another store, and where its store failed in the middle."""
+    dump = chain.spilled(b"one")
+    home = chain.first
+    if where == "in the middle":
+        chain.first.trouble["append"] = full()
+        chain.first.dumps[0].pieces[:] = [b"onf"]
+        home = chain.second
+    started(dump.append([b"two"]))
+    chain.first.trouble["save"] = full()
+    if where == "first":
+        chain.storage.doubtful.add(dump.content())
+        chain.first.dumps[0].pieces[:] = []
+    elif where == "second":
+        chain.first.dumps[0].pieces[:] = [b"one", b"twp"]
+    before = BROKEN_COPIES.labels(home.name)._value.get()
+    error = error_in(chain.save(crash_with(dump, b"onetwo")))
+    assert isinstance(error, NowhereToSave)
+    assert "it was received with" in str(error)
+    assert BROKEN_COPIES.labels(home.name)._value.get() == before + 1
+    assert [store.saved for store in chain.stores] == [{}, {}, {}]
+    assert [dump.discarded for dump in home.dumps] == ([0, 1] if where != "second" else [0])
 
 
 @pytest.mark.parametrize("error", [full(), TookTooLong("hung")])
