@@ -89,7 +89,6 @@ class FilesystemCrashStorage:
         self._min_free_bytes = settings.min_free_bytes
         self._call_from_thread = call_from_thread
         self._others = settings.others
-        self._whole_filesystem = settings.whole_filesystem
         self.cautions: Sequence[str] = ()
         self._capabilities: Capabilities | None = None
         identity = StoreIdentity(root, settings.known, settings.require_mount)
@@ -247,7 +246,7 @@ class FilesystemCrashStorage:
         return free
 
     def _get_to_know(self) -> None:
-        if self._whole_filesystem and (problem := unsynced_by_syncfs(mount_of(self.name))):
+        if self._whole is not None and (problem := unsynced_by_syncfs(mount_of(self.name))):
             raise OSError(errno.EINVAL, problem)
         found = probe(self._directory.path, self._capabilities)
         if found != self._capabilities and found.missing:

@@ -31,6 +31,8 @@ from collectord.storage.stored import NotAsReceived, open_at_once
 _WRITE = 128 * 1024
 """Bytes of one system call, about: with more, Linux takes larger pages; they may be cold, and 5 times dearer."""
 
+_COPY = 1024 * 1024
+
 _VECTOR = 1024
 """Pieces that one system call takes (IOV_MAX)."""
 

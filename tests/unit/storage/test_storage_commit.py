@@ -256,7 +256,7 @@ def test_a_spilled_dump_whose_error_another_was_told_of(tmp_path: Path, held: in
     with thin_ext4(tmp_path / "disk", 32 * 2**20) as disk:
         rig = make_rig(disk.path / "root")
         disk.starve()
-        dump = StagingArea(rig.staging, at_once, lambda: 0, held=held).new_dump()
+        dump = StagingArea(rig.staging, at_once, lambda: 0, lambda: None, held=held).new_dump()
         content = os.urandom(2**20)
         spilling = Deferred.fromCoroutine(dump.append([content]))
         if held:
