@@ -81,7 +81,8 @@ class Collector:
         @raise NowhereToSave: it is not kept.
         """
         now = self.now()
-        crash_id = await self._chosen_id(report) or make_crash_id(self.uuid4(), now.date())
+        chosen = await self._chosen_id(report)
+        crash_id = chosen or make_crash_id(self.uuid4(), now.date())
         annotations = with_aliases(report.annotations, self.aliases)
         if self.is_long(annotations):
             verdict = await self.in_thread(lambda: self._judge(annotations))
@@ -90,7 +91,8 @@ class Collector:
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         if verdict.result in (Result.ACCEPT, Result.DEFER):
             raw_crash = self._raw_crash(crash_id, annotations, report, verdict, now)
-            await self._save(Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps), report, verdict, now)
+            crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=chosen is None)
+            await self._save(crash, report, verdict, now)
             return Outcome(verdict.result, verdict.rule, crash_id)
         _log.info(
             "{result} by {rule}, {size} bytes", result=verdict.result.name, rule=verdict.rule, size=report.payload.size

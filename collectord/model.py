@@ -116,11 +116,16 @@ class CrashReport:
 
 @frozen(kw_only=True)
 class Crash:
-    """What is stored, and later moved: the same value in every place."""
+    """
+    What is stored, and later moved: the same value in every place.
+
+    @ivar fresh: its id was made just now, and no store can have it already.
+    """
 
     crash_id: str
     raw_crash: RawCrash = field(repr=False)
     dumps: Sequence[Dump]
+    fresh: bool = field(default=False, eq=False)
 
 
 @frozen

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from collectord.storage.source import QUARANTINE
+from collectord.storage.quarantine import QUARANTINE
 
 
 @frozen

@@ -6,11 +6,18 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from threading import Lock
 
+from attrs import evolve
+from twisted.logger import Logger
+
+from collectord.metrics import BROKEN_COPIES
 from collectord.model import Crash, InMemory
 from collectord.storage.capabilities import NOT_HERE
+from collectord.storage.existing import NOTHING, Existing, look_at
 from collectord.storage.layout import Place
+from collectord.storage.quarantine import REASON, make_directory, put_aside
 from collectord.storage.spill import StagedFile
 from collectord.storage.staging import StagingDirectory
 from collectord.storage.stored import StoredFile
@@ -51,11 +58,14 @@ class Entry:
     """
     One crash on its way through two syncs.
 
+    @param existing: what was there a moment ago; None: nobody looked.
     @ivar attempt: decides what becomes of it.
     @ivar directories: that have to be durable once it is in its place.
     """
 
-    def __init__(self, crash: Crash, place: Place, attempt: Attempt) -> None:
+    _log = Logger()
+
+    def __init__(self, crash: Crash, place: Place, attempt: Attempt, existing: Existing | None = None) -> None:
         self.crash = crash
         self.place = place
         self.attempt = attempt
@@ -65,6 +75,8 @@ class Entry:
         self._moved: list[str] = []
         self._lent: dict[str, str] = {}  # spilled dumps that could not have two names
         self._linked = False
+        self._existing = existing
+        self._aside = ""  # where it is kept instead of in its place
 
     @property
     def staged(self) -> Sequence[str]:
@@ -103,7 +115,7 @@ class Entry:
 
     def put_in_place(self, staging: StagingDirectory) -> None:
         """
-        Give the files their places. A crash that is there already, of an id chosen by its client, stays as it was.
+        Give the files their places. A whole crash of this id that is there already stays as it was.
 
         A spilled dump gets a second name, not a new one: if this store fails now, the next can still read it. So does
         the raw crash where others stage, too: by its name in the staging area they know that it may go again.
@@ -112,13 +124,59 @@ class Entry:
         """
         # First, whatever is there: of two that are both staged at least one sees the other.
         staging.refuse_undecided(self.crash.crash_id)
-        if os.path.lexists(self.place.raw_crash):
-            self._complete(staging)
-            self.directories = {self.place.names}
-            return
+        if not self._moved and (there := self._there()).files:
+            if there.problem:
+                self._put_aside(staging, there)
+            elif all(there.checksums.get(dump.name) == dump.sha256 for dump in self.crash.dumps):
+                self.directories = {self.place.names}
+                return
+            else:
+                self._go_aside(staging)
+                return
         self._linked = True
         with suppress(FileExistsError):
             staging.mark_new(self.place.link, self.place.link_target)
+        self._move_all(staging)
+
+    def _there(self) -> Existing:
+        if self.crash.fresh and not os.path.lexists(self.place.raw_crash):
+            return NOTHING
+        if self._existing is None or not self._existing.is_still_there(self.place):
+            self._existing = look_at(self.place)  # it came since, with another try or by another process
+        return self._existing
+
+    def _put_aside(self, staging: StagingDirectory, there: Existing) -> None:
+        """What is broken gives way to what is whole, and stays."""
+        directory = self._quarantine(staging, there.files, there.problem)
+        put_aside(self.place, there.files, directory)
+        for link in self.place.links():
+            _quietly_unlink(link)
+        self._existing = None
+        BROKEN_COPIES.labels(self.place.root).inc()
+        self._log.error(
+            "{crash_id} was there already, and broken: that copy is in {directory} now: {why}",
+            crash_id=self.crash.crash_id,
+            directory=directory,
+            why=there.problem,
+        )
+
+    def _go_aside(self, staging: StagingDirectory) -> None:
+        """Two crashes have one id: the first stays what it is, and the second, which is confirmed, is kept, too."""
+        why = "another crash of this id, with other dumps, was there already"
+        directory = self._quarantine(staging, [os.path.basename(final) for _, final in self._moves], why)
+        self._log.error(
+            "{crash_id} is kept in {directory}: {why}", crash_id=self.crash.crash_id, directory=directory, why=why
+        )
+        self._aside = directory
+        self.directories = {directory, os.path.dirname(directory)}
+        self.place = evolve(self.place, names=directory)
+        self._moves = [(staged, f"{directory}/{os.path.basename(final)}") for staged, final in self._moves]
+        self._move_all(staging)
+
+    def _quarantine(self, staging: StagingDirectory, files: Sequence[str], why: str) -> str:
+        return make_directory(self.place, files, why, datetime.now(UTC).isoformat(), staging.make_directory)
+
+    def _move_all(self, staging: StagingDirectory) -> None:
         for staged, final in self._moves[len(self._moved) :]:
             self._move(staging, staged, final)
 
@@ -149,15 +207,6 @@ class Entry:
                 os.close(fd)
         return twin
 
-    def _complete(self, staging: StagingDirectory) -> None:
-        """What is there is confirmed as whole, so it has to be: a dump of it that is missing is put there."""
-        with suppress(ValueError, LookupError, TypeError):
-            with open(self.place.raw_crash, "rb") as file:
-                checksums = json.load(file)["metadata"]["dump_checksums"]
-            for dump, (staged, final) in zip(self.crash.dumps, self._moves, strict=False):
-                if checksums.get(dump.name) == dump.sha256 and not os.path.lexists(final):
-                    self._move(staging, staged, final)
-
     def settle(self) -> bool:
         """
         It is kept: let whoever finds it count on that.
@@ -186,6 +235,8 @@ class Entry:
                 _quietly_unlink(final)
         if self._linked:
             _quietly_unlink(self.place.link)
+        if self._aside:
+            _quietly_unlink(f"{self._aside}/{REASON}")
         self._remove_written()
 
     def _remove_written(self) -> None:

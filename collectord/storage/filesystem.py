@@ -5,6 +5,7 @@ Crashes on a file system, in Socorro's layout, durable before they are kept.
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from math import inf
 
@@ -18,13 +19,14 @@ from collectord.errors import CrashRefused, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.metrics import SWEEP_FAILURES
 from collectord.model import Content, Crash
-from collectord.patience import Shared
+from collectord.patience import Shared, within
 from collectord.storage.capabilities import Capabilities, probe, try_out
 from collectord.storage.commit import Decided, GroupCommit
 from collectord.storage.entry import Attempt, Entry
+from collectord.storage.existing import Existing, look_at
 from collectord.storage.identity import ConfirmedSync, StoreIdentity
 from collectord.storage.known import KnownStores
-from collectord.storage.layout import place_of
+from collectord.storage.layout import Place, place_of
 from collectord.storage.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.storage.space import refuse_full
 from collectord.storage.spill import StagedFile, StagingArea
@@ -140,14 +142,22 @@ class FilesystemCrashStorage:
             place = place_of(self.name, crash)
         except (LookupError, ValueError) as e:
             raise CrashRefused(f"{self.name}: {crash.crash_id} has no time to place it by: {e!r}") from e
+        existing = None if crash.fresh else await self._look_at(place)
         attempt = Attempt()
         done: Deferred[None] = Deferred(lambda done: self._abandon(attempt, done))
         self._waiting[attempt] = _Waiting(done, self._clock.seconds() + self._timeout)
         if self._timer is None:
             self._timer = self._clock.callLater(self._timeout, self._expire)
-        self._commit.enter(Entry(crash, place, attempt))
+        self._commit.enter(Entry(crash, place, attempt, existing))
         await done
         return self.name
+
+    async def _look_at(self, place: Place) -> Existing:
+        """What is there already; not on the committing thread, for it may be big, and others wait for that."""
+        try:
+            return await within(self._workers(partial(look_at, place)), self._timeout, self._clock, self.name)
+        except OSError as e:
+            raise StorageError(self._told(e)) from e
 
     def _abandon(self, attempt: Attempt, done: Deferred[None]) -> None:
         attempt.abandon()

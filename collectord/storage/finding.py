@@ -6,7 +6,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from attrs import frozen
@@ -14,9 +14,8 @@ from attrs import frozen
 from collectord.crashid import is_crash_id
 from collectord.model import RawCrash, checksums_in
 from collectord.storage.layout import dump_name, place_at, place_in
-from collectord.storage.source import QUARANTINE, listed
-
-REASON = "reason.txt"
+from collectord.storage.quarantine import QUARANTINE, REASON, crash_id_of, directories_of
+from collectord.storage.source import listed
 
 
 @frozen(kw_only=True)
@@ -96,12 +95,11 @@ def links_of(crash: FoundCrash) -> list[str]:
 
 def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
     """
-    The crash in the quarantine of the store at C{root}.
+    The crash in the quarantine of the store at C{root}; of several that have its id, the first.
 
     @raise OSError: the store can't be read.
     """
-    directory = f"{root}/{QUARANTINE}/{crash_id}"
-    return _found(root, crash_id, directory, _reason(directory)) if os.path.isdir(directory) else None
+    return next(_copies(root, crash_id, listed(f"{root}/{QUARANTINE}")), None)
 
 
 def crash_days(root: str) -> list[str]:
@@ -121,9 +119,15 @@ def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
 
 def quarantined_crashes(root: str) -> Iterator[FoundCrash]:
     """Those that the crashmover put aside."""
-    for crash_id in sorted(filter(is_crash_id, listed(f"{root}/{QUARANTINE}"))):
-        if (crash := quarantined_crash(root, crash_id)) is not None:
-            yield crash
+    names = listed(f"{root}/{QUARANTINE}")
+    for crash_id in sorted({crash_id_of(name) for name in names} - {""}):
+        yield from _copies(root, crash_id, names)
+
+
+def _copies(root: str, crash_id: str, names: Sequence[str]) -> Iterator[FoundCrash]:
+    for directory in directories_of(root, crash_id, names):
+        if os.path.isdir(directory):
+            yield _found(root, crash_id, directory, _reason(directory))
 
 
 def problems_of(crash: FoundCrash) -> list[str]:

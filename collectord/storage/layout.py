@@ -4,6 +4,7 @@ Where a crash lies under a store's root: Socorro's dated radix tree, unchanged.
 C{<yyyymmdd>/name/8f/63/<id>.json} and its dumps, and C{<yyyymmdd>/date/15/19_49/<id>}, a relative symlink: it is new.
 """
 
+import glob
 from collections import Counter
 from collections.abc import Collection, Mapping
 
@@ -29,6 +30,11 @@ class Place:
     slot: str
 
     @property
+    def root(self) -> str:
+        """Of the store."""
+        return self.names.rpartition("/name/")[0].rpartition("/")[0]
+
+    @property
     def raw_crash(self) -> str:
         """The commit marker."""
         return f"{self.names}/{self.crash_id}.json"
@@ -37,6 +43,10 @@ class Place:
     def link(self) -> str:
         """The symlink that says it is new."""
         return f"{self.slot}/{self.crash_id}"
+
+    def links(self) -> list[str]:
+        """Those that are there, in whatever slot of that day; it blocks."""
+        return glob.glob(f"{glob.escape(self.names.rpartition('/name/')[0])}/date/*/*/{self.crash_id}")
 
     @property
     def link_target(self) -> str:

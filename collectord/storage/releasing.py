@@ -17,7 +17,7 @@ from collectord.storage.capabilities import probe
 from collectord.storage.finding import FoundCrash, find_crash, links_of, problems_of, sha256_of
 from collectord.storage.fsops import fsync_directory, remove_tree, unlink_if_there
 from collectord.storage.layout import Place, place_at
-from collectord.storage.source import QUARANTINE
+from collectord.storage.quarantine import QUARANTINE
 from collectord.storage.staging import Modes, StagingDirectory
 
 _TRIES = 5

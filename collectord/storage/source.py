@@ -20,15 +20,15 @@ from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
 from collectord.model import Crash, NewCrash, checksums_in
 from collectord.patience import within
-from collectord.storage.fsops import fsync_directory, unlink_if_there
+from collectord.storage.fsops import unlink_if_there
 from collectord.storage.layout import Place, differ_by_case, dump_name, place_in
+from collectord.storage.quarantine import QUARANTINE, directories_of, make_directory, put_aside
 from collectord.storage.staging import StagingDirectory
 from collectord.storage.stored import stored_dump
 from collectord.threads import InThread
 
 T = TypeVar("T")
 
-QUARANTINE = "quarantine"
 _DAY = re.compile(r"\d{8}")
 _HOUR = re.compile(r"\d\d")
 _SLOT = re.compile(r"\d\d_\d\d")
@@ -174,7 +174,7 @@ class FilesystemCrashSource:
         """Only what is left of a removal of ours is removed: a backup that is copied here may bring the link first."""
         if place.crash_id in self._taken:
             self._remove_rest(place, self._dump_names(place))
-        elif not self._is_arriving(place) and not os.path.lexists(self._aside(place)):
+        elif not self._is_arriving(place) and not self._is_aside(place):
             self._dangling.add(place.crash_id)
 
     def _tell_dangling(self) -> None:
@@ -248,26 +248,20 @@ class FilesystemCrashSource:
             unlink_if_there(path)
         self._taken.discard(place.crash_id)
 
-    def _aside(self, place: Place) -> str:
-        """The raw crash in the quarantine."""
-        return f"{self._root}/{QUARANTINE}/{place.crash_id}/{place.crash_id}.json"
+    def _is_aside(self, place: Place) -> bool:
+        """Whether it is in the quarantine: then only its link is left to be removed."""
+        names = listed(f"{self._root}/{QUARANTINE}")
+        aside = directories_of(self._root, place.crash_id, names)
+        return any(os.path.lexists(f"{directory}/{place.crash_id}.json") for directory in aside)
 
     def _quarantine(self, place: Place, reason: str) -> None:
-        directory = os.path.dirname(self._aside(place))
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        with open(f"{directory}/reason.txt", "w", encoding="utf-8") as file:
-            file.write(f"{self._now().isoformat()} {reason}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # What is put into a directory is only as durable as the way to it.
-        for path in (self._root, os.path.dirname(directory)):
-            fsync_directory(path)
-        raw_crash = os.path.basename(place.raw_crash)
-        # The raw crash last: what is cut off before is found again, and put aside again.
-        for name in sorted(_files(place), key=raw_crash.__eq__):
-            os.rename(f"{place.names}/{name}", f"{directory}/{name}")
-        fsync_directory(directory)
+        files = _files(place)
+        put_aside(place, files, make_directory(place, files, reason, self._now().isoformat(), _mkdir))
         unlink_if_there(place.link)
+
+
+def _mkdir(path: str) -> None:
+    os.mkdir(path, 0o700)
 
 
 def _dump_paths(place: Place, names: Collection[str]) -> Mapping[str, str]:

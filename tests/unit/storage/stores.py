@@ -95,10 +95,12 @@ def make_crash(
     dumps: Mapping[str, bytes] = DUMPS,
     places: Mapping[str, Content] = {},
     submitted_timestamp: str = "2016-06-22T15:19:49.123456+00:00",
+    fresh: bool = True,
     **annotations: object,
 ) -> Crash:
     """
     @param places: where dumps lie that are not in memory.
+    @param fresh: no store looks for it before it comes to its place.
     """
     made = [dump_of(name, content, places.get(name)) for name, content in dumps.items()]
     raw_crash = {
@@ -108,7 +110,7 @@ def make_crash(
         "submitted_timestamp": submitted_timestamp,
         "metadata": {"dump_checksums": {dump.name: dump.sha256 for dump in made}},
     }
-    return Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=made)
+    return Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=made, fresh=fresh)
 
 
 async def bytes_of(content: Content) -> bytes:
