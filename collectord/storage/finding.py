@@ -2,7 +2,6 @@
 Crashes in a store on a file system, for whoever asks: by id, by day, or in the quarantine. All of it blocks.
 """
 
-import glob
 import hashlib
 import json
 import os
@@ -90,7 +89,7 @@ def remains_of(root: str, crash_id: str) -> FoundCrash | None:
 
 def links_of(crash: FoundCrash) -> list[str]:
     """The symlinks that say that a crash is new: one or none, wherever it came in that day."""
-    return glob.glob(f"{glob.escape(crash.root)}/20{crash.crash_id[-6:]}/date/*/*/{crash.crash_id}")
+    return place_in(crash.root, crash.crash_id, "").links()
 
 
 def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:

@@ -8,7 +8,6 @@ is synced by each append instead.
 
 import errno
 import os
-import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 from threading import Semaphore
@@ -17,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from collectord.descriptors import share
 from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content
@@ -28,11 +28,6 @@ from collectord.threads import InThread
 _HELD = 256
 _SHARE = 32
 """One in so many descriptors holds a spilled dump, and no more than C{_HELD}."""
-
-
-def _share_of_descriptors() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _HELD if soft == resource.RLIM_INFINITY else min(_HELD, soft // _SHARE)
 
 
 @implementer(IDumpStaging)
@@ -56,7 +51,7 @@ class StagingArea:
         failed: Callable[[], object],
         held: int | None = None,
     ) -> None:
-        self.to_hold = Semaphore(_share_of_descriptors() if held is None else held)
+        self.to_hold = Semaphore(share(_SHARE, _HELD) if held is None else held)
         self.directory = directory
         self.in_thread = in_thread
         self.have_space = have_space

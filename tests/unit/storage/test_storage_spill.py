@@ -3,7 +3,6 @@ Dumps that are spilled while they come: appended to, read back, and discarded, w
 """
 
 import os
-import resource
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
-from collectord.storage import spill
 from collectord.storage.spill import StagedFile, StagingArea
 from tests.unit.storage.stores import Rig, bytes_of, everything, failing, watched
 
@@ -343,9 +341,3 @@ def started(work: Coroutine[Any, Any, None], threads: ByHand) -> Deferred[None]:
     done = Deferred.fromCoroutine(work)
     threads.turn()
     return done
-
-
-@pytest.mark.parametrize(("soft", "held"), [(256, 8), (1024, 32), (20_000, 256), (resource.RLIM_INFINITY, 256)])
-def test_a_share_of_the_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, held: int) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
-    assert spill._share_of_descriptors() == held
