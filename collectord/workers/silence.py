@@ -43,7 +43,7 @@ class SilenceWatch:
         self._changed = changed
         self._clock = clock
         self._last = 0.0
-        self._unserved_s = 0.0
+        self._unserved_s: float | None = None  # nobody expects an answer before the first worker has started
         self._patient_until: float | None = None
         self._loop = LoopingCall(self._look)
         self._loop.clock = clock
@@ -51,7 +51,7 @@ class SilenceWatch:
     @property
     def is_hopeless(self) -> bool:
         """No worker answers, and none has for twice the time in which another should have taken its place."""
-        return self._unserved_s > 2 * self._timeout()
+        return self._unserved_s is not None and self._unserved_s > 2 * self._timeout()
 
     def start(self) -> None:
         """Look from now on."""
@@ -74,7 +74,10 @@ class SilenceWatch:
         workers = list(self._workers())
         if sum([self._look_at(worker, passed) for worker in workers]):
             self._changed()
-        self._unserved_s = 0.0 if any(worker.answers for worker in workers) else self._unserved_s + passed
+        if any(worker.answers for worker in workers):
+            self._unserved_s = 0.0
+        elif self._unserved_s is not None:
+            self._unserved_s += passed
 
     def _look_at(self, worker: Worker, passed: float) -> bool:
         """Whether it hangs, and did not before, or the other way round."""

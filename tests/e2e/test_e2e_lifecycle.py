@@ -81,6 +81,57 @@ def test_what_is_being_received_at_a_stop_is_kept(tmp_path: Path) -> None:
     assert problems(tmp_path / "root") == []
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("signals", [[signal.SIGTERM] * 3, [signal.SIGINT, signal.SIGTERM]], ids=["TERM", "INT"])
+def test_who_is_stopped_twice_stops_once(tmp_path: Path, signals: list[signal.Signals], workers: int) -> None:
+    port = free_port()
+    report = make_report("late", 100_000)
+    toml = config(port, tmp_path / "root", submission=f"workers = {workers}", stop_s=20)
+    with Daemon(toml, port, tmp_path / "work") as daemon, Upload(port, report.body()) as upload:
+        upload.send_to(50_000)
+        until(lambda: is_received(daemon, upload))
+        for number in signals:
+            os.kill(daemon.pid, number)
+            time.sleep(0.3)
+        answer = upload.finish()
+        assert daemon.wait(20) == -signals[0]
+        assert daemon.log().count("stopping already") == len(signals) - 1
+        assert "Traceback" not in daemon.log()
+    assert is_whole(stored_crashes(tmp_path / "root")[crash_id_in(answer)])
+
+
+def is_received(daemon: Daemon, upload: Upload) -> bool:
+    """By now who accepts connections has seen it."""
+    time.sleep(1)
+    return "taking crash reports" in daemon.log()
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGHUP,), (signal.SIGUSR2,)], ids=["reload", "rolling restart"])
+def test_who_is_stopped_twice_while_something_else_is_done(tmp_path: Path, signals: tuple[signal.Signals]) -> None:
+    port = free_port()
+    toml = config(port, tmp_path / "root", submission="workers = 2")
+    with Daemon(toml, port, tmp_path / "work") as daemon:
+        for number in (*signals, signal.SIGTERM, signal.SIGTERM):
+            os.kill(daemon.pid, number)
+        assert daemon.wait(20) == -signal.SIGTERM
+        assert "Traceback" not in daemon.log()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3, 0.6, 1.0, 1.5, 2.0])
+def test_who_is_stopped_while_it_starts(tmp_path: Path, delay: float) -> None:
+    settings, log = tmp_path / "collectord.toml", tmp_path / "log"
+    settings.write_text(config(free_port(), tmp_path / "root", submission="workers = 2"))
+    twistd = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "collectord"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [*twistd, "--config", str(settings)]
+    with log.open("wb") as out, subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=out) as ran:
+        time.sleep(delay)
+        ran.terminate()
+        ran.terminate()
+        assert ran.wait(30) == -signal.SIGTERM
+    assert "Traceback" not in log.read_text()
+
+
 def test_daemonized(tmp_path: Path) -> None:
     port, pidfile, logfile = free_port(), tmp_path / "twistd.pid", tmp_path / "twistd.log"
     settings = tmp_path / "collectord.toml"

@@ -314,6 +314,13 @@ def test_it_is_hopeless_when_nobody_could_take_the_place_of_those_that_hang() ->
     assert not at.supervisor.is_hopeless
 
 
+def test_a_first_start_that_takes_long_is_not_hopeless() -> None:
+    at = scene()
+    at.begin(ready=False)
+    at.reactor.run(300)
+    assert not at.supervisor.is_hopeless
+
+
 def test_one_that_answers_is_no_reason_to_start_the_daemon_anew() -> None:
     at = scene()
     one, _ = at.begin()
