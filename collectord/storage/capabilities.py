@@ -42,7 +42,7 @@ class Capabilities:
     @ivar modes: permissions can be set. Else they are whatever the mount says.
     @ivar sendfile: the kernel copies from file to file. Else it is read and written.
     @ivar directory_sync: directories can be synced. Else nobody knows when a name is durable.
-    @ivar open_files_go: a file that is removed while it is open leaves its directory. Else it does once it is closed.
+    @ivar open_file_removal: a file that is removed while it is open leaves its directory. Else once it is closed.
     """
 
     hard_links: bool = True
@@ -51,7 +51,7 @@ class Capabilities:
     modes: bool = True
     sendfile: bool = True
     directory_sync: bool = True
-    open_files_go: bool = True
+    open_file_removal: bool = True
 
     @property
     def missing(self) -> Sequence[str]:
@@ -85,7 +85,7 @@ class _Probe:
             modes=self._has("modes", "chmod", lambda: os.chmod(self._file, 0o640)),
             sendfile=self._has("sendfile", "sendfile", self._sendfile),
             directory_sync=self._has("directory_sync", "fsync", self._sync_directory),
-            open_files_go=self._has("open_files_go", "rmdir", self._remove_open),
+            open_file_removal=self._has("open_file_removal", "rmdir", self._remove_open),
         )
 
     def _has(self, ability: str, call: str, attempt: Callable[[], object]) -> bool:
