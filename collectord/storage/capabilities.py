@@ -105,9 +105,9 @@ class _Probe:
         with _needed("new files", "create"):
             fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         _write(fd, _CONTENT)
-        with _needed("files that grow", "append"):
+        with _needed("appends", "open"):
             fd = os.open(staged, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        _write(fd, _MORE)
+        _write(fd, _MORE, "appends")
         with _needed("renames", "rename"):
             os.rename(staged, self._file)
         self._expect(self._file, "renames")
@@ -231,14 +231,18 @@ def _clear(*paths: str) -> None:
             unlink_if_there(path)
 
 
-def _write(fd: int, content: bytes) -> None:
+def _write(fd: int, content: bytes, what: str = "writes") -> None:
     """Write and sync it, and close the file."""
     try:
-        with _needed("writing", "write"):
+        with _needed(what, "write"):
             os.writev(fd, [content])
         with _needed("syncs of files", "fsync"):
             os.fsync(fd)
-    finally:
+    except OSError:
+        with suppress(OSError):  # it tells the same
+            os.close(fd)
+        raise
+    with _needed(what, "close"):
         os.close(fd)
 
 

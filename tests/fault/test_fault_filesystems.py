@@ -166,7 +166,7 @@ def lived(said: str) -> Mapping[str, int]:
 
 
 @needs_guest
-def test_nfs(tmp_path: Path) -> None:
+def test_nfs() -> None:
     tools = nfs_server_tools()
     if tools is None:
         pytest.skip("no nfs-kernel-server to be had")
@@ -176,7 +176,6 @@ def test_nfs(tmp_path: Path) -> None:
         + "\n"
         + python("tests.support.lives", "/mnt/nfs3/three", "/mnt/work/three", "as_primary", "as_destination")
         + "\n",
-        tmp_path / "guest",
         timeout=400,
     )
     assert lived(said) == {"as_primary": 2, "as_fallback": 1, "as_source": 0, "as_destination": 1}
@@ -184,14 +183,13 @@ def test_nfs(tmp_path: Path) -> None:
 
 @needs_guest
 @pytest.mark.skipif(shutil.which("mkfs.vfat") is None, reason="no mkfs.vfat")
-def test_vfat(tmp_path: Path) -> None:
+def test_vfat() -> None:
     """No links of any kind, no permissions, and names that differ by case only are one."""
     said = run_in_guest(
         "modules loop vfat nls_cp437 nls_ascii\nmkdir /mnt/vfat /mnt/work\ntruncate -s 100M /mnt/image\n"
         "mkfs.vfat /mnt/image\nmount -o loop /mnt/image /mnt/vfat\n"
         + python("tests.support.lives", "/mnt/vfat", "/mnt/work", "as_primary", "as_source")
         + "\n",
-        tmp_path / "guest",
         timeout=300,
     )
     assert lived(said) == {"as_primary": 1, "as_fallback": 0, "as_source": 1, "as_destination": 0}

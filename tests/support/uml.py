@@ -10,8 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.support.daemon import ROOT
 
@@ -52,18 +54,24 @@ def can_boot() -> str:
     return "" if _MODULES.is_dir() else f"no {_MODULES}"
 
 
-def run_in_guest(commands: str, directory: Path, timeout: float) -> str:
+def run_in_guest(commands: str, timeout: float) -> str:
     """
     Boot, do C{commands} (of a shell, to the first that fails), and power off.
 
-    C{/mnt}, C{/run} and C{/var/lib/nfs} are empty there, and in memory; all else is this machine's.
+    C{/dev}, C{/mnt}, C{/run} and C{/var/lib/nfs} are its own there, and in memory; all else is this machine's.
 
-    @param directory: for what is needed meanwhile.
     @param timeout: of all that, in seconds.
     @return: what they printed.
     @raise GuestError: one failed, or it took too long.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="collectord-guest-", dir="/tmp") as directory:
+        said = _boot(commands, Path(directory), timeout)
+    if not said.rstrip().endswith(_DONE):
+        raise GuestError(said[-6000:])
+    return said
+
+
+def _boot(commands: str, directory: Path, timeout: float) -> str:
     modules = directory / "lib" / "modules"
     modules.mkdir(parents=True)
     for version in _MODULES.iterdir():
@@ -76,18 +84,12 @@ def run_in_guest(commands: str, directory: Path, timeout: float) -> str:
     command += ["con=null", "con0=null,fd:1", f"uml_dir={directory}"]
     with console.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    said = output.read_text(errors="replace") if output.exists() else console.read_text(errors="replace")
-    if not said.rstrip().endswith(_DONE):
-        raise GuestError(said[-6000:])
-    return said
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return (output if output.exists() else console).read_text(errors="replace")
 
 
 def python(module: str, *arguments: str) -> str:

@@ -101,7 +101,7 @@ def test_what_it_could_do_before_is_an_error(rig: Rig, operation: str) -> None:
     [
         ("mkdir", "directories do not work here (mkdir: EIO)"),
         ("open", "new files do not work here (create: EIO)"),
-        ("writev", "writing do not work here (write: EIO)"),
+        ("writev", "writes do not work here (write: EIO)"),
         ("fsync", "syncs of files do not work here (fsync: EIO)"),
         ("rename", "renames do not work here (rename: EIO)"),
         ("unlink", "removals do not work here (unlink: EIO)"),
