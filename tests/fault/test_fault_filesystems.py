@@ -186,7 +186,7 @@ def test_nfs() -> None:
 def test_vfat() -> None:
     """No links of any kind, no permissions, and names that differ by case only are one."""
     said = run_in_guest(
-        "modules loop vfat nls_cp437 nls_ascii\nmkdir /mnt/vfat /mnt/work\ntruncate -s 100M /mnt/image\n"
+        "modules loop vfat nls_cp437 nls_iso8859-1\nmkdir /mnt/vfat /mnt/work\ntruncate -s 100M /mnt/image\n"
         "mkfs.vfat /mnt/image\nmount -o loop /mnt/image /mnt/vfat\n"
         + python("tests.support.lives", "/mnt/vfat", "/mnt/work", "as_primary", "as_source")
         + "\n",
