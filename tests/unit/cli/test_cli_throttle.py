@@ -99,6 +99,25 @@ def test_explain_for_scripts(rules: Path) -> None:
     assert found["steps"][3]["outcome"] == "ignore"
 
 
+@pytest.mark.parametrize("command", ["explain", "replay", "check-config"])
+def test_a_pattern_that_means_something_else_is_told(command: str, root: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "patterns.toml"
+    rules.write_text('[[rule]]\nname = "digits"\nkey = "Version"\nmatches = \'^\\d\'\nresult = "accept"\n')
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'[throttle]\nrules = "{rules}"\n[[storage]]\nroot = "{root}"\n')
+    if command == "explain":
+        result = run("throttle", "explain", "-", "--rules", rules, "-c", settings, stdin='{"Version": "45"}')
+    elif command == "replay":
+        result = run("throttle", "replay", rules, "-c", settings)
+    else:
+        result = run("check-config", "-c", settings)
+        as_json = json.loads(run("check-config", "-c", settings, "--json").stdout)
+        assert [note[:14] for note in as_json["notes"]] == ["rule 'digits':"]
+    assert result.exit_code == 0, result.stderr
+    told = result.stdout if command == "check-config" else result.stderr
+    assert r"note: rule 'digits': matches = '^\\d': \d is 0-9 alone" in told
+
+
 def test_explain_a_file(rules: Path, tmp_path: Path) -> None:
     (tmp_path / "crash.json").write_text(json.dumps(raw_crash_of(ProductName="Firefox")))
     assert explained(tmp_path / "crash.json", "--rules", rules)["verdicts"][0]["rule"] == "rest"
