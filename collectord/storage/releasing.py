@@ -79,8 +79,9 @@ def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = Fa
     """
     Put a crash of the quarantine back in its place, as new: the crashmover tries again.
 
-    Everything gets a second name in its place, and leaves the quarantine only when that is durable. Meanwhile the raw
-    crash lies in the staging area, so that nobody takes the link without a raw crash for the rest of a removal.
+    Everything is copied to its place, and leaves the quarantine only when that is durable: of the files there nobody
+    knows whether a sync of them has failed before. Meanwhile the raw crash lies in the staging area, so that nobody
+    takes the link without a raw crash for the rest of a removal.
 
     @param staging: in the same store.
     @param as_it_is: its dumps may be others than those that were received; the raw crash then says so.
@@ -95,7 +96,10 @@ def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = Fa
         raise CannotRelease("; ".join(problems))
     if problems:
         _accept(crash, raw_crash, problems, staging)
-    if not os.path.lexists(place.raw_crash):
+    if os.path.lexists(place.raw_crash):
+        make_directories(place.names, crash.root, staging)
+        fsync_directory(place.names)  # a release before this one may have failed to
+    else:
         _put_in_place(crash, place, staging)
     # In one step; what is left in the staging area is swept.
     os.rename(os.path.dirname(crash.raw_crash), f"{staging.path}/{crash.crash_id}")
@@ -142,20 +146,20 @@ def _accept(crash: FoundCrash, raw_crash: RawCrash, problems: list[str], staging
 
 
 def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) -> None:
-    staged = staging.second_name(crash.raw_crash, f"{crash.crash_id}.json")
+    received = checksums_in(crash.read()) or {}
+    staged = _copy(crash.raw_crash, f"{crash.crash_id}.json", sha256_of(crash.raw_crash), staging)
     staging.look_around()
     staging.refuse_undecided(crash.crash_id)
     if os.path.lexists(place.raw_crash):
         raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")
-    for path in (crash.raw_crash, *crash.dumps.values()):
-        _fsync_file(path)  # one may have been mended by hand
     for left in range(_TRIES, 0, -1):
         try:
             make_directories(place.names, crash.root, staging)
             make_directories(place.slot, crash.root, staging)
-            for path in crash.dumps.values():
+            for name, path in crash.dumps.items():
+                copy = _copy(path, "dump", received.get(name) or sha256_of(path), staging)
                 # Whatever bears the name now is a leftover: its raw crash is not there.
-                os.rename(staging.second_name(path, "dump"), f"{place.names}/{os.path.basename(path)}")
+                os.rename(copy, f"{place.names}/{os.path.basename(path)}")
             with suppress(FileExistsError):
                 staging.mark_new(place.link, place.link_target)
             fsync_directory(place.names)
@@ -178,9 +182,12 @@ def make_directories(directory: str, root: str, staging: StagingDirectory) -> No
     fsync_directory(os.path.dirname(directory))
 
 
-def _fsync_file(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _copy(path: str, name: str, sha256: str, staging: StagingDirectory) -> str:
+    """A new file in the staging area, durable."""
+    unlink_if_there(f"{staging.path}/{name}")  # left by a try before
+    copy, fd = staging.copy(name, path, sha256)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+    return copy

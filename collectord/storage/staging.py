@@ -31,8 +31,6 @@ from collectord.storage.stored import NotAsReceived, open_at_once
 _WRITE = 128 * 1024
 """Bytes of one system call, about: with more, Linux takes larger pages; they may be cold, and 5 times dearer."""
 
-_COPY = 1024 * 1024
-
 _VECTOR = 1024
 """Pieces that one system call takes (IOV_MAX)."""
 
@@ -304,25 +302,6 @@ class StagingDirectory:
             raise
         return path, fd
 
-    def second_name(self, path: str, name: str) -> str:
-        """
-        The file at C{path} by another name here; where there are no hard links, a copy of it that is durable.
-
-        @return: the path of that.
-        """
-        second = f"{self.path}/{name}"
-        unlink_if_there(second)  # of two names of one file, a rename over the other has left it
-        if self.capabilities.hard_links:
-            os.link(path, second)
-            return second
-        with open(path, "rb", buffering=0) as source:
-            _, fd = self._new(name, lambda fd: self._fill_with(fd, source.fileno()))
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        return second
-
     def append(self, name: str, pieces: Sequence[bytes], *, first: bool, sync: bool) -> None:
         """
         Add to a file, new where C{first}.
@@ -359,22 +338,6 @@ class StagingDirectory:
                 self._fill(fd, [piece])
         if digest.hexdigest() != sha256:
             raise NotAsReceived(path, digest.hexdigest(), sha256)
-
-    def _fill_with(self, fd: int, source: int) -> None:
-        self._fill(fd, [])
-        while self._copy(fd, source, _COPY):
-            pass
-
-    def _copy(self, fd: int, source: int, size: int) -> int:
-        if self.capabilities.sendfile:
-            try:
-                return os.sendfile(fd, source, None, size)
-            except OSError as e:  # the other file system may not be able to
-                if e.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                    raise
-        pieces = [os.read(source, size)]
-        self._fill(fd, pieces)
-        return len(pieces[0])
 
     def sweep(self) -> Swept:
         """

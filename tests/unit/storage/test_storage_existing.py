@@ -5,7 +5,9 @@ Crashes whose id is there already: confirmed where what is there is whole, by wh
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from collectord.errors import StorageError
 from collectord.metrics import BROKEN_COPIES
 from collectord.storage import existing, stored
 from collectord.storage.existing import look_at
-from collectord.storage.finding import quarantined_crashes
+from collectord.storage.finding import quarantined_crash, quarantined_crashes
 from collectord.storage.layout import MINIDUMP, place_of
+from collectord.storage.releasing import release
 from tests.support.disk import problems, stored_crashes
-from tests.support.mounts import can_mount, thin_ext4
+from tests.support.mounts import can_mount, sync_filesystem, thin_ext4
 from tests.unit.storage.stores import (
     CRASH_ID,
     DUMPS,
@@ -337,3 +340,58 @@ async def test_a_store_that_can_t_be_looked_at(root: Path) -> None:
         patch.setattr(existing, "_BROKEN", frozenset())
         assert isinstance(await error_of(store.save(make_crash(fresh=False))), StorageError)
     store.close()
+
+
+@pytest.mark.skipif(can_mount() != "", reason=can_mount())
+def test_what_is_released_is_written_anew(tmp_path: Path) -> None:
+    """A dump was mended by hand while the disk took nothing, and somebody else was told of that."""
+    with thin_ext4(tmp_path / "disk", 32 * 2**20) as disk:
+        root = disk.path / "root"
+        rig = make_rig(root)
+        dumps = {MINIDUMP: os.urandom(2**20)}
+        rig.save(rig.entry(make_crash(dumps=dumps)))
+        aside = root / "quarantine" / CRASH_ID
+        aside.mkdir(parents=True)
+        for path in (root / NAMES).iterdir():
+            path.rename(aside / path.name)
+        mended = aside / f"{CRASH_ID}.dump"
+        mended.unlink()
+        disk.starve()
+        mended.touch(0o600)
+        mended.write_bytes(dumps[MINIDUMP])
+        assert "error syncing" in sync_filesystem(disk.path)
+        disk.relieve()
+        crash = quarantined_crash(str(root), CRASH_ID)
+        assert crash is not None
+        release(crash, rig.staging)
+        shutil.rmtree(f"{rig.staging.path}/{CRASH_ID}")
+        disk.forget_cached(root / NAMES / f"{CRASH_ID}.dump")
+        assert is_kept(root, dumps=dumps)
+        assert rig.staging._lock is not None
+        os.close(rig.staging._lock)
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_release_after_one_that_could_not_be_synced(rig: Rig, number: int) -> None:
+    rig.save(rig.entry(make_crash()))
+    aside = rig.root / "quarantine" / CRASH_ID
+    aside.mkdir(parents=True)
+    inodes = set()
+    for path in (rig.root / NAMES).iterdir():
+        inodes.add(path.rename(aside / path.name).stat().st_ino)
+    for path in rig.root.glob("*/date/*/*/*"):
+        path.unlink()
+    crash = quarantined_crash(str(rig.root), CRASH_ID)
+    assert crash is not None
+    with (
+        failing(rig.root, "fsync", number, OSError(errno.EIO, "injected")) as disk,
+        suppress(OSError),
+    ):
+        release(crash, rig.staging)
+    if disk.seen >= number and aside.exists():
+        with watched(rig.root, ["fsync"], lambda seen, name, do: do()) as synced:
+            release(crash, rig.staging)
+        assert synced.seen > 2
+    shutil.rmtree(f"{rig.staging.path}/{CRASH_ID}")
+    assert {path.stat().st_ino for path in (rig.root / NAMES).iterdir()}.isdisjoint(inodes)
+    assert is_kept(rig.root)
