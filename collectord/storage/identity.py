@@ -13,6 +13,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -72,7 +73,7 @@ class StoreIdentity:
         if expected is not None and found != expected.store_id and (is_same or self._is_numbered(numbers)):
             # Somebody removed it, or copied a backup of another store here.
             self._log.warn("{store}: its mark was removed or replaced; it is the same store still", store=self._root)
-            found = found or _write_mark(self._root, expected.store_id)
+            found = found or self._mark_again(expected.store_id)
             self._is_remembered = False
         elif why := _difference(self._root, expected, found):
             raise OSError(errno.ESTALE, why)
@@ -82,6 +83,14 @@ class StoreIdentity:
         if expected is not None:
             self.remember()
         self._numbers = numbers
+
+    def _mark_again(self, store_id: str) -> str:
+        try:
+            _write_mark(self._root, store_id)
+        except OSError as e:
+            if e.errno not in FULL:  # then later; what is here can still be moved
+                raise
+        return store_id
 
     def _is_numbered(self, numbers: Numbers | None) -> bool:
         mount = mount_of(self._root)
@@ -187,22 +196,25 @@ def adopt(root: str, known: KnownStores) -> KnownStore:
 
     @raise OSError: it may not be.
     """
-    found = read_mark(root) or _write_mark(root, secrets.token_hex(16))
-    store = KnownStore(root=root, store_id=found, device=device_of(root))
+    store_id = read_mark(root)
+    if not store_id:
+        store_id = secrets.token_hex(16)
+        _write_mark(root, store_id)
+    store = KnownStore(root=root, store_id=store_id, device=device_of(root))
     known.remember(store)
     return store
 
 
-def _write_mark(root: str, store_id: str, *, first: bool = False) -> str:
+def _write_mark(root: str, store_id: str, *, first: bool = False) -> None:
     about = "a store of collectord; it tells this file system from others that may be mounted here"
     write_durably(f"{root}/{MARK}", {"store_id": store_id, "about": about}, first=first)
-    return store_id
 
 
 def _keep_young(path: str) -> None:
     """Whoever clears old files away (systemd-tmpfiles) is to leave this one."""
-    if time.time() - os.stat(path).st_mtime > _DAY_S:
-        os.utime(path)
+    with suppress(OSError):  # on a file system that is full, or of another user
+        if time.time() - os.stat(path).st_mtime > _DAY_S:
+            os.utime(path)
 
 
 def _difference(root: str, expected: KnownStore | None, found: str | None) -> str:

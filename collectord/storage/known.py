@@ -123,7 +123,7 @@ def state_directory(configured: os.PathLike[str] | None, environment: Mapping[st
     if of_systemd := environment.get("STATE_DIRECTORY", "").partition(":")[0]:
         return os.path.abspath(of_systemd)
     home = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.abspath(f"{home}/collectord")
+    return os.path.abspath(f"{home if os.path.isabs(home) else '/var/lib'}/collectord")  # not every user has a home
 
 
 def write_durably(path: str, value: Mapping[str, object], *, first: bool = False) -> None:

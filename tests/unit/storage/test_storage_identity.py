@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -148,6 +148,18 @@ def put_back(root: Path) -> None:
     root.with_name("elsewhere").rename(root)
 
 
+def fill(disk: Path) -> None:
+    """Until nothing more can be made there."""
+    with suppress(OSError):
+        for number in range(100):
+            (disk / f"filler-{number}").touch()
+
+
+def empty_out(disk: Path) -> None:
+    for filler in disk.glob("filler-*"):
+        filler.unlink()
+
+
 def damage(known: KnownStores, content: str) -> None:
     [file] = Path(known.directory).rglob("*.json")
     file.write_text(content)
@@ -280,6 +292,22 @@ async def test_a_mark_stays_young_for_those_who_clear_old_files_away(root: Path,
     os.utime(root / MARK, (0, 0))
     await store.check()
     assert (root / MARK).stat().st_mtime > 0
+
+
+@needs_mounts
+@in_reactor
+async def test_a_store_that_is_full_needs_no_mark_for_what_is_moved_out_of_it(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "disk", 2**20, inodes=60) as disk:
+        store = make_store(disk / "crashes")
+        fill(disk)
+        assert await problem_of(store)  # it can keep nothing
+        empty_out(disk)
+        assert await problem_of(store) == ""
+        await store.save(make_crash(dumps={}))
+        (disk / "crashes" / MARK).unlink()
+        fill(disk)
+        await store.prepare()
+        store.directory.refuse_other()
 
 
 @in_reactor
