@@ -84,6 +84,7 @@ class Daemon:
     @ivar env: what its environment has besides, or instead of, this process's.
     @ivar prefix: a command to run it under, C{strace -D …} or C{fiu-run …}, that leaves it the process id.
     @ivar service: the name of its C{twistd} plugin.
+    @ivar start_s: how long it may take to be healthy.
     """
 
     toml: str
@@ -92,6 +93,7 @@ class Daemon:
     env: Mapping[str, str] = field(factory=dict, kw_only=True)
     prefix: Sequence[str] = field(default=(), kw_only=True)
     service: str = field(default="collectord", kw_only=True)
+    start_s: float = field(default=_START_S, kw_only=True)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -117,7 +119,7 @@ class Daemon:
         """
         Start it, again too, and wait until it is healthy.
 
-        @raise DidNotStart: it is not, within 20 s.
+        @raise DidNotStart: it is not, in time.
         """
         self.launch()
         try:
@@ -207,13 +209,13 @@ class Daemon:
         return inherited | own | dict(self.env)
 
     def _wait_until_healthy(self) -> None:
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + self.start_s
         while not _is_healthy(self.port):
             status = self._exit_status(0.05)
             if status is not None:
                 raise DidNotStart(f"it ended with {status}:\n{self.log()}")
             if time.monotonic() > deadline:
-                raise DidNotStart(f"it is not healthy after {_START_S} s:\n{self.log()}")
+                raise DidNotStart(f"it is not healthy after {self.start_s} s:\n{self.log()}")
 
     def _exit_status(self, timeout: float) -> int | None:
         """Its exit status once it has ended, leaving it a zombie: nobody else gets its process id meanwhile."""

@@ -59,7 +59,7 @@ class Life:
 
 def _life(work: Path, toml: Callable[[int], str]) -> Life:
     port = free_port()
-    return Life(Daemon(toml(port), port, work), {})
+    return Life(Daemon(toml(port), port, work, start_s=_TIME_S), {})
 
 
 def _submission(port: int, *roots: Path, moves: bool = False) -> str:
