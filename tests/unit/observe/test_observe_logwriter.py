@@ -213,6 +213,24 @@ def signals(handler: Callable[[], object]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def test_who_logs_in_the_middle_of_it_locks_nobody_out(sink: Sink) -> None:
+    """As the handler of a signal does, and what is done when an object goes."""
+    writer = started(sink)
+    sink.flows.set()
+
+    class Interrupted(bytes):
+        def __len__(self) -> int:
+            writer(b"within\n")
+            return super().__len__()
+
+    logs = Thread(target=writer, args=(Interrupted(b"outer\n"),), daemon=True)
+    logs.start()
+    logs.join(10)
+    assert not logs.is_alive()
+    flush(writer)
+    assert set(sink.lines) == {b"within", b"outer"}
+
+
 def test_handlers_of_signals_and_other_threads_log_too(sink: Sink) -> None:
     writer = started(sink)
     sink.flows.set()

@@ -275,6 +275,7 @@ def test_what_a_worker_counted_counts_once_however_late_it_ends() -> None:
     one.tell(Counted(snapshot(registry)))
     one.end(signal.SIGKILL)
     assert sums._gone["a"] == {("a_total", ()): 5.0}
+    assert one.protocol not in sums._others
 
 
 def test_a_start_may_take_longer() -> None:
