@@ -10,6 +10,7 @@ from typing import Any
 
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _MOST_DIGITS = 100
+_BEGINNING = 65536
 
 
 class TooManyItems(Exception):
@@ -34,12 +35,13 @@ def check_items(text: str, most: int) -> None:
     """
     @raise TooManyItems: there are more than C{most} values in the JSON C{text}, all levels together.
     """
-    if len(text) <= most or _items(text) <= most:
-        return
-    # It may well be in strings: many of them hold JSON of their own. There are two for an item at most.
-    bare, strings = _STRING.subn("", text, count=2 * most + 3)
-    if strings > 2 * most + 2 or _items(bare) > most:
-        raise TooManyItems
+    for beginning in (text[:_BEGINNING], text):  # what is hostile shows it early
+        if len(beginning) <= most or _items(beginning) <= most:
+            continue
+        # It may well be in strings: many of them hold JSON of their own. There are two for an item at most.
+        bare, strings = _STRING.subn("", beginning, count=2 * most + 3)
+        if strings > 2 * most + 2 or _items(bare) > most:
+            raise TooManyItems
 
 
 def depth_of(value: object) -> int:
