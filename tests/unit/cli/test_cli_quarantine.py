@@ -210,6 +210,21 @@ def test_release_looks_at_all_of_what_is_in_its_place(root: Path, aside: Path) -
     assert aside.is_dir()
 
 
+def test_release_of_what_comes_into_its_place_just_now(
+    root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = StagingDirectory.refuse_undecided
+
+    def late(self: StagingDirectory, crash_id: str) -> None:
+        keep(root, raw_crash_of(Comments="the other"))
+        real(self, crash_id)
+
+    monkeypatch.setattr(StagingDirectory, "refuse_undecided", late)
+    assert run("quarantine", "release", CRASH_ID).exit_code == 1
+    assert stored_crashes(root)[CRASH_ID].raw_crash["Comments"] == "the other"
+    assert (aside / f"{CRASH_ID}.json").is_file()
+
+
 def test_release_where_what_is_in_its_place_is_not_whole(root: Path, aside: Path) -> None:
     """The whole copy is not thrown away."""
     place = keep(root)
@@ -353,6 +368,15 @@ def test_a_removal_that_is_killed_leaves_no_half_crash(root: Path, monkeypatch: 
         for path in (place.raw_crash, place.link, *map(place.dump, DUMPS)):
             Path(path).unlink(missing_ok=True)
     raise AssertionError("it never ends")
+
+
+def test_a_link_alone_is_removed(root: Path) -> None:
+    place = keep(root)
+    crash = found(root)
+    shutil.rmtree(root / "20160622" / "name")
+    releasing.remove(crash)
+    assert files_below(root) == {}
+    assert not os.path.lexists(place.link)
 
 
 def test_removed_while_the_crashmover_removes_an_empty_slot(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
