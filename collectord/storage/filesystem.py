@@ -244,6 +244,8 @@ class FilesystemCrashStorage:
             raise
 
     def _try_out(self) -> int | None:
+        if self._doubted:
+            self._caution()
         self._prepare()
         if self._clock.seconds() >= self._sweep_at:
             self._sweep()
@@ -262,7 +264,13 @@ class FilesystemCrashStorage:
         if found != self._capabilities and found.missing:
             self._log.info("{store}: it does without {missing}", store=self.name, missing=", ".join(found.missing))
         self._capabilities = self._directory.capabilities = found
-        cautions = [*cautions_at(self.name), *([] if found.directory_sync else [_NO_DIRECTORY_SYNC])]
+        self._caution()
+
+    def _caution(self) -> None:
+        """Say what is not promised here; of a store that can't be used, too."""
+        cautions = [*cautions_at(self.name)]
+        if self._capabilities is not None and not self._capabilities.directory_sync:
+            cautions.append(_NO_DIRECTORY_SYNC)
         if not self._directory.locks:
             cautions.append(_NO_LOCKS)
         for caution in cautions:

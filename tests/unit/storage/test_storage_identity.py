@@ -376,3 +376,16 @@ async def test_require_mount(tmp_path: Path, require_mount: bool | str) -> None:
         await store.save(make_crash())
     assert "mounted" in await problem_of(store)
     assert os.listdir(mountpoint) == []
+
+
+@in_reactor
+async def test_what_is_not_promised_is_said_of_a_store_that_is_refused_too(
+    root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (await used(root, known)).close()
+    gone(root)
+    monkeypatch.setattr("collectord.storage.filesystem.cautions_at", lambda _: ["on some kind: nothing is promised"])
+    store = make_store(root, known=known)
+    assert "this is not the store that was here before" in await problem_of(store)
+    assert store.cautions == ["on some kind: nothing is promised"]
+    store.close()
