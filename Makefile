@@ -14,8 +14,9 @@ ROUNDS ?= 50
 
 .PHONY: run test lint bench power kills mutants requirements clean
 
+# What is remembered of the store lies in it: who removes the crashes here means it.
 run: $(VENV)/installed
-	exec env PYTHONPATH=$(CURDIR) $(BIN)/twistd --nodaemon --pidfile= collectord $(ARGS)
+	exec env PYTHONPATH=$(CURDIR) XDG_STATE_HOME=$(CURDIR)/crashes $(BIN)/twistd --nodaemon --pidfile= collectord $(ARGS)
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(ARGS)

@@ -102,14 +102,19 @@ class KnownStores:
             os.unlink(path)
 
     def _make(self) -> None:
-        directory = f"{self.directory}/{_STORES}"
-        if os.path.isdir(directory):
-            return
-        os.makedirs(directory, 0o700, exist_ok=True)
-        while directory != "/":
-            directory = os.path.dirname(directory)
-            with suppress(PermissionError):  # one that we may not read was not made here
-                fsync_directory(directory)
+        _make_private(f"{self.directory}/{_STORES}")
+
+
+def _make_private(directory: str) -> None:
+    """Make it and what is missing above it, durably, for its owner alone: the root of a store may be among these."""
+    if os.path.isdir(directory):
+        return
+    above = os.path.dirname(directory)
+    _make_private(above)
+    with suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+    with suppress(PermissionError):  # one that we may not read was not made here
+        fsync_directory(above)
 
 
 def state_directory(configured: os.PathLike[str] | None, environment: Mapping[str, str]) -> str:

@@ -41,7 +41,7 @@ def test_what_one_remembers_the_other_knows(state: Path) -> None:
 
 def test_it_is_for_nobody_else(state: Path) -> None:
     KnownStores(str(state)).remember(A)
-    modes = {path.stat().st_mode & 0o077 for path in state.rglob("*")}
+    modes = {path.stat().st_mode & 0o077 for path in (state.parent, state, *state.rglob("*"))}
     assert modes == {0}
 
 
