@@ -140,7 +140,7 @@ def test_it_is_ready_once_it_takes_reports(tmp_path: Path, notices: Notices) -> 
     port = free_port()
     with notified(notices, port, tmp_path / "work", config(port, tmp_path / "root")) as daemon:
         assert notices.until("READY=1") == []
-        assert "taking crash reports" in daemon.log()
+        until(lambda: "taking crash reports" in daemon.log())  # it is written on a thread
 
 
 @needs("strace")
