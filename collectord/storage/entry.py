@@ -124,6 +124,9 @@ class Entry:
         """
         # First, whatever is there: of two that are both staged at least one sees the other.
         staging.refuse_undecided(self.crash.crash_id)
+        if self._aside:
+            self._move_all(staging)
+            return
         if not self._moved and (there := self._there()).files:
             if there.problem:
                 self._put_aside(staging, there)
@@ -182,7 +185,12 @@ class Entry:
 
     def _move(self, staging: StagingDirectory, staged: str, final: str) -> None:
         if staged not in self._written:
-            if not _could_link(staging, staged, final):
+            try:
+                linked = _could_link(staging, staged, final)
+            except FileExistsError:
+                os.unlink(final)  # a leftover: its raw crash is not there
+                linked = _could_link(staging, staged, final)
+            if not linked:
                 os.rename(staged, final)
                 self._lent[final] = staged
         elif final == self.place.raw_crash and staging.others:

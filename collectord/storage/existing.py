@@ -50,8 +50,9 @@ class Existing:
     _raw_crash: tuple[int, ...] | None
 
     def is_still_there(self, place: Place) -> bool:
-        """Whether its raw crash is the one that was looked at; or there is still none."""
-        return self._raw_crash == _identity(place.raw_crash)
+        """Whether its raw crash is the one that was looked at; or there is still nothing at all."""
+        found = _identity(place.raw_crash)
+        return found == self._raw_crash and (found is not None or not self.files)
 
 
 NOTHING = Existing(files=[], problem="", checksums={}, raw_crash=None)

@@ -115,16 +115,15 @@ def upload_while_starved(thin: ThinExt4, chain: Chain, report: Report, *, droppe
 @pytest.mark.parametrize("dropped", [False, True], ids=["in the cache", "dropped"])
 @pytest.mark.parametrize("sync", WAYS)
 def test_another_was_told_first(thin: ThinExt4, sync: str, dropped: bool, workers: int) -> None:
+    """What was spilled is kept by the other store if it can be had back as it was received; else the client is told."""
     chain = chain_on(thin, sync, workers=workers)
     report = make_report("seen", 3 * MIB)
     acknowledged = {}
     with chain.daemon:
         answer = upload_while_starved(thin, chain, report, dropped=dropped)
-        if dropped:
-            assert answer.status == 503
-        else:
+        assert answer.status in ([503] if dropped else [200, 503])  # the kernel may have dropped it by itself
+        if answer.status == 200:
             acknowledged[crash_id_in(answer)] = report.annotations["Serial"]
-        assert f"failed: {chain.primary}" in chain.daemon.log()
         cut_power(thin, chain.daemon)
     assert chain.harm(acknowledged) == []
 

@@ -16,6 +16,7 @@ import pytest
 from collectord.errors import StorageError
 from collectord.metrics import BROKEN_COPIES
 from collectord.storage import existing, stored
+from collectord.storage.entry import Attempt, Entry
 from collectord.storage.existing import look_at
 from collectord.storage.finding import quarantined_crash, quarantined_crashes
 from collectord.storage.layout import MINIDUMP, place_of
@@ -127,6 +128,32 @@ def test_what_is_broken_is_put_aside_and_the_whole_one_takes_its_place(rig: Rig,
     for content in places.values():
         content.remove()
     assert problems(rig.root) == []
+
+
+def test_a_leftover_of_a_try_that_could_not_be_undone(rig: Rig) -> None:
+    """Nobody looks for a crash whose id was just made; a spilled dump takes the place of a leftover nevertheless."""
+    os.makedirs(rig.root / NAMES)
+    files(rig.root)[1].write_bytes(b"left over")
+    spilled = rig.spill(DUMPS[MINIDUMP])
+    entry = rig.entry(make_crash(places={MINIDUMP: spilled}))
+    rig.save(entry)
+    assert rig.errors(entry) == [None]
+    spilled.remove()
+    assert is_kept(rig.root)
+
+
+def test_what_was_removed_since_it_was_looked_at_is_not_put_aside(rig: Rig) -> None:
+    """A removal takes the raw crash first."""
+    rig.save(rig.entry(make_crash()))
+    files(rig.root)[0].unlink()
+    crash = make_crash(fresh=False)
+    entry = Entry(crash, place_of(str(rig.root), crash), Attempt(), look_at(place_of(str(rig.root), crash)))
+    for path in files(rig.root)[1:]:
+        path.unlink()
+    rig.save(entry)
+    assert rig.errors(entry) == [None]
+    assert reasons(rig.root) == []
+    assert is_kept(rig.root)
 
 
 @pytest.mark.parametrize("errors", [errno.EIO, errno.EACCES, errno.EUCLEAN])
