@@ -6,6 +6,7 @@ inherited, and wraps TLS itself.
 """
 
 import os
+import select
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
@@ -59,6 +60,7 @@ class _Lent:
     """A unix socket: Twisted would remove its file, which belongs to the process that opened it."""
 
     def __init__(self, port: Any) -> None:
+        self.doRead, self.fileno = port.doRead, port.fileno
         self.startReading = port.startReading
         self.stopReading = self.stopListening = port.stopReading
 
@@ -236,6 +238,21 @@ async def close_ports(ports: Iterable[IListeningPort]) -> None:
         stopped = port.stopListening()
         if isinstance(stopped, Deferred):
             await stopped
+
+
+def take_waiting(ports: Iterable[IListeningPort], may_take: Callable[[], bool]) -> None:
+    """
+    Take the connections that wait in the accept queues of C{ports}: the kernel resets these when a port is closed.
+
+    @param may_take: whether there is room for more.
+    """
+    for port in cast(Iterable[Any], ports):
+        waiting = select.poll()
+        waiting.register(port.fileno(), select.POLLIN)
+        for _ in range(BACKLOG):  # at most: who can't take one would try for ever
+            if not may_take() or not waiting.poll(0):
+                break
+            port.doRead()
 
 
 def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:

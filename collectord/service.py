@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from collectord.collecting import Collecting
 from collectord.errors import TookTooLong
 from collectord.intake.site import StreamingSite
-from collectord.listening import close_ports
+from collectord.listening import close_ports, take_waiting
 from collectord.patience import within
 
 _KEEP_S = 15.0
@@ -77,6 +77,7 @@ class CollectorService(Service):
             self._ready()
 
     async def _stop(self) -> None:
+        take_waiting(self._ports, lambda: not self._site.is_full)
         await close_ports(self._ports)
         await self._site.drain(self._stop_s)
         try:

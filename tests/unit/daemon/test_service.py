@@ -1,6 +1,8 @@
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
+import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -12,6 +14,14 @@ from collectord.service import CollectorService
 @define
 class Port:
     done: list[str]
+    listening: socket.socket = field(factory=lambda: socket.create_server(("127.0.0.1", 0)))
+
+    def fileno(self) -> int:
+        return self.listening.fileno()
+
+    def doRead(self) -> None:
+        self.listening.accept()[0].close()
+        self.done.append("accepted")
 
     def stopListening(self) -> Deferred[None]:
         self.done.append("closed")
@@ -36,6 +46,7 @@ class Parts:
 
     done: list[str] = field(factory=list)
     waits: dict[str, Deferred[None]] = field(factory=dict)
+    is_full: bool = False
 
     @property
     def site(self) -> Any:
@@ -67,10 +78,9 @@ class Parts:
         return self.waits[name]
 
 
-def service(parts: Parts, clock: Clock, ready: Callable[[], None]) -> CollectorService:
-    made = CollectorService(
-        lambda site: [cast(Any, Port(parts.done))], cast(Collecting, parts), clock, ready=ready, stop=30.0
-    )
+def service(parts: Parts, clock: Clock, ready: Callable[[], None], port: Port | None = None) -> CollectorService:
+    port = port or Port(parts.done)
+    made = CollectorService(lambda site: [cast(Any, port)], cast(Collecting, parts), clock, ready=ready, stop=30.0)
     made.privilegedStartService()
     made.startService()
     return made
@@ -100,3 +110,14 @@ def test_a_stop_waits_for_no_disk_that_hangs() -> None:
     assert (parts.done[-1], stopped.called) == ("settled", False)
     clock.advance(5)
     assert stopped.called
+
+
+@pytest.mark.parametrize(("is_full", "taken"), [(False, ["accepted", "accepted"]), (True, [])])
+def test_who_waits_to_be_let_in_is_not_reset_by_a_stop(is_full: bool, taken: list[str]) -> None:
+    parts = Parts()
+    parts.is_full = is_full
+    port = Port(parts.done)
+    with socket.create_connection(port.listening.getsockname()), socket.create_connection(port.listening.getsockname()):
+        service(parts, Clock(), parts.done.clear, port).stopService()
+    assert parts.done == [*taken, "closed", "drain 30.0"]
+    port.listening.close()
