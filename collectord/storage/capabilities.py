@@ -40,7 +40,6 @@ class Capabilities:
     @ivar symlinks: Else a small file says that a crash is new.
     @ivar case: names that differ by case only are two names. Else dumps get a number.
     @ivar modes: permissions can be set. Else they are whatever the mount says.
-    @ivar sendfile: the kernel copies from file to file. Else it is read and written.
     @ivar directory_sync: directories can be synced. Else nobody knows when a name is durable.
     @ivar open_file_removal: a file that is removed while it is open leaves its directory. Else once it is closed.
     """
@@ -49,7 +48,6 @@ class Capabilities:
     symlinks: bool = True
     case: bool = True
     modes: bool = True
-    sendfile: bool = True
     directory_sync: bool = True
     open_file_removal: bool = True
 
@@ -83,7 +81,6 @@ class _Probe:
             symlinks=self._has("symlinks", "symlink", self._symlink),
             case=self._has("case", "create", self._case),
             modes=self._has("modes", "chmod", lambda: os.chmod(self._file, 0o640)),
-            sendfile=self._has("sendfile", "sendfile", self._sendfile),
             directory_sync=self._has("directory_sync", "fsync", self._sync_directory),
             open_file_removal=self._has("open_file_removal", "rmdir", self._remove_open),
         )
@@ -151,12 +148,6 @@ class _Probe:
         except FileExistsError:
             return False
         return {"case", "CASE"} <= set(os.listdir(self._slot))
-
-    def _sendfile(self) -> bool:
-        copied = f"{self._slot}/copied"
-        self._create(copied)
-        with open(self._file, "rb") as source, open(copied, "wb") as copy:
-            return os.sendfile(copy.fileno(), source.fileno(), None, 1000) == len(_CONTENT + _MORE)
 
     def _sync_directory(self) -> None:
         fd = os.open(self._names, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -45,7 +45,6 @@ STEPS = (
     "unlink",
     "fsync",
     "close",
-    "sendfile",
     "chmod",
 )
 
@@ -74,7 +73,6 @@ def test_all_is_there(rig: Rig) -> None:
     [
         ("link", evolve(ALL, hard_links=False)),
         ("symlink", evolve(ALL, symlinks=False)),
-        ("sendfile", evolve(ALL, sendfile=False)),
         ("chmod", evolve(ALL, modes=False)),
     ],
 )
@@ -86,7 +84,7 @@ def test_what_it_does_not_know(rig: Rig, operation: str, lacks: Capabilities, co
     assert everything(rig.root) == []
 
 
-@pytest.mark.parametrize("operation", ["link", "symlink", "sendfile"])
+@pytest.mark.parametrize("operation", ["link", "symlink"])
 def test_what_it_could_do_before_is_an_error(rig: Rig, operation: str) -> None:
     told = rf"do not work here \({operation}: EIO\)"
     with lacking(rig.root, operation, errno.EIO), pytest.raises(OSError, match=told):
