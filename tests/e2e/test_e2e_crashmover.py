@@ -109,7 +109,7 @@ def test_broken_crashes_go_to_the_quarantine_and_the_others_are_moved(tmp_path: 
     with Daemon(config(port, source, moves=True) + moving(destination), port, tmp_path / "work") as daemon:
         del acknowledged[broken]
         until_moved(source, acknowledged, destination)
-        assert f"{broken} is in the quarantine" in daemon.log()
+        until(lambda: f"{broken} is in the quarantine" in daemon.log())
     assert "checksum" in (source / "quarantine" / broken / "reason.txt").read_text()
     assert (source / "quarantine" / broken / f"{broken}.json").exists()
 

@@ -76,7 +76,7 @@ def test_a_stopped_worker_is_told_of_and_replaced_and_costs_nothing_that_was_ack
             os.kill(hung, signal.SIGSTOP)
             until(lambda: metric(up, "workers_hung") == 1, LONG)
             assert metric(up, "workers") == 1
-            assert f"worker {hung} hangs" in up.log()
+            until(lambda: f"worker {hung} hangs" in up.log())
             overview = json.loads(ask(up.env["ADMIN"], "/overview.json")[1])
             assert [trouble["where"] for trouble in overview["troubles"]] == [f"Worker {hung}"]
             until(lambda: heartbeat(up) == (503, 1), LONG)

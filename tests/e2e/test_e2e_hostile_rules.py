@@ -12,6 +12,7 @@ import pytest
 from tests.support.daemon import Daemon, DidNotStart, config, free_port
 from tests.support.http import Part, multipart, post
 from tests.support.reports import HEADERS, crash_id_in, make_report
+from tests.support.wait import until
 
 pytestmark = pytest.mark.e2e
 
@@ -68,5 +69,5 @@ def test_a_pattern_that_can_not_be_used_stops_the_start(tmp_path: Path) -> None:
 
 def test_a_pattern_that_means_something_else_is_told_at_the_start(tmp_path: Path) -> None:
     with daemon_with(r"^\w+$", tmp_path) as daemon:
-        assert r"rule 'found': matches = '^\\w+$': \w is A-Z, a-z, 0-9 and _ alone" in daemon.log()
+        until(lambda: r"rule 'found': matches = '^\\w+$': \w is A-Z, a-z, 0-9 and _ alone" in daemon.log())
         assert daemon.log().count("rule 'found'") == 2

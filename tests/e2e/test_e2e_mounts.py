@@ -73,7 +73,7 @@ def test_a_file_system_that_goes_away_and_comes_back(tmp_path: Path, workers: in
         assert stored_crashes(root) == {}
         until(lambda: OTHER in heartbeat(daemon)[1])
         assert heartbeat(daemon)[0] == 503
-        assert f"{root}: {OTHER}" in daemon.log()
+        until(lambda: f"{root}: {OTHER}" in daemon.log())
         assert f"run: collectord stores adopt {root}" in collectord("stores", "list", "-c", daemon.toml_path).stdout
         audit = collectord("audit", "today", "-c", daemon.toml_path)
         assert audit.status == 2
@@ -110,7 +110,7 @@ def test_a_start_before_the_mount(tmp_path: Path, there: bool) -> None:
         assert collectord("check-config", "-c", daemon.toml_path).status == 1
         time.sleep(4)  # the ledger has lost its patience
         assert os.listdir(mountpoint) == []
-        assert "the ledger can't be written" in daemon.log()
+        until(lambda: "the ledger can't be written" in daemon.log())
         subprocess.run(mount, check=True)
         until(lambda: is_well(daemon))
         acknowledged |= submit(daemon, "e")

@@ -134,14 +134,14 @@ def test_destinations(rig: Rig) -> None:
 def test_a_bad_file_changes_nothing(rig: Rig, bad: str, told: str) -> None:
     moves = "crashmover" in bad
     rig.reload(rig.toml("max_body_bytes = 5000", bad, moves=moves), "the settings are bad, and nothing changes")
-    assert told in rig.daemon.log()
+    until(lambda: told in rig.daemon.log())
     rig.always(200, b"CrashID=", 10_000)
 
 
 def test_what_takes_a_restart_is_said(rig: Rig) -> None:
     toml = rig.toml("max_body_bytes = 5000").replace("min_free_bytes = 0", "min_free_bytes = 1")
     rig.reload(toml)
-    assert "[storage] has changed: that takes a restart" in rig.daemon.log()
+    until(lambda: "[storage] has changed: that takes a restart" in rig.daemon.log())
     rig.always(413, b"Discarded=too_large", 10_000)
 
 

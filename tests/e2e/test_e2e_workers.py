@@ -58,7 +58,7 @@ def test_they_share_the_work_and_their_metrics_are_summed(tmp_path: Path) -> Non
         assert metric(up, "collectord_workers") == WORKERS
         assert all(cpu_s(worker) > 0.05 for worker in children(up.pid))
         assert up.log().count("taking crash reports") == 1
-        assert f"{next(iter(clients.acknowledged))} kept" in up.log()
+        until(lambda: f"{next(iter(clients.acknowledged))} kept" in up.log())
     assert problems(tmp_path / "root") == []
 
 

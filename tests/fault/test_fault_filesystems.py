@@ -140,7 +140,7 @@ def test_what_is_not_promised_is_said(tmp_path: Path) -> None:
         chain = make_chain(tmp_path, mountpoint / "crashes")
         with chain.daemon:
             assert chain.heartbeat()[0] == 200
-            assert f"{chain.primary}: on overlay: it is mounted volatile" in chain.daemon.log()
+            until(lambda: f"{chain.primary}: on overlay: it is mounted volatile" in chain.daemon.log())
 
 
 @pytest.mark.skipif(can_serve("bindfs") != "", reason=can_serve("bindfs"))
