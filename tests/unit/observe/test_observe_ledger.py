@@ -401,15 +401,16 @@ def test_a_line_that_was_written_in_part_is_written_again(rig: Rig) -> None:
     assert journal.damaged == 1
 
 
-def test_a_disk_that_hangs_holds_nobody_up_and_memory_is_bounded(rig: Rig) -> None:
+def test_a_disk_that_hangs_holds_nobody_up_and_memory_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.observe.ledger._LIMIT", 10_000)
     rig.start()
     before = failures()
     with capturedLogs() as events, hanging(rig.directory, "write") as gate:
         rig.ledger.note(happening(0))
         rig.clock.advance(0.25)
-        for n in range(1, 130_001):
+        for n in range(1, 13_001):
             rig.ledger.note(happening(n))
-        assert len(rig.ledger._waiting) <= 100_000
+        assert len(rig.ledger._waiting) <= 10_000
         rig.clock.advance(100)
         assert errors(events) != []
         gate.open()
@@ -420,10 +421,10 @@ def test_a_disk_that_hangs_holds_nobody_up_and_memory_is_bounded(rig: Rig) -> No
     lines = rig.of_crashes()
     (lost,) = [line for line in lines if line.startswith("lost")]
     kept = [line for line in lines if line.startswith("kept")]
-    assert len(kept) + int(lost.split()[1]) == 130_001
+    assert len(kept) + int(lost.split()[1]) == 13_001
     assert kept[0] == "kept 0"
-    assert kept[-1] == "kept 130000"
-    assert 99_000 <= len(kept) <= 100_001
+    assert kept[-1] == "kept 13000"
+    assert 9_000 <= len(kept) <= 10_001
 
 
 def test_a_disk_that_hangs_for_long_is_told(rig: Rig) -> None:
@@ -437,17 +438,18 @@ def test_a_disk_that_hangs_for_long_is_told(rig: Rig) -> None:
     assert [text.split(";")[0] for text in errors(events)] == ["the ledger can't be written: nothing for 60 s"]
 
 
-def test_what_is_lost_is_told_in_the_journals_of_its_days(rig: Rig) -> None:
+def test_what_is_lost_is_told_in_the_journals_of_its_days(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.observe.ledger._LIMIT", 10_000)
     rig.start()
     with full(rig.directory), capturedLogs():
-        for n in range(101_500):
+        for n in range(11_500):
             rig.ledger.note(happening(n, crash_id=TOMORROW_S_ID if n < 1100 else CRASH_ID))
         rig.advance(5)
     rig.advance(1.25)
     counts = [int(line.split()[1]) for day in ("20160623", DAY) for line in rig.of_crashes(day) if "lost" in line]
     kept = sum(line.startswith("kept") for day in ("20160623", DAY) for line in rig.of_crashes(day))
     assert len(counts) == 2
-    assert sum(counts) + kept == 101_500
+    assert sum(counts) + kept == 11_500
 
 
 def test_a_stop_with_a_disk_that_hangs_takes_five_seconds(rig: Rig) -> None:
