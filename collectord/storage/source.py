@@ -2,6 +2,7 @@
 New crashes in a store on a file system: found by the date branch, read, removed, or put aside.
 """
 
+import errno
 import json
 import os
 import re
@@ -255,9 +256,13 @@ class FilesystemCrashSource:
         return any(os.path.lexists(f"{directory}/{place.crash_id}.json") for directory in aside)
 
     def _quarantine(self, place: Place, reason: str) -> None:
-        files = _files(place)
-        put_aside(place, files, make_directory(place, files, reason, self._now().isoformat(), _mkdir))
-        unlink_if_there(place.link)
+        with self._staging.claimed(place.crash_id):
+            # Somebody may have sent it again since it was read, and a whole copy has taken its place.
+            if self._changed_within(_YOUNG_S, *self._all_of(place)):
+                raise OSError(errno.EBUSY, "it has changed since", place.raw_crash)
+            files = _files(place)
+            put_aside(place, files, make_directory(place, files, reason, self._now().isoformat(), _mkdir))
+            unlink_if_there(place.link)
 
 
 def _mkdir(path: str) -> None:

@@ -158,6 +158,22 @@ class StagingDirectory:
                 return process
         return ""
 
+    @contextmanager
+    def claimed(self, crash_id: str) -> Iterator[None]:
+        """
+        Meanwhile no process puts this crash in its place: it would take it for undecided here.
+
+        @raise OSError: one is just doing so.
+        """
+        claim = self.taken(crash_id)
+        os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # empty: no sweep heeds it
+        try:
+            self.look_around()
+            self.refuse_undecided(crash_id)
+            yield
+        finally:
+            unlink_if_there(claim)
+
     def take_out(self, crash_id: str, raw_crash: str) -> None:
         """
         Take a raw crash out of its place, to here: from now on the crash is not kept, and whoever sweeps removes the

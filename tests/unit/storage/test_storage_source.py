@@ -20,7 +20,9 @@ from collectord.errors import CrashRefused, StorageError, TookTooLong, Unreadabl
 from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
 from collectord.model import Crash, NewCrash
+from collectord.storage.entry import Entry
 from collectord.storage.layout import MINIDUMP
+from collectord.storage.quarantine import put_aside
 from collectord.storage.source import FilesystemCrashSource
 from collectord.storage.staging import Modes, StagingDirectory
 from collectord.storage.stored import StoredFile
@@ -523,3 +525,67 @@ async def test_a_dump_that_changes_before_it_is_copied_is_no_fault_of_the_place(
     assert isinstance(error, CrashRefused)
     assert everything(root) == []
     store.close()
+
+
+def put_aside_by(rig: Rig, staging: StagingDirectory, new: NewCrash, now: datetime) -> bool:
+    """Whether a source, whose process has that staging directory, has put a crash aside."""
+    source = FilesystemCrashSource(str(rig.root), at_once, Clock(), lambda: now, 60.0, ready, staging)
+    done: list[bool] = []
+    Deferred.fromCoroutine(source.quarantine(new, "broken")).addCallbacks(
+        lambda _: done.append(True), lambda _: done.append(False)
+    )
+    return done[0]
+
+
+def break_and_send_again(rig: Rig) -> tuple[NewCrash, Entry]:
+    """A crash whose dump is empty by now, and the whole one, from a sender who throws it away once it is confirmed."""
+    keep(rig, CRASH_ID)
+    new = the_new(rig.root)
+    (rig.root / NAMES / f"{CRASH_ID}.dump").write_bytes(b"")
+    return new, rig.entry(make_crash(fresh=False))
+
+
+def test_what_came_since_is_not_put_aside(rig: Rig) -> None:
+    new, again = break_and_send_again(rig)
+    rig.save(again)
+    assert rig.errors(again) == [None]
+    assert not put_aside_by(rig, rig.staging, new, datetime.now(UTC))
+    assert stored_crashes(rig.root)[CRASH_ID].dumps == DUMPS
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same process", "another"])
+def test_nothing_takes_the_place_of_what_is_being_put_aside(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    new, again = break_and_send_again(rig)
+    staging = rig.staging
+    if not same:
+        staging = StagingDirectory(str(rig.root), Modes())
+        staging.make()
+
+    def after_another_try(*args: Any) -> None:
+        rig.save(again)
+        put_aside(*args)
+
+    monkeypatch.setattr("collectord.storage.source.put_aside", after_another_try)
+    assert put_aside_by(rig, staging, new, LATER)
+    assert rig.errors(again) != [None]
+    assert sorted(os.listdir(rig.root / "quarantine" / CRASH_ID)) == sorted(
+        ["reason.txt", *(f"{CRASH_ID}{end}" for end in (".json", ".dump", ".extra_2.dump"))]
+    )
+    once_more = rig.entry(make_crash(fresh=False))
+    rig.save(once_more)
+    assert rig.errors(once_more) == [None]
+    assert stored_crashes(rig.root)[CRASH_ID].dumps == DUMPS
+    if not same:
+        staging.remove()
+
+
+def test_a_crash_that_is_just_written_anew_is_not_put_aside(rig: Rig) -> None:
+    new, again = break_and_send_again(rig)
+    during: list[bool] = []
+    rig.sync.meanwhile = lambda: during.append(put_aside_by(rig, rig.staging, new, LATER))
+    rig.save(again)
+    assert during[0] is False
+    assert rig.errors(again) == [None]
+    assert stored_crashes(rig.root)[CRASH_ID].dumps == DUMPS
