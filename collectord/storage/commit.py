@@ -227,6 +227,7 @@ class GroupCommit:
                     os.rmdir(directory)
                 except OSError:  # there are others in it, or it was never made
                     break
+                self._known.discard(directory)  # another process may make it anew, and be cut off before it is durable
                 directory = os.path.dirname(directory)
 
     def _on_the_way_to(self, directories: set[str]) -> set[str]:

@@ -286,6 +286,24 @@ def test_a_directory_that_was_made_anew_is_not_trusted(rig: Rig) -> None:
     } <= rig.sync.calls[-1][1]
 
 
+def test_a_directory_that_was_undone_is_not_trusted(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash()))
+    for path in of_crash(rig.root):
+        (rig.root / path).unlink()
+    rig.sync.fails = lambda path: path.endswith(NAMES)
+    rig.save(rig.entry(make_crash(NEIGHBOUR)))
+    rig.sync.fails = lambda path: False
+    rig.commit._known.update(str(rig.root / path) for path in ("20160622", "20160622/name", "20160622/name/8f"))
+    entry = rig.entry(make_crash())
+    rig.commit.commit([entry], [])
+    entry.attempt.abandon()
+    rig.commit.commit([], [entry])
+    assert not (rig.root / "20160622").exists()
+    (rig.root / NAMES).mkdir(parents=True)  # by another process, which has not synced it yet
+    rig.save(rig.entry(make_crash()))
+    assert {str(rig.root / path) for path in (".", "20160622", "20160622/name", NAMES)} <= rig.sync.calls[-1][1]
+
+
 def test_the_memory_of_directories_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.storage.commit._KNOWN", 20)
     for n in range(60):
