@@ -52,6 +52,7 @@ class StoreIdentity:
         self._seen: KnownStore | None = None
         self._numbers: Numbers | None = None
         self._is_remembered = False
+        self._is_forgotten = False  # it could not be remembered, and that was told
 
     def confirm(self, *, is_same: bool) -> None:
         """
@@ -81,6 +82,7 @@ class StoreIdentity:
             self._seen = KnownStore(root=self._root, store_id=found, device=device_of(self._root))
             _keep_young(f"{self._root}/{MARK}")
         if expected is not None:
+            self._is_remembered = self._is_remembered and not self._is_forgotten
             self.remember()
         self._numbers = numbers
 
@@ -119,7 +121,11 @@ class StoreIdentity:
         self.confirm(is_same=False)
 
     def remember(self) -> None:
-        """Remember the store, for it keeps crashes; where that is not possible, say so, and go on."""
+        """
+        Remember the store, for it keeps crashes; where that is not possible, say so, and go on.
+
+        The next L{confirm} tries again.
+        """
         if self._is_remembered or self._known is None or self._seen is None:
             return
         self._is_remembered = True
@@ -127,9 +133,13 @@ class StoreIdentity:
             if self._known.get(self._root) != self._seen:
                 self._known.remember(self._seen)
         except OSError as e:
-            self._log.warn(
-                "{store} is not remembered: {why} ({path})", store=self._root, why=e.strerror, path=e.filename
-            )
+            if not self._is_forgotten:
+                self._log.warn(
+                    "{store} is not remembered: {why} ({path})", store=self._root, why=e.strerror, path=e.filename
+                )
+            self._is_forgotten = True
+        else:
+            self._is_forgotten = False
 
     def refuse_other(self) -> None:
         """

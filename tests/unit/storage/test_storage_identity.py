@@ -320,6 +320,22 @@ async def test_no_place_to_remember(root: Path, tmp_path: Path, told: Callable[[
     await store.save(make_crash(NEIGHBOUR))
 
 
+@in_reactor
+async def test_a_place_to_remember_that_was_full_for_a_while(
+    root: Path, tmp_path: Path, told: Callable[[], list[str]]
+) -> None:
+    (tmp_path / "file").touch()
+    known = KnownStores(str(tmp_path / "file" / "state"))
+    store = await used(root, known)
+    assert await problem_of(store) == ""
+    assert len([line for line in told() if "is not remembered" in line]) == 1
+    (tmp_path / "file").unlink()
+    assert await problem_of(store) == ""
+    remembered = known.get(str(root))
+    assert remembered is not None
+    assert remembered.store_id == read_mark(str(root))
+
+
 @pytest.mark.parametrize("content", ["", '{"root": 1}'])
 @in_reactor
 async def test_what_is_remembered_is_damaged(root: Path, known: KnownStores, content: str) -> None:
