@@ -175,7 +175,7 @@ class FilesystemCrashSource:
         """Only what is left of a removal of ours is removed: a backup that is copied here may bring the link first."""
         if place.crash_id in self._taken:
             self._remove_rest(place, self._dump_names(place))
-        elif not self._is_arriving(place) and not self._is_aside(place):
+        elif not self._is_arriving(place) and not self._is_aside(place) and os.path.lexists(place.link):
             self._dangling.add(place.crash_id)
 
     def _tell_dangling(self) -> None:

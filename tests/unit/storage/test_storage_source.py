@@ -263,6 +263,16 @@ def test_what_nothing_here_has_removed_is_left_alone_and_told(
     assert DANGLING.labels(str(rig.root))._value.get() == 1
 
 
+def test_what_another_process_has_moved_meanwhile_is_not_told(rig: Rig, told: Callable[[], list[str]]) -> None:
+    keep(rig, CRASH_ID)
+    source, another = source_of(rig.root), source_of(rig.root)
+    for [new] in result_of(batches(source)):
+        result_of(another.remove(new, loaded(another, new), keep=False))
+        assert result_of(source.load(new)) is None
+    assert result_of(batches(source)) == []
+    assert [line for line in told() if "no raw crash" in line] == []
+
+
 @pytest.mark.parametrize("late", [".json", ".dump", ".extra_2.dump"])
 def test_a_crash_that_comes_from_a_backup_file_by_file_is_whole_in_the_end(rig: Rig, late: str) -> None:
     keep(rig, CRASH_ID)
