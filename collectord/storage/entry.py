@@ -131,7 +131,8 @@ class Entry:
             if there.problem:
                 self._put_aside(staging, there)
             elif all(there.checksums.get(dump.name) == dump.sha256 for dump in self.crash.dumps):
-                self.directories = {self.place.names}
+                # Whoever put it there may have been cut off before its link was durable.
+                self.directories = {self.place.names, *filter(None, [there.slot])}
                 return
             else:
                 self._go_aside(staging)

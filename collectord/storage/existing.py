@@ -10,14 +10,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from stat import S_ISREG
 from typing import Any
 
 from attrs import frozen
 
-from collectord.model import checksums_in
-from collectord.storage.layout import Place, dump_name
+from collectord.model import RawCrash, checksums_in
+from collectord.storage.layout import Place, dump_name, place_at
 from collectord.storage.stored import open_at_once
 
 _BROKEN = frozenset(
@@ -42,11 +42,13 @@ class Existing:
     @ivar files: the names of its files; none: there is nothing.
     @ivar problem: why it is no whole crash; empty: it is one.
     @ivar checksums: the SHA-256 of each of its dumps as it was read, by name.
+    @ivar slot: the directory of the link that says that it is new; empty: none says so.
     """
 
     files: Sequence[str]
     problem: str
     checksums: Mapping[str, str]
+    slot: str
     _raw_crash: tuple[int, ...] | None
 
     def is_still_there(self, place: Place) -> bool:
@@ -55,7 +57,7 @@ class Existing:
         return found == self._raw_crash and (found is not None or not self.files)
 
 
-NOTHING = Existing(files=[], problem="", checksums={}, raw_crash=None)
+NOTHING = Existing(files=[], problem="", checksums={}, slot="", raw_crash=None)
 
 
 def look_at(place: Place) -> Existing:
@@ -69,16 +71,24 @@ def look_at(place: Place) -> Existing:
         files = sorted(name for name in os.listdir(place.names) if name.startswith(f"{place.crash_id}."))
     except (FileNotFoundError, NotADirectoryError):
         files = []
-    problem, checksums = "", {}
+    problem, checksums, slot = "", {}, ""
     try:
         if files:
-            checksums = _read(place, files)
+            raw_crash = _read_raw_crash(place)
+            checksums, slot = _read_dumps(place, files, raw_crash), _slot(place, raw_crash)
     except _Broken as e:
         problem = str(e)
-    return Existing(files=files, problem=problem, checksums=checksums, raw_crash=identity)
+    return Existing(files=files, problem=problem, checksums=checksums, slot=slot, raw_crash=identity)
 
 
-def _read(place: Place, files: Sequence[str]) -> dict[str, str]:
+def _slot(place: Place, raw_crash: RawCrash) -> str:
+    with suppress(ValueError):
+        there = place_at(place.root, place.crash_id, str(raw_crash.get("submitted_timestamp")))
+        return there.slot if os.path.lexists(there.link) else ""
+    return ""
+
+
+def _read_raw_crash(place: Place) -> RawCrash:
     try:
         raw_crash = json.loads(_content(place.raw_crash, "the raw crash"))
     except (ValueError, RecursionError) as e:
@@ -87,6 +97,10 @@ def _read(place: Place, files: Sequence[str]) -> dict[str, str]:
         raise _Broken("the raw crash is no JSON object")
     if raw_crash.get("uuid") != place.crash_id:
         raise _Broken(f"the raw crash says uuid {raw_crash.get('uuid')!r}")
+    return raw_crash
+
+
+def _read_dumps(place: Place, files: Sequence[str], raw_crash: RawCrash) -> dict[str, str]:
     received = checksums_in(raw_crash)
     if received is None:
         raise _Broken("the raw crash has no dump_checksums")

@@ -450,6 +450,29 @@ def test_an_id_that_is_there_and_comes_at_another_time(rig: Rig) -> None:
     assert problems(rig.root) == []
 
 
+@pytest.mark.parametrize("timestamp", ["2016-06-22T15:19:49+00:00", "2016-06-22T16:20:50+00:00"])
+def test_an_id_that_is_there_is_durably_new(rig: Rig, timestamp: str) -> None:
+    """Whoever put it there may have died before the last sync."""
+    rig.commit.commit([rig.entry(make_crash())], [])
+    after = another(rig)
+    again = after.entry(make_crash(submitted_timestamp=timestamp))
+    after.save(again)
+    assert after.errors(again) == [None]
+    needed = {rig.root, *(rig.root / path for path in ("20160622", NAMES, SLOT, "20160622/date/15"))}
+    assert set(map(str, needed)) <= after.sync.calls[-1][1]
+    let_go(after)
+
+
+def test_an_id_that_is_there_and_not_new_stays_so(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash()))
+    (rig.root / SLOT / CRASH_ID).unlink()
+    again = rig.entry(make_crash())
+    rig.save(again)
+    assert rig.errors(again) == [None]
+    assert str(rig.root / SLOT) not in rig.sync.calls[-1][1]
+    assert not (rig.root / SLOT / CRASH_ID).is_symlink()
+
+
 @pytest.mark.parametrize("fails", [NAMES, f"/{CRASH_ID}.json"])
 def test_an_id_that_is_there_is_not_undone_by_another_one_s_failure(rig: Rig, fails: str) -> None:
     rig.save(rig.entry(make_crash()))

@@ -203,7 +203,7 @@ def test_what_is_whole_is_confirmed(rig: Rig, fresh: bool) -> None:
     assert rig.errors(again) == [None]
     assert stored_crashes(rig.root)[CRASH_ID].raw_crash["Which"] == "first"
     assert reasons(rig.root) == []
-    assert synced.seen == 3 + 3 + 1  # what was written, what was there, and its directory
+    assert synced.seen == 3 + 3 + 2  # what was written, what was there, and the directories of that and of its link
 
 
 def test_what_can_t_be_synced_is_not_confirmed(rig: Rig) -> None:
