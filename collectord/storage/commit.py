@@ -214,9 +214,9 @@ class GroupCommit:
         except FileExistsError:
             pass
         except FileNotFoundError:
-            if directory == self._root:
-                raise
-            self._make(os.path.dirname(directory))
+            if (parent := os.path.dirname(directory)) == self._root:
+                raise  # its file system went away: nothing is made in what is there instead
+            self._make(parent)
             self._make(directory)
 
     def _unmake(self, directories: set[str]) -> None:

@@ -286,6 +286,16 @@ def test_a_directory_that_was_made_anew_is_not_trusted(rig: Rig) -> None:
     } <= rig.sync.calls[-1][1]
 
 
+def test_a_root_that_went_away_is_not_made_by_a_commit(rig: Rig) -> None:
+    entry = rig.entry(make_crash())
+    elsewhere = rig.root.with_name("elsewhere")
+    rig.sync.meanwhile = lambda: elsewhere.exists() or rig.root.rename(elsewhere)
+    rig.save(entry)
+    assert isinstance(rig.errors(entry)[0], FileNotFoundError)
+    assert not rig.root.exists()
+    elsewhere.rename(rig.root)
+
+
 def test_a_directory_that_was_undone_is_not_trusted(rig: Rig) -> None:
     rig.save(rig.entry(make_crash()))
     for path in of_crash(rig.root):
