@@ -220,6 +220,10 @@ class Listeners:
         if description.startswith(_SYSTEMD):
             handed = os.environ.get("LISTEN_FDNAMES") or "none"
             return f"{what}systemd handed over no such socket ({handed}): see FileDescriptorName= of its socket unit"
+        if isinstance(error, OSError) and error.filename:
+            return f"{what}{error.filename}: {error.strerror}"
+        if isinstance(error, SSL.Error | VerifyError):
+            return f"{what}{error}"
         return f"{what}{str(error) or type(error).__name__}; an example: tcp:8000:interface=127.0.0.1"
 
 

@@ -86,7 +86,7 @@ CERTIFICATE_EXPIRY = _gauge(
     "When the certificate of a port expires, in seconds since the epoch, by endpoint.",
     "listen",
 )
-RELOADS = _counter("reloads", "Reloads of the settings, by result: done, or refused.", "result")
+RELOADS = _counter("reloads", "Reloads of the settings, by result: done, refused or failed.", "result")
 START_TIME = _gauge("start_time_seconds", "When the daemon started, in seconds since the epoch.")
 INFO = _gauge("info", "Always 1; its label says which version runs.", "version")
 LOG_LINES_LOST = _counter("log_lines_lost", "Log lines that were not written: nobody read them, or the disk was full.")

@@ -68,6 +68,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
         validities = [validity for each in listeners for validity in each.validities()]
         sentry_observer(settings.sentry, __version__)
         _refuse_idle_syncs(settings)
+        _refuse_files(settings)
         _refuse_other_stores(settings)
     except ConfigError as e:
         if as_json:
@@ -124,6 +125,17 @@ def _refuse_idle_syncs(settings: Settings) -> None:
         for root, sync in _filesystems(settings)
         if sync == "filesystem" and (problem := unsynced_by_syncfs(mount_of(root)))
     ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _refuse_files(settings: Settings) -> None:
+    """A root is made where it is missing, which takes a directory."""
+    problems = []
+    for root, _sync in _filesystems(settings):
+        there = next(path for path in (Path(root), *Path(root).parents) if os.path.exists(path))
+        if not there.is_dir():
+            problems.append(f"{root}: {there} is no directory")
     if problems:
         raise ConfigError("\n".join(problems))
 

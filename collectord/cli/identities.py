@@ -30,6 +30,8 @@ from collectord.storage.identity import StoreIdentity, read_mark
 from collectord.storage.known import KnownStore, KnownStores, state_directory
 from collectord.storage.mounted import Mount, mount_of
 
+_GIVEN_UP = "not in these settings; if it was given up, run: collectord stores forget {root}"
+
 
 @click.group(epilog=EXIT_STATUS)
 def stores() -> None:
@@ -78,9 +80,14 @@ def stores_seen(settings: Settings) -> Iterator[StoreSeen]:
     Every store and destination of the settings that is a file system, and what else is remembered.
 
     @raise OSError: what is remembered can't be read.
+    @raise CannotRun: it may not be read by this user.
     """
     known = known_stores(settings)
-    remembered = {store.root: store for store in known.all()}
+    try:
+        remembered = {store.root: store for store in known.all()}
+    except PermissionError as e:
+        whose = "what is remembered of the stores is for the user of the daemon, who has to run this"
+        raise CannotRun(f"{e.filename}: {e.strerror}; {whose} (see [state] directory)") from e
     required = roots_of(settings)
     for root in dict.fromkeys([*required, *remembered]):
         problem = StoreIdentity(root, known, required.get(root, False)).problem()
@@ -133,10 +140,8 @@ def _show(settings: Settings, seen: list[StoreSeen]) -> None:
     for store in seen:
         mount = "unknown" if store.mount is None else f"{store.mount.point} ({store.mount.kind}, {store.mount.source})"
         remembered = "no" if store.known is None else "yes" if store.known.store_id == store.store_id else "another"
-        what = store.problem or ("" if store.is_ours else "not in these settings")
-        add_row(
-            shown, store.root, store.store_id or "none", remembered, mount, Text(what, "red" if store.problem else "")
-        )
+        what = Text(store.problem, "red") if store.is_ours else Text(_GIVEN_UP.format(root=store.root))
+        add_row(shown, store.root, store.store_id or "none", remembered, mount, what)
     show(f"remembered in {known_stores(settings).directory}", shown)
 
 
@@ -159,7 +164,11 @@ def adopt(root: str, config: Path | None, as_json: bool) -> None:
         raise CannotRun(f"{root}: no store of these settings, which are {', '.join(roots_of(settings))}")
     if not os.path.isdir(root):
         raise CannotRun(f"there is nothing at {root}: make the directory, or mount its file system")
-    store = identity.adopt(root, known)
+    try:
+        store = identity.adopt(root, known)
+    except PermissionError as e:
+        whose = "the store and what is remembered belong to the user of the daemon, who has to run this"
+        raise CannotRun(f"{root} is not adopted: {e.filename}: {e.strerror}; {whose}") from e
     if as_json:
         show_json({"root": root, "store_id": store.store_id, "state_directory": known.directory})
     else:

@@ -117,7 +117,7 @@ class Ledger(Service):
                 self._well()
         except OSError as e:
             if self._begun or self._clock.seconds() >= self._patient_until:
-                self._in_trouble(str(e))
+                self._in_trouble((not e.filename and e.strerror) or str(e))
                 self._again_at = self._clock.seconds() + _PAUSE_S
         finally:
             self._busy = False
@@ -129,8 +129,8 @@ class Ledger(Service):
             await self._write()
         now = self._clock.seconds()
         if now >= self._sync_at:
-            self._sync_at = now + _SYNC_S
             await self._do(lambda: self._files.sync(self._now()))
+            self._sync_at = now + _SYNC_S  # after it: one that failed is tried again before all is said to be well
         if now >= self._daily_at:
             self._daily_at = now + _DAY_S
             await self._tidy()
@@ -176,7 +176,7 @@ class Ledger(Service):
         LEDGER_FAILURES.inc()
         if not self._trouble:
             self._trouble = True
-            self._log.error("the ledger can't be written: {why}; crashes are kept and moved as ever", why=why)
+            self._log.error("the ledger can't be written: {why}; no crash waits for it", why=why)
 
     def _well(self) -> None:
         if self._trouble:

@@ -2,6 +2,7 @@
 C{collectord stores}: what is seen of each store, and how one that is another is taken, or forgotten.
 """
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -72,7 +73,8 @@ def test_what_is_remembered_and_not_in_the_settings(root: Path, known: KnownStor
     known.remember(KnownStore(root="/mnt/gone", store_id="1", device="xfs"))
     assert seen()["/mnt/gone"]["in_settings"] is False
     listed = run("stores", "list")
-    assert "/mnt/gone" in listed.stdout
+    assert "not in these settings; if it was given up, run: collectord stores forget /mnt/gone" in listed.stdout
+    assert "adopt" not in listed.stdout
     assert listed.exit_code == 0
     assert run("stores", "forget", "/mnt/gone").exit_code == 0
     assert known.all() == []
@@ -89,3 +91,30 @@ def test_no_store_is_adopted_by_mistake(root: Path, known: KnownStores, tmp_path
     assert missing.exit_code == 2
     assert "there is nothing at" in missing.stderr
     assert known.all() == []
+
+
+def test_a_store_of_another_user_is_not_adopted(
+    root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, *args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("collectord.storage.identity.write_durably", refuse)
+    refused = run("stores", "adopt", root)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(f"collectord: {root} is not adopted: {root / MARK}: Permission denied; ")
+    assert "the user of the daemon, who has to run this" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [("stores", "list"), ("check-config",)])
+def test_what_is_remembered_is_not_for_everybody(
+    root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def refuse(_: KnownStores) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/state/stores")
+
+    monkeypatch.setattr(KnownStores, "all", refuse)
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("collectord: /state/stores: Permission denied; ")
+    assert "the user of the daemon, who has to run this" in refused.stderr

@@ -161,6 +161,18 @@ def test_what_is_not_promised(settings: Path, monkeypatch: pytest.MonkeyPatch) -
     assert cautions == {"/mnt/ssh/a": list(cautions_of(of_fuse("/mnt/ssh/a")))}
 
 
+def test_a_root_that_can_be_no_directory(settings: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    within = tmp_path / "file" / "crashes"
+    destination = f'[[crashmover.destination]]\ntype = "filesystem"\nroot = "{tmp_path / "file"}"\n'
+    settings.write_text(f'[[storage]]\nroot = "{tmp_path / "a" / "b"}"\n[[storage]]\nroot = "{within}"\n')
+    checked = run("check-config", "--config", settings)
+    assert (checked.exit_code, checked.stderr) == (1, f"collectord: {within}: {tmp_path / 'file'} is no directory\n")
+    settings.write_text(f'[[storage]]\nroot = "{tmp_path / "a" / "b"}"\n{destination}')
+    checked = run("check-config", "--config", settings)
+    assert checked.stderr == f"collectord: {tmp_path / 'file'}: {tmp_path / 'file'} is no directory\n"
+
+
 def test_several_problems_are_several_lines(settings: Path) -> None:
     settings.write_text("[submission]\nworkers = 0\nmax_parts = 0\n")
     checked = run("check-config", "--config", settings)

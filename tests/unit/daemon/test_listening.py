@@ -114,14 +114,28 @@ def test_a_port_takes_a_few_connections_at_once() -> None:
     assert port.taken == 60
 
 
-@pytest.mark.parametrize(
-    "wrong", ["carrier:pigeon", "tcp:nine", "tcp", "", "ssl:1:privateKey=none.pem", "unix", "tcp:1:colour=red"]
-)
+@pytest.mark.parametrize("wrong", ["carrier:pigeon", "tcp:nine", "tcp", "", "unix", "tcp:1:colour=red"])
 def test_no_endpoint(wrong: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Listeners(["tcp:80", wrong], "admin", Reactor())
     assert str(raised.value).startswith(f"[admin] listen = {wrong!r}: ")
     assert "tcp:8000:interface=127.0.0.1" in str(raised.value)
+
+
+def test_a_certificate_that_is_not_there_and_a_key_of_another(tmp_path: Path) -> None:
+    """The endpoint is well formed, so no example of one helps."""
+    one, two = (make_certificate(tmp_path / f"{name}.pem", name) for name in ("one", "two"))
+    one.write_text(one.read_text().partition("-----BEGIN PRIVATE KEY")[0])
+    for description, why in (
+        ("ssl:1:privateKey=/none.pem", "/none.pem: No such file or directory"),
+        (
+            f"ssl:1:privateKey={two.with_suffix('.key')}:certKey={one}",
+            "Certificate public and private keys do not match.",
+        ),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            Listeners([description], "admin", Reactor())
+        assert str(raised.value) == f"[admin] listen = {description!r}: {why}"
 
 
 def test_it_cannot_listen() -> None:

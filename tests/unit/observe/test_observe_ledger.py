@@ -2,6 +2,7 @@
 The ledger, on real files and a thread that the tests wait for; and the files of the journals by themselves.
 """
 
+import errno
 import fcntl
 import gzip
 import os
@@ -62,7 +63,7 @@ class Rig:
 
     def _refuse_other(self) -> None:
         if self.away:
-            raise OSError(self.away)
+            raise OSError(errno.ESTALE, self.away)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> None:
         self.calls.put((function, args))
@@ -366,8 +367,20 @@ def test_a_disk_that_fails(rig: Rig) -> None:
         rig.advance(1.25)
     assert rig.of_crashes() == ["kept 1", "kept 2"]
     assert 8 <= failures() - before <= 12  # each second
-    assert [text.split(";")[0] for text in errors(events)] == ["the ledger can't be written: [Errno 28] full"]
+    assert [text.split(";")[0] for text in errors(events)] == ["the ledger can't be written: full"]
     assert any("written again" in event["log_format"] for event in events)
+
+
+def test_it_is_not_well_before_what_failed_was_done(rig: Rig) -> None:
+    """Nothing waits to be written, and the store of the directory is gone: that is told once, until it is back."""
+    rig.start()
+    with capturedLogs() as events:
+        rig.away = "another store"
+        rig.advance(30)
+        assert [event["log_format"].split(" {")[0] for event in events] == ["the ledger can't be written:"]
+        rig.away = ""
+        rig.advance(1.25)
+    assert [event["log_format"] for event in events][1:] == ["the ledger is written again"]
 
 
 def full(directory: Path) -> AbstractContextManager[object]:
