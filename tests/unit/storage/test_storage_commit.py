@@ -777,6 +777,17 @@ def test_a_spilled_dump_without_second_names(rig: Rig, monkeypatch: pytest.Monke
     assert is_kept(rig.root, dumps={"small": b"in memory", MINIDUMP: SPILLED})
 
 
+def test_a_root_that_goes_away_is_not_made_anew(rig: Rig) -> None:
+    """What is there instead may be what another file system was mounted over."""
+    away = rig.root.with_name("away")
+    rig.sync.meanwhile = lambda: rig.root.rename(away)
+    entry = rig.entry(make_crash())
+    assert rig.commit.commit([entry], []) == []
+    assert isinstance(rig.errors(entry)[0], OSError)
+    assert not rig.root.exists()
+    away.rename(rig.root)
+
+
 # ——— the thread ———
 
 
