@@ -29,7 +29,9 @@ KILLED = ROOT / ".mutants.json"
 LIMIT_S = 600.0
 """Of a run without a change. With one it may take five times as long as without; what hangs is noticed."""
 
-COMMIT = [f"storage/test_storage_{name}.py" for name in ("commit", "unsynced", "filesystem", "staging", "source")]
+COMMIT = [
+    f"storage/test_storage_{name}.py" for name in ("commit", "unsynced", "filesystem", "existing", "staging", "source")
+]
 TESTS = {
     "storage/commit": COMMIT,
     "storage/entry": COMMIT,

@@ -203,6 +203,8 @@ class GroupCommit:
         try:
             entry.put_in_place(self._staging)
         except FileNotFoundError:
+            if entry.is_begun:  # what was moved by now went with its directory
+                raise
             self._make(entry.place.names)
             self._make(entry.place.slot)
             entry.put_in_place(self._staging)

@@ -83,6 +83,11 @@ class Entry:
         """The staging names of what was written."""
         return [staged for staged, _ in self._moves]
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether some of its files have their places by now."""
+        return bool(self._moved)
+
     def write(self, staging: StagingDirectory, opened: Batch) -> None:
         """
         Write the files under their staging names, and give them to C{opened} to be synced.

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,42 @@ def test_another_crash_of_the_same_id_that_is_not_synced_leaves_nothing(rig: Rig
     assert rig.errors(again) != [None]
     assert is_kept(rig.root)
     assert not (rig.root / "quarantine").exists()
+
+
+def removing(rig: Rig, what: Path, number: int) -> AbstractContextManager[object]:
+    """An administrator removes a directory right before the rename of that number."""
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        if seen == number:
+            shutil.rmtree(what)
+        return do()
+
+    return watched(rig.root, ["rename"], happen)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_directory_that_is_removed_while_a_crash_goes_there(rig: Rig, number: int) -> None:
+    """What was moved there by then is gone: then it is not confirmed."""
+    rig.save(rig.entry(make_crash(NEIGHBOUR)))  # its directories are there
+    crash = rig.entry(make_crash())
+    with removing(rig, Path(crash.place.names), number):
+        rig.save(crash)
+    is_confirmed = rig.errors(crash) == [None]
+    assert (is_confirmed, is_kept(rig.root)) == (number == 1, number == 1)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_quarantine_that_is_removed_while_a_crash_goes_there(rig: Rig, number: int) -> None:
+    first = rig.entry(make_crash(Which="first"))
+    rig.save(first)
+    dumps = {MINIDUMP: b"other", "extra_2": b"also"}
+    second = rig.entry(make_crash(dumps=dumps, fresh=False, Which="second"))
+    with removing(rig, rig.root / "quarantine", number):
+        rig.save(second)
+    kept = [crash for crash in quarantined_crashes(str(rig.root)) if crash.dumps.keys() == dumps.keys()]
+    is_confirmed = rig.errors(second) == [None]
+    assert (is_confirmed, bool(kept)) == (number == 1, number == 1)
+    assert is_kept(rig.root)
 
 
 def test_fewer_dumps_than_there_are_is_confirmed(rig: Rig) -> None:
