@@ -68,6 +68,7 @@ class FickleStore:
     dumps: list[FickleDump] = field(factory=list)
     hung: list[Deferred[None]] = field(factory=list)
     kept: dict[str, Content] = field(factory=dict)
+    marker: str = ""
 
     async def do(self, operation: str) -> None:
         self.calls.append(operation)
@@ -99,7 +100,8 @@ class FickleStore:
         return isinstance(content, FickleDump) and content.home is self
 
     async def is_shared_by(self, markers: Sequence[str]) -> bool:
-        return False
+        await self.do("is_shared_by")
+        return self.marker in markers
 
     async def settled(self) -> None:
         await self.do("settled")
@@ -581,6 +583,24 @@ def test_check_each_tells_of_each(chain: Chain) -> None:
         ("second", "No space left on device", {}),
         ("third", "", {"free_bytes": 7}),
     ]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_each_store_is_asked_whether_it_is_the_sender_s(chain: Chain, number: int) -> None:
+    chain.stores[number].marker = "its"
+    assert started(chain.storage.is_shared_by(["another", "its"])).result is True
+    assert started(chain.storage.is_shared_by(["another"])).result is False
+    chain.stores[number].trouble["is_shared_by"] = full()
+    assert error_in(started(chain.storage.is_shared_by(["another"]))).args == full().args
+
+
+def test_it_is_settled_once_each_store_is(chain: Chain) -> None:
+    chain.second.trouble["settled"] = None
+    settled = started(chain.storage.settled())
+    assert chain.calls == [["settled"]] * 3
+    assert not settled.called
+    chain.second.hung[0].callback(None)
+    assert settled.called
 
 
 def test_hung_checks_take_their_time_together(chain: Chain) -> None:
