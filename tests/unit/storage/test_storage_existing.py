@@ -310,6 +310,18 @@ def test_a_quarantine_that_is_removed_while_a_crash_goes_there(rig: Rig, number:
     assert is_kept(rig.root)
 
 
+def test_what_goes_to_a_quarantine_that_is_removed_takes_no_link_of_the_first(rig: Rig) -> None:
+    first = rig.entry(make_crash(Which="first"))
+    rig.save(first)
+    second = rig.entry(make_crash(dumps={MINIDUMP: b"other"}, fresh=False, Which="second"))
+    with removing(rig, rig.root / "quarantine", 1):
+        placed = rig.commit.commit([second], [])
+    rig.sync.fails = lambda path: "quarantine" in path
+    rig.commit.commit([], placed)
+    assert rig.errors(second) != [None]
+    assert is_kept(rig.root)
+
+
 def test_fewer_dumps_than_there_are_is_confirmed(rig: Rig) -> None:
     rig.save(rig.entry(make_crash()))
     again = rig.entry(make_crash(dumps={MINIDUMP: DUMPS[MINIDUMP]}, fresh=False))
