@@ -255,7 +255,7 @@ def test_the_heartbeat_says_what_ails_a_store(sick: FuseMount) -> None:
         sick.fault("eio fsync")
         status, trouble = chain.heartbeat()
         assert (status, trouble[secondary]) == (503, "")
-        assert "Input/output error" in trouble[primary]
+        assert "syncs of files do not work here (fsync: EIO)" in trouble[primary]
         sick.heal()
         assert chain.heartbeat() == (200, {primary: "", secondary: ""})
 
