@@ -30,7 +30,8 @@ LIMIT_S = 600.0
 """Of a run without a change. With one it may take five times as long as without; what hangs is noticed."""
 
 COMMIT = [
-    f"storage/test_storage_{name}.py" for name in ("commit", "unsynced", "filesystem", "existing", "staging", "source")
+    f"storage/test_storage_{name}.py"
+    for name in ("commit", "unsynced", "filesystem", "existing", "capabilities", "staging", "source")
 ]
 TESTS = {
     "storage/commit": COMMIT,
