@@ -28,11 +28,6 @@ class Mount:
     point: str = ""
     source: str = ""
 
-    @property
-    def is_fuse(self) -> bool:
-        """Whether a process serves it."""
-        return self.kind in ("fuse", "fuseblk") or self.kind.startswith("fuse.")
-
 
 _IN_MEMORY = "it lies in memory: a restart of the machine loses every crash here"
 _FUSE = (
