@@ -166,8 +166,7 @@ class FallbackCrashStorage:
         try:
             figures = await self.within(link, link.storage.check(), CHECK_S)
         except StorageError as e:
-            if link.breaker.failed(badly=True):
-                self._left_alone(link, e)
+            self._open_breaker(link, e, badly=True)
             return StoreState(link.name, str(e), {}, link.cautions())
         if link.breaker.succeeded():
             self._log.info("{store} is well again", store=link.name)
@@ -185,8 +184,7 @@ class FallbackCrashStorage:
             try:
                 await self.within(link, link.glance(), CHECK_S)
             except StorageError as e:
-                if link.breaker.failed(badly=True):
-                    self._left_alone(link, e)
+                self._open_breaker(link, e, badly=True)
 
     async def probe(self) -> None:
         """Try the stores that are left alone."""
@@ -268,10 +266,12 @@ class FallbackCrashStorage:
         """C{link} did not do what it should."""
         STORE_FAILURES.labels(link.name).inc()
         self._log.error("failed: {why}", why=str(error))
-        if link.breaker.failed(badly=isinstance(error, TookTooLong)):
-            self._left_alone(link, error)
+        self._open_breaker(link, error, badly=isinstance(error, TookTooLong))
 
-    def _left_alone(self, link: Link, error: StorageError) -> None:
+    def _open_breaker(self, link: Link, error: StorageError, *, badly: bool) -> None:
+        """Leave C{link} alone where it has failed badly, or often enough."""
+        if not link.breaker.failed(badly=badly):
+            return
         self._log.error("{store} is left alone until it is well again; last: {why}", store=link.name, why=str(error))
 
     async def within(self, link: Link, work: Awaitable[T], seconds: float | None = None) -> T:
