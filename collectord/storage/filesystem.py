@@ -230,9 +230,16 @@ class FilesystemCrashStorage:
             self._directory.make()
         if self._whole is not None:
             self._whole.watch()
+        self._refuse_itself()
+
+    def _refuse_itself(self) -> None:
+        """
+        What is moved from a store to the same one by another path would be taken for there already, and be removed.
+
+        It shows as soon as the other one has its staging area, so before anything is moved out of that.
+        """
         for marker, name in self._others.items():
             if self._directory.is_shared_by(marker):
-                # What is moved from there to here would be taken for there already, and be removed.
                 raise OSError(errno.EINVAL, f"this is the store {name}, by another path")
 
     def _check(self) -> int | None:
@@ -339,4 +346,5 @@ class FilesystemCrashStorage:
 
     def _have_space(self) -> int | None:
         self._directory.refuse_other()
+        self._refuse_itself()
         return refuse_full(self.name, self._min_free_bytes)

@@ -54,11 +54,12 @@ class StoreIdentity:
         self._is_remembered = False
         self._is_forgotten = False  # it could not be remembered, and that was told
 
-    def confirm(self, *, is_same: bool) -> None:
+    def confirm(self, *, is_same: Callable[[], bool]) -> None:
         """
         Return where the root may be used: it is the store that it was, or a new one.
 
-        @param is_same: the directory surely is the one that was confirmed before, whatever has become of its mark.
+        @param is_same: whether the directory now surely is the one that was confirmed before, whatever has become of
+            its mark.
 
         @raise OSError: it may not, and nothing must be written there; the text says why.
         """
@@ -68,10 +69,14 @@ class StoreIdentity:
             self._numbers = None
             raise
 
-    def _confirm(self, is_same: bool) -> None:
+    def _confirm(self, is_same: Callable[[], bool]) -> None:
         refuse_unmounted(self._root, self._require_mount)
-        expected, found, numbers = self._expected(), read_mark(self._root), _numbers_of(self._root)
-        if expected is not None and found != expected.store_id and (is_same or self._is_numbered(numbers)):
+        numbers = _numbers_of(self._root)
+        expected, found = self._expected(), read_mark(self._root)
+        same = is_same() or self._is_numbered(numbers)
+        if _numbers_of(self._root) != numbers:  # then the mark may be another one's
+            raise OSError(errno.ESTALE, "its file system came or went just now")
+        if expected is not None and found != expected.store_id and same:
             # Somebody removed it, or copied a backup of another store here.
             self._log.warn("{store}: its mark was removed or replaced; it is the same store still", store=self._root)
             found = found or self._mark_again(expected.store_id)
@@ -118,7 +123,7 @@ class StoreIdentity:
             # Another process was first, or nothing can be kept here now; what is here can still be moved.
             if e.errno not in (errno.EEXIST, *FULL):
                 raise
-        self.confirm(is_same=False)
+        self.confirm(is_same=lambda: False)
 
     def remember(self) -> None:
         """

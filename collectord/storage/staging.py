@@ -69,7 +69,7 @@ class Swept:
 class Identity(Protocol):
     """What a staging directory asks of L{collectord.storage.identity.StoreIdentity}."""
 
-    def confirm(self, *, is_same: bool) -> None: ...
+    def confirm(self, *, is_same: Callable[[], bool]) -> None: ...
 
     def mark(self) -> None: ...
 
@@ -112,10 +112,11 @@ class StagingDirectory:
         @raise OSError: it can't be used.
         """
         if self._identity is not None:
-            self._identity.confirm(is_same=self._is_locked())
+            self._identity.confirm(is_same=self._is_locked)
         if not self._made_once or (self._identity is not None and not os.path.isdir(self._all)):
             self._make_root()
-        if not self._is_locked():
+        is_new = not self._is_locked()
+        if is_new:
             with self._no_sweep():
                 with suppress(FileExistsError):
                     self.make_directory(self.path)
@@ -123,6 +124,8 @@ class StagingDirectory:
             self._to_sync.add(self._all)
         if self._identity is not None:
             self._identity.mark()
+            if is_new:
+                self._refuse_made_in_other(self._identity)
         for directory in sorted(self._to_sync):
             fsync_directory(directory)
         self._to_sync.clear()
@@ -135,6 +138,15 @@ class StagingDirectory:
         if self._identity is not None and not self._is_locked():
             self._identity.refuse_other()
             os.stat(self.path)
+
+    def _refuse_made_in_other(self, identity: Identity) -> None:
+        """The file system may have gone away after it was confirmed; then our lock is in what is there instead."""
+        try:
+            identity.refuse_other()
+        except OSError:
+            with suppress(OSError):
+                self.remove()
+            raise
 
     def is_shared_by(self, marker: str) -> bool:
         """Whether the store of that L{marker} has its staging area here, by whatever path."""

@@ -154,13 +154,13 @@ def test_daemonized(tmp_path: Path) -> None:
         crash_id = crash_id_in(post(port, report.body(), HEADERS))
         assert is_whole(stored_crashes(tmp_path / "root")[crash_id])
         assert problems(tmp_path / "root") == []
-        assert f"{crash_id} kept" in logfile.read_text()
+        until(lambda: f"{crash_id} kept" in logfile.read_text())
         assert logfile.stat().st_mode & 0o007 == 0
         os.kill(pid, signal.SIGUSR1)
         rotated = logfile.with_name("twistd.log.1")
         until(rotated.exists)
         later = crash_id_in(post(port, make_report("rotated", 10).body(), HEADERS))
-        assert f"{later} kept" in logfile.read_text()
+        until(lambda: f"{later} kept" in logfile.read_text())
         assert f"{crash_id} kept" in rotated.read_text()
     finally:
         os.kill(pid, signal.SIGTERM)

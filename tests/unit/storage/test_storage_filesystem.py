@@ -434,6 +434,18 @@ async def test_crashes_can_be_moved_out_of_a_full_store(root: Path) -> None:
 
 
 @in_reactor
+async def test_a_store_that_turns_out_to_be_another_one_takes_nothing_from_it(root: Path) -> None:
+    """It was checked before the other one had its staging area."""
+    store = make_store(root)
+    other = make_store(root, others={store.marker: "the other"})
+    await other.check()
+    await store.check()
+    await store.save(make_crash())
+    assert "this is the store the other, by another path" in str(await error_of(other.save(make_crash(fresh=False))))
+    assert is_kept(root)
+
+
+@in_reactor
 async def test_what_an_unclean_stop_left_goes_where_there_is_no_space_to_begin(root: Path) -> None:
     left = root / "staging" / f"{socket.gethostname()}-99999-00c0ffee"
     left.mkdir(parents=True)

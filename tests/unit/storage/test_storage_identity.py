@@ -5,9 +5,13 @@ What a store promises when what lies at its root is not what was there before: i
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +31,7 @@ from tests.unit.storage.stores import (
     make_crash,
     make_store,
     started,
+    watched,
 )
 
 needs_mounts = pytest.mark.skipif(bool(can_mount()), reason=can_mount())
@@ -54,6 +59,11 @@ async def problem_of(store: FilesystemCrashStorage) -> str:
     return ""
 
 
+def is_gone(store: FilesystemCrashStorage) -> bool:
+    """Whether its staging directory was removed, as it was let go."""
+    return not os.path.exists(store.directory.path)
+
+
 def tree(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
@@ -67,6 +77,7 @@ async def test_a_new_store_just_works(root: Path, known: KnownStores) -> None:
         assert len(read_mark(str(root)) or "") == 32
         assert known.all() == []  # it keeps nothing yet
         store.close()
+        until(partial(is_gone, store))
 
 
 @in_reactor
@@ -175,7 +186,7 @@ async def test_a_known_store_that_comes_up_as_another_is_not_used(
 ) -> None:
     old = await used(root, known)
     old.close()
-    until(lambda: not Path(old.directory.path).exists())
+    until(lambda: is_gone(old))
     become(root)
     before = tree(root.parent)
     store = make_store(root, known=known)
@@ -212,6 +223,60 @@ async def test_a_store_that_becomes_another_while_it_is_used(
     await store.save(make_crash(NEIGHBOUR))
     assert is_kept(root)
     assert is_kept(root, NEIGHBOUR)
+
+
+def marked_before_the_mount(root: Path) -> None:
+    """With all that a start made there."""
+    used_before_the_mount(root)
+    (root / MARK).write_text(json.dumps({"store_id": "another"}))
+
+
+def threads_of(root: Path) -> int:
+    """How many that check stores there."""
+    return sum(thread.name.startswith(f"check {root}") for thread in threading.enumerate())
+
+
+STEPS = ("stat", "statvfs", "mkdir", "open", "fsync", "rename", "listdir", "close")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at first", "later"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("become", [empty, marked_before_the_mount])
+@in_reactor
+async def test_a_store_that_becomes_another_at_any_step_of_its_check(
+    root: Path, known: KnownStores, become: Callable[[Path], None], after: bool, late: bool
+) -> None:
+    """A worker may be at its first check, while another has kept a crash already."""
+    first = await used(root, known)
+    remembered = known.all()
+
+    def swap(step: int, seen: int, name: str, do: Callable[[], Any]) -> Any:
+        with ExitStack() as stack:
+            if seen == step:
+                if not after:
+                    become(root)
+                else:
+                    stack.callback(become, root)
+            return do()
+
+    for step in count(1):
+        store = make_store(root, known=known)
+        if late:
+            await store.check()
+        with watched(root, STEPS, partial(swap, step)) as disk:
+            await problem_of(store)
+        if disk.seen < step:
+            break
+        for _ in range(2):
+            assert isinstance(await error_of(store.save(make_crash(NEIGHBOUR))), StorageError)
+            assert "this is not the store that was here before" in await problem_of(store)
+        assert known.all() == remembered
+        assert not [path for path in tree(root) if NEIGHBOUR in path or store.marker in path]
+        put_back(root)
+        store.close()
+        until(lambda: threads_of(root) == 1)  # the first one's
+    assert step > 10
+    assert await problem_of(first) == ""
 
 
 @pytest.mark.parametrize("become", [empty, used_before_the_mount, another])
