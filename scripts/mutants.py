@@ -31,12 +31,12 @@ LIMIT_S = 600.0
 
 COMMIT = [
     f"storage/test_storage_{name}.py"
-    for name in ("commit", "unsynced", "filesystem", "existing", "capabilities", "staging", "source")
+    for name in ("commit", "unsynced", "filesystem", "existing", "capabilities", "staging", "source", "taking_out")
 ]
 TESTS = {
     "storage/commit": COMMIT,
     "storage/entry": COMMIT,
-    "storage/staging": ["storage/test_storage_staging.py", *COMMIT],
+    "storage/staging": ["storage/test_storage_staging.py", *COMMIT, "storage/test_storage_identity.py"],
     "storage/fallback": ["storage/test_storage_fallback.py", "storage/test_storage_spill.py"],
     "storage/releasing": ["cli/test_cli_quarantine.py", "storage/test_storage_unsynced.py", "cli/test_cli_crashes.py"],
     "intake/channel": ["intake/test_channel.py", "intake/test_receiver.py", "web/test_public_site.py"],
