@@ -238,6 +238,23 @@ def test_a_small_file_says_that_a_crash_is_new(rig: Rig) -> None:
     assert crash.is_new()
 
 
+def test_that_small_file_is_durable(rig: Rig) -> None:
+    rig.staging.capabilities = evolve(ALL, symlinks=False)
+    os.makedirs(rig.root / SLOT)
+    mark = f"{rig.root}/{SLOT}/{CRASH_ID}"
+    synced, fsync = list[str](), os.fsync
+
+    def note(fd: int) -> None:
+        fsync(fd)
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", note)
+        rig.staging.mark_new(mark, "../../../name/8f/63")
+    assert synced == [mark]
+    assert Path(mark).read_text() == "../../../name/8f/63"
+
+
 def test_a_mark_that_can_t_be_written_is_undone(rig: Rig) -> None:
     rig.staging.capabilities = evolve(ALL, symlinks=False)
     mark = f"{rig.root}/{SLOT}/{CRASH_ID}"
