@@ -38,7 +38,12 @@ TESTS = {
     "storage/entry": COMMIT,
     "storage/staging": ["storage/test_storage_staging.py", *COMMIT, "storage/test_storage_identity.py"],
     "storage/fallback": ["storage/test_storage_fallback.py", "storage/test_storage_spill.py"],
-    "storage/releasing": ["cli/test_cli_quarantine.py", "storage/test_storage_unsynced.py", "cli/test_cli_crashes.py"],
+    "storage/releasing": [
+        "cli/test_cli_quarantine.py",
+        "storage/test_storage_unsynced.py",
+        "cli/test_cli_crashes.py",
+        "storage/test_storage_existing.py",
+    ],
     "intake/channel": ["intake/test_channel.py", "intake/test_receiver.py", "web/test_public_site.py"],
     "crashmover/mover": ["crashmover"],
     "collector": ["collector"],

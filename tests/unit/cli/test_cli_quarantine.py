@@ -24,6 +24,7 @@ from tests.unit.cli.made import (
     raw_crash_of,
     run,
 )
+from tests.unit.storage.stores import open_files
 
 
 @pytest.fixture
@@ -163,7 +164,9 @@ def test_release_as_it_is(root: Path, aside: Path) -> None:
     (aside / f"{CRASH_ID}.extra_2.dump").unlink()
     (aside / f"{CRASH_ID}.dump").write_bytes(b"MDMP half of")
     assert run("quarantine", "release", CRASH_ID).exit_code == 1
+    before = open_files(root)
     assert run("quarantine", "release", "--as-it-is", CRASH_ID).exit_code == 0
+    assert open_files(root) == before
     assert run("crashes", "verify", CRASH_ID).exit_code == 0
     raw_crash = stored_crashes(root)[CRASH_ID].raw_crash
     metadata = raw_crash["metadata"]
@@ -255,6 +258,48 @@ def test_release_of_what_another_process_is_just_keeping(root: Path, aside: Path
     other.remove()
     assert run("quarantine", "release", CRASH_ID).exit_code == 0
     in_order(root)
+
+
+def test_release_where_its_slot_goes_away_again_and_again(
+    root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its link nobody would move it."""
+
+    def gone(self: StagingDirectory, link: str, target: str) -> None:
+        raise FileNotFoundError(2, "No such file or directory", link)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StagingDirectory, "mark_new", gone)
+        assert run("quarantine", "release", CRASH_ID).exit_code == 1
+    assert stored_crashes(root) == {}
+    assert len(list(aside.iterdir())) == 4
+    assert run("quarantine", "release", CRASH_ID).exit_code == 0
+    in_order(root)
+
+
+def test_release_where_the_file_system_knows_no_symlinks(
+    root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(target: str, link: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", unknown)
+    assert run("quarantine", "release", CRASH_ID).exit_code == 0
+    assert stored_crashes(root)[CRASH_ID].dumps == DUMPS
+    assert (root / "20160622" / "date" / "15" / "19_49" / CRASH_ID).read_text() == "../../../name/8f/63"
+
+
+def test_release_whose_staging_directory_can_t_be_removed(
+    root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done nevertheless, and the daemon sweeps."""
+
+    def busy(self: StagingDirectory) -> None:
+        raise OSError(39, "Directory not empty")
+
+    monkeypatch.setattr(StagingDirectory, "remove", busy)
+    assert run("quarantine", "release", CRASH_ID).exit_code == 0
+    assert stored_crashes(root)[CRASH_ID].dumps == DUMPS
 
 
 def test_release_by_another_user(root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

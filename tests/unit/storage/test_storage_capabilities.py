@@ -21,6 +21,7 @@ from tests.unit.storage.stores import (
     CRASH_ID,
     DUMPS,
     NAMES,
+    NEIGHBOUR,
     SLOT,
     Rig,
     error_of,
@@ -210,6 +211,40 @@ def test_what_another_process_has_not_decided_is_seen_without_hard_links(unlinke
     other.save(last := other.entry(make_crash()))
     assert other.errors(last) == [None]
     other.staging.remove()
+
+
+def test_without_hard_links_what_is_put_in_its_place_beside_others_is_durable(unlinked: Rig) -> None:
+    other = make_rig(unlinked.root)
+    placed = unlinked.commit.commit([unlinked.entry(make_crash())], [])
+    unlinked.commit.commit([], placed)
+    synced, fsync = list[str](), os.fsync
+
+    def note(fd: int) -> None:
+        fsync(fd)
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    entry = unlinked.entry(make_crash(NEIGHBOUR))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", note)
+        unlinked.save(entry)
+    assert f"{unlinked.staging.path}/{NEIGHBOUR}.twin" in synced
+    assert is_kept(unlinked.root, NEIGHBOUR)
+    other.staging.remove()
+
+
+def test_what_was_lent_and_can_t_be_given_back_takes_nobody_along(unlinked: Rig) -> None:
+    spilled = unlinked.spill(DUMPS["extra_2"])
+    entry, neighbour = unlinked.entry(make_crash(places={"extra_2": spilled})), unlinked.entry(make_crash(NEIGHBOUR))
+    placed = unlinked.commit.commit([entry, neighbour], [])
+    unlinked.sync.fails = lambda path: path.endswith(SLOT)
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        raise OSError(errno.EIO, "injected")
+
+    with watched(unlinked.root, ["rename"], happen):
+        unlinked.commit.commit([], placed)
+    assert all(isinstance(error, OSError) for error in unlinked.errors(entry, neighbour))
+    spilled.remove()
 
 
 @pytest.mark.parametrize("others", [False, True])

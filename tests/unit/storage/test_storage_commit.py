@@ -2,7 +2,9 @@
 The group commit, driven by hand: what is synced before what, and what becomes of a crash that fails or is given up.
 """
 
+import gc
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -19,6 +21,7 @@ from collectord.storage.commit import GroupCommit
 from collectord.storage.entry import Attempt, Entry
 from collectord.storage.layout import MINIDUMP
 from collectord.storage.spill import StagingArea
+from collectord.storage.stored import StoredFile
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, sync_filesystem, thin_ext4
 from tests.unit.storage.stores import (
@@ -67,6 +70,31 @@ def test_kept(rig: Rig) -> None:
             f"20160623/date/15/19_49/{STRANGER}",
         ]
     )
+
+
+def test_what_comes_from_another_store_is_copied_and_synced(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_bytes(DUMPS[MINIDUMP])
+    places = {MINIDUMP: StoredFile(str(tmp_path / "dump"), len(DUMPS[MINIDUMP]), at_once)}
+    entry = rig.entry(make_crash(places=places))
+    placed = rig.commit.commit([entry], [])
+    assert rig.sync.calls[0][0] == {
+        f"{rig.staging.path}/{CRASH_ID}{end}" for end in (".json", ".dump", ".extra_2.dump")
+    }
+    rig.commit.commit([], placed)
+    assert rig.errors(entry) == [None]
+    assert is_kept(rig.root)
+    assert (tmp_path / "dump").exists()
+
+
+def test_what_is_kept_is_let_go(rig: Rig) -> None:
+    """Nothing of it stays in memory."""
+    entry = rig.entry(make_crash())
+    of_it = weakref.ref(entry)
+    rig.save(entry)
+    rig.sync.calls.clear()
+    del entry
+    gc.collect()
+    assert of_it() is None
 
 
 def test_what_is_kept_is_exactly_the_crash(rig: Rig) -> None:
@@ -384,6 +412,29 @@ def test_any_step_fails(tmp_path: Path, operation: str, make_entry: Callable[[Ri
         assert problems(rig.root) == []
     assert number < 99
     assert (failed > 0) is (operation in needed)
+
+
+@pytest.mark.parametrize("operation", ["rename", "unlink"])
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others"])
+def test_what_can_t_be_undone_takes_nobody_along(rig: Rig, operation: str, others: bool) -> None:
+    """Its directory is not synced, and then its files can't be taken away."""
+    other = make_rig(rig.root) if others else None
+    entry, neighbour = rig.entry(make_crash()), rig.entry(make_crash(STRANGER))
+    placed = rig.commit.commit([entry, neighbour], [])
+    rig.sync.fails = lambda path: path == f"{rig.root}/{SLOT}"
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        raise OSError(5, "injected")
+
+    with watched(rig.root / NAMES, [operation], happen):
+        rig.commit.commit([], placed)
+    (error, kept) = rig.errors(entry, neighbour)
+    assert isinstance(error, OSError)
+    assert kept is None
+    assert is_kept(rig.root, STRANGER)
+    assert (rig.root / NAMES / f"{CRASH_ID}.json").exists() is (operation == "unlink" and others)
+    if other is not None:
+        other.staging.remove()
 
 
 def test_no_space(root: Path) -> None:

@@ -130,6 +130,15 @@ def test_what_is_broken_is_put_aside_and_the_whole_one_takes_its_place(rig: Rig,
     assert problems(rig.root) == []
 
 
+def test_a_broken_copy_that_came_at_another_time_takes_its_link_along(rig: Rig) -> None:
+    rig.save(rig.entry(make_crash()))
+    files(rig.root)[1].write_bytes(b"broken")
+    later = rig.entry(make_crash(fresh=False, submitted_timestamp="2016-06-22T16:19:49.123456+00:00"))
+    rig.save(later)
+    assert rig.errors(later) == [None]
+    assert [path for path in everything(rig.root) if "/date/" in path] == [f"20160622/date/16/19_49/{CRASH_ID}"]
+
+
 def test_a_leftover_of_a_try_that_could_not_be_undone(rig: Rig) -> None:
     """Nobody looks for a crash whose id was just made; a spilled dump takes the place of a leftover nevertheless."""
     os.makedirs(rig.root / NAMES)
