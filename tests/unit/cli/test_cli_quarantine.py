@@ -3,6 +3,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,9 @@ def test_show(root: Path, aside: Path) -> None:
 
 
 def test_release(root: Path, aside: Path) -> None:
+    before = open_files(root)
     released = run("quarantine", "release", f"bp-{CRASH_ID}")
+    assert open_files(root) == before
     assert (released.exit_code, released.stderr) == (0, "")
     assert released.stdout == (
         f"{CRASH_ID}: the raw crash and 2 dumps are in {root}/20160622/name/8f/63, and it is new\n"
@@ -274,6 +277,26 @@ def test_release_where_its_slot_goes_away_again_and_again(
     assert stored_crashes(root) == {}
     assert len(list(aside.iterdir())) == 4
     assert run("quarantine", "release", CRASH_ID).exit_code == 0
+    in_order(root)
+
+
+@pytest.mark.parametrize("operation", ["symlink", "rename", "mkdir", "open"])
+def test_release_where_its_directories_go_away_meanwhile(
+    root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """The crashmover removes empty ones."""
+    really = getattr(os, operation)
+    gone = [str(root / "20160622" / branch) for branch in ("name", "date")]
+
+    def operate(*args: Any, **options: Any) -> Any:
+        for path in [path for path in gone if any(str(arg).startswith(path) for arg in args)]:
+            gone.remove(path)
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return really(*args, **options)
+
+    monkeypatch.setattr(os, operation, operate)
+    assert run("quarantine", "release", CRASH_ID).exit_code == 0
+    assert len(gone) < 2
     in_order(root)
 
 

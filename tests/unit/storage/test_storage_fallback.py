@@ -19,7 +19,7 @@ from collectord.errors import NowhereToSave, StorageError, TookTooLong
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import BROKEN_COPIES
 from collectord.model import Content, Crash
-from collectord.storage.fallback import FallbackCrashStorage, Link, ProbeService
+from collectord.storage.fallback import CHECK_S, FallbackCrashStorage, Link, ProbeService
 from collectord.storage.layout import MINIDUMP
 from tests.unit.storage.stores import bytes_of, make_crash, started
 
@@ -251,6 +251,16 @@ def test_a_probe_takes_it_back(chain: Chain) -> None:
     assert chain.save().result == "first"
     started(chain.storage.probe())
     assert chain.calls == [["save"], [], []]
+
+
+def test_a_probe_returns_when_its_stores_have_answered(chain: Chain) -> None:
+    chain.first.trouble = {"save": TookTooLong("hung"), "check": None}
+    chain.save()
+    probing = started(chain.storage.probe())
+    assert not probing.called
+    chain.pass_time(CHECK_S + 0.1)
+    assert probing.called
+    assert chain.opened[0]
 
 
 def test_an_earlier_crash_that_comes_through_takes_it_back(chain: Chain) -> None:
