@@ -546,6 +546,10 @@ def test_pipelined_requests_take_turns_with_other_clients(new_rig: NewRig, monke
     impatient.send(b"r")
     assert [body.data for body in rig.bodies] == [b"one", b"other", b"two", b"three", b"four"]
     assert len(impatient.responses) == 4
+    monkeypatch.undo()
+    impatient.send(post(b"five")[:-1])
+    rig.server.wait(32)
+    assert impatient.responses[-1].body == b"POST /body HTTP/1.1 too_slow", "who waited for a turn is watched again"
 
 
 def test_a_client_that_leaves_gets_no_turn(new_rig: NewRig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -566,6 +570,13 @@ def test_headers_of_too_many_lines(rig: Rig) -> None:
     client.send(b"GET / HTTP/1.1\r\nA: b\r\n" + b" \r\n" * 1000 + b"\r\n")
     assert client.response.status == 400
     assert client.lingering
+
+
+def test_each_request_may_have_as_many_lines(rig: Rig) -> None:
+    client = rig.connect()
+    for number in range(1, 4):
+        client.send(b"GET / HTTP/1.1\r\nA: b\r\n" + b" \r\n" * 600 + b"\r\n")
+        assert [response.status for response in client.responses] == [404] * number
 
 
 def test_malformed_chunks_after_a_refusal(rig: Rig) -> None:
@@ -1067,8 +1078,9 @@ def test_the_linger_counts_from_the_answer(new_rig: NewRig) -> None:
 def test_the_rate_counts_from_the_end_of_the_headers(new_rig: NewRig) -> None:
     rig = new_rig(min_rate=100)
     client = rig.connect()
+    client.send(b"POST /body HTTP/1.1\r\n")
     rig.server.wait(29)
-    client.send(b"POST /body HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+    client.send(b"Content-Length: 100000\r\n\r\n")
     for _ in range(29):
         rig.server.wait(1)
         assert client.received == b""
