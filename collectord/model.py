@@ -120,12 +120,15 @@ class Crash:
     What is stored, and later moved: the same value in every place.
 
     @ivar fresh: its id was made just now, and no store can have it already.
+    @ivar seen: how its source found it. It finds it otherwise once somebody else was told that it is there, or once
+        another of its id is there; None: the source does not tell.
     """
 
     crash_id: str
     raw_crash: RawCrash = field(repr=False)
     dumps: Sequence[Dump]
     fresh: bool = field(default=False, eq=False)
+    seen: tuple[int, ...] | None = field(default=None, eq=False, repr=False)
 
 
 @frozen

@@ -28,12 +28,14 @@ _REMEMBERED = 100_000
 class _Unfinished:
     """
     @ivar done: the outlets that have it.
+    @ivar seen: how its source found it then.
     @ivar reads: that failed one after the other, while others could be read.
     @ivar loaded: crashes that could be read before the last of them.
     @ivar again_at: it is left alone until then.
     """
 
     done: set[Outlet] = field(factory=set)
+    seen: tuple[int, ...] | None = None
     failures: int = 0
     reads: int = 0
     loaded: int = -1
@@ -105,6 +107,10 @@ class Crashmover:
             return True
         self._loaded += 1
         unfinished.reads = 0
+        if crash.seen != unfinished.seen:
+            # Another one, or somebody was told since that it is here: an outlet that has it may have moved it back.
+            unfinished.seen = crash.seen
+            unfinished.done.clear()
         outlets = self._outlets(crash)
         try:
             for outlet in outlets:

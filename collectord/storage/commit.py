@@ -70,20 +70,26 @@ class GroupCommit:
         self._postponed: list[Entry] = []
         self._unsettled: list[Entry] = []  # kept, but others can't know that yet
         self._known: set[str] = set()  # directories whose own entries are durable
-        self._started = self._closed = False
+        self._thread: Thread | None = None
+        self._closed = False
         self._most_open = most_open or share(_SHARE, _GROUP)
         self.rounds = 0
 
     def enter(self, entry: Entry) -> None:
         """Commit C{entry} with the next group."""
         self._queue.put(entry)
-        if not self._started:
-            self._started = True
-            Thread(target=self._run, name=f"commit {self._root}", daemon=True).start()
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name=f"commit {self._root}", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
         """Nothing is committed any more: end the thread."""
         self._queue.put(None)
+
+    def wait_until_closed(self) -> None:
+        """Return once the thread has ended, and nothing is in doubt any more; it blocks for as long as a disk hangs."""
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         placed: list[Entry] = []

@@ -20,7 +20,7 @@ from collectord.storage.layout import Place
 from collectord.storage.quarantine import REASON, make_directory, put_aside
 from collectord.storage.spill import StagedFile
 from collectord.storage.staging import StagingDirectory
-from collectord.storage.stored import StoredFile
+from collectord.storage.stored import StoredFile, mark_as_told
 from collectord.storage.sync import Batch
 
 
@@ -123,7 +123,8 @@ class Entry:
         Give the files their places. A whole crash of this id that is there already stays as it was.
 
         A spilled dump gets a second name, not a new one: if this store fails now, the next can still read it. So does
-        the raw crash where others stage, too: by its name in the staging area they know that it may go again.
+        the raw crash where others stage, too, or may begin to before it is decided: by its name in the staging area
+        they know that it may go again.
 
         @raise OSError: undo it.
         """
@@ -136,6 +137,7 @@ class Entry:
             if there.problem:
                 self._put_aside(staging, there)
             elif all(there.checksums.get(dump.name) == dump.sha256 for dump in self.crash.dumps):
+                mark_as_told(self.place.raw_crash)  # or a mover that has it in hand since before would remove it
                 # Whoever put it there may have been cut off before its link was durable.
                 self.directories = {self.place.names, *filter(None, [there.slot])}
                 return
@@ -199,7 +201,7 @@ class Entry:
             if not linked:
                 os.rename(staged, final)
                 self._lent[final] = staged
-        elif final == self.place.raw_crash and staging.others:
+        elif final == self.place.raw_crash and (staging.others or not self.crash.fresh):
             if not _could_link(staging, staged, final):
                 twin = self._write_twin(staging)
                 os.rename(twin, final)

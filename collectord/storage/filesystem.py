@@ -307,6 +307,8 @@ class FilesystemCrashStorage:
             self._sweep_failed("what an unclean stop left could not be swept", error)
 
     def _remove_staging(self) -> None:
+        # Until then others have to see there what may be undone.
+        self._commit.wait_until_closed()
         if self._whole is not None:
             self._whole.close()
         try:

@@ -25,7 +25,7 @@ from collectord.storage.fsops import unlink_if_there
 from collectord.storage.layout import Place, differ_by_case, dump_name, place_in
 from collectord.storage.quarantine import QUARANTINE, directories_of, make_directory, put_aside
 from collectord.storage.staging import StagingDirectory
-from collectord.storage.stored import stored_dump
+from collectord.storage.stored import stored_dump, version_of
 from collectord.threads import InThread
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class FilesystemCrashSource:
         return await self._do(lambda: self._load(new))
 
     async def remove(self, new: NewCrash, crash: Crash, *, keep: bool) -> None:
-        await self._do(lambda: self._remove(self._place(new), [dump.name for dump in crash.dumps], keep))
+        await self._do(lambda: self._remove(self._place(new), crash, keep))
 
     async def quarantine(self, new: NewCrash, reason: str) -> None:
         await self._do(lambda: self._quarantine(self._place(new), reason))
@@ -195,6 +195,7 @@ class FilesystemCrashSource:
     def _read(self, place: Place) -> Crash:
         try:
             with open(place.raw_crash, "rb") as file:
+                seen = version_of(file.fileno())
                 raw_crash = json.load(file)
         except (ValueError, RecursionError) as e:
             raise UnreadableCrash(f"the raw crash is no JSON: {e}") from e
@@ -212,7 +213,7 @@ class FilesystemCrashSource:
             raise UnreadableCrash(f"a dump is missing: {e.filename}") from e
         except ValueError as e:
             raise UnreadableCrash(f"a dump has no name: {e}") from e
-        return Crash(crash_id=place.crash_id, raw_crash=raw_crash, dumps=dumps)
+        return Crash(crash_id=place.crash_id, raw_crash=raw_crash, dumps=dumps, seen=seen)
 
     def _dump_names(self, place: Place) -> list[str]:
         return [dump_name(place.crash_id, file) for file in _files(place) if file.endswith(".dump")]
@@ -231,17 +232,17 @@ class FilesystemCrashSource:
         arriving = any(os.path.exists(f"{staging}/{process}/{place.crash_id}.json") for process in listed(staging))
         return arriving or os.path.exists(place.raw_crash) or self._changed_within(_YOUNG_S, place.link)
 
-    def _remove(self, place: Place, dump_names: Sequence[str], keep: bool) -> None:
+    def _remove(self, place: Place, crash: Crash, keep: bool) -> None:
         if keep:
             unlink_if_there(place.link)
             return
         # The raw crash first, so that no half crash is ever seen; where it goes a sweep finds it, if this is cut off.
         try:
-            self._staging.take_out(place.crash_id, place.raw_crash)
+            self._staging.take_out(place.crash_id, place.raw_crash, crash.seen)
         except FileNotFoundError:
             return  # somebody else was first
         self._taken.add(place.crash_id)
-        self._remove_rest(place, dump_names)
+        self._remove_rest(place, [dump.name for dump in crash.dumps])
 
     def _remove_rest(self, place: Place, dump_names: Sequence[str]) -> None:
         """The link last but for the raw crash, so that nothing is forgotten."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from attrs import field, frozen
 
@@ -26,7 +26,7 @@ from collectord.crashid import is_crash_id
 from collectord.storage.capabilities import ALL
 from collectord.storage.fsops import FULL, fsync_directory, remove_any, remove_tree, unlink_if_there
 from collectord.storage.layout import place_at
-from collectord.storage.stored import NotAsReceived, open_at_once
+from collectord.storage.stored import NotAsReceived, open_at_once, version_of
 
 _WRITE = 128 * 1024
 """Bytes of one system call, about: with more, Linux takes larger pages; they may be cold, and 5 times dearer."""
@@ -156,18 +156,25 @@ class StagingDirectory:
         """
         @raise OSError: another process is putting this crash in its place, or takes it away again.
         """
-        process = self._undecided_in(crash_id)
-        if process:
+        self._refuse_undecided_in(self.others, crash_id)
+
+    def _refuse_undecided_in(self, processes: Sequence[str], crash_id: str, *, swept: bool = False) -> None:
+        if process := self._undecided_in(processes, crash_id, swept=swept):
             raise OSError(errno.EBUSY, f"{process} is just keeping it, too", crash_id)
 
-    def _undecided_in(self, crash_id: str, besides: str = "") -> str:
-        """The staging directory of a living process that has this crash; empty: there is none, C{besides} one."""
-        for process in self.others:
+    def _undecided_in(self, processes: Sequence[str], crash_id: str, besides: str = "", *, swept: bool = False) -> str:
+        """
+        The staging directory of a living process that has this crash; empty: there is none, C{besides} one.
+
+        @param swept: a dead one may just be swept, which nobody sees where there are no locks.
+        """
+        for process in processes:
             directory = f"{self._all}/{process}"
             if process == besides or not os.path.lexists(f"{directory}/{crash_id}.json"):
                 continue
-            if not self.locks or not self._is_dead(directory):
-                return process
+            with suppress(FileNotFoundError):  # it is gone by now
+                if not (self.locks or swept) or not self._is_dead(directory):
+                    return process
         return ""
 
     @contextmanager
@@ -178,40 +185,64 @@ class StagingDirectory:
         @raise OSError: one is just doing so.
         """
         claim = self.taken(crash_id)
-        os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # empty: no sweep heeds it
+        _make_empty(claim)
         try:
-            self.look_around()
-            self.refuse_undecided(crash_id)
+            self._refuse_undecided_in(self._all_others(), crash_id)
             yield
         finally:
             unlink_if_there(claim)
 
-    def take_out(self, crash_id: str, raw_crash: str) -> None:
+    def take_out(self, crash_id: str, raw_crash: str, seen: tuple[int, ...] | None = None) -> None:
         """
         Take a raw crash out of its place, to here: from now on the crash is not kept, and whoever sweeps removes the
         rest of it. Without it nobody takes that rest for a removal of ours. Where the disk is full it is just removed.
 
+        @param seen: its L{version_of} when it was read; None: whatever is there goes.
+
         @raise FileNotFoundError: it is not in its place.
-        @raise OSError: it is, or may be, in its place still.
+        @raise OSError: it is, or may be, in its place still: another process has this crash in hand, or it is not as it
+            was when it was read.
         """
         taken = self.taken(crash_id)
         try:
-            os.link(raw_crash, taken)
+            claimed = self._claim(crash_id, raw_crash)
         except FileNotFoundError as e:
             if os.path.lexists(raw_crash):
                 raise OSError(errno.EIO, "the staging directory is gone", self.path) from e
             raise
+        try:
+            # From here on nobody else puts it there, or is told that it is there. Who has begun before is seen now.
+            self._refuse_undecided_in(self._all_others(), crash_id, swept=True)
+            if seen is not None and version_of(raw_crash) != seen:
+                raise OSError(errno.EBUSY, "it has changed since it was read: somebody counts on it", crash_id)
+            if claimed == "empty":
+                os.rename(raw_crash, taken)
+            else:
+                os.unlink(raw_crash)
+        except BaseException:
+            if claimed != "full":
+                unlink_if_there(taken)
+            raise
+
+    def _claim(self, crash_id: str, raw_crash: str) -> Literal["linked", "empty", "full"]:
+        """
+        Let other processes see that this one has a crash in hand: by a second name of its raw crash; where there are
+        none, by an empty file; where the disk is full, they can't.
+        """
+        taken = self.taken(crash_id)
+        try:
+            os.link(raw_crash, taken)
+        except FileNotFoundError:
+            raise
         except OSError as e:
             if os.path.lexists(taken):
                 raise OSError(errno.EBUSY, "somebody keeps it once more just now", crash_id) from e
-            if e.errno not in FULL:
-                os.rename(raw_crash, taken)  # the file system knows no second names
-                return
-        try:
-            os.unlink(raw_crash)
-        except BaseException:
-            unlink_if_there(taken)
-            raise
+            if e.errno in FULL:
+                return "full"
+        else:
+            return "linked"
+        _make_empty(taken)
+        return "empty"
 
     def taken(self, crash_id: str) -> str:
         """Where the raw crash is that L{take_out} took."""
@@ -219,7 +250,11 @@ class StagingDirectory:
 
     def look_around(self) -> None:
         """See who else stages here."""
-        self.others = [name for name in os.listdir(self._all) if name not in ("lock", self.marker)]
+        self.others = self._all_others()
+
+    def _all_others(self) -> list[str]:
+        # Only the committing thread remembers them: a list that another thread made before its own would be too old.
+        return [name for name in os.listdir(self._all) if name not in ("lock", self.marker)]
 
     def remove(self) -> None:
         """
@@ -388,13 +423,14 @@ class StagingDirectory:
         return _locked(f"{self._all}/lock", fcntl.LOCK_EX)
 
     def _sweep(self, directory: str, crashes: list[str]) -> int:
-        self.look_around()
+        others = self._all_others()
         with _locked(f"{directory}/lock", fcntl.LOCK_EX):  # so it does not look dead: who has such a crash is refused
             files = [file for file in os.listdir(directory) if file != "lock"]
             for file in files:
                 crash_id = file.removesuffix(".json")
                 if file.endswith(".json") and is_crash_id(crash_id):
-                    if self._undecided_in(crash_id, os.path.basename(directory)):
+                    here = os.path.lexists(self.taken(crash_id))
+                    if here or self._undecided_in(others, crash_id, os.path.basename(directory)):
                         return 0  # somebody keeps it just now: the next sweep
                     if self._sweep_crash(crash_id, f"{directory}/{file}"):
                         crashes.append(crash_id)
@@ -461,6 +497,11 @@ def _lock(fd: int, how: int) -> bool:
             raise
         return False
     return True
+
+
+def _make_empty(path: str) -> None:
+    """No sweep heeds an empty raw crash."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _empty(directory: str) -> None:

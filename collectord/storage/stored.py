@@ -5,6 +5,7 @@ Dumps as they lie in a source, and the checks that they are still what was recei
 import errno
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from io import BytesIO
@@ -15,6 +16,7 @@ from attrs import frozen
 
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.model import Content, Dump, InMemory
+from collectord.storage.capabilities import NOT_HERE
 from collectord.threads import InThread
 
 _READ = 1024 * 1024
@@ -45,6 +47,32 @@ class StoredFile:
                 yield await self.in_thread(partial(_read, self.path, offset, min(_READ, self.size - offset)))
             except OSError as e:
                 raise StorageError(f"{self.path}: {e.strerror or e}") from e
+
+
+def version_of(file: str | int) -> tuple[int, ...]:
+    """
+    What tells a file from another in its place, and from itself before L{mark_as_told}.
+
+    Not by its inode: not every file system keeps the numbers of what nobody has open.
+    """
+    found = os.stat(file)
+    return found.st_size, found.st_mtime_ns
+
+
+def mark_as_told(path: str) -> None:
+    """
+    Let whoever has read a file before see that somebody has been told since that it is there, and counts on it.
+
+    @raise OSError: nobody may see it.
+    """
+    found = os.stat(path)
+    # Some file systems count times in steps of two seconds.
+    changed = max(time.time_ns(), found.st_mtime_ns + 2_000_000_000)
+    try:
+        os.utime(path, ns=(found.st_atime_ns, changed))
+    except OSError as e:
+        if e.errno not in NOT_HERE:  # or it belongs to another user
+            raise
 
 
 def open_content(content: Content) -> BinaryIO:

@@ -3,7 +3,7 @@ The way of one crash: everywhere, published, and only then out of its source.
 """
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -97,6 +97,20 @@ def test_it_leaves_its_source_only_when_all_have_it(failing: str) -> None:
     assert rig.move()
     assert rig.source.crashes == {}
     assert rig.got == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("since", "got"), [((1,), [1, 1, 1]), ((2,), [2, 2, 1])])
+def test_what_is_done_counts_for_what_it_was_done_with(since: tuple[int], got: list[int]) -> None:
+    """Somebody may have been told since that it is here: perhaps a place that has it by now, and moves it back."""
+    rig = Rig()
+    crash = rig.source.crashes[NEW.crash_id]
+    rig.source.crashes[NEW.crash_id] = evolve(crash, seen=(1,))
+    rig.queue.fails = True
+    assert not rig.move()
+    rig.source.crashes[NEW.crash_id] = evolve(crash, seen=since)
+    rig.queue.fails = False
+    assert rig.move()
+    assert rig.got == got
 
 
 def test_after_a_restart_it_is_done_again() -> None:

@@ -284,14 +284,14 @@ def test_another_crash_of_the_same_id_that_is_not_synced_leaves_nothing(rig: Rig
 
 
 def removing(rig: Rig, what: Path, number: int) -> AbstractContextManager[object]:
-    """An administrator removes a directory right before the rename of that number."""
+    """An administrator removes a directory right before the file of that number is put there."""
 
     def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
         if seen == number:
             shutil.rmtree(what)
         return do()
 
-    return watched(rig.root, ["rename"], happen)
+    return watched(rig.root, ["rename", "link"], happen)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -175,6 +175,9 @@ def test_without_locks_only_what_is_a_day_old_is_swept(
     os.utime(left, (yesterday, yesterday))
     with pytest.raises(OSError, match="is just keeping it"):  # nobody can know whether it is dead
         staging.refuse_undecided(CRASH_ID)
+    (root / "raw crash").touch()
+    staging.take_out(CRASH_ID, f"{root}/raw crash")  # whoever sweeps it removes it, too
+    os.unlink(staging.taken(CRASH_ID))
     assert staging.sweep() == Swept(1, [])
     staging.remove()
     living.remove()
