@@ -777,6 +777,15 @@ def test_time_in_which_nobody_read_does_not_count(rig: Rig) -> None:
     assert uploading.response.body == b"POST /body HTTP/1.1 too_slow"
 
 
+def test_nor_does_it_shorten_the_free_minute_of_a_body(new_rig: NewRig) -> None:
+    rig = new_rig(min_rate=50, free=60.0)
+    slow = slow_upload(rig)
+    assert drip(rig, slow, 5)
+    rig.server.clock.advance(100)
+    assert drip(rig, slow, 75)
+    assert not drip(rig, slow, 15)
+
+
 def test_headers_begun_in_time_may_end(rig: Rig) -> None:
     client = rig.connect()
     rig.server.wait(29)
