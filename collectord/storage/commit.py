@@ -141,10 +141,9 @@ class GroupCommit:
             self._remember(needed)
         self._decide((entry, _first(failed, directories[entry])) for entry in placed)
         in_place = []
-        with suppress(OSError):  # each of them will tell
-            self._staging.look_around()
+        unseen = self._problem_of_looking_around()
         for entry in written:
-            error = _first(failed, entry.staged)
+            error = unseen or _first(failed, entry.staged)
             try:
                 if error is None and not entry.attempt.abandoned:
                     self._put_in_place(entry)
@@ -154,6 +153,14 @@ class GroupCommit:
                 error = e
             self._decide([(entry, error or _ABANDONED)])
         return in_place
+
+    def _problem_of_looking_around(self) -> OSError | None:
+        """Who does not know who else stages there may put a crash in its place that is just taken away."""
+        try:
+            self._staging.look_around()
+        except OSError as e:
+            return e
+        return None
 
     def _distrust(self, failed: Mapping[str, OSError]) -> None:
         SYNC_FAILURES.labels(self._root).inc()

@@ -72,22 +72,25 @@ class StoreIdentity:
     def _confirm(self, is_same: Callable[[], bool]) -> None:
         refuse_unmounted(self._root, self._require_mount)
         numbers = _numbers_of(self._root)
-        expected, found = self._expected(), read_mark(self._root)
+        known = self._remembered()
+        expected, found = known or self._seen, read_mark(self._root)
+        device = "" if numbers is None else device_of(self._root)
         same = is_same() or self._is_numbered(numbers)
-        if _numbers_of(self._root) != numbers:  # then the mark may be another one's
+        if _numbers_of(self._root) != numbers:  # then the mark and the device may be another one's
             raise OSError(errno.ESTALE, "its file system came or went just now")
         if expected is not None and found != expected.store_id and same:
             # Somebody removed it, or copied a backup of another store here.
             self._log.warn("{store}: its mark was removed or replaced; it is the same store still", store=self._root)
             found = found or self._mark_again(expected.store_id)
             self._is_remembered = False
-        elif why := _difference(self._root, expected, found):
+        elif why := _difference(self._root, expected, found, device):
             raise OSError(errno.ESTALE, why)
         if found is not None:
-            self._seen = KnownStore(root=self._root, store_id=found, device=device_of(self._root))
+            self._seen = KnownStore(root=self._root, store_id=found, device=device)
             _keep_young(f"{self._root}/{MARK}")
         if expected is not None:
-            self._is_remembered = self._is_remembered and not self._is_forgotten
+            # Somebody may have forgotten it since, and it is used still.
+            self._is_remembered = self._is_remembered and known is not None and not self._is_forgotten
             self.remember()
         self._numbers = numbers
 
@@ -104,10 +107,9 @@ class StoreIdentity:
         same = numbers is not None and numbers == self._numbers
         return same and mount is not None and family_of(mount.kind) in _NUMBERED
 
-    def _expected(self) -> KnownStore | None:
-        """What is remembered goes first: somebody may have adopted what is here now."""
-        known = self._known.get(self._root) if self._known is not None else None
-        return known or self._seen
+    def _remembered(self) -> KnownStore | None:
+        """It goes before what was seen: somebody may have adopted what is here now."""
+        return self._known.get(self._root) if self._known is not None else None
 
     def mark(self) -> None:
         """
@@ -158,7 +160,8 @@ class StoreIdentity:
         """Why the root can't be used now, in words; empty where it can. Nothing is made or written."""
         try:
             refuse_unmounted(self._root, self._require_mount)
-            return _difference(self._root, self._expected(), read_mark(self._root))
+            expected, found = self._remembered() or self._seen, read_mark(self._root)
+            return _difference(self._root, expected, found, "" if found is None else device_of(self._root))
         except OSError as e:
             return f"{e.strerror} ({e.filename})" if e.filename else str(e.strerror)
 
@@ -232,7 +235,7 @@ def _keep_young(path: str) -> None:
             os.utime(path)
 
 
-def _difference(root: str, expected: KnownStore | None, found: str | None) -> str:
+def _difference(root: str, expected: KnownStore | None, found: str | None, device: str) -> str:
     """What is wrong, in words, with the way out; empty: nothing is."""
     if found == "":
         why = f"its mark {MARK} is damaged"
@@ -242,7 +245,7 @@ def _difference(root: str, expected: KnownStore | None, found: str | None) -> st
         why = f"its mark {MARK} is not there; is its file system mounted?"
     elif found != expected.store_id:
         why = "it bears the mark of another one"
-    elif expected.device and (device := device_of(root)) and device != expected.device:
+    elif expected.device and device and device != expected.device:
         why = f"it lies on another file system: {device}, and not {expected.device}"
     else:
         return ""

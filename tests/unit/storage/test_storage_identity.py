@@ -279,6 +279,35 @@ async def test_a_store_that_becomes_another_at_any_step_of_its_check(
     assert await problem_of(first) == ""
 
 
+@in_reactor
+async def test_a_file_system_that_goes_away_does_not_lend_its_device(
+    root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store would not be taken for itself when it is back."""
+    first = await used(root, known)
+    [remembered] = known.all()
+    devices = [remembered.device or "nfs"]
+    monkeypatch.setattr(
+        "collectord.storage.identity.device_of", lambda path: devices.pop() if devices else "another one"
+    )
+    store = make_store(root, known=known)
+    await problem_of(store)
+    assert known.all() == [remembered]
+    for each in (first, store):
+        each.close()
+
+
+@in_reactor
+async def test_a_store_that_is_forgotten_while_it_is_used_is_remembered_again(root: Path, known: KnownStores) -> None:
+    """Else nobody would notice at the next start that its file system is away."""
+    store = await used(root, known)
+    remembered = known.all()
+    assert known.forget(str(root))
+    await store.check()
+    assert known.all() == remembered
+    store.close()
+
+
 @pytest.mark.parametrize("become", [empty, used_before_the_mount, another])
 @in_reactor
 async def test_what_is_adopted_is_used_without_a_restart(

@@ -229,6 +229,16 @@ def test_what_was_not_decided_when_another_process_began_is_not_confirmed_by_it(
         each.staging.remove()
 
 
+def test_who_can_t_see_who_else_is_there_keeps_nothing(rig: Rig, another: Rig) -> None:
+    theirs = another.entry(make_crash(fresh=False))
+    placed = another.commit.commit([theirs], [])
+    with failing(rig.root, "listdir", 1, OSError(errno.EMFILE, "Too many open files")):
+        assert not is_saved(rig, make_crash(fresh=False))
+    another.commit.commit([], placed)
+    assert is_saved(rig, make_crash(fresh=False))
+    assert is_kept(rig.root)
+
+
 @in_reactor
 async def test_a_store_that_is_closed_lets_others_see_what_is_not_decided(root: Path) -> None:
     """A reload makes another store of the same place while the disk hangs."""
