@@ -1084,6 +1084,18 @@ def test_the_linger_counts_from_the_answer(new_rig: NewRig) -> None:
     assert client.closed
 
 
+def test_so_it_does_from_the_answer_to_headers_that_are_broken(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"GET / HTTP/1.1\r\n")
+    rig.server.wait(20)
+    client.send(b"no header\r\n\r\n")
+    assert client.response.status == 400
+    rig.server.wait(9)
+    assert client.lingering
+    rig.server.wait(2.5)
+    assert client.closed
+
+
 def test_the_rate_counts_from_the_end_of_the_headers(new_rig: NewRig) -> None:
     rig = new_rig(min_rate=100)
     client = rig.connect()
