@@ -431,7 +431,7 @@ class StagingDirectory:
                 if file.endswith(".json") and is_crash_id(crash_id):
                     here = os.path.lexists(self.taken(crash_id))
                     if here or self._undecided_in(others, crash_id, os.path.basename(directory)):
-                        return 0  # somebody keeps it just now: the next sweep
+                        raise OSError(errno.EBUSY, "somebody keeps it just now", crash_id)  # the next sweep
                     if self._sweep_crash(crash_id, f"{directory}/{file}"):
                         crashes.append(crash_id)
             _empty(directory)

@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from collectord.errors import StorageError
 from collectord.model import Crash, NewCrash
 from collectord.storage.source import FilesystemCrashSource
-from collectord.storage.staging import StagingDirectory
+from collectord.storage.staging import StagingDirectory, Swept
 from collectord.storage.sync import File, sync_each
 from tests.support.wait import until
 from tests.unit.intake.parts import result_of
@@ -278,16 +278,16 @@ def test_a_sweep_takes_nothing_that_its_own_process_keeps(rig: Rig, number: int)
     dead.commit.commit([dead.entry(make_crash())], [])
     (rig.root / RAW_CRASH).unlink()  # it died before that
     die(dead)
-    swept: list[int] = []
+    swept: list[Swept] = []
 
     def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
         if seen == number:
-            swept.append(number)
-            rig.staging.sweep()
+            swept.append(rig.staging.sweep())
         return do()
 
     with watched(rig.root, ["rename", "link", "symlink"], happen):
         assert is_saved(rig, make_crash(fresh=False))
-    assert swept
+    [during] = swept
+    assert [error.errno for error in during.failed] == [errno.EBUSY]  # so it is tried again
     rig.staging.sweep()
     assert is_kept(rig.root)
