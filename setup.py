@@ -27,7 +27,7 @@ setup(
     package_data={
         "collectord": ["py.typed"],
         "collectord.throttle": ["builtin/*.toml"],
-        "collectord.web.admin": ["static/*", "templates/*"],
+        "collectord.admin": ["static/*", "templates/*"],
     },
     install_requires=[
         "attrs>=23.2",
@@ -80,11 +80,11 @@ setup(
     entry_points={
         "console_scripts": ["collectord = collectord.cli.main:main"],
         "collectord.destinations": [
-            "filesystem = collectord.storage.kinds:FILESYSTEM",
-            "fallback = collectord.storage.kinds:FALLBACK",
-            "http = collectord.storage.http:HTTP",
-            "s3 = collectord.storage.s3:S3 [s3]",
-            "gcs = collectord.storage.gcs:GCS [gcs]",
+            "filesystem = collectord.storage.filesystem.destination:FILESYSTEM",
+            "fallback = collectord.storage.chain.destination:FALLBACK",
+            "http = collectord.storage.http.storage:HTTP",
+            "s3 = collectord.storage.objects.s3:S3 [s3]",
+            "gcs = collectord.storage.objects.gcs:GCS [gcs]",
         ],
         "collectord.publishers": [
             "http = collectord.publish.http:HTTP",

@@ -32,7 +32,7 @@ from benchmarks.servers import SERVERS, BenchmarkError, running
 from benchmarks.spool import fresh_spool, leave_on_sigterm, warm_memory
 from benchmarks.wrk import run_wrk
 from collectord.crashid import make_crash_id
-from collectord.storage.layout import Place, place_at
+from collectord.storage.filesystem.layout import Place, place_at
 from tests.support.s3server import REGION, S3Server
 
 _SIZES = {"10k": 10 * 1024, "400k": 400 * 1024, "25m": 25 * 1024**2}
@@ -238,7 +238,7 @@ def measure_collecting(options: argparse.Namespace) -> None:
 
 def measure_waiting(options: argparse.Namespace) -> None:
     """Only links are made: nothing is loaded here."""
-    from collectord.storage.source import FilesystemCrashSource
+    from collectord.storage.filesystem.source import FilesystemCrashSource
 
     with fresh_spool(options.scratch) as spool:
         chance = Random(1)

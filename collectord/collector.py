@@ -10,12 +10,12 @@ from uuid import UUID
 from attrs import frozen
 from twisted.logger import Logger
 
+from collectord.concurrency.threadpool import InThread, at_once
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import SAVE_BYTES, SAVE_SECONDS, THROTTLED
 from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Happening, RawCrash
-from collectord.threads import InThread, at_once
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()

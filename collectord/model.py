@@ -13,6 +13,9 @@ RawCrash = Mapping[str, object]
 """A crash's annotations with what the collector adds to them; JSON-serializable. The design names its keys."""
 
 
+MINIDUMP = "upload_file_minidump"
+"""The name of the dump that every client sends."""
+
 COLLECTOR_NAMES = frozenset(
     {
         "uuid",

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import ConfigError
 from collectord.interfaces import ICrashPublisher, ICrashStorage
-from collectord.urls import without_secrets
+from collectord.settings.urls import without_secrets
 
 DESTINATIONS = "collectord.destinations"
 PUBLISHERS = "collectord.publishers"

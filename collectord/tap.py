@@ -16,16 +16,16 @@ from twisted.python.components import Componentized
 from twisted.python.usage import Options as UsageOptions
 
 from collectord import __version__
-from collectord.config import DEFAULT_PATH, Logging
-from collectord.daemon import Daemon
+from collectord.concurrency.timeouts import keep_time
+from collectord.daemon.root import Daemon
 from collectord.errors import ConfigError
-from collectord.observe.logs import LineObserver
-from collectord.observe.logsinks import RotatingFile, descriptor_sink, syslog_sink
-from collectord.observe.notify import Notifier
+from collectord.observe.logging.events import LineObserver
+from collectord.observe.logging.sinks import RotatingFile, descriptor_sink, syslog_sink
 from collectord.observe.sentry import sentry_observer
-from collectord.paths import is_service
-from collectord.patience import keep_time
-from collectord.reloading import load
+from collectord.observe.systemd import Notifier
+from collectord.settings.paths import is_service
+from collectord.settings.schema import DEFAULT_PATH, Logging
+from collectord.settings.snapshot import load
 
 _log = Logger()
 

@@ -30,21 +30,25 @@ LIMIT_S = 600.0
 """Of a run without a change. With one it may take three times as long as without; what hangs is noticed."""
 
 COMMIT = [
-    f"storage/test_storage_{name}.py"
-    for name in ("commit", "unsynced", "filesystem", "existing", "capabilities", "staging", "source", "taking_out")
+    f"storage/filesystem/test_filesystem_{name}.py"
+    for name in ("committer", "unsynced", "store", "existing", "capabilities", "staging", "source", "taking_out")
 ]
 TESTS = {
-    "storage/commit": COMMIT,
-    "storage/entry": COMMIT,
-    "storage/staging": ["storage/test_storage_staging.py", *COMMIT, "storage/test_storage_identity.py"],
-    "storage/fallback": ["storage/test_storage_fallback.py", "storage/test_storage_spill.py"],
-    "storage/releasing": [
-        "cli/test_cli_quarantine.py",
-        "storage/test_storage_unsynced.py",
-        "cli/test_cli_crashes.py",
-        "storage/test_storage_existing.py",
+    "storage/filesystem/committer": COMMIT,
+    "storage/filesystem/transaction": COMMIT,
+    "storage/filesystem/staging": [
+        "storage/filesystem/test_filesystem_staging.py",
+        *COMMIT,
+        "storage/filesystem/test_filesystem_identity.py",
     ],
-    "intake/channel": ["intake/test_channel.py", "intake/test_receiver.py", "web/test_public_site.py"],
+    "storage/chain/chain": ["storage/chain/test_chain.py", "storage/filesystem/test_filesystem_spill.py"],
+    "storage/filesystem/removal": [
+        "cli/test_cli_quarantine.py",
+        "storage/filesystem/test_filesystem_unsynced.py",
+        "cli/test_cli_crashes.py",
+        "storage/filesystem/test_filesystem_existing.py",
+    ],
+    "intake/channel": ["intake/test_intake_channel.py", "intake/test_intake_receiver.py", "web/test_public_site.py"],
     "crashmover/mover": ["crashmover"],
     "collector": ["collector"],
 }

@@ -11,11 +11,11 @@ from typing import Any
 
 from attrs import frozen
 
-from collectord.audit.look import is_of
-from collectord.audit.places import Places
-from collectord.observe.journal import OF_CRASHES, Journal, Line, time_of
-from collectord.observe.journalfiles import add_lines, rewrite
-from collectord.storage.finding import FoundCrash, crashes_of_day, quarantined_crashes
+from collectord.audit.locations import Places
+from collectord.audit.scan import is_of
+from collectord.observe.journal.files import add_lines, rewrite
+from collectord.observe.journal.lines import OF_CRASHES, Journal, Line, time_of
+from collectord.storage.filesystem.finder import FoundCrash, crashes_of_day, quarantined_crashes
 
 _BATCH = 1000
 

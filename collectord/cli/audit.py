@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from click.exceptions import Exit
 
-from collectord.audit.known import FATES, Audit
-from collectord.audit.look import audit
-from collectord.audit.places import places_of
+from collectord.audit.fates import FATES, Audit
+from collectord.audit.locations import places_of
 from collectord.audit.rebuild import Rebuilt, rebuild
+from collectord.audit.scan import audit
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -27,8 +27,8 @@ from collectord.cli.shared import (
     table,
 )
 from collectord.cli.stores import a_day
-from collectord.config import load_settings
-from collectord.storage.identity import read_mark
+from collectord.settings.schema import load_settings
+from collectord.storage.filesystem.identity import read_mark
 
 _WAIT_S = 1.0
 """The daemon writes every quarter of a second."""

@@ -14,7 +14,6 @@ from click.exceptions import Exit
 from twisted.internet.selectreactor import SelectReactor
 
 from collectord import __version__
-from collectord.administration import admin_listeners
 from collectord.cli.identities import stores_seen
 from collectord.cli.shared import (
     EXIT_STATUS,
@@ -30,16 +29,18 @@ from collectord.cli.shared import (
     size_in_words,
     table,
 )
-from collectord.collecting import links_of
-from collectord.config import DEFAULT_PATH, Settings
+from collectord.daemon.admin import admin_listeners
+from collectord.daemon.certificates import problem_of
+from collectord.daemon.delivery import Moving
+from collectord.daemon.ingest import links_of
 from collectord.errors import ConfigError
-from collectord.listening import Listeners
-from collectord.moving import Moving
+from collectord.net.listeners import Listeners
 from collectord.observe.sentry import sentry_observer
-from collectord.paths import is_service
-from collectord.reloading import load
-from collectord.sanity import places_that_depend
-from collectord.storage.mounted import cautions_at, mount_of, unsynced_by_syncfs
+from collectord.settings.paths import is_service
+from collectord.settings.sanity import places_that_depend
+from collectord.settings.schema import DEFAULT_PATH, Settings
+from collectord.settings.snapshot import load
+from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.throttle import Rule
 from collectord.throttle.load import differences_in
 from collectord.throttle.wording import condition_in_words, outcome_in_words
@@ -77,7 +78,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
             say(e)
         raise Exit(WRONG) from e
     now = time.time()
-    expiring = [f"{validity.listen}: {problem}" for validity in validities if (problem := validity.problem(now))]
+    expiring = [f"{validity.listen}: {problem}" for validity in validities if (problem := problem_of(validity, now))]
     warnings = [*loaded.warnings, *places_that_depend(settings), *expiring]
     if as_json:
         show_json({**_as_json(settings, rules, outlets), "warnings": warnings})

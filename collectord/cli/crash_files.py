@@ -25,8 +25,8 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, found_in, store_option, store_roots
-from collectord.storage import releasing
-from collectord.storage.finding import FoundCrash, find_crash, links_of, quarantined_crash, remains_of
+from collectord.storage.filesystem import removal as releasing
+from collectord.storage.filesystem.finder import FoundCrash, find_crash, links_of, quarantined_crash, remains_of
 
 
 @click.command(epilog=EXIT_STATUS)

@@ -32,7 +32,7 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_crash_id, crashes_in, days_option, found_in, store_option, store_roots
 from collectord.model import COLLECTOR_NAMES, RawCrash, checksums_in, metadata_of
-from collectord.storage.finding import FoundCrash, link_of, problems_of
+from collectord.storage.filesystem.finder import FoundCrash, link_of, problems_of
 
 
 @click.group(epilog=EXIT_STATUS)

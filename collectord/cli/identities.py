@@ -24,11 +24,11 @@ from collectord.cli.shared import (
     show_json,
     table,
 )
-from collectord.config import Settings, load_settings
-from collectord.storage import identity
-from collectord.storage.identity import StoreIdentity, read_mark
-from collectord.storage.known import KnownStore, KnownStores, state_directory
-from collectord.storage.mounted import Mount, mount_of
+from collectord.settings.schema import Settings, load_settings
+from collectord.storage.filesystem import identity
+from collectord.storage.filesystem.identity import StoreIdentity, read_mark
+from collectord.storage.filesystem.known import KnownStore, KnownStores, state_directory
+from collectord.storage.filesystem.mounted import Mount, mount_of
 
 _GIVEN_UP = "not in these settings; if it was given up, run: collectord stores forget {root}"
 

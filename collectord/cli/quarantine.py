@@ -25,10 +25,10 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, store_option, store_roots
-from collectord.config import load_settings
-from collectord.storage.finding import FoundCrash, quarantined_crash, quarantined_crashes
-from collectord.storage.releasing import CannotRelease, release, staging_in
-from collectord.storage.staging import Modes, StagingDirectory
+from collectord.settings.schema import load_settings
+from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash, quarantined_crashes
+from collectord.storage.filesystem.removal import CannotRelease, release, staging_in
+from collectord.storage.filesystem.staging import Modes, StagingDirectory
 
 
 @click.group(epilog=EXIT_STATUS)

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from click.exceptions import Exit
 
-from collectord.audit.look import audit
-from collectord.audit.places import places_of
+from collectord.audit.locations import places_of
+from collectord.audit.scan import audit
 from collectord.cli.quarantine import modes_of_stores
 from collectord.cli.shared import (
     EXIT_STATUS,
@@ -24,12 +24,12 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, days_option, found_in, store_option, store_roots
-from collectord.config import Settings, load_settings
-from collectord.storage.finding import FoundCrash, crash_days, find_crash
-from collectord.storage.releasing import staging_in
-from collectord.storage.renewing import CannotRenew
-from collectord.storage.renewing import renew as renew_crash
-from collectord.storage.staging import Modes, StagingDirectory
+from collectord.settings.schema import Settings, load_settings
+from collectord.storage.filesystem.finder import FoundCrash, crash_days, find_crash
+from collectord.storage.filesystem.removal import staging_in
+from collectord.storage.filesystem.renewing import CannotRenew
+from collectord.storage.filesystem.renewing import renew as renew_crash
+from collectord.storage.filesystem.staging import Modes, StagingDirectory
 
 _WAIT_S = 1.0
 """The daemon writes its journal every quarter of a second."""

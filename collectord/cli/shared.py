@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from collectord.config import DEFAULT_PATH
 from collectord.errors import CollectordError
+from collectord.settings.schema import DEFAULT_PATH
 
 T = TypeVar("T")
 

@@ -11,7 +11,9 @@ import click
 from click.exceptions import Exit
 from rich.text import Text
 
-from collectord.cli.http import Answer, Server, url_of
+from collectord.admin.format import count, rate, size, span
+from collectord.admin.view import LOST, NOT_KNOWN, loss_in_words
+from collectord.cli.client import Answer, Server, url_of
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -26,10 +28,8 @@ from collectord.cli.shared import (
     show_json,
     table,
 )
-from collectord.config import load_settings
-from collectord.observe.overview import Loss
-from collectord.web.admin.view import LOST, NOT_KNOWN, loss_in_words
-from collectord.web.admin.words import count, rate, size, span
+from collectord.observe.status import Loss
+from collectord.settings.schema import load_settings
 
 _PATH = "/overview.json"
 _UNAUTHORIZED = (401, 403)

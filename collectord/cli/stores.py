@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import click
 
 from collectord.cli.shared import CannotRun, say
-from collectord.config import load_settings
 from collectord.crashid import is_crash_id
-from collectord.storage.finding import FoundCrash, crash_days, crashes_of_day, find_crash
+from collectord.settings.schema import load_settings
+from collectord.storage.filesystem.finder import FoundCrash, crash_days, crashes_of_day, find_crash
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -15,7 +15,7 @@ import click
 from attrs import frozen
 from click.exceptions import Exit
 
-from collectord.cli.http import Answer, Server
+from collectord.cli.client import Answer, Server
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -29,9 +29,9 @@ from collectord.cli.shared import (
     show_json,
     tracked,
 )
-from collectord.config import load_settings
-from collectord.storage.layout import MINIDUMP
-from collectord.storage.multipart_body import escaped
+from collectord.model import MINIDUMP
+from collectord.settings.schema import load_settings
+from collectord.storage.http.body import escaped
 
 _MEMORY = 16 * 1024 * 1024
 """Bytes of a report that are held in memory; a larger one becomes a temporary file."""

@@ -13,7 +13,6 @@ from typing import Any
 import click
 from rich.text import Text
 
-from collectord.cli.judging import Judgement, annotations_in, judge, verdict_in
 from collectord.cli.shared import (
     EXIT_STATUS,
     CannotRun,
@@ -30,10 +29,11 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_crash_id, a_day, crashes_in, days_option, found_in, store_option, store_roots
 from collectord.collector import with_aliases
-from collectord.config import Settings, load_settings
 from collectord.crashid import day_of
 from collectord.model import Annotations, RawCrash
+from collectord.settings.schema import Settings, load_settings
 from collectord.throttle import Result, Rule, load_rules
+from collectord.throttle.explain import Judgement, annotations_in, judge, verdict_in
 from collectord.throttle.load import differences_in
 from collectord.throttle.wording import condition_in_words, keys_of, outcome_in_words
 

@@ -12,7 +12,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from collectord.crashmover.outlet import Outlet, OutletError, pause_after
+from collectord.crashmover.sink import Outlet, OutletError, pause_after
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED

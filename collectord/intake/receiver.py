@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from collectord.errors import CollectordError, MalformedReport, TooLarge
+from collectord.intake.buffer import DumpSpool, Flow, MemoryBudget
 from collectord.intake.extra import parse_extra
 from collectord.intake.formdata import boundary_of
 from collectord.intake.inflate import Inflater
 from collectord.intake.report import ReportBuilder
-from collectord.intake.spool import DumpSpool, Flow, MemoryBudget
 from collectord.interfaces import IDumpStaging
 from collectord.model import SENDER, CrashReport
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import multipart
 
 from collectord.errors import MalformedReport, TooLarge
+from collectord.intake.buffer import DumpSpool, MemoryBudget
 from collectord.intake.formdata import FormDataParser, text_of
-from collectord.intake.spool import DumpSpool, MemoryBudget
 from collectord.model import CrashReport, Payload
 
 _HEADER_LINES = 5

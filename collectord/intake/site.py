@@ -15,11 +15,11 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from collectord.concurrency.timeouts import within
 from collectord.errors import TookTooLong
 from collectord.intake.channel import Patience, StreamingChannel
 from collectord.intake.request import BodyFor, StreamingRequest
 from collectord.intake.turns import Turns
-from collectord.patience import within
 
 _DRAIN_SWEEP_S = 0.1
 

@@ -4,7 +4,7 @@ Whether crashes are being lost: no store takes any, and reports are answered 503
 
 from twisted.logger import Logger
 
-from collectord.observe.overview import Loss
+from collectord.observe.status import Loss
 
 
 class LossWatch:

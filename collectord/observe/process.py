@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from collectord.metrics import CPU_SECONDS, LOG_LINES_LOST, REACTOR_LAG, RESIDENT_BYTES
-from collectord.observe.logwriter import LogWriter
+from collectord.observe.logging.writer import LogWriter
 
 INTERVAL_S = 0.5
 _STATM = Path("/proc/self/statm")  # no disk is behind it

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from collectord.model import Happening
-from collectord.observe.overview import Recent
+from collectord.observe.status import Recent
 
 MOST = 100
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
-from collectord.config import Sentry
 from collectord.errors import ConfigError
+from collectord.settings.schema import Sentry
 
 if TYPE_CHECKING:
     from sentry_sdk import Client

@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from collectord.threads import InThread
+from collectord.concurrency.threadpool import InThread
 
 PACKET_BYTES = 1400
 """A datagram goes through every network whole."""

@@ -13,13 +13,13 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
+from collectord.concurrency.timeouts import within
 from collectord.errors import PublishError, TookTooLong
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.network import NETWORK_ERRORS, WRAPPERS, innermost
-from collectord.patience import within
+from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
 from collectord.plugins import Daemon, Kind, KindSettings
-from collectord.urls import shown_url, telling_nothing
+from collectord.settings.urls import shown_url, telling_nothing
 
 _SERVER_ERROR = 500
 

@@ -14,11 +14,11 @@ from google.cloud.pubsub_v1 import PublisherClient
 from pydantic import Field
 from zope.interface import implementer
 
+from collectord.concurrency.threadpool import InThread, Workers
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.plugins import Daemon, Kind, KindSettings
-from collectord.threads import InThread, Workers
 
 _THREADS = 8
 

@@ -15,13 +15,13 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapCl
 from twisted.internet.ssl import optionsForClientTLS
 from zope.interface import implementer
 
+from collectord.concurrency.timeouts import Shared, within
 from collectord.errors import PublishError, TookTooLong
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.network import NETWORK_ERRORS
-from collectord.patience import Shared, within
+from collectord.net.errors import NETWORK_ERRORS
 from collectord.plugins import Daemon, Kind, KindSettings
-from collectord.urls import telling_nothing
+from collectord.settings.urls import telling_nothing
 
 T = TypeVar("T")
 

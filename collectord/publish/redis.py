@@ -10,12 +10,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 from zope.interface import implementer
 
+from collectord.concurrency.threadpool import InThread, Workers
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.plugins import Daemon, Kind, KindSettings
-from collectord.threads import InThread, Workers
-from collectord.urls import telling_nothing
+from collectord.settings.urls import telling_nothing
 
 _THREADS = 4
 

@@ -1,7 +1,5 @@
 """
-What a client is told: a status and a text, of known length.
-
-Some clients cannot read chunks, and some use the body as a file name.
+What a client is told: a status and a text. Some use the text as a file name.
 """
 
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from collectord.errors import (
     UnauthorizedUuid,
 )
 from collectord.throttle.rules import Result
+from collectord.web.responses import text
 
 RETRY_AFTER_S = 60
 
@@ -32,16 +31,6 @@ _REFUSALS: dict[type[CollectordError], tuple[int, Callable[[BaseException | None
 }
 REFUSALS = tuple(_REFUSALS)
 """Errors that are answers."""
-
-
-def text(request: IRequest, status: int, body: str) -> bytes:
-    """The whole answer, to be returned from a route."""
-    content = body.encode()
-    request.setResponseCode(status)
-    request.setHeader(b"server", b"collectord")
-    request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-    request.setHeader(b"content-length", b"%d" % len(content))
-    return content
 
 
 def refusal(request: IRequest, error: BaseException | None) -> tuple[int, bytes]:

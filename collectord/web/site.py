@@ -2,7 +2,6 @@
 The public resource: its routes, and what takes the body of each request.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -16,12 +15,13 @@ from twisted.web.resource import IResource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from collectord.collector import Collector, Outcome
+from collectord.concurrency.timeouts import shielded
 from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
-from collectord.patience import shielded
 from collectord.throttle.rules import Result
-from collectord.web.answers import REFUSALS, outcome_body, refusal, text
+from collectord.web.answers import REFUSALS, outcome_body, refusal
+from collectord.web.responses import as_json, text
 
 _REASONS = {
     Result.ACCEPT: "kept",
@@ -148,7 +148,7 @@ class PublicSite:
         answer: dict[str, object] = {"status": status, "stores": stores}
         if self.hung_workers:
             answer["hung_workers"] = self.hung_workers
-        return _json(request, 200 if well and not losing else 503, answer)
+        return as_json(request, 200 if well and not losing else 503, answer)
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:
@@ -162,7 +162,7 @@ class PublicSite:
     @app.route("/__version__", methods=["GET"])
     def version(self, request: IRequest) -> bytes:
         """What runs here."""
-        return _json(request, 200, self._version)
+        return as_json(request, 200, self._version)
 
     @app.handle_errors(*REFUSALS)
     def refused(self, request: IRequest, failure: Failure) -> bytes:
@@ -186,12 +186,6 @@ class PublicSite:
         """A defect of ours."""
         self._log.failure("a request could not be answered", failure)
         return text(request, 500, "Internal error\n")
-
-
-def _json(request: IRequest, status: int, value: object) -> bytes:
-    body = text(request, status, json.dumps(value) + "\n")
-    request.setHeader(b"content-type", b"application/json")
-    return body
 
 
 def _pass_through(result: object, waiter: Deferred[None]) -> object:

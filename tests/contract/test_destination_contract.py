@@ -9,8 +9,8 @@ from attrs import evolve
 from twisted.internet import reactor
 
 from collectord.plugins import DESTINATIONS, Daemon, make_plugin
-from collectord.storage.memory import MemoryCrashStorage
 from collectord.testing import Destination, DestinationContract, Kept
+from collectord.testing.memory import MemoryCrashStorage
 from tests.support.disk import stored_crashes
 from tests.unit.storage.stores import bytes_of
 

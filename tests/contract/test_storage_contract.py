@@ -15,11 +15,10 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
-from collectord.model import InMemory
-from collectord.storage.fallback import FallbackCrashStorage, Link
-from collectord.storage.filesystem import FilesystemCrashStorage
-from collectord.storage.layout import MINIDUMP
-from collectord.storage.memory import MemoryCrashStorage
+from collectord.model import MINIDUMP, InMemory
+from collectord.storage.chain.chain import FallbackCrashStorage, Link
+from collectord.storage.filesystem.store import FilesystemCrashStorage
+from collectord.testing.memory import MemoryCrashStorage
 from tests.support.disk import StoredCrash, problems, stored_crashes
 from tests.unit.storage.stores import (
     CRASH_ID,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from collectord.observe.journal import Journal, journal_of
+from collectord.observe.journal.lines import Journal, journal_of
 from tests.e2e.test_e2e_crashmover import files_of_crashes, moving, submit
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import stored_crashes

@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from twisted.internet.defer import CancelledError
 
 from collectord.errors import StorageError
+from collectord.model import MINIDUMP
 from collectord.plugins import Daemon
-from collectord.storage.bucket import BucketCrashStorage
-from collectord.storage.gcs import GCS, GcsSettings
-from collectord.storage.layout import MINIDUMP
+from collectord.storage.objects.bucket import BucketCrashStorage
+from collectord.storage.objects.gcs import GCS, GcsSettings
 from collectord.testing import Destination, DestinationContract
 from collectord.testing.destinations import Kept
 from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, kept_in, on_disk, turn

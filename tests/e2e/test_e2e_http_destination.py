@@ -26,13 +26,13 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from collectord.concurrency.threadpool import Workers
 from collectord.errors import ConfigError, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import Content, Crash, Dump
 from collectord.plugins import Daemon as TheDaemon
-from collectord.storage.http import HTTP, HttpCrashStorage
-from collectord.storage.stored import StoredFile
-from collectord.threads import Workers
+from collectord.storage.content import StoredFile
+from collectord.storage.http.storage import HTTP, HttpCrashStorage
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import StoredCrash, problems, stored_crashes
 from tests.unit.storage.stores import (
@@ -638,7 +638,7 @@ async def test_cancelled_before_it_is_connected(deaf: str) -> None:
 
 @in_reactor
 async def test_no_connection_in_time(deaf: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectord.storage.http._CONNECT_S", 0.2)
+    monkeypatch.setattr("collectord.storage.http.storage._CONNECT_S", 0.2)
     error = await error_of(store_at(deaf).save(make_crash()))
     assert isinstance(error, StorageError)
     assert str(error) == f"{deaf}: no connection within 0.2 s"

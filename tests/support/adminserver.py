@@ -12,8 +12,9 @@ from typing import Any, cast
 
 from attrs import evolve, frozen
 
+from collectord.admin.site import AdminSite
 from collectord.crashid import is_crash_id
-from collectord.observe.overview import (
+from collectord.observe.status import (
     Answer,
     CrashPage,
     DumpFile,
@@ -28,7 +29,6 @@ from collectord.observe.overview import (
     Store,
     Worker,
 )
-from collectord.web.admin.site import AdminSite
 
 STARTED = 1_466_600_000.0
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"

@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from collectord.model import Crash
-from collectord.storage.layout import MINIDUMP
-from collectord.storage.stored import StoredFile
+from collectord.concurrency.threadpool import InThread
+from collectord.model import MINIDUMP, Crash
+from collectord.storage.content import StoredFile
 from collectord.testing.destinations import Kept
-from collectord.threads import InThread
 from tests.unit.storage.stores import CRASH_ID, at_once, make_crash
 
 MINIDUMP_KEY = f"v1/dump/{CRASH_ID}"

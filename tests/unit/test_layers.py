@@ -12,54 +12,46 @@ from attrs import frozen
 REPOSITORY = Path(__file__).parents[2]
 
 LAYERS = {
-    "twisted.plugins.collectord_plugin": 6,
-    "collectord.tap": 6,
-    "collectord.cli": 6,
-    "collectord.audit": 6,
-    "collectord.service": 6,
-    "collectord.signals": 6,
-    "collectord.moving": 6,
-    "collectord.administration": 6,
-    "collectord.collecting": 6,
+    "twisted.plugins.collectord_plugin": 7,
+    "collectord.tap": 7,
+    "collectord.cli": 7,
     "collectord.daemon": 6,
-    "collectord.draining": 6,
-    "collectord.certificates": 6,
-    "collectord.listening": 6,
-    "collectord.operations": 6,
-    "collectord.reloading": 6,
-    "collectord.version": 6,
-    "collectord.watching": 6,
-    "collectord.workers": 6,
+    "collectord.audit": 6,
     "collectord.web": 5,
+    "collectord.web.responses": 4.5,  # both ports answer by it
+    "collectord.admin": 5,
     "collectord.intake": 4,
     "collectord.collector": 3,
     "collectord.crashmover": 3,
-    "collectord.storage": 2,
+    "collectord.storage.chain": 2,
+    "collectord.storage.filesystem": 2,
+    "collectord.storage.objects": 2,
+    "collectord.storage.http": 2,
     "collectord.publish": 2,
-    "collectord.testing": 2,
     "collectord.observe": 2,
+    "collectord.testing": 2,
+    "collectord.storage.content": 1.5,
+    "collectord.storage": 1.5,
+    "collectord.plugins": 1.5,
     "collectord.interfaces": 1,
     "collectord.metrics": 1,
-    "collectord.plugins": 1.5,
-    "collectord.patience": 1,
-    "collectord.threads": 1,
-    "collectord.descriptors": 1,
-    "collectord.network": 1,
+    "collectord.concurrency": 1,
+    "collectord.net": 1,
     "collectord.model": 0,
     "collectord.crashid": 0,
     "collectord.errors": 0,
     "collectord.jsontext": 0,
-    "collectord.config": 0,
+    "collectord.settings": 0,
     "collectord.throttle": 0,
-    "collectord.urls": 0,
-    "collectord.paths": 0,
-    "collectord.sanity": 0,
     "collectord": 0,  # its version
 }
 """A room is a module, or a package with all that is in it."""
 
+PURE = ["twisted", "os", "pathlib", "time", "random"]
+
 NEVER = {
     "collectord.web": ["collectord.storage"],
+    "collectord.admin": ["collectord.storage"],
     "collectord.intake": ["klein", "collectord.storage", "collectord.web", "collectord.collector", "os", "pathlib"],
     "collectord.collector": ["twisted.web", "klein", "os", "pathlib", "io", "tempfile", "shutil"],
     "collectord.crashmover": [
@@ -71,21 +63,32 @@ NEVER = {
         "pathlib",
         "io",
     ],
-    "collectord.publish": ["klein", "collectord.web", "collectord.intake"],
-    "collectord.storage": ["klein", "collectord.web", "collectord.intake"],
-    "collectord.observe": ["twisted.web", "klein", "collectord.web", "collectord.intake"],
+    "collectord.publish": ["klein"],
+    "collectord.storage": ["klein"],
+    "collectord.storage.chain": ["klein"],
+    "collectord.storage.filesystem": ["klein", "twisted.web"],
+    "collectord.storage.objects": ["klein", "twisted.web"],
+    "collectord.storage.http": ["klein"],
+    "collectord.observe": ["twisted.web", "klein"],
+    "collectord.audit": ["collectord.daemon"],
     "collectord.interfaces": ["twisted"],
-    "collectord.model": ["twisted", "os", "pathlib", "time", "random"],
-    "collectord.crashid": ["twisted", "os", "pathlib", "time", "random"],
-    "collectord.errors": ["twisted", "os", "pathlib", "time", "random"],
-    "collectord.jsontext": ["twisted", "os", "pathlib", "time", "random"],
-    "collectord.config": ["twisted", "time", "random"],  # it reads a file and the environment
+    "collectord.model": PURE,
+    "collectord.crashid": PURE,
+    "collectord.errors": PURE,
+    "collectord.jsontext": PURE,
+    "collectord.settings": ["twisted", "random"],  # it reads a file and the environment
     "collectord.throttle": ["twisted", "os", "time", "random"],  # its loader reads a file
 }
 """The column of the design."""
 
+PRIVATE = {
+    f"collectord.storage.filesystem.{module}": "collectord.storage.filesystem"
+    for module in ("committer", "transaction", "existing", "sync", "spill", "fsops")
+}
+"""Modules that only their own folder imports."""
+
 REACTOR = "twisted.internet.reactor"
-REACTOR_ROOMS = ["collectord.tap", "collectord.workers", "collectord.testing"]
+REACTOR_ROOMS = ["collectord.tap", "collectord.daemon.workers", "collectord.testing"]
 
 
 @frozen
@@ -135,11 +138,16 @@ def wrong_with(found: Import) -> str | None:
     room = room_of(found.importer)
     if room is None:
         return f"{found.importer}: in no room"
-    if is_in(found.name, REACTOR) and room not in REACTOR_ROOMS:
+    if is_in(found.name, REACTOR) and not any(is_in(found.importer, allowed) for allowed in REACTOR_ROOMS):
         return f"{where}, which only {', '.join(REACTOR_ROOMS)} may"
     for forbidden in NEVER.get(room, []):
         if is_in(found.name, forbidden):
             return f"{where}, which {room} never does"
+    if is_in(found.name, "collectord.testing") and room != "collectord.testing":
+        return f"{where}, which is for tests"
+    for private, folder in PRIVATE.items():
+        if is_in(found.name, private) and not is_in(found.importer, folder):
+            return f"{where}, which is private to {folder}"
     if is_in(found.name, "collectord"):
         target = room_of(found.name)
         if target is None:
@@ -194,39 +202,45 @@ def test_no_module_is_imported_by_a_name_in_a_text() -> None:
     [
         ("collectord.intake.site", "import klein", "never does"),
         ("collectord.intake.site", "def f():\n    from klein import Klein", "never does"),
-        ("collectord.intake.site", "from collectord.storage.memory import MemoryCrashStorage", "never does"),
+        ("collectord.intake.site", "from collectord.testing.memory import MemoryCrashStorage", "for tests"),
         ("collectord.intake.site", "from collectord import storage", "never does"),
-        ("collectord.intake.site", "from collectord.service import CollectorService", "above it"),
+        ("collectord.intake.site", "from collectord.daemon.lifecycle import CollectorService", "above it"),
         ("collectord.intake", "from collectord.web.site import PublicSite", "never does"),
-        ("collectord.web.site", "from collectord.storage.fallback import StoreState", "never does"),
+        ("collectord.web.site", "from collectord.storage.chain.chain import StoreState", "never does"),
         ("collectord.web.site", "import collectord.tap", "above it"),
         ("collectord.collector", "from twisted.web import http", "never does"),
         ("collectord.collector", "import twisted.web.http", "never does"),
-        ("collectord.collector", "from collectord.storage.memory import MemoryCrashStorage", None),
-        ("collectord.storage.filesystem", "from collectord.collector import Outcome", "above it"),
-        ("collectord.storage.filesystem", "from collectord.observe.logs import as_text", "beside it"),
-        ("collectord.storage.filesystem", "from collectord.storage.sync import sync_each", None),
-        ("collectord.storage.http", "from twisted.web.client import Agent", None),
-        ("collectord.storage.http", "from collectord.web.site import PublicSite", "never does"),
-        ("collectord.interfaces", "from collectord.storage.memory import MemoryCrashStorage", "above it"),
+        ("collectord.collector", "from collectord.throttle.rules import Rule", None),
+        ("collectord.storage.filesystem.store", "from collectord.collector import Outcome", "above it"),
+        ("collectord.storage.filesystem.store", "from collectord.observe.logging.events import as_text", "beside it"),
+        ("collectord.storage.filesystem.store", "from collectord.storage.filesystem.sync import sync_each", None),
+        ("collectord.storage.chain.chain", "from collectord.storage.filesystem.layout import Place", "beside it"),
+        ("collectord.daemon.ingest", "from collectord.storage.filesystem.sync import Sync", "is private to"),
+        ("collectord.daemon.ingest", "from collectord.storage.filesystem.source import Source", None),
+        ("collectord.audit.scan", "from collectord.daemon.root import Daemon", "never does"),
+        ("collectord.admin.site", "from collectord.web.site import PublicSite", "beside it"),
+        ("collectord.admin.site", "from collectord.web.responses import text", None),
+        ("collectord.storage.http.storage", "from twisted.web.client import Agent", None),
+        ("collectord.storage.http.storage", "from collectord.web.site import PublicSite", "above it"),
+        ("collectord.interfaces", "from collectord.storage.chain.breaker import Breaker", "above it"),
         ("collectord.model", "from collectord.errors import StorageError", None),
         ("collectord.model", "from twisted.python.failure import Failure", "never does"),
         ("collectord.throttle.rules", "import random", "never does"),
         ("collectord.throttle.rules", "from twisted.logger import Logger", "never does"),
         ("collectord.errors", "from collectord.interfaces import ICrashStorage", "above it"),
         (
-            "collectord.service",
+            "collectord.daemon.lifecycle",
             "from twisted.internet import reactor",
-            "only collectord.tap, collectord.workers, collectord.testing may",
+            "only collectord.tap, collectord.daemon.workers, collectord.testing may",
         ),
         (
-            "collectord.threads",
+            "collectord.concurrency.threadpool",
             "import twisted.internet.reactor",
-            "only collectord.tap, collectord.workers, collectord.testing may",
+            "only collectord.tap, collectord.daemon.workers, collectord.testing may",
         ),
         ("collectord.tap", "def f():\n    from twisted.internet import reactor as any_reactor", None),
         ("collectord.tap", "from collectord import __version__", None),
-        ("collectord.tap", "from collectord.service import CollectorService", None),
+        ("collectord.tap", "from collectord.daemon.lifecycle import CollectorService", None),
         ("collectord.tap", "from collectord.unheard import of", "in no room"),
         ("collectord.unheard", "import os", "in no room"),
         ("collectord.modelx", "import os", "in no room"),

@@ -10,7 +10,7 @@ import pytest
 
 from collectord.errors import ConfigError
 from collectord.plugins import DESTINATIONS, Daemon, Kind, KindSettings, make_plugin
-from collectord.storage.memory import MemoryCrashStorage
+from collectord.testing.memory import MemoryCrashStorage
 
 
 class Settings(KindSettings):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collectord import config
-from collectord.config import PREFIX
+from collectord.settings import schema as config
+from collectord.settings.schema import PREFIX
 
 
 @pytest.fixture(autouse=True)

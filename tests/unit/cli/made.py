@@ -11,7 +11,8 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from collectord.cli.main import main
-from collectord.storage.layout import MINIDUMP, Place, place_at
+from collectord.model import MINIDUMP
+from collectord.storage.filesystem.layout import Place, place_at
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 NEIGHBOUR = "8f63aaaa-57c6-4e5d-b2cf-cabde2160622"

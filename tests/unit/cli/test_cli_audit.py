@@ -15,14 +15,14 @@ import pytest
 from attrs import define, field
 from click.testing import Result
 
-from collectord.audit import look
-from collectord.audit.known import FATES
+from collectord.audit import scan as look
+from collectord.audit.fates import FATES
 from collectord.cli.audit import audit_command
 from collectord.cli.main import main
 from collectord.model import Happening, Step
-from collectord.observe.journal import Journal, Line, format_happening, journal_of, packed, time_of
-from collectord.storage.identity import adopt
-from collectord.storage.known import KnownStores
+from collectord.observe.journal.lines import Journal, Line, format_happening, journal_of, packed, time_of
+from collectord.storage.filesystem.identity import adopt
+from collectord.storage.filesystem.known import KnownStores
 from tests.unit.cli.made import keep, raw_crash_of, run
 
 DAY = "20160622"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from collectord.storage.identity import MARK, read_mark
-from collectord.storage.known import KnownStore, KnownStores
+from collectord.storage.filesystem.identity import MARK, read_mark
+from collectord.storage.filesystem.known import KnownStore, KnownStores
 from tests.unit.cli.made import lines, run
 
 
@@ -99,7 +99,7 @@ def test_a_store_of_another_user_is_not_adopted(
     def refuse(path: str, *args: object, **kwargs: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr("collectord.storage.identity.write_durably", refuse)
+    monkeypatch.setattr("collectord.storage.filesystem.identity.write_durably", refuse)
     refused = run("stores", "adopt", root)
     assert refused.exit_code == 2
     assert refused.stderr.startswith(f"collectord: {root} is not adopted: {root / MARK}: Permission denied; ")

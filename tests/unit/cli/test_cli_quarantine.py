@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from collectord.storage import finding, releasing
-from collectord.storage.finding import quarantined_crash
-from collectord.storage.layout import Place
-from collectord.storage.releasing import release, staging_in
-from collectord.storage.staging import Modes, StagingDirectory
+from collectord.storage.filesystem import finder as finding
+from collectord.storage.filesystem import removal as releasing
+from collectord.storage.filesystem.finder import quarantined_crash
+from collectord.storage.filesystem.layout import Place
+from collectord.storage.filesystem.removal import release, staging_in
+from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from tests.support.disk import problems, stored_crashes
 from tests.unit.cli.made import (
     CRASH_ID,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from collectord.model import Happening
-from collectord.observe.journal import format_happening, journal_of
+from collectord.observe.journal.lines import format_happening, journal_of
 from tests.unit.cli.made import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, lines, raw_crash_of, run
 
 

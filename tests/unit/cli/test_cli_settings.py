@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collectord.storage.mounted import Mount, cautions_of
+from collectord.storage.filesystem.mounted import Mount, cautions_of
 from tests.unit.cli.made import run
 
 SECRETS = """

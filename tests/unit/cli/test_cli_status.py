@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from collectord.cli.http import url_of
+from collectord.admin.json import as_json
+from collectord.cli.client import url_of
 from collectord.cli.shared import CannotRun
-from collectord.observe.overview import Answer, Loss, Outlet, Overview, Rates, Recent, RuleCount, Store, Worker
-from collectord.web.admin.encoding import as_json
+from collectord.observe.status import Answer, Loss, Outlet, Overview, Rates, Recent, RuleCount, Store, Worker
 from tests.support.daemon import free_port
 from tests.unit.cli.fakeserver import serving
 from tests.unit.cli.made import CRASH_ID, run

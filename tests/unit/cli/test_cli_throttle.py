@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.cli.judging import annotations_in, judge, verdict_in
 from collectord.throttle import (
     Absent,
     AllOf,
@@ -25,6 +24,7 @@ from collectord.throttle import (
     parse_rules,
 )
 from collectord.throttle import throttle as decide
+from collectord.throttle.explain import annotations_in, judge, verdict_in
 from collectord.throttle.wording import condition_in_words, keys_of, outcome_in_words
 from tests.unit.cli.made import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, raw_crash_of, run
 

@@ -16,7 +16,7 @@ from collectord.collector import Collector, Outcome
 from collectord.errors import MalformedReport, NowhereToSave, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Dump, Happening, InMemory, Payload
-from collectord.storage.memory import MemoryCrashStorage
+from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import LogRecorder, result_of
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from collectord.crashmover.outlet import Outlet
+from collectord.crashmover.sink import Outlet
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashSource
 from collectord.model import Crash, NewCrash

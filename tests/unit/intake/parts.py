@@ -15,11 +15,11 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from collectord.errors import CollectordError, Refused
+from collectord.intake.buffer import MemoryBudget
 from collectord.intake.receiver import Limits, ReportReceiver
-from collectord.intake.spool import MemoryBudget
 from collectord.interfaces import IDumpStaging
 from collectord.model import CrashReport, Dump
-from collectord.storage.memory import MemoryCrashStorage
+from collectord.testing.memory import MemoryCrashStorage
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 from twisted.logger import formatEvent
 
 from collectord.observe.losing import LossWatch
-from collectord.observe.overview import Loss
+from collectord.observe.status import Loss
 from tests.unit.intake.parts import recorded_log
 
 

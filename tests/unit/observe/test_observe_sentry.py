@@ -18,9 +18,9 @@ from twisted.internet.defer import succeed
 from twisted.logger import Logger, LogLevel, LogPublisher, globalLogPublisher
 from twisted.python.failure import Failure
 
-from collectord.config import Sentry
 from collectord.errors import ConfigError
 from collectord.observe.sentry import SentryObserver, sentry_observer
+from collectord.settings.schema import Sentry
 from tests.support.recording import Recorder, recording
 
 SECRET = "s3kr1t-annotation"

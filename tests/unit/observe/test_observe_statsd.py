@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from collectord import metrics
+from collectord.observe.aggregate import Sums, snapshot
 from collectord.observe.statsd import PACKET_BYTES, Lines, StatsdService, packets
-from collectord.observe.sums import Sums, snapshot
 
 T = TypeVar("T")
 

@@ -17,17 +17,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
-from collectord.model import Content, Crash, Dump, InMemory
-from collectord.storage.commit import Decided, GroupCommit
-from collectord.storage.entry import Attempt, Entry
-from collectord.storage.filesystem import FilesystemCrashStorage, FilesystemSettings
-from collectord.storage.identity import MARK
-from collectord.storage.layout import MINIDUMP, place_of
-from collectord.storage.spill import StagedFile, StagingArea
-from collectord.storage.staging import Modes, StagingDirectory
-from collectord.storage.sync import File, Sync, sync_each
+from collectord.concurrency.threadpool import CallFromThread
+from collectord.model import MINIDUMP, Content, Crash, Dump, InMemory
+from collectord.storage.filesystem.committer import Decided, GroupCommit
+from collectord.storage.filesystem.identity import MARK
+from collectord.storage.filesystem.layout import place_of
+from collectord.storage.filesystem.spill import StagedFile, StagingArea
+from collectord.storage.filesystem.staging import Modes, StagingDirectory
+from collectord.storage.filesystem.store import FilesystemCrashStorage, FilesystemSettings
+from collectord.storage.filesystem.sync import File, Sync, sync_each
+from collectord.storage.filesystem.transaction import Attempt, Entry
 from collectord.testing import running
-from collectord.threads import CallFromThread
 from tests.support.disk import problems, stored_crashes
 
 P = ParamSpec("P")

@@ -13,12 +13,12 @@ from zope.interface import implementer
 
 from collectord.collector import Collector
 from collectord.errors import NowhereToSave, StorageError
+from collectord.intake.buffer import SPILL_UNIT, MemoryBudget
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
-from collectord.intake.spool import SPILL_UNIT, MemoryBudget
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import Content, Crash
-from collectord.storage.memory import MemoryCrashStorage
+from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from collectord.web.answers import RETRY_AFTER_S
 from collectord.web.site import PublicSite

@@ -15,12 +15,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
 from collectord.collector import Collector
+from collectord.intake.buffer import MemoryBudget
 from collectord.intake.channel import Patience
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
-from collectord.intake.spool import MemoryBudget
-from collectord.storage.memory import MemoryCrashStorage
+from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from collectord.web.site import PublicSite
 from tests.unit.intake.parts import BOUNDARY, annotation, body, dump, extra, part

@@ -1,0 +1,145 @@
+"""
+Live data: server-sent events, made once a second for all who listen.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from collectord.admin.json import as_json
+from collectord.admin.view import overview_values
+from collectord.observe.status import Overview
+
+STEP_S = 1.0
+MAX_STREAMS = 64
+PATIENCE_S = 30.0
+"""A client that has taken nothing for so long is dropped."""
+
+_HEARTBEAT = b": still here\n\n"
+
+
+class TooManyStreams(Exception):
+    """So many clients listen that no other may."""
+
+
+@frozen
+class Edition:
+    """
+    The news of one second.
+
+    @ivar whole: for who comes new, with the whole history.
+    @ivar latest: for who has the history up to here.
+    """
+
+    whole: bytes
+    latest: bytes
+
+
+def edition_of(overview: Overview) -> Edition:
+    """The state of the daemon, as events."""
+    page = _event(b"page", overview_values(overview))
+    latest = evolve(overview, history=overview.history[-1:])
+    return Edition(_event(b"overview", overview) + page, _event(b"overview", latest) + page)
+
+
+def _event(name: bytes, value: object) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name, as_json(value))
+
+
+@implementer(IPushProducer)
+@define(eq=False)
+class _Stream:
+    """One client. It gets nothing while it has not taken what it got, and the whole after that."""
+
+    request: Request
+    _now: Callable[[], float]
+    _knows_history: bool = field(default=False, init=False)
+    _full_since: float | None = field(default=None, init=False)
+
+    def send(self, edition: Edition | None) -> None:
+        if self._full_since is not None:
+            self._knows_history = False
+            if self._now() - self._full_since > PATIENCE_S:
+                self._abort()
+        elif edition is None:
+            self.request.write(_HEARTBEAT)
+        else:
+            knows, self._knows_history = self._knows_history, True
+            self.request.write(edition.latest if knows else edition.whole)
+
+    def _abort(self) -> None:
+        transport: Any = self.request.channel.transport
+        transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """The transport holds enough."""
+        self._full_since = self._now()
+
+    def resumeProducing(self) -> None:
+        """It is sent."""
+        self._full_since = None
+
+    def stopProducing(self) -> None:
+        """The client is gone; Klein cancels the answer."""
+
+
+class Feed:
+    """
+    @param overview: the state of the daemon, now.
+    """
+
+    _log = Logger()
+
+    def __init__(self, overview: Callable[[], Overview], clock: IReactorTime) -> None:
+        self._overview = overview
+        self._clock = clock
+        self._streams: dict[Deferred[bytes], _Stream] = {}
+        self._edition: Edition | None = None
+        self._closed = False
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+
+    def follow(self, request: Request) -> Deferred[bytes]:
+        """
+        Write news to C{request} until the client, or the daemon, goes.
+
+        @raise TooManyStreams: it can't be served as well.
+        """
+        if len(self._streams) >= MAX_STREAMS or self._closed:
+            raise TooManyStreams
+        if not self._loop.running:
+            self._loop.start(STEP_S)  # makes an edition at once
+        ended: Deferred[bytes] = Deferred(self._remove)
+        stream = self._streams[ended] = _Stream(request, self._clock.seconds)
+        request.registerProducer(stream, True)
+        stream.send(self._edition)
+        return ended
+
+    def close(self) -> None:
+        """End all streams, and begin no other."""
+        self._closed = True
+        for ended in list(self._streams):
+            self._streams[ended].request.unregisterProducer()
+            self._remove(ended)
+            ended.callback(b"")
+
+    def _remove(self, ended: "Deferred[bytes]") -> None:
+        del self._streams[ended]
+        if not self._streams:
+            self._loop.stop()
+
+    def _tick(self) -> None:
+        try:
+            self._edition = edition_of(self._overview())
+        except Exception:
+            self._edition = None
+            self._log.failure("the state of the daemon can't be told")
+        for stream in list(self._streams.values()):
+            stream.send(self._edition)

@@ -1,0 +1,154 @@
+"""
+Who may look: by the name the daemon is called by, the page that asks, and the token.
+
+A page anywhere in the world can make its reader's browser ask C{http://localhost:8001}, and by a name that it lets
+point at 127.0.0.1 (DNS rebinding) even read the answer. So the C{Host} has to be one of ours, and no other page may
+ask.
+"""
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Sequence
+from hmac import compare_digest
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request
+
+from collectord.web.responses import text
+
+METHODS = (b"GET", b"HEAD")
+"""Nothing here changes anything."""
+
+OPEN_PATH = b"/__lbheartbeat__"
+"""Needs no token: load balancers ask it, and it tells nothing."""
+
+HEADERS = {
+    b"content-security-policy": (
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-embedder-policy": b"require-corp",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"server": b"collectord",
+}
+"""Of every answer."""
+
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@]+)(:[0-9]*)?", re.ASCII)
+
+
+class Guard(Resource):
+    """
+    @param inner: what is guarded.
+    @param token: empty: none is asked for.
+    @param hosts: names by which the daemon may be called, besides the local ones.
+    """
+
+    isLeaf = True
+
+    def __init__(self, inner: IResource, *, token: str, hosts: Sequence[str]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._token = token.encode()
+        self._hosts = frozenset(_plain(name.strip("[]")) for name in (*_LOCAL_NAMES, *hosts))
+
+    def render(self, request: Request) -> bytes | int:
+        """Refuse, or pass on."""
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        refused = (
+            self._refuse_host(request)
+            or _refuse_other_pages(request)
+            or self._refuse_stranger(request)
+            or _refuse_path_and_method(request)
+        )
+        return refused or self._inner.render(request)
+
+    def _refuse_host(self, request: Request) -> bytes | None:
+        values = request.requestHeaders.getRawHeaders(b"host", [])
+        if not values and request.clientproto != b"HTTP/1.1":
+            return None
+        if len(values) != 1 or (name := host_of(values[0].decode("latin-1"))) is None:
+            return text(request, 400, "One Host header is needed\n")
+        if name in self._hosts or name == _plain(str(getattr(request.getHost(), "host", ""))):
+            return None
+        return text(
+            request,
+            403,
+            "This daemon is not known by that name. If the name in the Host header is right, add it to the setting "
+            "hosts in the section [admin]\n",
+        )
+
+    def _refuse_stranger(self, request: Request) -> bytes | None:
+        if not self._token or request.path == OPEN_PATH:
+            return None
+        if compare_digest(_token_of(request.getHeader(b"authorization") or b""), self._token):
+            return None
+        request.setHeader(b"www-authenticate", b'Basic realm="collectord", charset="UTF-8"')
+        return text(
+            request,
+            401,
+            "The token of the section [admin] is needed: as a password, with any user name, or by "
+            "Authorization: Bearer <token>\n",
+        )
+
+
+def host_of(authority: str) -> str | None:
+    """The name or address in a C{Host} header, without the port; None where there is none."""
+    match = _AUTHORITY.fullmatch(authority)
+    return _plain(match[1].strip("[]")) if match else None
+
+
+def _plain(name: str) -> str:
+    """One spelling of each name, and of each address."""
+    try:
+        address: IPv4Address | IPv6Address = ip_address(name.partition("%")[0])
+    except ValueError:
+        return name.lower().removesuffix(".")
+    return str(getattr(address, "ipv4_mapped", None) or address)  # what a dual-stack socket calls an IPv4 address
+
+
+def _refuse_other_pages(request: Request) -> bytes | None:
+    """A link on another page may lead here; nothing that other page could read, embed or run."""
+    site = request.getHeader(b"sec-fetch-site") or b"none"
+    is_link = (request.getHeader(b"sec-fetch-mode"), request.getHeader(b"sec-fetch-dest")) == (b"navigate", b"document")
+    if (site in (b"none", b"same-origin") or is_link) and _is_own_origin(request):
+        return None
+    return text(request, 403, "Not for other pages\n")
+
+
+def _is_own_origin(request: IRequest) -> bool:
+    origin = request.getHeader(b"origin")
+    # The scheme is not compared: a proxy may speak TLS to the browser, and none to us.
+    return origin is None or origin.partition(b"://")[2].lower() == (request.getHeader(b"host") or b"").lower()
+
+
+def _token_of(authorization: bytes) -> bytes:
+    """What came as a bearer token, or as the password of a browser's login."""
+    scheme, _, given = authorization.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return given.strip()
+    if scheme.lower() == b"basic":
+        try:
+            return b64decode(given.strip(), validate=True).partition(b":")[2]
+        except binascii.Error:
+            return b""
+    return b""
+
+
+def _refuse_path_and_method(request: Request) -> bytes | None:
+    if request.method not in METHODS:
+        request.setHeader(b"allow", b", ".join(METHODS))
+        return text(request, 405, "Method not allowed\n")
+    try:
+        b"/".join(request.postpath or []).decode()
+    except UnicodeDecodeError:  # Klein would log a traceback
+        return text(request, 404, "Not found\n")
+    return None

@@ -1,0 +1,34 @@
+"""
+The pages, and the files that they are made with.
+"""
+
+from importlib.resources import files
+from xml.etree.ElementTree import Element, fromstring
+
+from collectord.admin.templating import filled
+from collectord.admin.view import crash_values, overview_values
+from collectord.observe.status import CrashPage, Overview
+
+_HERE = files("collectord.admin")
+_TYPES = {"css": b"text/css; charset=utf-8", "js": b"text/javascript; charset=utf-8", "svg": b"image/svg+xml"}
+
+STATIC = {file.name: (_TYPES[file.name.rpartition(".")[2]], file.read_bytes()) for file in (_HERE / "static").iterdir()}
+"""Content types and contents, by name."""
+
+
+def _template(name: str) -> Element:
+    return fromstring((_HERE / "templates" / name).read_bytes())  # noqa: S314  (our own)
+
+
+_OVERVIEW = _template("overview.html")
+_CRASH = _template("crash.html")
+
+
+def overview_page(overview: Overview) -> bytes:
+    """The state of the daemon."""
+    return filled(_OVERVIEW, overview_values(overview))
+
+
+def crash_page(crash: CrashPage) -> bytes:
+    """All that is known of a crash."""
+    return filled(_CRASH, crash_values(crash))

@@ -1,0 +1,158 @@
+"""
+The admin site: its routes.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request
+from werkzeug.exceptions import HTTPException, NotFound
+
+from collectord.admin.feed import Feed, TooManyStreams
+from collectord.admin.guard import Guard
+from collectord.admin.json import as_json
+from collectord.admin.pages import STATIC, crash_page, overview_page
+from collectord.admin.server import AdminServer
+from collectord.concurrency.threadpool import InThread, at_once
+from collectord.crashid import is_crash_id
+from collectord.observe.status import CrashPage, Overview
+from collectord.web.responses import text
+
+_HTML = b"text/html; charset=utf-8"
+_JSON = b"application/json"
+_ID_LENGTH = 36
+
+
+class Operations(Protocol):
+    """What the daemon tells of itself."""
+
+    def overview(self) -> Overview:
+        """Its state, now."""
+
+    async def crash(self, crash_id: str) -> CrashPage | None:
+        """All that is known of a crash; None: nothing is."""
+
+    def metrics(self) -> tuple[bytes, str]:
+        """For Prometheus: the text, and its content type."""
+
+
+class AdminSite:
+    """
+    @param token: what a client has to know; empty: nothing.
+    @param hosts: names by which the daemon may be called, besides the local ones.
+    @param in_thread: where the page of a crash is made; two megabytes of what can't be seen take seconds.
+    """
+
+    app = Klein()
+    _log = Logger()
+
+    def __init__(
+        self,
+        operations: Operations,
+        *,
+        token: str,
+        hosts: Sequence[str],
+        clock: IReactorTime,
+        in_thread: InThread = at_once,
+    ) -> None:
+        self._operations = operations
+        self._in_thread = in_thread
+        self._token = token
+        self._hosts = hosts
+        self._clock = clock
+        self._feed = Feed(operations.overview, clock)
+
+    def resource(self) -> IResource:
+        """All routes, guarded."""
+        return Guard(self.app.resource(), token=self._token, hosts=self._hosts)
+
+    def factory(self) -> AdminServer:
+        """What listens."""
+        return AdminServer(self.resource(), self._clock)
+
+    def close(self) -> None:
+        """End the streams of live data, which would never end by themselves."""
+        self._feed.close()
+
+    @app.route("/", methods=["GET"])
+    def page(self, request: IRequest) -> bytes:
+        """The state of the daemon, for people."""
+        return _answer(request, _HTML, overview_page(self._operations.overview()))
+
+    @app.route("/overview.json", methods=["GET"])
+    def overview(self, request: IRequest) -> bytes:
+        """The same, for programs."""
+        return _answer(request, _JSON, as_json(self._operations.overview()))
+
+    @app.route("/events", methods=["GET"])
+    def events(self, request: Request) -> Deferred[bytes] | bytes:
+        """The same, each second."""
+        request.setHeader(b"content-type", b"text/event-stream")
+        request.setHeader(b"x-accel-buffering", b"no")  # nginx would wait for more
+        return b"" if request.method == b"HEAD" else self._feed.follow(request)
+
+    @app.route("/crashes/<crash_id>", methods=["GET"])
+    async def crash(self, request: IRequest, crash_id: str) -> bytes:
+        """A crash, for people."""
+        crash = await self._crash(crash_id)
+        return _answer(request, _HTML, await self._in_thread(lambda: crash_page(crash)))
+
+    @app.route("/crashes/<crash_id>.json", methods=["GET"])
+    async def crash_json(self, request: IRequest, crash_id: str) -> bytes:
+        """A crash, for programs."""
+        return _answer(request, _JSON, as_json(await self._crash(crash_id)))
+
+    async def _crash(self, name: str) -> CrashPage:
+        crash_id = name[-_ID_LENGTH:].lower()  # clients see a prefix
+        found = await self._operations.crash(crash_id) if is_crash_id(crash_id) else None
+        if found is None:
+            raise NotFound
+        return found
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: IRequest) -> bytes:
+        """For Prometheus."""
+        body, content_type = self._operations.metrics()
+        return _answer(request, content_type.encode(), body)
+
+    @app.route("/__lbheartbeat__", methods=["GET"])
+    def lbheartbeat(self, request: IRequest) -> bytes:
+        """Whether the daemon answers at all."""
+        return text(request, 200, "")
+
+    @app.route("/static/<name>", methods=["GET"])
+    def static(self, request: IRequest, name: str) -> bytes:
+        """What the pages are made with."""
+        if name not in STATIC:
+            raise NotFound
+        return _answer(request, *STATIC[name])
+
+    @app.handle_errors(TooManyStreams)
+    def too_many_streams(self, request: IRequest, failure: Failure) -> bytes:
+        """The page goes on without live data, and tries again."""
+        request.setHeader(b"retry-after", b"10")
+        return text(request, 503, "Too many clients listen\n")
+
+    @app.handle_errors(HTTPException)
+    def no_route(self, request: IRequest, failure: Failure) -> bytes:
+        """No such path, or no such crash."""
+        return text(request, 404, "Not found\n")
+
+    @app.handle_errors(Exception)
+    def broken(self, request: IRequest, failure: Failure) -> bytes:
+        """A defect of ours."""
+        self._log.failure("a request to the admin site could not be answered", failure)
+        return text(request, 500, "Internal error\n")
+
+
+def _answer(request: IRequest, content_type: bytes, body: bytes) -> bytes:
+    request.setHeader(b"content-type", content_type)
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return body

@@ -1,0 +1,69 @@
+"""
+Pages are plain HTML files whose elements say what goes where; C{static/live.js} fills them by the same rules.
+
+C{data-text="x"}, C{data-href="x"} and C{data-class="x"} set the text, the link and the class of an element to the value
+named x. C{data-rows="x"} repeats its only child for each of the values named x, and puts a copy of that child into a
+C{<template>} beside them. Values are never markup.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import TypeAlias
+from xml.etree.ElementTree import Element, tostring
+
+from collectord.admin.format import visible
+
+Row: TypeAlias = Mapping[str, str]
+Values: TypeAlias = Mapping[str, str | Sequence[Row]]
+
+
+def seen(values: Values) -> Values:
+    """C{values} with all that could fool a reader made visible."""
+    return {
+        name: visible(value) if isinstance(value, str) else [_seen_row(row) for row in value]
+        for name, value in values.items()
+    }
+
+
+def _seen_row(row: Row) -> Row:
+    return {name: visible(value) for name, value in row.items()}
+
+
+def filled(template: Element, values: Values) -> bytes:
+    """The page."""
+    page = deepcopy(template)
+    _fill(page, values)
+    html: bytes = tostring(page, encoding="utf-8", method="html")
+    return b"<!DOCTYPE html>\n" + html
+
+
+def _fill(element: Element, values: Values) -> None:
+    for target, attribute in (("href", "data-href"), ("class", "data-class"), ("data-key", "data-key")):
+        if attribute in element.attrib:
+            element.set(target, _text(values, element.attrib[attribute]))
+    if "data-text" in element.attrib:
+        element.text = _text(values, element.attrib["data-text"])
+    elif "data-rows" in element.attrib:
+        _repeat(element, values[element.attrib["data-rows"]])
+    else:
+        for child in element:
+            _fill(child, values)
+
+
+def _text(values: Values, name: str) -> str:
+    value = values[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
+
+
+def _repeat(element: Element, rows: str | Sequence[Row]) -> None:
+    (pattern,) = element
+    template = Element("template")
+    template.append(deepcopy(pattern))
+    element[:] = [template]
+    for row in rows:
+        assert isinstance(row, Mapping), row
+        filled_row = deepcopy(pattern)
+        _fill(filled_row, row)
+        element.append(filled_row)

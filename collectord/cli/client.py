@@ -1,0 +1,128 @@
+"""
+HTTP requests of the command: one connection to one server, and errors in one line.
+"""
+
+import re
+import socket
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from types import TracebackType
+from typing import BinaryIO, Self
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from collectord.cli.shared import CannotRun
+from collectord.settings.urls import shown_url
+
+_LONGEST = 64 * 1024 * 1024
+"""Of an answer, in bytes."""
+
+
+@frozen(kw_only=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    reason: str
+    body: bytes
+
+    @property
+    def first_line(self) -> str:
+        """Of the body; all that a crash client reads."""
+        return self.body.decode(errors="replace").strip().partition("\n")[0]
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Server:
+    """
+    The server of a URL. As a context manager it closes the connection.
+
+    @param url: C{http://}, C{https://}, or C{unix:} and the path of a socket.
+    @raise CannotRun: it is no URL.
+    """
+
+    def __init__(self, url: str, timeout: float, default_path: str) -> None:
+        self._url = shown_url(url) if "://" in url else url
+        if url.startswith("unix:"):
+            self._connection: HTTPConnection = _UnixConnection(url.removeprefix("unix:"), timeout)
+            self._target = default_path
+            return
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as e:
+            raise CannotRun(f"{url}: no URL: {e}") from e
+        if parts.scheme not in ("http", "https") or not host:
+            raise CannotRun(f"{url}: no URL; one looks like http://127.0.0.1:8000{default_path}")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._connection = kind(host, port, timeout=timeout)
+        path = parts.path if parts.path not in ("", "/") else default_path
+        self._target = f"{path}?{parts.query}" if parts.query else path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def ask(self, method: str, headers: Mapping[str, str], body: BinaryIO | None = None) -> Answer:
+        """
+        One request, and its answer.
+
+        @raise CannotRun: there is none.
+        """
+        try:
+            self._send(method, headers, body)
+            response = self._connection.getresponse()
+            answer = Answer(status=response.status, reason=response.reason, body=response.read(_LONGEST))
+        except (OSError, HTTPException, ValueError) as e:
+            self._connection.close()
+            raise CannotRun(f"{self._url}: no answer: {_why(e)}") from e
+        if response.will_close or not response.isclosed():
+            self._connection.close()
+        return answer
+
+    def _send(self, method: str, headers: Mapping[str, str], body: BinaryIO | None) -> None:
+        try:
+            self._connection.request(method, self._target, body, dict(headers))
+        except (BrokenPipeError, ConnectionResetError):
+            if body is None or self._connection.sock is None:
+                raise
+            # It hung up while it was sent to: it may have answered before that, with a refusal.
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def url_of(endpoint: str) -> str:
+    """
+    The URL of what listens at a Twisted endpoint string, seen from this host.
+
+    @raise CannotRun: it can't be told.
+    """
+    kind, *fields = [field.replace("\\:", ":") for field in re.split(r"(?<!\\):", endpoint)]
+    named = dict(field.split("=", 1) for field in fields if "=" in field)
+    bare = [field for field in fields if "=" not in field]
+    if kind == "unix" and (bare or "address" in named):
+        return f"unix:{named.get('address') or bare[0]}"
+    port = named.get("port") or (bare[0] if bare else "")
+    if kind not in ("tcp", "tcp6", "ssl", "tls") or not port.isdigit():
+        raise CannotRun(f"nobody can tell the URL of {endpoint!r}: give it by --url")
+    host = named.get("interface", "")
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104  (all of them, this host's own too)
+        host = "::1" if kind == "tcp6" else "127.0.0.1"
+    return f"{'https' if kind in ('ssl', 'tls') else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,3 @@
+"""
+Threads, time limits and open files: what all that waits for something shares.
+"""

@@ -1,0 +1,243 @@
+"""
+The loop over one source: a pass each few seconds, and one at once where the collector says that there is something.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from collectord.crashmover.mover import Crashmover
+from collectord.crashmover.sink import Outlet
+from collectord.errors import StorageError
+from collectord.interfaces import ICrashPublisher, ICrashSource
+from collectord.metrics import MOVING, QUARANTINED, REMOVED
+from collectord.model import NewCrash
+
+T = TypeVar("T")
+
+SOON_S = 0.1
+_WINDOW_S = 0.25
+_BUSY = 25
+"""So many new crashes within a window: the collector needs the machine, and one is moved at a time, with rests."""
+_BAD_IN_A_ROW = 20
+"""So many crashes that are not moved, one after the other, end a pass: it is not them."""
+
+
+@define(eq=False)
+class _Pass:
+    """One pass: the moves that are under way, and how it goes."""
+
+    under_way: set[Deferred[None]] = field(factory=set)
+    bad_in_a_row: int = 0
+
+
+class CrashmoverService(Service):
+    """
+    @param concurrency: crashes that are moved at the same time.
+    @param stop: seconds that the moves under way may take at the end.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        mover: Crashmover,
+        source: ICrashSource,
+        *,
+        interval: float,
+        concurrency: int,
+        stop: float,
+        clock: IReactorTime,
+    ) -> None:
+        for counter in (QUARANTINED, REMOVED):
+            counter.labels(source.name)  # a series that begins with 1 shows no increase
+        self._mover = mover
+        self._source = source
+        self._interval = interval
+        self._stop = stop
+        self._clock = clock
+        self._slots = DeferredSemaphore(concurrency)
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+        self._pass: _Pass | None = None
+        self._waiting: Deferred[Any] | None = None
+        self._hint: IDelayedCall | None = None
+        self._again = False
+        self._window_began = 0.0
+        self._in_window = 0
+        self._busy_until = 0.0
+        self._idle: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Begin with what is there."""
+        super().startService()
+        self._loop.start(self._interval)
+
+    def hint(self) -> None:
+        """There is something new: look soon."""
+        now = self._clock.seconds()
+        if now - self._window_began > _WINDOW_S:
+            self._window_began, self._in_window = now, 0
+        self._in_window += 1
+        if self._in_window >= _BUSY:
+            self._busy_until = now + _WINDOW_S
+        if not self.running or self._hint is not None:
+            return
+        self._hint = self._clock.callLater(SOON_S, self._look_now)
+
+    def _look_now(self) -> None:
+        self._hint = None
+        if self._pass is not None:
+            self._again = True
+        else:
+            self._loop.stop()
+            self._loop.start(self._interval)
+
+    def _tick(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._passes()).addErrback(
+            lambda failure: self._log.failure("a pass over {source} failed", failure, source=self._source.name)
+        )
+
+    async def _passes(self) -> None:
+        self._again = True
+        while self._again and self.running:
+            self._again = False
+            self._pass = _Pass()
+            try:
+                await self._pass_over(self._pass)
+            except StorageError as e:
+                self._log.error("{source} can't be listed: {why}", source=self._source.name, why=e)
+            except CancelledError:
+                if self.running:
+                    raise
+            finally:
+                for move in list(self._pass.under_way):
+                    await move
+                self._pass = None
+        if self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+
+    async def _pass_over(self, now: _Pass) -> None:
+        batches = self._source.new_crashes()
+        while batch := await self._wait(Deferred.fromCoroutine(_next(batches))):
+            for new in batch:
+                if self._mover.is_left_alone(new):
+                    continue
+                await self._wait(Deferred.fromCoroutine(self._mover.ready()))
+                if now.under_way and self._busy_until > self._clock.seconds():
+                    await self._rest(now)
+                await self._wait(self._slots.acquire())
+                if now.bad_in_a_row >= _BAD_IN_A_ROW:
+                    self._slots.release()
+                    return
+                self._begin(new, now)
+
+    async def _rest(self, now: _Pass) -> None:
+        """Let what is under way end, and the collector have the machine for as long again."""
+        began = self._clock.seconds()
+        for move in list(now.under_way):
+            await move
+        await self._wait(deferLater(self._clock, self._clock.seconds() - began))
+
+    async def _wait(self, until: Deferred[T]) -> T:
+        """Unlike a move that has begun, this ends at a stop, and begins no more after it."""
+        self._waiting = until
+        if not self.running:
+            until.cancel()
+        try:
+            return await until
+        finally:
+            self._waiting = None
+
+    def _begin(self, new: NewCrash, now: _Pass) -> None:
+        move: Deferred[None] = Deferred.fromCoroutine(self._move(new, now))
+        now.under_way.add(move)
+        move.addBoth(lambda _: now.under_way.discard(move))
+
+    async def _move(self, new: NewCrash, now: _Pass) -> None:
+        MOVING.inc()
+        try:
+            well = await self._mover.move(self._source, new)
+        except CancelledError:
+            self._log.warn("{crash_id} is not moved: there is no time left", crash_id=new.crash_id)
+        except Exception:
+            self._log.failure("{crash_id} could not be moved", crash_id=new.crash_id)
+            now.bad_in_a_row += 1
+        else:
+            now.bad_in_a_row = 0 if well else now.bad_in_a_row + 1
+        finally:
+            MOVING.dec()
+            self._slots.release()
+
+    def stopService(self) -> Deferred[None] | None:
+        """No new moves; those under way may end, and what is not done by then is done after the next start."""
+        super().stopService()
+        if self._hint is not None:
+            self._hint.cancel()
+            self._hint = None
+        self._loop.stop()
+        if self._pass is None:
+            return None
+        idle = self._idle = Deferred()
+        late = self._clock.callLater(self._stop, self._give_up)
+        idle.addCallback(lambda _: late.cancel() if late.active() else None)
+        if self._waiting is not None:
+            self._waiting.cancel()
+        return idle
+
+    def _give_up(self) -> None:
+        for move in list(self._pass.under_way if self._pass is not None else ()):
+            move.cancel()
+
+
+async def _next(batches: AsyncIterator[Sequence[NewCrash]]) -> Sequence[NewCrash] | None:
+    return await anext(batches, None)
+
+
+class Crashmovers(MultiService):
+    """
+    The loops over all sources.
+
+    @param outlets: all that they lead to.
+    @param publishers: are closed when no loop needs them any more.
+    @param let_go: is called then, too.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        outlets: Sequence[Outlet],
+        publishers: Sequence[ICrashPublisher],
+        let_go: Sequence[Callable[[], None]],
+    ) -> None:
+        super().__init__()
+        self._let_go = let_go
+        self._outlets = outlets
+        self._publishers = publishers
+
+    def startService(self) -> None:
+        """Try the outlets, so that what is wrong is told now and not with the first crash."""
+        super().startService()
+        for outlet in self._outlets:
+            Deferred.fromCoroutine(outlet.try_out()).addErrback(
+                lambda failure: self._log.failure("an outlet could not be tried", failure)
+            )
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the loops, then let go of the queues."""
+        return Deferred.fromCoroutine(self._stop(super().stopService()))
+
+    async def _stop(self, stopped: Deferred[object]) -> None:
+        await stopped
+        for let_go in self._let_go:
+            let_go()
+        for publisher in self._publishers:
+            await publisher.close()

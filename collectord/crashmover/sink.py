@@ -1,0 +1,161 @@
+"""
+Where crashes go: a destination or a publisher, with a time limit, and pauses that grow while it fails.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from collectord.concurrency.timeouts import Shared, within
+from collectord.errors import CrashRefused, PublishError, StorageError
+from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, OUTLET_FAILURES, OUTLET_WELL, PUBLISH_SECONDS
+from collectord.model import Crash
+from collectord.settings.urls import without_secrets
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+_JITTER = 0.25
+
+Given = Literal["moved", "published"]
+"""What becomes of a crash that is given to an outlet."""
+
+OutletError = (StorageError, PublishError)
+"""What an outlet raises."""
+
+
+def pause_after(failures: int, chance: float, first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S) -> float:
+    """
+    Seconds to wait after so many failures in a row: twice as many each time, give or take a quarter.
+
+    @param chance: from 0 to 1.
+    """
+    return min(longest, first * 2.0 ** min(failures - 1, 30)) * (1 + _JITTER * (2 * chance - 1))
+
+
+class Outlet:
+    """
+    One destination or publisher.
+
+    @param give: gives it a crash; returns once it confirmed it.
+    @param check: tries whether it could take one.
+    @param verify: check it before the first crash.
+    @ivar cautions: what it can't promise, as far as it knows by now.
+    @ivar problem: why it did not take the last one; empty: it did.
+    @ivar given: crashes that it confirmed.
+    @ivar failed: times that it did not.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        kind: Given,
+        give: Callable[[Crash], Awaitable[object]],
+        check: Callable[[], Awaitable[object]],
+        *,
+        timeout: float,
+        verify: bool,
+        clock: IReactorTime,
+        chance: Callable[[], float],
+        cautions: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self.name = name
+        self.kind: Given = kind
+        self.cautions = cautions
+        self.problem = ""
+        self.given = self.failed = 0
+        self._give = give
+        self._check = check
+        self._timeout = timeout
+        self._clock = clock
+        self._chance = chance
+        self._unchecked = verify
+        self._verify = Shared(self._try_out)
+        self._failures = 0
+        self._resume_at = 0.0
+        OUTLET_FAILURES.labels(name)  # a series that begins with 1 shows no increase
+
+    async def give(self, crash: Crash) -> None:
+        """
+        Give it C{crash}.
+
+        @raise OutletError: it did not confirm it, and is left alone for a while; but not where it is a L{CrashRefused}.
+        """
+        began = self._clock.seconds()
+        try:
+            await within(self._give(crash), self._timeout, self._clock, self.name)
+        except (CrashRefused, CancelledError):
+            raise
+        except OutletError as e:
+            self._failed(e)
+            raise
+        except Exception as e:  # a defect; with this crash, as far as anyone knows
+            self._log.failure("{outlet} has a defect", outlet=self.name)
+            raise CrashRefused(f"{self.name}: {type(e).__name__}: {e}") from e
+        seconds = self._clock.seconds() - began
+        if self.kind == "moved":
+            MOVE_SECONDS.labels(self.name).observe(seconds)
+            MOVE_BYTES.labels(self.name).observe(sum(dump.size for dump in crash.dumps))
+        else:
+            PUBLISH_SECONDS.labels(self.name).observe(seconds)
+        self.given += 1
+        self._well()
+        if self._failures:
+            self._log.info("{outlet} takes crashes again", outlet=self.name)
+        self._failures = 0
+
+    def _well(self) -> None:
+        self.problem = ""
+        OUTLET_WELL.labels(self.name).set(1)
+
+    @property
+    def resumes_in(self) -> float:
+        """Seconds that it is left alone for."""
+        return max(0.0, self._resume_at - self._clock.seconds())
+
+    async def try_out(self) -> None:
+        """Check it now, so that what is wrong is told at the start."""
+        if self._unchecked:
+            await self._verify()
+
+    async def ready(self) -> None:
+        """Return when it is worth a try, however long that takes."""
+        while True:
+            wait = self._resume_at - self._clock.seconds()
+            if wait > 0:
+                await deferLater(self._clock, wait)
+            elif not self._unchecked:
+                return
+            else:
+                await self._verify()
+
+    async def _try_out(self) -> None:
+        try:
+            await within(self._check(), self._timeout, self._clock, self.name)
+            self._unchecked = False
+            self._well()
+            self._log.info("{outlet} is ready", outlet=self.name)
+        except CancelledError:
+            raise
+        except Exception as e:
+            if not isinstance(e, OutletError):
+                self._log.failure("{outlet} has a defect", outlet=self.name)
+            self._failed(e)
+
+    def _failed(self, error: Exception) -> None:
+        self._unchecked = True
+        why = self.problem = without_secrets(str(error))
+        self.failed += 1
+        OUTLET_FAILURES.labels(self.name).inc()
+        OUTLET_WELL.labels(self.name).set(0)
+        if self._resume_at > self._clock.seconds():
+            return  # of many that were under way, one counts
+        self._failures += 1
+        pause = pause_after(self._failures, self._chance())
+        self._resume_at = self._clock.seconds() + pause
+        self._log.error("{outlet} is left alone for {pause:.1f} s: {why}", outlet=self.name, pause=pause, why=why)

@@ -1,0 +1,3 @@
+"""
+The composition: which services run, and how they hang together.
+"""

@@ -1,0 +1,150 @@
+"""
+The admin port, and all that is looked at for it; the metrics that are sent elsewhere.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
+
+from collectord.admin.site import AdminSite
+from collectord.concurrency.threadpool import Workers
+from collectord.daemon.certificates import CertificateWatch
+from collectord.daemon.delivery import Moving
+from collectord.daemon.monitor import StoreWatch
+from collectord.daemon.status import Operations
+from collectord.net.listeners import Listeners, close_ports
+from collectord.observe.aggregate import Sums
+from collectord.observe.journal.lines import events_of
+from collectord.observe.journal.writer import directory_of
+from collectord.observe.recent import Recents
+from collectord.observe.statsd import StatsdService
+from collectord.observe.status import Event, Outlet, Worker
+from collectord.settings.schema import Settings
+from collectord.storage.chain.chain import Link
+from collectord.throttle.rules import Rule
+
+
+def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
+    """
+    The ports of the admin site: whoever reaches them may look, unless there is a token.
+
+    @raise ConfigError: one can't be used, or is open to other hosts, and nobody said that it is meant.
+    """
+    admin = settings.admin
+    return Listeners(admin.listen, "admin", reactor, local=not admin.token and not admin.allow_open)
+
+
+class Administration(MultiService):
+    """
+    @param moving: the crashmover of now.
+    @param rules: those of now.
+    @param workers: those that live.
+    @param submission: the ports of the submissions.
+    @ivar listeners: the ports.
+    @ivar certificates: of them, and of the submissions'.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        links: Sequence[Link],
+        sums: Sums,
+        recents: Recents,
+        *,
+        moving: Callable[[], Moving],
+        rules: Callable[[], Sequence[Rule]],
+        workers: Callable[[], Sequence[Worker]],
+        submission: Listeners,
+        reactor: Any,
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._moving = moving
+        watch = StoreWatch(
+            links,
+            [store.min_free_bytes for store in settings.storage],
+            lambda store: moving().moves(store),
+            time.time,
+            reactor,
+        )
+        self.listeners = admin_listeners(settings, reactor)
+        self.certificates = CertificateWatch(
+            lambda: [*submission.validities(), *self.listeners.validities()], time.time, reactor
+        )
+        operations = Operations(
+            sums,
+            recents,
+            roots=[link.name for link in links],
+            destinations=lambda: moving().roots,
+            rules=rules,
+            stores=watch.stores,
+            outlets=self._outlets,
+            workers=workers,
+            certificates=self.certificates.certificates,
+            events=self._events,
+            now=time.time,
+            reactor=reactor,
+        )
+        site = AdminSite(
+            operations,
+            token=settings.admin.token,
+            hosts=settings.admin.hosts,
+            clock=reactor,
+            in_thread=Workers("pages", 1, reactor.callFromThread),
+        )
+        services = [watch, operations, self.certificates, AdminService(site, self.listeners)]
+        if settings.metrics.statsd:
+            services.append(_statsd(settings, sums, reactor))
+        for service in services:
+            service.setServiceParent(self)
+
+    def _outlets(self) -> Sequence[Outlet]:
+        return [
+            Outlet(
+                name=outlet.name,
+                kind="destination" if outlet.kind == "moved" else "publisher",
+                problem=outlet.problem,
+                given=outlet.given,
+                failures=outlet.failed,
+                resumes_in_s=outlet.resumes_in,
+                cautions=outlet.cautions(),
+            )
+            for outlet in self._moving().outlets
+        ]
+
+    def _events(self, crash_id: str) -> Sequence[Event]:
+        return events_of(directory_of(self._settings), crash_id) if self._settings.ledger.enabled else []
+
+
+def _statsd(settings: Settings, sums: Sums, reactor: Any) -> StatsdService:
+    return StatsdService(
+        settings.metrics.statsd,
+        settings.metrics.statsd_interval_s,
+        sums.collect,
+        Workers("statsd", 1, reactor.callFromThread),
+        reactor,
+        tags=settings.metrics.statsd_tags,
+    )
+
+
+class AdminService(Service):
+    """Opens the port of the admin site."""
+
+    def __init__(self, site: AdminSite, listeners: Listeners) -> None:
+        self._site = site
+        self._listeners = listeners
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        self._listeners.open(self._site.factory())
+
+    async def _stop(self) -> None:
+        self._site.close()
+        await close_ports(self._listeners.ports)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())

@@ -1,0 +1,79 @@
+"""
+What is wrong with the certificates that ports are served with: told in time, at the start and each day.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from collectord.admin.format import moment, span
+from collectord.concurrency.threadpool import Workers
+from collectord.metrics import CERTIFICATE_EXPIRY
+from collectord.net.certificates import Validity
+from collectord.observe.status import Certificate
+
+DAY_S = 24 * 3600.0
+SOON_S = 21 * DAY_S
+
+
+def problem_of(validity: Validity, now: float) -> str:
+    """What is wrong with it, or soon will be, in words; empty: nothing is."""
+    ends, begins = validity.ends, validity.begins
+    if ends <= now:
+        return f"its certificate has expired: {moment(ends)} UTC, {span(now - ends)} ago"
+    if ends <= now + SOON_S:
+        return f"its certificate expires in {span(ends - now)}: {moment(ends)} UTC"
+    if begins > now:
+        return f"its certificate is not valid before {moment(begins)} UTC"
+    return ""
+
+
+class CertificateWatch(Service):
+    """
+    @param validities: of all ports; it is called on a thread.
+    @param now: seconds since the epoch.
+    """
+
+    _log = Logger()
+
+    def __init__(self, validities: Callable[[], Iterable[Validity]], now: Callable[[], float], reactor: Any) -> None:
+        self._validities = validities
+        self._now = now
+        self._thread = Workers("certificates", 1, reactor.callFromThread)
+        self._known: Sequence[Validity] = ()
+        self._loop = LoopingCall(self.look)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop.start(DAY_S)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._loop.stop()
+
+    def look(self) -> Deferred[None]:
+        """Look at them, and say what is wrong; at a reload they may be others."""
+        return Deferred.fromCoroutine(self._look()).addErrback(
+            lambda failure: self._log.failure("the certificates could not be looked at", failure)
+        )
+
+    async def _look(self) -> None:
+        self._known = await self._thread(lambda: list(self._validities()))
+        now = self._now()
+        for each in self._known:
+            CERTIFICATE_EXPIRY.labels(each.listen).set(each.ends)
+            if problem := problem_of(each, now):
+                tell = self._log.error if each.ends <= now else self._log.warn
+                tell("{listen}: {problem}", listen=each.listen, problem=problem)
+
+    def certificates(self) -> Sequence[Certificate]:
+        """As the admin page shows them."""
+        now = self._now()
+        return [
+            Certificate(listen=each.listen, expires=each.ends, problem=problem_of(each, now)) for each in self._known
+        ]

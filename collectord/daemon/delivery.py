@@ -1,0 +1,174 @@
+"""
+The crashmover of a daemon, made from its settings: what moves from where to where.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import IService
+
+from collectord.concurrency.threadpool import Workers
+from collectord.crashmover.loop import Crashmovers, CrashmoverService
+from collectord.crashmover.mover import Crashmover
+from collectord.crashmover.sink import Given, Outlet
+from collectord.errors import ConfigError
+from collectord.model import Happening
+from collectord.plugins import DESTINATIONS, PUBLISHERS, Daemon, Plugin, make_plugin
+from collectord.settings.schema import Settings
+from collectord.settings.urls import numbered
+from collectord.storage.chain.chain import Link
+from collectord.storage.filesystem.known import state_directory
+
+_THREADS = 2
+"""That read one source: with more of them, handing Python's lock about costs more than they gain."""
+
+
+class Moving:
+    """
+    @param names: of the stores, by their markers.
+    @param happened: is told each step of a crash.
+    @ivar stop_s: what moves may take at the end.
+    @ivar service: None where nothing is ever moved.
+    @ivar outlets: all destinations and publishers.
+
+    @raise ConfigError: one of them can't be made.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        links: Sequence[Link],
+        names: Mapping[str, str],
+        happened: Callable[[Happening], None],
+        reactor: Any,
+    ) -> None:
+        self._names = names
+        self._settings = settings.crashmover
+        self.stop_s = self._settings.stop_s
+        self._happened = happened
+        self._reactor = reactor
+        self.outlets: Sequence[Outlet] = ()
+        self._let_go: list[Callable[[], None]] = []
+        self._loops: dict[str, CrashmoverService] = {}
+        self.service: IService | None = None
+        if self._settings.enabled:
+            self._make(settings, links)
+
+    @property
+    def roots(self) -> Sequence[str]:
+        """Of the destinations that are file systems."""
+        return [str(root) for root in self._settings.filesystem_roots()]
+
+    def moves(self, store: str) -> bool:
+        """Whether what a store keeps is moved."""
+        return store in self._loops
+
+    def hint(self, store: str) -> None:
+        """A store keeps one more."""
+        loop = self._loops.get(store)
+        if loop is not None:
+            loop.hint()
+
+    def _make(self, settings: Settings, links: Sequence[Link]) -> None:
+        _refuse_circles(settings)
+        daemon = Daemon(self._reactor, self._names, state_directory(settings.state.directory, os.environ))
+        destinations = [
+            make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination]] {number}")
+            for number, table in enumerate(self._settings.destination)
+        ]
+        publishers = [
+            make_plugin(PUBLISHERS, table, daemon, f"[[crashmover.publisher]] {number}")
+            for number, table in enumerate(self._settings.publisher)
+        ]
+        if destinations:
+            names = iter(numbered(plugin.made.name for plugin in (*destinations, *publishers)))
+            to = [self._outlet_of(next(names), plugin, "moved", plugin.made.save) for plugin in destinations]
+            tell = [self._outlet_of(next(names), plugin, "published", plugin.made.publish) for plugin in publishers]
+            self.outlets = [*to, *tell]
+            for link in links:
+                self._add(link, to, tell, keep=self._settings.keep)
+        else:
+            primary, *others = links
+            homes = [self._home(primary, link) for link in others]
+            self.outlets = homes
+            for link, home in zip(others, homes, strict=True):
+                self._add(link, [home], [], keep=False)
+        if self._loops:
+            self._let_go += [plugin.made.close for plugin in destinations if hasattr(plugin.made, "close")]
+            self.service = Crashmovers(self.outlets, [plugin.made for plugin in publishers], self._let_go)
+            for loop in self._loops.values():
+                loop.setServiceParent(self.service)
+
+    def _home(self, primary: Link, link: Link) -> Outlet:
+        async def check() -> None:
+            # The primary first: then the other one knows it, if it is the same by another path.
+            await primary.storage.check()
+            await link.prepare()
+
+        return self._outlet(primary.name, "moved", primary.storage.save, check, primary.timeout)
+
+    def _outlet_of(self, name: str, plugin: Plugin, kind: Given, give: Callable[..., Any]) -> Outlet:
+        settings = plugin.settings
+        return self._outlet(
+            name,
+            kind,
+            give,
+            plugin.made.check,
+            settings.timeout_s,
+            verify=settings.verify,
+            cautions=lambda: getattr(plugin.made, "cautions", ()),
+        )
+
+    def _outlet(
+        self,
+        name: str,
+        kind: Given,
+        give: Callable[..., Any],
+        check: Callable[[], Any],
+        timeout: float,
+        *,
+        verify: bool = True,
+        cautions: Callable[[], Sequence[str]] = tuple,
+    ) -> Outlet:
+        return Outlet(
+            name,
+            kind,
+            give,
+            check,
+            timeout=timeout,
+            verify=verify,
+            clock=self._reactor,
+            chance=random.random,
+            cautions=cautions,
+        )
+
+    def _add(self, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool) -> None:
+        assert link.source is not None
+        threads = Workers(f"move {link.name}", _THREADS, self._reactor.callFromThread)
+        self._let_go.append(threads.close)
+        self._loops[link.name] = CrashmoverService(
+            Crashmover(
+                to,
+                tell,
+                keep=keep,
+                clock=self._reactor,
+                chance=random.random,
+                happened=self._happened,
+                now=time.time,
+            ),
+            link.source(threads),
+            interval=self._settings.interval_s,
+            concurrency=self._settings.concurrency,
+            stop=self._settings.stop_s,
+            clock=self._reactor,
+        )
+
+
+def _refuse_circles(settings: Settings) -> None:
+    roots = {store.root.absolute() for store in settings.storage}
+    for root in settings.crashmover.filesystem_roots():
+        if root in roots:
+            raise ConfigError(f"[[crashmover.destination]] root = {str(root)!r}: is the root of a [[storage]]")

@@ -1,0 +1,226 @@
+"""
+What takes submissions in one process, made from its settings, and made anew while it runs.
+"""
+
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from collectord.collector import Collector
+from collectord.concurrency.descriptors import open_files
+from collectord.concurrency.threadpool import InThread, Workers
+from collectord.daemon.draining import DrainFileWatch
+from collectord.intake.buffer import MemoryBudget
+from collectord.intake.channel import Patience
+from collectord.intake.receiver import Limits, ReportReceiver
+from collectord.intake.request import StreamingRequest
+from collectord.intake.site import StreamingSite
+from collectord.metrics import (
+    ANSWERS,
+    CONNECTIONS,
+    DRAINING,
+    LEFT_ALONE,
+    LOSING,
+    MEMORY,
+    RECEIVING,
+    SAVING,
+    STORE_FAILURES,
+    SWEEP_FAILURES,
+)
+from collectord.model import Annotations, Happening
+from collectord.settings.schema import Settings
+from collectord.storage.chain.chain import FallbackCrashStorage, Link, ProbeService
+from collectord.storage.filesystem.destination import filesystem_store
+from collectord.storage.filesystem.known import state_directory
+from collectord.storage.filesystem.source import FilesystemCrashSource
+from collectord.storage.filesystem.store import FilesystemCrashStorage
+from collectord.throttle.effort import Effort
+from collectord.throttle.rules import Rule, Verdict, throttle
+from collectord.web.site import PublicSite
+from collectord.web.version import version
+
+_log = Logger()
+_OTHER_FILES = 2048
+"""Open files that are not connections: mostly those of the crashes that are being committed."""
+
+_JUDGES = 2
+"""Threads that try the rules on reports which may take them long."""
+
+_STEP_S = 60.0
+"""Seconds for reading a crash that is moved, or for one step of a list."""
+_AT_ONCE = 2_000_000
+"""Steps that rules may take without a thread: some 15 ms at worst."""
+
+
+class Collecting:
+    """
+    @param happened: is told each crash that is kept.
+    @ivar stores: the fallback chain.
+    @ivar site: serves the public resource.
+    @ivar services: that go with it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Sequence[Rule],
+        links: Sequence[Link],
+        happened: Callable[[Happening], None],
+        reactor: Any,
+    ) -> None:
+        self._happened = happened
+        self._reactor = reactor
+        self._stops = self._drain_file_is_there = False
+        self._drain_file = settings.submission.drain_file
+        self._judging = Workers("rules", _JUDGES, reactor.callFromThread)
+        self.stores = FallbackCrashStorage(links, reactor)
+        self._budget = MemoryBudget(settings.submission.memory_bytes)
+        self._limits = _limits(settings)
+        self.public = PublicSite(
+            self._collector(settings, rules),
+            self._receiver_for,
+            self.stores,
+            settings.submission.dump_id_prefix,
+            version(),
+        )
+        self.site = StreamingSite(
+            self.public.resource(),
+            self.public.body_for,
+            patience=_patience(settings),
+            max_connections=_affordable(settings.submission.max_connections),
+            clock=reactor,
+        )
+        if self.site.max_connections < settings.submission.max_connections:
+            _log.info(
+                "max_connections is {wanted}; the limit of open files (LimitNOFILE, ulimit -n) leaves {affordable}",
+                wanted=settings.submission.max_connections,
+                affordable=self.site.max_connections,
+            )
+        self.services: Sequence[Service] = (
+            ProbeService(self.stores, reactor),
+            DrainFileWatch(lambda: self._drain_file, self._see_drain_file, reactor),
+        )
+        CONNECTIONS.set_function(lambda: self.site.connections)
+        RECEIVING.set_function(lambda: self.site.receiving)
+        SAVING.set_function(lambda: self.public.saving)
+        MEMORY.set_function(lambda: self._budget.used)
+        DRAINING.set_function(lambda: self.public.draining)
+        LOSING.set_function(lambda: not self.stores.takes_crashes)
+        # A series that begins with 1 shows no increase.
+        ANSWERS.labels("503", "nowhere_to_save")
+        for link in links:
+            STORE_FAILURES.labels(link.name)
+            SWEEP_FAILURES.labels(link.name)
+            LEFT_ALONE.labels(link.name).set_function(partial(_is_open, link))
+
+    def stops(self) -> None:
+        """The daemon is about to stop: drain until then."""
+        self._stops = True
+        self._drain()
+
+    def _see_drain_file(self, is_there: bool) -> None:
+        if is_there != self._drain_file_is_there:
+            self._drain_file_is_there = is_there
+            self._drain()
+
+    def _drain(self) -> None:
+        draining = self._stops or self._drain_file_is_there
+        if draining != self.public.draining:
+            told = "draining: load balancers are told to send no more" if draining else "it drains no more"
+            _log.info("{told}", told=told)
+        self.public.draining = self.site.draining = draining
+
+    def apply(self, settings: Settings, rules: Sequence[Rule]) -> None:
+        """Take rules, limits and the like from other settings, from the next report on."""
+        self.public.collector = self._collector(settings, rules)
+        self.public.prefix = settings.submission.dump_id_prefix
+        self._drain_file = settings.submission.drain_file
+        self._limits = _limits(settings)
+        self._budget.limit = settings.submission.memory_bytes
+        self.site.patience = _patience(settings)
+        self.site.max_connections = _affordable(settings.submission.max_connections)
+
+    def _receiver_for(self, request: StreamingRequest, length: int | None) -> ReportReceiver:
+        return ReportReceiver(self._limits, self._budget, self.stores, request.requestHeaders, length, request.channel)
+
+    def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
+        chance = random.Random()  # noqa: S311  (a sample, not a secret)
+        effort = Effort.of(rules)
+
+        def judge(annotations: Annotations) -> Verdict:
+            return throttle(rules, annotations, lambda: chance.random() * 100, datetime.now(UTC).date())
+
+        return Collector(
+            throttle=judge,
+            storage=self.stores,
+            now=partial(datetime.now, UTC),
+            seconds=self._reactor.seconds,
+            uuid4=uuid4,
+            token=settings.submission.submitter_token,
+            aliases=settings.submission.annotation_aliases,
+            remove=frozenset(settings.submission.remove_annotations),
+            shares=self.stores.is_shared_by,
+            happened=self._happened,
+            is_long=lambda annotations: effort.over(annotations) > _AT_ONCE,
+            in_thread=self._judging,
+        )
+
+
+def links_of(settings: Settings, reactor: Any) -> tuple[Sequence[Link], Mapping[str, str]]:
+    """The stores of the chain, and their names by their markers."""
+    links: list[Link] = []
+    names: dict[str, str] = {}
+    state = state_directory(settings.state.directory, os.environ)
+    for each in settings.storage:
+        store = filesystem_store(each, each.timeout_s, reactor, dict(names), state, each.threads)
+        links.append(
+            Link(
+                name=store.name,
+                storage=store,
+                staging=store,
+                timeout=each.timeout_s,
+                cautions=partial(getattr, store, "cautions"),
+                glance=store.glance,
+                prepare=store.prepare,
+                refuse_other=store.directory.refuse_other,
+                source=partial(_source_of, store, reactor),
+            )
+        )
+        names[store.marker] = store.name
+    return links, names
+
+
+def _source_of(store: FilesystemCrashStorage, reactor: Any, in_thread: InThread) -> FilesystemCrashSource:
+    now = partial(datetime.now, UTC)
+    return FilesystemCrashSource(store.name, in_thread, reactor, now, _STEP_S, store.prepare, store.directory)
+
+
+def _is_open(link: Link) -> float:
+    return float(link.breaker.open)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        body=settings.submission.max_body_bytes,
+        parts=settings.submission.max_parts,
+        annotations=settings.submission.max_annotation_bytes,
+        items=settings.submission.max_extra_items,
+        levels=settings.submission.max_extra_levels,
+    )
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(idle=settings.submission.idle_timeout_s, min_rate=settings.submission.min_rate_bytes_s)
+
+
+def _affordable(connections: int) -> int:
+    """So many connections, or what the limit of open files leaves for them; the soft limit is raised first."""
+    files = open_files()
+    return min(connections, max(1, files - min(_OTHER_FILES, files // 2)))

@@ -1,0 +1,337 @@
+"""
+All services of a daemon, and what holds them together: what happens is told on, and settings are read again.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from collectord import metrics
+from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.timeouts import within
+from collectord.daemon.admin import Administration
+from collectord.daemon.delivery import Moving
+from collectord.daemon.ingest import Collecting, links_of
+from collectord.daemon.lifecycle import CollectorService
+from collectord.daemon.signals import StopOnce, act_on
+from collectord.daemon.workers.supervisor import Supervisor
+from collectord.errors import ConfigError
+from collectord.model import Happening
+from collectord.net.listeners import Listeners
+from collectord.observe.aggregate import Sums
+from collectord.observe.journal.writer import Ledger, directory_of
+from collectord.observe.logging.events import LineObserver
+from collectord.observe.process import ProcessWatch
+from collectord.observe.recent import Recents
+from collectord.observe.status import Worker
+from collectord.observe.systemd import Notifier, WatchdogService
+from collectord.settings.snapshot import Loaded, needs_restart
+from collectord.storage.filesystem.devices import mount_of_its_own
+from collectord.storage.filesystem.known import KnownStores, state_directory
+from collectord.throttle.load import differences_in
+from collectord.web.version import version
+
+_CLOSE_S = 10.0
+"""For letting go of the queues, beyond what moves may take."""
+
+
+class Daemon(MultiService):
+    """
+    @param load: reads the settings again, at a reload.
+    @param observer: of the log lines; None: they are not ours to format.
+    @param out: takes what workers log; None: they write to the standard output.
+
+    @raise ConfigError: it can't be made of these settings.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        load: Callable[[], Loaded],
+        loaded: Loaded,
+        observer: LineObserver | None,
+        out: Callable[[bytes], object] | None,
+        notifier: Notifier,
+        reactor: Any,
+    ) -> None:
+        super().__init__()
+        settings = loaded.settings
+        self._load = load
+        self._loaded = loaded
+        self._observer = observer
+        self._notifier = notifier
+        self._reactor = reactor
+        self._thread = Workers("reload", 1, reactor.callFromThread)
+        self._reloading = self._reload_wanted = False
+        self._swapping: Deferred[None] = succeed(None)
+        self._links, self._names = links_of(settings, reactor)
+        self._recents = Recents()
+        self._ledger = self._make_ledger()
+        self._moving = self._new_moving(loaded)
+        self._listeners = Listeners(settings.submission.listen, "submission", reactor)
+        self._sums = Sums(metrics.REGISTRY)
+        self._collecting: Collecting | None = None
+        self._supervisor: Supervisor | None = None
+        self._started = time.time()
+        metrics.START_TIME.set(self._started)
+        for result in ("done", "refused", "failed"):
+            metrics.RELOADS.labels(result)
+        metrics.INFO.labels(version()["version"]).set(1)
+        self._tell_differences()
+        log = None if observer is None else observer.writer
+        watchdog = WatchdogService(notifier, self._is_hopeless, reactor)
+        self._attach(ProcessWatch(reactor, log), watchdog, self._moving.service)
+        self._administration = self._new_administration()
+        self._attach(self._administration)
+        if settings.submission.workers == 1:
+            self._collect_here()
+        else:
+            self._collect_in_workers(out)
+
+    def _new_moving(self, loaded: Loaded) -> Moving:
+        try:
+            return Moving(loaded.settings, self._links, self._names, self._happened, self._reactor)
+        except ConfigError as e:
+            raise ConfigError("\n".join(f"{loaded.source}: {line}" for line in str(e).splitlines())) from e
+
+    def _attach(self, *services: Any) -> None:
+        for service in services:
+            if service is not None:
+                service.setServiceParent(self)
+
+    def _make_ledger(self) -> Ledger | None:
+        settings = self._loaded.settings
+        if not settings.ledger.enabled:
+            return None
+        directory = directory_of(settings)
+        within = [link.refuse_other for link in self._links if directory.is_relative_to(link.name)]
+        return Ledger(
+            directory=directory,
+            keep_days=settings.ledger.keep_days,
+            clock=self._reactor,
+            call_from_thread=self._reactor.callFromThread,
+            now=partial(datetime.now, UTC),
+            refuse_other=partial(_refuse_other, within),
+        )
+
+    def _collect_here(self) -> None:
+        settings = self._loaded.settings
+        self._collecting = Collecting(settings, self._loaded.rules, self._links, self._happened, self._reactor)
+        metrics.WORKERS.set(1)
+        self._attach(
+            *self._collecting.services,
+            CollectorService(
+                self._listeners.open,
+                self._collecting,
+                self._reactor,
+                ready=self._ready,
+                stop=settings.submission.stop_s,
+            ),
+        )
+
+    def _collect_in_workers(self, out: Callable[[bytes], object] | None) -> None:
+        settings = self._loaded.settings
+        self._supervisor = Supervisor(
+            settings.submission.workers,
+            lambda: self._loaded,
+            self._listeners,
+            self._reactor,
+            out=out,
+            happened=self._happened,
+            ready=self._ready,
+            sums=self._sums,
+            stop=settings.submission.stop_s,
+            now=time.time,
+        )
+        self._attach(self._supervisor)
+
+    def _new_administration(self) -> Administration:
+        return Administration(
+            self._loaded.settings,
+            self._links,
+            self._sums,
+            self._recents,
+            moving=lambda: self._moving,
+            rules=lambda: self._loaded.rules,
+            workers=self._workers,
+            submission=self._listeners,
+            reactor=self._reactor,
+        )
+
+    def _tell_differences(self) -> None:
+        for difference in differences_in(self._loaded.rules):
+            self._log.warn("{difference}", difference=difference)
+
+    def _happened(self, happening: Happening) -> None:
+        if self._ledger is not None:
+            self._ledger.note(happening)
+        self._recents.note(happening)
+        if happening.what == "kept":
+            self._moving.hint(happening.where)
+
+    def _workers(self) -> Sequence[Worker]:
+        if self._supervisor is not None:
+            return self._supervisor.states()
+        return [Worker(pid=os.getpid(), since=self._started)]
+
+    def _is_hopeless(self) -> bool:
+        return self._supervisor is not None and self._supervisor.is_hopeless
+
+    def startService(self) -> None:
+        """Start all of them; from here on signals are heard."""
+        if self._ledger is not None:
+            self._ledger.startService()
+        self._warn(self._loaded)
+        super().startService()
+        self._try_state()
+        act_on(signal.SIGHUP, self.reload, self._reactor)
+        act_on(signal.SIGUSR2, self._restart_workers, self._reactor)
+        self._reactor.callWhenRunning(StopOnce)
+
+    def _warn(self, loaded: Loaded) -> None:
+        for warning in loaded.warnings:
+            self._log.warn("{warning}", warning=warning)
+
+    def _try_state(self) -> None:
+        """Say what a daemon can't do that has no place to remember its stores, or one that goes with them."""
+        state = KnownStores(state_directory(self._loaded.settings.state.directory, os.environ))
+
+        def look() -> Sequence[str]:
+            state.refuse_unwritable()
+            own = mount_of_its_own(state.directory)
+            return [link.name for link in self._links if own and mount_of_its_own(link.name) == own]
+
+        def tell(beside: Sequence[str]) -> None:
+            for store in beside:
+                self._log.warn(
+                    "{store} and what is remembered of it ({state}) are on one file system: without it nobody knows "
+                    "that it is not mounted; see [state] directory, and require_mount",
+                    store=store,
+                    state=state.directory,
+                )
+
+        self._thread(look).addCallbacks(
+            tell,
+            lambda failure: self._log.warn(
+                "{state} can't be written ({why}): stores are not remembered, and one that comes up without its file "
+                "system is not noticed at a start; see [state] directory",
+                state=state.directory,
+                why=failure.value,
+            ),
+        )
+
+    async def _restart_workers(self) -> None:
+        if self._supervisor is None:
+            self._log.warn("SIGUSR2 replaces workers, and there are none: [submission] workers is 1")
+        else:
+            await self._supervisor.restart()
+
+    def _ready(self) -> None:
+        self._log.info("taking crash reports on {listen}", listen=", ".join(self._listeners.descriptions))
+        self._notifier.ready(f"takes crash reports on {', '.join(self._listeners.descriptions)}")
+
+    async def reload(self) -> None:
+        """Read the settings again, and live by them; where they are bad, nothing changes."""
+        self._reload_wanted = True
+        if self._reloading:
+            return  # they may have changed since they were read: once more, after this
+        self._reloading = True
+        self._notifier.reloading()
+        try:
+            while self._reload_wanted and self.running:
+                self._reload_wanted = False
+                await self._reload_or_tell()
+        finally:
+            self._reloading = False
+            if self.running:
+                self._notifier.ready()
+
+    async def _reload_or_tell(self) -> None:
+        try:
+            await self._reload()
+        except ConfigError as e:
+            metrics.RELOADS.labels("refused").inc()
+            for line in str(e).splitlines():
+                self._log.error("the settings are bad, and nothing changes: {why}", why=line)
+        except Exception:
+            metrics.RELOADS.labels("failed").inc()
+            raise
+        else:
+            metrics.RELOADS.labels("done").inc()
+            self._log.info("the settings were read again")
+
+    async def _reload(self) -> None:
+        loaded, renewed, moving = await self._thread(self._read_again)
+        for what in needs_restart(self._loaded.settings, loaded.settings):
+            self._log.warn("{what} has changed: that takes a restart", what=what)
+        self._warn(loaded)
+        self._loaded = loaded.instead_of(self._loaded)
+        self._tell_differences()
+        for renew in renewed:
+            renew()
+        await self._administration.certificates.look()
+        if self._observer is not None:
+            self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
+        if self._collecting is not None:
+            self._collecting.apply(loaded.settings, loaded.rules)
+        if self._supervisor is not None:
+            self._supervisor.reload()
+        if moving is not self._moving:
+            await self._swap(moving)
+
+    def _read_again(self) -> tuple[Loaded, Sequence[Callable[[], None]], Moving]:
+        """All that reads files, and can fail; nothing changes by it."""
+        loaded = self._load()
+        renewed = [listeners.renewed() for listeners in (self._listeners, self._administration.listeners)]
+        if loaded.settings.crashmover == self._loaded.settings.crashmover:
+            return loaded, renewed, self._moving
+        return loaded, renewed, self._new_moving(loaded)
+
+    async def _swap(self, moving: Moving) -> None:
+        old, self._moving = self._moving, moving
+        if old.service is not None:
+            self._swapping = Deferred.fromCoroutine(self._end_moving(old))
+            await self._swapping
+        if self.running:
+            self._attach(moving.service)
+
+    async def _end_moving(self, moving: Moving) -> None:
+        try:
+            stopped = moving.service.disownServiceParent()  # type: ignore[union-attr]
+            await within(stopped, moving.stop_s + _CLOSE_S, self._reactor, "the crashmover of before")
+        except Exception:
+            self._log.failure("the crashmover of before did not end in order")
+
+    def stopService(self) -> Deferred[Any]:
+        """Drain, then stop all of them, each in order; the ledger last, for until then something happens."""
+        self._notifier.stopping()
+        return Deferred.fromCoroutine(self._stop(super().stopService))
+
+    async def _drain(self) -> None:
+        seconds = self._loaded.settings.submission.drain_s
+        taking = self._collecting or self._supervisor
+        if seconds and taking is not None:
+            taking.stops()
+            await deferLater(self._reactor, seconds)
+
+    async def _stop(self, stop_others: Callable[[], Any]) -> None:
+        await self._drain()
+        await stop_others()
+        await self._swapping
+        if self._ledger is not None:
+            await self._ledger.stopService()
+
+
+def _refuse_other(stores: Sequence[Callable[[], None]]) -> None:
+    for refuse_other in stores:
+        refuse_other()

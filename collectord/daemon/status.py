@@ -1,0 +1,248 @@
+"""
+What the admin site tells, gathered from all parts of the daemon.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from attrs import evolve
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+
+from collectord import __version__
+from collectord.concurrency.threadpool import Workers
+from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
+from collectord.observe.aggregate import Sums
+from collectord.observe.losing import LossWatch
+from collectord.observe.recent import Recents
+from collectord.observe.status import (
+    Answer,
+    Certificate,
+    CrashPage,
+    DumpFile,
+    Event,
+    Outlet,
+    Overview,
+    Place,
+    Rates,
+    RuleCount,
+    Store,
+    Worker,
+)
+from collectord.storage.filesystem.finder import FoundCrash, find_crash
+from collectord.throttle.rules import Rule
+from collectord.throttle.wording import condition_in_words
+
+HISTORY_STEP_S = 2.0
+_HISTORY = 300
+_SMOOTH = 3
+"""Steps that the rates of now are a mean of."""
+
+Totals = Mapping[str, float]
+
+
+class Operations(Service):
+    """
+    @param roots: of the stores.
+    @param destinations: roots of those that are file systems.
+    @param events: what the ledger knows of a crash; it blocks.
+    @param now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        sums: Sums,
+        recents: Recents,
+        *,
+        roots: Sequence[str],
+        destinations: Callable[[], Sequence[str]],
+        rules: Callable[[], Sequence[Rule]],
+        stores: Callable[[], Sequence[Store]],
+        outlets: Callable[[], Sequence[Outlet]],
+        workers: Callable[[], Sequence[Worker]],
+        certificates: Callable[[], Sequence[Certificate]],
+        events: Callable[[str], Sequence[Event]],
+        now: Callable[[], float],
+        reactor: Any,
+    ) -> None:
+        self._sums = sums
+        self._registry = CollectorRegistry()
+        self._registry.register(sums)
+        self._recents = recents
+        self._roots = roots
+        self._destinations = destinations
+        self._rules = rules
+        self._stores = stores
+        self._outlets = outlets
+        self._workers = workers
+        self._certificates = certificates
+        self._events = events
+        self._now = now
+        self._started = now()
+        self._losses = LossWatch()
+        self._threads = Workers("look up", 2, reactor.callFromThread)
+        self._samples: deque[tuple[float, Totals]] = deque(maxlen=_SMOOTH + 1)
+        self._history: deque[Rates] = deque(maxlen=_HISTORY)
+        self._loop = LoopingCall(self._sample)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop.start(HISTORY_STEP_S)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._loop.stop()
+
+    def _sample(self) -> None:
+        families = self._families()
+        self._samples.append((self._now(), _totals(families)))
+        self._note_loss(families)
+        if len(self._samples) > 1:
+            self._history.append(_rates(self._samples[-2], self._samples[-1]))
+
+    def _families(self) -> Mapping[str, Metric]:
+        return {metric.name: metric for metric in self._sums.collect()}
+
+    def metrics(self) -> tuple[bytes, str]:
+        """For Prometheus: the text, and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def overview(self) -> Overview:
+        """The state of the daemon, now."""
+        families = self._families()
+        self._note_loss(families)
+        now = self._now()
+        return Overview(
+            version=__version__,
+            started=self._started,
+            now=now,
+            connections=int(_sum(families, "collectord_connections")),
+            receiving=int(_sum(families, "collectord_receiving")),
+            saving=int(_sum(families, "collectord_saving")),
+            moving=int(_sum(families, "collectord_moving")),
+            totals={name: int(value) for name, value in _totals(families).items()},
+            rates=_rates(self._samples[0], self._samples[-1]) if len(self._samples) > 1 else Rates(at=now),
+            history=list(self._history),
+            answers=_answers(families),
+            rules=_rule_counts(self._rules(), families),
+            stores=self._stores(),
+            outlets=self._outlets(),
+            workers=self._workers(),
+            recent=self._recents.newest_first(),
+            loss=self._losses.loss,
+            certificates=self._certificates(),
+            draining=_sum(families, "collectord_draining") > 0,
+        )
+
+    def _note_loss(self, families: Mapping[str, Metric]) -> None:
+        self._losses.note(
+            self._now(),
+            _sum(families, "collectord_losing_crashes") > 0,
+            int(_sum(families, "collectord_answers", "_total", status="503")),
+        )
+
+    async def crash(self, crash_id: str) -> CrashPage | None:
+        """All that is known of a crash; None: nothing is."""
+        return await self._threads(partial(self._crash, crash_id))
+
+    def _crash(self, crash_id: str) -> CrashPage | None:
+        roots = [*self._roots, *self._destinations()]
+        found = [crash for root in roots if (crash := _find(root, crash_id)) is not None]
+        events = self._events(crash_id)
+        if not found and not events:
+            return None
+        page = CrashPage(crash_id=crash_id, annotations={}, facts={}, dumps=[], places=[], events=events)
+        for crash in reversed(found):  # what the primary has counts
+            page = _with_content(page, crash)
+        return evolve(page, places=[self._place(crash) for crash in found])
+
+    def _place(self, crash: FoundCrash) -> Place:
+        if crash.reason:
+            return Place(store=crash.root, state=f"in the quarantine: {crash.reason}")
+        if crash.root not in self._roots:
+            return Place(store=crash.root, state="was moved there")
+        return Place(store=crash.root, state="waits to be moved" if crash.is_new() else "stays")
+
+
+def _find(root: str, crash_id: str) -> FoundCrash | None:
+    try:
+        return find_crash(root, crash_id)
+    except OSError:  # the others may know
+        return None
+
+
+def _with_content(page: CrashPage, crash: FoundCrash) -> CrashPage:
+    try:
+        raw_crash = crash.read()
+    except (OSError, ValueError) as e:
+        return evolve(page, facts={"raw crash": f"can't be read: {e}"})
+    checksums = checksums_in(raw_crash) or {}
+    facts = {name: raw_crash[name] for name in sorted(COLLECTOR_NAMES & set(raw_crash)) if name != "metadata"}
+    facts |= {f"metadata.{name}": value for name, value in metadata_of(raw_crash).items() if name != "dump_checksums"}
+    return evolve(
+        page,
+        annotations={str(name): str(value) for name, value in raw_crash.items() if name not in COLLECTOR_NAMES},
+        facts={str(name): str(value) for name, value in facts.items()},
+        dumps=[
+            DumpFile(name=name, size=_size(path), expected=str(checksums.get(name, "")))
+            for name, path in crash.dumps.items()
+        ],
+    )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
+
+
+def _sum(families: Mapping[str, Metric], family: str, suffix: str = "", **labels: str) -> float:
+    return sum(
+        sample.value
+        for sample in families[family].samples
+        if sample.name == family + suffix and labels.items() <= sample.labels.items()
+    )
+
+
+def _totals(families: Mapping[str, Metric]) -> Totals:
+    answered = _sum(families, "collectord_answers", "_total")
+    kept = _sum(families, "collectord_answers", "_total", reason="kept")
+    return {
+        "received": _sum(families, "collectord_received", "_total"),
+        "kept": kept,
+        "refused": answered - kept,
+        "moved": _sum(families, "collectord_removed", "_total"),
+        "bytes_in": _sum(families, "collectord_receive_bytes", "_sum"),
+    }
+
+
+def _rates(before: tuple[float, Totals], after: tuple[float, Totals]) -> Rates:
+    seconds = max(after[0] - before[0], 0.001)
+    return Rates(at=after[0], **{name: max(0.0, value - before[1][name]) / seconds for name, value in after[1].items()})
+
+
+def _answers(families: Mapping[str, Metric]) -> Sequence[Answer]:
+    answers = [
+        Answer(status=sample.labels["status"], reason=sample.labels["reason"], count=int(sample.value))
+        for sample in families["collectord_answers"].samples
+        if sample.name.endswith("_total") and sample.value
+    ]
+    return sorted(answers, key=lambda answer: (answer.status, -answer.count))
+
+
+def _rule_counts(rules: Sequence[Rule], families: Mapping[str, Metric]) -> Sequence[RuleCount]:
+    results: dict[str, dict[str, int]] = {rule.name: {} for rule in rules}
+    for sample in families["collectord_throttle_results"].samples:
+        if sample.name.endswith("_total"):
+            results.setdefault(sample.labels["rule"], {})[sample.labels["result"]] = int(sample.value)
+    conditions = {rule.name: condition_in_words(rule.key, rule.condition) for rule in rules}
+    return [
+        RuleCount(name=name, condition=conditions.get(name, ""), results=counts) for name, counts in results.items()
+    ]

@@ -1,0 +1,268 @@
+"""
+The parent of the workers: it opens their ports, replaces those that die or hang, and hears what happens in them.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+
+from collectord.concurrency.timeouts import shielded, within
+from collectord.daemon.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD
+from collectord.daemon.workers.process import Worker
+from collectord.daemon.workers.silence import START_S, SilenceWatch
+from collectord.errors import TookTooLong
+from collectord.metrics import WORKER_RESTARTS, WORKERS, WORKERS_HUNG
+from collectord.model import Happening
+from collectord.net.listeners import Listeners, close_ports
+from collectord.observe.aggregate import Snapshot, Sums
+from collectord.observe.status import Worker as WorkerState
+from collectord.settings.schema import PREFIX
+from collectord.settings.snapshot import Loaded
+
+_END_S = 25.0
+"""Beyond what uploads may take at a stop."""
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 30.0
+_RETRY_S = 2.0
+_STEADY_S = 10.0
+"""Who lived so long did not die of its start."""
+
+
+class _Nobody(ServerFactory):
+    """Takes no connection: the port is not read here."""
+
+    noisy = False
+
+
+class Supervisor(Service):
+    """
+    @param loaded: what the workers live by, now.
+    @param out: takes what they log; None: they write to the standard output of this process.
+    @param happened: is told what they tell.
+    @param ready: is called once all of them take submissions.
+    @param stop: seconds that uploads may take at the end.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        count: int,
+        loaded: Callable[[], Loaded],
+        listeners: Listeners,
+        reactor: Any,
+        *,
+        out: Callable[[bytes], object] | None,
+        happened: Callable[[Happening], None],
+        ready: Callable[[], None],
+        sums: Sums,
+        stop: float,
+        now: Callable[[], float],
+    ) -> None:
+        self._count = count
+        self._loaded = loaded
+        self._listeners = listeners
+        self._reactor = reactor
+        self._out = out
+        self._ready = ready
+        self._stop_s = stop
+        self._now = now
+        self._ports: Sequence[IListeningPort] = ()
+        self._workers: list[Worker] = []
+        self._failures = 0
+        self._restarting = self._draining = False
+        self._told_ready = False
+        self._sums = sums
+        self._watch = SilenceWatch(lambda: self._workers, self._timeout, self._tell_who_hangs, reactor)
+        self._nowhere: int | None = None
+        self.happened = happened
+
+    def privilegedStartService(self) -> None:
+        """Open the ports; only the workers take from them."""
+        super().privilegedStartService()
+        self._ports = self._listeners.open(_Nobody())
+        for port in self._ports:
+            port.stopReading()  # type: ignore[attr-defined]
+            # It is the workers', too: Twisted would shut it down for them as well.
+            port._shouldShutdown = False  # type: ignore[attr-defined]
+
+    def startService(self) -> None:
+        super().startService()
+        for _ in range(self._count):
+            self._spawn()
+        self._watch.start()
+
+    def _timeout(self) -> float:
+        return self._loaded().settings.submission.worker_timeout_s
+
+    def began(self, worker: Worker) -> None:
+        """A worker takes submissions."""
+        self._tell_who_hangs()
+        if not self._told_ready and sum(worker.is_ready for worker in self._workers) >= self._count:
+            self._told_ready = True
+            self._ready()
+
+    def counted(self, worker: Worker, metrics: Snapshot) -> None:
+        """What a worker has counted so far."""
+        if worker in self._workers:  # else it was given up, and is no more than what it was then
+            self._sums.update(worker, metrics)
+
+    def states(self) -> Sequence[WorkerState]:
+        """Those that take submissions, and those that hang."""
+        return [
+            WorkerState(
+                pid=worker.pid,
+                since=worker.since,
+                problem=f"hangs: nothing of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
+            )
+            for worker in self._workers
+            if worker.is_ready or worker.is_hung
+        ]
+
+    @property
+    def is_hopeless(self) -> bool:
+        """There was no worker that answers for so long that none will come: the daemon has to start anew."""
+        return self._watch.is_hopeless
+
+    def _tell_who_hangs(self) -> None:
+        """In the metrics, and to the workers: they answer the heartbeat."""
+        hung = sum(worker.is_hung for worker in self._workers)
+        WORKERS.set(sum(worker.answers for worker in self._workers))
+        WORKERS_HUNG.set(hung)
+        for worker in self._workers:
+            worker.tell(HUNG + b"%d" % hung)
+
+    def write(self, data: bytes) -> None:
+        """What a worker logged."""
+        if self._out is not None:
+            self._out(data)
+
+    def _spawn(self) -> Worker:
+        worker = Worker(self, self._now(), self._reactor)
+        inherited = [port.fileno() for port in self._ports]  # type: ignore[attr-defined]
+        first = CHANNEL + 1
+        out, errors = ("r", "r") if self._out is not None else (self._standard(1), self._standard(2))
+        descriptors = {0: "w", 1: out, 2: errors, CHANNEL: "r"}
+        descriptors |= {first + number: descriptor for number, descriptor in enumerate(inherited)}
+        families = [port.addressFamily for port in self._ports]  # type: ignore[attr-defined]
+        named = [f"{first + number}:{int(family)}" for number, family in enumerate(families)]
+        # They import what this process does: with -P, nothing of the working directory.
+        command = [sys.executable, "-P", "-m", "collectord.daemon.workers.worker", *named]
+        self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
+        worker.tell(self._loaded().handed())
+        if self._draining:
+            worker.tell(DRAIN)
+        self._workers.append(worker)
+        return worker
+
+    def _standard(self, number: int) -> int:
+        """Standard output or error for a worker. Where ours was closed, another file may have got its number."""
+        if (sys.__stdout__, sys.__stderr__)[number - 1] is not None:
+            return number
+        if self._nowhere is None:
+            self._nowhere = os.open(os.devnull, os.O_WRONLY)
+        return self._nowhere
+
+    def gone(self, worker: Worker, why: str) -> None:
+        """A worker ended, or is given up."""
+        self._workers.remove(worker)
+        self._tell_who_hangs()
+        self._sums.forget(worker)
+        if worker.expendable or not self.running:
+            return
+        lived = self._now() - worker.since
+        self._failures = 0 if lived > _STEADY_S else self._failures + 1
+        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, 10)) if self._failures else 0.0
+        WORKER_RESTARTS.inc()
+        self._log.error(
+            "worker {pid} died ({why}); another starts in {pause:.1f} s",
+            pid=worker.pid,
+            why=why,
+            pause=pause,
+        )
+        self._reactor.callLater(pause, self._replace)
+
+    def _replace(self) -> None:
+        try:
+            while self.running and len(self._workers) < self._count:
+                self._spawn()
+        except OSError as e:  # no process, no descriptor, no memory: for now
+            self._log.error("no worker can be started: {why}", why=e)
+            self._reactor.callLater(_RETRY_S, self._replace)
+
+    def stops(self) -> None:
+        """The daemon is about to stop: all of them drain until then."""
+        self._draining = True
+        for worker in self._workers:
+            worker.tell(DRAIN)
+
+    def reload(self) -> None:
+        """All of them live by the settings of now."""
+        handed = self._loaded().handed()
+        for worker in self._workers:
+            worker.tell(RELOAD + handed)
+
+    async def restart(self) -> None:
+        """Replace them one after the other; each goes when the next one is there, so that no request is lost."""
+        if self._restarting:
+            return
+        self._restarting = True
+        try:
+            for worker in list(self._workers):
+                if self.running and worker in self._workers:
+                    await self._replace_in_order(worker)
+        finally:
+            self._restarting = False
+            self._replace()  # who died meanwhile was not missed
+
+    async def _replace_in_order(self, worker: Worker) -> None:
+        new = self._spawn()
+        new.expendable = True
+        try:
+            await within(shielded(new.ready), START_S, self._reactor, f"worker {new.pid}")
+        except TookTooLong:
+            new.kill()
+        new.expendable = not new.is_ready
+        if new.expendable:
+            if not self.running:
+                return
+            self._log.error("worker {pid} does not start; {old} stays", pid=new.pid, old=worker.pid)
+            return
+        worker.stop()
+        await self._end(worker)
+        self._log.info("worker {pid} takes the place of {old}", pid=new.pid, old=worker.pid)
+
+    async def _end(self, worker: Worker) -> None:
+        try:
+            await within(shielded(worker.ended), self._stop_s + _END_S, self._reactor, f"worker {worker.pid}")
+        except TookTooLong:
+            self._log.error("worker {pid} does not end, and is killed", pid=worker.pid)
+            worker.kill()
+            await shielded(worker.ended)
+
+    def stopService(self) -> Deferred[None]:
+        """The port closes here and in the workers; they finish what they have begun, all at the same time."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await close_ports(self._ports)
+        self._watch.hurry(self._stop_s)
+        workers = list(self._workers)
+        for worker in workers:
+            worker.stop()
+        await DeferredList([Deferred.fromCoroutine(self._end(worker)) for worker in workers])
+        self._watch.stop()
+
+
+def _environment() -> dict[str, str]:
+    """That of a worker: its settings come by its standard input, and those of others are none of its business."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return environment | {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path)}

@@ -1,0 +1,233 @@
+"""
+A worker: takes submissions on ports that its parent opened, and tells it what happens.
+
+C{python -m collectord.daemon.workers.worker DESCRIPTOR:FAMILY ...}: the ports; the settings come by standard input.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.stdio import StandardIO
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogBeginner, globalLogPublisher
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+
+from collectord import __version__
+from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.timeouts import keep_time
+from collectord.daemon.ingest import Collecting, links_of
+from collectord.daemon.lifecycle import CollectorService
+from collectord.daemon.workers.messages import (
+    CHANNEL,
+    DRAIN,
+    HUNG,
+    RELOAD,
+    STOP,
+    Counted,
+    Happened,
+    Message,
+    Ready,
+    encode,
+)
+from collectord.errors import ConfigError
+from collectord.metrics import REGISTRY
+from collectord.model import Happening
+from collectord.net.listeners import Listeners
+from collectord.observe.aggregate import snapshot
+from collectord.observe.logging.events import LineObserver
+from collectord.observe.logging.sinks import descriptor_sink
+from collectord.observe.process import ProcessWatch
+from collectord.observe.sentry import sentry_observer
+from collectord.settings.snapshot import Loaded, taken
+
+_SOON_S = 0.05
+_METRICS_S = 1.0
+
+
+class Parent(LineOnlyReceiver):
+    """
+    The way to the parent, and its commands.
+
+    @param reload: is called at its word; so is C{drain}.
+    @param hung: is told how many workers hang.
+    @param stop: is called at its word, or when it is gone.
+    """
+
+    delimiter = b"\n"
+    MAX_LENGTH = 64 * 1024 * 1024
+
+    def __init__(
+        self,
+        clock: Any,
+        *,
+        reload: Callable[[bytes], object],
+        drain: Callable[[], object],
+        hung: Callable[[int], object],
+        stop: Callable[[], object],
+    ) -> None:
+        self._clock = clock
+        self._reload = reload
+        self._drain = drain
+        self._hung = hung
+        self._stop = stop
+        self._happenings: list[Happening] = []
+        self._flush: IDelayedCall | None = None
+
+    def lineReceived(self, line: bytes) -> None:
+        if line.startswith(RELOAD):
+            self._reload(line.removeprefix(RELOAD))
+        elif line == DRAIN:
+            self._drain()
+        elif line.startswith(HUNG):
+            self._hung(int(line.removeprefix(HUNG)))
+        elif line == STOP:
+            self._stop()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._stop()
+
+    def tell(self, message: Message) -> None:
+        """Send C{message}; what happened before it goes first."""
+        self._send()
+        self.sendLine(encode(message))
+
+    def happened(self, happening: Happening) -> None:
+        """Tell it soon, together with what else happens."""
+        self._happenings.append(happening)
+        if self._flush is None:
+            self._flush = self._clock.callLater(_SOON_S, self._send)
+
+    def _send(self) -> None:
+        if self._flush is not None and self._flush.active():
+            self._flush.cancel()
+        self._flush = None
+        if self._happenings:
+            happenings, self._happenings = self._happenings, []
+            self.sendLine(encode(Happened(happenings)))
+
+
+class Worker:
+    """The parts of this process."""
+
+    _log = Logger()
+
+    def __init__(
+        self, loaded: Loaded, observer: LineObserver, inherited: Sequence[tuple[int, int]], reactor: Any
+    ) -> None:
+        self._reactor = reactor
+        settings = loaded.settings
+        self._observer = observer
+        sentry = sentry_observer(settings.sentry, __version__)
+        if sentry is not None:
+            globalLogPublisher.addObserver(sentry)
+            reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
+        self._thread = Workers("reload", 1, reactor.callFromThread)
+        self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._know_hung, stop=self._stop)
+        links, _ = links_of(settings, reactor)
+        self._collecting = Collecting(settings, loaded.rules, links, self._parent.happened, reactor)
+        self._listeners = Listeners(settings.submission.listen, "submission", reactor)
+        self._services = MultiService()
+        for service in self._collecting.services:
+            service.setServiceParent(self._services)
+        ProcessWatch(reactor, observer.writer).setServiceParent(self._services)
+        CollectorService(
+            partial(self._listeners.adopt, inherited=inherited),
+            self._collecting,
+            reactor,
+            ready=self._ready,
+            stop=settings.submission.stop_s,
+        ).setServiceParent(self._services)
+        self._metrics = LoopingCall(self._report)
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin, once the reactor runs."""
+        try:
+            self._services.privilegedStartService()
+            cast(Any, StandardIO)(self._parent, stdin=0, stdout=CHANNEL, reactor=self._reactor)
+            self._services.startService()
+            self._metrics.start(_METRICS_S)
+        except BaseException:
+            self._log.failure("a worker can't start")
+            self._reactor.stop()
+
+    def _ready(self) -> None:
+        self._parent.tell(Ready())
+
+    def _drain(self) -> None:
+        self._collecting.stops()
+
+    def _report(self) -> None:
+        """By this the parent knows that the reactor of this process runs; the loop must not end."""
+        try:
+            self._parent.tell(Counted(snapshot(REGISTRY)))
+        except Exception:
+            self._log.failure("the metrics could not be told")
+
+    def _know_hung(self, workers: int) -> None:
+        self._collecting.public.hung_workers = workers
+
+    def _reload(self, line: bytes) -> None:
+        Deferred.fromCoroutine(self._live_by(line)).addErrback(
+            lambda failure: self._log.failure("a worker can't reload", failure)
+        )
+
+    async def _live_by(self, line: bytes) -> None:
+        loaded, renew = await self._thread(lambda: (taken(line), self._listeners.renewed()))
+        self._collecting.apply(loaded.settings, loaded.rules)
+        self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
+        renew()
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            Deferred.fromCoroutine(self._end()).addErrback(
+                lambda failure: self._log.failure("a worker did not end in order", failure)
+            ).addBoth(lambda _: self._reactor.stop())
+
+    async def _end(self) -> None:
+        await cast(Deferred[object], self._services.stopService())
+        self._metrics.stop()
+        self._report()
+        # It is written by the reactor's next turns.
+        flushed: Deferred[None] = Deferred()
+        self._reactor.callLater(_SOON_S, flushed.callback, None)
+        await flushed
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a worker until its parent wants no more of it."""
+    from twisted.internet import reactor as any_reactor
+
+    reactor = cast(Any, any_reactor)
+    keep_time(reactor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd tells all processes of a service
+    inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in arguments]
+    with open(0, "rb", buffering=0, closefd=False) as parent:  # no byte more than this line is taken from the reactor
+        handed = parent.readline()
+    if not handed:
+        return  # the parent is gone
+    logging = json.loads(handed)["settings"]["logging"]
+    observer = LineObserver(descriptor_sink(1), logging["format"], logging["level"])
+    observer.writer.start()
+    globalLogBeginner.beginLoggingTo([observer], discardBuffer=True)
+    try:
+        worker = Worker(taken(handed), observer, inherited, reactor)
+    except ConfigError as e:
+        sys.exit(f"collectord: a worker can't start: {e}")
+    reactor.callWhenRunning(worker.start)
+    reactor.run(installSignalHandlers=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,3 @@
+"""
+Ports, certificates and how connections end.
+"""

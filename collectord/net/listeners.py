@@ -1,0 +1,284 @@
+"""
+Listening by endpoint strings: a port can be opened here and served by other processes, and its certificate renewed.
+
+Endpoints ask a reactor for their ports. The one that they are given here opens them, or takes those that a process
+inherited, and wraps TLS itself.
+"""
+
+import os
+import select
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import ip_address
+from typing import Any, cast
+
+from OpenSSL import SSL, crypto
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import VerifyError
+from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory
+from twisted.internet.protocol import ServerFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from collectord.errors import ConfigError
+from collectord.net.certificates import Validity, validity_of
+
+BACKLOG = 1024
+"""Twisted's own of 50 resets clients in a burst."""
+
+_TWISTEDS_OWN = 50
+_AT_ONCE = 20
+"""Connections that are taken before the others have their turn."""
+
+_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
+"""Of TLS 1.2, best first, all with forward secrecy. Windows 7 and 8 know only the last (CBC) for RSA certificates."""
+
+
+class CantListen(SystemExit, Exception):
+    """
+    Ends the start with one line and no traceback.
+
+    As an C{Exception}, too: of nothing else does a twistd that became a daemon tell its parent, which waits for ever.
+    """
+
+
+@implementer(IOpenSSLContextFactory)
+class Certificate:
+    """Gives each new connection the TLS context of today."""
+
+    def __init__(self, contexts: Any) -> None:
+        self.contexts = contexts
+
+    def getContext(self) -> SSL.Context:
+        """As Twisted asks for it."""
+        return cast(SSL.Context, self.contexts.getContext())
+
+
+class _Lent:
+    """A unix socket: Twisted would remove its file, which belongs to the process that opened it."""
+
+    def __init__(self, port: Any) -> None:
+        self.doRead, self.fileno = port.doRead, port.fileno
+        self.startReading = port.startReading
+        self.stopReading = self.stopListening = port.stopReading
+
+
+class _Ports:
+    """
+    What an endpoint needs of a reactor.
+
+    @param reactor: opens the ports; None: nothing is opened.
+    @param inherited: a listening socket that is used instead of opening one; None: there is none.
+    @ivar contexts: of TLS, where the endpoint wants it.
+    @ivar interface: that it is to listen on; None: it is no TCP port.
+    """
+
+    def __init__(self, reactor: Any, inherited: tuple[int, int] | None = None) -> None:
+        self._reactor = reactor
+        self._inherited = inherited
+        self.contexts: Any = None
+        self.certificate: Certificate | None = None
+        self.interface: str | None = None
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = _TWISTEDS_OWN, interface: str = "") -> Any:
+        self.interface = interface
+        return self._listen(lambda f: self._reactor.listenTCP(port, f, _longer(backlog), interface), factory)
+
+    def listenUNIX(
+        self, address: str, factory: Any, backlog: int = _TWISTEDS_OWN, mode: int = 0o666, wantPID: bool = False
+    ) -> Any:
+        return self._listen(lambda f: self._reactor.listenUNIX(address, f, _longer(backlog), mode, wantPID), factory)
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = _TWISTEDS_OWN, interface: str = ""
+    ) -> Any:
+        self.contexts = contextFactory
+        contextFactory.getContext().set_cipher_list(_CIPHERS)
+        self.certificate = Certificate(contextFactory)
+        secure = TLSMemoryBIOFactory(self.certificate, False, factory)
+        return self.listenTCP(port, secure, backlog, interface)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        return self._listen(lambda f: self._reactor.adoptStreamPort(fileDescriptor, addressFamily, f), factory)
+
+    def _listen(self, listen: Callable[[Any], Any], factory: Any) -> Any:
+        if self._reactor is None:
+            return None
+        if self._inherited is None:
+            return _accepting(_AT_ONCE, listen(factory))
+        port = _adopted(self._reactor, self._inherited, factory)
+        return _Lent(port) if self._inherited[1] == socket.AF_UNIX else port
+
+
+def _longer(backlog: int) -> int:
+    return BACKLOG if backlog == _TWISTEDS_OWN else backlog
+
+
+class Listeners:
+    """
+    The ports of some endpoint strings.
+
+    @param section: of the settings, for errors.
+    @param local: none may be reached from another host.
+
+    @raise ConfigError: one is no endpoint, its certificate can't be used, or it is open and must not be.
+    """
+
+    def __init__(self, descriptions: Sequence[str], section: str, reactor: Any, *, local: bool = False) -> None:
+        self.descriptions = descriptions
+        self._section = section
+        self._local = local
+        self._reactor = reactor
+        self._certificates: dict[str, Certificate] = {}
+        self._in_use = {each: self._contexts(each) for each in descriptions if not each.startswith(_SYSTEMD)}
+        self.ports: list[IListeningPort] = []
+
+    def open(self, factory: Any) -> Sequence[IListeningPort]:
+        """
+        Open them.
+
+        @raise CantListen: one can't be opened.
+        """
+        for description in self.descriptions:
+            self._open(description, factory, None)
+        return self.ports
+
+    def adopt(self, factory: Any, inherited: Sequence[tuple[int, int]]) -> Sequence[IListeningPort]:
+        """Take the ports that another process opened, in the same order: descriptor and address family."""
+        for description, each in zip(self.descriptions, inherited, strict=True):
+            if description.startswith(_SYSTEMD):
+                self.ports.append(_adopted(self._reactor, each, factory))
+            else:
+                self._open(description, factory, each)
+            os.close(each[0])  # its port has a descriptor of its own
+        return self.ports
+
+    def _open(self, description: str, factory: Any, inherited: tuple[int, int] | None) -> None:
+        ports = _Ports(self._reactor, inherited)
+        failures: list[Failure] = []
+        try:
+            serverFromString(cast(Any, ports), description).listen(factory).addCallbacks(
+                self.ports.append, failures.append
+            )
+        except _NO_ENDPOINT as e:
+            raise CantListen(f"collectord: {self._wrong(description, e)}") from e
+        if failures:
+            raise CantListen(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
+        if ports.certificate is not None:
+            self._certificates[description] = ports.certificate
+        if self._local and self._is_open():  # such as one of systemd's, of which nothing was known before
+            raise CantListen(f"collectord: {self._open_to_all(description)}")
+
+    def renewed(self) -> Callable[[], None]:
+        """
+        Read the certificates again; it blocks. What this returns puts them to use.
+
+        @raise ConfigError: one can't be used.
+        """
+        contexts = {each: self._contexts(each) for each, used in self._in_use.items() if used is not None}
+
+        def use() -> None:
+            self._in_use |= contexts
+            for description, certificate in self._certificates.items():
+                certificate.contexts = contexts[description]
+
+        return use
+
+    def validities(self) -> Iterator[Validity]:
+        """How long the certificates are valid; it blocks."""
+        for description, contexts in self._in_use.items():
+            if (validity := validity_of(description, contexts)) is not None:
+                yield validity
+
+    def _contexts(self, description: str) -> Any:
+        ports = _Ports(None)
+        failures: list[Failure] = []
+        try:
+            serverFromString(cast(Any, ports), description).listen(ServerFactory()).addErrback(failures.append)
+        except _NO_ENDPOINT as e:
+            raise ConfigError(self._wrong(description, e)) from e
+        if failures:
+            raise ConfigError(self._wrong(description, failures[0].value))
+        if self._local and ports.interface is not None and not is_loopback(ports.interface):
+            raise ConfigError(self._open_to_all(description))
+        return ports.contexts
+
+    def _is_open(self) -> bool:
+        host = getattr(self.ports[-1].getHost(), "host", None)  # a unix socket has none
+        return host is not None and not is_loopback(host)
+
+    def _open_to_all(self, description: str) -> str:
+        return (
+            f"[{self._section}] listen = {description!r}: whoever reaches it may look at crash data: set a token, or "
+            "interface=127.0.0.1; or, if it is meant, allow_open = true"
+        )
+
+    def _wrong(self, description: str, error: BaseException | None) -> str:
+        what = f"[{self._section}] listen = {description!r}: "
+        if description.startswith(_SYSTEMD):
+            handed = os.environ.get("LISTEN_FDNAMES") or "none"
+            return f"{what}systemd handed over no such socket ({handed}): see FileDescriptorName= of its socket unit"
+        if isinstance(error, OSError) and error.filename:
+            return f"{what}{error.filename}: {error.strerror}"
+        if isinstance(error, SSL.Error | VerifyError):
+            return f"{what}{error}"
+        return f"{what}{str(error) or type(error).__name__}; an example: tcp:8000:interface=127.0.0.1"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens there is reached from this host alone."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+async def close_ports(ports: Iterable[IListeningPort]) -> None:
+    """Listen no more."""
+    for port in ports:
+        stopped = port.stopListening()
+        if isinstance(stopped, Deferred):
+            await stopped
+
+
+def take_waiting(ports: Iterable[IListeningPort], may_take: Callable[[], bool]) -> None:
+    """
+    Take the connections that wait in the accept queues of C{ports}: the kernel resets these when a port is closed.
+
+    @param may_take: whether there is room for more.
+    """
+    for port in cast(Iterable[Any], ports):
+        waiting = select.poll()
+        waiting.register(port.fileno(), select.POLLIN)
+        for _ in range(BACKLOG):  # at most: who can't take one would try for ever
+            if not may_take() or not waiting.poll(0):
+                break
+            port.doRead()
+
+
+def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:
+    """A port that takes one connection at a time: who is busy leaves the next to the others."""
+    return _accepting(1, reactor.adoptStreamPort(*inherited, factory))
+
+
+def _accepting(at_once: int, port: Any) -> Any:
+    """
+    C{port}, which looks at what else there is to do after so many connections.
+
+    Twisted's own takes a hundred, and ever more while there are more; it does not stop in between where it is told to.
+    """
+    accept = port.doRead
+
+    def accept_some() -> None:
+        port.numberAccepts = at_once
+        accept()
+
+    port.doRead = accept_some
+    return port
+
+
+_SYSTEMD = "systemd:"
+_NO_ENDPOINT = (ValueError, TypeError, LookupError, OSError, SSL.Error, crypto.Error, VerifyError)

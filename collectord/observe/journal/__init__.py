@@ -1,0 +1,3 @@
+"""
+The journal: one line for each step of a crash.
+"""

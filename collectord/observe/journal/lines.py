@@ -1,0 +1,229 @@
+"""
+The journal of a day: a text file with one line for each thing that happened to a crash of that day. Format and reading.
+
+C{<time>\\t<what>\\t<crash id>\\t<where>}, and C{\\t<rule>} for one that is kept. A few lines are not about a crash:
+C{start} and C{stop} name a process, C{unclean} one that ended without a stop and the time up to which its lines are
+safe, C{lost} says how many lines could not be written. A journal may hold a line twice, and may be damaged: it is a
+convenience, and the stores are the truth.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple, cast
+
+from collectord.model import Happening
+from collectord.observe.status import Event
+
+OF_CRASHES: Final = frozenset({"kept", "moved", "published", "removed", "quarantined"})
+OF_PROCESSES: Final = frozenset({"start", "stop", "unclean", "lost"})
+
+HEAL = b"\\\n"
+"""Written after a line that was cut off: a backslash alone makes it one that nobody takes for whole."""
+
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+"""Characters that are written as escapes. A line that has one, as of the zeros after a power cut, is damaged."""
+
+_LINE = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)\t([a-z]+)\t([^CONTROL]+)"
+    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*))?)?\n".replace("CONTROL", _CONTROL)
+)
+_UNFIT = re.compile(rf"[\\{_CONTROL}\ud800-\udfff]")
+_ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
+_LONGEST = 65536
+"""Of a line, in bytes. After a power cut there may be megabytes of zeros without an end of line."""
+_BLOCK = 1024 * 1024
+
+_Read = Callable[[BinaryIO], bytes]
+
+
+class Line(NamedTuple):
+    """
+    One line. Times are texts, which sort as the times do.
+
+    @ivar about: a crash id; of other lines a process, or a number.
+    """
+
+    time: str
+    what: str
+    about: str
+    where: str = ""
+    rule: str = ""
+
+    @property
+    def at(self) -> float:
+        """Seconds since the epoch."""
+        return seconds_of(self.time)
+
+    def encode(self) -> bytes:
+        """As it is written."""
+        fields = [self.time, self.what, _escaped(self.about)]
+        if self.where or self.rule:
+            fields.append(_escaped(self.where))
+        if self.rule:
+            fields.append(_escaped(self.rule))
+        return ("\t".join(fields) + "\n").encode()
+
+
+def format_happening(happening: Happening) -> str:
+    """Its line."""
+    line = f"{time_of(happening.at)}\t{happening.what}\t{happening.crash_id}\t{_escaped(happening.where)}"
+    rule = happening.about.get("rule")
+    return f"{line}\t{_escaped(str(rule))}\n" if rule else f"{line}\n"
+
+
+def time_of(at: float) -> str:
+    """C{2016-06-22T15:19:49.123Z}, of seconds since the epoch."""
+    seconds, milliseconds = divmod(round(at * 1000), 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def seconds_of(time: str) -> float:
+    """
+    The inverse of L{time_of}.
+
+    @raise ValueError: it is no such time.
+    """
+    seconds = _epoch(time[:19])
+    if seconds is None:
+        raise ValueError(f"no time: {time!r}")
+    return seconds + int(time[20:23]) / 1000
+
+
+@lru_cache(maxsize=1024)
+def _epoch(second: str) -> int | None:
+    try:
+        return int(datetime.strptime(f"{second}Z", "%Y-%m-%dT%H:%M:%S%z").timestamp())
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _escaped(text: str) -> str:
+    return _UNFIT.sub(lambda unfit: f"\\u{ord(unfit[0]):04x}", text)
+
+
+@lru_cache(maxsize=1024)
+def _unescaped(text: str) -> str | None:
+    if "\\" in _ESCAPE.sub("", text):
+        return None
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+
+
+def parse_line(line: bytes) -> Line | None:
+    """
+    @param line: with its end.
+
+    @return: None for one that is cut off, or garbage.
+    """
+    try:
+        found = _LINE.fullmatch(line.decode())
+    except UnicodeDecodeError:
+        return None
+    if found is None:
+        return None
+    time, what, about, where, rule = found.groups("")
+    if (what not in OF_CRASHES and what not in OF_PROCESSES) or _epoch(time[:19]) is None:
+        return None
+    if "\\" in found[0]:
+        texts = [_unescaped(text) for text in (about, where, rule)]
+        return None if None in texts else Line(time, what, *cast(list[str], texts))
+    return Line(time, what, about, where, rule)
+
+
+def journal_of(directory: Path, day: str) -> Path:
+    """The file that the lines of a day (C{yyyymmdd}) are added to."""
+    return directory / f"{day}.journal"
+
+
+def packed(journal: Path) -> Path:
+    """Where the lines of a C{journal} are once nothing is added any more. Both files may be there."""
+    return journal.with_name(f"{journal.name}.gz")
+
+
+def day_of(crash_id: str) -> str:
+    """The day, C{yyyymmdd}, in whose journal the lines of a crash are: that in its id."""
+    return f"20{crash_id[-6:]}"
+
+
+class Journal:
+    """
+    The lines of one day, a line at a time.
+
+    @param day: C{yyyymmdd}.
+
+    @ivar damaged: lines that could not be understood, of all that were read.
+    """
+
+    def __init__(self, directory: Path, day: str) -> None:
+        self._path = journal_of(directory, day)
+        self.damaged = 0
+
+    def __iter__(self) -> Iterator[Line]:
+        """
+        @raise OSError: it is there and can't be read.
+        """
+        for pieces in self._files(lambda file: file.readline(_LONGEST)):
+            for raw in pieces:
+                text = raw.lstrip(b"\0")  # a block that a power cut left empty may be followed by a good line
+                line = parse_line(text)
+                if line is None or len(text) < len(raw):
+                    self.damaged += 1
+                if line is not None:
+                    yield line
+
+    def about(self, crash_id: str) -> Iterator[Line]:
+        """
+        The lines of one crash: much cheaper than to look at all.
+
+        @raise OSError: as above.
+        """
+        sought = crash_id.encode()
+        for pieces in self._files(lambda file: file.read(_BLOCK)):
+            rest = b""
+            for piece in pieces:
+                block, end, rest = (rest[-_LONGEST:] + piece).rpartition(b"\n")
+                if sought in block:
+                    for raw in (block + end).splitlines(keepends=True):
+                        line = parse_line(raw.lstrip(b"\0")) if sought in raw else None
+                        if line is not None:
+                            yield line
+
+    def _files(self, read: _Read) -> tuple[Iterator[bytes], Iterator[bytes]]:
+        """What is packed, which is older, and what is not."""
+        return self._packed(read), self._plain(read)
+
+    def _packed(self, read: _Read) -> Iterator[bytes]:
+        try:
+            with gzip.open(packed(self._path)) as file:
+                yield from iter(partial(read, cast(BinaryIO, file)), b"")
+        except FileNotFoundError:
+            pass
+        except (EOFError, gzip.BadGzipFile, zlib.error):  # what comes later in it can't be unpacked
+            self.damaged += 1
+
+    def _plain(self, read: _Read) -> Iterator[bytes]:
+        try:
+            with self._path.open("rb") as file:
+                yield from iter(partial(read, file), b"")
+        except FileNotFoundError:
+            pass
+
+
+def events_of(directory: Path, crash_id: str) -> list[Event]:
+    """
+    What happened to a crash, by the journals in C{directory}.
+
+    @raise OSError: they can't be read.
+    """
+    lines = Journal(directory, day_of(crash_id)).about(crash_id)
+    return [Event(at=line.at, what=line.what, where=line.where) for line in dict.fromkeys(lines)]

@@ -1,0 +1,207 @@
+"""
+The ledger: what happened to each crash, written down in the background.
+
+It is a convenience, and gives way: nobody waits for it, it syncs only now and then, and what it can't write it forgets
+in the end.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from collectord.concurrency.threadpool import CallFromThread, Workers
+from collectord.concurrency.timeouts import within
+from collectord.errors import TookTooLong
+from collectord.metrics import LEDGER_FAILURES
+from collectord.model import Happening
+from collectord.observe.journal.files import JournalFiles, pack
+from collectord.observe.journal.lines import day_of
+from collectord.settings.schema import Settings
+
+T = TypeVar("T")
+
+_DIRECTORY = "ledger"
+_INTERVAL_S = 0.25
+_BATCH = 1000
+"""Lines that are written at once; so many do not wait for the next interval."""
+_LIMIT = 100_000
+"""Lines that wait at most."""
+_SYNC_S = 5.0
+_PATIENCE_S = 2.0
+_PAUSE_S = 1.0
+_LATE_S = 60.0
+_STOP_S = 5.0
+_DAY_S = 24 * 3600.0
+
+
+def directory_of(settings: Settings) -> Path:
+    """Where the journals are: below the root of the primary store, if the settings name no other place."""
+    return (settings.ledger.directory or settings.storage[0].root / _DIRECTORY).absolute()
+
+
+class Ledger(Service):
+    """
+    The journals in C{directory}. Stop it when nothing happens any more: what comes later is not written.
+
+    @param keep_days: how long they stay there.
+    @param now: in UTC.
+    @param refuse_other: raises OSError where the store that C{directory} lies in is not there. It blocks.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: Path,
+        keep_days: int,
+        clock: IReactorTime,
+        call_from_thread: CallFromThread,
+        now: Callable[[], datetime],
+        refuse_other: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._refuse_other = refuse_other
+        self._keep_days = keep_days
+        self._clock = clock
+        self._now = now
+        self._in_thread = Workers(f"ledger {directory}", 1, call_from_thread)
+        self._files = JournalFiles(directory)
+        self._waiting: list[Happening] = []
+        self._lost: Counter[str] = Counter()  # by day
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+        self._done: Deferred[Any] = succeed(None)
+        self._busy = False
+        self._trouble = False
+        self._begun = False
+        self._patient_until = self._again_at = self._sync_at = self._daily_at = 0.0
+
+    def startService(self) -> None:
+        """Write from now on. At the very first start the store that the directory lies in is just being made."""
+        super().startService()
+        self._patient_until = self._clock.seconds() + _PATIENCE_S
+        self._done = self._loop.start(_INTERVAL_S)
+
+    def note(self, happening: Happening) -> None:
+        """Write it down, in time."""
+        self._waiting.append(happening)
+        if len(self._waiting) >= _BATCH:
+            self._many_wait()
+
+    def _many_wait(self) -> None:
+        if len(self._waiting) > _LIMIT:
+            self._lost.update(day_of(happening.crash_id) for happening in self._waiting[:_BATCH])
+            del self._waiting[:_BATCH]
+            self._in_trouble(f"{_LIMIT} lines wait, and the oldest are given up")
+        elif self._loop.running and not self._busy and not self._trouble:
+            self._loop.stop()
+            self._done = self._loop.start(_INTERVAL_S)
+
+    def _tick(self) -> Deferred[None]:
+        self._busy = True
+        return Deferred.fromCoroutine(self._work()).addErrback(
+            lambda failure: self._log.failure("the ledger failed", failure)
+        )
+
+    async def _work(self) -> None:
+        try:
+            if self._clock.seconds() >= self._again_at:
+                await self._do_what_is_due()
+                self._well()
+        except OSError as e:
+            if self._begun or self._clock.seconds() >= self._patient_until:
+                self._in_trouble((not e.filename and e.strerror) or str(e))
+                self._again_at = self._clock.seconds() + _PAUSE_S
+        finally:
+            self._busy = False
+
+    async def _do_what_is_due(self) -> None:
+        await self._begin()
+        await self._write()
+        while len(self._waiting) >= _BATCH:
+            await self._write()
+        now = self._clock.seconds()
+        if now >= self._sync_at:
+            await self._do(lambda: self._files.sync(self._now()))
+            self._sync_at = now + _SYNC_S  # after it: one that failed is tried again before all is said to be well
+        if now >= self._daily_at:
+            self._daily_at = now + _DAY_S
+            await self._tidy()
+
+    async def _begin(self) -> None:
+        if not self._begun:
+            await self._do(lambda: self._files.begin(self._now()))
+            self._begun = True
+
+    async def _write(self) -> None:
+        if not self._waiting and not self._lost:
+            return
+        batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+        lost, self._lost = self._lost, Counter()
+        try:
+            await self._do(lambda: self._files.write(batch, lost, self._now()))
+        except OSError:
+            self._waiting[:0] = batch
+            self._lost += lost
+            raise
+
+    async def _tidy(self) -> None:
+        await self._do(lambda: self._files.remove_old(self._keep_days, self._now()))
+        for journal in await self._do(lambda: self._files.quiet(self._now())):
+            await self._do(lambda journal=journal: pack(journal))  # type: ignore[misc]
+            await self._write()  # one may take a while
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        """C{work} on the thread; there is never more than one that waits for it."""
+
+        def checked() -> T:
+            self._refuse_other()
+            return work()
+
+        late = self._clock.callLater(_LATE_S, self._in_trouble, f"nothing for {_LATE_S:g} s")
+        try:
+            return await self._in_thread(checked)
+        finally:
+            if late.active():
+                late.cancel()
+
+    def _in_trouble(self, why: str) -> None:
+        LEDGER_FAILURES.inc()
+        if not self._trouble:
+            self._trouble = True
+            self._log.error("the ledger can't be written: {why}; no crash waits for it", why=why)
+
+    def _well(self) -> None:
+        if self._trouble:
+            self._trouble = False
+            self._log.info("the ledger is written again")
+
+    def stopService(self) -> Deferred[None]:
+        """Write what waits, if that is possible in 5 s."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
+        try:
+            await within(self._end(), _STOP_S, self._clock, "ledger")
+        except (TookTooLong, OSError) as e:
+            self._in_trouble(str(e))
+        lost = len(self._waiting) + self._lost.total()
+        if lost:
+            self._log.error("{lost} lines of the ledger are lost", lost=lost)
+
+    async def _end(self) -> None:
+        await self._done
+        await self._begin()
+        while self._waiting or self._lost:
+            await self._write()
+        await self._do(lambda: self._files.end(self._now()))

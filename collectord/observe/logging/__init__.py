@@ -1,0 +1,3 @@
+"""
+The log: events, where they go, and the thread that writes them.
+"""

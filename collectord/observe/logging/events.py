@@ -1,0 +1,109 @@
+"""
+Log lines: as text for people, as JSON for machines.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from time import time
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent, formatTime
+from zope.interface import implementer
+
+from collectord.observe.logging.writer import LogWriter
+from collectord.settings.urls import without_secrets
+
+
+def as_text(event: LogEvent) -> str:
+    """C{2026-11-24T10:46:39+0000 [collectord.collector#info] …}, and a traceback where there is one."""
+    if "log_failure" in event:
+        return eventAsText(event)
+    return (
+        f"{_second(int(event['log_time']))} [{event.get('log_namespace', '-')}#{_level(event).name}] {_message(event)}"
+    )
+
+
+@lru_cache(maxsize=2)
+def _second(at: int) -> str:
+    return formatTime(at)
+
+
+def _message(event: LogEvent) -> str:
+    try:
+        return str(event["log_format"].format_map(event))  # Twisted's own formatter costs as much as parsing a report
+    except Exception:
+        return formatEvent(event)
+
+
+def as_json(event: LogEvent) -> str:
+    """One JSON object: C{time}, C{level}, C{logger}, C{message}, and the fields of the event."""
+    line = {
+        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
+        "level": _level(event).name,
+        "logger": event.get("log_namespace", "-"),
+        "message": _message(event),
+    }
+    for key, value in event.items():
+        if isinstance(value, str | int | float | None) and not key.startswith(("log_", "isError", "message")):
+            line.setdefault(key, value)
+    failure = event.get("log_failure")
+    if failure is not None:
+        line["traceback"] = failure.getTraceback()
+    return json.dumps(line)
+
+
+_NOISE = frozenset({"twisted.web.client._HTTP11ClientFactory"})
+"""Tells each connection that begins and ends."""
+
+FORMATS = {"text": as_text, "json": as_json}
+
+
+_SYSLOG = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """
+    Makes a line of each event, and never waits until it is written.
+
+    @param write: as C{os.write}; see L{LogWriter}.
+    @param form: one of L{FORMATS}.
+    @param level: the lowest that is told.
+    @param for_syslog: lines begin with their priority, as C{<6>}.
+    @ivar writer: takes the lines.
+    """
+
+    def __init__(self, write: Callable[[bytes], int], form: str, level: str, *, for_syslog: bool = False) -> None:
+        self.writer = LogWriter(write, self._missing)
+        self._for_syslog = for_syslog
+        self.change(form, level)
+
+    def change(self, form: str, level: str) -> None:
+        """Tell it so from now on."""
+        self._as_line = FORMATS[form]
+        self._level = LogLevel.levelWithName(level)
+
+    def __call__(self, event: LogEvent) -> None:
+        if _level(event) >= self._level and event.get("log_namespace") not in _NOISE:
+            self.writer(self._encoded(event))
+
+    def _encoded(self, event: LogEvent) -> bytes:
+        mark = f"<{_SYSLOG[_level(event)]}>" if self._for_syslog else ""
+        return f"{mark}{without_secrets(self._as_line(event))}\n".encode(errors="backslashreplace")
+
+    def _missing(self, lines: int, why: str) -> bytes:
+        event = {
+            "log_time": time(),
+            "log_level": LogLevel.error,
+            "log_namespace": __name__,
+            "log_format": "{lines} log lines were lost: {why}",
+            "lines": lines,
+            "why": why,
+        }
+        return self._encoded(event)
+
+
+def _level(event: LogEvent) -> LogLevel:
+    level: LogLevel = event.get("log_level") or LogLevel.info
+    return level

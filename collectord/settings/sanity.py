@@ -1,0 +1,81 @@
+"""
+What can be wrong with settings that are right each by itself, or with the file that they are in.
+"""
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from collectord.errors import ConfigError
+from collectord.settings.paths import nested, others_can_read, relative
+from collectord.settings.schema import SECRETS, Settings
+from collectord.settings.urls import shown_url
+
+_LEDGER = "ledger"
+_MORE_SECRETS = frozenset({"access_key", "secret_key", "password"})
+
+
+def refuse_odd_places(settings: Settings, *, service: bool) -> None:
+    """
+    Look at where crashes and the ledger are to lie, one beside the other.
+
+    @param service: nobody knows where the daemon is started.
+    @raise ConfigError: one lies in another, or is relative in a service.
+    """
+    problems = places_that_depend(settings) if service else []
+    problem = nested(_places(settings)) or _ledger_in_a_store(settings)
+    if problem:
+        problems = [*problems, problem]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def places_that_depend(settings: Settings) -> Sequence[str]:
+    """What would be refused in a service, in words."""
+    others = [
+        ("[state] directory", settings.state.directory),
+        ("[ledger] directory", settings.ledger.directory),
+        ("[submission] drain_file", settings.submission.drain_file),
+    ]
+    return relative([*_places(settings), *((name, path) for name, path in others if path is not None)])
+
+
+def _places(settings: Settings) -> Sequence[tuple[str, Path]]:
+    places = [(f"[[storage]] {number} root", store.root) for number, store in enumerate(settings.storage)]
+    if settings.crashmover.enabled:
+        places += [("[[crashmover.destination]] root", root) for root in settings.crashmover.roots_as_written()]
+    return places
+
+
+def _ledger_in_a_store(settings: Settings) -> str:
+    """The ledger may have a directory of its own in a store, as it has by default, and no other place there."""
+    directory = settings.ledger.directory
+    if not settings.ledger.enabled or directory is None:
+        return ""
+    path = Path(os.path.abspath(directory))
+    for name, root in _places(settings):
+        around = Path(os.path.abspath(root))
+        if path == around or path in around.parents or (around in path.parents and path != around / _LEDGER):
+            return f"[ledger] directory = {str(directory)!r}: is not apart from {name} = {str(root)!r}"
+    return ""
+
+
+def warnings_about(file: Path) -> Sequence[str]:
+    """What is odd about a settings file that can be used. It blocks."""
+    try:
+        if others_can_read(file) and _has_secrets(tomllib.loads(file.read_text("utf-8"))):
+            return [f"{file}: there are secrets in it, and all users of this host can read it: chmod o= {file}"]
+    except (OSError, ValueError):
+        pass  # it was read a moment ago; if it can't be now, the next reload says so
+    return []
+
+
+def _has_secrets(value: object, key: str = "") -> bool:
+    if isinstance(value, dict):
+        return any(_has_secrets(each, name) for name, each in value.items())
+    if isinstance(value, list):
+        return any(_has_secrets(each) for each in value)
+    if not isinstance(value, str) or not value:
+        return False
+    return key in SECRETS | _MORE_SECRETS or ("://" in value and shown_url(value) != value)

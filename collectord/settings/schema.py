@@ -1,0 +1,400 @@
+"""
+The settings: one TOML file, and the environment over it.
+
+Every key can be set as C{COLLECTORD_<SECTION>__<KEY>}, in the environment or as a credential of systemd (a file of that
+name in C{CREDENTIALS_DIRECTORY}); what is not a text, as JSON. Stores count from 0:
+C{COLLECTORD_STORAGE__0__ROOT}; they replace those of the file.
+"""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from collectord.errors import ConfigError
+from collectord.settings.paths import PlainPath
+from collectord.settings.urls import without_secrets
+
+PREFIX = "COLLECTORD_"
+_OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_.+|PORT(_[0-9]+_.+)?)")
+"""What it tells its containers about a service called collectord."""
+
+SECRETS = frozenset({"submitter_token", "token", "dsn"})
+"""Keys whose values are secret."""
+_TABLES = frozenset({"destination", "publisher"})
+"""They may hold what is."""
+_WITH_SECRETS = frozenset({"submission", "crashmover", "admin", "sentry"})
+
+DEFAULT_PATH = Path("/etc/collectord/collectord.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _mode(value: object) -> object:
+    if isinstance(value, int):
+        raise ValueError(f'has to be octal and in quotes, as in "0{value}"')
+    return int(value, 8) if isinstance(value, str) and value.isdigit() and not set(value) & {"8", "9"} else value
+
+
+def _not_too_open(value: int) -> int:
+    if value & 0o700 < 0o600:
+        raise ValueError('the owner has to read and write, as in "0600"')
+    return value
+
+
+Mode = Annotated[
+    int,
+    BeforeValidator(_mode),
+    AfterValidator(_not_too_open),
+    PlainSerializer(lambda mode: f"{mode:04o}", when_used="json"),
+    Field(ge=0, le=0o777),
+]
+"""Permissions, octal in quotes: "0700"."""
+
+
+class Submission(_Section):
+    """How reports are taken."""
+
+    listen: list[str] = Field(default=["tcp:8000:interface=127.0.0.1"], min_length=1)
+    workers: int = Field(default=1, ge=1, le=64)
+    max_body_bytes: int = Field(default=26214400, gt=0)
+    max_parts: int = Field(default=1000, gt=0)
+    max_annotation_bytes: int = Field(default=2097152, gt=0)
+    max_extra_items: int = Field(default=10000, gt=0)
+    max_extra_levels: int = Field(default=100, gt=0, le=500)
+    memory_bytes: int = Field(default=67108864, ge=0)
+    idle_timeout_s: float = Field(default=30.0, gt=0)
+    min_rate_bytes_s: int = Field(default=50, ge=0)
+    max_connections: int = Field(default=20000, gt=0)
+    drain_s: float = Field(default=0.0, ge=0)
+    drain_file: PlainPath | None = None
+    stop_s: float = Field(default=30.0, ge=0)
+    worker_timeout_s: float = Field(default=30.0, ge=2)
+    dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")
+    submitter_token: str = Field(default="", repr=False)
+    annotation_aliases: dict[str, str] = {"prod": "ProductName", "ver": "Version"}
+    remove_annotations: list[str] = ["Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"]
+
+
+class Throttle(_Section):
+    """Which reports are kept."""
+
+    rules: str = "accept_all"
+    products: list[str] = []
+
+
+def _mount(value: object) -> object:
+    if isinstance(value, str) and value.lower() in ("true", "false"):  # of the environment
+        return value.lower() == "true"
+    if isinstance(value, str) and not value.startswith("/"):
+        raise ValueError('has to be true, false, or the path of a mount point, as in "/mnt/crashes"')
+    return value
+
+
+class Files(_Section):
+    """Where crashes lie on a file system, and how."""
+
+    root: PlainPath
+    require_mount: Annotated[bool | str, BeforeValidator(_mount)] = False
+    min_free_bytes: int = Field(default=268435456, ge=0)
+    sync: Literal["files", "filesystem"] = "files"
+    directory_mode: Mode = 0o700
+    file_mode: Mode = 0o600
+
+    @model_validator(mode="after")
+    def _directories_can_be_entered(self) -> Self:
+        if self.directory_mode & 0o700 != 0o700:
+            raise ValueError('directory_mode: the owner has to read, write and enter, as in "0700"')
+        return self
+
+
+class Storage(Files):
+    """One store."""
+
+    threads: int = Field(default=4, gt=0, le=256)
+    timeout_s: float = Field(default=10.0, gt=0)
+
+
+def _listed(value: object) -> object:
+    """Tables that the environment numbers."""
+    if isinstance(value, dict) and value and all(str(key).isdigit() for key in value):
+        return [value[key] for key in sorted(value, key=int)]
+    return value
+
+
+def _apart(stores: Sequence[Storage]) -> Sequence[Storage]:
+    roots = [os.path.abspath(store.root) for store in stores]
+    for root in roots:
+        if roots.count(root) > 1:
+            raise ValueError(f"two stores have the root {root}")
+    return stores
+
+
+class Logging(_Section):
+    """What is told, and how."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warn", "error"] = "info"
+
+
+class Crashmover(_Section):
+    """How crashes are moved to where they are processed. Each destination and publisher knows its own keys."""
+
+    enabled: bool = True
+    interval_s: float = Field(default=5.0, gt=0)
+    concurrency: int = Field(default=8, gt=0, le=1000)
+    keep: bool = False
+    stop_s: float = Field(default=30.0, ge=0)
+    destination: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
+    publisher: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
+
+    def filesystem_roots(self) -> list[Path]:
+        """Of the destinations that are file systems, also as parts of others."""
+        return [root for root, _ in self.filesystems()]
+
+    def filesystems(self) -> list[tuple[Path, str]]:
+        """The root, and C{sync}, of each destination that is a file system, also as a part of another."""
+        return [(Path(table["root"]).absolute(), str(table.get("sync", "files"))) for table in self.filesystem_tables()]
+
+    def roots_as_written(self) -> list[Path]:
+        """As L{filesystem_roots}, but those that are relative are that."""
+        return [Path(table["root"]) for table in self.filesystem_tables()]
+
+    def filesystem_tables(self) -> list[dict[str, Any]]:
+        """The tables of the destinations that are file systems, also as parts of others."""
+        return list(_filesystem_tables(self.destination))
+
+    @model_validator(mode="after")
+    def _published_where_it_is(self) -> Self:
+        if self.publisher and not self.destination:
+            raise ValueError("a publisher tells of crashes at a destination, and there is none")
+        return self
+
+
+def _filesystem_tables(tables: Iterable[object]) -> Iterator[dict[str, Any]]:
+    for table in tables:
+        if isinstance(table, dict):
+            if table.get("type") == "filesystem" and isinstance(table.get("root"), str) and table["root"]:
+                yield table
+            of = table.get("of")
+            yield from _filesystem_tables(of if isinstance(of, list) else [])
+
+
+class Admin(_Section):
+    """The admin page and the metrics: never for the public."""
+
+    listen: list[str] = ["tcp:8001:interface=127.0.0.1"]
+    token: str = Field(default="", repr=False)
+    allow_open: bool = False
+    hosts: list[str] = []
+
+
+class Ledger(_Section):
+    """The journal of what happened to each crash."""
+
+    enabled: bool = True
+    directory: PlainPath | None = None
+    keep_days: int = Field(default=90, ge=1)
+
+
+class State(_Section):
+    """What the daemon remembers outside of its stores."""
+
+    directory: PlainPath | None = None
+
+
+def _is_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host and not re.search(r"\s", host) and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError("must be host:port, as in 127.0.0.1:8125")
+    return value
+
+
+class Metrics(_Section):
+    """Where metrics are sent to, besides being shown on the admin port."""
+
+    statsd: Annotated[str, AfterValidator(_is_address)] = ""
+    statsd_interval_s: float = Field(default=10.0, gt=0)
+    statsd_tags: bool = False
+
+
+class Sentry(_Section):
+    """Where unhandled errors are told."""
+
+    dsn: str = Field(default="", repr=False)
+    environment: str = ""
+
+
+_SECTIONS: dict[str, type[_Section]] = {
+    "submission": Submission,
+    "throttle": Throttle,
+    "storage": Storage,
+    "crashmover": Crashmover,
+    "admin": Admin,
+    "ledger": Ledger,
+    "state": State,
+    "metrics": Metrics,
+    "sentry": Sentry,
+    "logging": Logging,
+}
+
+
+class Settings(BaseSettings):
+    """All of them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    submission: Submission = Submission()
+    throttle: Throttle = Throttle()
+    storage: Annotated[list[Storage], BeforeValidator(_listed), AfterValidator(_apart)] = Field(
+        default=[Storage(root=Path("crashes"))], min_length=1
+    )
+    crashmover: Crashmover = Crashmover()
+    admin: Admin = Admin()
+    ledger: Ledger = Ledger()
+    state: State = State()
+    metrics: Metrics = Metrics()
+    sentry: Sentry = Sentry()
+    logging: Logging = Logging()
+
+
+class HandedSettings(Settings):
+    """Those of another process, as L{Settings.model_dump_json} has them, and of no file and no environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def load_settings(path: Path | None) -> Settings:
+    """
+    The settings of the file at C{path} and of the environment.
+
+    @param path: None: the default file if it is there, else built-in values.
+
+    @raise ConfigError: naming the file or the variable, the key, the value and what would be right.
+    """
+    if path is None and DEFAULT_PATH.is_file():
+        path = DEFAULT_PATH
+    _check_environment()
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            credentials = NestedSecretsSettingsSource(
+                file_secret_settings,
+                secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"),
+                secrets_dir_missing="ok",
+                secrets_prefix=PREFIX,
+                secrets_nested_delimiter="__",
+            )
+            return (env_settings, credentials, TomlConfigSettingsSource(settings_cls, toml_file=path))
+
+    try:
+        if path is not None:
+            path.open("rb").close()
+        return FromFile()
+    except ValidationError as e:
+        raise ConfigError("\n".join(_told(error, path) for error in e.errors())) from e
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path}: not TOML: {e}") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: not UTF-8 text: {e}") from e
+    except OSError as e:
+        raise ConfigError(f"{path}: {e.strerror}") from e
+    except ValueError as e:
+        raise ConfigError(_not_json(e)) from e
+
+
+def _not_json(error: ValueError) -> str:
+    cause = error.__cause__
+    if not isinstance(cause, json.JSONDecodeError):
+        return f"environment: {error}"
+    variables = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value == cause.doc]
+    where = f"environment, {' or '.join(variables)}" if variables else "a credential"  # its value may be secret
+    return f'{where}: not JSON: {cause}; a list looks like ["a", "b"], a table like {{"a": "b"}}'
+
+
+def _check_environment() -> None:
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and not _OF_KUBERNETES.fullmatch(variable):
+            section = variable.removeprefix(PREFIX).partition("__")[0].lower()
+            if section not in Settings.model_fields:
+                known = ", ".join(f"{PREFIX}{name.upper()}__…" for name in Settings.model_fields)
+                raise ConfigError(f"{variable}: no such section; known are {known}")
+
+
+def _told(error: Any, path: Path | None) -> str:
+    keys = [str(key) for key in error["loc"]]
+    variable = PREFIX + "__".join(keys).upper()
+    below = f"{PREFIX}STORAGE__" if keys[:1] == ["storage"] else f"{variable}__"  # stores come from one source
+    set_in_environment = any(
+        name == variable or variable.startswith(f"{name}__") or name.startswith(below)
+        for name in map(str.upper, os.environ)
+    )
+    source = f"environment, {variable}" if set_in_environment else str(path or "settings")
+    where = f"[{keys[0]}] {'.'.join(keys[1:])}".strip() if keys else "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{source}: {where}: unknown key; known here: {', '.join(_known(keys[:-1]))}"
+    if error["type"] == "missing":
+        return f"{source}: {where}: is missing"
+    value = "…" if _may_be_secret(keys, error["input"]) else without_secrets(repr(error["input"]))
+    return f"{source}: {where} = {value}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _may_be_secret(keys: Sequence[str], value: object) -> bool:
+    """Whether it is one, or a table or a whole section that may hold one."""
+    if keys and keys[0] not in _WITH_SECRETS:
+        return False
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict | list) for each in value)):
+        return True
+    return len(keys) < 2 or not (SECRETS | _TABLES).isdisjoint(keys)
+
+
+def _known(keys: Sequence[str]) -> list[str]:
+    if not keys:
+        return list(Settings.model_fields)
+    return list(_SECTIONS[keys[0]].model_fields) if keys[0] in _SECTIONS else []

@@ -1,0 +1,101 @@
+"""
+The settings and all that they name, read once more while the daemon runs.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from collectord.errors import ConfigError
+from collectord.settings.sanity import refuse_odd_places, warnings_about
+from collectord.settings.schema import DEFAULT_PATH, HandedSettings, Settings, load_settings
+from collectord.throttle.load import load_rules, read_rules
+from collectord.throttle.rules import Rule
+
+_FIXED = ("storage", "admin", "ledger", "state", "metrics", "sentry")
+_NOT_HANDED = {"crashmover", "admin", "ledger", "metrics"}
+_FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
+
+
+@frozen(kw_only=True)
+class Loaded:
+    """
+    Settings with their throttle rules.
+
+    @ivar rules_text: of the rules, where they are a file.
+    @ivar source: of the settings, in words.
+    @ivar warnings: what is odd about them, and does not stop the start.
+    """
+
+    settings: Settings
+    rules: Sequence[Rule]
+    rules_text: str | None
+    source: str
+    warnings: Sequence[str] = ()
+
+    def handed(self) -> bytes:
+        """
+        One line for a process that takes submissions, which is to live by the very same, whatever has become of the
+        files. What it has no use for stays here: there are passwords in it.
+        """
+        settings = self.settings.model_dump(mode="json", exclude=_NOT_HANDED)
+        return json.dumps({"settings": settings, "rules_text": self.rules_text}).encode()
+
+    def instead_of(self, old: "Loaded") -> "Loaded":
+        """This, but for what can't be changed while the daemon runs."""
+        submission = self.settings.submission.model_copy(
+            update={key: getattr(old.settings.submission, key) for key in _FIXED_OF_SUBMISSION}
+        )
+        fixed = {name: getattr(old.settings, name) for name in _FIXED}
+        return evolve(self, settings=self.settings.model_copy(update={"submission": submission, **fixed}))
+
+
+def load(path: Path | None, *, service: bool = False) -> Loaded:
+    """
+    Read them. It blocks.
+
+    @param service: nobody knows in which directory the daemon is started.
+    @raise ConfigError: naming what is wrong, and where.
+    """
+    settings = load_settings(path)
+    file = path or (DEFAULT_PATH if DEFAULT_PATH.is_file() else None)
+    source = str(file) if file is not None else "settings"
+    try:
+        refuse_odd_places(settings, service=service)
+    except ConfigError as e:
+        raise ConfigError("\n".join(f"{source}: {line}" for line in str(e).splitlines())) from e
+    spec = settings.throttle.rules
+    text = read_rules(spec) if spec.endswith(".toml") else None
+    return Loaded(
+        settings=settings,
+        rules=load_rules(spec, settings.throttle.products, text),
+        rules_text=text,
+        source=source,
+        warnings=warnings_about(file) if file is not None else (),
+    )
+
+
+def taken(line: bytes) -> Loaded:
+    """
+    What L{Loaded.handed} hands over.
+
+    @raise ConfigError: there are rules in Python, and they can't be used by now.
+    """
+    handed = json.loads(line)
+    settings = HandedSettings(**handed["settings"])
+    text = handed["rules_text"]
+    rules = load_rules(settings.throttle.rules, settings.throttle.products, text)
+    return Loaded(settings=settings, rules=rules, rules_text=text, source="parent")
+
+
+def needs_restart(old: Settings, new: Settings) -> list[str]:
+    """What differs and can't be changed while the daemon runs."""
+    sections = [f"[{name}]" for name in _FIXED if getattr(old, name) != getattr(new, name)]
+    keys = [
+        f"[submission] {key}"
+        for key in _FIXED_OF_SUBMISSION
+        if getattr(old.submission, key) != getattr(new.submission, key)
+    ]
+    return [*sections, *keys]

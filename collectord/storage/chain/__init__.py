@@ -1,0 +1,3 @@
+"""
+Stores that are tried in order.
+"""

@@ -1,0 +1,358 @@
+"""
+A chain of stores: what one fails to take the next one takes, whole.
+
+A crash tries the stores in order. One that keeps failing is left alone and costs no time; a probe tries it every second
+and takes it back. When all fail, the crash waits and tries again, for a while.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import NoReturn, TypeVar
+from weakref import WeakSet
+
+from attrs import Factory, define, evolve, field, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from collectord.concurrency.threadpool import InThread
+from collectord.concurrency.timeouts import within
+from collectord.errors import NowhereToSave, StorageError, TookTooLong
+from collectord.interfaces import ICrashSource, ICrashStorage, IDumpStaging, IStagedDump
+from collectord.metrics import BROKEN_COPIES, STORE_FAILURES
+from collectord.model import Content, Crash, Dump
+from collectord.storage.chain.breaker import TRIES, Breaker
+
+T = TypeVar("T")
+
+PATIENCE_S = 10.0
+PROBE_INTERVAL_S = 1.0
+CHECK_S = 5.0
+_CHECK_EVERY = 10
+"""So many probes of a store that is well are glances, but for one."""
+_REFUSED_S = 10.0
+"""For so long the last refusal tells of the next."""
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+@frozen
+class StoreState:
+    """
+    @ivar problem: empty where there is none.
+    @ivar figures: as L{ICrashStorage.check} has them.
+    @ivar cautions: what it can't promise, in plain sentences.
+    """
+
+    name: str
+    problem: str
+    figures: Mapping[str, int]
+    cautions: Sequence[str] = ()
+
+
+@define(eq=False)
+class Link:
+    """
+    One store of the chain.
+
+    @ivar timeout: seconds that it may take for one part of a big dump.
+    @ivar cautions: what the store can't promise, as far as it knows by now.
+    @ivar glance: raises a L{StorageError} where the store is known to be full or away, at next to no cost.
+    @ivar prepare: returns once crashes can be moved out of it, full or not.
+    @ivar refuse_other: raises OSError where something else has taken the store's place, such as an empty mount point.
+    @ivar source: makes a source of what the store keeps, that reads on the threads it is given; None: there is none.
+    """
+
+    name: str
+    storage: ICrashStorage
+    staging: IDumpStaging
+    timeout: float
+    breaker: Breaker = field(factory=Breaker)
+    cautions: Callable[[], Sequence[str]] = tuple
+    glance: Callable[[], Awaitable[object]] | None = None
+    prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
+    refuse_other: Callable[[], None] = lambda: None
+    source: Callable[[InThread], ICrashSource] | None = None
+
+
+@implementer(ICrashStorage, IDumpStaging)
+class FallbackCrashStorage:
+    """
+    @param links: the primary first.
+    @ivar doubtful: dumps that were spilled, and may be read but not kept as they lie.
+    """
+
+    _log = Logger()
+
+    def __init__(self, links: Sequence[Link], clock: IReactorTime, patience: float = PATIENCE_S) -> None:
+        self.links = links
+        self.name = " or ".join(link.name for link in links)
+        self._clock = clock
+        self._patience = patience
+        self._refused = 0  # in a row
+        self._refused_at = 0.0
+        self.doubtful: WeakSet[Content] = WeakSet()
+
+    @property
+    def takes_crashes(self) -> bool:
+        """Whether any store takes crashes now, as far as is known without asking one."""
+        if all(link.breaker.open for link in self.links):
+            return False
+        # A store may pass each probe, and yet keep nothing.
+        return self._refused < TRIES or self._clock.seconds() - self._refused_at > _REFUSED_S
+
+    async def save(self, crash: Crash) -> str:
+        """
+        As L{ICrashStorage.save}.
+
+        @raise NowhereToSave: every store failed, again and again.
+        """
+        return await self.first_able(lambda link: self._save(link, crash))
+
+    async def _save(self, link: Link, crash: Crash) -> str:
+        spilled = [dump.content for dump in crash.dumps if self.holds(dump.content)]
+        if not spilled:
+            return await link.storage.save(crash)
+        copies: list[IStagedDump] = []
+        try:
+            dumps = [await self._beside(link, dump, copies) for dump in crash.dumps]
+            # Whatever becomes of it: once it was tried, it may not be on the disk though it can be read.
+            self.doubtful.update(spilled)
+            return await link.storage.save(evolve(crash, dumps=dumps))
+        finally:
+            for copy in copies:
+                copy.discard()
+
+    async def _beside(self, link: Link, dump: Dump, copies: list[IStagedDump]) -> Dump:
+        """
+        C{dump}, copied to the store if it was spilled to another, or if what was spilled is in doubt.
+
+        @raise NowhereToSave: what was spilled is not what was received any more.
+        """
+        content = dump.content
+        if not self.holds(content) or (link.staging.holds(content) and content not in self.doubtful):
+            return dump
+        copy = link.staging.new_dump()
+        copies.append(copy)
+        digest = hashlib.sha256()
+        async for piece in self.read_back(content):
+            digest.update(piece)
+            await self.within(link, copy.append([piece]))
+        if digest.hexdigest() != dump.sha256:
+            self._refuse(dump, digest.hexdigest())
+        return evolve(dump, content=copy.content())
+
+    def _refuse(self, dump: Dump, found: str) -> NoReturn:
+        home = self._home(dump.content)
+        BROKEN_COPIES.labels(home.name).inc()
+        why = f"what was spilled to {home.name} has the checksum {found}; it was received with {dump.sha256}"
+        self._log.error("the dump {name} is lost, and its crash refused: {why}", name=dump.name, why=why)
+        raise NowhereToSave(why)
+
+    async def check(self) -> Mapping[str, int]:
+        states = await self.check_each()
+        if all(state.problem for state in states):
+            raise StorageError("; ".join(state.problem for state in states))
+        return {"stores": len(states), "well": sum(not state.problem for state in states)}
+
+    async def check_each(self) -> list[StoreState]:
+        """How each store is; the breakers take note."""
+        checks = [Deferred.fromCoroutine(self._check(link)) for link in self.links]
+        return [await check for check in checks]
+
+    async def _check(self, link: Link) -> StoreState:
+        try:
+            figures = await self.within(link, link.storage.check(), CHECK_S)
+        except StorageError as e:
+            self._open_breaker(link, e, badly=True)
+            return StoreState(link.name, str(e), {}, link.cautions())
+        if link.breaker.succeeded():
+            self._log.info("{store} is well again", store=link.name)
+        return StoreState(link.name, "", figures, link.cautions())
+
+    async def look_at(self, link: Link, times: int) -> None:
+        """
+        Find out whether a store that is left alone is well again, or another is not any more.
+
+        @param times: that it was looked at before.
+        """
+        if link.breaker.open or times % _CHECK_EVERY == _CHECK_EVERY - 1:
+            await self._check(link)
+        elif link.glance is not None:
+            try:
+                await self.within(link, link.glance(), CHECK_S)
+            except StorageError as e:
+                self._open_breaker(link, e, badly=True)
+
+    async def probe(self) -> None:
+        """Try the stores that are left alone."""
+        checks = [Deferred.fromCoroutine(self._check(link)) for link in self.links if link.breaker.open]
+        for check in checks:
+            await check
+
+    def new_dump(self) -> IStagedDump:
+        return _FallbackStagedDump(self)
+
+    def holds(self, content: Content) -> bool:
+        return any(link.staging.holds(content) for link in self.links)
+
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        asked = [
+            Deferred.fromCoroutine(self.within(link, link.staging.is_shared_by(markers), CHECK_S))
+            for link in self.links
+            if not link.breaker.open
+        ]
+        return any([await each for each in asked])
+
+    async def settled(self) -> None:
+        waits = [Deferred.fromCoroutine(link.staging.settled()) for link in self.links]
+        for wait in waits:
+            await wait
+
+    async def read_back(self, content: Content) -> AsyncIterator[bytes]:
+        """
+        The pieces of a spilled dump whose store may have failed since.
+
+        @raise NowhereToSave: they can't be had in time.
+        """
+        home = self._home(content)
+        pieces = content.chunks()
+        while True:
+            try:
+                piece = await self.within(home, anext(pieces, None))
+            except StorageError as e:
+                raise NowhereToSave(f"what was spilled to {home.name} can't be read back") from e
+            if piece is None:
+                return
+            yield piece
+
+    def _home(self, content: Content) -> Link:
+        """The store that C{content} was spilled to."""
+        return next(link for link in self.links if link.staging.holds(content))
+
+    async def first_able(self, act: Callable[[Link], Awaitable[T]]) -> T:
+        """
+        What the first store that can does.
+
+        @raise NowhereToSave: there was none, for a while.
+        """
+        give_up: float | None = None
+        pause = _FIRST_PAUSE_S
+        while True:
+            for link in self.links:
+                if link.breaker.open:
+                    continue
+                try:
+                    done = await act(link)
+                except NowhereToSave:  # no fault of this store
+                    raise
+                except StorageError as e:
+                    self.failed(link, e)
+                else:
+                    link.breaker.succeeded()
+                    self._refused = 0
+                    return done
+            now = self._clock.seconds()
+            give_up = now + self._patience if give_up is None else give_up
+            if now >= give_up:
+                self._refused, self._refused_at = self._refused + 1, now
+                raise NowhereToSave("no store takes anything")
+            await deferLater(self._clock, min(pause, give_up - now))
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def failed(self, link: Link, error: StorageError) -> None:
+        """C{link} did not do what it should."""
+        STORE_FAILURES.labels(link.name).inc()
+        self._log.error("failed: {why}", why=str(error))
+        self._open_breaker(link, error, badly=isinstance(error, TookTooLong))
+
+    def _open_breaker(self, link: Link, error: StorageError, *, badly: bool) -> None:
+        """Leave C{link} alone where it has failed badly, or often enough."""
+        if not link.breaker.failed(badly=badly):
+            return
+        self._log.error("{store} is left alone until it is well again; last: {why}", store=link.name, why=str(error))
+
+    async def within(self, link: Link, work: Awaitable[T], seconds: float | None = None) -> T:
+        """
+        C{work} of a store, in its time (or in so many seconds).
+
+        @raise TookTooLong: it was cancelled.
+        """
+        return await within(work, seconds or link.timeout, self._clock, link.name)
+
+
+@implementer(IStagedDump)
+class _FallbackStagedDump:
+    """A dump that moves on to the next store when the one it is spilled to fails."""
+
+    def __init__(self, chain: FallbackCrashStorage) -> None:
+        self._chain = chain
+        self._link: Link | None = None
+        self._dump: IStagedDump | None = None
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        if self._dump is not None and self._link is not None:
+            try:
+                await self._chain.within(self._link, self._dump.append(pieces))
+                return
+            except StorageError as e:
+                self._chain.failed(self._link, e)
+        await self._chain.first_able(lambda link: self._begin(link, pieces))
+
+    async def _begin(self, link: Link, pieces: Sequence[bytes]) -> None:
+        dump = link.staging.new_dump()
+        try:
+            if self._dump is not None:
+                self._chain.doubtful.add(dump.content())  # nobody knows yet whether this is what was received
+                async for piece in self._chain.read_back(self._dump.content()):
+                    await self._chain.within(link, dump.append([piece]))
+            await self._chain.within(link, dump.append(pieces))
+        except BaseException:
+            dump.discard()
+            raise
+        self.discard()
+        self._link, self._dump = link, dump
+
+    def content(self) -> Content:
+        assert self._dump is not None
+        return self._dump.content()
+
+    def discard(self) -> None:
+        if self._dump is not None:
+            self._dump.discard()
+
+
+class ProbeService(Service):
+    """
+    Looks at each store of a chain every second, so that one which is well again is used, and one which is full or hangs
+    is known even while no crash comes. Each is looked at by itself: one that hangs holds up no other.
+    """
+
+    _log = Logger()
+
+    def __init__(self, chain: FallbackCrashStorage, clock: IReactorTime) -> None:
+        self._chain = chain
+        self._loops: list[LoopingCall] = []
+        for link in chain.links:
+            loop = LoopingCall(self._tick, link, count())
+            loop.clock = clock
+            self._loops.append(loop)
+
+    def startService(self) -> None:
+        super().startService()
+        for loop in self._loops:
+            loop.start(PROBE_INTERVAL_S, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        for loop in self._loops:
+            loop.stop()
+
+    def _tick(self, link: Link, times: Iterator[int]) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._chain.look_at(link, next(times))).addErrback(
+            lambda failure: self._log.failure("a probe failed", failure)
+        )

@@ -1,0 +1,111 @@
+"""
+The destination C{type = "fallback"}: a chain of other destinations.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pydantic import Field
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from collectord.concurrency.timeouts import within
+from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
+from collectord.model import Content, Crash
+from collectord.plugins import DESTINATIONS, Daemon, Kind, KindSettings, make_plugin
+from collectord.settings.urls import numbered
+from collectord.storage.chain.chain import PROBE_INTERVAL_S, FallbackCrashStorage, Link
+
+
+class FallbackDestination(KindSettings):
+    """
+    @ivar of: destinations; each takes what the one before failed to take.
+    @ivar timeout_s: of all together; each has its own.
+    """
+
+    timeout_s: float = Field(default=3600.0, gt=0)
+
+    of: list[dict[str, Any]] = Field(min_length=2, repr=False)
+
+
+@implementer(IDumpStaging)
+class _NoStaging:
+    def new_dump(self) -> IStagedDump:
+        raise NotImplementedError
+
+    def holds(self, content: Content) -> bool:
+        return False
+
+    async def settled(self) -> None:
+        return
+
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return False
+
+
+@implementer(ICrashStorage)
+class _Within:
+    """A destination with a time limit."""
+
+    def __init__(self, storage: Any, timeout: float, clock: IReactorTime) -> None:
+        self.name: str = storage.name
+        self._storage = storage
+        self._timeout = timeout
+        self._clock = clock
+
+    async def save(self, crash: Crash) -> str:
+        return await within(self._storage.save(crash), self._timeout, self._clock, self.name)
+
+    async def check(self) -> Mapping[str, int]:
+        checked: Mapping[str, int] = await self._storage.check()
+        return checked
+
+
+@implementer(ICrashStorage)
+class FallbackOfDestinations:
+    """A chain that doesn't wait: whoever moves crashes has more patience than a client."""
+
+    def __init__(self, links: Sequence[Link], clock: IReactorTime) -> None:
+        self._chain = FallbackCrashStorage(links, clock, patience=0)
+        self.name = self._chain.name
+        self._clock = clock
+        self._probed = clock.seconds()
+
+    async def save(self, crash: Crash) -> str:
+        now = self._clock.seconds()
+        if now - self._probed > PROBE_INTERVAL_S:
+            self._probed = now
+            await self._chain.probe()
+        return await self._chain.save(crash)
+
+    @property
+    def cautions(self) -> Sequence[str]:
+        """What its parts can't promise, as far as they know by now."""
+        return [f"{link.name}: {caution}" for link in self._chain.links for caution in link.cautions()]
+
+    async def check(self) -> Mapping[str, int]:
+        return await self._chain.check()
+
+
+def _fallback(settings: FallbackDestination, daemon: Daemon) -> FallbackOfDestinations:
+    plugins = [
+        make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination.of]] {number}")
+        for number, table in enumerate(settings.of)
+    ]
+    links = []
+    for name, plugin in zip(numbered(plugin.made.name for plugin in plugins), plugins, strict=True):
+        within = _Within(plugin.made, plugin.settings.timeout_s, daemon.reactor)
+        links.append(
+            Link(
+                name,
+                within,
+                _NoStaging(),
+                plugin.settings.timeout_s,
+                cautions=partial(getattr, plugin.made, "cautions", ()),
+            )
+        )
+    return FallbackOfDestinations(links, daemon.reactor)
+
+
+FALLBACK = Kind(FallbackDestination, _fallback)

@@ -1,0 +1,3 @@
+"""
+Crashes on a file system, in Socorro's layout, durable.
+"""

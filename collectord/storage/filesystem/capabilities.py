@@ -1,0 +1,253 @@
+"""
+What a file system can do, found out by doing exactly what a commit does.
+
+Some of it every store needs; without the rest it works in another way.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from stat import S_ISLNK
+
+from attrs import fields_dict, frozen
+
+from collectord.storage.filesystem.fsops import fsync_directory, remove_any, unlink_if_there
+
+_LONGEST_NAME = 80
+"""Of a file of ours: a crash id, the name of a dump that came again, and what tells it apart."""
+
+_CONTENT = b"What a store writes, "
+_MORE = b"and what it adds."
+
+_OF_THE_MOMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ESTALE, errno.ENOTCONN, errno.EMFILE)
+"""They say nothing of what a file system can do."""
+
+NOT_HERE = (
+    *(errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EMLINK),
+    *(errno.EXDEV, errno.EROFS),
+)
+"""How file systems say that they know no such thing."""
+
+
+@frozen(kw_only=True)
+class Capabilities:
+    """
+    What a store may use of its file system.
+
+    @ivar hard_links: a file may have two names. Else it is renamed, or copied.
+    @ivar symlinks: Else a small file says that a crash is new.
+    @ivar case: names that differ by case only are two names. Else dumps get a number.
+    @ivar modes: permissions can be set. Else they are whatever the mount says.
+    @ivar directory_sync: directories can be synced. Else nobody knows when a name is durable.
+    @ivar open_file_removal: a file that is removed while it is open leaves its directory. Else once it is closed.
+    """
+
+    hard_links: bool = True
+    symlinks: bool = True
+    case: bool = True
+    modes: bool = True
+    directory_sync: bool = True
+    open_file_removal: bool = True
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What there is not, in words."""
+        return [name.replace("_", " ") for name in fields_dict(Capabilities) if not getattr(self, name)]
+
+
+ALL = Capabilities()
+
+
+class _Probe:
+    """
+    One probe, in a directory of its own.
+
+    @param before: what it was known to be able to do; an I/O error then is one, and not the lack of something.
+    """
+
+    def __init__(self, directory: str, before: Capabilities | None) -> None:
+        self._before = before
+        self._in = directory
+        self._names = f"{directory}/name"
+        self._slot = f"{directory}/date"
+        self._file = f"{self._names}/file"
+
+    def run(self) -> Capabilities:
+        self._indispensable()
+        return Capabilities(
+            hard_links=self._has("hard_links", "link", self._link),
+            symlinks=self._has("symlinks", "symlink", self._symlink),
+            case=self._has("case", "create", self._case),
+            modes=self._has("modes", "chmod", lambda: os.chmod(self._file, 0o640)),
+            directory_sync=self._has("directory_sync", "fsync", self._sync_directory),
+            open_file_removal=self._has("open_file_removal", "rmdir", self._remove_open),
+        )
+
+    def _has(self, ability: str, call: str, attempt: Callable[[], object]) -> bool:
+        try:
+            return attempt() is not False
+        except OSError as e:
+            known = self._before is not None and getattr(self._before, ability)
+            if e.errno in NOT_HERE or (e.errno not in _OF_THE_MOMENT and not known):
+                return False
+            raise _told(ability.replace("_", " "), call, e) from e
+
+    def _indispensable(self) -> None:
+        with _needed("directories", "mkdir"):
+            for directory in (self._in, self._names, self._slot):
+                os.mkdir(directory, 0o700)
+        staged = f"{self._in}/staged"
+        with _needed("new files", "create"):
+            fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _write(fd, _CONTENT)
+        with _needed("appends", "open"):
+            fd = os.open(staged, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        _write(fd, _MORE, "appends")
+        with _needed("renames", "rename"):
+            os.rename(staged, self._file)
+        self._expect(self._file, "renames")
+        self._create(staged)
+        with _needed("renames over another file", "rename"):
+            os.rename(self._file, staged)
+        self._expect(staged, "renames over another file")
+        with _needed(f"names of {_LONGEST_NAME} characters", "rename"):
+            os.rename(staged, f"{self._names}/{'n' * _LONGEST_NAME}")
+        with _needed("renames", "rename"):
+            os.rename(f"{self._names}/{'n' * _LONGEST_NAME}", self._file)
+        with _needed("removals", "unlink"):
+            self._create(staged)
+            os.unlink(staged)
+
+    def _expect(self, path: str, what: str) -> None:
+        """What was written is there."""
+        with _needed(what, "read"), open(path, "rb") as file:
+            if file.read() != _CONTENT + _MORE:
+                raise OSError(errno.EIO, "it is not what was written")
+
+    def _create(self, path: str) -> None:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    def _link(self) -> bool:
+        os.link(self._file, f"{self._slot}/linked")
+        with open(f"{self._slot}/linked", "rb") as file:
+            return file.read() == _CONTENT + _MORE
+
+    def _symlink(self) -> bool:
+        mark = f"{self._slot}/mark"
+        os.symlink("../name", mark)
+        return S_ISLNK(
+            os.lstat(mark).st_mode
+        )  # sshfs lets nobody read one with "..", and it does its work nevertheless
+
+    def _case(self) -> bool:
+        self._create(f"{self._slot}/case")
+        try:
+            self._create(f"{self._slot}/CASE")
+        except FileExistsError:
+            return False
+        return {"case", "CASE"} <= set(os.listdir(self._slot))
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self._names, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _remove_open(self) -> bool:
+        directory = f"{self._in}/open"
+        os.mkdir(directory, 0o700)
+        self._create(f"{directory}/file")
+        with open(f"{directory}/file", "rb"):
+            os.unlink(f"{directory}/file")
+            try:
+                os.rmdir(directory)
+            except OSError as e:
+                if e.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+                    raise
+                return False
+        return True
+
+
+def probe(staging: str, before: Capabilities | None = None) -> Capabilities:
+    """
+    Find out what can be done below the directory C{staging}; nothing is left there. It blocks.
+
+    @param before: what was found the last time.
+
+    @raise OSError: no store can be there; the text says what does not work.
+    """
+    directory = f"{staging}/probe"
+    try:
+        remove_any(directory)  # left by a probe that failed
+    except OSError:
+        directory += f"-{secrets.token_hex(4)}"
+    try:
+        return _Probe(directory, before).run()
+    finally:
+        with suppress(OSError):  # the sweep does
+            remove_any(directory)
+
+
+def try_out(staging: str, known: Capabilities) -> None:
+    """
+    Do what the commit of one crash does, below the directory C{staging}: the short form of a probe. It blocks.
+
+    @param known: what the last probe has found.
+
+    @raise OSError: the text says what does not work.
+    """
+    new, placed, mark = (f"{staging}/check-{name}" for name in ("new", "placed", "mark"))
+    _clear(new, placed, mark)  # left by a check that failed
+    try:
+        with _needed("new files", "create"):
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _write(fd, _CONTENT)
+        with _needed("renames", "rename"):
+            os.rename(new, placed)
+        if known.symlinks:
+            with _needed("symlinks", "symlink"):
+                os.symlink("../name", mark)
+        with _needed("syncs of directories", "fsync"):
+            fsync_directory(staging)
+    finally:
+        _clear(new, placed, mark)
+
+
+def _clear(*paths: str) -> None:
+    with _needed("removals", "unlink"):
+        for path in paths:
+            unlink_if_there(path)
+
+
+def _write(fd: int, content: bytes, what: str = "writes") -> None:
+    """Write and sync it, and close the file."""
+    try:
+        with _needed(what, "write"):
+            os.writev(fd, [content])
+        with _needed("syncs of files", "fsync"):
+            os.fsync(fd)
+    except OSError:
+        with suppress(OSError):  # it tells the same
+            os.close(fd)
+        raise
+    with _needed(what, "close"):
+        os.close(fd)
+
+
+@contextmanager
+def _needed(what: str, call: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise _told(what, call, e) from e
+
+
+def _told(what: str, call: str, error: OSError) -> OSError:
+    """C{error} in words; as it is, where it says nothing of what the file system can do."""
+    if error.errno in _OF_THE_MOMENT:
+        return error
+    code = errno.errorcode.get(error.errno or 0, str(error.errno))
+    return OSError(error.errno, f"{what} do not work here ({call}: {code})")

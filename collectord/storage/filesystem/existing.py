@@ -1,0 +1,156 @@
+"""
+What lies in a store already under the id of a crash.
+
+Whoever sends a crash again throws its last copy away once it is confirmed. So what is confirmed was read from the disk
+just before, and compared with what was received. All of it blocks.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from stat import S_ISREG
+from typing import Any
+
+from attrs import frozen
+
+from collectord.model import RawCrash, checksums_in
+from collectord.storage.content import open_at_once
+from collectord.storage.filesystem.layout import Place, dump_name, place_at
+
+_BROKEN = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EINVAL),
+        *(errno.EIO, errno.ENODATA, errno.EBADMSG, errno.EUCLEAN, errno.EACCES, errno.EPERM),
+        *(errno.ENOSPC, errno.EDQUOT),
+    }
+)
+"""They are told of this file; others say that the store can't be read now."""
+
+
+class _Broken(Exception):
+    """The text says what is wrong."""
+
+
+@frozen(kw_only=True)
+class Existing:
+    """
+    What was found.
+
+    @ivar files: the names of its files; none: there is nothing.
+    @ivar problem: why it is no whole crash; empty: it is one.
+    @ivar checksums: the SHA-256 of each of its dumps as it was read, by name.
+    @ivar slot: the directory of the link that says that it is new; empty: none says so.
+    """
+
+    files: Sequence[str]
+    problem: str
+    checksums: Mapping[str, str]
+    slot: str
+    _raw_crash: tuple[int, ...] | None
+
+    def is_still_there(self, place: Place) -> bool:
+        """Whether its raw crash is the one that was looked at; or there is still nothing at all."""
+        found = _identity(place.raw_crash)
+        return found == self._raw_crash and (found is not None or not self.files)
+
+
+NOTHING = Existing(files=[], problem="", checksums={}, slot="", raw_crash=None)
+
+
+def look_at(place: Place) -> Existing:
+    """
+    Read all that lies there.
+
+    @raise OSError: it can't be read now.
+    """
+    identity = _identity(place.raw_crash)
+    try:
+        files = sorted(name for name in os.listdir(place.names) if name.startswith(f"{place.crash_id}."))
+    except (FileNotFoundError, NotADirectoryError):
+        files = []
+    problem, checksums, slot = "", {}, ""
+    try:
+        if files:
+            raw_crash = _read_raw_crash(place)
+            checksums, slot = _read_dumps(place, files, raw_crash), _slot(place, raw_crash)
+    except _Broken as e:
+        problem = str(e)
+    return Existing(files=files, problem=problem, checksums=checksums, slot=slot, raw_crash=identity)
+
+
+def _slot(place: Place, raw_crash: RawCrash) -> str:
+    with suppress(ValueError):
+        there = place_at(place.root, place.crash_id, str(raw_crash.get("submitted_timestamp")))
+        return there.slot if os.path.lexists(there.link) else ""
+    return ""
+
+
+def _read_raw_crash(place: Place) -> RawCrash:
+    try:
+        raw_crash = json.loads(_content(place.raw_crash, "the raw crash"))
+    except (ValueError, RecursionError) as e:
+        raise _Broken(f"the raw crash is no JSON: {e}") from e
+    if not isinstance(raw_crash, dict):
+        raise _Broken("the raw crash is no JSON object")
+    if raw_crash.get("uuid") != place.crash_id:
+        raise _Broken(f"the raw crash says uuid {raw_crash.get('uuid')!r}")
+    return raw_crash
+
+
+def _read_dumps(place: Place, files: Sequence[str], raw_crash: RawCrash) -> dict[str, str]:
+    received = checksums_in(raw_crash)
+    if received is None:
+        raise _Broken("the raw crash has no dump_checksums")
+    paths = {dump_name(place.crash_id, name): f"{place.names}/{name}" for name in files if name.endswith(".dump")}
+    for name, sha256 in received.items():
+        if name not in paths:
+            raise _Broken(f"the dump {name} is missing")
+        found = _checksum(paths[name], f"the dump {name}")
+        if found != sha256:
+            raise _Broken(f"the dump {name} has the checksum {found}; it was received with {sha256}")
+    return dict(received)
+
+
+def _content(path: str, what: str) -> bytes:
+    with _opened(path, what) as file:
+        return bytes(file.read())
+
+
+def _checksum(path: str, what: str) -> str:
+    with _opened(path, what) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _opened(path: str, what: str) -> Iterator[Any]:
+    """
+    A regular file to be read from the disk.
+
+    Whoever put it there may not have synced it; and what is in memory need not be what is on the disk.
+    """
+    try:
+        with open(path, "rb", buffering=0, opener=_open_itself) as file:
+            if not S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise _Broken(f"{what} is no regular file")
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            yield file
+    except OSError as e:
+        if e.errno not in _BROKEN:
+            raise
+        raise _Broken(f"{what} can't be read: {e.strerror}") from e
+
+
+def _open_itself(path: str, flags: int) -> int:
+    return open_at_once(path, flags | os.O_NOFOLLOW)
+
+
+def _identity(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

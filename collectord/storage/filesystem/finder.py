@@ -1,0 +1,187 @@
+"""
+Crashes in a store on a file system, for whoever asks: by id, by day, or in the quarantine. All of it blocks.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from attrs import frozen
+
+from collectord.crashid import is_crash_id
+from collectord.model import RawCrash, checksums_in
+from collectord.storage.filesystem.layout import dump_name, place_at, place_in
+from collectord.storage.filesystem.quarantine import QUARANTINE, REASON, crash_id_of, directories_of
+from collectord.storage.filesystem.source import listed
+
+
+@frozen(kw_only=True)
+class FoundCrash:
+    """
+    @ivar raw_crash: the path of the raw crash.
+    @ivar dumps: the paths of the dumps, by name.
+    @ivar reason: why it is in the quarantine; empty: it is not.
+    """
+
+    crash_id: str
+    root: str
+    raw_crash: str
+    dumps: Mapping[str, str]
+    reason: str = ""
+
+    def read(self) -> RawCrash:
+        """
+        Its raw crash.
+
+        @raise OSError: it can't be read.
+        @raise ValueError: it is no JSON object.
+        """
+        with open(self.raw_crash, "rb") as file:
+            try:
+                raw_crash = json.load(file)
+            except RecursionError as e:
+                raise ValueError("nested too deeply") from e
+        if not isinstance(raw_crash, dict):
+            raise ValueError("the raw crash is no JSON object")
+        return raw_crash
+
+    def is_new(self) -> bool:
+        """Whether it waits to be moved."""
+        return not self.reason and os.path.lexists(self.link())
+
+    def link(self) -> str:
+        """The path of the symlink that says that it is new; empty where its raw crash can't be read."""
+        with suppress(OSError, ValueError):
+            return link_of(self.root, self.crash_id, self.read())
+        return ""
+
+
+def link_of(root: str, crash_id: str, raw_crash: RawCrash) -> str:
+    """The path of the symlink that says that a crash is new; empty where its raw crash does not say when it came."""
+    with suppress(ValueError):
+        return place_at(root, crash_id, str(raw_crash.get("submitted_timestamp"))).link
+    return ""
+
+
+def find_crash(root: str, crash_id: str) -> FoundCrash | None:
+    """
+    The crash in the store at C{root}, or in its quarantine.
+
+    @raise OSError: the store can't be read.
+    """
+    names = place_in(root, crash_id, "").names
+    if f"{crash_id}.json" in listed(names):
+        return _found(root, crash_id, names)
+    return quarantined_crash(root, crash_id)
+
+
+def remains_of(root: str, crash_id: str) -> FoundCrash | None:
+    """
+    What is left of a crash in the store at C{root} whose raw crash is gone: dumps, a link, or both.
+
+    @raise OSError: the store can't be read.
+    """
+    crash = _found(root, crash_id, place_in(root, crash_id, "").names)
+    return crash if crash.dumps or links_of(crash) else None
+
+
+def links_of(crash: FoundCrash) -> list[str]:
+    """The symlinks that say that a crash is new: one or none, wherever it came in that day."""
+    return place_in(crash.root, crash.crash_id, "").links()
+
+
+def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
+    """
+    The crash in the quarantine of the store at C{root}; of several that have its id, the first.
+
+    @raise OSError: the store can't be read.
+    """
+    return next(_copies(root, crash_id, listed(f"{root}/{QUARANTINE}")), None)
+
+
+def crash_days(root: str) -> list[str]:
+    """The days, C{yyyymmdd}, of which the store at C{root} has crashes, or had."""
+    return sorted(name for name in listed(root) if len(name) == 8 and name.isdigit())
+
+
+def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
+    """The crashes of one day (C{yyyymmdd}) in the order of their ids, a directory at a time."""
+    for directory, directories, files in os.walk(f"{root}/{day}/name"):
+        directories.sort()
+        for name in sorted(files):
+            crash_id = name.removesuffix(".json")
+            if name.endswith(".json") and is_crash_id(crash_id):
+                yield _found(root, crash_id, directory, files=files)
+
+
+def quarantined_crashes(root: str) -> Iterator[FoundCrash]:
+    """Those that the crashmover put aside."""
+    names = listed(f"{root}/{QUARANTINE}")
+    for crash_id in sorted({crash_id_of(name) for name in names} - {""}):
+        yield from _copies(root, crash_id, names)
+
+
+def _copies(root: str, crash_id: str, names: Sequence[str]) -> Iterator[FoundCrash]:
+    for directory in directories_of(root, crash_id, names):
+        if os.path.isdir(directory):
+            yield _found(root, crash_id, directory, _reason(directory))
+
+
+def problems_of(crash: FoundCrash) -> list[str]:
+    """
+    What is wrong with its files, by what its raw crash says of them; reads all of them.
+
+    @return: in words; empty: nothing, or it is gone by now.
+    """
+    problems = list(_problems(crash))
+    return problems if os.path.lexists(crash.raw_crash) or crash.reason else []
+
+
+def _problems(crash: FoundCrash) -> Iterator[str]:
+    try:
+        raw_crash = crash.read()
+    except (OSError, ValueError) as e:
+        yield f"the raw crash can't be read: {e}"
+        return
+    if raw_crash.get("uuid") != crash.crash_id:
+        yield f"the raw crash says uuid {raw_crash.get('uuid')!r}"
+    checksums = checksums_in(raw_crash)
+    if checksums is None:
+        return
+    for name in sorted({*checksums, *crash.dumps}):
+        if name not in checksums:
+            yield f"the dump {name} has no checksum in the raw crash"
+        elif name not in crash.dumps:
+            yield f"the dump {name} is missing"
+        else:
+            try:
+                found = sha256_of(crash.dumps[name])
+            except OSError as e:
+                yield f"the dump {name} can't be read: {e.strerror}"
+                continue
+            if found != checksums[name]:
+                yield f"the dump {name} has the checksum {found}; it was received with {checksums[name]}"
+
+
+def sha256_of(path: str) -> str:
+    """Of a file, in hex."""
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _found(root: str, crash_id: str, directory: str, reason: str = "", files: list[str] | None = None) -> FoundCrash:
+    dumps = {}
+    for name in sorted(listed(directory) if files is None else files):
+        if name.startswith(f"{crash_id}.") and name.endswith(".dump"):
+            dumps[dump_name(crash_id, name)] = f"{directory}/{name}"
+    return FoundCrash(
+        crash_id=crash_id, root=root, raw_crash=f"{directory}/{crash_id}.json", dumps=dumps, reason=reason
+    )
+
+
+def _reason(directory: str) -> str:
+    with suppress(OSError), open(f"{directory}/{REASON}", encoding="utf-8", errors="replace") as file:
+        return file.read().strip() or "unknown"
+    return "unknown"

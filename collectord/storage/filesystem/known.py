@@ -1,0 +1,184 @@
+"""
+The stores that daemons of this host have kept crashes in, remembered outside of them. All of it blocks.
+
+C{<state directory>/stores/<hash of the root>.json}: one small file for each root.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+
+from attrs import asdict, frozen
+
+from collectord.storage.filesystem.fsops import fsync_directory, unlink_if_there
+
+_STORES = "stores"
+
+
+@frozen(kw_only=True)
+class KnownStore:
+    """
+    A store as it was seen.
+
+    @ivar root: its absolute path.
+    @ivar store_id: of its mark.
+    @ivar device: its file system, as L{collectord.storage.mounts.device_of} names it.
+    """
+
+    root: str
+    store_id: str
+    device: str
+
+
+class KnownStores:
+    """
+    What is remembered in a state directory, which several daemons may share.
+
+    @ivar directory: the state directory.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def _path(self, root: str) -> str:
+        name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+        return f"{self.directory}/{_STORES}/{name}.json"
+
+    def get(self, root: str) -> KnownStore | None:
+        """
+        The store that was at C{root}; None: no crash was kept there.
+
+        @raise OSError: what is remembered can't be read.
+        """
+        return _read(self._path(root))
+
+    def all(self) -> list[KnownStore]:
+        """
+        Every store that is remembered, by root.
+
+        @raise OSError: it can't be read.
+        """
+        directory = f"{self.directory}/{_STORES}"
+        with suppress(FileNotFoundError, NotADirectoryError):
+            names = [name for name in os.listdir(directory) if name.endswith(".json")]
+            found = [store for name in names if (store := _read(f"{directory}/{name}")) is not None]
+            return sorted(found, key=lambda store: store.root)
+        return []
+
+    def remember(self, store: KnownStore) -> None:
+        """
+        Let C{store} be what belongs to its root, durably.
+
+        @raise OSError: it may not be remembered.
+        """
+        self._make()
+        path = self._path(store.root)
+        write_durably(path, asdict(store))
+
+    def forget(self, root: str) -> bool:
+        """
+        Remember nothing of C{root} any more, durably. False: nothing was.
+
+        @raise OSError: it may still be remembered.
+        """
+        try:
+            os.unlink(self._path(root))
+        except FileNotFoundError:
+            return False
+        fsync_directory(f"{self.directory}/{_STORES}")
+        return True
+
+    def refuse_unwritable(self) -> None:
+        """
+        @raise OSError: nothing can be remembered here.
+        """
+        self._make()
+        path = f"{self.directory}/{_STORES}/.{secrets.token_hex(8)}"
+        with open(path, "xb"):
+            os.unlink(path)
+
+    def _make(self) -> None:
+        _make_private(f"{self.directory}/{_STORES}")
+
+
+def _make_private(directory: str) -> None:
+    """Make it and what is missing above it, durably, for its owner alone: the root of a store may be among these."""
+    if os.path.isdir(directory):
+        return
+    above = os.path.dirname(directory)
+    _make_private(above)
+    with suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+    with suppress(PermissionError):  # one that we may not read was not made here
+        fsync_directory(above)
+
+
+def state_directory(configured: os.PathLike[str] | None, environment: Mapping[str, str]) -> str:
+    """
+    Where a daemon remembers what must outlive it.
+
+    @param configured: what the settings say; None: systemd's state directory, else the user's own.
+    """
+    if configured is not None:
+        return os.path.abspath(configured)
+    if of_systemd := environment.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return os.path.abspath(of_systemd)
+    home = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.abspath(f"{home if os.path.isabs(home) else '/var/lib'}/collectord")  # not every user has a home
+
+
+def write_durably(path: str, value: Mapping[str, object], *, first: bool = False) -> None:
+    """
+    Put a small JSON file in its place, whole or not at all; it belongs to whom its directory belongs.
+
+    @param first: nothing is replaced.
+
+    @raise FileExistsError: there is something, and nothing is to be replaced.
+    @raise OSError: it may not be there.
+    """
+    directory = os.path.dirname(path)
+    new = f"{path}.{secrets.token_hex(4)}.tmp"
+    try:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            json.dump(value, file, indent=1)
+            file.write("\n")
+            file.flush()
+            owner = os.stat(directory)
+            if os.geteuid() == 0 and owner.st_uid != 0:  # root repairs what the daemon has to go on with
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            os.fsync(file.fileno())
+        if not first or not _could_link(new, path):
+            os.rename(new, path)
+    except BaseException:
+        unlink_if_there(new)
+        raise
+    unlink_if_there(new)
+    fsync_directory(directory)
+
+
+def _could_link(new: str, path: str) -> bool:
+    """False: the file system knows no second names, and nothing is there."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
+        return False
+    return True
+
+
+def _read(path: str) -> KnownStore | None:
+    try:
+        with open(path, "rb") as file:
+            found = json.load(file)
+        return KnownStore(**{name: str(found[name]) for name in ("root", "store_id", "device")})
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None  # one who may not read it may not write it either, and said so at the start
+    except (ValueError, LookupError, TypeError) as e:
+        raise OSError(errno.EIO, "what is remembered of the store can't be read", path) from e

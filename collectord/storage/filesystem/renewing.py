@@ -1,0 +1,53 @@
+"""
+Crashes whose link is lost are made new again, so that the crashmover finds them. All of it blocks.
+"""
+
+import os
+from contextlib import suppress
+
+from collectord.errors import CollectordError
+from collectord.storage.filesystem.finder import FoundCrash, link_of, problems_of
+from collectord.storage.filesystem.fsops import fsync_directory
+from collectord.storage.filesystem.layout import place_in
+from collectord.storage.filesystem.removal import make_directories
+from collectord.storage.filesystem.staging import StagingDirectory
+
+_TRIES = 5
+
+
+class CannotRenew(CollectordError):
+    """The crash stays as it is; the text says why."""
+
+
+def renew(crash: FoundCrash, staging: StagingDirectory) -> bool:
+    """
+    Make a crash new again, durably; the crashmover moves it once more, wherever it is already.
+
+    @param staging: in the same store.
+    @return: False: it is new already.
+    @raise CannotRenew: it is not whole, or nobody knows when it came, or somebody else has it in hand.
+    @raise OSError: it may not be new.
+    """
+    if crash.reason:
+        raise CannotRenew("it is in the quarantine: collectord quarantine release puts it back")
+    if problems := problems_of(crash):
+        raise CannotRenew("; ".join(problems))
+    link = link_of(crash.root, crash.crash_id, crash.read())
+    if not link:
+        raise CannotRenew("its raw crash does not say when it came")
+    staging.look_around()
+    staging.refuse_undecided(crash.crash_id)
+    if os.path.lexists(link):
+        return False
+    place = place_in(crash.root, crash.crash_id, os.path.dirname(link))
+    for left in range(_TRIES, 0, -1):
+        try:
+            make_directories(place.slot, crash.root, staging)
+            with suppress(FileExistsError):
+                staging.mark_new(place.link, place.link_target)
+            fsync_directory(place.slot)
+            return True
+        except FileNotFoundError:  # the crashmover removes empty slots
+            if left == 1:
+                raise
+    raise AssertionError("it has been tried")

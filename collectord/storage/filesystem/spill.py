@@ -1,0 +1,166 @@
+"""
+Dumps that were spilled to a store's staging area while they were received.
+
+An error in writing one back has to be noticed until its crash is kept, whoever else the kernel tells of it. So each is
+held open from before its first write. There are no descriptors for thousands at once: what goes beyond a share of them
+is synced by each append instead.
+"""
+
+import errno
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import count
+from threading import Semaphore
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from collectord.concurrency.descriptors import share
+from collectord.concurrency.threadpool import InThread
+from collectord.errors import StorageError
+from collectord.interfaces import IDumpStaging, IStagedDump
+from collectord.model import Content
+from collectord.storage.content import StoredFile
+from collectord.storage.filesystem.fsops import unlink_if_there
+from collectord.storage.filesystem.staging import StagingDirectory
+
+_HELD = 256
+_SHARE = 32
+"""One in so many descriptors holds a spilled dump, and no more than C{_HELD}."""
+
+
+@implementer(IDumpStaging)
+class StagingArea:
+    """
+    The dumps that are spilled to one store.
+
+    @param have_space: raises OSError where the store counts as full.
+    @param failed: is told that a dump could not be written.
+    @param held: dumps that are held open at a time; None: what the limit of open files leaves for them.
+    @ivar to_hold: how many more may be.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: StagingDirectory,
+        in_thread: InThread,
+        have_space: Callable[[], object],
+        failed: Callable[[], object],
+        held: int | None = None,
+    ) -> None:
+        self.to_hold = Semaphore(share(_SHARE, _HELD) if held is None else held)
+        self.directory = directory
+        self.in_thread = in_thread
+        self.have_space = have_space
+        self.failed = failed
+        self._numbers = count(1)
+        self._removals: set[Deferred[None]] = set()
+
+    def new_dump(self) -> "StagedFile":
+        return StagedFile(self, f"{next(self._numbers)}.part")
+
+    def holds(self, content: Content) -> bool:
+        return isinstance(content, StagedFile) and content.area is self
+
+    def remove(self, file: "StagedFile") -> None:
+        """Remove a file, in the background."""
+        removal = self.in_thread(file.remove)
+        self._removals.add(removal)
+        removal.addErrback(
+            lambda failure: self._log.warn("{path} is left behind: {why}", path=file.path, why=failure.value)
+        ).addBoth(lambda _: self._removals.discard(removal))
+
+    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+        return await self.in_thread(lambda: any(map(self.directory.is_shared_by, markers)))
+
+    async def settled(self) -> None:
+        for removal in list(self._removals):
+            await removal
+
+
+@implementer(IStagedDump)
+class StagedFile:
+    """A file of one staging area; also the content of the dump in it."""
+
+    def __init__(self, area: StagingArea, name: str) -> None:
+        self.area = area
+        self.path = f"{area.directory.path}/{name}"
+        self._name = name
+        self._size = 0
+        self._begun = False
+        self._discarded = False
+        self._held: list[int] = []  # one descriptor, or none: whoever pops it has it
+        self._taken = False
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        first, self._begun = not self._begun, True
+        try:
+            await self.area.in_thread(lambda: self._append(pieces, first=first))
+        except OSError as e:
+            self.area.failed()
+            raise StorageError(f"{self.path}: {e.strerror or e}") from e
+        self._size += sum(map(len, pieces))
+
+    def _append(self, pieces: Sequence[bytes], *, first: bool) -> None:
+        if self._discarded:
+            return
+        self.area.have_space()
+        try:
+            if first and self.area.to_hold.acquire(blocking=False):
+                self._begin(pieces)
+            else:
+                self.area.directory.append(self._name, pieces, first=first, sync=not self._held)
+        finally:
+            if self._discarded:  # while this hung
+                self.remove()
+
+    def _begin(self, pieces: Sequence[bytes]) -> None:
+        try:
+            _, fd = self.area.directory.write(self._name, pieces)
+        except BaseException:
+            self.area.to_hold.release()
+            raise
+        self._held.append(fd)
+
+    def take(self) -> int:
+        """
+        A descriptor to sync and close, for one try to keep the dump. What failed to be synced is never trusted again.
+
+        @raise OSError: there was a try before, or the file is gone.
+        """
+        if self._taken:
+            raise OSError(errno.ESTALE, "it could not be kept before, and has to be copied", self.path)
+        self._taken = True
+        held = self._let_go()
+        return os.open(self.path, os.O_RDWR | os.O_CLOEXEC) if held is None else held
+
+    def _let_go(self) -> int | None:
+        try:
+            fd = self._held.pop()
+        except IndexError:
+            return None
+        self.area.to_hold.release()
+        return fd
+
+    def content(self) -> "StagedFile":
+        return self
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return StoredFile(self.path, self._size, self.area.in_thread).chunks()
+
+    def discard(self) -> None:
+        self._discarded = True
+        if self._begun:
+            self.area.remove(self)
+
+    def remove(self) -> None:
+        """Leave nothing of it behind, on a thread. Once more does no harm."""
+        held = self._let_go()
+        try:
+            if held is not None:
+                os.close(held)
+        finally:
+            unlink_if_there(self.path)

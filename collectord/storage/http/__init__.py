@@ -1,0 +1,3 @@
+"""
+Crashes sent on to another collector.
+"""

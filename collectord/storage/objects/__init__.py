@@ -1,0 +1,3 @@
+"""
+Crashes in buckets of object stores.
+"""

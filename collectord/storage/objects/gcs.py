@@ -1,0 +1,124 @@
+"""
+Crashes in a bucket of Google Cloud Storage.
+"""
+
+from base64 import b64encode
+from typing import Any, BinaryIO
+
+from attrs import frozen
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.storage import Blob, Client
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.cloud.storage.retry import DEFAULT_RETRY
+from google_crc32c import Checksum
+from pydantic import Field
+from requests import RequestException
+
+from collectord.plugins import Daemon, Kind
+from collectord.storage.content import open_content
+from collectord.storage.objects.bucket import (
+    BucketCrashStorage,
+    BucketSettings,
+    Lazily,
+    Mismatch,
+    Proceed,
+    read_through,
+)
+from collectord.storage.objects.keys import Item
+
+_CHUNK = 8 * 1024 * 1024
+"""What is larger is sent in chunks of this size; the client has one of them in memory."""
+
+
+class GcsSettings(BucketSettings):
+    """
+    Credentials come by the usual chain; none are needed where C{STORAGE_EMULATOR_HOST} is set.
+
+    @ivar retry_s: for so long a request that failed is tried again.
+    """
+
+    retry_s: float = Field(default=10.0, ge=0)
+
+
+class GcsBucket:
+    """What a L{Bucket<collectord.storage.objects.bucket.Bucket>} is."""
+
+    errors: tuple[type[Exception], ...] = (
+        GoogleAPIError,
+        GoogleAuthError,
+        DataCorruption,
+        InvalidResponse,
+        RequestException,
+    )
+
+    def __init__(self, settings: GcsSettings) -> None:
+        self.name = f"gs://{settings.bucket}"
+        self._settings = settings
+        self._client = Lazily(lambda: Client(project=None))
+        self._timeout = (settings.connect_timeout_s, settings.read_timeout_s)
+        self._retry = DEFAULT_RETRY.with_timeout(settings.retry_s)
+
+    def put(self, item: Item, proceed: Proceed) -> None:
+        crc32c = Checksum()
+        with open_content(item.content) as file:
+            digests = read_through(file, item, crc32c.update)
+            blob = self._blob(item.key)
+            blob.md5_hash = digests.base64_md5  # the server refuses what is another
+            blob.upload_from_file(
+                _Watched(file, proceed),
+                size=item.size,
+                content_type=item.content_type,
+                checksum="crc32c",
+                timeout=self._timeout,
+                retry=self._retry,
+            )
+        expected = {"MD5": digests.base64_md5, "CRC32C": b64encode(crc32c.digest()).decode()}
+        for kind, found in (("MD5", blob.md5_hash), ("CRC32C", blob.crc32c)):
+            if found != expected[kind]:
+                raise Mismatch(f"was stored with the {kind} {found}; it should be {expected[kind]}")
+
+    def delete(self, key: str) -> None:
+        self._blob(key).delete(timeout=self._timeout, retry=self._retry)
+
+    def told(self, error: Exception) -> str:
+        if isinstance(error, RetryError):
+            return f"{error.message} {error.cause}"
+        if isinstance(error, GoogleAPICallError):
+            return f"{error.code} {type(error).__name__} {_message_in(error.response) or error.message}"
+        return str(error)
+
+    def _blob(self, key: str) -> Blob:
+        return self._client().bucket(self._settings.bucket).blob(key, chunk_size=_CHUNK)
+
+
+@frozen
+class _Watched:
+    """A file that is not read any further once the crash was abandoned."""
+
+    file: BinaryIO
+    proceed: Proceed
+
+    def read(self, size: int = -1) -> bytes:
+        self.proceed()
+        return self.file.read(size)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+
+def _message_in(response: Any) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return ""
+
+
+def make(settings: GcsSettings, daemon: Daemon) -> BucketCrashStorage:
+    return BucketCrashStorage(GcsBucket(settings), settings, daemon.reactor.callFromThread)
+
+
+GCS = Kind(GcsSettings, make)

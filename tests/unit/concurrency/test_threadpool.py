@@ -1,0 +1,122 @@
+"""
+The seam to threads.
+"""
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Barrier, Event, Thread, current_thread, get_ident
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from collectord.concurrency.threadpool import Workers
+
+SOON = 10.0
+pytestmark = pytest.mark.timeout(30)
+
+
+class Pump:
+    """What came from threads, to be done here."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._calls.put((function, args))
+
+    def turn(self) -> None:
+        """Do the next."""
+        function, args = self._calls.get(timeout=SOON)
+        function(*args)
+
+
+@pytest.fixture
+def pump() -> Pump:
+    return Pump()
+
+
+def test_results(pump: Pump) -> None:
+    workers = Workers("test", 2, pump)
+    results: list[int] = []
+    for n in range(5):
+        workers(lambda n=n: n * n).addCallback(results.append)  # type: ignore[misc]
+    assert results == []
+    for _ in range(5):
+        pump.turn()
+    assert sorted(results) == [0, 1, 4, 9, 16]
+
+
+def test_the_work_is_done_elsewhere_and_the_result_comes_here(pump: Pump) -> None:
+    workers = Workers("test", 1, pump)
+    told: list[tuple[str, int]] = []
+    workers(lambda: current_thread().name).addCallback(lambda name: told.append((name, get_ident())))
+    pump.turn()
+    assert told == [("test-1", get_ident())]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "injected"), ValueError("odd"), SystemExit(1)])
+def test_failures(pump: Pump, error: BaseException) -> None:
+    workers = Workers("test", 1, pump)
+
+    def fail() -> None:
+        raise error
+
+    failed: list[BaseException | None] = []
+    workers(fail).addErrback(lambda failure: failed.append(failure.value))
+    pump.turn()
+    assert failed == [error]
+    well: list[str] = []
+    workers(lambda: "well").addCallback(well.append)
+    pump.turn()
+    assert well == ["well"]
+
+
+def test_cancelling_stops_the_waiting_not_the_work(pump: Pump) -> None:
+    workers = Workers("test", 1, pump)
+    go, done = Event(), Event()
+
+    def work() -> None:
+        assert go.wait(SOON)
+        done.set()
+
+    waiting: Deferred[None] = workers(work)
+    failed: list[BaseException | None] = []
+    waiting.addErrback(lambda failure: failed.append(failure.value))
+    waiting.cancel()
+    assert isinstance(failed[0], CancelledError)
+    assert not done.is_set()
+    go.set()
+    pump.turn()
+    assert done.is_set()
+    assert len(failed) == 1
+
+
+def test_so_many_at_a_time(pump: Pump) -> None:
+    workers = Workers("test-many", 3, pump)
+    together = Barrier(3)  # it opens for three at a time only
+    results: list[int] = []
+    for _ in range(6):
+        workers(lambda: together.wait(SOON)).addCallback(results.append)
+    for _ in range(6):
+        pump.turn()
+    assert sorted(results) == [0, 0, 1, 1, 2, 2]
+    assert len(threads("test-many")) == 3
+
+
+def test_threads_start_when_needed_and_do_not_hold_up_the_end(pump: Pump) -> None:
+    workers = Workers("test-lazy", 2, pump)
+    assert threads("test-lazy") == []
+    workers(lambda: None)
+    pump.turn()
+    assert len(threads("test-lazy")) == 1
+    for _ in range(9):
+        workers(lambda: None)
+        pump.turn()
+    assert len(threads("test-lazy")) == 2
+    assert all(thread.daemon for thread in threads("test-lazy"))
+
+
+def threads(name: str) -> list[Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(name)]

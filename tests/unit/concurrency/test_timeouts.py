@@ -1,0 +1,106 @@
+"""
+Work that is shared: done once for all who ask meanwhile, whatever becomes of each of them.
+"""
+
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+
+from collectord.concurrency.timeouts import Shared
+
+
+@define(eq=False)
+class Work:
+    """Each time it is begun it waits for one of C{begun}."""
+
+    begun: list[Deferred[str]] = field(factory=list)
+
+    async def __call__(self) -> str:
+        done: Deferred[str] = Deferred()
+        self.begun.append(done)
+        return await done
+
+
+def told(waiter: Deferred[str]) -> list[Any]:
+    results: list[Any] = []
+    waiter.addCallbacks(results.append, lambda failure: results.append(failure.type))
+    return results
+
+
+def test_once_for_all_who_ask_meanwhile() -> None:
+    work = Work()
+    shared = Shared(work)
+    results = [told(shared()) for _ in range(5000)]
+    assert len(work.begun) == 1
+    work.begun[0].callback("done")
+    assert results == [["done"]] * 5000
+
+
+def test_again_for_who_asks_afterwards() -> None:
+    work = Work()
+    shared = Shared(work)
+    first = told(shared())
+    work.begun[0].callback("one")
+    second = told(shared())
+    assert (first, second, len(work.begun)) == (["one"], [], 2)
+    work.begun[1].callback("two")
+    assert second == ["two"]
+
+
+def test_a_failure_is_everybodys() -> None:
+    work = Work()
+    shared = Shared(work)
+    results = [told(shared()) for _ in range(3)]
+    work.begun[0].errback(OSError("no"))
+    assert results == [[OSError]] * 3
+    told(shared())
+    assert len(work.begun) == 2
+
+
+def test_cancelling_ends_the_waiting_and_not_the_work() -> None:
+    work = Work()
+    shared = Shared(work)
+    gone = shared()
+    results = [told(gone), told(shared())]
+    gone.cancel()
+    assert results == [[CancelledError], []]
+    work.begun[0].callback("done")
+    assert results == [[CancelledError], ["done"]]
+
+
+def test_nobody_waits_any_more() -> None:
+    work = Work()
+    shared = Shared(work)
+    gone = shared()
+    told(gone)
+    gone.cancel()
+    after = told(shared())
+    assert (after, len(work.begun)) == ([], 1)
+    work.begun[0].errback(OSError("no"))
+    assert after == [OSError]
+
+
+def test_who_is_told_may_cancel_another_and_ask_again() -> None:
+    work = Work()
+    shared = Shared(work)
+    first, second = shared(), shared()
+    again: list[list[Any]] = []
+
+    def act(result: str) -> None:
+        second.cancel()
+        again.append(told(shared()))
+
+    first.addCallback(act)
+    results = told(second)
+    work.begun[0].callback("done")
+    assert (results, again, len(work.begun)) == ([CancelledError], [[]], 2)
+    work.begun[1].callback("next")
+    assert again == [["next"]]
+
+
+def test_work_that_never_waits() -> None:
+    async def at_once() -> str:
+        return "done"
+
+    assert told(Shared(at_once)()) == ["done"]

@@ -1,0 +1,176 @@
+import errno
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from collectord.daemon.monitor import INTERVAL_S, StoreWatch
+from collectord.errors import StorageError
+from collectord.interfaces import ICrashStorage
+from collectord.metrics import REGISTRY
+from collectord.storage.chain.chain import CHECK_S, Link
+from collectord.testing.memory import MemoryCrashStorage
+
+
+class Threads:
+    """Does at once what is given to a thread."""
+
+    def __init__(self, name: str, count: int, call_from_thread: object) -> None:
+        self.name = name
+
+    def __call__(self, work: Callable[[], Any]) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        try:
+            done.callback(work())
+        except OSError as e:
+            done.errback(e)
+        return done
+
+
+class Reactor(Clock):
+    callFromThread = None
+
+
+@define
+class Checked:
+    name: str
+    error: StorageError | None = None
+    hangs: bool = False
+    free: int = 7
+
+    async def check(self) -> Mapping[str, int]:
+        if self.hangs:
+            await Deferred()
+        if self.error is not None:
+            raise self.error
+        return {"free_bytes": self.free}
+
+
+@define
+class Rig:
+    one: Checked
+    two: Checked
+    clock: Reactor = field(factory=Reactor)
+    watch: StoreWatch = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        staging = MemoryCrashStorage()
+        links = [Link(store.name, cast(ICrashStorage, store), staging, 1.0) for store in (self.one, self.two)]
+        self.watch = StoreWatch(links, [1, 2], lambda name: name == self.one.name, self.clock.seconds, self.clock)
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr("collectord.daemon.monitor.Workers", Threads)
+    for store in ("one", "two"):
+        slot = tmp_path / store / "19700101" / "date" / "00" / "00_05"
+        slot.mkdir(parents=True)
+        (slot / "a").symlink_to("b")
+        (tmp_path / store / "quarantine" / "c").mkdir(parents=True)
+    return Rig(Checked(str(tmp_path / "one")), Checked(str(tmp_path / "two")))
+
+
+def gauge(name: str, store: Checked) -> float | None:
+    return REGISTRY.get_sample_value(f"collectord_{name}", {"store": store.name})
+
+
+def test_seen(rig: Rig) -> None:
+    rig.clock.advance(105)
+    rig.watch.startService()
+    one, two = rig.watch.stores()
+    assert (one.problem, one.free_bytes, one.min_free_bytes, one.quarantined) == ("", 7, 1, 1)
+    assert (one.backlog, one.oldest_age_s) == (1, 100.0)
+    assert two.backlog is None  # nothing of it is ever moved
+    assert gauge("store_free_bytes", rig.one) == 7
+    assert gauge("backlog_crashes", rig.one) == 1
+    assert gauge("backlog_oldest_age_seconds", rig.one) == 100
+    assert gauge("quarantine_crashes", rig.two) == 1
+    rig.watch.stopService()
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_what_can_still_be_read_of_a_full_store_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.daemon.monitor.free_bytes", lambda root: 3)
+    rig.watch.startService()
+    rig.one.error = StorageError("no space")
+    (Path(rig.one.name) / "quarantine" / "d").mkdir()
+    rig.clock.advance(INTERVAL_S)
+    one, two = rig.watch.stores()
+    assert (one.problem, one.free_bytes, one.backlog, one.quarantined) == ("no space", 3, 1, 2)
+    assert (gauge("store_well", rig.one), gauge("store_well", rig.two)) == (0, 1)
+    assert gauge("store_free_bytes", rig.one) == 3
+    assert gauge("backlog_crashes", rig.one) == 1
+    assert gauge("backlog_oldest_age_seconds", rig.one) == 5
+    assert gauge("quarantine_crashes", rig.one) == 2
+    assert (two.problem, gauge("store_free_bytes", rig.two)) == ("", 7)
+    rig.one.error = None
+    rig.clock.advance(INTERVAL_S)
+    assert (rig.watch.stores()[0].problem, gauge("store_well", rig.one)) == ("", 1)
+    rig.watch.stopService()
+
+
+def test_what_can_not_be_read_is_told_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(root: str) -> int:
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr("collectord.daemon.monitor.free_bytes", gone)
+    rig.watch.startService()
+    rig.one.error = StorageError("I/O error")
+    rig.clock.advance(INTERVAL_S)
+    one = rig.watch.stores()[0]
+    assert (one.problem, one.free_bytes, one.backlog, one.quarantined) == ("I/O error", None, None, None)
+    assert gauge("store_well", rig.one) == 0
+    for name in ("store_free_bytes", "backlog_crashes", "backlog_oldest_age_seconds", "quarantine_crashes"):
+        assert gauge(name, rig.one) is None
+    rig.one.error = None
+    rig.clock.advance(INTERVAL_S)
+    assert rig.watch.stores()[0].backlog == 1
+    rig.watch.stopService()
+
+
+def test_nothing_of_another_file_system_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.daemon.monitor.free_bytes", lambda root: 3)
+    rig.watch.startService()
+    rig.one.error = StorageError("this is not the store that was here before")
+    rig.one.error.__cause__ = OSError(errno.ESTALE, "it is not")
+    rig.clock.advance(INTERVAL_S)
+    one = rig.watch.stores()[0]
+    assert (one.free_bytes, one.backlog, one.quarantined) == (None, None, None)
+    assert gauge("store_free_bytes", rig.one) is None
+    rig.watch.stopService()
+
+
+def test_the_age_grows_between_counts(rig: Rig) -> None:
+    rig.clock.advance(105)
+    rig.watch.startService()
+    rig.watch._seen[rig.one.name].count_again_at = 1e9
+    rig.clock.advance(INTERVAL_S)
+    assert gauge("backlog_oldest_age_seconds", rig.one) == 110
+    rig.watch.stopService()
+
+
+def test_a_count_that_hangs_hides_no_trouble(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.daemon.monitor.free_bytes", lambda root: 3)
+    monkeypatch.setattr(rig.watch._seen[rig.one.name], "threads", lambda work: Deferred())
+    rig.watch.startService()
+    rig.one.error = StorageError("no space")
+    rig.clock.advance(INTERVAL_S)
+    one = rig.watch.stores()[0]
+    assert (one.problem, one.free_bytes, one.quarantined) == ("no space", 3, None)
+    rig.watch.stopService()
+
+
+def test_one_that_hangs_holds_up_no_other(rig: Rig) -> None:
+    rig.one.hangs = True
+    rig.watch.startService()
+    rig.two.free = 3
+    rig.clock.advance(CHECK_S)
+    rig.clock.advance(INTERVAL_S)
+    one, two = rig.watch.stores()
+    assert "nothing for 5 s" in one.problem
+    assert two.free_bytes == 3
+    rig.watch.stopService()

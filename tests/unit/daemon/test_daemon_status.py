@@ -1,0 +1,163 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from collectord import metrics
+from collectord.daemon.status import HISTORY_STEP_S, Operations
+from collectord.model import Happening
+from collectord.observe.aggregate import Sums
+from collectord.observe.recent import Recents
+from collectord.observe.status import Certificate, Event, Loss, Outlet, Store, Worker
+from collectord.storage.filesystem.layout import place_at
+from collectord.throttle.combine import Always
+from collectord.throttle.rules import Result, Rule
+
+CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+RULES = [Rule("first", "*", Always(), Result.CONTINUE), Rule("second", "*", Always(), Result.ACCEPT)]
+
+
+class Reactor(Clock):
+    def callFromThread(self, function: Any, *arguments: Any) -> None:
+        function(*arguments)
+
+
+def keep(root: Path, **annotations: object) -> None:
+    place = place_at(str(root), CRASH_ID, "2016-06-22T15:19:49.123456+00:00")
+    Path(place.names).mkdir(parents=True)
+    Path(place.dump("upload_file_minidump")).write_bytes(b"MDMP")
+    metadata = {"dump_checksums": {"upload_file_minidump": "abc"}, "user_agent": "me"}
+    raw_crash = {"uuid": CRASH_ID, "submitted_timestamp": "2016-06-22T15:19:49.123456+00:00", "metadata": metadata}
+    Path(place.raw_crash).write_text(json.dumps(raw_crash | annotations))
+
+
+def is_new(root: Path) -> None:
+    place = place_at(str(root), CRASH_ID, "2016-06-22T15:19:49.123456+00:00")
+    Path(place.slot).mkdir(parents=True)
+    Path(place.link).symlink_to(place.link_target)
+
+
+def operations(
+    tmp_path: Path, clock: Reactor, *, events: Sequence[Event] = (), recents: Recents | None = None
+) -> Operations:
+    return Operations(
+        Sums(metrics.REGISTRY),
+        recents or Recents(),
+        roots=[str(tmp_path / "one"), str(tmp_path / "two")],
+        destinations=lambda: [str(tmp_path / "there")],
+        rules=lambda: RULES,
+        stores=list[Store],
+        outlets=list[Outlet],
+        workers=list[Worker],
+        certificates=list[Certificate],
+        events=lambda crash_id: events,
+        now=clock.seconds,
+        reactor=clock,
+    )
+
+
+@pytest.fixture
+def clock() -> Reactor:
+    return Reactor()
+
+
+def crash(found: Operations) -> Any:
+    return found._crash(CRASH_ID)
+
+
+def test_rates_and_their_history(tmp_path: Path, clock: Reactor) -> None:
+    told = operations(tmp_path, clock)
+    told.startService()
+    assert told.overview().history == []
+    for _ in range(3):
+        metrics.RECEIVED.inc(4)
+        metrics.ANSWERS.labels("200", "kept").inc(3)
+        metrics.ANSWERS.labels("413", "too_large").inc()
+        metrics.RECEIVE_BYTES.observe(1000)
+        clock.advance(HISTORY_STEP_S)
+    overview = told.overview()
+    assert [(rates.received, rates.kept, rates.refused, rates.bytes_in) for rates in overview.history] == [
+        (2.0, 1.5, 0.5, 500.0)
+    ] * 3
+    assert (overview.rates.received, overview.rates.kept) == (2.0, 1.5)
+    assert [rates.at for rates in overview.history] == [2.0, 4.0, 6.0]
+    counts = {(answer.status, answer.reason): answer.count for answer in overview.answers}
+    assert counts["413", "too_large"] >= 3
+    told.stopService()
+    assert clock.getDelayedCalls() == []
+
+
+def test_crashes_that_are_being_lost(tmp_path: Path, clock: Reactor) -> None:
+    told = operations(tmp_path, clock)
+    told.startService()
+    assert told.overview().loss is None
+    metrics.LOSING.set(1)
+    clock.advance(HISTORY_STEP_S)
+    metrics.ANSWERS.labels("503", "nowhere_to_save").inc(3)
+    assert told.overview().loss == Loss(since=HISTORY_STEP_S, refused=3)
+    metrics.LOSING.set(0)
+    clock.advance(HISTORY_STEP_S)
+    assert told.overview().loss is None
+    told.stopService()
+
+
+def test_rules_in_their_order_with_their_counts(tmp_path: Path, clock: Reactor) -> None:
+    metrics.THROTTLED.labels("second", "ACCEPT").inc()
+    metrics.THROTTLED.labels("NO_SUCH_NOW", "REJECT").inc()
+    first, second, *others = operations(tmp_path, clock).overview().rules
+    assert (first.name, first.condition, first.results) == ("first", "every report", {})
+    assert second.results["ACCEPT"] >= 1
+    assert "NO_SUCH_NOW" in [rule.name for rule in others]
+
+
+def test_the_last_crashes(tmp_path: Path, clock: Reactor) -> None:
+    recents = Recents()
+    recents.note(Happening(at=1.0, crash_id=CRASH_ID, what="kept", where="/a"))
+    assert [recent.crash_id for recent in operations(tmp_path, clock, recents=recents).overview().recent] == [CRASH_ID]
+
+
+def test_metrics(tmp_path: Path, clock: Reactor) -> None:
+    body, content_type = operations(tmp_path, clock).metrics()
+    assert content_type.startswith("text/plain")
+    assert b"# TYPE collectord_received_total counter" in body
+    assert b"_created" not in body
+
+
+def test_a_crash(tmp_path: Path, clock: Reactor) -> None:
+    keep(tmp_path / "two", ProductName="<b>", legacy_processing=0)
+    is_new(tmp_path / "two")
+    page = crash(operations(tmp_path, clock, events=[Event(at=1.0, what="kept", where="/a")]))
+    assert page.annotations == {"ProductName": "<b>"}
+    assert page.facts["metadata.user_agent"] == "me"
+    assert "metadata.dump_checksums" not in page.facts
+    assert [(dump.name, dump.size, dump.expected) for dump in page.dumps] == [("upload_file_minidump", 4, "abc")]
+    assert [(place.store, place.state) for place in page.places] == [(str(tmp_path / "two"), "waits to be moved")]
+    assert [event.what for event in page.events] == ["kept"]
+
+
+def test_a_crash_in_several_places(tmp_path: Path, clock: Reactor) -> None:
+    keep(tmp_path / "one", ProductName="one")
+    keep(tmp_path / "there", ProductName="there")
+    quarantine = tmp_path / "two" / "quarantine" / CRASH_ID
+    quarantine.mkdir(parents=True)
+    (quarantine / "reason.txt").write_text("no JSON\n")
+    page = crash(operations(tmp_path, clock))
+    assert page.annotations == {"ProductName": "one"}
+    assert [place.state for place in page.places] == ["stays", "in the quarantine: no JSON", "was moved there"]
+
+
+def test_a_raw_crash_that_is_broken(tmp_path: Path, clock: Reactor) -> None:
+    keep(tmp_path / "one")
+    place = place_at(str(tmp_path / "one"), CRASH_ID, "2016-06-22T15:19:49+00:00")
+    Path(place.raw_crash).write_text("[]")
+    page = crash(operations(tmp_path, clock))
+    assert page.facts == {"raw crash": "can't be read: the raw crash is no JSON object"}
+
+
+def test_an_unknown_crash(tmp_path: Path, clock: Reactor) -> None:
+    assert crash(operations(tmp_path, clock)) is None
+    gone = crash(operations(tmp_path, clock, events=[Event(at=1.0, what="removed", where="/a")]))
+    assert (gone.places, gone.dumps, len(gone.events)) == ([], [], 1)

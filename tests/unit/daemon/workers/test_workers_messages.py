@@ -1,0 +1,36 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectord.daemon.workers.messages import Counted, Happened, Lines, Message, Ready, decode, encode
+from collectord.model import Happening
+
+KEPT = Happening(at=1.5, crash_id="a", what="kept", where="/a", about={"product": "\n\ud800", "size": 3})
+MOVED = Happening(at=2.5, crash_id="b", what="moved", where="s3://b")
+MESSAGES = [Ready(), Happened([KEPT, MOVED]), Happened([]), Counted([["a", "counter", [["a_total", {"b": "c"}, 1.0]]]])]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_there_and_back(message: Message) -> None:
+    assert decode(encode(message)) == message
+    assert b"\n" not in encode(message)
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"[]", b'{"ready": false}', b'{"happened": [[1]]}', b"\xff", b"{"])
+def test_what_nobody_understands(line: bytes) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        decode(line)
+
+
+@given(st.lists(st.binary(max_size=5).map(lambda line: line.replace(b"\n", b"")), max_size=5), st.data())
+def test_lines_in_any_pieces(lines: Sequence[bytes], data: st.DataObject) -> None:
+    sent = b"".join(line + b"\n" for line in lines) + b"unfinished"
+    got: list[bytes] = []
+    cut = Lines(got.append)
+    while sent:
+        size = data.draw(st.integers(1, len(sent)))
+        cut.feed(sent[:size])
+        sent = sent[size:]
+    assert got == list(lines)

@@ -1,0 +1,438 @@
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from attrs import define, field
+from prometheus_client import CollectorRegistry, Counter
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from collectord.daemon.workers.messages import CHANNEL, Counted, Ready, encode
+from collectord.daemon.workers.process import Worker
+from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S
+from collectord.daemon.workers.supervisor import Supervisor
+from collectord.metrics import REGISTRY
+from collectord.observe.aggregate import Sums, snapshot
+from collectord.settings.schema import Settings, Submission
+from collectord.settings.snapshot import Loaded
+
+
+@define
+class Process:
+    """One that was spawned. @ivar dies: when it is killed; else it waits for a disk."""
+
+    protocol: Worker
+    pid: int
+    command: Sequence[str]
+    environment: dict[str, str]
+    descriptors: dict[int, Any]
+    told: list[bytes] = field(factory=list)
+    killed: bool = False
+    dies: bool = True
+    ended: bool = False
+    lives: bool = True
+    """It tells something each second."""
+
+    def writeToChild(self, descriptor: int, data: bytes) -> None:
+        assert descriptor == 0
+        self.told.append(data)
+
+    def signalProcess(self, name: str) -> None:
+        assert name == "KILL"
+        if self.ended:
+            raise ProcessExitedAlready
+        self.killed = True
+        if self.dies:
+            self.end(signal.SIGKILL)
+
+    def tell(self, *messages: Any) -> None:
+        for message in messages:
+            self.protocol.childDataReceived(CHANNEL, encode(message) + b"\n")
+
+    def end(self, number: int | None = None) -> None:
+        self.ended = True
+        self.protocol.processEnded(Failure(ProcessTerminated(None if number else 1, number)))
+
+    @property
+    def words(self) -> list[bytes]:
+        return [data.split()[0] for data in self.told[1:]]
+
+
+class Reactor(Clock):
+    """Spawns what a test plays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[Process] = []
+        self.refuses: OSError | None = None
+
+    def spawnProcess(
+        self, protocol: Worker, executable: str, command: Sequence[str], env: dict[str, str], childFDs: dict[int, Any]
+    ) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        process = Process(protocol, 1000 + len(self.processes), command, env, childFDs)
+        self.processes.append(process)
+        protocol.makeConnection(cast(Any, process))
+
+    @property
+    def there(self) -> list[Process]:
+        return [process for process in self.processes if not process.ended]
+
+    def run(self, seconds: float) -> None:
+        """Those that live tell something each second."""
+        for _ in range(round(seconds / TICK_S)):
+            for process in self.there:
+                if process.lives and process.protocol.is_heard:
+                    process.tell(Counted([]))
+            self.advance(TICK_S)
+
+
+@define
+class Listeners:
+    port: "Port"
+
+    def open(self, factory: object) -> Sequence[Any]:
+        return [self.port]
+
+
+@define(slots=False)
+class Port:
+    addressFamily: int = socket.AF_INET
+    closed: bool = False
+
+    def fileno(self) -> int:
+        return 99
+
+    def stopReading(self) -> None:
+        """The workers read it."""
+
+    def stopListening(self) -> None:
+        self.closed = True
+
+
+@define
+class Scene:
+    reactor: Reactor
+    supervisor: Supervisor
+    port: Port
+    logged: list[bytes]
+    ready: list[int]
+
+    def begin(self, *, ready: bool = True) -> list[Process]:
+        self.supervisor.privilegedStartService()
+        self.supervisor.startService()
+        if ready:
+            for process in self.reactor.processes:
+                process.tell(Ready())
+        return self.reactor.processes
+
+    def stop(self) -> list[float]:
+        """Gets the seconds that it took, once it is over."""
+        began, took = self.reactor.seconds(), list[float]()
+        stopped = self.supervisor.stopService()
+        stopped.addCallback(lambda _: took.append(self.reactor.seconds() - began))
+        return took
+
+
+def scene(workers: int = 2, *, stop_s: float = 30.0, piped: bool = False, timeout_s: float = 30.0) -> Scene:
+    reactor, port = Reactor(), Port()
+    settings = Settings(submission=Submission(workers=workers, worker_timeout_s=timeout_s))
+    loaded = Loaded(settings=settings, rules=[], rules_text=None, source="")
+    logged: list[bytes] = []
+    ready: list[int] = []
+    supervisor = Supervisor(
+        workers,
+        lambda: loaded,
+        cast(Any, Listeners(port)),
+        reactor,
+        out=logged.append if piped else None,
+        happened=lambda happening: None,
+        ready=lambda: ready.append(1),
+        sums=Sums(CollectorRegistry()),
+        stop=stop_s,
+        now=reactor.seconds,
+    )
+    return Scene(reactor, supervisor, port, logged, ready)
+
+
+def value(name: str) -> float | None:
+    return REGISTRY.get_sample_value(f"collectord_{name}")
+
+
+def problems(supervisor: Supervisor) -> list[str]:
+    return [state.problem for state in supervisor.states()]
+
+
+def test_workers_that_live_are_left_alone() -> None:
+    at = scene()
+    processes = at.begin()
+    assert at.ready == [1]
+    at.reactor.run(300)
+    assert len(processes) == 2
+    assert problems(at.supervisor) == ["", ""]
+    assert (value("workers"), value("workers_hung")) == (2, 0)
+    assert not at.supervisor.is_hopeless
+
+
+def test_a_worker_that_hangs_is_told_of_and_then_replaced() -> None:
+    at = scene()
+    one, two = at.begin()
+    restarts = value("worker_restarts_total") or 0
+    one.lives = False
+    at.reactor.run(HUNG_S - TICK_S)
+    assert (value("workers"), value("workers_hung")) == (2, 0)
+    at.reactor.run(TICK_S)
+    assert (value("workers"), value("workers_hung")) == (1, 1)
+    assert problems(at.supervisor) == ["hangs: nothing of it for 5 s", ""]
+    assert two.told[-1] == b"hung 1\n"
+    assert not one.killed
+    at.reactor.run(25)
+    assert one.killed
+    assert not two.killed
+    assert len(at.reactor.there) == 2
+    at.reactor.processes[2].tell(Ready())
+    assert problems(at.supervisor) == ["", ""]
+    assert (value("workers"), value("workers_hung")) == (2, 0)
+    assert two.told[-1] == b"hung 0\n"
+    assert value("worker_restarts_total") == restarts + 1
+
+
+def test_a_worker_that_comes_back_in_time_is_well_again() -> None:
+    at = scene()
+    one, two = at.begin()
+    one.lives = False
+    at.reactor.run(29)
+    assert value("workers_hung") == 1
+    one.lives = True
+    at.reactor.run(1)
+    assert value("workers_hung") == 0
+    assert two.told[-1] == b"hung 0\n"
+    at.reactor.run(60)
+    assert len(at.reactor.processes) == 2
+
+
+def test_the_limit_is_a_setting() -> None:
+    at = scene(timeout_s=3)
+    one, _ = at.begin()
+    one.lives = False
+    at.reactor.run(4)
+    assert one.killed
+
+
+def test_a_machine_that_stood_still_kills_nobody() -> None:
+    at = scene()
+    at.begin()
+    at.reactor.advance(3600)  # what the workers told before it is read only now
+    assert (value("workers"), value("workers_hung")) == (2, 0)
+    at.reactor.run(5)
+    assert len(at.reactor.processes) == 2
+    assert value("workers_hung") == 0
+    assert not at.supervisor.is_hopeless
+
+
+def test_a_parent_that_gets_little_time_kills_nobody() -> None:
+    at = scene()
+    processes = at.begin()
+    for _ in range(100):
+        at.reactor.advance(4)
+        for process in processes:
+            process.tell(Counted([]))
+    assert len(at.reactor.processes) == 2
+    assert value("workers_hung") == 0
+
+
+def test_who_is_killed_and_does_not_end_is_replaced_all_the_same() -> None:
+    """Its threads wait for a disk that does not answer."""
+    at = scene()
+    one, _ = at.begin()
+    one.lives = one.dies = False
+    at.reactor.run(35)
+    assert one.killed
+    assert len(at.reactor.processes) == 3
+    at.reactor.processes[2].tell(Ready())
+    assert (value("workers"), value("workers_hung")) == (2, 0)
+    one.end(signal.SIGKILL)
+    at.reactor.run(5)
+    assert len(at.reactor.processes) == 3
+
+
+def test_what_a_worker_counted_counts_once_however_late_it_ends() -> None:
+    registry = CollectorRegistry()
+    Counter("a", "", registry=registry).inc(5)
+    at = scene()
+    at.supervisor._sums = sums = Sums(CollectorRegistry())
+    one, _ = at.begin()
+    one.tell(Counted(snapshot(registry)))
+    one.lives = one.dies = False
+    at.reactor.run(35)
+    one.tell(Counted(snapshot(registry)))
+    one.end(signal.SIGKILL)
+    assert sums._gone["a"] == {("a_total", ()): 5.0}
+    assert one.protocol not in sums._others
+
+
+def test_a_start_may_take_longer() -> None:
+    at = scene()
+    one, two = at.begin(ready=False)
+    at.reactor.run(START_S - 1)
+    assert value("workers_hung") == 0
+    two.tell(Ready())
+    at.reactor.run(2)
+    assert (value("workers"), value("workers_hung")) == (1, 1)
+    one.tell(Ready())
+    at.reactor.run(1)
+    assert (value("workers"), value("workers_hung")) == (2, 0)
+    assert at.ready == [1]
+
+
+def test_a_start_that_never_ends_is_tried_again() -> None:
+    at = scene()
+    one, two = at.begin(ready=False)
+    two.tell(Ready())
+    at.reactor.run(2 * START_S + 1)
+    assert (one.killed, two.killed) == (True, False)
+    assert len(at.reactor.there) == 2
+
+
+def test_it_is_hopeless_when_nobody_could_take_the_place_of_those_that_hang() -> None:
+    at = scene()
+    for process in at.begin():
+        process.lives = False
+    at.reactor.run(34)
+    assert len(at.reactor.processes) == 4
+    assert not at.supervisor.is_hopeless
+    at.reactor.run(33)
+    assert at.supervisor.is_hopeless
+    at.reactor.processes[2].tell(Ready())
+    at.reactor.run(1)
+    assert not at.supervisor.is_hopeless
+
+
+def test_a_first_start_that_takes_long_is_not_hopeless() -> None:
+    at = scene()
+    at.begin(ready=False)
+    at.reactor.run(300)
+    assert not at.supervisor.is_hopeless
+
+
+def test_one_that_answers_is_no_reason_to_start_the_daemon_anew() -> None:
+    at = scene()
+    one, _ = at.begin()
+    at.reactor.refuses = OSError(11, "Resource temporarily unavailable")
+    one.end(signal.SIGKILL)
+    at.reactor.run(300)
+    assert not at.supervisor.is_hopeless
+    at.reactor.refuses = None
+    at.reactor.run(3)
+    assert len(at.reactor.there) == 2
+
+
+def play(at: Scene, seconds: float, polite: Sequence[Process] = ()) -> None:
+    """Who is polite ends when it is told to."""
+    for process in polite:
+        if b"stop" in process.words and not process.ended:
+            process.end()
+    at.reactor.run(seconds)
+
+
+def test_a_stop_tells_all_of_them_at_once() -> None:
+    at = scene(workers=3)
+    processes = at.begin()
+    took = at.stop()
+    assert at.port.closed
+    assert [process.words[-1] for process in processes] == [b"stop"] * 3
+    play(at, 1, processes)
+    assert took == [0.0]
+    assert at.reactor.getDelayedCalls() == []
+
+
+def test_a_stop_waits_for_workers_that_live_and_kills_those_that_hang() -> None:
+    at = scene(workers=4)
+    one, two, three, four = at.begin()
+    two.lives = three.lives = False
+    took = at.stop()
+    at.reactor.run(29)
+    assert [process.killed for process in (one, two, three, four)] == [False] * 4
+    at.reactor.run(2)
+    assert [process.killed for process in (one, two, three, four)] == [False, True, True, False]
+    play(at, 10, [one])
+    assert took == []
+    play(at, 15)
+    assert four.killed  # it lives, and does not end
+    assert took == [pytest.approx(55, abs=1)]
+
+
+def test_a_stop_of_workers_that_all_hang_takes_what_uploads_may_take() -> None:
+    at = scene(workers=3, stop_s=2)
+    for process in at.begin():
+        process.lives = False
+    took = at.stop()
+    at.reactor.run(20)
+    assert took == [pytest.approx(HUNG_S, abs=1)]
+
+
+def test_a_stop_does_not_wait_for_who_was_killed_and_does_not_end() -> None:
+    at = scene(workers=2, stop_s=2)
+    for process in at.begin():
+        process.lives = process.dies = False
+    took = at.stop()
+    at.reactor.run(20)
+    assert took == [pytest.approx(HUNG_S + 2, abs=1)]
+
+
+def test_a_stop_before_they_have_started() -> None:
+    at = scene(stop_s=2)
+    at.begin(ready=False)
+    took = at.stop()
+    at.reactor.run(10)
+    assert took == [pytest.approx(HUNG_S, abs=1)]
+
+
+def test_who_hangs_in_a_rolling_restart_is_killed_and_all_are_replaced() -> None:
+    at = scene()
+    one, two = at.begin()
+    one.lives = False
+    done = Deferred.fromCoroutine(at.supervisor.restart())
+    at.reactor.processes[2].tell(Ready())
+    assert b"stop" in one.words
+    at.reactor.run(31)
+    assert one.killed
+    at.reactor.processes[3].tell(Ready())
+    play(at, 1, [two])
+    assert done.called
+    assert at.reactor.there == at.reactor.processes[2:]
+    assert len(at.reactor.there) == 2
+
+
+def test_a_worker_imports_what_its_parent_does_and_nothing_of_the_working_directory() -> None:
+    at = scene()
+    process = at.begin()[0]
+    assert process.command[:3] == [sys.executable, "-P", "-m"]
+    paths = process.environment["PYTHONPATH"].split(os.pathsep)
+    assert paths == [os.path.abspath(path) for path in sys.path if path]
+
+
+def test_log_lines_of_workers_come_whole() -> None:
+    at = scene(piped=True)
+    one, two = (process.protocol for process in at.begin())
+    one.childDataReceived(1, b"one\ntw")
+    two.childDataReceived(1, b"three\n")
+    one.childDataReceived(1, b"o\n")
+    one.childDataReceived(2, b"last words")
+    at.reactor.processes[0].end(signal.SIGKILL)
+    assert at.logged[:4] == [b"one\n", b"three\n", b"two\n", b"last words\n"]
+
+
+def test_a_worker_does_not_inherit_what_took_the_place_of_a_closed_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "__stdout__", None)
+    at = scene()
+    descriptors = at.begin()[0].descriptors
+    assert os.readlink(f"/proc/self/fd/{descriptors[1]}") == os.devnull
+    assert descriptors[2] == 2

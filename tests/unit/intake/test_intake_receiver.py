@@ -1,0 +1,471 @@
+import gzip
+import random
+import tracemalloc
+import zlib
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from collectord.errors import ClientGone, CollectordError, MalformedReport, NowhereToSave, TooLarge, TooSlow
+from collectord.intake.buffer import ANNOTATIONS, MemoryBudget
+from collectord.intake.inflate import Inflater
+from collectord.intake.receiver import Limits, ReportReceiver
+from collectord.model import CrashReport, Payload
+from collectord.testing.memory import MemoryCrashStorage
+from tests.unit.intake.parts import (
+    BOUNDARY,
+    CONTENT_TYPE,
+    LIMITS,
+    CountingFlow,
+    annotation,
+    body,
+    dump,
+    extra,
+    gzipped,
+    new_receiver,
+    outcome,
+    part,
+    receive,
+    refusal_of,
+    result_of,
+)
+
+BAD_GZIP = (MalformedReport, "bad_gzip")
+TOO_LARGE = (TooLarge, "too_large")
+REPORT = body(
+    annotation(b"ProductName", b"Fenix"),
+    extra(b'{"Version": "1.0", "n": 1}'),
+    annotation(b"not utf-8", b"\xff"),
+    annotation("é".encode(), "\0é\r\n--xyzz\r\n".encode()),
+    dump(b"upload_file_minidump", b"MDMP\r\n--xyzz\r\n\r\n-" * 20),
+    part(b"Content-Disposition: form-data", b"nameless"),
+    dump(b"upload_file_minidump", b""),
+    annotation(b"a", b""),
+)
+
+
+def cut(data: bytes, at: Sequence[int]) -> list[bytes]:
+    """Pieces, none of them empty."""
+    ends = sorted({min(end, len(data)) for end in at} - {0} | {len(data)})
+    return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def cuts(size: int = 2000) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(1, size), max_size=30)
+
+
+def members(data: bytes, at: Sequence[int], padding: Sequence[int]) -> bytes:
+    """gzip members, with zero bytes after each."""
+    pieces = cut(data, at)
+    zeros = [*padding, *[0] * len(pieces)]
+    return b"".join(gzipped(piece) + b"\0" * zeros[n] for n, piece in enumerate(pieces))
+
+
+# ——— any split ———
+
+
+@given(cuts())
+@example(list(range(1, 2000)))
+def test_any_split_of_a_report(at: list[int]) -> None:
+    assert outcome(cut(REPORT, at)) == outcome([REPORT])
+    assert isinstance(outcome([REPORT]), tuple)
+
+
+def test_each_cut_in_two() -> None:
+    whole = outcome([REPORT])
+    for at in range(1, len(REPORT)):
+        assert outcome([REPORT[:at], REPORT[at:]]) == whole, at
+
+
+@given(cuts(), cuts(), st.lists(st.integers(0, 3), max_size=30))
+@example([], list(range(1, 2000)), [])
+@example(list(range(1, 2000, 100)), list(range(1, 5000)), [2] * 30)
+def test_any_split_of_a_gzip_body(inside: list[int], outside: list[int], padding: list[int]) -> None:
+    sent = members(REPORT, inside, padding)
+    received = receive(cut(sent, outside), encoding=b"gzip")
+    plain = receive([REPORT])
+    assert received.report.annotations == plain.report.annotations
+    assert received.report.notes == plain.report.notes
+    assert received.dumps == plain.dumps
+    assert received.report.payload == Payload(structure="json", compressed=True, size=len(sent), user_agent="")
+
+
+MUTATIONS = st.lists(
+    st.tuples(
+        st.integers(0, len(REPORT) - 1),
+        st.integers(0, 3),
+        st.sampled_from([*b'\r \n - \0 \xff " : --xyzzy --xyzzy-- --'.split(b" "), b"", b"\r\n", b"\r\n--xyzzy"]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=300)
+@given(MUTATIONS, cuts())
+@example([(0, 0, b"preamble that is longer than the delimiter")], [42])
+@example([(50, 0, b"\n")], [53])
+@example([(57, 0, b"x: " + b"y" * 4093 + b"\r\n")], [4154])
+def test_any_split_of_a_damaged_report(mutations: list[tuple[int, int, bytes]], at: list[int]) -> None:
+    sent = REPORT
+    for where, length, instead in mutations:
+        sent = sent[:where] + instead + sent[where + length :]
+    assert outcome(cut(sent, at)) == outcome([sent])
+    assert outcome([sent[n : n + 1] for n in range(len(sent))]) == outcome([sent])
+
+
+@given(st.integers(-9, 9), cuts())
+def test_the_longest_header_line_does_not_depend_on_the_split(more: int, at: list[int]) -> None:
+    line = b'Content-Disposition: form-data; name="a"; x='
+    line += b"x" * (4096 + more - len(line))
+    sent = body(part(line, b"1"))
+    end = sent.index(line) + len(line)
+    for pieces in ([sent[:end], sent[end:]], [sent[: end + 1], sent[end + 1 :]], cut(sent, at)):
+        assert outcome(pieces) == outcome([sent])
+    assert (outcome([sent]) == (MalformedReport, "invalid_payload_structure")) == (more > 0)
+
+
+@given(st.binary(max_size=300), cuts(300))
+def test_any_split_of_anything(data: bytes, at: list[int]) -> None:
+    assert outcome(cut(data, at)) == outcome([data])
+    with_start = b"--xyzzy\r\n" + data
+    assert outcome(cut(with_start, at)) == outcome([with_start])
+
+
+@given(st.integers(1, 400), cuts(), st.sampled_from(["cut", "trailing", "checksum", "size"]))
+def test_any_split_of_bad_gzip(n: int, at: list[int], how: str) -> None:
+    sent = bytearray(members(REPORT, [500], [1]))
+    if how == "cut":
+        del sent[-n:]
+        while sent and not sent[-1]:
+            del sent[-1]
+        sent = sent or bytearray(b"\x1f")
+    elif how == "trailing":
+        sent += b"\0x" + b"y" * n
+    elif how == "checksum":
+        sent[-8 + n % 4] ^= 0x10
+    else:
+        sent[-4 + n % 4] ^= 0x10
+    try:
+        gzip.decompress(bytes(sent))
+    except (OSError, EOFError, zlib.error):
+        assert outcome(cut(bytes(sent), at), encoding=b"gzip") == BAD_GZIP
+
+
+# ——— encodings ———
+
+
+def test_gzip_by_any_case() -> None:
+    assert receive([gzipped(REPORT)], encoding=b" GZip ").report.payload.compressed
+
+
+@pytest.mark.parametrize("encoding", [b"identity", b"Identity", b" "])
+def test_not_encoded(encoding: bytes) -> None:
+    assert receive([REPORT], encoding=encoding).report.payload == Payload(
+        structure="json", compressed=False, size=len(REPORT), user_agent=""
+    )
+
+
+@pytest.mark.parametrize("encoding", [b"deflate", b"br", b"gzip, gzip", b"x-unknown"])
+def test_unknown_encodings(encoding: bytes) -> None:
+    receiver = new_receiver(headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": encoding})
+    assert isinstance(receiver.refusal, MalformedReport)
+    assert receiver.refusal.reason == "unknown_content_encoding"
+
+
+def test_the_last_header_counts() -> None:
+    receiver = new_receiver()
+    receiver._headers.setRawHeaders(b"User-Agent", [b"first", b"last \xff"])
+    receiver.received(REPORT)
+    assert result_of(receiver.report()).payload.user_agent == "last \ufffd"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x1f",
+        b"not gzip",
+        REPORT,
+        b"\0\0",
+        zlib.compress(REPORT),
+        gzipped(REPORT)[:-1],
+        gzipped(REPORT)[:-9],
+        gzipped(REPORT)[:15],
+        gzipped(REPORT) + b"\0" + b"garbage",
+        gzipped(REPORT) + b"\x1f\x8b",
+        gzipped(REPORT) + gzipped(b"epilogue")[:-1],
+        gzipped(REPORT)[:-8] + b"\0" * 8,
+    ],
+)
+def test_bad_gzip(sent: bytes) -> None:
+    assert refusal_of([sent], encoding=b"gzip") == BAD_GZIP
+
+
+def test_a_gzip_epilogue() -> None:
+    sent = gzipped(REPORT) + gzipped(b"") + b"\0\0\0"
+    assert receive([sent], encoding=b"gzip").report.annotations["Version"] == "1.0"
+
+
+# ——— limits ———
+
+
+def of_body(size: int) -> Limits:
+    return Limits(body=size, parts=LIMITS.parts, annotations=LIMITS.annotations)
+
+
+def test_the_limit_on_the_wire() -> None:
+    assert receive([REPORT], limits=of_body(len(REPORT))).report.annotations
+    assert refusal_of([REPORT], limits=of_body(len(REPORT) - 1)) == TOO_LARGE
+    assert refusal_of([REPORT[:-5], REPORT[-5:]], limits=of_body(len(REPORT) - 1)) == TOO_LARGE
+    receiver = new_receiver(limits=of_body(len(REPORT) - 1))
+    receiver.received(REPORT[:-1])
+    assert receiver.refusal is None
+    receiver.received(REPORT[-1:])
+    assert isinstance(receiver.refusal, TooLarge)
+
+
+def test_the_limit_of_what_is_unpacked() -> None:
+    sent = gzipped(REPORT)
+    assert len(sent) < len(REPORT)
+    assert receive([sent], encoding=b"gzip", limits=of_body(len(REPORT))).report.annotations
+    assert refusal_of([sent], encoding=b"gzip", limits=of_body(len(REPORT) - 1)) == TOO_LARGE
+    two = members(REPORT, [300], [])
+    assert receive([two], encoding=b"gzip", limits=of_body(len(REPORT))).report.annotations
+    assert refusal_of([two], encoding=b"gzip", limits=of_body(len(REPORT) - 1)) == TOO_LARGE
+
+
+def test_the_limit_on_the_wire_counts_packed_bytes() -> None:
+    noise = random.Random(1).randbytes(3000)
+    packed = gzipped(body(annotation(b"a"), dump(b"d", noise)))
+    padded = packed + b"\0" * 1000
+    assert refusal_of([padded], encoding=b"gzip", limits=of_body(len(padded) - 1)) == TOO_LARGE
+    assert receive([padded], encoding=b"gzip", limits=of_body(len(padded))).contents == {"d": noise}
+
+
+@pytest.mark.parametrize(
+    ("length", "refused"), [(None, False), (1, False), (LIMITS.body, False), (LIMITS.body + 1, True), (10**30, True)]
+)
+def test_the_declared_length(length: int | None, refused: bool) -> None:
+    assert isinstance(new_receiver(length=length).refusal, TooLarge) == refused
+
+
+def test_a_declared_length_of_nothing() -> None:
+    refused = new_receiver(length=0).refusal
+    assert isinstance(refused, MalformedReport)
+    assert refused.reason == "no_content_length"
+
+
+def test_headers_are_judged_before_the_length() -> None:
+    refused = new_receiver(headers={"Content-Type": b"text/html"}, length=0).refusal
+    assert isinstance(refused, MalformedReport)
+    assert refused.reason == "wrong_content_type"
+
+
+@pytest.mark.parametrize("encoding", [None, b"gzip"])
+def test_an_empty_body(encoding: bytes | None) -> None:
+    assert refusal_of([], encoding=encoding) == (MalformedReport, "no_content_length")
+
+
+def test_a_bomb_stops_at_the_limit() -> None:
+    limit = 4 * 1024 * 1024
+    start = body(annotation(b"a"), dump(b"d"))[: -len(b"\r\n--xyzzy--\r\n")]
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = packer.compress(start)
+    million = bytes(1024 * 1024)
+    for _ in range(100):
+        bomb += packer.compress(million)
+    bomb += packer.flush()
+    assert len(bomb) < 200_000
+    budget = MemoryBudget(limit=1024 * 1024)
+    receiver = new_receiver(
+        headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": b"gzip"}, limits=of_body(limit), budget=budget
+    )
+    tracemalloc.start()
+    try:
+        receiver.received(bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(receiver.refusal, TooLarge)
+    assert peak < limit + 2 * 1024 * 1024
+    assert (budget.used, budget.leaving) == (0, 0)
+
+
+def test_a_bomb_is_inflated_in_bounded_pieces() -> None:
+    bomb = gzipped(bytes(10_000_000))
+    inflater = Inflater(limit=5_000_000)
+    sizes: list[int] = []
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            sizes.extend(len(piece) for piece in inflater.feed(bomb))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert max(sizes) <= 256 * 1024
+    assert 5_000_000 - 256 * 1024 <= sum(sizes) <= 5_000_000
+    assert peak < 1_500_000
+
+
+# ——— refusals ———
+
+
+def test_the_first_refusal_counts() -> None:
+    receiver = new_receiver()
+    receiver.received(body(extra(b"{")))
+    first = receiver.refusal
+    assert isinstance(first, MalformedReport)
+    assert first.reason == "invalid_json"
+    receiver.received(body(extra(b"[]")))
+    receiver.received(b"x" * (LIMITS.body + 1))
+    receiver.refuse(TooSlow())
+    assert receiver.refusal is first
+    with pytest.raises(MalformedReport) as raised:
+        result_of(receiver.report())
+    assert raised.value is first
+
+
+@pytest.mark.parametrize("reason", [TooSlow(), ClientGone()])
+def test_given_up(reason: CollectordError) -> None:
+    budget = MemoryBudget(limit=1_000_000)
+    receiver = new_receiver(budget=budget)
+    receiver.received(REPORT[:-50])
+    assert budget.used > 0
+    receiver.refuse(reason)
+    assert budget.used == 0
+    receiver.received(REPORT[-50:])
+    assert budget.used == 0
+    with pytest.raises(type(reason)):
+        result_of(receiver.report())
+
+
+def test_later_bytes_cost_nothing() -> None:
+    receiver = new_receiver(headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": b"gzip"})
+    receiver.received(b"garbage")
+    refusal = receiver.refusal
+    receiver.received(gzipped(REPORT))
+    assert receiver.refusal is refusal
+
+
+def test_a_refused_report_is_given_up_at_once() -> None:
+    budget = MemoryBudget(limit=1_000_000)
+    receiver = new_receiver(budget=budget)
+    receiver.received(dump(b"d", b"x" * 100_000))
+    assert budget.used == 100_000
+    receiver.received(dump(b"raw_crash"))
+    assert isinstance(receiver.refusal, MalformedReport)
+    assert budget.used == 0
+
+
+# ——— what waits for a disk ———
+
+
+def plain_receiver() -> ReportReceiver:
+    receiver = new_receiver()
+    receiver.received(REPORT)
+    return receiver
+
+
+def held_receiver(flow: CountingFlow, packed: bytes) -> ReportReceiver:
+    """One that was held before it got C{packed}."""
+    receiver = new_receiver(headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": b"gzip"}, flow=flow)
+    receiver.hold()
+    assert flow.held
+    receiver.received(packed[:10])
+    receiver.received(packed[10:])
+    return receiver
+
+
+def test_nothing_is_inflated_while_it_is_held() -> None:
+    flow = CountingFlow()
+    receiver = held_receiver(flow, gzipped(REPORT))
+    reports: list[object] = []
+    Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
+    assert reports == []
+    receiver.let()
+    assert not flow.held
+    (report,) = reports
+    assert isinstance(report, CrashReport)
+    assert report.annotations == result_of(plain_receiver().report()).annotations
+
+
+@pytest.mark.parametrize("packed", [gzipped(body(dump(b"raw_crash"))), b"no gzip at all", gzipped(REPORT)[:-3]])
+def test_what_is_wrong_shows_when_it_is_let(packed: bytes) -> None:
+    receiver = held_receiver(CountingFlow(), packed)
+    reports: list[object] = []
+    Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
+    assert (reports, receiver.refusal) == ([], None)
+    receiver.let()
+    (failure,) = reports
+    assert isinstance(failure, Failure)
+    assert failure.check(MalformedReport)
+
+
+def test_it_is_given_up_while_it_is_held() -> None:
+    receiver = held_receiver(CountingFlow(), gzipped(REPORT))
+    reports: list[object] = []
+    Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
+    receiver.refuse(ClientGone())
+    (failure,) = reports
+    assert isinstance(failure, Failure)
+    assert failure.check(ClientGone)
+    receiver.let()
+
+
+def test_annotations_of_all_uploads_together() -> None:
+    budget = MemoryBudget(limit=1_000_000)
+    budget.annotations = ANNOTATIONS - 100
+    first, second = new_receiver(budget=budget), new_receiver(budget=budget)
+    first.received(annotation(b"a", b"x" * 50))
+    second.received(annotation(b"b", b"x" * 200))
+    assert (first.refusal, type(second.refusal)) == (None, NowhereToSave)
+    first.release()
+    assert budget.annotations == ANNOTATIONS - 100
+
+
+def test_small_dumps_are_worth_spilling_when_they_have_ended() -> None:
+    budget, staging = MemoryBudget(limit=10_000), MemoryCrashStorage()
+    receiver = new_receiver(budget=budget, staging=staging)
+    receiver.received(b"".join(dump(b"d%d" % n, b"x" * 4000) for n in range(10)))
+    assert budget.used <= 10_000
+    receiver.received(body(annotation(b"a")))
+    report = result_of(receiver.report())
+    assert [dump.size for dump in report.dumps] == [4000] * 10
+    receiver.release()
+    assert budget.used == 0
+
+
+# ——— who sent it ———
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [
+        (None, ""),
+        (b"", ""),
+        (b"Bearer secret", "secret"),
+        (b"bearer   secret ", "secret"),
+        (b"BEARER a b", "a b"),
+        (b"Bearer", ""),
+        (b"Basic secret", ""),
+        (b"secret", ""),
+        (b"Bearer \xff", "\ufffd"),
+    ],
+)
+def test_the_bearer_token(header: bytes | None, token: str) -> None:
+    headers = {"Content-Type": CONTENT_TYPE} | ({} if header is None else {"Authorization": header})
+    receiver = new_receiver(headers=headers)
+    receiver.received(REPORT)
+    report = result_of(receiver.report())
+    assert report.bearer_token == token
+    assert not token or token not in repr(report)
+
+
+def test_the_boundary_is_that_of_the_header() -> None:
+    receiver = new_receiver(headers={"Content-Type": b'multipart/mixed; boundary="x; y"'})
+    receiver.received(REPORT.replace(BOUNDARY, b"x; y"))
+    assert result_of(receiver.report()).annotations["ProductName"] == "Fenix"

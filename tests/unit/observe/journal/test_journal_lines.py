@@ -1,0 +1,249 @@
+"""
+The lines of a journal: written, read, damaged.
+"""
+
+import gzip
+import json
+import os
+import tracemalloc
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectord.model import Happening, Step
+from collectord.observe.journal.lines import (
+    HEAL,
+    OF_CRASHES,
+    OF_PROCESSES,
+    Journal,
+    Line,
+    events_of,
+    format_happening,
+    journal_of,
+    packed,
+    parse_line,
+    time_of,
+)
+from collectord.observe.status import Event
+
+CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+NEIGHBOUR = "8f63aaaa-57c6-4e5d-b2cf-cabde2160622"
+DAY = "20160622"
+AT = 1466608789.123
+TIME = "2016-06-22T15:19:49.123Z"
+HOSTILE = "a\tb\nc\\d\\u0009\x00\x1b[31m\x85\u2028\ud800é漢😀\r"
+
+texts = st.text(st.characters(), max_size=20) | st.sampled_from(["/mnt/a b", HOSTILE, "\\", "\\u00", "\\\\u0009"])
+happenings = st.builds(
+    Happening,
+    at=st.floats(0, 4e9),
+    crash_id=st.sampled_from([CRASH_ID, NEIGHBOUR]),
+    what=st.sampled_from(get_args(Step)),
+    where=texts,
+    about=st.builds(dict, rule=texts) | st.just({}),
+)
+lines = st.builds(
+    Line,
+    time=st.floats(0, 4e9).map(time_of),
+    what=st.sampled_from(sorted(OF_CRASHES | OF_PROCESSES)),
+    about=texts.filter(bool),
+    where=texts,
+    rule=texts,
+)
+
+
+def line_of(what: Step = "kept", where: str = "/a", crash_id: str = CRASH_ID, at: float = AT) -> bytes:
+    return format_happening(Happening(at=at, crash_id=crash_id, what=what, where=where)).encode()
+
+
+def read(directory: Path) -> tuple[list[Line], int]:
+    """The lines of the day, and how many are damaged."""
+    journal = Journal(directory, DAY)
+    return list(journal), journal.damaged
+
+
+def test_as_it_is_written() -> None:
+    kept = Happening(at=AT, crash_id=CRASH_ID, what="kept", where="/a", about={"rule": "accept_all", "size": 1})
+    assert format_happening(kept) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\n"
+    moved = Happening(at=AT, crash_id=CRASH_ID, what="moved", where="s3://crashes")
+    assert format_happening(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://crashes\n"
+    assert Line(TIME, "start", "host-1-ab").encode() == f"{TIME}\tstart\thost-1-ab\n".encode()
+    assert Line(TIME, "lost", "7").encode() == f"{TIME}\tlost\t7\n".encode()
+
+
+def test_the_kinds_of_lines() -> None:
+    assert set(get_args(Step)) == OF_CRASHES
+
+
+def test_milliseconds_do_not_spill() -> None:
+    assert time_of(1466608789.9996) == "2016-06-22T15:19:50.000Z"
+    assert Line(TIME, "start", "a").at == pytest.approx(AT)
+
+
+def test_what_is_written_is_one_line_without_anything_that_a_terminal_obeys() -> None:
+    line = format_happening(Happening(at=AT, crash_id=CRASH_ID, what="moved", where=HOSTILE, about={"rule": HOSTILE}))
+    assert line.count("\n") == 1
+    assert line.count("\t") == 4
+    assert line.replace("\t", "")[:-1].isprintable()
+    line.encode()
+
+
+@given(happenings)
+def test_parse_is_the_inverse_of_format(happening: Happening) -> None:
+    line = parse_line(format_happening(happening).encode())
+    rule = str(happening.about.get("rule", ""))
+    assert line == Line(time_of(happening.at), happening.what, happening.crash_id, happening.where, rule)
+    assert line is not None
+    assert line.at == pytest.approx(happening.at, abs=0.001)
+
+
+@given(lines)
+def test_parse_is_the_inverse_of_encode(line: Line) -> None:
+    assert parse_line(line.encode()) == line
+
+
+@given(happenings, st.data())
+def test_no_line_that_was_cut_off_is_taken_for_whole(happening: Happening, data: st.DataObject) -> None:
+    """Neither at the end of a file, nor where the next one went on."""
+    line = format_happening(happening).encode()
+    part = line[: data.draw(st.integers(0, len(line) - 1))]
+    assert parse_line(part) is None
+    assert parse_line(part + HEAL) is None
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_garbage_is_refused_or_a_line(garbage: bytes) -> None:
+    line = parse_line(garbage)
+    assert line is None or line.at >= 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"\n",
+        f"{TIME}\tkept\t\t/a\n".encode(),
+        f"{TIME}\tkissed\t{CRASH_ID}\t/a\n".encode(),
+        f"2016-13-22T15:19:49.123Z\tkept\t{CRASH_ID}\t/a\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\tc\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\\\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\\u00\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/".encode() + b"\xff\n",
+        f"{TIME}\tkept\t{CRASH_ID}\t/srv\0\0\0/crashes\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/srv/crashes\tru\0e\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID[:8]}\0\0{CRASH_ID[10:]}\t/a\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\r\n".encode(),
+    ],
+)
+def test_bad_lines(bad: bytes) -> None:
+    assert parse_line(bad) is None
+
+
+def test_no_journal(tmp_path: Path) -> None:
+    assert read(tmp_path) == ([], 0)
+    assert read(tmp_path / "absent") == ([], 0)
+
+
+def test_a_journal_that_can_t_be_read_is_an_error(tmp_path: Path) -> None:
+    journal_of(tmp_path, DAY).mkdir()
+    with pytest.raises(OSError, match="directory"):
+        read(tmp_path)
+
+
+def test_what_is_packed_comes_first(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path, DAY)
+    packed(journal).write_bytes(gzip.compress(line_of(where="1")) + gzip.compress(line_of(where="2")))
+    journal.write_bytes(line_of(where="3"))
+    found, damaged = read(tmp_path)
+    assert ([line.where for line in found], damaged) == (["1", "2", "3"], 0)
+
+
+def test_damage(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path, DAY)
+    good = [line_of(where=str(n)) for n in range(5)]
+    journal.write_bytes(
+        good[0]
+        + (bytes(5000) + good[1])  # a block that a power cut left empty
+        + os.urandom(3000).replace(b"\n", b"")
+        + b"\n"
+        + good[2]
+        + (line_of()[:40] + HEAL)  # a full disk, and then there was space
+        + good[3]
+        + bytes(200_000)
+        + b"\n"
+        + good[4]
+        + line_of()[:-1]  # a kill
+    )
+    found, damaged = read(tmp_path)
+    assert [line.where for line in found] == ["0", "1", "2", "3", "4"]
+    assert 5 <= damaged <= 8
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[:-30], lambda b: b[:2000] + bytes(1000), lambda b: b"no gzip" + b])
+def test_a_packed_journal_that_is_damaged(tmp_path: Path, spoil: object) -> None:
+    journal = journal_of(tmp_path, DAY)
+    many = [line_of(at=AT + n, crash_id=f"{os.urandom(4).hex()}{CRASH_ID[8:]}") for n in range(2000)]
+    packed(journal).write_bytes(spoil(gzip.compress(b"".join(many))))  # type: ignore[operator]
+    journal.write_bytes(line_of(where="3"))
+    found, damaged = read(tmp_path)
+    assert damaged >= 1
+    assert found[-1].where == "3"
+    assert events_of(tmp_path, CRASH_ID)[-1].where == "3"
+
+
+@given(
+    st.lists(happenings, max_size=8),
+    st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=30) | st.just(bytes(40))), max_size=4),
+)
+def test_damaged_files_are_read_to_their_end(
+    tmp_path_factory: pytest.TempPathFactory, happened: list[Happening], damages: list[tuple[int, bytes]]
+) -> None:
+    """Whatever overwrites parts of it: lines that were not touched are all found."""
+    directory = tmp_path_factory.mktemp("journal")
+    content = b"".join(format_happening(happening).encode() for happening in happened)
+    harmed = bytearray(content)
+    for at, damage in damages:
+        at = min(at, len(harmed))
+        harmed[at : at + len(damage)] = damage
+    journal_of(directory, DAY).write_bytes(harmed)
+    found, _ = read(directory)
+    untouched = set(content.splitlines(keepends=True)) & {line + b"\n" for line in bytes(harmed).split(b"\n")}
+    assert {parse_line(line) for line in untouched} <= set(found)
+    if bytes(harmed) == content:
+        assert found == [parse_line(format_happening(happening).encode()) for happening in happened]
+
+
+def test_memory_is_bounded_where_there_is_no_end_of_line(tmp_path: Path) -> None:
+    with journal_of(tmp_path, DAY).open("wb") as file:
+        file.truncate(50_000_000)
+        file.seek(0, os.SEEK_END)
+        file.write(line_of())
+    tracemalloc.start()
+    try:
+        found, damaged = read(tmp_path)
+        assert list(Journal(tmp_path, DAY).about(CRASH_ID)) == found
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 1
+    assert damaged > 0
+
+
+def test_the_lines_of_one_crash(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path, DAY)
+    others = b"".join(line_of(crash_id=NEIGHBOUR, at=AT + n) for n in range(30_000))
+    packed(journal).write_bytes(gzip.compress(others + line_of(where="1") + others))
+    twice, damaged = line_of("moved", "2") * 2, b"\0\0" + line_of("removed", "3") + line_of()[:50]
+    journal.write_bytes(others + twice + others + damaged)
+    events = events_of(tmp_path, CRASH_ID)
+    assert [(event.what, event.where) for event in events] == [("kept", "1"), ("moved", "2"), ("removed", "3")]
+    assert isinstance(events[0], Event)
+    assert events[0].at == pytest.approx(AT)
+    assert events_of(tmp_path / "absent", CRASH_ID) == []
+
+
+def test_a_line_is_a_tuple_that_json_can_tell() -> None:
+    assert json.loads(json.dumps(Line(TIME, "kept", CRASH_ID, "/a")._asdict()))["where"] == "/a"

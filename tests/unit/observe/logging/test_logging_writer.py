@@ -1,0 +1,255 @@
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from collectord.observe.logging import writer as logwriter
+from collectord.observe.logging.writer import MAX_BYTES, MAX_LINES, PIECE, LogWriter
+
+
+@define
+class Sink:
+    """What a test lets through, and when."""
+
+    written: list[bytes] = field(factory=list)
+    flows: Event = field(factory=Event)
+    entered: Event = field(factory=Event)
+    error: Exception | None = None
+    at_most: int = PIECE * 2
+
+    def write(self, data: bytes) -> int:
+        self.entered.set()
+        assert self.flows.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.written.append(data[: self.at_most])
+        return len(self.written[-1])
+
+    @property
+    def lines(self) -> list[bytes]:
+        return b"".join(self.written).splitlines()
+
+
+def notice(lines: int, why: str) -> bytes:
+    return f"{lines} lost: {why}\n".encode()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    sink = Sink()
+    yield sink
+    sink.flows.set()
+
+
+def started(sink: Sink) -> LogWriter:
+    writer = LogWriter(sink.write, notice)
+    writer.start()
+    return writer
+
+
+def flush(writer: LogWriter) -> None:
+    written = Event()
+    writer.then(written.set)
+    assert written.wait(10)
+
+
+def line(number: int) -> bytes:
+    return b"line %06d\n" % number
+
+
+def test_lines_come_in_order_and_together(sink: Sink) -> None:
+    writer = started(sink)
+    sink.flows.set()
+    for number in range(3000):
+        writer(line(number))
+    flush(writer)
+    assert sink.lines == [line(number).rstrip() for number in range(3000)]
+    assert all(piece.endswith(b"\n") and len(piece) <= PIECE for piece in sink.written)
+    assert len(sink.written) < 100
+    assert writer.lost == 0
+
+
+def test_who_logs_never_waits_and_what_was_lost_is_told_in_its_place(sink: Sink) -> None:
+    writer = started(sink)
+    writer(b"first\n")
+    assert sink.entered.wait(10)
+    for number in range(MAX_LINES + 7):
+        writer(line(number))
+    assert writer.lost == 7
+    sink.flows.set()
+    flush(writer)
+    writer(b"last\n")
+    flush(writer)
+    taken = [line(number).rstrip() for number in range(MAX_LINES)]
+    assert sink.lines == [b"first", *taken, b"7 lost: they were not taken in time", b"last"]
+    assert writer.lost == 7
+
+
+def test_bytes_are_bounded_too(sink: Sink) -> None:
+    writer = started(sink)
+    writer(b"first\n")
+    assert sink.entered.wait(10)
+    big = b"x" * (MAX_BYTES // 4) + b"\n"
+    for _ in range(10):
+        writer(big)
+    writer(b"small\n")  # there is room for it, but not in its place
+    assert writer.lost == 8
+    sink.flows.set()
+    flush(writer)
+    assert [len(line) for line in sink.lines[1:4]] == [len(big) - 1] * 3
+    assert sink.lines[4:] == [b"8 lost: they were not taken in time"]
+
+
+def test_what_cannot_be_written_is_lost_and_counted_until_it_can(sink: Sink) -> None:
+    writer = started(sink)
+    sink.flows.set()
+    sink.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    writer(b"one\ntwo\n")
+    flush(writer)
+    writer(b"three\n")
+    flush(writer)
+    assert (writer.lost, sink.written) == (3, [])
+    sink.error = None
+    writer(b"four\n")
+    flush(writer)
+    assert sink.lines == [b"3 lost: No space left on device", b"four"]
+    assert writer.lost == 3
+
+
+def test_a_line_that_was_cut_off_is_ended(sink: Sink) -> None:
+    writer = started(sink)
+    sink.at_most = 6
+    written: list[bytes] = []
+
+    def some(data: bytes) -> int:
+        if written:
+            raise OSError(errno.ENOSPC, "full")
+        written.append(data[:6])
+        return 6
+
+    writer._write = some
+    writer(b"one\ntwo\nthree\n")
+    flush(writer)
+    assert writer.lost == 2
+    sink.flows.set()
+    sink.at_most = PIECE
+    writer._write = sink.write
+    writer(b"four\n")
+    flush(writer)
+    assert b"".join([*written, *sink.written]) == b"one\ntw\n2 lost: full\nfour\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("closed"), RuntimeError("what else")])
+def test_nothing_ends_the_thread(sink: Sink, error: Exception) -> None:
+    writer = started(sink)
+    sink.flows.set()
+    sink.error = error
+    writer(b"one\n")
+    writer.then(lambda: 1 / 0)
+    flush(writer)
+    sink.error = None
+    writer(b"two\n")
+    flush(writer)
+    assert sink.lines == [f"1 lost: {error!r}".encode(), b"two"]
+
+
+def test_what_is_done_on_the_thread_is_done_in_its_turn(sink: Sink) -> None:
+    writer = started(sink)
+    seen: list[int] = []
+    writer(b"one\n")
+    writer.then(lambda: seen.append(len(sink.lines)))
+    sink.flows.set()
+    flush(writer)
+    assert seen == [1]
+
+
+def test_at_the_end_all_is_written_and_what_comes_later_too(sink: Sink) -> None:
+    writer = started(sink)
+    sink.flows.set()
+    writer(b"one\n")
+    writer.close()
+    assert sink.lines == [b"one"]
+    writer(b"two\n")
+    assert sink.lines == [b"one", b"two"]
+
+
+def test_the_end_is_not_waited_for_for_ever(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logwriter, "_CLOSE_S", 0.2)
+    writer = started(sink)
+    writer(b"one\n")
+    began = time.monotonic()
+    writer.close()
+    for _ in range(100):
+        writer(b"more\n")
+    writer.close()
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+def test_before_it_has_a_thread_the_end_is_written_all_the_same(sink: Sink) -> None:
+    writer = LogWriter(sink.write, notice)
+    sink.flows.set()
+    writer(b"why it does not start\n")
+    assert sink.written == []
+    writer.close()
+    assert sink.lines == [b"why it does not start"]
+
+
+@contextmanager
+def signals(handler: Callable[[], object]) -> Iterator[None]:
+    """Signals come all the time, in the middle of anything."""
+    before: Any = signal.signal(signal.SIGALRM, lambda *_: handler())
+    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_who_logs_in_the_middle_of_it_locks_nobody_out(sink: Sink) -> None:
+    """As the handler of a signal does, and what is done when an object goes."""
+    writer = started(sink)
+    sink.flows.set()
+
+    class Interrupted(bytes):
+        def __len__(self) -> int:
+            writer(b"within\n")
+            return super().__len__()
+
+    logs = Thread(target=writer, args=(Interrupted(b"outer\n"),), daemon=True)
+    logs.start()
+    logs.join(10)
+    assert not logs.is_alive()
+    flush(writer)
+    assert set(sink.lines) == {b"within", b"outer"}
+
+
+def test_handlers_of_signals_and_other_threads_log_too(sink: Sink) -> None:
+    writer = started(sink)
+    sink.flows.set()
+    handled: list[int] = []
+
+    def handle() -> None:
+        writer(b"handler %d\n" % len(handled))
+        handled.append(1)
+
+    def log(name: bytes) -> None:
+        for number in range(3000):
+            writer(b"%s %d\n" % (name, number))
+
+    other = Thread(target=log, args=(b"other",))
+    other.start()
+    with signals(handle):
+        log(b"main")
+        other.join()
+    flush(writer)
+    for name, count in ((b"main", 3000), (b"other", 3000), (b"handler", len(handled))):
+        assert [one for one in sink.lines if one.startswith(name)] == [b"%s %d" % (name, n) for n in range(count)]
+    assert writer.lost == 0

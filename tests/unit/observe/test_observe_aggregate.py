@@ -1,0 +1,83 @@
+import json
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from collectord.observe.aggregate import Sums, snapshot
+
+
+class Process:
+    """Counts for itself."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.answers = Counter("answers", "Help.", ["status"], registry=self.registry)
+        self.open = Gauge("open", "Help.", registry=self.registry)
+        self.seconds = Histogram("seconds", "Help.", ["store"], buckets=(1, 10), registry=self.registry)
+
+    def sent(self) -> object:
+        return json.loads(json.dumps(snapshot(self.registry)))
+
+
+@pytest.fixture
+def here() -> Process:
+    return Process()
+
+
+def shown(sums: Sums) -> dict[str, float]:
+    registry = CollectorRegistry()
+    registry.register(sums)
+    lines = [line.rpartition(" ") for line in generate_latest(registry).decode().splitlines() if line[0] != "#"]
+    return {name: float(value) for name, _, value in lines if "_created" not in name}
+
+
+def test_this_process_alone(here: Process) -> None:
+    here.answers.labels("200").inc()
+    assert shown(Sums(here.registry)) == {'answers_total{status="200"}': 1, "open": 0}
+
+
+def test_sums(here: Process) -> None:
+    there, sums = Process(), Sums(here.registry)
+    here.answers.labels("200").inc(2)
+    there.answers.labels("200").inc(3)
+    there.answers.labels("503").inc()
+    here.open.set(5)
+    there.open.set(7)
+    there.seconds.labels("a").observe(5)
+    here.seconds.labels("a").observe(0.5)
+    sums.update("there", there.sent())  # type: ignore[arg-type]
+    assert shown(sums) == {
+        'answers_total{status="200"}': 5,
+        'answers_total{status="503"}': 1,
+        "open": 12,
+        'seconds_bucket{le="1.0",store="a"}': 1,
+        'seconds_bucket{le="10.0",store="a"}': 2,
+        'seconds_bucket{le="+Inf",store="a"}': 2,
+        'seconds_count{store="a"}': 2,
+        'seconds_sum{store="a"}': 5.5,
+    }
+
+
+def test_the_newest_counts(here: Process) -> None:
+    there, sums = Process(), Sums(here.registry)
+    for _ in range(3):
+        there.answers.labels("200").inc()
+        sums.update("there", there.sent())  # type: ignore[arg-type]
+    assert shown(sums)['answers_total{status="200"}'] == 3
+
+
+def test_what_the_dead_counted_stays(here: Process) -> None:
+    sums = Sums(here.registry)
+    for life in range(3):
+        there = Process()
+        there.answers.labels("200").inc()
+        there.seconds.labels("a").observe(5)
+        there.open.set(9)
+        sums.update(life, there.sent())  # type: ignore[arg-type]
+        sums.forget(life)
+    sums.forget("never heard of")
+    counted = shown(sums)
+    assert counted['answers_total{status="200"}'] == 3
+    assert counted['seconds_count{store="a"}'] == 3
+    assert counted["open"] == 0

@@ -1,0 +1,72 @@
+import pytest
+
+from collectord.settings.urls import numbered, shown_url, telling_nothing, without_secrets
+
+CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://127.0.0.1:8000/submit", "http://127.0.0.1:8000/submit"),
+        ("https://[::1]:8000/submit/", "https://[::1]:8000/submit/"),
+        ("http://h", "http://h"),
+        ("http://h/submit?key=S3CR3T", "http://h/submit?key=***"),
+        ("http://h/submit?key=S3CR3T&env=prod&S3CR3T", "http://h/submit?key=***&env=***&***"),
+        ("http://h/submit?S3CR3T", "http://h/submit?***"),
+        ("http://h?key=S3CR3T", "http://h?key=***"),
+        ("http://h/submit#S3CR3T", "http://h/submit#***"),
+        ("http://user:S3CR3T@h/submit", "http://***@h/submit"),
+        ("https://S3CR3T@h/1", "https://***@h/1"),
+        ("redis://:S3CR3T@h:6379/0", "redis://***@h:6379/0"),
+        ("amqp://user:S3C/R3T@h/%2F", "amqp://***@h/%2F"),
+        ("amqp://user:S3C@R3T@h/%2F", "amqp://***@h/%2F"),
+        ("amqp://user:S3C?R3T@h/%2F", "amqp://***"),
+        ("amqp://user:S3C#R3T@h/%2F", "amqp://***"),
+        (
+            "https://hooks.slack.com/services/T01/B02/XxYyZz0011223344AaBbCcDd",
+            "https://hooks.slack.com/services/T01/B02/***",
+        ),
+        ("https://h/hook/abcdefabcdefabcdefabcdef", "https://h/hook/***"),
+        ("https://h/hook/0b5a8f20-0000-4000-8000-123456789abc", "https://h/hook/***"),
+        ("https://h/crash-reports-of-the-desktop/submit", "https://h/crash-reports-of-the-desktop/submit"),
+        (f"https://h/v1/dump/{CRASH_ID}", f"https://h/v1/dump/{CRASH_ID}"),
+        (f"https://h/v1/dump/{CRASH_ID}.json", f"https://h/v1/dump/{CRASH_ID}.json"),
+        ("s3://bucket", "s3://bucket"),
+    ],
+)
+def test_a_url_as_everybody_may_see_it(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+    assert shown_url(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("it is full: 3 bytes are free", "it is full: 3 bytes are free"),
+        ("what? nothing & nobody", "what? nothing & nobody"),
+        ("HTTPConnectionPool(host='h', port=9): url: /submit?key=S3CR3T (Caused by", None),
+        ('Could not connect to the endpoint URL: "http://user:S3CR3T@h/bucket"', None),
+        ("<a href='http://h/?a=b&key=S3CR3T'>http://h/?S3CR3T</a>", None),
+        ("GET /submit?env=prod&key=S3CR3T HTTP/1.1", "GET /submit?env=***&key=*** HTTP/1.1"),
+        ("see https://h/a and https://h/b, too", "see https://h/a and https://h/b, too"),
+    ],
+)
+def test_a_text_as_everybody_may_see_it(text: str, shown: str | None) -> None:
+    found = without_secrets(text)
+    assert "S3CR3T" not in found
+    if shown is not None:
+        assert found == shown
+    assert without_secrets(found) == found
+
+
+def test_names_that_are_the_same() -> None:
+    assert numbered([]) == []
+    assert numbered(["a", "b", "a", "a", "a (2)"]) == ["a", "b", "a (2)", "a (3)", "a (2) (2)"]
+
+
+def test_nothing_of_a_url_that_can_not_be_read_is_told() -> None:
+    with pytest.raises(ValueError, match=r"^must be another$") as raised, telling_nothing("must be another"):
+        raise TypeError("S3CR3T")
+    assert raised.value.__suppress_context__
