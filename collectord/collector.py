@@ -10,12 +10,12 @@ from uuid import UUID
 from attrs import frozen
 from twisted.logger import Logger
 
-from collectord.concurrency.threadpool import InThread, at_once
+from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import SAVE_BYTES, SAVE_SECONDS, THROTTLED
-from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Happening, RawCrash
+from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, RawCrash
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()
@@ -67,9 +67,9 @@ class Collector:
     aliases: Mapping[str, str] = {}
     remove: frozenset[str] = frozenset()
     shares: Callable[[Sequence[str]], Awaitable[bool]] = _shares_nothing
-    happened: Callable[[Happening], None] = lambda happening: None
+    happened: Callable[[CrashEvent], None] = lambda happening: None
     is_long: Callable[[Annotations], bool] = lambda annotations: False
-    in_thread: InThread = at_once
+    in_thread: ThreadRunner = at_once
 
     async def collect(self, report: CrashReport) -> Outcome:
         """
@@ -78,7 +78,7 @@ class Collector:
         @raise UnauthorizedUuid: a client chose the crash id.
         @raise RelayLoop: a relay sent it back to the store that it comes from.
         @raise MalformedReport: C{invalid_uuid}.
-        @raise NowhereToSave: it is not kept.
+        @raise AllStoresFailed: it is not kept.
         """
         now = self.now()
         chosen = await self._chosen_id(report)
@@ -119,7 +119,7 @@ class Collector:
             "rule": verdict.rule,
         }
         at = now.timestamp() + seconds  # or a little later: the clock is read once
-        self.happened(Happening(at=at, crash_id=crash.crash_id, what="kept", where=store, about=about))
+        self.happened(CrashEvent(at=at, crash_id=crash.crash_id, what="kept", where=store, about=about))
         _log.info(
             "{crash_id} kept: {result} by {rule}, {size} bytes, in {store} after {ms} ms",
             crash_id=crash.crash_id,

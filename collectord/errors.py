@@ -1,8 +1,8 @@
 """
 Everything that collectord raises on purpose.
 
-Two roots matter to the parts: a L{Refused} report is the client's business and becomes an answer; a L{StorageError} is
-a store's business and sends the crash to the next one.
+Two roots matter to the parts: a L{ReportRefused} is the client's business and becomes an answer; a L{StorageError} is a
+store's business and sends the crash to the next one.
 """
 
 
@@ -14,7 +14,7 @@ class ConfigError(CollectordError):
     """The settings or the throttle rules can't be used; the text says where, what, and what would be right."""
 
 
-class Refused(CollectordError):
+class ReportRefused(CollectordError):
     """
     A report is not taken.
 
@@ -26,39 +26,39 @@ class Refused(CollectordError):
         self.reason = reason
 
 
-class MalformedReport(Refused):
+class MalformedReport(ReportRefused):
     """The report can't be understood. Reasons: the C{malformed_} table in the design's wire contract."""
 
 
-class TooLarge(Refused):
+class TooLarge(ReportRefused):
     """The report is over a limit: declared, received or unpacked."""
 
     def __init__(self) -> None:
         super().__init__("too_large")
 
 
-class TooSlow(Refused):
+class TooSlow(ReportRefused):
     """The body did not come in time."""
 
     def __init__(self) -> None:
         super().__init__("too_slow")
 
 
-class ClientGone(Refused):
+class ClientGone(ReportRefused):
     """The client went away before its report was complete."""
 
     def __init__(self) -> None:
         super().__init__("client_gone")
 
 
-class UnauthorizedUuid(Refused):
+class UnauthorizedUuid(ReportRefused):
     """A client chose the crash id and did not bear the token."""
 
     def __init__(self) -> None:
         super().__init__("unauthorized_uuid")
 
 
-class RelayLoop(Refused):
+class RelayLoop(ReportRefused):
     """A relay posts a crash to the very store that it takes it from."""
 
     def __init__(self) -> None:
@@ -69,15 +69,15 @@ class StorageError(CollectordError):
     """A store failed; it keeps nothing of the crash."""
 
 
-class CrashRefused(StorageError):
+class CrashRejectedByStore(StorageError):
     """The place is well, and does not take this one crash."""
 
 
-class TookTooLong(StorageError):
+class StoreTimeout(StorageError):
     """The store did not come back in time."""
 
 
-class NowhereToSave(StorageError):
+class AllStoresFailed(StorageError):
     """Every store failed, patiently; or what was spilled to one can't be had back for the others."""
 
 

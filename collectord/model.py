@@ -150,7 +150,7 @@ Step = Literal["kept", "moved", "published", "removed", "quarantined"]
 
 
 @frozen(kw_only=True)
-class Happening:
+class CrashEvent:
     """
     What became of a crash.
 

@@ -1,7 +1,7 @@
 """
 Kinds of destinations and publishers, ours and others': found by their entry points, each with settings of its own.
 
-An entry point of the group L{DESTINATIONS} or L{PUBLISHERS} names a L{Kind}; its own name is the C{type} in the
+An entry point of the group L{DESTINATIONS} or L{PUBLISHERS} names a L{PluginType}; its own name is the C{type} in the
 settings.
 """
 
@@ -40,7 +40,7 @@ S = TypeVar("S", bound=KindSettings)
 
 
 @frozen
-class Daemon:
+class PluginContext:
     """
     What a plugin gets of the daemon.
 
@@ -55,7 +55,7 @@ class Daemon:
 
 
 @frozen
-class Kind(Generic[S]):
+class PluginType(Generic[S]):
     """
     A kind of destination or publisher.
 
@@ -64,7 +64,7 @@ class Kind(Generic[S]):
     """
 
     settings: type[S]
-    make: Callable[[S, Daemon], Any]
+    make: Callable[[S, PluginContext], Any]
 
 
 @frozen
@@ -75,7 +75,7 @@ class Plugin:
     made: Any
 
 
-def make_plugin(group: str, table: Mapping[str, Any], daemon: Daemon, where: str) -> Plugin:
+def make_plugin(group: str, table: Mapping[str, Any], daemon: PluginContext, where: str) -> Plugin:
     """
     What the settings in C{table} describe.
 
@@ -90,7 +90,7 @@ def make_plugin(group: str, table: Mapping[str, Any], daemon: Daemon, where: str
         raise ConfigError(f"{where} type {what}; known here: {', '.join(sorted(found))}")
     point = found[name]
     try:
-        kind: Kind[Any] = point.load()
+        kind: PluginType[Any] = point.load()
     except ModuleNotFoundError as e:
         if point.extras:
             extra = f"pip install 'collectord[{point.extras[0]}]'"
@@ -98,8 +98,8 @@ def make_plugin(group: str, table: Mapping[str, Any], daemon: Daemon, where: str
         raise ConfigError(_broken(where, point, e)) from e
     except Exception as e:  # anything can go wrong in others' modules
         raise ConfigError(_broken(where, point, e)) from e
-    if not isinstance(kind, Kind):
-        raise ConfigError(f"{where} type = {name!r}: {point.value} is no collectord.plugins.Kind")
+    if not isinstance(kind, PluginType):
+        raise ConfigError(f"{where} type = {name!r}: {point.value} is no collectord.plugins.PluginType")
     try:
         settings = kind.settings.model_validate(table)
     except ValidationError as e:

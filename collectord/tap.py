@@ -16,8 +16,8 @@ from twisted.python.components import Componentized
 from twisted.python.usage import Options as UsageOptions
 
 from collectord import __version__
-from collectord.concurrency.timeouts import keep_time
-from collectord.daemon.root import Daemon
+from collectord.concurrency.timeouts import use_monotonic_clock
+from collectord.daemon.root import CollectordService
 from collectord.errors import ConfigError
 from collectord.observe.logging.events import LineObserver
 from collectord.observe.logging.sinks import RotatingFile, descriptor_sink, syslog_sink
@@ -73,7 +73,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor as any_reactor
 
     reactor = cast(Any, any_reactor)
-    keep_time(reactor)
+    use_monotonic_clock(reactor)
     twistd = cast(Mapping[str, Any], options.parent or {})
     config = Path(options["config"]).absolute() if options["config"] else None
     try:
@@ -83,7 +83,7 @@ def makeService(options: Options) -> IService:
         loaded = load(config, service=service)
         observer, out = _observer(loaded.settings.logging, twistd, reactor)
         sentry = sentry_observer(loaded.settings.sentry, __version__)
-        daemon = Daemon(
+        daemon = CollectordService(
             partial(load, config, service=service),
             loaded,
             observer,

@@ -31,7 +31,17 @@ LIMIT_S = 600.0
 
 COMMIT = [
     f"storage/filesystem/test_filesystem_{name}.py"
-    for name in ("committer", "unsynced", "store", "existing", "capabilities", "staging", "source", "taking_out")
+    for name in (
+        "committer",
+        "unsynced",
+        "store",
+        "existing",
+        "capabilities",
+        "staging",
+        "source",
+        "taking_out",
+        "in_hand",
+    )
 ]
 TESTS = {
     "storage/filesystem/committer": COMMIT,

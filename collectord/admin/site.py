@@ -20,7 +20,7 @@ from collectord.admin.guard import Guard
 from collectord.admin.json import as_json
 from collectord.admin.pages import STATIC, crash_page, overview_page
 from collectord.admin.server import AdminServer
-from collectord.concurrency.threadpool import InThread, at_once
+from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id
 from collectord.observe.status import CrashPage, Overview
 from collectord.web.responses import text
@@ -30,7 +30,7 @@ _JSON = b"application/json"
 _ID_LENGTH = 36
 
 
-class Operations(Protocol):
+class StatusSource(Protocol):
     """What the daemon tells of itself."""
 
     def overview(self) -> Overview:
@@ -55,12 +55,12 @@ class AdminSite:
 
     def __init__(
         self,
-        operations: Operations,
+        operations: StatusSource,
         *,
         token: str,
         hosts: Sequence[str],
         clock: IReactorTime,
-        in_thread: InThread = at_once,
+        in_thread: ThreadRunner = at_once,
     ) -> None:
         self._operations = operations
         self._in_thread = in_thread

@@ -10,12 +10,12 @@ from collectord.observe.status import (
     Answer,
     CrashPage,
     Loss,
-    Outlet,
     Overview,
     Recent,
     RuleCount,
+    SinkStatus,
     Store,
-    Worker,
+    WorkerStatus,
 )
 
 MAX_ANNOTATIONS = 1000
@@ -122,7 +122,7 @@ def _store(store: Store) -> Row:
     }
 
 
-def _outlet(outlet: Outlet) -> Row:
+def _outlet(outlet: SinkStatus) -> Row:
     return {
         "key": f"{outlet.kind} {outlet.name}",
         "name": outlet.name,
@@ -157,7 +157,7 @@ def _rule(at: int, rule: RuleCount) -> Row:
     }
 
 
-def _worker(worker: Worker, now: float) -> Row:
+def _worker(worker: WorkerStatus, now: float) -> Row:
     return {
         "key": str(worker.pid),
         "pid": str(worker.pid),

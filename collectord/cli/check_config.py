@@ -31,8 +31,8 @@ from collectord.cli.shared import (
 )
 from collectord.daemon.admin import admin_listeners
 from collectord.daemon.certificates import problem_of
-from collectord.daemon.delivery import Moving
-from collectord.daemon.ingest import links_of
+from collectord.daemon.delivery import DeliveryPipeline
+from collectord.daemon.ingest import build_backends
 from collectord.errors import ConfigError
 from collectord.net.listeners import Listeners
 from collectord.observe.sentry import sentry_observer
@@ -91,8 +91,8 @@ def check_config(config: Path | None, as_json: bool) -> None:
 def _outlets(settings: Settings) -> Sequence[tuple[str, str]]:
     """The kind and the name of each destination and publisher, made and thrown away."""
     reactor: Any = SelectReactor()  # it never runs
-    links, names = links_of(settings, reactor)
-    moving = Moving(settings, links, names, lambda happening: None, reactor)
+    links, names = build_backends(settings, reactor)
+    moving = DeliveryPipeline(settings, links, names, lambda happening: None, reactor)
     return [(_KINDS[outlet.kind], outlet.name) for outlet in moving.outlets]
 
 

@@ -26,7 +26,7 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_crash_id, found_in, store_option, store_roots
 from collectord.storage.filesystem import removal as releasing
-from collectord.storage.filesystem.finder import FoundCrash, find_crash, links_of, quarantined_crash, remains_of
+from collectord.storage.filesystem.finder import FoundCrash, find_crash, quarantined_crash, remains_of, symlinks_of
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -130,7 +130,7 @@ def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: P
     roots = store_roots(config, stores)
     found = [crash for crash_id in crash_ids for crash in _found_or_left(roots, crash_id)]
     for crash in found:
-        if links_of(crash) and os.path.lexists(crash.raw_crash):
+        if symlinks_of(crash) and os.path.lexists(crash.raw_crash):
             say(f"{crash.crash_id} waits to be moved: nobody else has it")
     if not yes:
         click.confirm(f"Remove {len(found)} crashes from {', '.join(roots)}?", abort=True, err=True)

@@ -18,7 +18,7 @@ CallFromThread = Callable[..., Any]
 """C{reactor.callFromThread}"""
 
 
-class InThread(Protocol):
+class ThreadRunner(Protocol):
     """Does blocking work on a thread."""
 
     def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
@@ -28,11 +28,11 @@ class InThread(Protocol):
 
 
 def at_once(work: Callable[[], T], /) -> Deferred[T]:
-    """An L{InThread} without a thread, for work that does not block."""
+    """An L{ThreadRunner} without a thread, for work that does not block."""
     return execute(work)
 
 
-class Workers:
+class ThreadPool:
     """
     A pool of threads.
 

@@ -10,26 +10,26 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from collectord.errors import TookTooLong
+from collectord.errors import StoreTimeout
 
 T = TypeVar("T")
 
 
-def keep_time(reactor: Any) -> None:
+def use_monotonic_clock(reactor: Any) -> None:
     """Let C{reactor} go by a clock that nobody sets back: each limit and pause would last as much longer."""
     reactor.seconds = monotonic
 
 
-async def within(work: Awaitable[T], seconds: float, clock: IReactorTime, who: str) -> T:
+async def with_timeout(work: Awaitable[T], seconds: float, clock: IReactorTime, who: str) -> T:
     """
     C{work} of C{who}, in its time.
 
-    @raise TookTooLong: it was cancelled.
+    @raise StoreTimeout: it was cancelled.
     """
 
     def too_long(result: T | Failure, seconds: float) -> T:
         if isinstance(result, Failure):
-            raise TookTooLong(f"{who}: nothing for {seconds:g} s")
+            raise StoreTimeout(f"{who}: nothing for {seconds:g} s")
         return result  # it was done at the last moment
 
     return await Deferred.fromCoroutine(_coroutine(work)).addTimeout(seconds, clock, too_long)
@@ -39,7 +39,7 @@ async def _coroutine(work: Awaitable[T]) -> T:
     return await work
 
 
-class Shared(Generic[T]):
+class SingleFlight(Generic[T]):
     """
     Work that is done once for all who ask for it meanwhile. Cancelling ends one's waiting, not the work.
 

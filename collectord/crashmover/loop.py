@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from collectord.crashmover.mover import Crashmover
-from collectord.crashmover.sink import Outlet
+from collectord.crashmover.sink import Sink
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashPublisher, ICrashSource
 from collectord.metrics import MOVING, QUARANTINED, REMOVED
@@ -214,7 +214,7 @@ class Crashmovers(MultiService):
 
     def __init__(
         self,
-        outlets: Sequence[Outlet],
+        outlets: Sequence[Sink],
         publishers: Sequence[ICrashPublisher],
         let_go: Sequence[Callable[[], None]],
     ) -> None:

@@ -12,11 +12,11 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from collectord.crashmover.sink import Outlet, OutletError, pause_after
+from collectord.crashmover.sink import Sink, SinkError, pause_after
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
-from collectord.model import Crash, Happening, NewCrash, Step
+from collectord.model import Crash, CrashEvent, NewCrash, Step
 
 _DEFERRED = 1  # of legacy_processing
 _LONGEST_S = 3600.0
@@ -34,7 +34,7 @@ class _Unfinished:
     @ivar again_at: it is left alone until then.
     """
 
-    done: set[Outlet] = field(factory=set)
+    done: set[Sink] = field(factory=set)
     seen: tuple[int, ...] | None = None
     failures: int = 0
     reads: int = 0
@@ -56,13 +56,13 @@ class Crashmover:
 
     def __init__(
         self,
-        destinations: Sequence[Outlet],
-        publishers: Sequence[Outlet],
+        destinations: Sequence[Sink],
+        publishers: Sequence[Sink],
         *,
         keep: bool,
         clock: IReactorTime,
         chance: Callable[[], float],
-        happened: Callable[[Happening], None],
+        happened: Callable[[CrashEvent], None],
         now: Callable[[], float],
     ) -> None:
         self._happened = happened
@@ -119,7 +119,7 @@ class Crashmover:
                     unfinished.done.add(outlet)
                     self._tell(new, outlet.kind, outlet.name)
             await source.remove(new, crash, keep=self._keep)
-        except OutletError as e:
+        except SinkError as e:
             return self._leave_alone(new, unfinished, e)
         if not self._keep:
             self._tell(new, "removed", source.name)
@@ -133,9 +133,9 @@ class Crashmover:
         return True
 
     def _tell(self, new: NewCrash, what: Step, where: str) -> None:
-        self._happened(Happening(at=self._now(), crash_id=new.crash_id, what=what, where=where))
+        self._happened(CrashEvent(at=self._now(), crash_id=new.crash_id, what=what, where=where))
 
-    def _outlets(self, crash: Crash) -> Sequence[Outlet]:
+    def _outlets(self, crash: Crash) -> Sequence[Sink]:
         deferred = crash.raw_crash.get("legacy_processing") == _DEFERRED
         return [*self._destinations, *(() if deferred else self._publishers)]
 

@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from collectord.concurrency.timeouts import Shared, within
-from collectord.errors import CrashRefused, PublishError, StorageError
+from collectord.concurrency.timeouts import SingleFlight, with_timeout
+from collectord.errors import CrashRejectedByStore, PublishError, StorageError
 from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, OUTLET_FAILURES, OUTLET_WELL, PUBLISH_SECONDS
 from collectord.model import Crash
 from collectord.settings.urls import without_secrets
@@ -23,7 +23,7 @@ _JITTER = 0.25
 Given = Literal["moved", "published"]
 """What becomes of a crash that is given to an outlet."""
 
-OutletError = (StorageError, PublishError)
+SinkError = (StorageError, PublishError)
 """What an outlet raises."""
 
 
@@ -36,7 +36,7 @@ def pause_after(failures: int, chance: float, first: float = FIRST_PAUSE_S, long
     return min(longest, first * 2.0 ** min(failures - 1, 30)) * (1 + _JITTER * (2 * chance - 1))
 
 
-class Outlet:
+class Sink:
     """
     One destination or publisher.
 
@@ -75,7 +75,7 @@ class Outlet:
         self._clock = clock
         self._chance = chance
         self._unchecked = verify
-        self._verify = Shared(self._try_out)
+        self._verify = SingleFlight(self._try_out)
         self._failures = 0
         self._resume_at = 0.0
         OUTLET_FAILURES.labels(name)  # a series that begins with 1 shows no increase
@@ -84,19 +84,20 @@ class Outlet:
         """
         Give it C{crash}.
 
-        @raise OutletError: it did not confirm it, and is left alone for a while; but not where it is a L{CrashRefused}.
+        @raise SinkError: it did not confirm it, and is left alone for a while; but not where it is a
+            L{CrashRejectedByStore}.
         """
         began = self._clock.seconds()
         try:
-            await within(self._give(crash), self._timeout, self._clock, self.name)
-        except (CrashRefused, CancelledError):
+            await with_timeout(self._give(crash), self._timeout, self._clock, self.name)
+        except (CrashRejectedByStore, CancelledError):
             raise
-        except OutletError as e:
+        except SinkError as e:
             self._failed(e)
             raise
         except Exception as e:  # a defect; with this crash, as far as anyone knows
             self._log.failure("{outlet} has a defect", outlet=self.name)
-            raise CrashRefused(f"{self.name}: {type(e).__name__}: {e}") from e
+            raise CrashRejectedByStore(f"{self.name}: {type(e).__name__}: {e}") from e
         seconds = self._clock.seconds() - began
         if self.kind == "moved":
             MOVE_SECONDS.labels(self.name).observe(seconds)
@@ -136,14 +137,14 @@ class Outlet:
 
     async def _try_out(self) -> None:
         try:
-            await within(self._check(), self._timeout, self._clock, self.name)
+            await with_timeout(self._check(), self._timeout, self._clock, self.name)
             self._unchecked = False
             self._well()
             self._log.info("{outlet} is ready", outlet=self.name)
         except CancelledError:
             raise
         except Exception as e:
-            if not isinstance(e, OutletError):
+            if not isinstance(e, SinkError):
                 self._log.failure("{outlet} has a defect", outlet=self.name)
             self._failed(e)
 

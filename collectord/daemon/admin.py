@@ -10,20 +10,20 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 
 from collectord.admin.site import AdminSite
-from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.daemon.certificates import CertificateWatch
-from collectord.daemon.delivery import Moving
-from collectord.daemon.monitor import StoreWatch
-from collectord.daemon.status import Operations
+from collectord.daemon.delivery import DeliveryPipeline
+from collectord.daemon.monitor import StoreMonitor
+from collectord.daemon.status import StatusReporter
 from collectord.net.listeners import Listeners, close_ports
-from collectord.observe.aggregate import Sums
+from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.journal.lines import events_of
 from collectord.observe.journal.writer import directory_of
-from collectord.observe.recent import Recents
+from collectord.observe.recent import RecentCrashes
 from collectord.observe.statsd import StatsdService
-from collectord.observe.status import Event, Outlet, Worker
+from collectord.observe.status import Event, SinkStatus, WorkerStatus
 from collectord.settings.schema import Settings
-from collectord.storage.chain.chain import Link
+from collectord.storage.chain.chain import Backend
 from collectord.throttle.rules import Rule
 
 
@@ -37,7 +37,7 @@ def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
     return Listeners(admin.listen, "admin", reactor, local=not admin.token and not admin.allow_open)
 
 
-class Administration(MultiService):
+class AdminPort(MultiService):
     """
     @param moving: the crashmover of now.
     @param rules: those of now.
@@ -50,20 +50,20 @@ class Administration(MultiService):
     def __init__(
         self,
         settings: Settings,
-        links: Sequence[Link],
-        sums: Sums,
-        recents: Recents,
+        links: Sequence[Backend],
+        sums: AggregatedRegistry,
+        recents: RecentCrashes,
         *,
-        moving: Callable[[], Moving],
+        moving: Callable[[], DeliveryPipeline],
         rules: Callable[[], Sequence[Rule]],
-        workers: Callable[[], Sequence[Worker]],
+        workers: Callable[[], Sequence[WorkerStatus]],
         submission: Listeners,
         reactor: Any,
     ) -> None:
         super().__init__()
         self._settings = settings
         self._moving = moving
-        watch = StoreWatch(
+        watch = StoreMonitor(
             links,
             [store.min_free_bytes for store in settings.storage],
             lambda store: moving().moves(store),
@@ -74,7 +74,7 @@ class Administration(MultiService):
         self.certificates = CertificateWatch(
             lambda: [*submission.validities(), *self.listeners.validities()], time.time, reactor
         )
-        operations = Operations(
+        operations = StatusReporter(
             sums,
             recents,
             roots=[link.name for link in links],
@@ -93,7 +93,7 @@ class Administration(MultiService):
             token=settings.admin.token,
             hosts=settings.admin.hosts,
             clock=reactor,
-            in_thread=Workers("pages", 1, reactor.callFromThread),
+            in_thread=ThreadPool("pages", 1, reactor.callFromThread),
         )
         services = [watch, operations, self.certificates, AdminService(site, self.listeners)]
         if settings.metrics.statsd:
@@ -101,9 +101,9 @@ class Administration(MultiService):
         for service in services:
             service.setServiceParent(self)
 
-    def _outlets(self) -> Sequence[Outlet]:
+    def _outlets(self) -> Sequence[SinkStatus]:
         return [
-            Outlet(
+            SinkStatus(
                 name=outlet.name,
                 kind="destination" if outlet.kind == "moved" else "publisher",
                 problem=outlet.problem,
@@ -119,12 +119,12 @@ class Administration(MultiService):
         return events_of(directory_of(self._settings), crash_id) if self._settings.ledger.enabled else []
 
 
-def _statsd(settings: Settings, sums: Sums, reactor: Any) -> StatsdService:
+def _statsd(settings: Settings, sums: AggregatedRegistry, reactor: Any) -> StatsdService:
     return StatsdService(
         settings.metrics.statsd,
         settings.metrics.statsd_interval_s,
         sums.collect,
-        Workers("statsd", 1, reactor.callFromThread),
+        ThreadPool("statsd", 1, reactor.callFromThread),
         reactor,
         tags=settings.metrics.statsd_tags,
     )

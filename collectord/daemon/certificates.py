@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from collectord.admin.format import moment, span
-from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.metrics import CERTIFICATE_EXPIRY
 from collectord.net.certificates import Validity
 from collectord.observe.status import Certificate
@@ -43,7 +43,7 @@ class CertificateWatch(Service):
     def __init__(self, validities: Callable[[], Iterable[Validity]], now: Callable[[], float], reactor: Any) -> None:
         self._validities = validities
         self._now = now
-        self._thread = Workers("certificates", 1, reactor.callFromThread)
+        self._thread = ThreadPool("certificates", 1, reactor.callFromThread)
         self._known: Sequence[Validity] = ()
         self._loop = LoopingCall(self.look)
         self._loop.clock = reactor

@@ -10,23 +10,23 @@ from typing import Any
 
 from twisted.application.service import IService
 
-from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.crashmover.loop import Crashmovers, CrashmoverService
 from collectord.crashmover.mover import Crashmover
-from collectord.crashmover.sink import Given, Outlet
+from collectord.crashmover.sink import Given, Sink
 from collectord.errors import ConfigError
-from collectord.model import Happening
-from collectord.plugins import DESTINATIONS, PUBLISHERS, Daemon, Plugin, make_plugin
+from collectord.model import CrashEvent
+from collectord.plugins import DESTINATIONS, PUBLISHERS, Plugin, PluginContext, make_plugin
 from collectord.settings.schema import Settings
 from collectord.settings.urls import numbered
-from collectord.storage.chain.chain import Link
+from collectord.storage.chain.chain import Backend
 from collectord.storage.filesystem.known import state_directory
 
 _THREADS = 2
 """That read one source: with more of them, handing Python's lock about costs more than they gain."""
 
 
-class Moving:
+class DeliveryPipeline:
     """
     @param names: of the stores, by their markers.
     @param happened: is told each step of a crash.
@@ -40,9 +40,9 @@ class Moving:
     def __init__(
         self,
         settings: Settings,
-        links: Sequence[Link],
+        links: Sequence[Backend],
         names: Mapping[str, str],
-        happened: Callable[[Happening], None],
+        happened: Callable[[CrashEvent], None],
         reactor: Any,
     ) -> None:
         self._names = names
@@ -50,7 +50,7 @@ class Moving:
         self.stop_s = self._settings.stop_s
         self._happened = happened
         self._reactor = reactor
-        self.outlets: Sequence[Outlet] = ()
+        self.outlets: Sequence[Sink] = ()
         self._let_go: list[Callable[[], None]] = []
         self._loops: dict[str, CrashmoverService] = {}
         self.service: IService | None = None
@@ -72,9 +72,9 @@ class Moving:
         if loop is not None:
             loop.hint()
 
-    def _make(self, settings: Settings, links: Sequence[Link]) -> None:
+    def _make(self, settings: Settings, links: Sequence[Backend]) -> None:
         _refuse_circles(settings)
-        daemon = Daemon(self._reactor, self._names, state_directory(settings.state.directory, os.environ))
+        daemon = PluginContext(self._reactor, self._names, state_directory(settings.state.directory, os.environ))
         destinations = [
             make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination]] {number}")
             for number, table in enumerate(self._settings.destination)
@@ -102,7 +102,7 @@ class Moving:
             for loop in self._loops.values():
                 loop.setServiceParent(self.service)
 
-    def _home(self, primary: Link, link: Link) -> Outlet:
+    def _home(self, primary: Backend, link: Backend) -> Sink:
         async def check() -> None:
             # The primary first: then the other one knows it, if it is the same by another path.
             await primary.storage.check()
@@ -110,7 +110,7 @@ class Moving:
 
         return self._outlet(primary.name, "moved", primary.storage.save, check, primary.timeout)
 
-    def _outlet_of(self, name: str, plugin: Plugin, kind: Given, give: Callable[..., Any]) -> Outlet:
+    def _outlet_of(self, name: str, plugin: Plugin, kind: Given, give: Callable[..., Any]) -> Sink:
         settings = plugin.settings
         return self._outlet(
             name,
@@ -132,8 +132,8 @@ class Moving:
         *,
         verify: bool = True,
         cautions: Callable[[], Sequence[str]] = tuple,
-    ) -> Outlet:
-        return Outlet(
+    ) -> Sink:
+        return Sink(
             name,
             kind,
             give,
@@ -145,9 +145,9 @@ class Moving:
             cautions=cautions,
         )
 
-    def _add(self, link: Link, to: Sequence[Outlet], tell: Sequence[Outlet], *, keep: bool) -> None:
+    def _add(self, link: Backend, to: Sequence[Sink], tell: Sequence[Sink], *, keep: bool) -> None:
         assert link.source is not None
-        threads = Workers(f"move {link.name}", _THREADS, self._reactor.callFromThread)
+        threads = ThreadPool(f"move {link.name}", _THREADS, self._reactor.callFromThread)
         self._let_go.append(threads.close)
         self._loops[link.name] = CrashmoverService(
             Crashmover(

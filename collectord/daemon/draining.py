@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.threadpool import ThreadPool
 
 INTERVAL_S = 1.0
 
@@ -31,7 +31,7 @@ class DrainFileWatch(Service):
     def __init__(self, path: Callable[[], Path | None], tell: Callable[[bool], object], reactor: Any) -> None:
         self._path = path
         self._tell = tell
-        self._thread = Workers("drain file", 1, reactor.callFromThread)
+        self._thread = ThreadPool("drain file", 1, reactor.callFromThread)
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
 

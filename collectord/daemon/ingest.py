@@ -15,10 +15,10 @@ from twisted.logger import Logger
 
 from collectord.collector import Collector
 from collectord.concurrency.descriptors import open_files
-from collectord.concurrency.threadpool import InThread, Workers
+from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.daemon.draining import DrainFileWatch
 from collectord.intake.buffer import MemoryBudget
-from collectord.intake.channel import Patience
+from collectord.intake.channel import ConnectionLimits
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
@@ -34,9 +34,9 @@ from collectord.metrics import (
     STORE_FAILURES,
     SWEEP_FAILURES,
 )
-from collectord.model import Annotations, Happening
+from collectord.model import Annotations, CrashEvent
 from collectord.settings.schema import Settings
-from collectord.storage.chain.chain import FallbackCrashStorage, Link, ProbeService
+from collectord.storage.chain.chain import Backend, FallbackCrashStorage, ProbeService
 from collectord.storage.filesystem.destination import filesystem_store
 from collectord.storage.filesystem.known import state_directory
 from collectord.storage.filesystem.source import FilesystemCrashSource
@@ -59,7 +59,7 @@ _AT_ONCE = 2_000_000
 """Steps that rules may take without a thread: some 15 ms at worst."""
 
 
-class Collecting:
+class IngestPipeline:
     """
     @param happened: is told each crash that is kept.
     @ivar stores: the fallback chain.
@@ -71,15 +71,15 @@ class Collecting:
         self,
         settings: Settings,
         rules: Sequence[Rule],
-        links: Sequence[Link],
-        happened: Callable[[Happening], None],
+        links: Sequence[Backend],
+        happened: Callable[[CrashEvent], None],
         reactor: Any,
     ) -> None:
         self._happened = happened
         self._reactor = reactor
         self._stops = self._drain_file_is_there = False
         self._drain_file = settings.submission.drain_file
-        self._judging = Workers("rules", _JUDGES, reactor.callFromThread)
+        self._judging = ThreadPool("rules", _JUDGES, reactor.callFromThread)
         self.stores = FallbackCrashStorage(links, reactor)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
@@ -173,15 +173,15 @@ class Collecting:
         )
 
 
-def links_of(settings: Settings, reactor: Any) -> tuple[Sequence[Link], Mapping[str, str]]:
+def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend], Mapping[str, str]]:
     """The stores of the chain, and their names by their markers."""
-    links: list[Link] = []
+    links: list[Backend] = []
     names: dict[str, str] = {}
     state = state_directory(settings.state.directory, os.environ)
     for each in settings.storage:
         store = filesystem_store(each, each.timeout_s, reactor, dict(names), state, each.threads)
         links.append(
-            Link(
+            Backend(
                 name=store.name,
                 storage=store,
                 staging=store,
@@ -197,12 +197,12 @@ def links_of(settings: Settings, reactor: Any) -> tuple[Sequence[Link], Mapping[
     return links, names
 
 
-def _source_of(store: FilesystemCrashStorage, reactor: Any, in_thread: InThread) -> FilesystemCrashSource:
+def _source_of(store: FilesystemCrashStorage, reactor: Any, in_thread: ThreadRunner) -> FilesystemCrashSource:
     now = partial(datetime.now, UTC)
     return FilesystemCrashSource(store.name, in_thread, reactor, now, _STEP_S, store.prepare, store.directory)
 
 
-def _is_open(link: Link) -> float:
+def _is_open(link: Backend) -> float:
     return float(link.breaker.open)
 
 
@@ -216,8 +216,8 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _patience(settings: Settings) -> Patience:
-    return Patience(idle=settings.submission.idle_timeout_s, min_rate=settings.submission.min_rate_bytes_s)
+def _patience(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(idle=settings.submission.idle_timeout_s, min_rate=settings.submission.min_rate_bytes_s)
 
 
 def _affordable(connections: int) -> int:

@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 
-from collectord.concurrency.timeouts import within
-from collectord.daemon.ingest import Collecting
-from collectord.errors import TookTooLong
+from collectord.concurrency.timeouts import with_timeout
+from collectord.daemon.ingest import IngestPipeline
+from collectord.errors import StoreTimeout
 from collectord.intake.site import StreamingSite
 from collectord.net.listeners import close_ports, take_waiting
 
@@ -35,7 +35,7 @@ class CollectorService(Service):
     def __init__(
         self,
         listen: Callable[[StreamingSite], Sequence[IListeningPort]],
-        collecting: Collecting,
+        collecting: IngestPipeline,
         clock: IReactorTime,
         *,
         ready: Callable[[], None],
@@ -81,11 +81,11 @@ class CollectorService(Service):
         await close_ports(self._ports)
         await self._site.drain(self._stop_s)
         try:
-            await within(self._public.drained(), _KEEP_S, self._clock, "stop")
-        except TookTooLong:
+            await with_timeout(self._public.drained(), _KEEP_S, self._clock, "stop")
+        except StoreTimeout:
             self._log.error("some crashes could not be kept in time; their clients were not told that they were")
-        with suppress(TookTooLong):  # the next start sweeps
-            await within(self._stores.settled(), _SETTLE_S, self._clock, "stop")
+        with suppress(StoreTimeout):  # the next start sweeps
+            await with_timeout(self._stores.settled(), _SETTLE_S, self._clock, "stop")
 
     def stopService(self) -> Deferred[None]:
         """Let nobody in any more, and wait for what is being received, and then kept."""

@@ -17,12 +17,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from collectord.concurrency.threadpool import Workers
-from collectord.concurrency.timeouts import Shared, within
-from collectord.errors import StorageError, TookTooLong
+from collectord.concurrency.threadpool import ThreadPool
+from collectord.concurrency.timeouts import SingleFlight, with_timeout
+from collectord.errors import StorageError, StoreTimeout
 from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_WELL
 from collectord.observe.status import Store
-from collectord.storage.chain.chain import CHECK_S, Link
+from collectord.storage.chain.chain import CHECK_S, Backend
 from collectord.storage.filesystem.backlog import count_quarantined, count_waiting
 from collectord.storage.filesystem.space import free_bytes
 
@@ -42,8 +42,8 @@ class _Seen:
     @ivar threads: that count.
     """
 
-    space: Shared[int | None]
-    threads: Workers
+    space: SingleFlight[int | None]
+    threads: ThreadPool
     problem: str = ""
     free_bytes: int | None = None
     backlog: int | None = None
@@ -53,7 +53,7 @@ class _Seen:
     count_again_at: float = 0.0
 
 
-class StoreWatch(Service):
+class StoreMonitor(Service):
     """
     Each store is looked at by itself: one that hangs holds up no other.
 
@@ -66,7 +66,7 @@ class StoreWatch(Service):
 
     def __init__(
         self,
-        links: Sequence[Link],
+        links: Sequence[Backend],
         min_free_bytes: Sequence[int],
         is_moved: Callable[[str], bool],
         now: Callable[[], float],
@@ -81,9 +81,9 @@ class StoreWatch(Service):
         self._loops: list[LoopingCall] = []
 
     def _nothing_of(self, root: str) -> _Seen:
-        asking = Workers(f"space {root}", 1, self._reactor.callFromThread)
-        counting = Workers(f"count {root}", 1, self._reactor.callFromThread)
-        return _Seen(Shared(lambda: asking(partial(free_bytes, root))), counting)
+        asking = ThreadPool(f"space {root}", 1, self._reactor.callFromThread)
+        counting = ThreadPool(f"count {root}", 1, self._reactor.callFromThread)
+        return _Seen(SingleFlight(lambda: asking(partial(free_bytes, root))), counting)
 
     def startService(self) -> None:
         super().startService()
@@ -115,21 +115,21 @@ class StoreWatch(Service):
             for link, min_free_bytes, seen in zip(self._links, self._min_free_bytes, self._seen.values(), strict=True)
         ]
 
-    def _tick(self, link: Link) -> Deferred[None]:
+    def _tick(self, link: Backend) -> Deferred[None]:
         return Deferred.fromCoroutine(self._look(link)).addErrback(
             lambda failure: self._log.failure("{store} could not be looked at", failure, store=link.name)
         )
 
-    async def _look(self, link: Link) -> None:
+    async def _look(self, link: Backend) -> None:
         seen = self._seen[link.name]
         try:
-            figures = await within(link.storage.check(), CHECK_S, self._reactor, link.name)
+            figures = await with_timeout(link.storage.check(), CHECK_S, self._reactor, link.name)
             seen.problem, seen.free_bytes = "", figures.get("free_bytes")
         except StorageError as e:
             seen.problem = str(e)
             try:
                 seen.free_bytes = await self._space_despite(e, link, seen)
-            except (OSError, TookTooLong):  # nobody knows; what was known is no answer
+            except (OSError, StoreTimeout):  # nobody knows; what was known is no answer
                 seen.free_bytes = None
                 self._forget(link.name, seen)
                 seen.count_again_at = 0.0
@@ -144,11 +144,11 @@ class StoreWatch(Service):
                 lambda failure: self._log.failure("{store} could not be counted", failure, store=link.name)
             )
 
-    async def _space_despite(self, problem: StorageError, link: Link, seen: _Seen) -> int | None:
+    async def _space_despite(self, problem: StorageError, link: Backend, seen: _Seen) -> int | None:
         cause = problem.__cause__
         if isinstance(cause, OSError) and cause.errno in _ANOTHER:
             raise cause
-        return await within(seen.space(), CHECK_S, self._reactor, link.name)
+        return await with_timeout(seen.space(), CHECK_S, self._reactor, link.name)
 
     async def _count(self, store: str, seen: _Seen) -> None:
         seen.counting, began = True, self._now()

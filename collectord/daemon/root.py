@@ -16,25 +16,25 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from collectord import metrics
-from collectord.concurrency.threadpool import Workers
-from collectord.concurrency.timeouts import within
-from collectord.daemon.admin import Administration
-from collectord.daemon.delivery import Moving
-from collectord.daemon.ingest import Collecting, links_of
+from collectord.concurrency.threadpool import ThreadPool
+from collectord.concurrency.timeouts import with_timeout
+from collectord.daemon.admin import AdminPort
+from collectord.daemon.delivery import DeliveryPipeline
+from collectord.daemon.ingest import IngestPipeline, build_backends
 from collectord.daemon.lifecycle import CollectorService
 from collectord.daemon.signals import StopOnce, act_on
 from collectord.daemon.workers.supervisor import Supervisor
 from collectord.errors import ConfigError
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners
-from collectord.observe.aggregate import Sums
+from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.journal.writer import Ledger, directory_of
 from collectord.observe.logging.events import LineObserver
-from collectord.observe.process import ProcessWatch
-from collectord.observe.recent import Recents
-from collectord.observe.status import Worker
+from collectord.observe.process import ProcessMetrics
+from collectord.observe.recent import RecentCrashes
+from collectord.observe.status import WorkerStatus
 from collectord.observe.systemd import Notifier, WatchdogService
-from collectord.settings.snapshot import Loaded, needs_restart
+from collectord.settings.snapshot import SettingsSnapshot, needs_restart
 from collectord.storage.filesystem.devices import mount_of_its_own
 from collectord.storage.filesystem.known import KnownStores, state_directory
 from collectord.throttle.load import differences_in
@@ -44,7 +44,7 @@ _CLOSE_S = 10.0
 """For letting go of the queues, beyond what moves may take."""
 
 
-class Daemon(MultiService):
+class CollectordService(MultiService):
     """
     @param load: reads the settings again, at a reload.
     @param observer: of the log lines; None: they are not ours to format.
@@ -57,8 +57,8 @@ class Daemon(MultiService):
 
     def __init__(
         self,
-        load: Callable[[], Loaded],
-        loaded: Loaded,
+        load: Callable[[], SettingsSnapshot],
+        loaded: SettingsSnapshot,
         observer: LineObserver | None,
         out: Callable[[bytes], object] | None,
         notifier: Notifier,
@@ -71,16 +71,16 @@ class Daemon(MultiService):
         self._observer = observer
         self._notifier = notifier
         self._reactor = reactor
-        self._thread = Workers("reload", 1, reactor.callFromThread)
+        self._thread = ThreadPool("reload", 1, reactor.callFromThread)
         self._reloading = self._reload_wanted = False
         self._swapping: Deferred[None] = succeed(None)
-        self._links, self._names = links_of(settings, reactor)
-        self._recents = Recents()
+        self._links, self._names = build_backends(settings, reactor)
+        self._recents = RecentCrashes()
         self._ledger = self._make_ledger()
         self._moving = self._new_moving(loaded)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
-        self._sums = Sums(metrics.REGISTRY)
-        self._collecting: Collecting | None = None
+        self._sums = AggregatedRegistry(metrics.REGISTRY)
+        self._collecting: IngestPipeline | None = None
         self._supervisor: Supervisor | None = None
         self._started = time.time()
         metrics.START_TIME.set(self._started)
@@ -90,7 +90,7 @@ class Daemon(MultiService):
         self._tell_differences()
         log = None if observer is None else observer.writer
         watchdog = WatchdogService(notifier, self._is_hopeless, reactor)
-        self._attach(ProcessWatch(reactor, log), watchdog, self._moving.service)
+        self._attach(ProcessMetrics(reactor, log), watchdog, self._moving.service)
         self._administration = self._new_administration()
         self._attach(self._administration)
         if settings.submission.workers == 1:
@@ -98,9 +98,9 @@ class Daemon(MultiService):
         else:
             self._collect_in_workers(out)
 
-    def _new_moving(self, loaded: Loaded) -> Moving:
+    def _new_moving(self, loaded: SettingsSnapshot) -> DeliveryPipeline:
         try:
-            return Moving(loaded.settings, self._links, self._names, self._happened, self._reactor)
+            return DeliveryPipeline(loaded.settings, self._links, self._names, self._happened, self._reactor)
         except ConfigError as e:
             raise ConfigError("\n".join(f"{loaded.source}: {line}" for line in str(e).splitlines())) from e
 
@@ -114,19 +114,19 @@ class Daemon(MultiService):
         if not settings.ledger.enabled:
             return None
         directory = directory_of(settings)
-        within = [link.refuse_other for link in self._links if directory.is_relative_to(link.name)]
+        with_timeout = [link.refuse_other for link in self._links if directory.is_relative_to(link.name)]
         return Ledger(
             directory=directory,
             keep_days=settings.ledger.keep_days,
             clock=self._reactor,
             call_from_thread=self._reactor.callFromThread,
             now=partial(datetime.now, UTC),
-            refuse_other=partial(_refuse_other, within),
+            refuse_other=partial(_refuse_other, with_timeout),
         )
 
     def _collect_here(self) -> None:
         settings = self._loaded.settings
-        self._collecting = Collecting(settings, self._loaded.rules, self._links, self._happened, self._reactor)
+        self._collecting = IngestPipeline(settings, self._loaded.rules, self._links, self._happened, self._reactor)
         metrics.WORKERS.set(1)
         self._attach(
             *self._collecting.services,
@@ -155,8 +155,8 @@ class Daemon(MultiService):
         )
         self._attach(self._supervisor)
 
-    def _new_administration(self) -> Administration:
-        return Administration(
+    def _new_administration(self) -> AdminPort:
+        return AdminPort(
             self._loaded.settings,
             self._links,
             self._sums,
@@ -172,17 +172,17 @@ class Daemon(MultiService):
         for difference in differences_in(self._loaded.rules):
             self._log.warn("{difference}", difference=difference)
 
-    def _happened(self, happening: Happening) -> None:
+    def _happened(self, happening: CrashEvent) -> None:
         if self._ledger is not None:
             self._ledger.note(happening)
         self._recents.note(happening)
         if happening.what == "kept":
             self._moving.hint(happening.where)
 
-    def _workers(self) -> Sequence[Worker]:
+    def _workers(self) -> Sequence[WorkerStatus]:
         if self._supervisor is not None:
             return self._supervisor.states()
-        return [Worker(pid=os.getpid(), since=self._started)]
+        return [WorkerStatus(pid=os.getpid(), since=self._started)]
 
     def _is_hopeless(self) -> bool:
         return self._supervisor is not None and self._supervisor.is_hopeless
@@ -198,7 +198,7 @@ class Daemon(MultiService):
         act_on(signal.SIGUSR2, self._restart_workers, self._reactor)
         self._reactor.callWhenRunning(StopOnce)
 
-    def _warn(self, loaded: Loaded) -> None:
+    def _warn(self, loaded: SettingsSnapshot) -> None:
         for warning in loaded.warnings:
             self._log.warn("{warning}", warning=warning)
 
@@ -289,7 +289,7 @@ class Daemon(MultiService):
         if moving is not self._moving:
             await self._swap(moving)
 
-    def _read_again(self) -> tuple[Loaded, Sequence[Callable[[], None]], Moving]:
+    def _read_again(self) -> tuple[SettingsSnapshot, Sequence[Callable[[], None]], DeliveryPipeline]:
         """All that reads files, and can fail; nothing changes by it."""
         loaded = self._load()
         renewed = [listeners.renewed() for listeners in (self._listeners, self._administration.listeners)]
@@ -297,7 +297,7 @@ class Daemon(MultiService):
             return loaded, renewed, self._moving
         return loaded, renewed, self._new_moving(loaded)
 
-    async def _swap(self, moving: Moving) -> None:
+    async def _swap(self, moving: DeliveryPipeline) -> None:
         old, self._moving = self._moving, moving
         if old.service is not None:
             self._swapping = Deferred.fromCoroutine(self._end_moving(old))
@@ -305,10 +305,10 @@ class Daemon(MultiService):
         if self.running:
             self._attach(moving.service)
 
-    async def _end_moving(self, moving: Moving) -> None:
+    async def _end_moving(self, moving: DeliveryPipeline) -> None:
         try:
             stopped = moving.service.disownServiceParent()  # type: ignore[union-attr]
-            await within(stopped, moving.stop_s + _CLOSE_S, self._reactor, "the crashmover of before")
+            await with_timeout(stopped, moving.stop_s + _CLOSE_S, self._reactor, "the crashmover of before")
         except Exception:
             self._log.failure("the crashmover of before did not end in order")
 

@@ -15,24 +15,24 @@ from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
 from collectord import __version__
-from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
-from collectord.observe.aggregate import Sums
+from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.losing import LossWatch
-from collectord.observe.recent import Recents
+from collectord.observe.recent import RecentCrashes
 from collectord.observe.status import (
     Answer,
     Certificate,
     CrashPage,
     DumpFile,
     Event,
-    Outlet,
     Overview,
     Place,
     Rates,
     RuleCount,
+    SinkStatus,
     Store,
-    Worker,
+    WorkerStatus,
 )
 from collectord.storage.filesystem.finder import FoundCrash, find_crash
 from collectord.throttle.rules import Rule
@@ -46,7 +46,7 @@ _SMOOTH = 3
 Totals = Mapping[str, float]
 
 
-class Operations(Service):
+class StatusReporter(Service):
     """
     @param roots: of the stores.
     @param destinations: roots of those that are file systems.
@@ -56,15 +56,15 @@ class Operations(Service):
 
     def __init__(
         self,
-        sums: Sums,
-        recents: Recents,
+        sums: AggregatedRegistry,
+        recents: RecentCrashes,
         *,
         roots: Sequence[str],
         destinations: Callable[[], Sequence[str]],
         rules: Callable[[], Sequence[Rule]],
         stores: Callable[[], Sequence[Store]],
-        outlets: Callable[[], Sequence[Outlet]],
-        workers: Callable[[], Sequence[Worker]],
+        outlets: Callable[[], Sequence[SinkStatus]],
+        workers: Callable[[], Sequence[WorkerStatus]],
         certificates: Callable[[], Sequence[Certificate]],
         events: Callable[[str], Sequence[Event]],
         now: Callable[[], float],
@@ -85,7 +85,7 @@ class Operations(Service):
         self._now = now
         self._started = now()
         self._losses = LossWatch()
-        self._threads = Workers("look up", 2, reactor.callFromThread)
+        self._threads = ThreadPool("look up", 2, reactor.callFromThread)
         self._samples: deque[tuple[float, Totals]] = deque(maxlen=_SMOOTH + 1)
         self._history: deque[Rates] = deque(maxlen=_HISTORY)
         self._loop = LoopingCall(self._sample)

@@ -14,7 +14,7 @@ from typing import Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from collectord.errors import NowhereToSave
+from collectord.errors import AllStoresFailed
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Dump, InMemory
 
@@ -68,11 +68,11 @@ class MemoryBudget:
         """
         C{size} bytes more of annotations are in memory.
 
-        @raise NowhereToSave: they are too many.
+        @raise AllStoresFailed: they are too many.
         """
         self.annotations += size
         if self.annotations > ANNOTATIONS:
-            raise NowhereToSave("the annotations of unfinished uploads take too much memory")
+            raise AllStoresFailed("the annotations of unfinished uploads take too much memory")
 
     def give_annotations(self, size: int) -> None:
         """C{size} bytes of annotations are out of memory."""

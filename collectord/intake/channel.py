@@ -55,7 +55,7 @@ class Transport(Protocol):
 
 
 @frozen(kw_only=True)
-class Patience:
+class ConnectionLimits:
     """
     How long a connection may take.
 

@@ -174,7 +174,7 @@ class ReportReceiver:
         """
         The report, after the last byte, or early where it is refused.
 
-        @raise Refused: it is not taken.
+        @raise ReportRefused: it is not taken.
         @raise StorageError: a big dump found no place.
         """
         if self.refusal is not None:

@@ -59,7 +59,7 @@ class ReportBuilder:
         """
         Take the next bytes of the body.
 
-        @raise Refused: the report can't be taken.
+        @raise ReportRefused: the report can't be taken.
         @raise StorageError: a big dump found no place.
         """
         try:
@@ -85,7 +85,7 @@ class ReportBuilder:
         """
         The report, after the last byte.
 
-        @raise Refused: as L{feed}.
+        @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
         try:

@@ -15,9 +15,9 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
-from collectord.concurrency.timeouts import within
-from collectord.errors import TookTooLong
-from collectord.intake.channel import Patience, StreamingChannel
+from collectord.concurrency.timeouts import with_timeout
+from collectord.errors import StoreTimeout
+from collectord.intake.channel import ConnectionLimits, StreamingChannel
 from collectord.intake.request import BodyFor, StreamingRequest
 from collectord.intake.turns import Turns
 
@@ -44,7 +44,13 @@ class StreamingSite(Site):
     _log = Logger()
 
     def __init__(
-        self, resource: IResource, body_for: BodyFor, *, patience: Patience, max_connections: int, clock: IReactorTime
+        self,
+        resource: IResource,
+        body_for: BodyFor,
+        *,
+        patience: ConnectionLimits,
+        max_connections: int,
+        clock: IReactorTime,
     ) -> None:
         super().__init__(
             resource, requestFactory=StreamingRequest, parsePOSTFormSubmission=False, timeout=None, reactor=clock
@@ -154,8 +160,8 @@ class StreamingSite(Site):
         if self._channels:
             self._sweep_every(_DRAIN_SWEEP_S)
             try:
-                await within(self._drained, seconds, self._clock, "stop")
-            except TookTooLong:
+                await with_timeout(self._drained, seconds, self._clock, "stop")
+            except StoreTimeout:
                 await self._cut_off()
         self._stop_sweep()
 

@@ -25,7 +25,7 @@ def snapshot(registry: CollectorRegistry) -> Snapshot:
     ]
 
 
-class Sums(Collector):
+class AggregatedRegistry(Collector):
     """
     The metrics of this process and of others.
 

@@ -16,7 +16,7 @@ _STATM = Path("/proc/self/statm")  # no disk is behind it
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class ProcessWatch(Service):
+class ProcessMetrics(Service):
     """
     Looks twice a second.
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.observe.status import Recent
 
 MOST = 100
 
 
-class Recents:
+class RecentCrashes:
     """Remembers the last ones that were kept."""
 
     def __init__(self) -> None:
         self._crashes: OrderedDict[str, Recent] = OrderedDict()
 
-    def note(self, happening: Happening) -> None:
+    def note(self, happening: CrashEvent) -> None:
         """Something happened to a crash; of one that is not remembered only that it is kept is of interest."""
         known = self._crashes.get(happening.crash_id)
         if happening.what == "kept":

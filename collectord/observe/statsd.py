@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from collectord.concurrency.threadpool import InThread
+from collectord.concurrency.threadpool import ThreadRunner
 
 PACKET_BYTES = 1400
 """A datagram goes through every network whole."""
@@ -122,7 +122,7 @@ class StatsdService(Service):
         address: str,
         interval: float,
         metrics: Callable[[], Iterable[Metric]],
-        in_thread: InThread,
+        in_thread: ThreadRunner,
         clock: IReactorTime,
         *,
         tags: bool = False,

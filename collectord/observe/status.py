@@ -71,7 +71,7 @@ class Store:
 
 
 @frozen(kw_only=True)
-class Outlet:
+class SinkStatus:
     """
     A destination or a publisher.
 
@@ -92,7 +92,7 @@ class Outlet:
 
 
 @frozen(kw_only=True)
-class Worker:
+class WorkerStatus:
     """
     A process that takes submissions.
 
@@ -185,8 +185,8 @@ class Overview:
     answers: Sequence[Answer]
     rules: Sequence[RuleCount]
     stores: Sequence[Store]
-    outlets: Sequence[Outlet]
-    workers: Sequence[Worker]
+    outlets: Sequence[SinkStatus]
+    workers: Sequence[WorkerStatus]
     recent: Sequence[Recent] = field(repr=False)
     loss: Loss | None = None
     draining: bool = False

@@ -13,18 +13,18 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from collectord.concurrency.timeouts import within
-from collectord.errors import PublishError, TookTooLong
+from collectord.concurrency.timeouts import with_timeout
+from collectord.errors import PublishError, StoreTimeout
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
-from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.plugins import KindSettings, PluginContext, PluginType
 from collectord.settings.urls import shown_url, telling_nothing
 
 _SERVER_ERROR = 500
 
 
-class HttpSettings(KindSettings):
+class HttpPublisherSettings(KindSettings):
     """
     @ivar token: a bearer token.
     """
@@ -47,7 +47,7 @@ class HttpSettings(KindSettings):
 class HttpPublisher:
     """The body is the bare id; any 2xx confirms it."""
 
-    def __init__(self, settings: HttpSettings, reactor: Any) -> None:
+    def __init__(self, settings: HttpPublisherSettings, reactor: Any) -> None:
         self._settings = settings
         self._reactor = reactor
         self.name = shown_url(settings.url)
@@ -73,8 +73,8 @@ class HttpPublisher:
 
     async def _answer(self, method: str, data: bytes | None) -> int:
         try:
-            return await within(self._ask(method, data), self._settings.timeout_s, self._reactor, self.name)
-        except TookTooLong as e:
+            return await with_timeout(self._ask(method, data), self._settings.timeout_s, self._reactor, self.name)
+        except StoreTimeout as e:
             raise PublishError(str(e)) from e
         except (*WRAPPERS, *NETWORK_ERRORS) as e:
             error = innermost(e)
@@ -90,8 +90,8 @@ class HttpPublisher:
         return int(response.code)
 
 
-def _make(settings: HttpSettings, daemon: Daemon) -> HttpPublisher:
+def _make(settings: HttpPublisherSettings, daemon: PluginContext) -> HttpPublisher:
     return HttpPublisher(settings, daemon.reactor)
 
 
-HTTP = Kind(HttpSettings, _make)
+HTTP = PluginType(HttpPublisherSettings, _make)

@@ -14,11 +14,11 @@ from google.cloud.pubsub_v1 import PublisherClient
 from pydantic import Field
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import InThread, Workers
+from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.plugins import KindSettings, PluginContext, PluginType
 
 _THREADS = 8
 
@@ -35,7 +35,7 @@ class PubsubSettings(KindSettings):
 class PubsubPublisher:
     """Each message is the bare id."""
 
-    def __init__(self, settings: PubsubSettings, in_thread: InThread) -> None:
+    def __init__(self, settings: PubsubSettings, in_thread: ThreadRunner) -> None:
         self._in_thread = in_thread
         self._topic = f"projects/{settings.project}/topics/{settings.topic}"
         self._timeout = settings.timeout_s / 2
@@ -65,8 +65,8 @@ class PubsubPublisher:
             raise PublishError(f"{self.name}: {str(e) or repr(e)}") from e
 
 
-def _make(settings: PubsubSettings, daemon: Daemon) -> PubsubPublisher:
-    return PubsubPublisher(settings, Workers("pubsub", _THREADS, daemon.reactor.callFromThread))
+def _make(settings: PubsubSettings, daemon: PluginContext) -> PubsubPublisher:
+    return PubsubPublisher(settings, ThreadPool("pubsub", _THREADS, daemon.reactor.callFromThread))
 
 
-PUBSUB = Kind(PubsubSettings, _make)
+PUBSUB = PluginType(PubsubSettings, _make)

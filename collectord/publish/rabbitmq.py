@@ -15,12 +15,12 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapCl
 from twisted.internet.ssl import optionsForClientTLS
 from zope.interface import implementer
 
-from collectord.concurrency.timeouts import Shared, within
-from collectord.errors import PublishError, TookTooLong
+from collectord.concurrency.timeouts import SingleFlight, with_timeout
+from collectord.errors import PublishError, StoreTimeout
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS
-from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.plugins import KindSettings, PluginContext, PluginType
 from collectord.settings.urls import telling_nothing
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class RabbitmqPublisher:
         self._parameters = pika.URLParameters(settings.url)
         self._reactor = reactor
         self.name = f"rabbitmq {settings.queue}"
-        self._connected = Shared(self._connect_anew)
+        self._connected = SingleFlight(self._connect_anew)
         self._connection: TwistedProtocolConnection | None = None
         self._channel: TwistedChannel | None = None
 
@@ -116,8 +116,8 @@ class RabbitmqPublisher:
         What the broker says, in time: one that is stopped, or is out of memory, says nothing and keeps the connection.
         """
         try:
-            return await within(work, self._settings.timeout_s, self._reactor, self.name)
-        except TookTooLong as e:
+            return await with_timeout(work, self._settings.timeout_s, self._reactor, self.name)
+        except StoreTimeout as e:
             self._drop()
             raise PublishError(str(e)) from e
         except (NackError, UnroutableError) as e:  # its queue does not work, or is gone: connect anew, declare it again
@@ -139,8 +139,8 @@ class RabbitmqPublisher:
             connection.transport.abortConnection()
 
 
-def _make(settings: RabbitmqSettings, daemon: Daemon) -> RabbitmqPublisher:
+def _make(settings: RabbitmqSettings, daemon: PluginContext) -> RabbitmqPublisher:
     return RabbitmqPublisher(settings, daemon.reactor)
 
 
-RABBITMQ = Kind(RabbitmqSettings, _make)
+RABBITMQ = PluginType(RabbitmqSettings, _make)

@@ -10,11 +10,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import InThread, Workers
+from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.plugins import KindSettings, PluginContext, PluginType
 from collectord.settings.urls import telling_nothing
 
 _THREADS = 4
@@ -45,7 +45,7 @@ class RedisSettings(KindSettings):
 class RedisPublisher:
     """Each entry has one field, C{crash_id}."""
 
-    def __init__(self, settings: RedisSettings, in_thread: InThread) -> None:
+    def __init__(self, settings: RedisSettings, in_thread: ThreadRunner) -> None:
         self._settings = settings
         self._in_thread = in_thread
         self.name = f"redis {settings.stream}"
@@ -70,8 +70,8 @@ class RedisPublisher:
             raise PublishError(f"{self.name}: {e}") from e
 
 
-def _make(settings: RedisSettings, daemon: Daemon) -> RedisPublisher:
-    return RedisPublisher(settings, Workers("redis", _THREADS, daemon.reactor.callFromThread))
+def _make(settings: RedisSettings, daemon: PluginContext) -> RedisPublisher:
+    return RedisPublisher(settings, ThreadPool("redis", _THREADS, daemon.reactor.callFromThread))
 
 
-REDIS = Kind(RedisSettings, _make)
+REDIS = PluginType(RedisSettings, _make)

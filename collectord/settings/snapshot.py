@@ -20,7 +20,7 @@ _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
 
 
 @frozen(kw_only=True)
-class Loaded:
+class SettingsSnapshot:
     """
     Settings with their throttle rules.
 
@@ -43,7 +43,7 @@ class Loaded:
         settings = self.settings.model_dump(mode="json", exclude=_NOT_HANDED)
         return json.dumps({"settings": settings, "rules_text": self.rules_text}).encode()
 
-    def instead_of(self, old: "Loaded") -> "Loaded":
+    def instead_of(self, old: "SettingsSnapshot") -> "SettingsSnapshot":
         """This, but for what can't be changed while the daemon runs."""
         submission = self.settings.submission.model_copy(
             update={key: getattr(old.settings.submission, key) for key in _FIXED_OF_SUBMISSION}
@@ -52,7 +52,7 @@ class Loaded:
         return evolve(self, settings=self.settings.model_copy(update={"submission": submission, **fixed}))
 
 
-def load(path: Path | None, *, service: bool = False) -> Loaded:
+def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
     """
     Read them. It blocks.
 
@@ -68,7 +68,7 @@ def load(path: Path | None, *, service: bool = False) -> Loaded:
         raise ConfigError("\n".join(f"{source}: {line}" for line in str(e).splitlines())) from e
     spec = settings.throttle.rules
     text = read_rules(spec) if spec.endswith(".toml") else None
-    return Loaded(
+    return SettingsSnapshot(
         settings=settings,
         rules=load_rules(spec, settings.throttle.products, text),
         rules_text=text,
@@ -77,9 +77,9 @@ def load(path: Path | None, *, service: bool = False) -> Loaded:
     )
 
 
-def taken(line: bytes) -> Loaded:
+def taken(line: bytes) -> SettingsSnapshot:
     """
-    What L{Loaded.handed} hands over.
+    What L{SettingsSnapshot.handed} hands over.
 
     @raise ConfigError: there are rules in Python, and they can't be used by now.
     """
@@ -87,7 +87,7 @@ def taken(line: bytes) -> Loaded:
     settings = HandedSettings(**handed["settings"])
     text = handed["rules_text"]
     rules = load_rules(settings.throttle.rules, settings.throttle.products, text)
-    return Loaded(settings=settings, rules=rules, rules_text=text, source="parent")
+    return SettingsSnapshot(settings=settings, rules=rules, rules_text=text, source="parent")
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:

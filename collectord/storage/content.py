@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from attrs import frozen
 
-from collectord.concurrency.threadpool import InThread
+from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.model import Content, Dump, InMemory
 
@@ -37,7 +37,7 @@ class StoredFile:
 
     path: str
     size: int
-    in_thread: InThread
+    in_thread: ThreadRunner
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for offset in range(0, self.size, _READ):
@@ -59,7 +59,7 @@ def open_content(content: Content) -> BinaryIO:
     return BytesIO(b"".join(content.pieces))
 
 
-def stored_dump(name: str, path: str, sha256: str | None, in_thread: InThread) -> Dump:
+def stored_dump(name: str, path: str, sha256: str | None, in_thread: ThreadRunner) -> Dump:
     """
     The dump in the file at C{path}; reads all of it.
 

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 from twisted.internet import reactor
 
-from collectord.plugins import DESTINATIONS, Daemon, make_plugin
+from collectord.plugins import DESTINATIONS, PluginContext, make_plugin
 from collectord.testing import Destination, DestinationContract, Kept
 from collectord.testing.memory import MemoryCrashStorage
 from tests.support.disk import stored_crashes
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 
 def in_directory(root: Path) -> Destination:
     table = {"type": "filesystem", "root": str(root), "min_free_bytes": 0}
-    plugin = make_plugin(DESTINATIONS, table, Daemon(reactor), "here")
+    plugin = make_plugin(DESTINATIONS, table, PluginContext(reactor), "here")
 
     async def kept(crash_id: str) -> Kept | None:
         crash = stored_crashes(root).get(crash_id)
@@ -27,7 +27,7 @@ def in_directory(root: Path) -> Destination:
 
     below_a_file = root.with_name("no directory")
     below_a_file.touch()
-    unreachable = make_plugin(DESTINATIONS, table | {"root": str(below_a_file / "x")}, Daemon(reactor), "here")
+    unreachable = make_plugin(DESTINATIONS, table | {"root": str(below_a_file / "x")}, PluginContext(reactor), "here")
     return Destination(plugin.made, kept, streams=False, unreachable=unreachable.made)
 
 
@@ -59,5 +59,5 @@ class TestFallback(DestinationContract):
             {"type": "filesystem", "root": str(root), "min_free_bytes": 0}
             for root in (tmp_path / "file" / "crashes", tmp_path / "crashes")
         ]
-        plugin = make_plugin(DESTINATIONS, {"type": "fallback", "of": tables}, Daemon(reactor), "here")
+        plugin = make_plugin(DESTINATIONS, {"type": "fallback", "of": tables}, PluginContext(reactor), "here")
         return evolve(in_directory(tmp_path / "crashes"), storage=plugin.made)

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import MINIDUMP, InMemory
-from collectord.storage.chain.chain import FallbackCrashStorage, Link
+from collectord.storage.chain.chain import Backend, FallbackCrashStorage
 from collectord.storage.filesystem.store import FilesystemCrashStorage
 from collectord.testing.memory import MemoryCrashStorage
 from tests.support.disk import StoredCrash, problems, stored_crashes
@@ -84,7 +84,7 @@ def filesystem(store: FilesystemCrashStorage) -> Subject:
 
 
 def chained(first: Subject, second: Subject) -> Subject:
-    links = [Link(name=s.name, storage=s.storage, staging=s.storage, timeout=10.0) for s in (first, second)]
+    links = [Backend(name=s.name, storage=s.storage, staging=s.storage, timeout=10.0) for s in (first, second)]
     return Subject(first.name, FallbackCrashStorage(links, Clock()), first.kept, first.settled, first.left_over)
 
 

@@ -20,7 +20,7 @@ from twisted.internet.defer import CancelledError
 
 from collectord.errors import StorageError
 from collectord.model import MINIDUMP
-from collectord.plugins import Daemon
+from collectord.plugins import PluginContext
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.storage.objects.gcs import GCS, GcsSettings
 from collectord.testing import Destination, DestinationContract
@@ -53,7 +53,7 @@ def make_store(**settings: Any) -> BucketCrashStorage:
     from twisted.internet import reactor
 
     given = GcsSettings(type="gcs", **{"bucket": BUCKET, "retry_s": 1, **settings})
-    store: BucketCrashStorage = GCS.make(given, Daemon(reactor))
+    store: BucketCrashStorage = GCS.make(given, PluginContext(reactor))
     return store
 
 

@@ -26,11 +26,11 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.errors import ConfigError, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import Content, Crash, Dump
-from collectord.plugins import Daemon as TheDaemon
+from collectord.plugins import PluginContext
 from collectord.storage.content import StoredFile
 from collectord.storage.http.storage import HTTP, HttpCrashStorage
 from tests.support.daemon import Daemon, config, free_port
@@ -137,7 +137,7 @@ def other(tmp_path: Path, certificates: Certificates) -> Iterator[Other]:
 def store_at(url: str, **settings: Any) -> HttpCrashStorage:
     from twisted.internet import reactor
 
-    made = HTTP.make(HTTP.settings.model_validate({"type": "http", "url": url, **settings}), TheDaemon(reactor))
+    made = HTTP.make(HTTP.settings.model_validate({"type": "http", "url": url, **settings}), PluginContext(reactor))
     assert isinstance(made, HttpCrashStorage)
     return made
 
@@ -349,7 +349,7 @@ async def test_a_dump_that_is_another_by_now(other: Other) -> None:
 async def test_a_dump_on_disk(other: Other, tmp_path: Path) -> None:
     from twisted.internet import reactor
 
-    in_thread = Workers("read", 2, reactor.callFromThread)  # type: ignore[attr-defined]
+    in_thread = ThreadPool("read", 2, reactor.callFromThread)  # type: ignore[attr-defined]
     path, content = tmp_path / "dump", urandom(20 * MIB - 7)
     path.write_bytes(content)
     stored = {"upload_file_minidump": StoredFile(str(path), len(content), in_thread)}

@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from collectord.errors import ConfigError, PublishError
 from collectord.interfaces import ICrashPublisher
-from collectord.plugins import PUBLISHERS, Daemon, make_plugin
+from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import Publisher, PublisherContract, make_crash
 from collectord.testing.running import in_reactor
 from tests.support.brokers import RabbitServer, RedisServer, delete_queue, missing, rabbitmq_url, taken_from
@@ -33,7 +33,7 @@ NO_REDIS = missing("redis-server")
 
 
 def publisher(**table: Any) -> ICrashPublisher:
-    made: ICrashPublisher = make_plugin(PUBLISHERS, table, Daemon(reactor), "here").made
+    made: ICrashPublisher = make_plugin(PUBLISHERS, table, PluginContext(reactor), "here").made
     return made
 
 

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError
 
 from collectord.errors import StorageError
 from collectord.model import MINIDUMP
-from collectord.plugins import Daemon
+from collectord.plugins import PluginContext
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.storage.objects.s3 import S3, S3Settings
 from collectord.testing import Destination, DestinationContract
@@ -63,7 +63,7 @@ class Rig:
         }
         from twisted.internet import reactor
 
-        store: BucketCrashStorage = S3.make(S3Settings(type="s3", **given), Daemon(reactor))
+        store: BucketCrashStorage = S3.make(S3Settings(type="s3", **given), PluginContext(reactor))
         return store
 
     def objects(self) -> dict[str, bytes]:

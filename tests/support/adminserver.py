@@ -20,14 +20,14 @@ from collectord.observe.status import (
     DumpFile,
     Event,
     Loss,
-    Outlet,
     Overview,
     Place,
     Rates,
     Recent,
     RuleCount,
+    SinkStatus,
     Store,
-    Worker,
+    WorkerStatus,
 )
 
 STARTED = 1_466_600_000.0
@@ -138,7 +138,7 @@ def empty(now: float) -> Overview:
             )
         ],
         outlets=[],
-        workers=[Worker(pid=4021, since=now - 3)],
+        workers=[WorkerStatus(pid=4021, since=now - 3)],
         recent=[],
     )
 
@@ -214,8 +214,8 @@ def busy(now: float) -> Overview:
             ),
         ],
         outlets=[
-            Outlet(name="s3: crashes", kind="destination", problem="", given=kept - 41, failures=3, resumes_in_s=0),
-            Outlet(
+            SinkStatus(name="s3: crashes", kind="destination", problem="", given=kept - 41, failures=3, resumes_in_s=0),
+            SinkStatus(
                 name="rabbitmq: socorro.normal",
                 kind="publisher",
                 problem="",
@@ -224,7 +224,7 @@ def busy(now: float) -> Overview:
                 resumes_in_s=0,
             ),
         ],
-        workers=[Worker(pid=4022, since=STARTED + 2), Worker(pid=4023, since=STARTED + 2)],
+        workers=[WorkerStatus(pid=4022, since=STARTED + 2), WorkerStatus(pid=4023, since=STARTED + 2)],
         recent=[recent(at * 2 - n) for n in range(30)],
     )
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from collectord.concurrency.threadpool import InThread
+from collectord.concurrency.threadpool import ThreadRunner
 from collectord.model import MINIDUMP, Crash
 from collectord.storage.content import StoredFile
 from collectord.testing.destinations import Kept
@@ -34,7 +34,7 @@ def kept_in(objects: Mapping[str, bytes], crash_id: str) -> Kept | None:
 def on_disk(path: Path, content: bytes) -> Crash:
     """A crash whose minidump is a file."""
     path.write_bytes(content)
-    in_thread: InThread = at_once
+    in_thread: ThreadRunner = at_once
     return make_crash(dumps={MINIDUMP: content}, places={MINIDUMP: StoredFile(str(path), len(content), in_thread)})
 
 

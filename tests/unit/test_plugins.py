@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from collectord.errors import ConfigError
-from collectord.plugins import DESTINATIONS, Daemon, Kind, KindSettings, make_plugin
+from collectord.plugins import DESTINATIONS, KindSettings, PluginContext, PluginType, make_plugin
 from collectord.testing.memory import MemoryCrashStorage
 
 
@@ -17,21 +17,21 @@ class Settings(KindSettings):
     depth: int = 1
 
 
-def make_well(settings: Settings, daemon: Daemon) -> MemoryCrashStorage:
+def make_well(settings: Settings, daemon: PluginContext) -> MemoryCrashStorage:
     return MemoryCrashStorage(f"depth {settings.depth}")
 
 
-def make_raising(settings: Settings, daemon: Daemon) -> object:
+def make_raising(settings: Settings, daemon: PluginContext) -> object:
     raise KeyError("depth")
 
 
-def make_nothing(settings: Settings, daemon: Daemon) -> object:
+def make_nothing(settings: Settings, daemon: PluginContext) -> object:
     return object()
 
 
-WELL = Kind(Settings, make_well)
-RAISING = Kind(Settings, make_raising)
-NOTHING = Kind(Settings, make_nothing)
+WELL = PluginType(Settings, make_well)
+RAISING = PluginType(Settings, make_raising)
+NOTHING = PluginType(Settings, make_nothing)
 NO_KIND = "text"
 
 
@@ -45,7 +45,7 @@ def _points(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(table: Mapping[str, Any]) -> Any:
-    return make_plugin(DESTINATIONS, table, Daemon(None), "here").made
+    return make_plugin(DESTINATIONS, table, PluginContext(None), "here").made
 
 
 def test_made() -> None:
@@ -61,7 +61,7 @@ def test_made() -> None:
         ({"type": "well", "depth": "secret"}, "here depth: Input should be a valid integer"),
         ({"type": "raising"}, f"here type = 'raising' ({__name__}:RAISING): KeyError: 'depth'"),
         ({"type": "nothing"}, f"here type = 'nothing' ({__name__}:NOTHING): "),
-        ({"type": "no_kind"}, f"here type = 'no_kind': {__name__}:NO_KIND is no collectord.plugins.Kind"),
+        ({"type": "no_kind"}, f"here type = 'no_kind': {__name__}:NO_KIND is no collectord.plugins.PluginType"),
         ({"type": "absent"}, f"here type = 'absent' ({__name__}:ABSENT): AttributeError: "),
         ({"type": "no_module"}, "here type = 'no_module' (collectord_no_such:X): ModuleNotFoundError: No module named"),
         ({"type": "no_extra"}, "here type = 'no_extra': the module collectord_no_such is missing: pip install 'coll"),

@@ -1,9 +1,9 @@
 """
 What a worker and its parent tell each other, as lines.
 
-Down, to the worker's standard input: what it is to live by (L{collectord.settings.snapshot.Loaded.handed}), and later
-C{reload} with the same, C{hung} with the number of workers that hang, C{drain} or C{stop}; its end means that the
-parent is gone.
+Down, to the worker's standard input: what it is to live by
+(L{collectord.settings.snapshot.SettingsSnapshot.handed}), and later C{reload} with the same, C{hung} with the number of
+workers that hang, C{drain} or C{stop}; its end means that the parent is gone.
 Up, on L{CHANNEL}: JSON objects of one key each, one a second at least, which show that the reactor runs.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import astuple, frozen
 
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
 CHANNEL = 3
@@ -34,7 +34,7 @@ class Ready:
 class Happened:
     """What became of crashes."""
 
-    happenings: Sequence[Happening]
+    happenings: Sequence[CrashEvent]
 
 
 @frozen
@@ -70,7 +70,7 @@ def decode(line: bytes) -> Message:
             return Ready()
         case {"happened": list(happenings)}:
             names = ("at", "crash_id", "what", "where", "about")
-            return Happened([Happening(**dict(zip(names, each, strict=True))) for each in happenings])
+            return Happened([CrashEvent(**dict(zip(names, each, strict=True))) for each in happenings])
         case {"counted": list(metrics)}:
             return Counted(metrics)
     raise ValueError(f"no message: {line[:80]!r}")

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from collectord.daemon.workers.messages import CHANNEL, STOP, Counted, Happened, Lines, Ready, decode
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
 _DIE_S = 2.0
@@ -24,23 +24,23 @@ _LONGEST = 2**20
 class Parent(Protocol):
     """What a worker is the worker of."""
 
-    def began(self, worker: "Worker") -> None:
+    def began(self, worker: "WorkerProcess") -> None:
         """It takes submissions."""
 
-    def happened(self, happening: Happening) -> None:
+    def happened(self, happening: CrashEvent) -> None:
         """Something became of a crash."""
 
-    def counted(self, worker: "Worker", metrics: Snapshot) -> None:
+    def counted(self, worker: "WorkerProcess", metrics: Snapshot) -> None:
         """Its metrics by now."""
 
     def write(self, lines: bytes) -> None:
         """It logged these, each with its end."""
 
-    def gone(self, worker: "Worker", why: str) -> None:
+    def gone(self, worker: "WorkerProcess", why: str) -> None:
         """It has ended, or is given up."""
 
 
-class Worker(ProcessProtocol):
+class WorkerProcess(ProcessProtocol):
     """
     One process.
 

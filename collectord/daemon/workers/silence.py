@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from collectord.daemon.workers.process import Worker
+from collectord.daemon.workers.process import WorkerProcess
 
 TICK_S = 0.5
 HUNG_S = 5.0
@@ -33,7 +33,7 @@ class SilenceWatch:
 
     def __init__(
         self,
-        workers: Callable[[], Sequence[Worker]],
+        workers: Callable[[], Sequence[WorkerProcess]],
         timeout: Callable[[], float],
         changed: Callable[[], None],
         clock: IReactorTime,
@@ -79,7 +79,7 @@ class SilenceWatch:
         elif self._unserved_s is not None:
             self._unserved_s += passed
 
-    def _look_at(self, worker: Worker, passed: float) -> bool:
+    def _look_at(self, worker: WorkerProcess, passed: float) -> bool:
         """Whether it hangs, and did not before, or the other way round."""
         before = worker.is_hung
         worker.silent_s += passed
@@ -94,10 +94,10 @@ class SilenceWatch:
             worker.kill()
         return worker.is_hung is not before
 
-    def _tell(self, text: str, worker: Worker) -> None:
+    def _tell(self, text: str, worker: WorkerProcess) -> None:
         self._log.error(text, pid=worker.pid, silent=worker.silent_s)
 
-    def _limits(self, worker: Worker) -> tuple[float, float]:
+    def _limits(self, worker: WorkerProcess) -> tuple[float, float]:
         """Seconds of silence until it counts as hung, and until it is killed."""
         timeout = self._timeout()
         hung_s = min(HUNG_S, timeout)

@@ -13,18 +13,18 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
-from collectord.concurrency.timeouts import shielded, within
+from collectord.concurrency.timeouts import shielded, with_timeout
 from collectord.daemon.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD
-from collectord.daemon.workers.process import Worker
+from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import START_S, SilenceWatch
-from collectord.errors import TookTooLong
+from collectord.errors import StoreTimeout
 from collectord.metrics import WORKER_RESTARTS, WORKERS, WORKERS_HUNG
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners, close_ports
-from collectord.observe.aggregate import Snapshot, Sums
-from collectord.observe.status import Worker as WorkerState
+from collectord.observe.aggregate import AggregatedRegistry, Snapshot
+from collectord.observe.status import WorkerStatus
 from collectord.settings.schema import PREFIX
-from collectord.settings.snapshot import Loaded
+from collectord.settings.snapshot import SettingsSnapshot
 
 _END_S = 25.0
 """Beyond what uploads may take at a stop."""
@@ -55,14 +55,14 @@ class Supervisor(Service):
     def __init__(
         self,
         count: int,
-        loaded: Callable[[], Loaded],
+        loaded: Callable[[], SettingsSnapshot],
         listeners: Listeners,
         reactor: Any,
         *,
         out: Callable[[bytes], object] | None,
-        happened: Callable[[Happening], None],
+        happened: Callable[[CrashEvent], None],
         ready: Callable[[], None],
-        sums: Sums,
+        sums: AggregatedRegistry,
         stop: float,
         now: Callable[[], float],
     ) -> None:
@@ -75,7 +75,7 @@ class Supervisor(Service):
         self._stop_s = stop
         self._now = now
         self._ports: Sequence[IListeningPort] = ()
-        self._workers: list[Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._failures = 0
         self._restarting = self._draining = False
         self._told_ready = False
@@ -102,22 +102,22 @@ class Supervisor(Service):
     def _timeout(self) -> float:
         return self._loaded().settings.submission.worker_timeout_s
 
-    def began(self, worker: Worker) -> None:
+    def began(self, worker: WorkerProcess) -> None:
         """A worker takes submissions."""
         self._tell_who_hangs()
         if not self._told_ready and sum(worker.is_ready for worker in self._workers) >= self._count:
             self._told_ready = True
             self._ready()
 
-    def counted(self, worker: Worker, metrics: Snapshot) -> None:
+    def counted(self, worker: WorkerProcess, metrics: Snapshot) -> None:
         """What a worker has counted so far."""
         if worker in self._workers:  # else it was given up, and is no more than what it was then
             self._sums.update(worker, metrics)
 
-    def states(self) -> Sequence[WorkerState]:
+    def states(self) -> Sequence[WorkerStatus]:
         """Those that take submissions, and those that hang."""
         return [
-            WorkerState(
+            WorkerStatus(
                 pid=worker.pid,
                 since=worker.since,
                 problem=f"hangs: nothing of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
@@ -144,8 +144,8 @@ class Supervisor(Service):
         if self._out is not None:
             self._out(data)
 
-    def _spawn(self) -> Worker:
-        worker = Worker(self, self._now(), self._reactor)
+    def _spawn(self) -> WorkerProcess:
+        worker = WorkerProcess(self, self._now(), self._reactor)
         inherited = [port.fileno() for port in self._ports]  # type: ignore[attr-defined]
         first = CHANNEL + 1
         out, errors = ("r", "r") if self._out is not None else (self._standard(1), self._standard(2))
@@ -170,7 +170,7 @@ class Supervisor(Service):
             self._nowhere = os.open(os.devnull, os.O_WRONLY)
         return self._nowhere
 
-    def gone(self, worker: Worker, why: str) -> None:
+    def gone(self, worker: WorkerProcess, why: str) -> None:
         """A worker ended, or is given up."""
         self._workers.remove(worker)
         self._tell_who_hangs()
@@ -222,12 +222,12 @@ class Supervisor(Service):
             self._restarting = False
             self._replace()  # who died meanwhile was not missed
 
-    async def _replace_in_order(self, worker: Worker) -> None:
+    async def _replace_in_order(self, worker: WorkerProcess) -> None:
         new = self._spawn()
         new.expendable = True
         try:
-            await within(shielded(new.ready), START_S, self._reactor, f"worker {new.pid}")
-        except TookTooLong:
+            await with_timeout(shielded(new.ready), START_S, self._reactor, f"worker {new.pid}")
+        except StoreTimeout:
             new.kill()
         new.expendable = not new.is_ready
         if new.expendable:
@@ -239,10 +239,10 @@ class Supervisor(Service):
         await self._end(worker)
         self._log.info("worker {pid} takes the place of {old}", pid=new.pid, old=worker.pid)
 
-    async def _end(self, worker: Worker) -> None:
+    async def _end(self, worker: WorkerProcess) -> None:
         try:
-            await within(shielded(worker.ended), self._stop_s + _END_S, self._reactor, f"worker {worker.pid}")
-        except TookTooLong:
+            await with_timeout(shielded(worker.ended), self._stop_s + _END_S, self._reactor, f"worker {worker.pid}")
+        except StoreTimeout:
             self._log.error("worker {pid} does not end, and is killed", pid=worker.pid)
             worker.kill()
             await shielded(worker.ended)

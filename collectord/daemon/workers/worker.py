@@ -21,9 +21,9 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from collectord import __version__
-from collectord.concurrency.threadpool import Workers
-from collectord.concurrency.timeouts import keep_time
-from collectord.daemon.ingest import Collecting, links_of
+from collectord.concurrency.threadpool import ThreadPool
+from collectord.concurrency.timeouts import use_monotonic_clock
+from collectord.daemon.ingest import IngestPipeline, build_backends
 from collectord.daemon.lifecycle import CollectorService
 from collectord.daemon.workers.messages import (
     CHANNEL,
@@ -39,14 +39,14 @@ from collectord.daemon.workers.messages import (
 )
 from collectord.errors import ConfigError
 from collectord.metrics import REGISTRY
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners
 from collectord.observe.aggregate import snapshot
 from collectord.observe.logging.events import LineObserver
 from collectord.observe.logging.sinks import descriptor_sink
-from collectord.observe.process import ProcessWatch
+from collectord.observe.process import ProcessMetrics
 from collectord.observe.sentry import sentry_observer
-from collectord.settings.snapshot import Loaded, taken
+from collectord.settings.snapshot import SettingsSnapshot, taken
 
 _SOON_S = 0.05
 _METRICS_S = 1.0
@@ -78,7 +78,7 @@ class Parent(LineOnlyReceiver):
         self._drain = drain
         self._hung = hung
         self._stop = stop
-        self._happenings: list[Happening] = []
+        self._happenings: list[CrashEvent] = []
         self._flush: IDelayedCall | None = None
 
     def lineReceived(self, line: bytes) -> None:
@@ -99,7 +99,7 @@ class Parent(LineOnlyReceiver):
         self._send()
         self.sendLine(encode(message))
 
-    def happened(self, happening: Happening) -> None:
+    def happened(self, happening: CrashEvent) -> None:
         """Tell it soon, together with what else happens."""
         self._happenings.append(happening)
         if self._flush is None:
@@ -114,13 +114,13 @@ class Parent(LineOnlyReceiver):
             self.sendLine(encode(Happened(happenings)))
 
 
-class Worker:
+class WorkerMain:
     """The parts of this process."""
 
     _log = Logger()
 
     def __init__(
-        self, loaded: Loaded, observer: LineObserver, inherited: Sequence[tuple[int, int]], reactor: Any
+        self, loaded: SettingsSnapshot, observer: LineObserver, inherited: Sequence[tuple[int, int]], reactor: Any
     ) -> None:
         self._reactor = reactor
         settings = loaded.settings
@@ -129,15 +129,15 @@ class Worker:
         if sentry is not None:
             globalLogPublisher.addObserver(sentry)
             reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
-        self._thread = Workers("reload", 1, reactor.callFromThread)
+        self._thread = ThreadPool("reload", 1, reactor.callFromThread)
         self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._know_hung, stop=self._stop)
-        links, _ = links_of(settings, reactor)
-        self._collecting = Collecting(settings, loaded.rules, links, self._parent.happened, reactor)
+        links, _ = build_backends(settings, reactor)
+        self._collecting = IngestPipeline(settings, loaded.rules, links, self._parent.happened, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()
         for service in self._collecting.services:
             service.setServiceParent(self._services)
-        ProcessWatch(reactor, observer.writer).setServiceParent(self._services)
+        ProcessMetrics(reactor, observer.writer).setServiceParent(self._services)
         CollectorService(
             partial(self._listeners.adopt, inherited=inherited),
             self._collecting,
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str]) -> None:
     from twisted.internet import reactor as any_reactor
 
     reactor = cast(Any, any_reactor)
-    keep_time(reactor)
+    use_monotonic_clock(reactor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd tells all processes of a service
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str]) -> None:
     observer.writer.start()
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True)
     try:
-        worker = Worker(taken(handed), observer, inherited, reactor)
+        worker = WorkerMain(taken(handed), observer, inherited, reactor)
     except ConfigError as e:
         sys.exit(f"collectord: a worker can't start: {e}")
     reactor.callWhenRunning(worker.start)

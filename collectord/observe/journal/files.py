@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.observe.journal.lines import HEAL, Line, day_of, format_happening, journal_of, packed, time_of
 
 _QUIET_S = 2 * 24 * 3600.0
@@ -80,7 +80,7 @@ class JournalFiles:
     def _tell(self, now: datetime, what: str) -> None:
         self._append(f"{now:%Y%m%d}", Line(time_of(now.timestamp()), what, self._process).encode())
 
-    def write(self, happenings: Sequence[Happening], lost: Mapping[str, int], now: datetime) -> None:
+    def write(self, happenings: Sequence[CrashEvent], lost: Mapping[str, int], now: datetime) -> None:
         """
         Add lines. After an error some may be there, and are there twice once it is tried again.
 

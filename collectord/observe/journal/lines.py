@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.observe.status import Event
 
 OF_CRASHES: Final = frozenset({"kept", "moved", "published", "removed", "quarantined"})
@@ -69,7 +69,7 @@ class Line(NamedTuple):
         return ("\t".join(fields) + "\n").encode()
 
 
-def format_happening(happening: Happening) -> str:
+def format_happening(happening: CrashEvent) -> str:
     """Its line."""
     line = f"{time_of(happening.at)}\t{happening.what}\t{happening.crash_id}\t{_escaped(happening.where)}"
     rule = happening.about.get("rule")

@@ -17,11 +17,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from collectord.concurrency.threadpool import CallFromThread, Workers
-from collectord.concurrency.timeouts import within
-from collectord.errors import TookTooLong
+from collectord.concurrency.threadpool import CallFromThread, ThreadPool
+from collectord.concurrency.timeouts import with_timeout
+from collectord.errors import StoreTimeout
 from collectord.metrics import LEDGER_FAILURES
-from collectord.model import Happening
+from collectord.model import CrashEvent
 from collectord.observe.journal.files import JournalFiles, pack
 from collectord.observe.journal.lines import day_of
 from collectord.settings.schema import Settings
@@ -71,9 +71,9 @@ class Ledger(Service):
         self._keep_days = keep_days
         self._clock = clock
         self._now = now
-        self._in_thread = Workers(f"ledger {directory}", 1, call_from_thread)
+        self._in_thread = ThreadPool(f"ledger {directory}", 1, call_from_thread)
         self._files = JournalFiles(directory)
-        self._waiting: list[Happening] = []
+        self._waiting: list[CrashEvent] = []
         self._lost: Counter[str] = Counter()  # by day
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
@@ -89,7 +89,7 @@ class Ledger(Service):
         self._patient_until = self._clock.seconds() + _PATIENCE_S
         self._done = self._loop.start(_INTERVAL_S)
 
-    def note(self, happening: Happening) -> None:
+    def note(self, happening: CrashEvent) -> None:
         """Write it down, in time."""
         self._waiting.append(happening)
         if len(self._waiting) >= _BATCH:
@@ -192,8 +192,8 @@ class Ledger(Service):
         if self._loop.running:
             self._loop.stop()
         try:
-            await within(self._end(), _STOP_S, self._clock, "ledger")
-        except (TookTooLong, OSError) as e:
+            await with_timeout(self._end(), _STOP_S, self._clock, "ledger")
+        except (StoreTimeout, OSError) as e:
             self._in_trouble(str(e))
         lost = len(self._waiting) + self._lost.total()
         if lost:

@@ -19,9 +19,9 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import InThread
-from collectord.concurrency.timeouts import within
-from collectord.errors import NowhereToSave, StorageError, TookTooLong
+from collectord.concurrency.threadpool import ThreadRunner
+from collectord.concurrency.timeouts import with_timeout
+from collectord.errors import AllStoresFailed, StorageError, StoreTimeout
 from collectord.interfaces import ICrashSource, ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import BROKEN_COPIES, STORE_FAILURES
 from collectord.model import Content, Crash, Dump
@@ -55,7 +55,7 @@ class StoreState:
 
 
 @define(eq=False)
-class Link:
+class Backend:
     """
     One store of the chain.
 
@@ -76,7 +76,7 @@ class Link:
     glance: Callable[[], Awaitable[object]] | None = None
     prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
     refuse_other: Callable[[], None] = lambda: None
-    source: Callable[[InThread], ICrashSource] | None = None
+    source: Callable[[ThreadRunner], ICrashSource] | None = None
 
 
 @implementer(ICrashStorage, IDumpStaging)
@@ -88,7 +88,7 @@ class FallbackCrashStorage:
 
     _log = Logger()
 
-    def __init__(self, links: Sequence[Link], clock: IReactorTime, patience: float = PATIENCE_S) -> None:
+    def __init__(self, links: Sequence[Backend], clock: IReactorTime, patience: float = PATIENCE_S) -> None:
         self.links = links
         self.name = " or ".join(link.name for link in links)
         self._clock = clock
@@ -109,11 +109,11 @@ class FallbackCrashStorage:
         """
         As L{ICrashStorage.save}.
 
-        @raise NowhereToSave: every store failed, again and again.
+        @raise AllStoresFailed: every store failed, again and again.
         """
         return await self.first_able(lambda link: self._save(link, crash))
 
-    async def _save(self, link: Link, crash: Crash) -> str:
+    async def _save(self, link: Backend, crash: Crash) -> str:
         spilled = [dump.content for dump in crash.dumps if self.holds(dump.content)]
         if not spilled:
             return await link.storage.save(crash)
@@ -127,11 +127,11 @@ class FallbackCrashStorage:
             for copy in copies:
                 copy.discard()
 
-    async def _beside(self, link: Link, dump: Dump, copies: list[IStagedDump]) -> Dump:
+    async def _beside(self, link: Backend, dump: Dump, copies: list[IStagedDump]) -> Dump:
         """
         C{dump}, copied to the store if it was spilled to another, or if what was spilled is in doubt.
 
-        @raise NowhereToSave: what was spilled is not what was received any more.
+        @raise AllStoresFailed: what was spilled is not what was received any more.
         """
         content = dump.content
         if not self.holds(content) or (link.staging.holds(content) and content not in self.doubtful):
@@ -151,7 +151,7 @@ class FallbackCrashStorage:
         BROKEN_COPIES.labels(home.name).inc()
         why = f"what was spilled to {home.name} has the checksum {found}; it was received with {dump.sha256}"
         self._log.error("the dump {name} is lost, and its crash refused: {why}", name=dump.name, why=why)
-        raise NowhereToSave(why)
+        raise AllStoresFailed(why)
 
     async def check(self) -> Mapping[str, int]:
         states = await self.check_each()
@@ -164,7 +164,7 @@ class FallbackCrashStorage:
         checks = [Deferred.fromCoroutine(self._check(link)) for link in self.links]
         return [await check for check in checks]
 
-    async def _check(self, link: Link) -> StoreState:
+    async def _check(self, link: Backend) -> StoreState:
         try:
             figures = await self.within(link, link.storage.check(), CHECK_S)
         except StorageError as e:
@@ -174,7 +174,7 @@ class FallbackCrashStorage:
             self._log.info("{store} is well again", store=link.name)
         return StoreState(link.name, "", figures, link.cautions())
 
-    async def look_at(self, link: Link, times: int) -> None:
+    async def look_at(self, link: Backend, times: int) -> None:
         """
         Find out whether a store that is left alone is well again, or another is not any more.
 
@@ -217,7 +217,7 @@ class FallbackCrashStorage:
         """
         The pieces of a spilled dump whose store may have failed since.
 
-        @raise NowhereToSave: they can't be had in time.
+        @raise AllStoresFailed: they can't be had in time.
         """
         home = self._home(content)
         pieces = content.chunks()
@@ -225,20 +225,20 @@ class FallbackCrashStorage:
             try:
                 piece = await self.within(home, anext(pieces, None))
             except StorageError as e:
-                raise NowhereToSave(f"what was spilled to {home.name} can't be read back") from e
+                raise AllStoresFailed(f"what was spilled to {home.name} can't be read back") from e
             if piece is None:
                 return
             yield piece
 
-    def _home(self, content: Content) -> Link:
+    def _home(self, content: Content) -> Backend:
         """The store that C{content} was spilled to."""
         return next(link for link in self.links if link.staging.holds(content))
 
-    async def first_able(self, act: Callable[[Link], Awaitable[T]]) -> T:
+    async def first_able(self, act: Callable[[Backend], Awaitable[T]]) -> T:
         """
         What the first store that can does.
 
-        @raise NowhereToSave: there was none, for a while.
+        @raise AllStoresFailed: there was none, for a while.
         """
         give_up: float | None = None
         pause = _FIRST_PAUSE_S
@@ -248,7 +248,7 @@ class FallbackCrashStorage:
                     continue
                 try:
                     done = await act(link)
-                except NowhereToSave:  # no fault of this store
+                except AllStoresFailed:  # no fault of this store
                     raise
                 except StorageError as e:
                     self.failed(link, e)
@@ -260,29 +260,29 @@ class FallbackCrashStorage:
             give_up = now + self._patience if give_up is None else give_up
             if now >= give_up:
                 self._refused, self._refused_at = self._refused + 1, now
-                raise NowhereToSave("no store takes anything")
+                raise AllStoresFailed("no store takes anything")
             await deferLater(self._clock, min(pause, give_up - now))
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
-    def failed(self, link: Link, error: StorageError) -> None:
+    def failed(self, link: Backend, error: StorageError) -> None:
         """C{link} did not do what it should."""
         STORE_FAILURES.labels(link.name).inc()
         self._log.error("failed: {why}", why=str(error))
-        self._open_breaker(link, error, badly=isinstance(error, TookTooLong))
+        self._open_breaker(link, error, badly=isinstance(error, StoreTimeout))
 
-    def _open_breaker(self, link: Link, error: StorageError, *, badly: bool) -> None:
+    def _open_breaker(self, link: Backend, error: StorageError, *, badly: bool) -> None:
         """Leave C{link} alone where it has failed badly, or often enough."""
         if not link.breaker.failed(badly=badly):
             return
         self._log.error("{store} is left alone until it is well again; last: {why}", store=link.name, why=str(error))
 
-    async def within(self, link: Link, work: Awaitable[T], seconds: float | None = None) -> T:
+    async def within(self, link: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
         """
         C{work} of a store, in its time (or in so many seconds).
 
-        @raise TookTooLong: it was cancelled.
+        @raise StoreTimeout: it was cancelled.
         """
-        return await within(work, seconds or link.timeout, self._clock, link.name)
+        return await with_timeout(work, seconds or link.timeout, self._clock, link.name)
 
 
 @implementer(IStagedDump)
@@ -291,7 +291,7 @@ class _FallbackStagedDump:
 
     def __init__(self, chain: FallbackCrashStorage) -> None:
         self._chain = chain
-        self._link: Link | None = None
+        self._link: Backend | None = None
         self._dump: IStagedDump | None = None
 
     async def append(self, pieces: Sequence[bytes]) -> None:
@@ -303,7 +303,7 @@ class _FallbackStagedDump:
                 self._chain.failed(self._link, e)
         await self._chain.first_able(lambda link: self._begin(link, pieces))
 
-    async def _begin(self, link: Link, pieces: Sequence[bytes]) -> None:
+    async def _begin(self, link: Backend, pieces: Sequence[bytes]) -> None:
         dump = link.staging.new_dump()
         try:
             if self._dump is not None:
@@ -352,7 +352,7 @@ class ProbeService(Service):
         for loop in self._loops:
             loop.stop()
 
-    def _tick(self, link: Link, times: Iterator[int]) -> Deferred[None]:
+    def _tick(self, link: Backend, times: Iterator[int]) -> Deferred[None]:
         return Deferred.fromCoroutine(self._chain.look_at(link, next(times))).addErrback(
             lambda failure: self._log.failure("a probe failed", failure)
         )

@@ -10,12 +10,12 @@ from pydantic import Field
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from collectord.concurrency.timeouts import within
+from collectord.concurrency.timeouts import with_timeout
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import Content, Crash
-from collectord.plugins import DESTINATIONS, Daemon, Kind, KindSettings, make_plugin
+from collectord.plugins import DESTINATIONS, KindSettings, PluginContext, PluginType, make_plugin
 from collectord.settings.urls import numbered
-from collectord.storage.chain.chain import PROBE_INTERVAL_S, FallbackCrashStorage, Link
+from collectord.storage.chain.chain import PROBE_INTERVAL_S, Backend, FallbackCrashStorage
 
 
 class FallbackDestination(KindSettings):
@@ -55,7 +55,7 @@ class _Within:
         self._clock = clock
 
     async def save(self, crash: Crash) -> str:
-        return await within(self._storage.save(crash), self._timeout, self._clock, self.name)
+        return await with_timeout(self._storage.save(crash), self._timeout, self._clock, self.name)
 
     async def check(self) -> Mapping[str, int]:
         checked: Mapping[str, int] = await self._storage.check()
@@ -66,7 +66,7 @@ class _Within:
 class FallbackOfDestinations:
     """A chain that doesn't wait: whoever moves crashes has more patience than a client."""
 
-    def __init__(self, links: Sequence[Link], clock: IReactorTime) -> None:
+    def __init__(self, links: Sequence[Backend], clock: IReactorTime) -> None:
         self._chain = FallbackCrashStorage(links, clock, patience=0)
         self.name = self._chain.name
         self._clock = clock
@@ -88,18 +88,18 @@ class FallbackOfDestinations:
         return await self._chain.check()
 
 
-def _fallback(settings: FallbackDestination, daemon: Daemon) -> FallbackOfDestinations:
+def _fallback(settings: FallbackDestination, daemon: PluginContext) -> FallbackOfDestinations:
     plugins = [
         make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination.of]] {number}")
         for number, table in enumerate(settings.of)
     ]
     links = []
     for name, plugin in zip(numbered(plugin.made.name for plugin in plugins), plugins, strict=True):
-        within = _Within(plugin.made, plugin.settings.timeout_s, daemon.reactor)
+        with_timeout = _Within(plugin.made, plugin.settings.timeout_s, daemon.reactor)
         links.append(
-            Link(
+            Backend(
                 name,
-                within,
+                with_timeout,
                 _NoStaging(),
                 plugin.settings.timeout_s,
                 cautions=partial(getattr, plugin.made, "cautions", ()),
@@ -108,4 +108,4 @@ def _fallback(settings: FallbackDestination, daemon: Daemon) -> FallbackOfDestin
     return FallbackOfDestinations(links, daemon.reactor)
 
 
-FALLBACK = Kind(FallbackDestination, _fallback)
+FALLBACK = PluginType(FallbackDestination, _fallback)

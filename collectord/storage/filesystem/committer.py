@@ -20,7 +20,7 @@ from collectord.concurrency.descriptors import share
 from collectord.metrics import SYNC_FAILURES
 from collectord.storage.filesystem.staging import StagingDirectory
 from collectord.storage.filesystem.sync import Batch, Sync
-from collectord.storage.filesystem.transaction import Attempt, Entry
+from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 
 _GROUP = 512
 """Files of a group, about."""
@@ -35,7 +35,7 @@ _KNOWN = 100_000
 _ABANDONED = OSError("abandoned")
 
 
-Decided = Sequence[tuple[Attempt, OSError | None]]
+Decided = Sequence[tuple[CommitLatch, OSError | None]]
 """What was decided, and why it is not kept; None: it is kept."""
 
 
@@ -66,16 +66,16 @@ class GroupCommit:
         self._sync = sync
         self._have_space = have_space
         self._decided = decided
-        self._queue: SimpleQueue[Entry | None] = SimpleQueue()  # None ends the thread
-        self._postponed: list[Entry] = []
-        self._unsettled: list[Entry] = []  # kept, but others can't know that yet
+        self._queue: SimpleQueue[CrashTransaction | None] = SimpleQueue()  # None ends the thread
+        self._postponed: list[CrashTransaction] = []
+        self._unsettled: list[CrashTransaction] = []  # kept, but others can't know that yet
         self._known: set[str] = set()  # directories whose own entries are durable
         self._thread: Thread | None = None
         self._closed = False
         self._most_open = most_open or share(_SHARE, _GROUP)
         self.rounds = 0
 
-    def enter(self, entry: Entry) -> None:
+    def enter(self, entry: CrashTransaction) -> None:
         """Commit C{entry} with the next group."""
         self._queue.put(entry)
         if self._thread is None:
@@ -92,7 +92,7 @@ class GroupCommit:
             self._thread.join()
 
     def _run(self) -> None:
-        placed: list[Entry] = []
+        placed: list[CrashTransaction] = []
         while placed or not self._closed:
             group = self._next_group(placed)
             try:
@@ -104,7 +104,7 @@ class GroupCommit:
                 placed = []
             self.rounds += 1
 
-    def _next_group(self, placed: Sequence[Entry]) -> list[Entry]:
+    def _next_group(self, placed: Sequence[CrashTransaction]) -> list[CrashTransaction]:
         """@param placed: not decided yet. While there are any it does not wait."""
         waiting, self._postponed = self._postponed, []
         files = sum(len(entry.crash.dumps) + 1 for entry in waiting)
@@ -123,7 +123,7 @@ class GroupCommit:
                 self._postponed.append(entry)
         return list(group.values())[len(placed) :]
 
-    def commit(self, group: Sequence[Entry], placed: Sequence[Entry]) -> list[Entry]:
+    def commit(self, group: Sequence[CrashTransaction], placed: Sequence[CrashTransaction]) -> list[CrashTransaction]:
         """
         One sync: C{placed} is kept by it, C{group} is written before it and put in place after it.
 
@@ -174,7 +174,7 @@ class GroupCommit:
         # What they lead to may not be on the disk, though it will be there when it is looked for.
         self._known.clear()
 
-    def _write(self, group: Sequence[Entry], batch: Batch) -> list[Entry]:
+    def _write(self, group: Sequence[CrashTransaction], batch: Batch) -> list[CrashTransaction]:
         written, failed = [], []
         full: OSError | None = None
         try:
@@ -197,7 +197,7 @@ class GroupCommit:
         self._decide(failed)
         return written
 
-    def _decide(self, outcomes: Iterable[tuple[Entry, OSError | None]]) -> None:
+    def _decide(self, outcomes: Iterable[tuple[CrashTransaction, OSError | None]]) -> None:
         group = []
         for entry, error in outcomes:
             mine = entry.attempt.decide(kept=error is None)
@@ -212,7 +212,7 @@ class GroupCommit:
         if group:
             self._decided(group)
 
-    def _put_in_place(self, entry: Entry) -> None:
+    def _put_in_place(self, entry: CrashTransaction) -> None:
         try:
             entry.put_in_place(self._staging)
         except FileNotFoundError:

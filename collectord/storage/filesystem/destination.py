@@ -5,7 +5,7 @@ The destination C{type = "filesystem"}: crashes stay on a file system, where oth
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.plugins import KindSettings, PluginContext, PluginType
 from collectord.settings.schema import Files
 from collectord.storage.filesystem.known import KnownStores
 from collectord.storage.filesystem.staging import Modes
@@ -46,8 +46,8 @@ def filesystem_store(
     )
 
 
-def _filesystem(settings: FilesystemDestination, daemon: Daemon) -> FilesystemCrashStorage:
+def _filesystem(settings: FilesystemDestination, daemon: PluginContext) -> FilesystemCrashStorage:
     return filesystem_store(settings, settings.timeout_s, daemon.reactor, daemon.stores, daemon.state_directory)
 
 
-FILESYSTEM = Kind(FilesystemDestination, _filesystem)
+FILESYSTEM = PluginType(FilesystemDestination, _filesystem)

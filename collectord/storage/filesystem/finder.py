@@ -84,10 +84,10 @@ def remains_of(root: str, crash_id: str) -> FoundCrash | None:
     @raise OSError: the store can't be read.
     """
     crash = _found(root, crash_id, place_in(root, crash_id, "").names)
-    return crash if crash.dumps or links_of(crash) else None
+    return crash if crash.dumps or symlinks_of(crash) else None
 
 
-def links_of(crash: FoundCrash) -> list[str]:
+def symlinks_of(crash: FoundCrash) -> list[str]:
     """The symlinks that say that a crash is new: one or none, wherever it came in that day."""
     return place_in(crash.root, crash.crash_id, "").links()
 

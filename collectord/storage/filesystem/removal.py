@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from collectord.errors import CollectordError
 from collectord.model import RawCrash, checksums_in, metadata_of
 from collectord.storage.filesystem.capabilities import probe
-from collectord.storage.filesystem.finder import FoundCrash, find_crash, links_of, problems_of, sha256_of
+from collectord.storage.filesystem.finder import FoundCrash, find_crash, problems_of, sha256_of, symlinks_of
 from collectord.storage.filesystem.fsops import fsync_directory, remove_tree, unlink_if_there
 from collectord.storage.filesystem.layout import Place, place_at
 from collectord.storage.filesystem.quarantine import QUARANTINE
@@ -36,7 +36,7 @@ def remove(crash: FoundCrash) -> None:
     """
     # The raw crash first, so that no half crash is ever seen; the link last, so that nothing is forgotten.
     names = os.path.dirname(crash.raw_crash)
-    links = links_of(crash)
+    links = symlinks_of(crash)
     unlink_if_there(crash.raw_crash)
     with suppress(FileNotFoundError):  # of what is left of a crash there may be the link alone
         fsync_directory(names)

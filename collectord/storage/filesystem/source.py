@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import InThread
-from collectord.concurrency.timeouts import within
+from collectord.concurrency.threadpool import ThreadRunner
+from collectord.concurrency.timeouts import with_timeout
 from collectord.crashid import is_crash_id
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
@@ -58,7 +58,7 @@ class FilesystemCrashSource:
     def __init__(
         self,
         root: str,
-        in_thread: InThread,
+        in_thread: ThreadRunner,
         clock: IReactorTime,
         now: Callable[[], datetime],
         timeout: float,
@@ -102,7 +102,7 @@ class FilesystemCrashSource:
             return work()
 
         try:
-            return await within(self._in_thread(checked), self._timeout, self._clock, self.name)
+            return await with_timeout(self._in_thread(checked), self._timeout, self._clock, self.name)
         except OSError as e:
             raise StorageError(f"{self.name}: {e.strerror or e}: {e.filename}") from e
 

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from collectord.concurrency.descriptors import share
-from collectord.concurrency.threadpool import InThread
+from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content
@@ -46,7 +46,7 @@ class StagingArea:
     def __init__(
         self,
         directory: StagingDirectory,
-        in_thread: InThread,
+        in_thread: ThreadRunner,
         have_space: Callable[[], object],
         failed: Callable[[], object],
         held: int | None = None,

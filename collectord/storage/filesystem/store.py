@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import CallFromThread, Workers
-from collectord.concurrency.timeouts import Shared, within
-from collectord.errors import CrashRefused, StorageError, TookTooLong
+from collectord.concurrency.threadpool import CallFromThread, ThreadPool
+from collectord.concurrency.timeouts import SingleFlight, with_timeout
+from collectord.errors import CrashRejectedByStore, StorageError, StoreTimeout
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.metrics import SWEEP_FAILURES
 from collectord.model import Content, Crash
@@ -33,7 +33,7 @@ from collectord.storage.filesystem.space import refuse_full
 from collectord.storage.filesystem.spill import StagedFile, StagingArea
 from collectord.storage.filesystem.staging import Modes, StagingDirectory, Swept
 from collectord.storage.filesystem.sync import Sync, SyncFilesystem, sync_each
-from collectord.storage.filesystem.transaction import Attempt, Entry
+from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 
 _SWEEP_AGAIN_S = 60.0
 """After a sweep that left something: what was open may be closed by then."""
@@ -96,16 +96,16 @@ class FilesystemCrashStorage:
         identity = StoreIdentity(root, settings.known, settings.require_mount)
         self._directory = StagingDirectory(root, settings.modes, identity)
         self.marker = self._directory.marker
-        self._workers = Workers(f"spill {root}", settings.threads, call_from_thread)
-        self._checker = Workers(f"check {root}", 1, call_from_thread)
+        self._workers = ThreadPool(f"spill {root}", settings.threads, call_from_thread)
+        self._checker = ThreadPool(f"check {root}", 1, call_from_thread)
         # One at a time: a hung mount holds one thread, however often it is asked for.
-        self._checked = Shared(lambda: self._checker(self._check))
-        self._glanced = Shared(lambda: self._checker(self._glance))
+        self._checked = SingleFlight(lambda: self._checker(self._check))
+        self._glanced = SingleFlight(lambda: self._checker(self._glance))
         self._doubted = True  # what its file system can do is not known, or no longer
-        self._prepared = Shared(lambda: self._checker(self._prepare))
+        self._prepared = SingleFlight(lambda: self._checker(self._prepare))
         self._sweep_at = -inf
         self._sweeps_told: set[str] = set()
-        self._waiting: dict[Attempt, _Waiting] = {}
+        self._waiting: dict[CommitLatch, _Waiting] = {}
         self._timer: IDelayedCall | None = None
         self._hung_in = -1  # the round of the committing thread in which a crash was given up
         self._staging = StagingArea(self._directory, self._workers, self._have_space, self.doubt)
@@ -141,25 +141,25 @@ class FilesystemCrashStorage:
         try:
             place = place_of(self.name, crash)
         except (LookupError, ValueError) as e:
-            raise CrashRefused(f"{self.name}: {crash.crash_id} has no time to place it by: {e!r}") from e
+            raise CrashRejectedByStore(f"{self.name}: {crash.crash_id} has no time to place it by: {e!r}") from e
         existing = None if crash.fresh else await self._look_at(place)
-        attempt = Attempt()
+        attempt = CommitLatch()
         done: Deferred[None] = Deferred(lambda done: self._abandon(attempt, done))
         self._waiting[attempt] = _Waiting(done, self._clock.seconds() + self._timeout)
         if self._timer is None:
             self._timer = self._clock.callLater(self._timeout, self._expire)
-        self._commit.enter(Entry(crash, place, attempt, existing))
+        self._commit.enter(CrashTransaction(crash, place, attempt, existing))
         await done
         return self.name
 
     async def _look_at(self, place: Place) -> Existing:
         """What is there already; not on the committing thread, for it may be big, and others wait for that."""
         try:
-            return await within(self._workers(partial(look_at, place)), self._timeout, self._clock, self.name)
+            return await with_timeout(self._workers(partial(look_at, place)), self._timeout, self._clock, self.name)
         except OSError as e:
             raise StorageError(self._told(e)) from e
 
-    def _abandon(self, attempt: Attempt, done: Deferred[None]) -> None:
+    def _abandon(self, attempt: CommitLatch, done: Deferred[None]) -> None:
         attempt.abandon()
         self._waiting.pop(attempt, None)
         if attempt.kept:  # a moment ago
@@ -178,7 +178,7 @@ class FilesystemCrashStorage:
                 del self._waiting[attempt]
                 self._hung_in = self._commit.rounds
                 self.doubt()
-                waiting.done.errback(TookTooLong(f"{self.name}: nothing for {self._timeout:g} s"))
+                waiting.done.errback(StoreTimeout(f"{self.name}: nothing for {self._timeout:g} s"))
 
     def _decided(self, group: Decided) -> None:
         self._call_from_thread(self._tell, group)
@@ -192,7 +192,7 @@ class FilesystemCrashStorage:
                 waiting.done.callback(None)
             else:
                 self.doubt()
-                kind = CrashRefused if isinstance(error, NotAsReceived) else StorageError
+                kind = CrashRejectedByStore if isinstance(error, NotAsReceived) else StorageError
                 waiting.done.errback(kind(self._told(error)))
 
     def doubt(self) -> None:

@@ -25,7 +25,7 @@ from collectord.storage.filesystem.sync import Batch
 from collectord.storage.filesystem.versions import mark_as_told
 
 
-class Attempt:
+class CommitLatch:
     """
     One try to keep one crash. Whoever decides it first has decided it: the thread that committed it (or failed), or the
     reactor that waits no longer.
@@ -55,7 +55,7 @@ class Attempt:
             return True
 
 
-class Entry:
+class CrashTransaction:
     """
     One crash on its way through two syncs.
 
@@ -66,7 +66,7 @@ class Entry:
 
     _log = Logger()
 
-    def __init__(self, crash: Crash, place: Place, attempt: Attempt, existing: Existing | None = None) -> None:
+    def __init__(self, crash: Crash, place: Place, attempt: CommitLatch, existing: Existing | None = None) -> None:
         self.crash = crash
         self.place = place
         self.attempt = attempt

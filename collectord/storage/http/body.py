@@ -16,7 +16,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zlib_ng import zlib_ng
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import InThread
+from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError
 from collectord.model import COLLECTOR_NAMES, Crash, Dump
 
@@ -78,7 +78,7 @@ def make_report(crash: Crash, boundary: str) -> Report:
     return Report(boundary, length, text, dumps)
 
 
-async def gzipped(pieces: AsyncIterator[bytes], in_thread: InThread) -> AsyncIterator[bytes]:
+async def gzipped(pieces: AsyncIterator[bytes], in_thread: ThreadRunner) -> AsyncIterator[bytes]:
     """C{pieces}, compressed."""
     gzip = zlib_ng.compressobj(_GZIP_LEVEL, wbits=_GZIP)
     async for piece in pieces:

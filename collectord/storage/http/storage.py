@@ -27,12 +27,12 @@ from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS
 from zope.interface import implementer
 
 from collectord import __version__
-from collectord.concurrency.threadpool import Workers
-from collectord.errors import ConfigError, CrashRefused, StorageError
+from collectord.concurrency.threadpool import ThreadPool
+from collectord.errors import ConfigError, CrashRejectedByStore, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import SENDER, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
-from collectord.plugins import Daemon, Kind, KindSettings
+from collectord.plugins import KindSettings, PluginContext, PluginType
 from collectord.settings.urls import shown_url, telling_nothing, without_secrets
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report
 
@@ -51,7 +51,7 @@ _NOT_KEPT = re.compile(rb"Discarded=(rule|malformed)_|Unsupported=")
 """It is well, and has judged this crash."""
 
 
-class HttpSettings(KindSettings):
+class HttpDestinationSettings(KindSettings):
     """
     @ivar url: where reports are posted.
     @ivar token: the other collector's; lets the crash keep its id.
@@ -92,7 +92,9 @@ class HttpCrashStorage:
     @ivar name: the URL, without its secrets.
     """
 
-    def __init__(self, settings: HttpSettings, policy: IPolicyForHTTPS, stores: Iterable[str], reactor: Any) -> None:
+    def __init__(
+        self, settings: HttpDestinationSettings, policy: IPolicyForHTTPS, stores: Iterable[str], reactor: Any
+    ) -> None:
         self._stores = stores
         self.name = shown_url(settings.url)
         self._settings = settings
@@ -104,7 +106,7 @@ class HttpCrashStorage:
         self._pool.maxPersistentPerHost = settings.connections
         self._pool.cachedConnectionTimeout = _IDLE_S
         self._pool.retryAutomatically = False
-        self._workers = Workers(f"gzip {self.name}", _GZIP_THREADS, reactor.callFromThread)
+        self._workers = ThreadPool(f"gzip {self.name}", _GZIP_THREADS, reactor.callFromThread)
 
     def close(self) -> None:
         """Nothing is saved any more: let the threads go."""
@@ -125,7 +127,7 @@ class HttpCrashStorage:
             status, answer = await self._exchange(b"POST", headers, body)
         if status != OK or not _is_receipt(answer, crash.crash_id):
             hint = ": is the token right?" if status == UNAUTHORIZED else ""
-            kind = CrashRefused if status in _REFUSALS or _NOT_KEPT.match(answer) else StorageError
+            kind = CrashRejectedByStore if status in _REFUSALS or _NOT_KEPT.match(answer) else StorageError
             raise kind(f"{self.name}: answered {status} {self._said(answer)}".rstrip() + hint)
         return self.name
 
@@ -244,7 +246,7 @@ def _is_receipt(answer: bytes, crash_id: str) -> bool:
     return re.fullmatch(rb"CrashID=(?:.*-)?" + crash_id.encode() + rb"\s*", answer) is not None
 
 
-def make(settings: HttpSettings, daemon: Daemon) -> HttpCrashStorage:
+def make(settings: HttpDestinationSettings, daemon: PluginContext) -> HttpCrashStorage:
     """
     @raise ConfigError: there is nothing right in C{ca_file}, or a name can't be one.
     """
@@ -258,4 +260,4 @@ def make(settings: HttpSettings, daemon: Daemon) -> HttpCrashStorage:
     return HttpCrashStorage(settings, policy, daemon.stores, daemon.reactor)
 
 
-HTTP = Kind(HttpSettings, make)
+HTTP = PluginType(HttpDestinationSettings, make)

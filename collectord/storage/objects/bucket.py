@@ -16,7 +16,7 @@ from attrs import frozen
 from pydantic import Field, field_validator
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import CallFromThread, Workers
+from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import Crash
@@ -102,7 +102,7 @@ class BucketCrashStorage:
         self.name = bucket.name
         self._bucket = bucket
         self._settings = settings
-        self._workers = Workers(bucket.name, settings.threads, call_from_thread)
+        self._workers = ThreadPool(bucket.name, settings.threads, call_from_thread)
 
     def close(self) -> None:
         """Nothing is saved any more: let the threads go."""

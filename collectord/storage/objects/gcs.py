@@ -15,7 +15,7 @@ from google_crc32c import Checksum
 from pydantic import Field
 from requests import RequestException
 
-from collectord.plugins import Daemon, Kind
+from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
 from collectord.storage.objects.bucket import (
     BucketCrashStorage,
@@ -117,8 +117,8 @@ def _message_in(response: Any) -> str:
         return ""
 
 
-def make(settings: GcsSettings, daemon: Daemon) -> BucketCrashStorage:
+def make(settings: GcsSettings, daemon: PluginContext) -> BucketCrashStorage:
     return BucketCrashStorage(GcsBucket(settings), settings, daemon.reactor.callFromThread)
 
 
-GCS = Kind(GcsSettings, make)
+GCS = PluginType(GcsSettings, make)

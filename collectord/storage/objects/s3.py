@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field, field_validator, model_validator
 
-from collectord.plugins import Daemon, Kind
+from collectord.plugins import PluginContext, PluginType
 from collectord.settings.urls import telling_nothing
 from collectord.storage.content import open_content
 from collectord.storage.objects.bucket import (
@@ -194,8 +194,8 @@ def _is_kms(answer: Any) -> bool:
     return str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
 
 
-def make(settings: S3Settings, daemon: Daemon) -> BucketCrashStorage:
+def make(settings: S3Settings, daemon: PluginContext) -> BucketCrashStorage:
     return BucketCrashStorage(S3Bucket(settings), settings, daemon.reactor.callFromThread)
 
 
-S3 = Kind(S3Settings, make)
+S3 = PluginType(S3Settings, make)

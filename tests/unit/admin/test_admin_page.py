@@ -17,7 +17,7 @@ from collectord.admin.view import (
     crash_values,
     overview_values,
 )
-from collectord.observe.status import Answer, CrashPage, Trouble, Worker
+from collectord.observe.status import Answer, CrashPage, Trouble, WorkerStatus
 from tests.support.adminserver import CRASH_ID, HOSTILE, busy, crash_page, empty, hostile, troubled
 from tests.unit.admin.adminwire import Admin
 
@@ -122,8 +122,8 @@ def test_troubles(admin: Admin) -> None:
 
 
 def test_a_worker_that_hangs() -> None:
-    hangs = Worker(pid=7, since=NOW, problem="hangs: nothing of it for 7 s")
-    overview = evolve(busy(NOW), workers=[hangs, Worker(pid=8, since=NOW)])
+    hangs = WorkerStatus(pid=7, since=NOW, problem="hangs: nothing of it for 7 s")
+    overview = evolve(busy(NOW), workers=[hangs, WorkerStatus(pid=8, since=NOW)])
     assert overview.troubles == [Trouble(where="Worker 7", what="hangs: nothing of it for 7 s")]
     rows: Any = overview_values(overview)["workers"]
     assert [(row["state"], row["level"]) for row in rows] == [

@@ -19,7 +19,7 @@ from collectord.audit import scan as look
 from collectord.audit.fates import FATES
 from collectord.cli.audit import audit_command
 from collectord.cli.main import main
-from collectord.model import Happening, Step
+from collectord.model import CrashEvent, Step
 from collectord.observe.journal.lines import Journal, Line, format_happening, journal_of, packed, time_of
 from collectord.storage.filesystem.identity import adopt
 from collectord.storage.filesystem.known import KnownStores
@@ -91,7 +91,7 @@ class Place:
         with journal_of(self.directory, DAY).open("a") as file:
             for what, where in steps:
                 about: Mapping[str, str | int] = {"rule": "every"} if what == "kept" else {}
-                happening = Happening(at=at, crash_id=id_of(number), what=what, where=where, about=about)
+                happening = CrashEvent(at=at, crash_id=id_of(number), what=what, where=where, about=about)
                 file.write(format_happening(happening))
 
     def note_line(self, line: Line) -> None:
@@ -243,7 +243,7 @@ def test_only_its_day(place: Place) -> None:
     other = "20160623"
     place.note(1, ("kept", place.primary), ("moved", "s3"), ("removed", place.primary))
     with journal_of(place.directory, DAY).open("a") as file:
-        happening = Happening(at=NOON, crash_id=id_of(1, other), what="kept", where=place.primary)
+        happening = CrashEvent(at=NOON, crash_id=id_of(1, other), what="kept", where=place.primary)
         file.write(format_happening(happening))
     place.put_aside(2, place.primary, other)
     told = place.told()

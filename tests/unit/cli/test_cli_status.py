@@ -8,7 +8,7 @@ from attrs import evolve
 from collectord.admin.json import as_json
 from collectord.cli.client import url_of
 from collectord.cli.shared import CannotRun
-from collectord.observe.status import Answer, Loss, Outlet, Overview, Rates, Recent, RuleCount, Store, Worker
+from collectord.observe.status import Answer, Loss, Overview, Rates, Recent, RuleCount, SinkStatus, Store, WorkerStatus
 from tests.support.daemon import free_port
 from tests.unit.cli.fakeserver import serving
 from tests.unit.cli.made import CRASH_ID, run
@@ -22,7 +22,7 @@ STORE = Store(
     oldest_age_s=3661.5,
     quarantined=0,
 )
-OUTLET = Outlet(name="s3 crashes", kind="destination", problem="", given=99, failures=1, resumes_in_s=0.0)
+OUTLET = SinkStatus(name="s3 crashes", kind="destination", problem="", given=99, failures=1, resumes_in_s=0.0)
 WELL = Overview(
     version="0.1.0",
     started=1_000_000.0,
@@ -38,7 +38,7 @@ WELL = Overview(
     rules=[RuleCount(name="accept_everything", condition="*", results={"ACCEPT": 12000})],
     stores=[STORE],
     outlets=[OUTLET],
-    workers=[Worker(pid=1, since=1_000_000.0)],
+    workers=[WorkerStatus(pid=1, since=1_000_000.0)],
     recent=[
         Recent(
             crash_id=CRASH_ID,

@@ -13,9 +13,9 @@ from twisted.logger import LogEvent
 from zope.interface import implementer
 
 from collectord.collector import Collector, Outcome
-from collectord.errors import MalformedReport, NowhereToSave, RelayLoop, UnauthorizedUuid
+from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
-from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashReport, Dump, Happening, InMemory, Payload
+from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, Dump, InMemory, Payload
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import LogRecorder, result_of
@@ -392,7 +392,7 @@ def test_no_answer_before_the_crash_is_kept(log: LogRecorder) -> None:
 
 
 def test_what_is_kept_is_told() -> None:
-    happened: list[Happening] = []
+    happened: list[CrashEvent] = []
     seconds = iter([100.0, 100.25])
     rig = make_rig(happened=happened.append, seconds=lambda: next(seconds))
     rig.collect(report({"ProductName": "F" * 100, "Version": "1.0"}))
@@ -405,11 +405,11 @@ def test_what_is_kept_is_told() -> None:
 def test_what_is_not_kept_has_not_happened() -> None:
     class Full(MemoryCrashStorage):
         async def save(self, crash: Crash) -> str:
-            raise NowhereToSave("full")
+            raise AllStoresFailed("full")
 
-    happened: list[Happening] = []
+    happened: list[CrashEvent] = []
     rig = make_rig(storage=Full(), happened=happened.append)
-    with pytest.raises(NowhereToSave):
+    with pytest.raises(AllStoresFailed):
         rig.collect(report({"a": "1"}))
     rig.judge.verdict = Verdict(Result.REJECT, "some_rule", 100)
     rig.collect(report({"a": "1"}))
@@ -419,10 +419,10 @@ def test_what_is_not_kept_has_not_happened() -> None:
 def test_nowhere_to_save() -> None:
     class Full(MemoryCrashStorage):
         async def save(self, crash: Crash) -> str:
-            raise NowhereToSave("full")
+            raise AllStoresFailed("full")
 
     rig = make_rig(storage=Full())
-    with pytest.raises(NowhereToSave):
+    with pytest.raises(AllStoresFailed):
         rig.collect(report({"a": "1"}))
 
 

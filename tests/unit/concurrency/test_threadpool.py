@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from collectord.concurrency.threadpool import Workers
+from collectord.concurrency.threadpool import ThreadPool
 
 SOON = 10.0
 pytestmark = pytest.mark.timeout(30)
@@ -38,7 +38,7 @@ def pump() -> Pump:
 
 
 def test_results(pump: Pump) -> None:
-    workers = Workers("test", 2, pump)
+    workers = ThreadPool("test", 2, pump)
     results: list[int] = []
     for n in range(5):
         workers(lambda n=n: n * n).addCallback(results.append)  # type: ignore[misc]
@@ -49,7 +49,7 @@ def test_results(pump: Pump) -> None:
 
 
 def test_the_work_is_done_elsewhere_and_the_result_comes_here(pump: Pump) -> None:
-    workers = Workers("test", 1, pump)
+    workers = ThreadPool("test", 1, pump)
     told: list[tuple[str, int]] = []
     workers(lambda: current_thread().name).addCallback(lambda name: told.append((name, get_ident())))
     pump.turn()
@@ -58,7 +58,7 @@ def test_the_work_is_done_elsewhere_and_the_result_comes_here(pump: Pump) -> Non
 
 @pytest.mark.parametrize("error", [OSError(5, "injected"), ValueError("odd"), SystemExit(1)])
 def test_failures(pump: Pump, error: BaseException) -> None:
-    workers = Workers("test", 1, pump)
+    workers = ThreadPool("test", 1, pump)
 
     def fail() -> None:
         raise error
@@ -74,7 +74,7 @@ def test_failures(pump: Pump, error: BaseException) -> None:
 
 
 def test_cancelling_stops_the_waiting_not_the_work(pump: Pump) -> None:
-    workers = Workers("test", 1, pump)
+    workers = ThreadPool("test", 1, pump)
     go, done = Event(), Event()
 
     def work() -> None:
@@ -94,7 +94,7 @@ def test_cancelling_stops_the_waiting_not_the_work(pump: Pump) -> None:
 
 
 def test_so_many_at_a_time(pump: Pump) -> None:
-    workers = Workers("test-many", 3, pump)
+    workers = ThreadPool("test-many", 3, pump)
     together = Barrier(3)  # it opens for three at a time only
     results: list[int] = []
     for _ in range(6):
@@ -106,7 +106,7 @@ def test_so_many_at_a_time(pump: Pump) -> None:
 
 
 def test_threads_start_when_needed_and_do_not_hold_up_the_end(pump: Pump) -> None:
-    workers = Workers("test-lazy", 2, pump)
+    workers = ThreadPool("test-lazy", 2, pump)
     assert threads("test-lazy") == []
     workers(lambda: None)
     pump.turn()

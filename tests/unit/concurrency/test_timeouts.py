@@ -7,7 +7,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 
-from collectord.concurrency.timeouts import Shared
+from collectord.concurrency.timeouts import SingleFlight
 
 
 @define(eq=False)
@@ -30,7 +30,7 @@ def told(waiter: Deferred[str]) -> list[Any]:
 
 def test_once_for_all_who_ask_meanwhile() -> None:
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     results = [told(shared()) for _ in range(5000)]
     assert len(work.begun) == 1
     work.begun[0].callback("done")
@@ -39,7 +39,7 @@ def test_once_for_all_who_ask_meanwhile() -> None:
 
 def test_again_for_who_asks_afterwards() -> None:
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     first = told(shared())
     work.begun[0].callback("one")
     second = told(shared())
@@ -50,7 +50,7 @@ def test_again_for_who_asks_afterwards() -> None:
 
 def test_a_failure_is_everybodys() -> None:
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     results = [told(shared()) for _ in range(3)]
     work.begun[0].errback(OSError("no"))
     assert results == [[OSError]] * 3
@@ -60,7 +60,7 @@ def test_a_failure_is_everybodys() -> None:
 
 def test_cancelling_ends_the_waiting_and_not_the_work() -> None:
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     gone = shared()
     results = [told(gone), told(shared())]
     gone.cancel()
@@ -71,7 +71,7 @@ def test_cancelling_ends_the_waiting_and_not_the_work() -> None:
 
 def test_nobody_waits_any_more() -> None:
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     gone = shared()
     told(gone)
     gone.cancel()
@@ -83,7 +83,7 @@ def test_nobody_waits_any_more() -> None:
 
 def test_who_is_told_may_cancel_another_and_ask_again() -> None:
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     first, second = shared(), shared()
     again: list[list[Any]] = []
 
@@ -103,4 +103,4 @@ def test_work_that_never_waits() -> None:
     async def at_once() -> str:
         return "done"
 
-    assert told(Shared(at_once)()) == ["done"]
+    assert told(SingleFlight(at_once)()) == ["done"]

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from collectord.crashmover.sink import Outlet
+from collectord.crashmover.sink import Sink
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashSource
 from collectord.model import Crash, NewCrash
@@ -75,7 +75,7 @@ class MemorySource:
 
 
 @define(eq=False)
-class Sink:
+class FakeSink:
     """
     What an outlet leads to.
 
@@ -113,7 +113,7 @@ class Sink:
         if self.fails:
             raise StorageError(f"{self.name} is not there")
 
-    def outlet(self, clock: Clock, *, verify: bool = False, timeout: float = 60.0) -> Outlet:
-        return Outlet(
+    def outlet(self, clock: Clock, *, verify: bool = False, timeout: float = 60.0) -> Sink:
+        return Sink(
             self.name, self.kind, self.give, self.check, timeout=timeout, verify=verify, clock=clock, chance=lambda: 0.5
         )

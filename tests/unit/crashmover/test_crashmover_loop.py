@@ -11,8 +11,8 @@ from twisted.logger import LogEvent
 from collectord.crashmover.loop import CrashmoverService
 from collectord.crashmover.mover import Crashmover
 from collectord.errors import StorageError, UnreadableCrash
-from collectord.model import Happening
-from tests.unit.crashmover.places import MemorySource, Sink, crash_id
+from collectord.model import CrashEvent
+from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
 
 
 @define
@@ -22,8 +22,8 @@ class Rig:
     verify: bool = False
     clock: Clock = field(factory=Clock)
     source: MemorySource = field(factory=MemorySource)
-    sink: Sink = field(factory=lambda: Sink("one"))
-    happened: list[Happening] = field(factory=list)
+    sink: FakeSink = field(factory=lambda: FakeSink("one"))
+    happened: list[CrashEvent] = field(factory=list)
     service: CrashmoverService = field(init=False)
 
     def __attrs_post_init__(self) -> None:

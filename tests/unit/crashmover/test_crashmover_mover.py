@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 
 from collectord.crashmover.mover import Crashmover
 from collectord.errors import StorageError, UnreadableCrash
-from collectord.model import Happening, NewCrash
-from tests.unit.crashmover.places import MemorySource, Sink, crash_id
+from collectord.model import CrashEvent, NewCrash
+from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
 from tests.unit.intake.parts import result_of
 
 NEW = NewCrash(crash_id(1), "")
@@ -22,10 +22,10 @@ class Rig:
 
     clock: Clock = field(factory=Clock)
     source: MemorySource = field(factory=MemorySource)
-    one: Sink = field(factory=lambda: Sink("one"))
-    two: Sink = field(factory=lambda: Sink("two"))
-    queue: Sink = field(factory=lambda: Sink("queue", kind="published"))
-    happened: list[Happening] = field(factory=list)
+    one: FakeSink = field(factory=lambda: FakeSink("one"))
+    two: FakeSink = field(factory=lambda: FakeSink("two"))
+    queue: FakeSink = field(factory=lambda: FakeSink("queue", kind="published"))
+    happened: list[CrashEvent] = field(factory=list)
     keep: bool = False
     mover: Crashmover = field(init=False)
 
@@ -85,7 +85,7 @@ def test_deferred_crashes_are_not_published(legacy_processing: int | None, publi
 @pytest.mark.parametrize("failing", ["one", "two", "queue"])
 def test_it_leaves_its_source_only_when_all_have_it(failing: str) -> None:
     rig = Rig()
-    sink: Sink = getattr(rig, failing)
+    sink: FakeSink = getattr(rig, failing)
     sink.fails = True
     assert not rig.move()
     assert list(rig.source.crashes) == [NEW.crash_id]

@@ -70,7 +70,7 @@ class Threads:
 
 
 def test_it_is_told_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectord.daemon.certificates.Workers", Threads)
+    monkeypatch.setattr("collectord.daemon.certificates.ThreadPool", Threads)
     clock = Reactor()
     found = [Validity("ssl:443", 0, 22.5 * DAY_S), Validity("ssl:444", 0, 90 * DAY_S)]
     watch = CertificateWatch(lambda: found, clock.seconds, clock)

@@ -30,7 +30,7 @@ class Threads:
 
 @pytest.fixture(autouse=True)
 def threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectord.daemon.draining.Workers", Threads)
+    monkeypatch.setattr("collectord.daemon.draining.ThreadPool", Threads)
 
 
 def test_while_the_file_is_there(tmp_path: Path) -> None:

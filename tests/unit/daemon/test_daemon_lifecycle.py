@@ -7,7 +7,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from collectord.daemon.ingest import Collecting
+from collectord.daemon.ingest import IngestPipeline
 from collectord.daemon.lifecycle import CollectorService
 
 
@@ -80,7 +80,7 @@ class Parts:
 
 def service(parts: Parts, clock: Clock, ready: Callable[[], None], port: Port | None = None) -> CollectorService:
     port = port or Port(parts.done)
-    made = CollectorService(lambda site: [cast(Any, port)], cast(Collecting, parts), clock, ready=ready, stop=30.0)
+    made = CollectorService(lambda site: [cast(Any, port)], cast(IngestPipeline, parts), clock, ready=ready, stop=30.0)
     made.privilegedStartService()
     made.startService()
     return made

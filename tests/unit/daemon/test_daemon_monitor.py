@@ -8,11 +8,11 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from collectord.daemon.monitor import INTERVAL_S, StoreWatch
+from collectord.daemon.monitor import INTERVAL_S, StoreMonitor
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
-from collectord.storage.chain.chain import CHECK_S, Link
+from collectord.storage.chain.chain import CHECK_S, Backend
 from collectord.testing.memory import MemoryCrashStorage
 
 
@@ -55,17 +55,17 @@ class Rig:
     one: Checked
     two: Checked
     clock: Reactor = field(factory=Reactor)
-    watch: StoreWatch = field(init=False)
+    watch: StoreMonitor = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         staging = MemoryCrashStorage()
-        links = [Link(store.name, cast(ICrashStorage, store), staging, 1.0) for store in (self.one, self.two)]
-        self.watch = StoreWatch(links, [1, 2], lambda name: name == self.one.name, self.clock.seconds, self.clock)
+        links = [Backend(store.name, cast(ICrashStorage, store), staging, 1.0) for store in (self.one, self.two)]
+        self.watch = StoreMonitor(links, [1, 2], lambda name: name == self.one.name, self.clock.seconds, self.clock)
 
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    monkeypatch.setattr("collectord.daemon.monitor.Workers", Threads)
+    monkeypatch.setattr("collectord.daemon.monitor.ThreadPool", Threads)
     for store in ("one", "two"):
         slot = tmp_path / store / "19700101" / "date" / "00" / "00_05"
         slot.mkdir(parents=True)

@@ -7,11 +7,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from collectord import metrics
-from collectord.daemon.status import HISTORY_STEP_S, Operations
-from collectord.model import Happening
-from collectord.observe.aggregate import Sums
-from collectord.observe.recent import Recents
-from collectord.observe.status import Certificate, Event, Loss, Outlet, Store, Worker
+from collectord.daemon.status import HISTORY_STEP_S, StatusReporter
+from collectord.model import CrashEvent
+from collectord.observe.aggregate import AggregatedRegistry
+from collectord.observe.recent import RecentCrashes
+from collectord.observe.status import Certificate, Event, Loss, SinkStatus, Store, WorkerStatus
 from collectord.storage.filesystem.layout import place_at
 from collectord.throttle.combine import Always
 from collectord.throttle.rules import Result, Rule
@@ -41,17 +41,17 @@ def is_new(root: Path) -> None:
 
 
 def operations(
-    tmp_path: Path, clock: Reactor, *, events: Sequence[Event] = (), recents: Recents | None = None
-) -> Operations:
-    return Operations(
-        Sums(metrics.REGISTRY),
-        recents or Recents(),
+    tmp_path: Path, clock: Reactor, *, events: Sequence[Event] = (), recents: RecentCrashes | None = None
+) -> StatusReporter:
+    return StatusReporter(
+        AggregatedRegistry(metrics.REGISTRY),
+        recents or RecentCrashes(),
         roots=[str(tmp_path / "one"), str(tmp_path / "two")],
         destinations=lambda: [str(tmp_path / "there")],
         rules=lambda: RULES,
         stores=list[Store],
-        outlets=list[Outlet],
-        workers=list[Worker],
+        outlets=list[SinkStatus],
+        workers=list[WorkerStatus],
         certificates=list[Certificate],
         events=lambda crash_id: events,
         now=clock.seconds,
@@ -64,7 +64,7 @@ def clock() -> Reactor:
     return Reactor()
 
 
-def crash(found: Operations) -> Any:
+def crash(found: StatusReporter) -> Any:
     return found._crash(CRASH_ID)
 
 
@@ -114,8 +114,8 @@ def test_rules_in_their_order_with_their_counts(tmp_path: Path, clock: Reactor) 
 
 
 def test_the_last_crashes(tmp_path: Path, clock: Reactor) -> None:
-    recents = Recents()
-    recents.note(Happening(at=1.0, crash_id=CRASH_ID, what="kept", where="/a"))
+    recents = RecentCrashes()
+    recents.note(CrashEvent(at=1.0, crash_id=CRASH_ID, what="kept", where="/a"))
     assert [recent.crash_id for recent in operations(tmp_path, clock, recents=recents).overview().recent] == [CRASH_ID]
 
 

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from collectord.errors import CollectordError, Refused
+from collectord.errors import CollectordError, ReportRefused
 from collectord.intake.buffer import MemoryBudget
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.interfaces import IDumpStaging
@@ -199,7 +199,7 @@ def refusal_of(
     """Of what class, and why."""
     try:
         received = receive(pieces, encoding=encoding, limits=limits, memory=memory)
-    except Refused as e:
+    except ReportRefused as e:
         return type(e), e.reason
     raise AssertionError(received)
 
@@ -216,5 +216,5 @@ def outcome(
     """The report or the refusal, to be compared with another one."""
     try:
         return comparable(receive(pieces, encoding=encoding, limits=limits, memory=memory))
-    except Refused as e:
+    except ReportRefused as e:
         return type(e), e.reason

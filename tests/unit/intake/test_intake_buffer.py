@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from collectord.errors import CollectordError, NowhereToSave, StorageError
+from collectord.errors import AllStoresFailed, CollectordError, StorageError
 from collectord.intake.buffer import SPILL_UNIT, DumpSpool, MemoryBudget
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content, Dump, InMemory
@@ -393,7 +393,7 @@ def test_a_released_spool_is_not_spilled() -> None:
 # ——— a disk that fails ———
 
 
-@pytest.mark.parametrize("error", [StorageError("full"), NowhereToSave("all full"), RuntimeError("a defect")])
+@pytest.mark.parametrize("error", [StorageError("full"), AllStoresFailed("all full"), RuntimeError("a defect")])
 def test_a_failure_refuses_at_the_next_write_and_at_the_end(error: Exception) -> None:
     upload = uploads(0)
     spool = upload.spool()
@@ -412,7 +412,7 @@ def test_a_failure_refuses_at_the_next_write_and_at_the_end(error: Exception) ->
     upload.check_nothing_is_left()
 
 
-@pytest.mark.parametrize("error", [StorageError("full"), NowhereToSave("all full"), RuntimeError("a defect")])
+@pytest.mark.parametrize("error", [StorageError("full"), AllStoresFailed("all full"), RuntimeError("a defect")])
 def test_a_failure_of_the_last_write(error: Exception) -> None:
     upload = uploads(0)
     spool = upload.spool()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from collectord.errors import ClientGone, CollectordError, MalformedReport, NowhereToSave, TooLarge, TooSlow
+from collectord.errors import AllStoresFailed, ClientGone, CollectordError, MalformedReport, TooLarge, TooSlow
 from collectord.intake.buffer import ANNOTATIONS, MemoryBudget
 from collectord.intake.inflate import Inflater
 from collectord.intake.receiver import Limits, ReportReceiver
@@ -422,7 +422,7 @@ def test_annotations_of_all_uploads_together() -> None:
     first, second = new_receiver(budget=budget), new_receiver(budget=budget)
     first.received(annotation(b"a", b"x" * 50))
     second.received(annotation(b"b", b"x" * 200))
-    assert (first.refusal, type(second.refusal)) == (None, NowhereToSave)
+    assert (first.refusal, type(second.refusal)) == (None, AllStoresFailed)
     first.release()
     assert budget.annotations == ANNOTATIONS - 100
 

@@ -15,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from collectord.errors import CollectordError, TooLarge
-from collectord.intake.channel import Patience, StreamingChannel
+from collectord.intake.channel import ConnectionLimits, StreamingChannel
 from collectord.intake.request import BodyFor, StreamingRequest
 from collectord.intake.site import StreamingSite
 from tests.support.response import Response, parse_responses
@@ -204,7 +204,7 @@ def serve(
     site = StreamingSite(
         resource,
         body_for,
-        patience=Patience(idle=idle, min_rate=min_rate, free=free, linger=10.0, linger_bytes=linger_bytes),
+        patience=ConnectionLimits(idle=idle, min_rate=min_rate, free=free, linger=10.0, linger_bytes=linger_bytes),
         max_connections=max_connections,
         clock=clock,
     )

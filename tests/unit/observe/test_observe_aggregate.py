@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from collectord.observe.aggregate import Sums, snapshot
+from collectord.observe.aggregate import AggregatedRegistry, snapshot
 
 
 class Process:
@@ -25,7 +25,7 @@ def here() -> Process:
     return Process()
 
 
-def shown(sums: Sums) -> dict[str, float]:
+def shown(sums: AggregatedRegistry) -> dict[str, float]:
     registry = CollectorRegistry()
     registry.register(sums)
     lines = [line.rpartition(" ") for line in generate_latest(registry).decode().splitlines() if line[0] != "#"]
@@ -34,11 +34,11 @@ def shown(sums: Sums) -> dict[str, float]:
 
 def test_this_process_alone(here: Process) -> None:
     here.answers.labels("200").inc()
-    assert shown(Sums(here.registry)) == {'answers_total{status="200"}': 1, "open": 0}
+    assert shown(AggregatedRegistry(here.registry)) == {'answers_total{status="200"}': 1, "open": 0}
 
 
 def test_sums(here: Process) -> None:
-    there, sums = Process(), Sums(here.registry)
+    there, sums = Process(), AggregatedRegistry(here.registry)
     here.answers.labels("200").inc(2)
     there.answers.labels("200").inc(3)
     there.answers.labels("503").inc()
@@ -60,7 +60,7 @@ def test_sums(here: Process) -> None:
 
 
 def test_the_newest_counts(here: Process) -> None:
-    there, sums = Process(), Sums(here.registry)
+    there, sums = Process(), AggregatedRegistry(here.registry)
     for _ in range(3):
         there.answers.labels("200").inc()
         sums.update("there", there.sent())  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_the_newest_counts(here: Process) -> None:
 
 
 def test_what_the_dead_counted_stays(here: Process) -> None:
-    sums = Sums(here.registry)
+    sums = AggregatedRegistry(here.registry)
     for life in range(3):
         there = Process()
         there.answers.labels("200").inc()

@@ -1,7 +1,7 @@
 from twisted.internet.task import Clock
 
 from collectord.metrics import REGISTRY
-from collectord.observe.process import INTERVAL_S, ProcessWatch
+from collectord.observe.process import INTERVAL_S, ProcessMetrics
 
 
 def value(name: str) -> float:
@@ -12,7 +12,7 @@ def value(name: str) -> float:
 
 def test_it_looks() -> None:
     clock = Clock()
-    watch = ProcessWatch(clock)
+    watch = ProcessMetrics(clock)
     lag, count = value("collectord_reactor_lag_seconds_sum"), value("collectord_reactor_lag_seconds_count")
     cpu = value("collectord_cpu_seconds_total")
     watch.startService()

@@ -1,18 +1,18 @@
-from collectord.model import Happening, Step
-from collectord.observe.recent import MOST, Recents
+from collectord.model import CrashEvent, Step
+from collectord.observe.recent import MOST, RecentCrashes
 
 
-def kept(crash_id: str) -> Happening:
+def kept(crash_id: str) -> CrashEvent:
     about: dict[str, str | int] = {"product": "Fenix", "version": "1", "size": 5, "rule": "all"}
-    return Happening(at=1.0, crash_id=crash_id, what="kept", where="/a", about=about)
+    return CrashEvent(at=1.0, crash_id=crash_id, what="kept", where="/a", about=about)
 
 
-def then(crash_id: str, what: Step, where: str) -> Happening:
-    return Happening(at=2.0, crash_id=crash_id, what=what, where=where)
+def then(crash_id: str, what: Step, where: str) -> CrashEvent:
+    return CrashEvent(at=2.0, crash_id=crash_id, what=what, where=where)
 
 
 def test_what_became_of_it() -> None:
-    recents = Recents()
+    recents = RecentCrashes()
     recents.note(kept("a"))
     recents.note(kept("b"))
     recents.note(then("a", "moved", "s3"))
@@ -25,13 +25,13 @@ def test_what_became_of_it() -> None:
 
 
 def test_others_are_not_remembered() -> None:
-    recents = Recents()
+    recents = RecentCrashes()
     recents.note(then("a", "moved", "s3"))
     assert recents.newest_first() == []
 
 
 def test_only_the_last_ones_are() -> None:
-    recents = Recents()
+    recents = RecentCrashes()
     for number in range(MOST + 5):
         recents.note(kept(str(number)))
     assert [recent.crash_id for recent in recents.newest_first()][:: MOST - 1] == [str(MOST + 4), "5"]

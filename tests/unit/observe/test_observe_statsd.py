@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from collectord import metrics
-from collectord.observe.aggregate import Sums, snapshot
+from collectord.observe.aggregate import AggregatedRegistry, snapshot
 from collectord.observe.statsd import PACKET_BYTES, Lines, StatsdService, packets
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ def test_every_metric_makes_lines_that_a_server_can_read_also_the_sums_over_proc
         twin = type(metric)(metric._name, ".", metric._labelnames, registry=registry)
         child = twin.labels(*(f"a:b|c#d\n{n}" for n, _ in enumerate(twin._labelnames))) if twin._labelnames else twin
         child.observe(1.5) if isinstance(child, Histogram) else child.inc()  # type: ignore[attr-defined]
-    sums = Sums(registry)
+    sums = AggregatedRegistry(registry)
     sums.update("worker", snapshot(registry))
     for tags in (False, True):
         lines = list(Lines(tags=tags).of(sums.collect()))

@@ -26,7 +26,7 @@ from collectord.storage.filesystem.spill import StagedFile, StagingArea
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.store import FilesystemCrashStorage, FilesystemSettings
 from collectord.storage.filesystem.sync import File, Sync, sync_each
-from collectord.storage.filesystem.transaction import Attempt, Entry
+from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 from collectord.testing import running
 from tests.support.disk import problems, stored_crashes
 
@@ -180,17 +180,17 @@ class Rig:
     staging: StagingDirectory
     sync: RecordingSync
     commit: GroupCommit
-    decided: list[tuple[Attempt, OSError | None]]
+    decided: list[tuple[CommitLatch, OSError | None]]
 
-    def entry(self, crash: Crash, attempt: Attempt | None = None) -> Entry:
-        return Entry(crash, place_of(str(self.root), crash), attempt or Attempt())
+    def entry(self, crash: Crash, attempt: CommitLatch | None = None) -> CrashTransaction:
+        return CrashTransaction(crash, place_of(str(self.root), crash), attempt or CommitLatch())
 
-    def errors(self, *entries: Entry) -> list[OSError | None]:
+    def errors(self, *entries: CrashTransaction) -> list[OSError | None]:
         """What was told of each; a C{KeyError} where nothing was."""
         outcomes = dict(self.decided)
         return [outcomes[entry.attempt] for entry in entries]
 
-    def save(self, *entries: Entry) -> None:
+    def save(self, *entries: CrashTransaction) -> None:
         """Let a group pass through both syncs."""
         self.commit.commit([], self.commit.commit(entries, []))
 
@@ -212,7 +212,7 @@ def make_rig(root: Path, modes: Modes | None = None, have_space: Callable[[], in
     staging = StagingDirectory(str(root), modes or Modes())
     staging.make()
     sync = RecordingSync()
-    decided: list[tuple[Attempt, OSError | None]] = []
+    decided: list[tuple[CommitLatch, OSError | None]] = []
 
     def note(group: Decided) -> None:
         decided.extend(group)

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from collectord.collector import Collector
-from collectord.errors import NowhereToSave, StorageError
+from collectord.errors import AllStoresFailed, StorageError
 from collectord.intake.buffer import SPILL_UNIT, MemoryBudget
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
@@ -475,7 +475,7 @@ def test_too_large(rig: Rig, sent: bytes) -> None:
 # ——— 503 and 500 ———
 
 
-@pytest.mark.parametrize("error", [NowhereToSave("all full"), StorageError("full")])
+@pytest.mark.parametrize("error", [AllStoresFailed("all full"), StorageError("full")])
 def test_nowhere_to_save(rig: Rig, error: Exception) -> None:
     rig.store.error = error
     response = rig.ask(post(REPORT))
@@ -483,7 +483,7 @@ def test_nowhere_to_save(rig: Rig, error: Exception) -> None:
     assert response.headers["retry-after"] == str(RETRY_AFTER_S)
 
 
-@pytest.mark.parametrize("error", [NowhereToSave("all full"), StorageError("full")])
+@pytest.mark.parametrize("error", [AllStoresFailed("all full"), StorageError("full")])
 def test_nowhere_to_spill(rig: Rig, error: Exception) -> None:
     rig.budget.limit = 0
     rig.store.append_error = error
@@ -545,7 +545,7 @@ def test_a_client_that_hangs_up_while_its_crash_is_kept(rig: Rig) -> None:
     assert client.received == b""
 
 
-@pytest.mark.parametrize("error", [NowhereToSave("full"), StorageError("full")])
+@pytest.mark.parametrize("error", [AllStoresFailed("full"), StorageError("full")])
 def test_a_client_that_hangs_up_before_its_crash_fails_to_be_kept(rig: Rig, error: Exception) -> None:
     rig.store.waits = True
     client = rig.connect()
@@ -576,7 +576,7 @@ def test_drained(rig: Rig) -> None:
         client.send(post(REPORT))
     clients[0].hang_up()
     Deferred.fromCoroutine(rig.public.drained()).addBoth(done.append)
-    for (_, saved), result in zip(rig.store.saving, [None, Failure(NowhereToSave("full")), None], strict=True):
+    for (_, saved), result in zip(rig.store.saving, [None, Failure(AllStoresFailed("full")), None], strict=True):
         assert done == []
         saved.callback(result)
     assert done == [None]

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 
 from collectord.collector import Collector
 from collectord.intake.buffer import MemoryBudget
-from collectord.intake.channel import Patience
+from collectord.intake.channel import ConnectionLimits
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
@@ -66,7 +66,7 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
     )
     public = PublicSite(collector, receiver_for, Store(), "bp-", {})
     site = StreamingSite(
-        public.resource(), public.body_for, patience=Patience(idle=30), max_connections=10, clock=clock
+        public.resource(), public.body_for, patience=ConnectionLimits(idle=30), max_connections=10, clock=clock
     )
     site.open()
     channel = site.buildProtocol(None)

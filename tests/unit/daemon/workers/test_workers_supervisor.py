@@ -14,20 +14,20 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from collectord.daemon.workers.messages import CHANNEL, Counted, Ready, encode
-from collectord.daemon.workers.process import Worker
+from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S
 from collectord.daemon.workers.supervisor import Supervisor
 from collectord.metrics import REGISTRY
-from collectord.observe.aggregate import Sums, snapshot
+from collectord.observe.aggregate import AggregatedRegistry, snapshot
 from collectord.settings.schema import Settings, Submission
-from collectord.settings.snapshot import Loaded
+from collectord.settings.snapshot import SettingsSnapshot
 
 
 @define
 class Process:
     """One that was spawned. @ivar dies: when it is killed; else it waits for a disk."""
 
-    protocol: Worker
+    protocol: WorkerProcess
     pid: int
     command: Sequence[str]
     environment: dict[str, str]
@@ -73,7 +73,12 @@ class Reactor(Clock):
         self.refuses: OSError | None = None
 
     def spawnProcess(
-        self, protocol: Worker, executable: str, command: Sequence[str], env: dict[str, str], childFDs: dict[int, Any]
+        self,
+        protocol: WorkerProcess,
+        executable: str,
+        command: Sequence[str],
+        env: dict[str, str],
+        childFDs: dict[int, Any],
     ) -> None:
         if self.refuses is not None:
             raise self.refuses
@@ -144,7 +149,7 @@ class Scene:
 def scene(workers: int = 2, *, stop_s: float = 30.0, piped: bool = False, timeout_s: float = 30.0) -> Scene:
     reactor, port = Reactor(), Port()
     settings = Settings(submission=Submission(workers=workers, worker_timeout_s=timeout_s))
-    loaded = Loaded(settings=settings, rules=[], rules_text=None, source="")
+    loaded = SettingsSnapshot(settings=settings, rules=[], rules_text=None, source="")
     logged: list[bytes] = []
     ready: list[int] = []
     supervisor = Supervisor(
@@ -155,7 +160,7 @@ def scene(workers: int = 2, *, stop_s: float = 30.0, piped: bool = False, timeou
         out=logged.append if piped else None,
         happened=lambda happening: None,
         ready=lambda: ready.append(1),
-        sums=Sums(CollectorRegistry()),
+        sums=AggregatedRegistry(CollectorRegistry()),
         stop=stop_s,
         now=reactor.seconds,
     )
@@ -267,7 +272,7 @@ def test_what_a_worker_counted_counts_once_however_late_it_ends() -> None:
     registry = CollectorRegistry()
     Counter("a", "", registry=registry).inc(5)
     at = scene()
-    at.supervisor._sums = sums = Sums(CollectorRegistry())
+    at.supervisor._sums = sums = AggregatedRegistry(CollectorRegistry())
     one, _ = at.begin()
     one.tell(Counted(snapshot(registry)))
     one.lives = one.dies = False

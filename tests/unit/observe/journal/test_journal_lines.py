@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.model import Happening, Step
+from collectord.model import CrashEvent, Step
 from collectord.observe.journal.lines import (
     HEAL,
     OF_CRASHES,
@@ -38,7 +38,7 @@ HOSTILE = "a\tb\nc\\d\\u0009\x00\x1b[31m\x85\u2028\ud800é漢😀\r"
 
 texts = st.text(st.characters(), max_size=20) | st.sampled_from(["/mnt/a b", HOSTILE, "\\", "\\u00", "\\\\u0009"])
 happenings = st.builds(
-    Happening,
+    CrashEvent,
     at=st.floats(0, 4e9),
     crash_id=st.sampled_from([CRASH_ID, NEIGHBOUR]),
     what=st.sampled_from(get_args(Step)),
@@ -56,7 +56,7 @@ lines = st.builds(
 
 
 def line_of(what: Step = "kept", where: str = "/a", crash_id: str = CRASH_ID, at: float = AT) -> bytes:
-    return format_happening(Happening(at=at, crash_id=crash_id, what=what, where=where)).encode()
+    return format_happening(CrashEvent(at=at, crash_id=crash_id, what=what, where=where)).encode()
 
 
 def read(directory: Path) -> tuple[list[Line], int]:
@@ -66,9 +66,9 @@ def read(directory: Path) -> tuple[list[Line], int]:
 
 
 def test_as_it_is_written() -> None:
-    kept = Happening(at=AT, crash_id=CRASH_ID, what="kept", where="/a", about={"rule": "accept_all", "size": 1})
+    kept = CrashEvent(at=AT, crash_id=CRASH_ID, what="kept", where="/a", about={"rule": "accept_all", "size": 1})
     assert format_happening(kept) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\n"
-    moved = Happening(at=AT, crash_id=CRASH_ID, what="moved", where="s3://crashes")
+    moved = CrashEvent(at=AT, crash_id=CRASH_ID, what="moved", where="s3://crashes")
     assert format_happening(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://crashes\n"
     assert Line(TIME, "start", "host-1-ab").encode() == f"{TIME}\tstart\thost-1-ab\n".encode()
     assert Line(TIME, "lost", "7").encode() == f"{TIME}\tlost\t7\n".encode()
@@ -84,7 +84,7 @@ def test_milliseconds_do_not_spill() -> None:
 
 
 def test_what_is_written_is_one_line_without_anything_that_a_terminal_obeys() -> None:
-    line = format_happening(Happening(at=AT, crash_id=CRASH_ID, what="moved", where=HOSTILE, about={"rule": HOSTILE}))
+    line = format_happening(CrashEvent(at=AT, crash_id=CRASH_ID, what="moved", where=HOSTILE, about={"rule": HOSTILE}))
     assert line.count("\n") == 1
     assert line.count("\t") == 4
     assert line.replace("\t", "")[:-1].isprintable()
@@ -92,7 +92,7 @@ def test_what_is_written_is_one_line_without_anything_that_a_terminal_obeys() ->
 
 
 @given(happenings)
-def test_parse_is_the_inverse_of_format(happening: Happening) -> None:
+def test_parse_is_the_inverse_of_format(happening: CrashEvent) -> None:
     line = parse_line(format_happening(happening).encode())
     rule = str(happening.about.get("rule", ""))
     assert line == Line(time_of(happening.at), happening.what, happening.crash_id, happening.where, rule)
@@ -106,7 +106,7 @@ def test_parse_is_the_inverse_of_encode(line: Line) -> None:
 
 
 @given(happenings, st.data())
-def test_no_line_that_was_cut_off_is_taken_for_whole(happening: Happening, data: st.DataObject) -> None:
+def test_no_line_that_was_cut_off_is_taken_for_whole(happening: CrashEvent, data: st.DataObject) -> None:
     """Neither at the end of a file, nor where the next one went on."""
     line = format_happening(happening).encode()
     part = line[: data.draw(st.integers(0, len(line) - 1))]
@@ -199,7 +199,7 @@ def test_a_packed_journal_that_is_damaged(tmp_path: Path, spoil: object) -> None
     st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=30) | st.just(bytes(40))), max_size=4),
 )
 def test_damaged_files_are_read_to_their_end(
-    tmp_path_factory: pytest.TempPathFactory, happened: list[Happening], damages: list[tuple[int, bytes]]
+    tmp_path_factory: pytest.TempPathFactory, happened: list[CrashEvent], damages: list[tuple[int, bytes]]
 ) -> None:
     """Whatever overwrites parts of it: lines that were not touched are all found."""
     directory = tmp_path_factory.mktemp("journal")

@@ -23,7 +23,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from collectord.metrics import REGISTRY
-from collectord.model import Happening, Step
+from collectord.model import CrashEvent, Step
 from collectord.observe.journal.files import JournalFiles, pack, rewrite
 from collectord.observe.journal.lines import HEAL, Journal, journal_of, packed
 from collectord.observe.journal.writer import Ledger
@@ -39,8 +39,8 @@ SOON = 10.0
 pytestmark = pytest.mark.timeout(60)
 
 
-def happening(number: int = 0, what: Step = "kept", crash_id: str = CRASH_ID) -> Happening:
-    return Happening(at=NOW.timestamp() + number, crash_id=crash_id, what=what, where=str(number))
+def happening(number: int = 0, what: Step = "kept", crash_id: str = CRASH_ID) -> CrashEvent:
+    return CrashEvent(at=NOW.timestamp() + number, crash_id=crash_id, what=what, where=str(number))
 
 
 def failures() -> float:

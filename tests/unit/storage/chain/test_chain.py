@@ -15,11 +15,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from collectord.errors import NowhereToSave, StorageError, TookTooLong
+from collectord.errors import AllStoresFailed, StorageError, StoreTimeout
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import BROKEN_COPIES
 from collectord.model import MINIDUMP, Content, Crash
-from collectord.storage.chain.chain import CHECK_S, FallbackCrashStorage, Link, ProbeService
+from collectord.storage.chain.chain import CHECK_S, Backend, FallbackCrashStorage, ProbeService
 from tests.unit.storage.stores import bytes_of, make_crash, started
 
 Hook = Callable[[], Any]
@@ -121,7 +121,7 @@ class Chain:
     storage: FallbackCrashStorage = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        links = [Link(name=s.name, storage=s, staging=s, timeout=10.0) for s in self.stores]
+        links = [Backend(name=s.name, storage=s, staging=s, timeout=10.0) for s in self.stores]
         self.storage = FallbackCrashStorage(links, self.clock)
 
     @property
@@ -233,13 +233,13 @@ def test_a_store_is_left_alone_after_three_failures_in_a_row(chain: Chain) -> No
 
 
 def test_a_store_is_left_alone_at_once_where_it_took_too_long(chain: Chain) -> None:
-    chain.first.trouble["save"] = TookTooLong("hung")
+    chain.first.trouble["save"] = StoreTimeout("hung")
     assert chain.save().result == "second"
     assert chain.opened == [True, False, False]
 
 
 def test_a_probe_takes_it_back(chain: Chain) -> None:
-    chain.first.trouble = {"save": TookTooLong("hung"), "check": full()}
+    chain.first.trouble = {"save": StoreTimeout("hung"), "check": full()}
     chain.save()
     assert chain.calls == [["save"], ["save"], []]
     started(chain.storage.probe())
@@ -253,7 +253,7 @@ def test_a_probe_takes_it_back(chain: Chain) -> None:
 
 
 def test_a_probe_returns_when_its_stores_have_answered(chain: Chain) -> None:
-    chain.first.trouble = {"save": TookTooLong("hung"), "check": None}
+    chain.first.trouble = {"save": StoreTimeout("hung"), "check": None}
     chain.save()
     probing = started(chain.storage.probe())
     assert not probing.called
@@ -265,7 +265,7 @@ def test_a_probe_returns_when_its_stores_have_answered(chain: Chain) -> None:
 def test_an_earlier_crash_that_comes_through_takes_it_back(chain: Chain) -> None:
     chain.first.trouble["save"] = None
     late = chain.save()
-    chain.first.trouble["save"] = TookTooLong("hung")
+    chain.first.trouble["save"] = StoreTimeout("hung")
     chain.save()
     assert chain.opened[0]
     chain.first.trouble.clear()
@@ -292,7 +292,7 @@ def test_patience_and_then_nowhere(chain: Chain) -> None:
     pauses = [round(later - earlier, 1) for earlier, later in pairwise(tries)]
     assert pauses[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
     assert max(pauses) <= 2.0
-    assert isinstance(error_in(saving), NowhereToSave)
+    assert isinstance(error_in(saving), AllStoresFailed)
     assert chain.clock.getDelayedCalls() == []
 
 
@@ -303,7 +303,7 @@ def test_nobody_is_asked_in_vain_meanwhile(chain: Chain) -> None:
     assert not saving.called
     assert chain.calls == [["save"] * 3] * 3
     chain.pass_time(0.2)
-    assert isinstance(error_in(saving), NowhereToSave)
+    assert isinstance(error_in(saving), AllStoresFailed)
     assert chain.calls == [[], [], []]
 
 
@@ -325,10 +325,10 @@ def test_patience_is_for_each(chain: Chain) -> None:
     chain.pass_time(5)
     second = chain.save()
     chain.pass_time(5.1)
-    assert isinstance(error_in(first), NowhereToSave)
+    assert isinstance(error_in(first), AllStoresFailed)
     assert not second.called
     chain.pass_time(5)
-    assert isinstance(error_in(second), NowhereToSave)
+    assert isinstance(error_in(second), AllStoresFailed)
 
 
 def test_giving_up_while_waiting(chain: Chain) -> None:
@@ -392,7 +392,7 @@ def test_a_copy_that_is_not_needed_is_discarded(chain: Chain) -> None:
 def test_a_copy_that_fails_is_the_target_s_failure(chain: Chain) -> None:
     dump = chain.spilled(b"one", b"two")
     chain.first.trouble["save"] = full()
-    chain.second.trouble["append"] = TookTooLong("hung")
+    chain.second.trouble["append"] = StoreTimeout("hung")
     assert chain.save(crash_with(dump, b"onetwo")).result == "third"
     assert chain.opened == [False, True, False]
     assert [copy.discarded for copy in chain.second.dumps] == [1]
@@ -448,19 +448,19 @@ def test_a_spilled_dump_that_is_read_back_as_another_is_refused(chain: Chain, wh
         chain.first.dumps[0].pieces[:] = [b"one", b"twp"]
     before = BROKEN_COPIES.labels(home.name)._value.get()
     error = error_in(chain.save(crash_with(dump, b"onetwo")))
-    assert isinstance(error, NowhereToSave)
+    assert isinstance(error, AllStoresFailed)
     assert "it was received with" in str(error)
     assert BROKEN_COPIES.labels(home.name)._value.get() == before + 1
     assert [store.saved for store in chain.stores] == [{}, {}, {}]
     assert [dump.discarded for dump in home.dumps] == ([0, 1] if where != "second" else [0])
 
 
-@pytest.mark.parametrize("error", [full(), TookTooLong("hung")])
+@pytest.mark.parametrize("error", [full(), StoreTimeout("hung")])
 def test_a_dump_that_can_t_be_read_back_is_nobody_else_s_failure(chain: Chain, error: Exception) -> None:
     dump = chain.spilled(b"one", b"two")
     chain.first.trouble.update(save=full(), read=error)
     failed = error_in(chain.save(crash_with(dump, b"onetwo")))
-    assert isinstance(failed, NowhereToSave)
+    assert isinstance(failed, AllStoresFailed)
     assert "first" in str(failed)
     assert chain.opened == [False, False, False]
     assert [copy.discarded for copy in chain.second.dumps] == [1]
@@ -474,12 +474,12 @@ def test_a_dump_that_can_t_be_read_back_in_time(chain: Chain) -> None:
     chain.pass_time(9.9)
     assert not saving.called
     chain.pass_time(0.2)
-    assert isinstance(error_in(saving), NowhereToSave)
+    assert isinstance(error_in(saving), AllStoresFailed)
     assert chain.opened == [False, False, False]
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-@pytest.mark.parametrize("error", [full(), TookTooLong("hung"), None])
+@pytest.mark.parametrize("error", [full(), StoreTimeout("hung"), None])
 def test_a_store_fails_in_the_middle_of_a_dump(chain: Chain, before: int, error: Exception | None) -> None:
     appends = [b"one", b"two", b"three"]
     dump = chain.spilled(*appends[:before])
@@ -492,7 +492,7 @@ def test_a_store_fails_in_the_middle_of_a_dump(chain: Chain, before: int, error:
     assert (moving.called, moving.result) == (True, None)
     for piece in appends[before + 1 :]:
         started(dump.append([piece]))
-    assert chain.opened == [not isinstance(error, StorageError) or isinstance(error, TookTooLong), False, False]
+    assert chain.opened == [not isinstance(error, StorageError) or isinstance(error, StoreTimeout), False, False]
     assert chain.second.holds(dump.content())
     assert all(old.discarded for old in chain.first.dumps)
     assert [new.discarded for new in chain.second.dumps] == [0]
@@ -544,7 +544,7 @@ def test_no_store_takes_a_dump(chain: Chain) -> None:
 
 def test_a_dump_whose_beginning_can_t_be_read_back(chain: Chain) -> None:
     dump = chain.spilled(b"one")
-    chain.first.trouble.update(append=TookTooLong("hung"), read=full())
+    chain.first.trouble.update(append=StoreTimeout("hung"), read=full())
     done = started(dump.append([b"two"]))
     assert isinstance(error_in(done), StorageError)
     assert chain.opened == [True, False, False]
@@ -650,7 +650,7 @@ def test_the_probes_come_every_second(chain: Chain) -> None:
     service = probing(chain)
     chain.pass_time(3)
     assert chain.calls == [[], [], []]
-    chain.first.trouble = {"save": TookTooLong("hung"), "check": full()}
+    chain.first.trouble = {"save": StoreTimeout("hung"), "check": full()}
     chain.save()
     assert chain.calls == [["save"], ["save"], []]
     for _ in range(3):
@@ -708,7 +708,7 @@ def test_a_store_is_checked_now_and_then_while_it_seems_well(chain: Chain) -> No
 def test_one_that_hangs_holds_up_no_other_probe(chain: Chain) -> None:
     service = probing(chain)
     for store in (chain.first, chain.second):
-        store.trouble = {"save": TookTooLong("hung"), "check": None}
+        store.trouble = {"save": StoreTimeout("hung"), "check": None}
     chain.save()
     chain.pass_time(1)
     assert chain.opened == [True, True, False]
@@ -724,7 +724,7 @@ def test_stores_that_pass_each_check_and_keep_nothing(chain: Chain) -> None:
     for refused in (1, 2, 3):
         waiting = chain.save()
         chain.pass_time(11)
-        assert isinstance(error_in(waiting), NowhereToSave)
+        assert isinstance(error_in(waiting), AllStoresFailed)
         chain.pass_time(1)
         assert chain.opened == [False, False, False]
         assert chain.storage.takes_crashes == (refused < 3)
@@ -742,7 +742,7 @@ def test_stores_that_pass_each_check_and_keep_nothing(chain: Chain) -> None:
 
 def test_probes_never_overlap(chain: Chain) -> None:
     service = probing(chain)
-    chain.first.trouble = {"save": TookTooLong("hung"), "check": None}
+    chain.first.trouble = {"save": StoreTimeout("hung"), "check": None}
     chain.save()
     chain.pass_time(20)
     asked = chain.first.calls.count("check")
@@ -755,7 +755,7 @@ def test_probes_never_overlap(chain: Chain) -> None:
 
 def test_the_probes_survive_whatever_comes(chain: Chain, logged_failures: list[LogEvent]) -> None:
     service = probing(chain)
-    chain.first.trouble = {"save": TookTooLong("hung"), "check": ValueError("odd")}
+    chain.first.trouble = {"save": StoreTimeout("hung"), "check": ValueError("odd")}
     chain.save()
     chain.pass_time(1)
     assert len(logged_failures) == 1

@@ -20,7 +20,7 @@ from collectord.model import MINIDUMP, Content, InMemory
 from collectord.storage.content import StoredFile
 from collectord.storage.filesystem.committer import GroupCommit
 from collectord.storage.filesystem.spill import StagingArea
-from collectord.storage.filesystem.transaction import Attempt, Entry
+from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, sync_filesystem, thin_ext4
 from tests.unit.storage.stores import (
@@ -49,7 +49,7 @@ needs_mount = pytest.mark.skipif(can_mount() != "", reason=can_mount())
 SPILLED = b"spilled " * 1000
 
 
-def spilled_entry(rig: Rig, attempt: Attempt | None = None) -> Entry:
+def spilled_entry(rig: Rig, attempt: CommitLatch | None = None) -> CrashTransaction:
     """One dump in memory, and one on disk."""
     dumps = {"small": b"in memory", MINIDUMP: SPILLED}
     return rig.entry(make_crash(dumps=dumps, places={MINIDUMP: rig.spill(SPILLED)}), attempt)
@@ -384,7 +384,9 @@ NEEDED = {"open", "writev", "rename", "symlink", "mkdir", "fsync", "close"}
     [(lambda rig: rig.entry(make_crash()), NEEDED), (spilled_entry, NEEDED | {"link"})],
     ids=["memory", "spilled"],
 )
-def test_any_step_fails(tmp_path: Path, operation: str, make_entry: Callable[[Rig], Entry], needed: set[str]) -> None:
+def test_any_step_fails(
+    tmp_path: Path, operation: str, make_entry: Callable[[Rig], CrashTransaction], needed: set[str]
+) -> None:
     """Each single operation of a save fails once, in a group of two: nothing of that crash is left."""
     failed = 0
     for number in range(1, 100):
@@ -578,18 +580,18 @@ def test_a_crash_that_can_t_be_written_down_takes_nobody_along(rig: Rig, logged_
 
 
 def test_whoever_decides_first_has_decided() -> None:
-    attempt = Attempt()
+    attempt = CommitLatch()
     assert (attempt.kept, attempt.abandoned) == (None, False)
     assert attempt.decide(kept=True)
     assert not attempt.abandon()
     assert not attempt.decide(kept=False)
     assert (attempt.kept, attempt.abandoned) == (True, False)
-    attempt = Attempt()
+    attempt = CommitLatch()
     assert attempt.abandon()
     assert not attempt.abandon()
     assert not attempt.decide(kept=True)
     assert (attempt.kept, attempt.abandoned) == (False, True)
-    attempt = Attempt()
+    attempt = CommitLatch()
     assert attempt.decide(kept=False)
     assert not attempt.abandon()
     assert (attempt.kept, attempt.abandoned) == (False, False)
@@ -598,17 +600,17 @@ def test_whoever_decides_first_has_decided() -> None:
 @pytest.mark.parametrize(
     "make_entry", [lambda rig, a: rig.entry(make_crash(), a), spilled_entry], ids=["memory", "spilled"]
 )
-def test_abandoned_at_any_point(tmp_path: Path, make_entry: Callable[[Rig, Attempt], Entry]) -> None:
+def test_abandoned_at_any_point(tmp_path: Path, make_entry: Callable[[Rig, CommitLatch], CrashTransaction]) -> None:
     """Between any two operations of a save: nothing is left, or it was kept, and that is what was said."""
     kept = []
     for number in range(1, 200):
         rig = make_rig(tmp_path / str(number))
-        attempt = Attempt()
+        attempt = CommitLatch()
         entry, neighbour = make_entry(rig, attempt), rig.entry(make_crash(NEIGHBOUR))
         abandoned = False
 
         def happen(
-            seen: int, name: str, do: Callable[[], Any], number: int = number, attempt: Attempt = attempt
+            seen: int, name: str, do: Callable[[], Any], number: int = number, attempt: CommitLatch = attempt
         ) -> Any:
             nonlocal abandoned
             try:

@@ -22,7 +22,7 @@ from collectord.storage.filesystem.existing import look_at
 from collectord.storage.filesystem.finder import quarantined_crash, quarantined_crashes
 from collectord.storage.filesystem.layout import place_of
 from collectord.storage.filesystem.removal import release
-from collectord.storage.filesystem.transaction import Attempt, Entry
+from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, sync_filesystem, thin_ext4
 from tests.unit.storage.stores import (
@@ -158,7 +158,9 @@ def test_what_was_removed_since_it_was_looked_at_is_not_put_aside(rig: Rig) -> N
     rig.save(rig.entry(make_crash()))
     files(rig.root)[0].unlink()
     crash = make_crash(fresh=False)
-    entry = Entry(crash, place_of(str(rig.root), crash), Attempt(), look_at(place_of(str(rig.root), crash)))
+    entry = CrashTransaction(
+        crash, place_of(str(rig.root), crash), CommitLatch(), look_at(place_of(str(rig.root), crash))
+    )
     for path in files(rig.root)[1:]:
         path.unlink()
     rig.save(entry)

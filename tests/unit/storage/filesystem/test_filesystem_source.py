@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from collectord.errors import CrashRefused, StorageError, TookTooLong, UnreadableCrash
+from collectord.errors import CrashRejectedByStore, StorageError, StoreTimeout, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
 from collectord.model import MINIDUMP, Crash, NewCrash
@@ -24,7 +24,7 @@ from collectord.storage.content import StoredFile
 from collectord.storage.filesystem.quarantine import put_aside
 from collectord.storage.filesystem.source import FilesystemCrashSource
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
-from collectord.storage.filesystem.transaction import Entry
+from collectord.storage.filesystem.transaction import CrashTransaction
 from tests.support.disk import stored_crashes
 from tests.unit.intake.parts import result_of
 from tests.unit.storage.stores import (
@@ -420,7 +420,7 @@ def test_a_mount_that_hangs(root: Path) -> None:
     clock.advance(59)
     assert failures == []
     clock.advance(2)
-    assert failures[0].check(TookTooLong)
+    assert failures[0].check(StoreTimeout)
 
 
 @pytest.mark.parametrize("number", range(1, 6))
@@ -531,7 +531,7 @@ async def test_a_dump_that_changes_before_it_is_copied_is_no_fault_of_the_place(
     store = make_store(root)
     await store.check()
     error = await error_of(store.save(make_crash(dumps={MINIDUMP: b"first"}, places={MINIDUMP: content})))
-    assert isinstance(error, CrashRefused)
+    assert isinstance(error, CrashRejectedByStore)
     assert everything(root) == []
     store.close()
 
@@ -546,7 +546,7 @@ def put_aside_by(rig: Rig, staging: StagingDirectory, new: NewCrash, now: dateti
     return done[0]
 
 
-def break_and_send_again(rig: Rig) -> tuple[NewCrash, Entry]:
+def break_and_send_again(rig: Rig) -> tuple[NewCrash, CrashTransaction]:
     """A crash whose dump is empty by now, and the whole one, from a sender who throws it away once it is confirmed."""
     keep(rig, CRASH_ID)
     new = the_new(rig.root)
