@@ -4,12 +4,14 @@ A crash that is taken out of its place, and one that nobody else may put there m
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
-from tests.unit.storage.stores import CRASH_ID, NAMES, Rig, failing, is_kept, make_crash, make_rig
+from tests.unit.storage.stores import CRASH_ID, NAMES, Rig, failing, is_kept, make_crash, make_rig, watched
 
 CONTENT = b"a raw crash"
 
@@ -50,6 +52,20 @@ def test_without_hard_links_too(rig: Rig, raw_crash: Path, number: int) -> None:
         take_out(rig, raw_crash)
     assert not raw_crash.exists()
     assert taken(rig).read_bytes() == CONTENT
+
+
+def test_without_hard_links_others_see_it_before_it_goes(rig: Rig, raw_crash: Path) -> None:
+    seen = []
+
+    def happen(number: int, name: str, do: Callable[[], Any]) -> Any:
+        if name == "link":
+            raise OSError(errno.EPERM, "Operation not permitted")
+        seen.append(taken(rig).exists())
+        return do()
+
+    with watched(rig.root, ["link", "rename"], happen):
+        take_out(rig, raw_crash)
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
