@@ -96,6 +96,20 @@ def test_what_is_kept_is_let_go(rig: Rig) -> None:
     assert of_it() is None
 
 
+def test_what_could_not_be_said_is_said_with_the_next_group(rig: Rig) -> None:
+    """While its name is in the staging area others take the crash for undecided."""
+    other = make_rig(rig.root)
+    entry = rig.entry(make_crash())
+    placed = rig.commit.commit([entry], [])
+    with failing(rig.root, "unlink", 1, OSError(5, "injected")):
+        rig.commit.commit([], placed)
+    assert rig.errors(entry) == [None]
+    assert os.path.exists(rig.staging.taken(CRASH_ID))
+    rig.save()
+    assert not os.path.exists(rig.staging.taken(CRASH_ID))
+    other.staging.remove()
+
+
 def test_what_is_kept_is_exactly_the_crash(rig: Rig) -> None:
     crash = make_crash(Text='"\\ \u00fc \U0001f4a5 \ud800', Empty="", List=[1, None])
     rig.save(rig.entry(crash))
