@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from collectord.storage.filesystem import finder as finding
-from collectord.storage.filesystem import removal as releasing
-from collectord.storage.filesystem.finder import quarantined_crash
+from collectord.model import MINIDUMP
+from collectord.storage.filesystem import finder, removal
+from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash
 from collectord.storage.filesystem.layout import Place
 from collectord.storage.filesystem.removal import release, staging_in
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
@@ -179,6 +179,43 @@ def test_release_as_it_is(root: Path, aside: Path) -> None:
     assert note == "released: the dump extra_2 is missing"
     assert other.startswith("released: the dump upload_file_minidump has the checksum ")
     assert raw_crash["ProductName"] == "Fenix"
+
+
+def test_release_as_it_is_keeps_the_notes_that_are_there(root: Path) -> None:
+    raw_crash = raw_crash_of()
+    metadata = raw_crash["metadata"]
+    assert isinstance(metadata, dict)
+    metadata["collector_notes"] = ["of the collector"]
+    aside = put_aside(root, keep(root, raw_crash))
+    (aside / f"{CRASH_ID}.extra_2.dump").unlink()
+    assert run("quarantine", "release", "--as-it-is", CRASH_ID).exit_code == 0
+    released = stored_crashes(root)[CRASH_ID].raw_crash["metadata"]
+    assert isinstance(released, dict)
+    assert released["collector_notes"] == ["of the collector", "released: the dump extra_2 is missing"]
+
+
+def test_release_of_a_crash_without_checksums(root: Path) -> None:
+    """As Socorro's collector keeps it."""
+    raw_crash = raw_crash_of()
+    raw_crash["metadata"] = {}
+    put_aside(root, keep(root, raw_crash))
+    assert run("quarantine", "release", CRASH_ID).exit_code == 0
+    assert files_below(root)[f"20160622/name/8f/63/{CRASH_ID}.dump"] == DUMPS[MINIDUMP]
+
+
+def test_release_of_a_dump_that_changes_after_it_was_looked_at(
+    root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked_at(crash: FoundCrash) -> list[str]:
+        found = problems_of(crash)
+        (aside / f"{CRASH_ID}.dump").write_bytes(b"MDMP another")
+        return found
+
+    problems_of = finder.problems_of
+    monkeypatch.setattr(removal, "problems_of", looked_at)
+    assert run("quarantine", "release", CRASH_ID).exit_code == 1
+    assert stored_crashes(root) == {}
+    assert len(list(aside.iterdir())) == 4
 
 
 def test_release_goes_on_with_the_next(root: Path, aside: Path) -> None:
@@ -394,9 +431,9 @@ def test_a_release_that_is_killed_loses_nothing(root: Path, monkeypatch: pytest.
         if os.path.lexists(place.raw_crash):
             assert whole(place), number
         start_of_a_daemon(root)
-        crash = finding.find_crash(str(root), CRASH_ID)
+        crash = finder.find_crash(str(root), CRASH_ID)
         assert crash is not None
-        assert finding.problems_of(crash) == [], number
+        assert finder.problems_of(crash) == [], number
         if crash.reason or (root / "quarantine" / CRASH_ID).is_dir():
             if crash.reason:
                 assert not os.path.lexists(place.dump("extra_2")), "the sweep takes what was put in place"
@@ -407,12 +444,12 @@ def test_a_release_that_is_killed_loses_nothing(root: Path, monkeypatch: pytest.
         if not cut_off:
             assert number > 20
             return
-        releasing.remove(found(root))
+        removal.remove(found(root))
     raise AssertionError("it never ends")
 
 
-def found(root: Path) -> finding.FoundCrash:
-    crash = finding.find_crash(str(root), CRASH_ID)
+def found(root: Path) -> finder.FoundCrash:
+    crash = finder.find_crash(str(root), CRASH_ID)
     assert crash is not None
     return crash
 
@@ -426,7 +463,7 @@ def whole(place: Place) -> bool:
 def test_a_removal_that_is_killed_leaves_no_half_crash(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         place = keep(root)
-        cut_off = killed_after(number, monkeypatch, lambda: releasing.remove(found(root)))
+        cut_off = killed_after(number, monkeypatch, lambda: removal.remove(found(root)))
         if os.path.exists(place.raw_crash):
             assert whole(place), number
         elif os.path.exists(place.dump("extra_2")) or os.path.exists(place.dump("upload_file_minidump")):
@@ -443,7 +480,7 @@ def test_a_link_alone_is_removed(root: Path) -> None:
     place = keep(root)
     crash = found(root)
     shutil.rmtree(root / "20160622" / "name")
-    releasing.remove(crash)
+    removal.remove(crash)
     assert files_below(root) == {}
     assert not os.path.lexists(place.link)
 
@@ -458,7 +495,7 @@ def test_removed_while_the_crashmover_removes_an_empty_slot(root: Path, monkeypa
             os.rmdir(place.slot)
 
     monkeypatch.setattr(os, "unlink", unlink)
-    releasing.remove(crash)
+    removal.remove(crash)
     assert files_below(root) == {}
 
 
