@@ -23,10 +23,9 @@ from collectord.admin.server import AdminServer
 from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id
 from collectord.observe.status import CrashPage, Overview
-from collectord.web.responses import text
+from collectord.web.responses import JSON, answer, text
 
 _HTML = b"text/html; charset=utf-8"
-_JSON = b"application/json"
 _ID_LENGTH = 36
 
 
@@ -84,12 +83,12 @@ class AdminSite:
     @app.route("/", methods=["GET"])
     def page(self, request: IRequest) -> bytes:
         """The state of the daemon, for people."""
-        return _answer(request, _HTML, overview_page(self._operations.overview()))
+        return answer(request, _HTML, overview_page(self._operations.overview()))
 
     @app.route("/overview.json", methods=["GET"])
     def overview(self, request: IRequest) -> bytes:
         """The same, for programs."""
-        return _answer(request, _JSON, as_json(self._operations.overview()))
+        return answer(request, JSON, as_json(self._operations.overview()))
 
     @app.route("/events", methods=["GET"])
     def events(self, request: Request) -> Deferred[bytes] | bytes:
@@ -102,12 +101,12 @@ class AdminSite:
     async def crash(self, request: IRequest, crash_id: str) -> bytes:
         """A crash, for people."""
         crash = await self._crash(crash_id)
-        return _answer(request, _HTML, await self._in_thread(lambda: crash_page(crash)))
+        return answer(request, _HTML, await self._in_thread(lambda: crash_page(crash)))
 
     @app.route("/crashes/<crash_id>.json", methods=["GET"])
     async def crash_json(self, request: IRequest, crash_id: str) -> bytes:
         """A crash, for programs."""
-        return _answer(request, _JSON, as_json(await self._crash(crash_id)))
+        return answer(request, JSON, as_json(await self._crash(crash_id)))
 
     async def _crash(self, name: str) -> CrashPage:
         crash_id = name[-_ID_LENGTH:].lower()  # clients see a prefix
@@ -120,7 +119,7 @@ class AdminSite:
     def metrics(self, request: IRequest) -> bytes:
         """For Prometheus."""
         body, content_type = self._operations.metrics()
-        return _answer(request, content_type.encode(), body)
+        return answer(request, content_type.encode(), body)
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:
@@ -132,7 +131,7 @@ class AdminSite:
         """What the pages are made with."""
         if name not in STATIC:
             raise NotFound
-        return _answer(request, *STATIC[name])
+        return answer(request, *STATIC[name])
 
     @app.handle_errors(TooManyStreams)
     def too_many_streams(self, request: IRequest, failure: Failure) -> bytes:
@@ -150,9 +149,3 @@ class AdminSite:
         """A defect of ours."""
         self._log.failure("a request to the admin site could not be answered", failure)
         return text(request, 500, "Internal error\n")
-
-
-def _answer(request: IRequest, content_type: bytes, body: bytes) -> bytes:
-    request.setHeader(b"content-type", content_type)
-    request.setHeader(b"content-length", b"%d" % len(body))
-    return body

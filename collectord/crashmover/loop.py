@@ -224,7 +224,7 @@ class Crashmovers(MultiService):
         self._publishers = publishers
 
     def startService(self) -> None:
-        """Try the outlets, so that what is wrong is told now and not with the first crash."""
+        """Try the sinks, so that what is wrong is told now and not with the first crash."""
         super().startService()
         for outlet in self._outlets:
             Deferred.fromCoroutine(outlet.try_out()).addErrback(

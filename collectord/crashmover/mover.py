@@ -27,7 +27,7 @@ _REMEMBERED = 100_000
 @define
 class _Unfinished:
     """
-    @ivar done: the outlets that have it.
+    @ivar done: the sinks that have it.
     @ivar seen: how its source found it then.
     @ivar reads: that failed one after the other, while others could be read.
     @ivar loaded: crashes that could be read before the last of them.
@@ -108,7 +108,7 @@ class Crashmover:
         self._loaded += 1
         unfinished.reads = 0
         if crash.seen != unfinished.seen:
-            # Another one, or somebody was told since that it is here: an outlet that has it may have moved it back.
+            # Another one, or somebody was told since that it is here: a sink that has it may have moved it back.
             unfinished.seen = crash.seen
             unfinished.done.clear()
         outlets = self._outlets(crash)

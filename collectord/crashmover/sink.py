@@ -21,10 +21,10 @@ LONGEST_PAUSE_S = 60.0
 _JITTER = 0.25
 
 Given = Literal["moved", "published"]
-"""What becomes of a crash that is given to an outlet."""
+"""What becomes of a crash that is given to a sink."""
 
 SinkError = (StorageError, PublishError)
-"""What an outlet raises."""
+"""What a sink raises."""
 
 
 def pause_after(failures: int, chance: float, first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S) -> float:

@@ -113,7 +113,7 @@ class Recent:
     @ivar at: it was kept, in seconds since the epoch.
     @ivar size: on the wire, in bytes.
     @ivar state: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
-    @ivar where: the store or outlet of that.
+    @ivar where: the store or sink of that.
     """
 
     crash_id: str

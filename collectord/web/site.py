@@ -21,7 +21,7 @@ from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
 from collectord.throttle.rules import Result
 from collectord.web.answers import REFUSALS, outcome_body, refusal
-from collectord.web.responses import as_json, text
+from collectord.web.responses import json_text, text
 
 _REASONS = {
     Result.ACCEPT: "kept",
@@ -148,7 +148,7 @@ class PublicSite:
         answer: dict[str, object] = {"status": status, "stores": stores}
         if self.hung_workers:
             answer["hung_workers"] = self.hung_workers
-        return as_json(request, 200 if well and not losing else 503, answer)
+        return json_text(request, 200 if well and not losing else 503, answer)
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:
@@ -162,7 +162,7 @@ class PublicSite:
     @app.route("/__version__", methods=["GET"])
     def version(self, request: IRequest) -> bytes:
         """What runs here."""
-        return as_json(request, 200, self._version)
+        return json_text(request, 200, self._version)
 
     @app.handle_errors(*REFUSALS)
     def refused(self, request: IRequest, failure: Failure) -> bytes:

@@ -26,7 +26,7 @@ class KnownStore:
 
     @ivar root: its absolute path.
     @ivar store_id: of its mark.
-    @ivar device: its file system, as L{collectord.storage.mounts.device_of} names it.
+    @ivar device: its file system, as L{collectord.storage.filesystem.devices.device_of} names it.
     """
 
     root: str

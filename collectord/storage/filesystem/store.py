@@ -54,7 +54,7 @@ class FilesystemSettings:
     @ivar whole_filesystem: sync all of it at once, instead of each file.
     @ivar threads: that spill dumps, and read them back, at the same time.
     @ivar known: what is remembered of stores outside of them; None: nothing is.
-    @ivar require_mount: as L{collectord.storage.mounts.refuse_unmounted} has it.
+    @ivar require_mount: as L{collectord.storage.filesystem.devices.refuse_unmounted} has it.
     """
 
     root: str

@@ -303,6 +303,20 @@ def failing(root: Path, operation: str, number: int, error: OSError) -> Iterator
         yield disk
 
 
+@contextmanager
+def noted_syncs() -> Iterator[list[str]]:
+    """The paths of all files and directories that this process syncs meanwhile, in order."""
+    synced, fsync = list[str](), os.fsync
+
+    def note(fd: int) -> None:
+        fsync(fd)
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", note)
+        yield synced
+
+
 SOON = 15.0
 """Seconds in which a thread does what it is there for."""
 

@@ -33,6 +33,7 @@ from tests.unit.storage.stores import (
     make_crash,
     make_rig,
     make_store,
+    noted_syncs,
     of_crash,
     watched,
 )
@@ -218,15 +219,8 @@ def test_without_hard_links_what_is_put_in_its_place_beside_others_is_durable(un
     other = make_rig(unlinked.root)
     placed = unlinked.commit.commit([unlinked.entry(make_crash())], [])
     unlinked.commit.commit([], placed)
-    synced, fsync = list[str](), os.fsync
-
-    def note(fd: int) -> None:
-        fsync(fd)
-        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
-
     entry = unlinked.entry(make_crash(NEIGHBOUR))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", note)
+    with noted_syncs() as synced:
         unlinked.save(entry)
     assert f"{unlinked.staging.path}/{NEIGHBOUR}.twin" in synced
     assert is_kept(unlinked.root, NEIGHBOUR)
@@ -278,14 +272,7 @@ def test_that_small_file_is_durable(rig: Rig) -> None:
     rig.staging.capabilities = evolve(ALL, symlinks=False)
     os.makedirs(rig.root / SLOT)
     mark = f"{rig.root}/{SLOT}/{CRASH_ID}"
-    synced, fsync = list[str](), os.fsync
-
-    def note(fd: int) -> None:
-        fsync(fd)
-        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", note)
+    with noted_syncs() as synced:
         rig.staging.mark_new(mark, "../../../name/8f/63")
     assert synced == [mark]
     assert Path(mark).read_text() == "../../../name/8f/63"

@@ -39,6 +39,7 @@ from tests.unit.storage.stores import (
     make_crash,
     make_rig,
     make_store,
+    noted_syncs,
     watched,
 )
 
@@ -477,17 +478,10 @@ def test_a_release_after_one_that_could_not_be_synced(rig: Rig, number: int) -> 
     ):
         release(crash, rig.staging)
     if disk.seen >= number and aside.exists():
-        synced, fsync = set[str](), os.fsync
-
-        def note(fd: int) -> None:
-            fsync(fd)
-            synced.add(os.readlink(f"/proc/self/fd/{fd}"))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "fsync", note)
+        with noted_syncs() as synced:
             release(crash, rig.staging)
         names = rig.root / NAMES
-        assert {str(path) for path in (names, *names.parents) if path.is_relative_to(rig.root)} <= synced
+        assert {str(path) for path in (names, *names.parents) if path.is_relative_to(rig.root)} <= set(synced)
     shutil.rmtree(f"{rig.staging.path}/{CRASH_ID}")
     assert {path.stat().st_ino for path in (rig.root / NAMES).iterdir()}.isdisjoint(inodes)
     assert is_kept(rig.root)

@@ -33,6 +33,7 @@ from tests.unit.storage.stores import (
     is_kept,
     make_crash,
     make_rig,
+    noted_syncs,
     of_crash,
     open_files,
     watched,
@@ -86,17 +87,9 @@ def test_a_root_that_is_there_keeps_its_mode(root: Path) -> None:
 
 
 def synced_directories(make: Callable[[], object], root: Path) -> set[str]:
-    synced = set()
-    fsync = os.fsync
-
-    def note(fd: int) -> None:
-        fsync(fd)
-        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", note)
+    with noted_syncs() as synced:
         make()
-    return synced
+    return set(synced)
 
 
 def test_what_is_made_is_durable(tmp_path: Path) -> None:
