@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from collectord.concurrency.tasks import gather, spawn
 from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.sink import Sink
 from collectord.errors import StorageError
@@ -100,9 +101,7 @@ class CrashmoverService(Service):
             self._loop.start(self._interval)
 
     def _tick(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._passes()).addErrback(
-            lambda failure: self._log.failure("a pass over {source} failed", failure, source=self._source.name)
-        )
+        return spawn(self._passes(), self._log, "a pass over {source} failed", source=self._source.name)
 
     async def _passes(self) -> None:
         self._again = True
@@ -117,8 +116,7 @@ class CrashmoverService(Service):
                 if self.running:
                     raise
             finally:
-                for move in list(self._pass.under_way):
-                    await move
+                await gather(self._pass.under_way)
                 self._pass = None
         if self._idle is not None:
             idle, self._idle = self._idle, None
@@ -142,8 +140,7 @@ class CrashmoverService(Service):
     async def _rest(self, now: _Pass) -> None:
         """Let what is under way end, and the collector have the machine for as long again."""
         began = self._clock.seconds()
-        for move in list(now.under_way):
-            await move
+        await gather(now.under_way)
         await self._wait(deferLater(self._clock, self._clock.seconds() - began))
 
     async def _wait(self, until: Deferred[T]) -> T:

@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from collectord.admin.format import moment, span
+from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.metrics import CERTIFICATE_EXPIRY
 from collectord.net.certificates import Validity
@@ -58,9 +59,7 @@ class CertificateWatch(Service):
 
     def look(self) -> Deferred[None]:
         """Look at them, and say what is wrong; at a reload they may be others."""
-        return Deferred.fromCoroutine(self._look()).addErrback(
-            lambda failure: self._log.failure("the certificates could not be looked at", failure)
-        )
+        return spawn(self._look(), self._log, "the certificates could not be looked at")
 
     async def _look(self) -> None:
         self._known = await self._thread(lambda: list(self._validities()))

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 
 INTERVAL_S = 1.0
@@ -44,9 +45,7 @@ class DrainFileWatch(Service):
         self._loop.stop()
 
     def _tick(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._look()).addErrback(
-            lambda failure: self._log.failure("the drain file could not be looked for", failure)
-        )
+        return spawn(self._look(), self._log, "the drain file could not be looked for")
 
     async def _look(self) -> None:
         path = self._path()

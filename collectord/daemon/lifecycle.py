@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 
+from collectord.concurrency.tasks import spawn
 from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.ingest import IngestPipeline
 from collectord.errors import StoreTimeout
@@ -60,9 +61,7 @@ class CollectorService(Service):
     def startService(self) -> None:
         """Try the stores, and let clients in: whatever is wrong with a store, the next one may do."""
         super().startService()
-        Deferred.fromCoroutine(self._start()).addErrback(
-            lambda failure: self._log.failure("collectord can't start", failure)
-        )
+        spawn(self._start(), self._log, "collectord can't start")
 
     async def _start(self) -> None:
         for state in await self._stores.check_each():

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import SingleFlight, with_timeout
 from collectord.errors import StorageError, StoreTimeout
@@ -116,9 +117,7 @@ class StoreMonitor(Service):
         ]
 
     def _tick(self, link: Backend) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._look(link)).addErrback(
-            lambda failure: self._log.failure("{store} could not be looked at", failure, store=link.name)
-        )
+        return spawn(self._look(link), self._log, "{store} could not be looked at", store=link.name)
 
     async def _look(self, link: Backend) -> None:
         seen = self._seen[link.name]
@@ -140,9 +139,7 @@ class StoreMonitor(Service):
             _tell(BACKLOG_AGE, link.name, None if seen.backlog is None else self._age(seen))
         if not seen.counting and self._now() >= seen.count_again_at:
             # Nobody waits for it: it may take minutes, and longer where the store begins to hang.
-            Deferred.fromCoroutine(self._count(link.name, seen)).addErrback(
-                lambda failure: self._log.failure("{store} could not be counted", failure, store=link.name)
-            )
+            spawn(self._count(link.name, seen), self._log, "{store} could not be counted", store=link.name)
 
     async def _space_despite(self, problem: StorageError, link: Backend, seen: _Seen) -> int | None:
         cause = problem.__cause__

@@ -6,8 +6,9 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+
+from collectord.concurrency.tasks import spawn
 
 _log = Logger()
 
@@ -16,9 +17,7 @@ def act_on(number: signal.Signals, act: Callable[[], Coroutine[Any, Any, None]],
     """At this signal, do C{act} in the reactor."""
 
     def begin() -> None:
-        Deferred.fromCoroutine(act()).addErrback(
-            lambda failure: _log.failure("{signal} could not be obeyed", failure, signal=number.name)
-        )
+        spawn(act(), _log, "{signal} could not be obeyed", signal=number.name)
 
     signal.signal(number, lambda *_: reactor.callFromThread(begin))
 

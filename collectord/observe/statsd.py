@@ -28,6 +28,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadRunner
 
 PACKET_BYTES = 1400
@@ -151,9 +152,7 @@ class StatsdService(Service):
             self._socket = None
 
     def _tick(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._connect_and_send()).addErrback(
-            lambda failure: self._log.failure("the metrics could not be sent to statsd", failure)
-        )
+        return spawn(self._connect_and_send(), self._log, "the metrics could not be sent to statsd")
 
     async def _connect_and_send(self) -> None:
         if self._socket is None:

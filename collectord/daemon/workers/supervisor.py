@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
+from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import shielded, with_timeout
 from collectord.daemon.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD
 from collectord.daemon.workers.process import WorkerProcess
@@ -258,7 +259,7 @@ class Supervisor(Service):
         workers = list(self._workers)
         for worker in workers:
             worker.stop()
-        await DeferredList([Deferred.fromCoroutine(self._end(worker)) for worker in workers])
+        await gather(self._end(worker) for worker in workers)
         self._watch.stop()
 
 

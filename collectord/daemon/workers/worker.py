@@ -21,6 +21,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from collectord import __version__
+from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import use_monotonic_clock
 from collectord.daemon.ingest import IngestPipeline, build_backends
@@ -176,9 +177,7 @@ class WorkerMain:
         self._collecting.public.hung_workers = workers
 
     def _reload(self, line: bytes) -> None:
-        Deferred.fromCoroutine(self._live_by(line)).addErrback(
-            lambda failure: self._log.failure("a worker can't reload", failure)
-        )
+        spawn(self._live_by(line), self._log, "a worker can't reload")
 
     async def _live_by(self, line: bytes) -> None:
         loaded, renew = await self._thread(lambda: (taken(line), self._listeners.renewed()))
@@ -189,9 +188,8 @@ class WorkerMain:
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
-            Deferred.fromCoroutine(self._end()).addErrback(
-                lambda failure: self._log.failure("a worker did not end in order", failure)
-            ).addBoth(lambda _: self._reactor.stop())
+            ended = spawn(self._end(), self._log, "a worker did not end in order")
+            ended.addCallback(lambda _: self._reactor.stop())
 
     async def _end(self) -> None:
         await cast(Deferred[object], self._services.stopService())

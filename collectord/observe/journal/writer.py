@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StoreTimeout
@@ -106,9 +107,7 @@ class Ledger(Service):
 
     def _tick(self) -> Deferred[None]:
         self._busy = True
-        return Deferred.fromCoroutine(self._work()).addErrback(
-            lambda failure: self._log.failure("the ledger failed", failure)
-        )
+        return spawn(self._work(), self._log, "the ledger failed")
 
     async def _work(self) -> None:
         try:

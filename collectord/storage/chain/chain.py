@@ -19,6 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from collectord.concurrency.tasks import gather, spawn
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import AllStoresFailed, StorageError, StoreTimeout
@@ -161,8 +162,7 @@ class FallbackCrashStorage:
 
     async def check_each(self) -> list[StoreState]:
         """How each store is; the breakers take note."""
-        checks = [Deferred.fromCoroutine(self._check(link)) for link in self.links]
-        return [await check for check in checks]
+        return await gather(self._check(link) for link in self.links)
 
     async def _check(self, link: Backend) -> StoreState:
         try:
@@ -190,9 +190,7 @@ class FallbackCrashStorage:
 
     async def probe(self) -> None:
         """Try the stores that are left alone."""
-        checks = [Deferred.fromCoroutine(self._check(link)) for link in self.links if link.breaker.open]
-        for check in checks:
-            await check
+        await gather(self._check(link) for link in self.links if link.breaker.open)
 
     def new_dump(self) -> IStagedDump:
         return _FallbackStagedDump(self)
@@ -201,17 +199,16 @@ class FallbackCrashStorage:
         return any(link.staging.holds(content) for link in self.links)
 
     async def is_shared_by(self, markers: Sequence[str]) -> bool:
-        asked = [
-            Deferred.fromCoroutine(self.within(link, link.staging.is_shared_by(markers), CHECK_S))
-            for link in self.links
-            if not link.breaker.open
-        ]
-        return any([await each for each in asked])
+        return any(
+            await gather(
+                self.within(link, link.staging.is_shared_by(markers), CHECK_S)
+                for link in self.links
+                if not link.breaker.open
+            )
+        )
 
     async def settled(self) -> None:
-        waits = [Deferred.fromCoroutine(link.staging.settled()) for link in self.links]
-        for wait in waits:
-            await wait
+        await gather(link.staging.settled() for link in self.links)
 
     async def read_back(self, content: Content) -> AsyncIterator[bytes]:
         """
@@ -353,6 +350,4 @@ class ProbeService(Service):
             loop.stop()
 
     def _tick(self, link: Backend, times: Iterator[int]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._chain.look_at(link, next(times))).addErrback(
-            lambda failure: self._log.failure("a probe failed", failure)
-        )
+        return spawn(self._chain.look_at(link, next(times)), self._log, "a probe failed")
