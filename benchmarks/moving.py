@@ -61,7 +61,7 @@ def make_backlog(root: Path, crashes: int, size: int) -> None:
         crash_id = make_crash_id(UUID(int=chance.getrandbits(128), version=4), when.date())
         place = place_at(str(root), crash_id, when.isoformat())
         _link(place)
-        os.makedirs(place.names, exist_ok=True)
+        os.makedirs(place.name_dir, exist_ok=True)
         Path(place.dump("upload_file_minidump")).write_bytes(dump)
         raw_crash = {
             "ProductName": "Fenix",
@@ -75,7 +75,7 @@ def make_backlog(root: Path, crashes: int, size: int) -> None:
 
 
 def _link(place: Place) -> None:
-    os.makedirs(place.slot, exist_ok=True)
+    os.makedirs(place.date_dir, exist_ok=True)
     os.symlink(place.link_target, place.link)
 
 

@@ -112,7 +112,7 @@ def _release(crash: FoundCrash, staging: StagingDirectory, as_it_is: bool, as_js
         say(f"{crash.crash_id} stays in the quarantine: {why}")
     else:
         if not as_json:
-            show(f"{crash.crash_id}: the raw crash and {len(crash.dumps)} dumps are in {place.names}, and it is new")
+            show(f"{crash.crash_id}: the raw crash and {len(crash.dumps)} dumps are in {place.name_dir}, and it is new")
     if as_json:
         show_json({"crash_id": crash.crash_id, "store": crash.root, "released": not why, "why_not": why or None})
     return not why

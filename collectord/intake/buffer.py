@@ -51,17 +51,17 @@ class MemoryBudget:
 
     limit: int
     used: int = 0
-    leaving: int = 0
+    flushing: int = 0
     annotations: int = 0
-    _spillable: dict[DumpSpool, None] = field(factory=dict, repr=False)
+    _candidates: dict[DumpSpool, None] = field(factory=dict, repr=False)
     _held: dict[Flow, None] = field(factory=dict, repr=False)
 
-    def take(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """C{size} bytes more are in memory."""
         self.used += size
-        while self.used - self.leaving > self.limit and self._spillable:
-            spool = next(iter(self._spillable))
-            self.withdraw(spool)
+        while self.used - self.flushing > self.limit and self._candidates:
+            spool = next(iter(self._candidates))
+            self.remove_candidate(spool)
             spool.spill()
 
     def take_annotations(self, size: int) -> None:
@@ -78,34 +78,34 @@ class MemoryBudget:
         """C{size} bytes of annotations are out of memory."""
         self.annotations -= size
 
-    def leave(self, size: int) -> None:
+    def start_flush(self, size: int) -> None:
         """C{size} of the bytes in memory now wait for a disk."""
-        self.leaving += size
+        self.flushing += size
 
-    def give(self, size: int) -> None:
+    def finish_flush(self, size: int) -> None:
         """C{size} of the bytes that waited for a disk are out of memory."""
-        self.leaving -= size
+        self.flushing -= size
         self.used -= size
-        if self.leaving <= self.limit and self._held:
+        if self.flushing <= self.limit and self._held:
             held, self._held = self._held, {}
             for flow in held:
                 flow.let()
 
-    def drop(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """C{size} bytes are out of memory without having waited for a disk."""
         self.used -= size
 
-    def offer(self, spool: DumpSpool) -> None:
+    def add_candidate(self, spool: DumpSpool) -> None:
         """C{spool} has enough in memory to be worth spilling."""
-        self._spillable[spool] = None
+        self._candidates[spool] = None
 
-    def withdraw(self, spool: DumpSpool) -> None:
+    def remove_candidate(self, spool: DumpSpool) -> None:
         """C{spool} must not be spilled any more."""
-        self._spillable.pop(spool, None)
+        self._candidates.pop(spool, None)
 
     def hold_if_crowded(self, flow: Flow) -> None:
         """Hold C{flow} until fewer bytes wait for a disk."""
-        if self.leaving > self.limit and flow not in self._held:
+        if self.flushing > self.limit and flow not in self._held:
             flow.hold()
             self._held[flow] = None
 
@@ -122,7 +122,7 @@ class DumpSpool:
         self._flow = flow
         self._pieces: list[bytes] = []
         self._in_memory = 0  # bytes of the pieces
-        self._leaving = 0  # of these, what waits to be saved
+        self._flushing = 0  # of these, what waits to be saved
         self._complete = False
         self._released = False
         self._staged: IStagedDump | None = None
@@ -149,8 +149,8 @@ class DumpSpool:
             pieces.append(data)
         before, self._in_memory = self._in_memory, self._in_memory + size
         if before < SPILL_UNIT <= self._in_memory:
-            self._budget.offer(self)
-        self._budget.take(size)
+            self._budget.add_candidate(self)
+        self._budget.reserve(size)
         self._budget.hold_if_crowded(self._flow)
         if self._spilling and self._in_memory > _AHEAD and not self._holding:
             self._holding = True
@@ -159,7 +159,7 @@ class DumpSpool:
     def end(self) -> None:
         """Nothing more will be written. Many small dumps of an unfinished upload are worth spilling as well."""
         if self._in_memory >= _WORTHWHILE:
-            self._budget.offer(self)
+            self._budget.add_candidate(self)
 
     def spill(self) -> None:
         """Move what is in memory to the staging file; L{finish} tells a failure."""
@@ -187,11 +187,11 @@ class DumpSpool:
     async def _append(self, staged: IStagedDump) -> None:
         pieces, self._pieces = self._pieces, []
         size, self._in_memory = self._in_memory, 0
-        self._budget.leave(size)
+        self._budget.start_flush(size)
         try:
             await staged.append(pieces)
         finally:
-            self._budget.give(size)
+            self._budget.finish_flush(size)
 
     async def finish(self) -> Dump:
         """
@@ -200,15 +200,15 @@ class DumpSpool:
         @raise CollectordError: there was no place to spill it.
         """
         self._complete = True
-        self._budget.withdraw(self)
+        self._budget.remove_candidate(self)
         if self._staged is not None:
             await self._spilled
             self.spill()
             await self._spilled
         if self._failure is not None:
             raise self._failure
-        self._leaving = self._in_memory
-        self._budget.leave(self._leaving)
+        self._flushing = self._in_memory
+        self._budget.start_flush(self._flushing)
         content = InMemory(self._pieces) if self._staged is None else self._staged.content()
         return Dump(name=self.name, size=self.size, sha256=self._sha256.hexdigest(), content=content)
 
@@ -217,9 +217,9 @@ class DumpSpool:
         if self._released:
             return
         self._released = True
-        self._budget.withdraw(self)
-        self._budget.drop(self._in_memory - self._leaving)
-        self._budget.give(self._leaving)
+        self._budget.remove_candidate(self)
+        self._budget.release(self._in_memory - self._flushing)
+        self._budget.finish_flush(self._flushing)
         self._pieces = []
         self._in_memory = 0
         if self._staged is not None and not self._spilling:

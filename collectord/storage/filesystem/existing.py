@@ -42,13 +42,13 @@ class Existing:
     @ivar files: the names of its files; none: there is nothing.
     @ivar problem: why it is no whole crash; empty: it is one.
     @ivar checksums: the SHA-256 of each of its dumps as it was read, by name.
-    @ivar slot: the directory of the link that says that it is new; empty: none says so.
+    @ivar date_dir: the directory of the link that says that it is new; empty: none says so.
     """
 
     files: Sequence[str]
     problem: str
     checksums: Mapping[str, str]
-    slot: str
+    date_dir: str
     _raw_crash: tuple[int, ...] | None
 
     def is_still_there(self, place: Place) -> bool:
@@ -57,7 +57,7 @@ class Existing:
         return found == self._raw_crash and (found is not None or not self.files)
 
 
-NOTHING = Existing(files=[], problem="", checksums={}, slot="", raw_crash=None)
+NOTHING = Existing(files=[], problem="", checksums={}, date_dir="", raw_crash=None)
 
 
 def look_at(place: Place) -> Existing:
@@ -68,23 +68,23 @@ def look_at(place: Place) -> Existing:
     """
     identity = _identity(place.raw_crash)
     try:
-        files = sorted(name for name in os.listdir(place.names) if name.startswith(f"{place.crash_id}."))
+        files = sorted(name for name in os.listdir(place.name_dir) if name.startswith(f"{place.crash_id}."))
     except (FileNotFoundError, NotADirectoryError):
         files = []
-    problem, checksums, slot = "", {}, ""
+    problem, checksums, date_dir = "", {}, ""
     try:
         if files:
             raw_crash = _read_raw_crash(place)
-            checksums, slot = _read_dumps(place, files, raw_crash), _slot(place, raw_crash)
+            checksums, date_dir = _read_dumps(place, files, raw_crash), _date_dir(place, raw_crash)
     except _Broken as e:
         problem = str(e)
-    return Existing(files=files, problem=problem, checksums=checksums, slot=slot, raw_crash=identity)
+    return Existing(files=files, problem=problem, checksums=checksums, date_dir=date_dir, raw_crash=identity)
 
 
-def _slot(place: Place, raw_crash: RawCrash) -> str:
+def _date_dir(place: Place, raw_crash: RawCrash) -> str:
     with suppress(ValueError):
         there = place_at(place.root, place.crash_id, str(raw_crash.get("submitted_timestamp")))
-        return there.slot if os.path.lexists(there.link) else ""
+        return there.date_dir if os.path.lexists(there.link) else ""
     return ""
 
 
@@ -104,7 +104,7 @@ def _read_dumps(place: Place, files: Sequence[str], raw_crash: RawCrash) -> dict
     received = checksums_in(raw_crash)
     if received is None:
         raise _Broken("the raw crash has no dump_checksums")
-    paths = {dump_name(place.crash_id, name): f"{place.names}/{name}" for name in files if name.endswith(".dump")}
+    paths = {dump_name(place.crash_id, name): f"{place.name_dir}/{name}" for name in files if name.endswith(".dump")}
     for name, sha256 in received.items():
         if name not in paths:
             raise _Broken(f"the dump {name} is missing")

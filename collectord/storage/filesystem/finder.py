@@ -71,7 +71,7 @@ def find_crash(root: str, crash_id: str) -> FoundCrash | None:
 
     @raise OSError: the store can't be read.
     """
-    names = place_in(root, crash_id, "").names
+    names = place_in(root, crash_id, "").name_dir
     if f"{crash_id}.json" in listed(names):
         return _found(root, crash_id, names)
     return quarantined_crash(root, crash_id)
@@ -83,7 +83,7 @@ def remains_of(root: str, crash_id: str) -> FoundCrash | None:
 
     @raise OSError: the store can't be read.
     """
-    crash = _found(root, crash_id, place_in(root, crash_id, "").names)
+    crash = _found(root, crash_id, place_in(root, crash_id, "").name_dir)
     return crash if crash.dumps or symlinks_of(crash) else None
 
 

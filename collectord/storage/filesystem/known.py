@@ -151,7 +151,7 @@ def write_durably(path: str, value: Mapping[str, object], *, first: bool = False
             if os.geteuid() == 0 and owner.st_uid != 0:  # root repairs what the daemon has to go on with
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fsync(file.fileno())
-        if not first or not _could_link(new, path):
+        if not first or not _try_hard_link(new, path):
             os.rename(new, path)
     except BaseException:
         unlink_if_there(new)
@@ -160,7 +160,7 @@ def write_durably(path: str, value: Mapping[str, object], *, first: bool = False
     fsync_directory(directory)
 
 
-def _could_link(new: str, path: str) -> bool:
+def _try_hard_link(new: str, path: str) -> bool:
     """False: the file system knows no second names, and nothing is there."""
     try:
         os.link(new, path)

@@ -19,41 +19,41 @@ class Place:
     """
     The paths of one crash.
 
-    @ivar names: the directory of its files, shared with its neighbours.
-    @ivar slot: the directory of its symlink.
+    @ivar name_dir: the directory of its files, shared with its neighbours.
+    @ivar date_dir: the directory of its symlink.
     """
 
     crash_id: str
-    names: str
-    slot: str
+    name_dir: str
+    date_dir: str
 
     @property
     def root(self) -> str:
         """Of the store."""
-        return self.names.rpartition("/name/")[0].rpartition("/")[0]
+        return self.name_dir.rpartition("/name/")[0].rpartition("/")[0]
 
     @property
     def raw_crash(self) -> str:
         """The commit marker."""
-        return f"{self.names}/{self.crash_id}.json"
+        return f"{self.name_dir}/{self.crash_id}.json"
 
     @property
     def link(self) -> str:
         """The symlink that says it is new."""
-        return f"{self.slot}/{self.crash_id}"
+        return f"{self.date_dir}/{self.crash_id}"
 
     def links(self) -> list[str]:
         """Those that are there, in whatever slot of that day; it blocks."""
-        return glob.glob(f"{glob.escape(self.names.rpartition('/name/')[0])}/date/*/*/{self.crash_id}")
+        return glob.glob(f"{glob.escape(self.name_dir.rpartition('/name/')[0])}/date/*/*/{self.crash_id}")
 
     @property
     def link_target(self) -> str:
-        """What the symlink says: where L{names} is, seen from L{slot}."""
-        return "../../../name/" + self.names.rpartition("/name/")[2]
+        """What the symlink says: where L{name_dir} is, seen from L{date_dir}."""
+        return "../../../name/" + self.name_dir.rpartition("/name/")[2]
 
     def dump(self, name: str) -> str:
         """The path of a dump."""
-        return f"{self.names}/{dump_file(self.crash_id, name)}"
+        return f"{self.name_dir}/{dump_file(self.crash_id, name)}"
 
     def dumps(self, names: Collection[str], *, case: bool = True) -> Mapping[str, str]:
         """
@@ -68,7 +68,7 @@ class Place:
         for name in sorted(names):
             seen[name.lower()] += 1
             if (number := seen[name.lower()]) > 1:
-                paths[name] = f"{self.names}/{self.crash_id}.{name}{_NUMBER}{number}.dump"
+                paths[name] = f"{self.name_dir}/{self.crash_id}.{name}{_NUMBER}{number}.dump"
         return paths
 
 
@@ -102,7 +102,7 @@ def place_at(root: str, crash_id: str, submitted_timestamp: str) -> Place:
     return place_in(root, crash_id, f"{root}/20{crash_id[-6:]}/date/{hour}/{minute}_{second}")
 
 
-def place_in(root: str, crash_id: str, slot: str) -> Place:
-    """Where the crash of this id is whose symlink is in C{slot}."""
+def place_in(root: str, crash_id: str, date_dir: str) -> Place:
+    """Where the crash of this id is whose symlink is in C{date_dir}."""
     radix = "/".join(crash_id[i * 2 : i * 2 + 2] for i in range(depth_of(crash_id)))
-    return Place(crash_id=crash_id, names=f"{root}/20{crash_id[-6:]}/name/{radix}", slot=slot)
+    return Place(crash_id=crash_id, name_dir=f"{root}/20{crash_id[-6:]}/name/{radix}", date_dir=date_dir)

@@ -62,7 +62,7 @@ def put_aside(place: Place, names: Sequence[str], directory: str) -> None:
     # The raw crash last: a link without one is what a removal left, and the rest would be removed.
     for name in sorted(names, key=raw_crash.__eq__):
         with suppress(FileNotFoundError):
-            os.rename(f"{place.names}/{name}", f"{directory}/{name}")
+            os.rename(f"{place.name_dir}/{name}", f"{directory}/{name}")
     fsync_directory(directory)
 
 

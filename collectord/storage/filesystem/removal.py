@@ -97,10 +97,10 @@ def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = Fa
     if problems:
         _accept(crash, raw_crash, problems, staging)
     if os.path.lexists(place.raw_crash):
-        make_directories(place.names, crash.root, staging)
-        fsync_directory(place.names)  # a release before this one may have failed to
+        make_directories(place.name_dir, crash.root, staging)
+        fsync_directory(place.name_dir)  # a release before this one may have failed to
     else:
-        _put_in_place(crash, place, staging)
+        _publish(crash, place, staging)
     # In one step; what is left in the staging area is swept.
     os.rename(os.path.dirname(crash.raw_crash), f"{staging.path}/{crash.crash_id}")
     fsync_directory(f"{crash.root}/{QUARANTINE}")
@@ -145,31 +145,31 @@ def _accept(crash: FoundCrash, raw_crash: RawCrash, problems: list[str], staging
     fsync_directory(os.path.dirname(crash.raw_crash))
 
 
-def _put_in_place(crash: FoundCrash, place: Place, staging: StagingDirectory) -> None:
+def _publish(crash: FoundCrash, place: Place, staging: StagingDirectory) -> None:
     received = checksums_in(crash.read()) or {}
     staged = _copy(crash.raw_crash, f"{crash.crash_id}.json", sha256_of(crash.raw_crash), staging)
-    staging.look_around()
-    staging.refuse_undecided(crash.crash_id)
+    staging.refresh_peers()
+    staging.refuse_contended(crash.crash_id)
     if os.path.lexists(place.raw_crash):
         raise CannotRelease(f"another crash of this id is in its place: {place.raw_crash}")
     for left in range(_TRIES, 0, -1):
         try:
-            make_directories(place.names, crash.root, staging)
-            make_directories(place.slot, crash.root, staging)
+            make_directories(place.name_dir, crash.root, staging)
+            make_directories(place.date_dir, crash.root, staging)
             for name, path in crash.dumps.items():
                 copy = _copy(path, "dump", received.get(name) or sha256_of(path), staging)
                 # Whatever bears the name now is a leftover: its raw crash is not there.
-                os.rename(copy, f"{place.names}/{os.path.basename(path)}")
+                os.rename(copy, f"{place.name_dir}/{os.path.basename(path)}")
             with suppress(FileExistsError):
                 staging.mark_new(place.link, place.link_target)
-            fsync_directory(place.names)
-            fsync_directory(place.slot)
+            fsync_directory(place.name_dir)
+            fsync_directory(place.date_dir)
             break
         except FileNotFoundError:  # the crashmover removes empty slots
             if left == 1:
                 raise
     os.rename(staged, place.raw_crash)
-    fsync_directory(place.names)
+    fsync_directory(place.name_dir)
 
 
 def make_directories(directory: str, root: str, staging: StagingDirectory) -> None:

@@ -35,17 +35,17 @@ def renew(crash: FoundCrash, staging: StagingDirectory) -> bool:
     link = link_of(crash.root, crash.crash_id, crash.read())
     if not link:
         raise CannotRenew("its raw crash does not say when it came")
-    staging.look_around()
-    staging.refuse_undecided(crash.crash_id)
+    staging.refresh_peers()
+    staging.refuse_contended(crash.crash_id)
     if os.path.lexists(link):
         return False
     place = place_in(crash.root, crash.crash_id, os.path.dirname(link))
     for left in range(_TRIES, 0, -1):
         try:
-            make_directories(place.slot, crash.root, staging)
+            make_directories(place.date_dir, crash.root, staging)
             with suppress(FileExistsError):
                 staging.mark_new(place.link, place.link_target)
-            fsync_directory(place.slot)
+            fsync_directory(place.date_dir)
             return True
         except FileNotFoundError:  # the crashmover removes empty slots
             if left == 1:

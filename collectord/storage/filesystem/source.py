@@ -66,7 +66,7 @@ class FilesystemCrashSource:
         staging: StagingDirectory,
     ) -> None:
         self._staging = staging
-        self._taken: set[str] = set()  # removals of ours that are not done
+        self._taken_out: set[str] = set()  # removals of ours that are not done
         self._dangling: set[str] = set()  # in this pass
         self._dangling_told = 0
         self._ready = ready
@@ -174,7 +174,7 @@ class FilesystemCrashSource:
 
     def _without_raw_crash(self, place: Place) -> None:
         """Only what is left of a removal of ours is removed: a backup that is copied here may bring the link first."""
-        if place.crash_id in self._taken:
+        if place.crash_id in self._taken_out:
             self._remove_rest(place, self._dump_names(place))
         elif not self._is_arriving(place) and not self._is_aside(place) and os.path.lexists(place.link):
             self._dangling.add(place.crash_id)
@@ -221,7 +221,7 @@ class FilesystemCrashSource:
 
     def _all_of(self, place: Place) -> list[str]:
         """What is there of a crash, with what a copy of a file is called while it is made."""
-        return [f"{place.names}/{name}" for name in listed(place.names) if place.crash_id in name]
+        return [f"{place.name_dir}/{name}" for name in listed(place.name_dir) if place.crash_id in name]
 
     def _is_arriving(self, place: Place) -> bool:
         """
@@ -242,14 +242,14 @@ class FilesystemCrashSource:
             self._staging.take_out(place.crash_id, place.raw_crash, crash.seen)
         except FileNotFoundError:
             return  # somebody else was first
-        self._taken.add(place.crash_id)
+        self._taken_out.add(place.crash_id)
         self._remove_rest(place, [dump.name for dump in crash.dumps])
 
     def _remove_rest(self, place: Place, dump_names: Sequence[str]) -> None:
         """The link last but for the raw crash, so that nothing is forgotten."""
-        for path in (*_dump_paths(place, dump_names).values(), place.link, self._staging.taken(place.crash_id)):
+        for path in (*_dump_paths(place, dump_names).values(), place.link, self._staging.intent_record(place.crash_id)):
             unlink_if_there(path)
-        self._taken.discard(place.crash_id)
+        self._taken_out.discard(place.crash_id)
 
     def _is_aside(self, place: Place) -> bool:
         """Whether it is in the quarantine: then only its link is left to be removed."""
@@ -276,12 +276,12 @@ def _dump_paths(place: Place, names: Collection[str]) -> Mapping[str, str]:
     if not differ_by_case(names):
         return paths
     found = [file for file in _files(place) if file.endswith(".dump")]
-    return {**paths, **{dump_name(place.crash_id, file): f"{place.names}/{file}" for file in found}}
+    return {**paths, **{dump_name(place.crash_id, file): f"{place.name_dir}/{file}" for file in found}}
 
 
 def _files(place: Place) -> list[str]:
     """The names of a crash's files; its neighbours share the directory."""
-    return sorted(name for name in listed(place.names) if name.startswith(f"{place.crash_id}."))
+    return sorted(name for name in listed(place.name_dir) if name.startswith(f"{place.crash_id}."))
 
 
 def _names(path: str, pattern: re.Pattern[str], failed: list[OSError] | None = None) -> list[str]:

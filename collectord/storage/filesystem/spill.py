@@ -35,7 +35,7 @@ class StagingArea:
     """
     The dumps that are spilled to one store.
 
-    @param have_space: raises OSError where the store counts as full.
+    @param refuse_full: raises OSError where the store counts as full.
     @param failed: is told that a dump could not be written.
     @param held: dumps that are held open at a time; None: what the limit of open files leaves for them.
     @ivar to_hold: how many more may be.
@@ -47,14 +47,14 @@ class StagingArea:
         self,
         directory: StagingDirectory,
         in_thread: ThreadRunner,
-        have_space: Callable[[], object],
+        refuse_full: Callable[[], object],
         failed: Callable[[], object],
         held: int | None = None,
     ) -> None:
         self.to_hold = Semaphore(share(_SHARE, _HELD) if held is None else held)
         self.directory = directory
         self.in_thread = in_thread
-        self.have_space = have_space
+        self.refuse_full = refuse_full
         self.failed = failed
         self._numbers = count(1)
         self._removals: set[Deferred[None]] = set()
@@ -107,7 +107,7 @@ class StagedFile:
     def _append(self, pieces: Sequence[bytes], *, first: bool) -> None:
         if self._discarded:
             return
-        self.area.have_space()
+        self.area.refuse_full()
         try:
             if first and self.area.to_hold.acquire(blocking=False):
                 self._begin(pieces)
@@ -134,10 +134,10 @@ class StagedFile:
         if self._taken:
             raise OSError(errno.ESTALE, "it could not be kept before, and has to be copied", self.path)
         self._taken = True
-        held = self._let_go()
+        held = self._release_descriptor()
         return os.open(self.path, os.O_RDWR | os.O_CLOEXEC) if held is None else held
 
-    def _let_go(self) -> int | None:
+    def _release_descriptor(self) -> int | None:
         try:
             fd = self._held.pop()
         except IndexError:
@@ -158,7 +158,7 @@ class StagedFile:
 
     def remove(self) -> None:
         """Leave nothing of it behind, on a thread. Once more does no harm."""
-        held = self._let_go()
+        held = self._release_descriptor()
         try:
             if held is not None:
                 os.close(held)

@@ -84,7 +84,7 @@ class StagingDirectory:
     @param identity: of the store; None: whoever asks knows that it is the right one.
     @ivar path: of the directory.
     @ivar marker: its name: no other process has one of that name, wherever it lies.
-    @ivar others: the names of those of other processes, when they were looked at last.
+    @ivar peers: the names of those of other processes, when they were looked at last.
     @ivar capabilities: of the file system, once it was probed.
     @ivar locks: whether a lock here keeps others off. Else age alone tells what is dead.
     """
@@ -93,15 +93,15 @@ class StagingDirectory:
         self._root = root
         self._modes = modes
         self._identity = identity
-        self._all = f"{root}/staging"
+        self._area = f"{root}/staging"
         self._lock: int | None = None
         self._made_once = False
         self._to_sync: set[str] = set()  # directories with new entries
-        self.others: list[str] = []
+        self.peers: list[str] = []
         self.capabilities = ALL
         self.locks = True
         self.marker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.path = f"{self._all}/{self.marker}"
+        self.path = f"{self._area}/{self.marker}"
 
     def make(self) -> None:
         """
@@ -114,7 +114,7 @@ class StagingDirectory:
         """
         if self._identity is not None:
             self._identity.confirm(is_same=self._is_locked)
-        if not self._made_once or (self._identity is not None and not os.path.isdir(self._all)):
+        if not self._made_once or (self._identity is not None and not os.path.isdir(self._area)):
             self._make_root()
         is_new = not self._is_locked()
         if is_new:
@@ -122,7 +122,7 @@ class StagingDirectory:
                 with suppress(FileExistsError):
                     self.make_directory(self.path)
                 self._take_lock()
-            self._to_sync.add(self._all)
+            self._to_sync.add(self._area)
         if self._identity is not None:
             self._identity.mark()
             if is_new:
@@ -151,31 +151,33 @@ class StagingDirectory:
 
     def is_shared_by(self, marker: str) -> bool:
         """Whether the store of that L{marker} has its staging area here, by whatever path."""
-        return bool(_MARKER.fullmatch(marker)) and os.path.exists(f"{self._all}/{marker}/lock")
+        return bool(_MARKER.fullmatch(marker)) and os.path.exists(f"{self._area}/{marker}/lock")
 
-    def refuse_undecided(self, crash_id: str) -> None:
+    def refuse_contended(self, crash_id: str) -> None:
         """
         @raise OSError: another process is putting this crash in its place, or takes it away again.
         """
-        self._refuse_undecided_in(self.others, crash_id)
+        self._refuse_contended_by(self.peers, crash_id)
 
-    def _refuse_undecided_in(self, processes: Sequence[str], crash_id: str, *, swept: bool = False) -> None:
-        if process := self._undecided_in(processes, crash_id, swept=swept):
-            raise OSError(errno.EBUSY, f"{process} is just keeping it, too", crash_id)
+    def _refuse_contended_by(self, peers: Sequence[str], crash_id: str, *, swept: bool = False) -> None:
+        if peer := self._contender_among(peers, crash_id, swept=swept):
+            raise OSError(errno.EBUSY, f"{peer} is just keeping it, too", crash_id)
 
-    def _undecided_in(self, processes: Sequence[str], crash_id: str, besides: str = "", *, swept: bool = False) -> str:
+    def _contender_among(
+        self, peers: Sequence[str], crash_id: str, except_for: str = "", *, swept: bool = False
+    ) -> str:
         """
-        The staging directory of a living process that has this crash; empty: there is none, C{besides} one.
+        The staging directory of a living process that has this crash; empty: there is none, C{except_for} one.
 
         @param swept: a dead one may just be swept, which nobody sees where there are no locks.
         """
-        for process in processes:
-            directory = f"{self._all}/{process}"
-            if process == besides or not os.path.lexists(f"{directory}/{crash_id}.json"):
+        for peer in peers:
+            directory = f"{self._area}/{peer}"
+            if peer == except_for or not os.path.lexists(f"{directory}/{crash_id}.json"):
                 continue
             with suppress(FileNotFoundError):  # it is gone by now
-                if not (self.locks or swept) or not self._is_dead(directory):
-                    return process
+                if not (self.locks or swept) or not self._owner_is_gone(directory):
+                    return peer
         return ""
 
     @contextmanager
@@ -185,10 +187,10 @@ class StagingDirectory:
 
         @raise OSError: one is just doing so.
         """
-        claim = self.taken(crash_id)
+        claim = self.intent_record(crash_id)
         _make_empty(claim)
         try:
-            self._refuse_undecided_in(self._all_others(), crash_id)
+            self._refuse_contended_by(self._list_peers(), crash_id)
             yield
         finally:
             unlink_if_there(claim)
@@ -204,7 +206,7 @@ class StagingDirectory:
         @raise OSError: it is, or may be, in its place still: another process has this crash in hand, or it is not as it
             was when it was read.
         """
-        taken = self.taken(crash_id)
+        record = self.intent_record(crash_id)
         try:
             claimed = self._claim(crash_id, raw_crash)
         except FileNotFoundError as e:
@@ -213,16 +215,16 @@ class StagingDirectory:
             raise
         try:
             # From here on nobody else puts it there, or is told that it is there. Who has begun before is seen now.
-            self._refuse_undecided_in(self._all_others(), crash_id, swept=True)
+            self._refuse_contended_by(self._list_peers(), crash_id, swept=True)
             if seen is not None and version_of(raw_crash) != seen:
                 raise OSError(errno.EBUSY, "it has changed since it was read: somebody counts on it", crash_id)
             if claimed == "empty":
-                os.rename(raw_crash, taken)
+                os.rename(raw_crash, record)
             else:
                 os.unlink(raw_crash)
         except BaseException:
             if claimed != "full":
-                unlink_if_there(taken)
+                unlink_if_there(record)
             raise
 
     def _claim(self, crash_id: str, raw_crash: str) -> Literal["linked", "empty", "full"]:
@@ -230,32 +232,32 @@ class StagingDirectory:
         Let other processes see that this one has a crash in hand: by a second name of its raw crash; where there are
         none, by an empty file; where the disk is full, they can't.
         """
-        taken = self.taken(crash_id)
+        record = self.intent_record(crash_id)
         try:
-            os.link(raw_crash, taken)
+            os.link(raw_crash, record)
         except FileNotFoundError:
             raise
         except OSError as e:
-            if os.path.lexists(taken):
+            if os.path.lexists(record):
                 raise OSError(errno.EBUSY, "somebody keeps it once more just now", crash_id) from e
             if e.errno in FULL:
                 return "full"
         else:
             return "linked"
-        _make_empty(taken)
+        _make_empty(record)
         return "empty"
 
-    def taken(self, crash_id: str) -> str:
+    def intent_record(self, crash_id: str) -> str:
         """Where the raw crash is that L{take_out} took."""
         return f"{self.path}/{crash_id}.json"
 
-    def look_around(self) -> None:
+    def refresh_peers(self) -> None:
         """See who else stages here."""
-        self.others = self._all_others()
+        self.peers = self._list_peers()
 
-    def _all_others(self) -> list[str]:
+    def _list_peers(self) -> list[str]:
         # Only the committing thread remembers them: a list that another thread made before its own would be too old.
-        return [name for name in os.listdir(self._all) if name not in ("lock", self.marker)]
+        return [name for name in os.listdir(self._area) if name not in ("lock", self.marker)]
 
     def remove(self) -> None:
         """
@@ -282,7 +284,7 @@ class StagingDirectory:
             if parent.is_dir():
                 break
         Path(self._root).parent.mkdir(parents=True, exist_ok=True)
-        for directory in (self._root, self._all):
+        for directory in (self._root, self._area):
             with suppress(FileExistsError):
                 self.make_directory(directory)
         self._to_sync.add(self._root)
@@ -297,7 +299,7 @@ class StagingDirectory:
     def _take_lock(self) -> None:
         lock = os.open(f"{self.path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self.locks = _lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB) and self._keeps_off()
+            self.locks = _lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB) and self._lock_excludes()
         except BaseException:
             os.close(lock)
             raise
@@ -305,7 +307,7 @@ class StagingDirectory:
         if old is not None:
             os.close(old)
 
-    def _keeps_off(self) -> bool:
+    def _lock_excludes(self) -> bool:
         try:
             with _locked(f"{self.path}/lock", fcntl.LOCK_EX | fcntl.LOCK_NB, create=False):
                 return False
@@ -411,27 +413,27 @@ class StagingDirectory:
         """
         files, failed, crashes = 0, [], list[str]()
         with self._no_sweep():
-            for entry in os.scandir(self._all):
+            for entry in os.scandir(self._area):
                 if entry.path != self.path and entry.is_dir(follow_symlinks=False):
                     try:
-                        files += self._sweep(entry.path, crashes) if self._is_dead(entry.path) else 0
+                        files += self._sweep(entry.path, crashes) if self._owner_is_gone(entry.path) else 0
                     except OSError as e:
                         failed.append(e)
         return Swept(files, failed, crashes)
 
     def _no_sweep(self) -> AbstractContextManager[None]:
         # Without it a directory that is just being made, and not locked yet, would look dead.
-        return _locked(f"{self._all}/lock", fcntl.LOCK_EX)
+        return _locked(f"{self._area}/lock", fcntl.LOCK_EX)
 
     def _sweep(self, directory: str, crashes: list[str]) -> int:
-        others = self._all_others()
+        peers = self._list_peers()
         with _locked(f"{directory}/lock", fcntl.LOCK_EX):  # so it does not look dead: who has such a crash is refused
             files = [file for file in os.listdir(directory) if file != "lock"]
             for file in files:
                 crash_id = file.removesuffix(".json")
                 if file.endswith(".json") and is_crash_id(crash_id):
-                    here = os.path.lexists(self.taken(crash_id))
-                    if here or self._undecided_in(others, crash_id, os.path.basename(directory)):
+                    here = os.path.lexists(self.intent_record(crash_id))
+                    if here or self._contender_among(peers, crash_id, os.path.basename(directory)):
                         raise OSError(errno.EBUSY, "somebody keeps it just now", crash_id)  # the next sweep
                     if self._sweep_crash(crash_id, f"{directory}/{file}"):
                         crashes.append(crash_id)
@@ -439,7 +441,7 @@ class StagingDirectory:
         remove_tree(directory)
         return len(files)
 
-    def _is_dead(self, directory: str) -> bool:
+    def _owner_is_gone(self, directory: str) -> bool:
         """Whether the process of that staging directory is gone."""
         ours = os.path.basename(directory).rsplit("-", 2)[0] == socket.gethostname()
         old = time.time() - os.stat(directory).st_mtime >= _FOREIGN_S
@@ -465,8 +467,8 @@ class StagingDirectory:
             return False
         found = [place.link] if os.path.lexists(place.link) else []
         with suppress(FileNotFoundError):
-            names = [name for name in os.listdir(place.names) if name.startswith(f"{crash_id}.")]
-            found[:0] = [f"{place.names}/{name}" for name in names if name.endswith(".dump")]
+            names = [name for name in os.listdir(place.name_dir) if name.startswith(f"{crash_id}.")]
+            found[:0] = [f"{place.name_dir}/{name}" for name in names if name.endswith(".dump")]
         for path in found:
             unlink_if_there(path)
         return bool(found)

@@ -23,7 +23,7 @@ from collectord.metrics import SWEEP_FAILURES
 from collectord.model import Content, Crash
 from collectord.storage.content import NotAsReceived
 from collectord.storage.filesystem.capabilities import Capabilities, probe, try_out
-from collectord.storage.filesystem.committer import Decided, GroupCommit
+from collectord.storage.filesystem.committer import GroupCommit, Outcomes
 from collectord.storage.filesystem.existing import Existing, look_at
 from collectord.storage.filesystem.identity import ConfirmedSync, StoreIdentity
 from collectord.storage.filesystem.known import KnownStores
@@ -108,10 +108,10 @@ class FilesystemCrashStorage:
         self._waiting: dict[CommitLatch, _Waiting] = {}
         self._timer: IDelayedCall | None = None
         self._hung_in = -1  # the round of the committing thread in which a crash was given up
-        self._staging = StagingArea(self._directory, self._workers, self._have_space, self.doubt)
+        self._staging = StagingArea(self._directory, self._workers, self._refuse_full, self.doubt)
         self._whole = SyncFilesystem(root) if settings.whole_filesystem else None
         sync: Sync = ConfirmedSync(self._whole or sync_each, self._directory.refuse_other, identity.remember)
-        self._commit = GroupCommit(root, self._directory, sync, self._have_space, self._decided)
+        self._commit = GroupCommit(root, self._directory, sync, self._refuse_full, self._on_resolved)
 
     @property
     def directory(self) -> StagingDirectory:
@@ -143,12 +143,12 @@ class FilesystemCrashStorage:
         except (LookupError, ValueError) as e:
             raise CrashRejectedByStore(f"{self.name}: {crash.crash_id} has no time to place it by: {e!r}") from e
         existing = None if crash.fresh else await self._look_at(place)
-        attempt = CommitLatch()
-        done: Deferred[None] = Deferred(lambda done: self._abandon(attempt, done))
-        self._waiting[attempt] = _Waiting(done, self._clock.seconds() + self._timeout)
+        latch = CommitLatch()
+        done: Deferred[None] = Deferred(lambda done: self._abandon(latch, done))
+        self._waiting[latch] = _Waiting(done, self._clock.seconds() + self._timeout)
         if self._timer is None:
             self._timer = self._clock.callLater(self._timeout, self._expire)
-        self._commit.enter(CrashTransaction(crash, place, attempt, existing))
+        self._commit.submit(CrashTransaction(crash, place, latch, existing))
         await done
         return self.name
 
@@ -159,10 +159,10 @@ class FilesystemCrashStorage:
         except OSError as e:
             raise StorageError(self._told(e)) from e
 
-    def _abandon(self, attempt: CommitLatch, done: Deferred[None]) -> None:
-        attempt.abandon()
-        self._waiting.pop(attempt, None)
-        if attempt.kept:  # a moment ago
+    def _abandon(self, latch: CommitLatch, done: Deferred[None]) -> None:
+        latch.abandon()
+        self._waiting.pop(latch, None)
+        if latch.kept:  # a moment ago
             done.callback(None)
 
     def _expire(self) -> None:
@@ -173,19 +173,19 @@ class FilesystemCrashStorage:
         oldest = next((w.deadline for w in self._waiting.values() if w.deadline > now), None)
         if oldest is not None:
             self._timer = self._clock.callLater(oldest - now, self._expire)
-        for attempt, waiting in late:
-            if attempt.abandon():
-                del self._waiting[attempt]
+        for latch, waiting in late:
+            if latch.abandon():
+                del self._waiting[latch]
                 self._hung_in = self._commit.rounds
                 self.doubt()
                 waiting.done.errback(StoreTimeout(f"{self.name}: nothing for {self._timeout:g} s"))
 
-    def _decided(self, group: Decided) -> None:
+    def _on_resolved(self, group: Outcomes) -> None:
         self._call_from_thread(self._tell, group)
 
-    def _tell(self, group: Decided) -> None:
-        for attempt, error in group:
-            waiting = self._waiting.pop(attempt, None)
+    def _tell(self, group: Outcomes) -> None:
+        for latch, error in group:
+            waiting = self._waiting.pop(latch, None)
             if waiting is None:
                 continue
             if error is None:
@@ -256,7 +256,7 @@ class FilesystemCrashStorage:
         self._prepare()
         if self._clock.seconds() >= self._sweep_at:
             self._sweep()
-        free = self._have_space()
+        free = self._refuse_full()
         if self._doubted:
             self._doubted = False
             self._get_to_know()
@@ -334,7 +334,7 @@ class FilesystemCrashStorage:
             raise StorageError(self._told(e)) from e
 
     def _glance(self) -> None:
-        self._have_space()
+        self._refuse_full()
         found = os.statvfs(self._directory.path)
         if found.f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -346,7 +346,7 @@ class FilesystemCrashStorage:
         where = "" if error.filename in (None, self.name) else f" ({error.filename})"
         return f"{self.name}: {what}{where}"
 
-    def _have_space(self) -> int | None:
+    def _refuse_full(self) -> int | None:
         self._directory.refuse_other()
         self._refuse_itself()
         return refuse_full(self.name, self._min_free_bytes)

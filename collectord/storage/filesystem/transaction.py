@@ -38,7 +38,7 @@ class CommitLatch:
         self.kept: bool | None = None
         self.abandoned = False
 
-    def decide(self, *, kept: bool) -> bool:
+    def resolve(self, *, kept: bool) -> bool:
         """False: it was decided before."""
         with self._lock:
             if self.kept is not None:
@@ -60,40 +60,40 @@ class CrashTransaction:
     One crash on its way through two syncs.
 
     @param existing: what was there a moment ago; None: nobody looked.
-    @ivar attempt: decides what becomes of it.
+    @ivar latch: decides what becomes of it.
     @ivar directories: that have to be durable once it is in its place.
     """
 
     _log = Logger()
 
-    def __init__(self, crash: Crash, place: Place, attempt: CommitLatch, existing: Existing | None = None) -> None:
+    def __init__(self, crash: Crash, place: Place, latch: CommitLatch, existing: Existing | None = None) -> None:
         self.crash = crash
         self.place = place
-        self.attempt = attempt
-        self.directories = {place.names, place.slot}
-        self._written: list[str] = []  # staging names that are ours to remove
-        self._moves: list[tuple[str, str]] = []
-        self._moved: list[str] = []
-        self._lent: dict[str, str] = {}  # spilled dumps that could not have two names
-        self._linked = False
+        self.latch = latch
+        self.directories = {place.name_dir, place.date_dir}
+        self._created: list[str] = []  # staging names that are ours to remove
+        self._renames: list[tuple[str, str]] = []
+        self._published: list[str] = []
+        self._renamed_spills: dict[str, str] = {}  # spilled dumps that could not have two names
+        self._marked_new = False
         self._existing = existing
-        self._aside = ""  # where it is kept instead of in its place
+        self._quarantined_in = ""  # where it is kept instead of in its place
 
     @property
     def staged(self) -> Sequence[str]:
         """The staging names of what was written."""
-        return [staged for staged, _ in self._moves]
+        return [staged for staged, _ in self._renames]
 
     @property
     def is_begun(self) -> bool:
         """Whether some of its files have their places by now."""
-        return bool(self._moved)
+        return bool(self._published)
 
-    def write(self, staging: StagingDirectory, opened: Batch) -> None:
+    def prepare(self, staging: StagingDirectory, opened: Batch) -> None:
         """
         Write the files under their staging names, and give them to C{opened} to be synced.
 
-        @raise OSError: undo it.
+        @raise OSError: roll it back.
         """
         finals = self.place.dumps([dump.name for dump in self.crash.dumps], case=staging.capabilities.case)
         for dump in self.crash.dumps:
@@ -101,25 +101,25 @@ class CrashTransaction:
             if isinstance(dump.content, StagedFile):
                 staged = dump.content.path
                 opened.append((staged, dump.content.take()))
-                self._moves.append((staged, final))
+                self._renames.append((staged, final))
             elif isinstance(dump.content, StoredFile):
                 copy = staging.copy(os.path.basename(final), dump.content.path, dump.sha256)
-                opened.append(self._wrote(final, copy))
+                opened.append(self._note_created(final, copy))
             else:
                 assert isinstance(dump.content, InMemory)
-                opened.append(self._write(staging, final, dump.content.pieces))
-        opened.append(self._write(staging, self.place.raw_crash, [json.dumps(self.crash.raw_crash).encode()]))
+                opened.append(self._create(staging, final, dump.content.pieces))
+        opened.append(self._create(staging, self.place.raw_crash, [json.dumps(self.crash.raw_crash).encode()]))
 
-    def _write(self, staging: StagingDirectory, final: str, pieces: Sequence[bytes]) -> tuple[str, int]:
-        return self._wrote(final, staging.write(os.path.basename(final), pieces))
+    def _create(self, staging: StagingDirectory, final: str, pieces: Sequence[bytes]) -> tuple[str, int]:
+        return self._note_created(final, staging.write(os.path.basename(final), pieces))
 
-    def _wrote(self, final: str, new: tuple[str, int]) -> tuple[str, int]:
+    def _note_created(self, final: str, new: tuple[str, int]) -> tuple[str, int]:
         staged = new[0]
-        self._written.append(staged)
-        self._moves.append((staged, final))
+        self._created.append(staged)
+        self._renames.append((staged, final))
         return new
 
-    def put_in_place(self, staging: StagingDirectory) -> None:
+    def publish(self, staging: StagingDirectory) -> None:
         """
         Give the files their places. A whole crash of this id that is there already stays as it was.
 
@@ -127,140 +127,144 @@ class CrashTransaction:
         the raw crash where others stage, too, or may begin to before it is decided: by its name in the staging area
         they know that it may go again.
 
-        @raise OSError: undo it.
+        @raise OSError: roll it back.
         """
         # First, whatever is there: of two that are both staged at least one sees the other.
-        staging.refuse_undecided(self.crash.crash_id)
-        if self._aside:
-            self._move_all(staging)
+        staging.refuse_contended(self.crash.crash_id)
+        if self._quarantined_in:
+            self._publish_all(staging)
             return
-        if not self._moved and (there := self._there()).files:
-            if there.problem:
-                self._put_aside(staging, there)
-            elif all(there.checksums.get(dump.name) == dump.sha256 for dump in self.crash.dumps):
+        if not self._published and (existing := self._look_at_existing()).files:
+            if existing.problem:
+                self._quarantine_broken(staging, existing)
+            elif all(existing.checksums.get(dump.name) == dump.sha256 for dump in self.crash.dumps):
                 mark_as_told(self.place.raw_crash)  # or a mover that has it in hand since before would remove it
                 # Whoever put it there may have been cut off before its link was durable.
-                self.directories = {self.place.names, *filter(None, [there.slot])}
+                self.directories = {self.place.name_dir, *filter(None, [existing.date_dir])}
                 return
             else:
-                self._go_aside(staging)
+                self._publish_in_quarantine(staging)
                 return
-        self._linked = True
+        self._marked_new = True
         with suppress(FileExistsError):
             staging.mark_new(self.place.link, self.place.link_target)
-        self._move_all(staging)
+        self._publish_all(staging)
 
-    def _there(self) -> Existing:
+    def _look_at_existing(self) -> Existing:
         if self.crash.fresh and not os.path.lexists(self.place.raw_crash):
             return NOTHING
         if self._existing is None or not self._existing.is_still_there(self.place):
             self._existing = look_at(self.place)  # it came since, with another try or by another process
         return self._existing
 
-    def _put_aside(self, staging: StagingDirectory, there: Existing) -> None:
+    def _quarantine_broken(self, staging: StagingDirectory, existing: Existing) -> None:
         """What is broken gives way to what is whole, and stays."""
-        directory = self._quarantine(staging, there.files, there.problem)
-        put_aside(self.place, there.files, directory)
+        directory = self._make_directory(staging, existing.files, existing.problem)
+        put_aside(self.place, existing.files, directory)
         for link in self.place.links():
-            _quietly_unlink(link)
+            _try_unlink(link)
         self._existing = None
         BROKEN_COPIES.labels(self.place.root).inc()
         self._log.error(
             "{crash_id} was there already, and broken: that copy is in {directory} now: {why}",
             crash_id=self.crash.crash_id,
             directory=directory,
-            why=there.problem,
+            why=existing.problem,
         )
 
-    def _go_aside(self, staging: StagingDirectory) -> None:
+    def _publish_in_quarantine(self, staging: StagingDirectory) -> None:
         """Two crashes have one id: the first stays what it is, and the second, which is confirmed, is kept, too."""
         why = "another crash of this id, with other dumps, was there already"
-        directory = self._quarantine(staging, [os.path.basename(final) for _, final in self._moves], why)
+        directory = self._make_directory(staging, [os.path.basename(final) for _, final in self._renames], why)
         self._log.error(
             "{crash_id} is kept in {directory}: {why}", crash_id=self.crash.crash_id, directory=directory, why=why
         )
-        self._aside = directory
+        self._quarantined_in = directory
         self.directories = {directory, os.path.dirname(directory)}
-        self.place = evolve(self.place, names=directory)
-        self._moves = [(staged, f"{directory}/{os.path.basename(final)}") for staged, final in self._moves]
-        self._move_all(staging)
+        self.place = evolve(self.place, name_dir=directory)
+        self._renames = [(staged, f"{directory}/{os.path.basename(final)}") for staged, final in self._renames]
+        self._publish_all(staging)
 
-    def _quarantine(self, staging: StagingDirectory, files: Sequence[str], why: str) -> str:
+    def _make_directory(self, staging: StagingDirectory, files: Sequence[str], why: str) -> str:
         return make_directory(self.place, files, why, datetime.now(UTC).isoformat(), staging.make_directory)
 
-    def _move_all(self, staging: StagingDirectory) -> None:
-        for staged, final in self._moves[len(self._moved) :]:
-            self._move(staging, staged, final)
+    def _publish_all(self, staging: StagingDirectory) -> None:
+        for staged, final in self._renames[len(self._published) :]:
+            self._publish_one(staging, staged, final)
 
-    def _move(self, staging: StagingDirectory, staged: str, final: str) -> None:
-        if staged not in self._written:
+    def _publish_one(self, staging: StagingDirectory, staged: str, final: str) -> None:
+        if staged not in self._created:
             try:
-                linked = _could_link(staging, staged, final)
+                linked = _try_hard_link(staging, staged, final)
             except FileExistsError:
                 os.unlink(final)  # a leftover: its raw crash is not there
-                linked = _could_link(staging, staged, final)
+                linked = _try_hard_link(staging, staged, final)
             if not linked:
                 os.rename(staged, final)
-                self._lent[final] = staged
-        elif final == self.place.raw_crash and (staging.others or not self.crash.fresh):
-            if not _could_link(staging, staged, final):
-                twin = self._write_twin(staging)
+                self._renamed_spills[final] = staged
+        elif final == self.place.raw_crash and (staging.peers or not self.crash.fresh):
+            if not _try_hard_link(staging, staged, final):
+                twin = self._create_twin(staging)
                 os.rename(twin, final)
-                self._written.remove(twin)
+                self._created.remove(twin)
         else:
             os.rename(staged, final)
-            self._written.remove(staged)  # a later attempt may use the name again
-        self._moved.append(final)
+            self._created.remove(staged)  # a later attempt may use the name again
+        self._published.append(final)
 
-    def _write_twin(self, staging: StagingDirectory) -> str:
+    def _create_twin(self, staging: StagingDirectory) -> str:
         """The raw crash once more, durable: without hard links it can't be in its place and be seen as undecided."""
         twin = f"{staging.path}/{self.crash.crash_id}.twin"
-        if twin not in self._written:
+        if twin not in self._created:
             _, fd = staging.write(os.path.basename(twin), [json.dumps(self.crash.raw_crash).encode()])
-            self._written.append(twin)
+            self._created.append(twin)
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
         return twin
 
-    def settle(self) -> bool:
+    def release_staging(self) -> bool:
         """
         It is kept: let whoever finds it count on that.
 
         @return: False: it could not be said.
         """
-        self._remove_written()
-        return not self._written
+        self._remove_created()
+        return not self._created
 
-    def undo(self) -> None:
+    def rollback(self) -> None:
         """
         Leave nothing behind. The raw crash goes first, so that no half crash is ever seen, and last from the staging
         area, so that whoever sweeps finds the rest if this process dies now.
         """
-        if self._moved and self._moved[-1] == self.place.raw_crash and self._moves[-1][0] not in self._written:
+        if (
+            self._published
+            and self._published[-1] == self.place.raw_crash
+            and self._renames[-1][0] not in self._created
+        ):
             with suppress(OSError):
-                os.rename(self.place.raw_crash, self._moves[-1][0])
-                self._written.append(self._moves[-1][0])
-                self._moved.pop()
-        while self._moved:
-            final = self._moved.pop()
-            if final in self._lent:
+                os.rename(self.place.raw_crash, self._renames[-1][0])
+                self._created.append(self._renames[-1][0])
+                self._published.pop()
+        while self._published:
+            final = self._published.pop()
+            if final in self._renamed_spills:
                 with suppress(OSError):
-                    os.rename(final, self._lent.pop(final))
+                    os.rename(final, self._renamed_spills.pop(final))
             else:
-                _quietly_unlink(final)
-        if self._linked:
-            _quietly_unlink(self.place.link)
-        if self._aside:
-            _quietly_unlink(f"{self._aside}/{REASON}")
-        self._remove_written()
+                _try_unlink(final)
+        if self._marked_new:
+            _try_unlink(self.place.link)
+        if self._quarantined_in:
+            _try_unlink(f"{self._quarantined_in}/{REASON}")
+        self._remove_created()
 
-    def _remove_written(self) -> None:
-        self._written = [staged for staged in self._written if not _quietly_unlink(staged)]
+    def _remove_created(self) -> None:
+        self._created = [staged for staged in self._created if not _try_unlink(staged)]
 
 
-def _could_link(staging: StagingDirectory, staged: str, final: str) -> bool:
+def _try_hard_link(staging: StagingDirectory, staged: str, final: str) -> bool:
     """False: the file system knows no second names, or none in that place."""
     if not staging.capabilities.hard_links:
         return False
@@ -273,7 +277,7 @@ def _could_link(staging: StagingDirectory, staged: str, final: str) -> bool:
     return True
 
 
-def _quietly_unlink(path: str) -> bool:
+def _try_unlink(path: str) -> bool:
     try:
         os.unlink(path)
     except FileNotFoundError:

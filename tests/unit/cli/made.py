@@ -77,11 +77,11 @@ def keep(
     """A crash in the store at C{root}, as the collector leaves it."""
     raw_crash = raw_crash or raw_crash_of(dumps=dumps)
     place = place_at(str(root), str(raw_crash["uuid"]), str(raw_crash["submitted_timestamp"]))
-    os.makedirs(place.names, exist_ok=True)
+    os.makedirs(place.name_dir, exist_ok=True)
     for name, dump in dumps.items():
         Path(place.dump(name)).write_bytes(dump)
     if new:
-        os.makedirs(place.slot, exist_ok=True)
+        os.makedirs(place.date_dir, exist_ok=True)
         os.symlink(place.link_target, place.link)
     Path(place.raw_crash).write_text(json.dumps(raw_crash))
     return place
@@ -92,7 +92,7 @@ def put_aside(root: Path, place: Place, reason: str = "2016-06-22T15:20:00+00:00
     directory = root / "quarantine" / place.crash_id
     directory.mkdir(parents=True, mode=0o700)
     (directory / "reason.txt").write_text(f"{reason}\n")
-    for path in Path(place.names).glob(f"{place.crash_id}.*"):
+    for path in Path(place.name_dir).glob(f"{place.crash_id}.*"):
         path.rename(directory / path.name)
     Path(place.link).unlink(missing_ok=True)
     return directory

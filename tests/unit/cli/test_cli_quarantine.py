@@ -257,13 +257,13 @@ def test_release_looks_at_all_of_what_is_in_its_place(root: Path, aside: Path) -
 def test_release_of_what_comes_into_its_place_just_now(
     root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = StagingDirectory.refuse_undecided
+    real = StagingDirectory.refuse_contended
 
     def late(self: StagingDirectory, crash_id: str) -> None:
         keep(root, raw_crash_of(Comments="the other"))
         real(self, crash_id)
 
-    monkeypatch.setattr(StagingDirectory, "refuse_undecided", late)
+    monkeypatch.setattr(StagingDirectory, "refuse_contended", late)
     assert run("quarantine", "release", CRASH_ID).exit_code == 1
     assert stored_crashes(root)[CRASH_ID].raw_crash["Comments"] == "the other"
     assert (aside / f"{CRASH_ID}.json").is_file()
@@ -281,7 +281,7 @@ def test_release_where_what_is_in_its_place_is_not_whole(root: Path, aside: Path
         in refused.stderr
     )
     assert files_below(root) == before
-    for file in Path(place.names).iterdir():
+    for file in Path(place.name_dir).iterdir():
         file.unlink()
     assert run("quarantine", "release", CRASH_ID).exit_code == 0
     in_order(root)
@@ -492,7 +492,7 @@ def test_removed_while_the_crashmover_removes_an_empty_slot(root: Path, monkeypa
     def unlink(path: str) -> None:
         real(path)
         if path == place.link:
-            os.rmdir(place.slot)
+            os.rmdir(place.date_dir)
 
     monkeypatch.setattr(os, "unlink", unlink)
     removal.remove(crash)

@@ -30,7 +30,7 @@ def test_by_its_id(root: Path) -> None:
     linked = keep(root)
     wanted = without_staging(root)
     os.unlink(linked.link)
-    os.rmdir(linked.slot)
+    os.rmdir(linked.date_dir)
     done = run("crashes", "renew", f"bp-{CRASH_ID}")
     assert (done.exit_code, done.stdout) == (0, f"{CRASH_ID} is new\n")
     assert without_staging(root) == wanted

@@ -27,7 +27,7 @@ class Reactor(Clock):
 
 def keep(root: Path, **annotations: object) -> None:
     place = place_at(str(root), CRASH_ID, "2016-06-22T15:19:49.123456+00:00")
-    Path(place.names).mkdir(parents=True)
+    Path(place.name_dir).mkdir(parents=True)
     Path(place.dump("upload_file_minidump")).write_bytes(b"MDMP")
     metadata = {"dump_checksums": {"upload_file_minidump": "abc"}, "user_agent": "me"}
     raw_crash = {"uuid": CRASH_ID, "submitted_timestamp": "2016-06-22T15:19:49.123456+00:00", "metadata": metadata}
@@ -36,7 +36,7 @@ def keep(root: Path, **annotations: object) -> None:
 
 def is_new(root: Path) -> None:
     place = place_at(str(root), CRASH_ID, "2016-06-22T15:19:49.123456+00:00")
-    Path(place.slot).mkdir(parents=True)
+    Path(place.date_dir).mkdir(parents=True)
     Path(place.link).symlink_to(place.link_target)
 
 

@@ -189,7 +189,7 @@ def receive(
     finally:
         receiver.release()
         receiver.release()
-        assert (budget.used, budget.leaving) == (0, 0)
+        assert (budget.used, budget.flushing) == (0, 0)
         assert flow.holds == flow.lets
 
 

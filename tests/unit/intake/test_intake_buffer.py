@@ -126,7 +126,7 @@ class Upload:
         return DumpSpool(name, self.budget, self.staging, self.flows[-1])
 
     def check_nothing_is_left(self) -> None:
-        assert (self.budget.used, self.budget.leaving) == (0, 0)
+        assert (self.budget.used, self.budget.flushing) == (0, 0)
         assert [flow for flow in self.flows if flow.held] == []
         assert all(dump.discarded for dump in self.staging.dumps)
 
@@ -145,7 +145,7 @@ def test_what_fits_stays_in_memory() -> None:
     spool = upload.spool()
     spool.write(b"a" * 50_000)
     spool.write(b"b" * 50_000)
-    assert (upload.budget.used, upload.budget.leaving) == (100_000, 0)
+    assert (upload.budget.used, upload.budget.flushing) == (100_000, 0)
     dump = finishing(spool).dump
     assert (dump.name, dump.size) == ("d", 100_000)
     assert dump.sha256 == sha256(b"a" * 50_000 + b"b" * 50_000).hexdigest()
@@ -175,7 +175,7 @@ def test_beyond_the_budget_the_oldest_is_spilled() -> None:
     assert upload.staging.dumps == []
     third.write(b"c")
     assert len(upload.staging.dumps) == 1
-    assert (upload.budget.used, upload.budget.leaving) == (100_001, 40_000)
+    assert (upload.budget.used, upload.budget.flushing) == (100_001, 40_000)
     upload.staging.fire()
     assert upload.staging.dumps[0].appends == [40_000]
     assert upload.budget.used == 60_001
@@ -196,7 +196,7 @@ def test_as_many_are_spilled_as_are_needed() -> None:
         spool.write(b"x" * 33_000)
     spools[3].write(b"x" * 66_000)
     assert len(upload.staging.dumps) == 2
-    assert upload.budget.used - upload.budget.leaving == 99_000
+    assert upload.budget.used - upload.budget.flushing == 99_000
     upload.staging.fire_all()
     for spool in spools:
         spool.release()
@@ -296,19 +296,19 @@ def test_who_sends_is_held_while_too_much_waits_for_a_disk() -> None:
     one, two = upload.spool(), upload.spool()
     one.write(b"x" * 60_000)
     two.write(b"x" * 50_000)
-    assert upload.budget.leaving == 60_000
+    assert upload.budget.flushing == 60_000
     two.write(b"x" * 60_000)
-    assert upload.budget.leaving == 170_000
+    assert upload.budget.flushing == 170_000
     assert [flow.holds for flow in upload.flows] == [0, 1]
     two.write(b"x")
     one.write(b"x")
     one.write(b"x")
     assert [flow.holds for flow in upload.flows] == [1, 1]
     upload.staging.fire()
-    assert upload.budget.leaving == 110_000
+    assert upload.budget.flushing == 110_000
     assert [flow.held for flow in upload.flows] == [True, True]
     upload.staging.fire()
-    assert upload.budget.leaving == 0
+    assert upload.budget.flushing == 0
     assert [(flow.holds, flow.lets) for flow in upload.flows] == [(1, 1), (1, 1)]
     one.release()
     two.release()
@@ -360,7 +360,7 @@ def test_released_while_spilling() -> None:
     spool.release()
     (dump,) = upload.staging.dumps
     assert dump.discarded == 0
-    assert upload.budget.used == upload.budget.leaving == SPILL_UNIT
+    assert upload.budget.used == upload.budget.flushing == SPILL_UNIT
     upload.staging.fire()
     assert dump.discarded == 1
     upload.check_nothing_is_left()
@@ -488,9 +488,9 @@ def test_anything_in_any_order(operations: list[tuple[str, int, int]], limit: in
         elif operation == "release":
             spools[which].release()
             released.add(which)
-        assert 0 <= upload.budget.leaving <= upload.budget.used
+        assert 0 <= upload.budget.flushing <= upload.budget.used
         if not upload.staging.waiting:
-            assert not any(flow.held for flow in upload.flows) or upload.budget.leaving > limit
+            assert not any(flow.held for flow in upload.flows) or upload.budget.flushing > limit
     upload.staging.fire_all()
     for which, spool in enumerate(spools):
         if which in released:

@@ -292,7 +292,7 @@ def test_a_bomb_stops_at_the_limit() -> None:
         tracemalloc.stop()
     assert isinstance(receiver.refusal, TooLarge)
     assert peak < limit + 2 * 1024 * 1024
-    assert (budget.used, budget.leaving) == (0, 0)
+    assert (budget.used, budget.flushing) == (0, 0)
 
 
 def test_a_bomb_is_inflated_in_bounded_pieces() -> None:

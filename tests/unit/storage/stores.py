@@ -19,7 +19,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 
 from collectord.concurrency.threadpool import CallFromThread
 from collectord.model import MINIDUMP, Content, Crash, Dump, InMemory
-from collectord.storage.filesystem.committer import Decided, GroupCommit
+from collectord.storage.filesystem.committer import GroupCommit, Outcomes
 from collectord.storage.filesystem.identity import MARK
 from collectord.storage.filesystem.layout import place_of
 from collectord.storage.filesystem.spill import StagedFile, StagingArea
@@ -180,19 +180,19 @@ class Rig:
     staging: StagingDirectory
     sync: RecordingSync
     commit: GroupCommit
-    decided: list[tuple[CommitLatch, OSError | None]]
+    resolved: list[tuple[CommitLatch, OSError | None]]
 
-    def entry(self, crash: Crash, attempt: CommitLatch | None = None) -> CrashTransaction:
-        return CrashTransaction(crash, place_of(str(self.root), crash), attempt or CommitLatch())
+    def transaction(self, crash: Crash, latch: CommitLatch | None = None) -> CrashTransaction:
+        return CrashTransaction(crash, place_of(str(self.root), crash), latch or CommitLatch())
 
-    def errors(self, *entries: CrashTransaction) -> list[OSError | None]:
+    def errors(self, *transactions: CrashTransaction) -> list[OSError | None]:
         """What was told of each; a C{KeyError} where nothing was."""
-        outcomes = dict(self.decided)
-        return [outcomes[entry.attempt] for entry in entries]
+        outcomes = dict(self.resolved)
+        return [outcomes[transaction.latch] for transaction in transactions]
 
-    def save(self, *entries: CrashTransaction) -> None:
+    def save(self, *transactions: CrashTransaction) -> None:
         """Let a group pass through both syncs."""
-        self.commit.commit([], self.commit.commit(entries, []))
+        self.commit.commit([], self.commit.commit(transactions, []))
 
     def spill(self, content: bytes) -> StagedFile:
         """A dump on disk in this store's staging area."""
@@ -207,17 +207,17 @@ def at_once(work: Callable[[], Any]) -> Deferred[Any]:
     return maybeDeferred(work)
 
 
-def make_rig(root: Path, modes: Modes | None = None, have_space: Callable[[], int] = lambda: 0) -> Rig:
+def make_rig(root: Path, modes: Modes | None = None, refuse_full: Callable[[], int] = lambda: 0) -> Rig:
     """On a new or used C{root}; its staging directory is made."""
     staging = StagingDirectory(str(root), modes or Modes())
     staging.make()
     sync = RecordingSync()
-    decided: list[tuple[CommitLatch, OSError | None]] = []
+    resolved: list[tuple[CommitLatch, OSError | None]] = []
 
-    def note(group: Decided) -> None:
-        decided.extend(group)
+    def note(group: Outcomes) -> None:
+        resolved.extend(group)
 
-    return Rig(root, staging, sync, GroupCommit(str(root), staging, sync, have_space, note), decided)
+    return Rig(root, staging, sync, GroupCommit(str(root), staging, sync, refuse_full, note), resolved)
 
 
 @pytest.fixture

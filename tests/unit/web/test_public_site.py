@@ -181,7 +181,7 @@ def rig() -> Iterator[Rig]:
     made = make_rig()
     yield made
     made.server.stop()
-    assert (made.budget.used, made.budget.leaving) == (0, 0)
+    assert (made.budget.used, made.budget.flushing) == (0, 0)
 
 
 def post(
@@ -524,7 +524,7 @@ def test_no_answer_before_it_is_kept(rig: Rig) -> None:
     client.send(post(REPORT))
     rig.server.wait(100, step=1)
     assert client.received == b""
-    assert rig.budget.leaving == 4
+    assert rig.budget.flushing == 4
     rig.store.saving[0][1].callback(None)
     assert checked(client).body == KEPT
     assert rig.budget.used == 0

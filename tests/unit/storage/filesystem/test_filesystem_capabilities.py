@@ -195,33 +195,33 @@ def unlinked(rig: Rig) -> Iterator[Rig]:
 
 def test_a_spilled_dump_is_renamed_without_hard_links(unlinked: Rig) -> None:
     places = {"extra_2": unlinked.spill(DUMPS["extra_2"])}
-    unlinked.save(unlinked.entry(make_crash(places=places)))
+    unlinked.save(unlinked.transaction(make_crash(places=places)))
     assert is_kept(unlinked.root)
 
 
 def test_what_another_process_has_not_decided_is_seen_without_hard_links(unlinked: Rig) -> None:
     other = make_rig(unlinked.root)
     other.staging.capabilities = unlinked.staging.capabilities
-    entry = unlinked.entry(make_crash())
-    placed = unlinked.commit.commit([entry], [])
-    again = other.entry(make_crash())
+    transaction = unlinked.transaction(make_crash())
+    renamed = unlinked.commit.commit([transaction], [])
+    again = other.transaction(make_crash())
     other.save(again)
     assert "is just keeping it" in str(other.errors(again)[0])
-    unlinked.commit.commit([], placed)
-    assert unlinked.errors(entry) == [None]
+    unlinked.commit.commit([], renamed)
+    assert unlinked.errors(transaction) == [None]
     assert is_kept(unlinked.root)
-    other.save(last := other.entry(make_crash()))
+    other.save(last := other.transaction(make_crash()))
     assert other.errors(last) == [None]
     other.staging.remove()
 
 
 def test_without_hard_links_what_is_put_in_its_place_beside_others_is_durable(unlinked: Rig) -> None:
     other = make_rig(unlinked.root)
-    placed = unlinked.commit.commit([unlinked.entry(make_crash())], [])
-    unlinked.commit.commit([], placed)
-    entry = unlinked.entry(make_crash(NEIGHBOUR))
+    renamed = unlinked.commit.commit([unlinked.transaction(make_crash())], [])
+    unlinked.commit.commit([], renamed)
+    transaction = unlinked.transaction(make_crash(NEIGHBOUR))
     with noted_syncs() as synced:
-        unlinked.save(entry)
+        unlinked.save(transaction)
     assert f"{unlinked.staging.path}/{NEIGHBOUR}.twin" in synced
     assert is_kept(unlinked.root, NEIGHBOUR)
     other.staging.remove()
@@ -229,16 +229,19 @@ def test_without_hard_links_what_is_put_in_its_place_beside_others_is_durable(un
 
 def test_what_was_lent_and_can_t_be_given_back_takes_nobody_along(unlinked: Rig) -> None:
     spilled = unlinked.spill(DUMPS["extra_2"])
-    entry, neighbour = unlinked.entry(make_crash(places={"extra_2": spilled})), unlinked.entry(make_crash(NEIGHBOUR))
-    placed = unlinked.commit.commit([entry, neighbour], [])
+    transaction, neighbour = (
+        unlinked.transaction(make_crash(places={"extra_2": spilled})),
+        unlinked.transaction(make_crash(NEIGHBOUR)),
+    )
+    renamed = unlinked.commit.commit([transaction, neighbour], [])
     unlinked.sync.fails = lambda path: path.endswith(SLOT)
 
     def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
         raise OSError(errno.EIO, "injected")
 
     with watched(unlinked.root, ["rename"], happen):
-        unlinked.commit.commit([], placed)
-    assert all(isinstance(error, OSError) for error in unlinked.errors(entry, neighbour))
+        unlinked.commit.commit([], renamed)
+    assert all(isinstance(error, OSError) for error in unlinked.errors(transaction, neighbour))
     spilled.remove()
 
 
@@ -247,9 +250,9 @@ def test_undone_without_hard_links(unlinked: Rig, others: bool) -> None:
     other = make_rig(unlinked.root) if others else None
     unlinked.sync.fails = lambda path: path.endswith(SLOT)
     spilled = unlinked.spill(DUMPS["extra_2"])
-    entry = unlinked.entry(make_crash(places={"extra_2": spilled}))
-    unlinked.save(entry)
-    assert isinstance(unlinked.errors(entry)[0], OSError)
+    transaction = unlinked.transaction(make_crash(places={"extra_2": spilled}))
+    unlinked.save(transaction)
+    assert isinstance(unlinked.errors(transaction)[0], OSError)
     assert everything(unlinked.root) == [os.path.relpath(spilled.path, unlinked.root)]  # the next store reads it
     if other is not None:
         other.staging.remove()
@@ -261,7 +264,7 @@ def test_undone_without_hard_links(unlinked: Rig, others: bool) -> None:
 def test_a_small_file_says_that_a_crash_is_new(rig: Rig) -> None:
     rig.staging.capabilities = evolve(ALL, symlinks=False)
     with lacking(rig.root, "symlink"):
-        rig.save(rig.entry(make_crash()))
+        rig.save(rig.transaction(make_crash()))
     assert (rig.root / SLOT / CRASH_ID).read_text() == "../../../name/8f/63"
     crash = find_crash(str(rig.root), CRASH_ID)
     assert crash is not None
@@ -287,10 +290,10 @@ def test_a_mark_that_can_t_be_written_is_undone(rig: Rig) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         return do()
 
-    entry = rig.entry(make_crash())
+    transaction = rig.transaction(make_crash())
     with watched(rig.root, ["writev"], happen):
-        rig.save(entry)
-    assert isinstance(rig.errors(entry)[0], OSError)
+        rig.save(transaction)
+    assert isinstance(rig.errors(transaction)[0], OSError)
     assert everything(rig.root) == []
 
 
@@ -303,7 +306,7 @@ TWINS = {"a": b"one", "A": b"two", "b": b"three", MINIDUMP: b"four", "Upload_Fil
 def test_names_that_differ_by_case_only(rig: Rig, order: int) -> None:
     rig.staging.capabilities = evolve(ALL, case=False)
     crash = make_crash(dumps=dict(list(TWINS.items())[::order]))
-    rig.save(rig.entry(crash))
+    rig.save(rig.transaction(crash))
     files = sorted(os.listdir(rig.root / NAMES))
     assert len({file.lower() for file in files}) == 6
     assert f"{CRASH_ID}.A.dump" in files
@@ -323,7 +326,7 @@ def test_names_of_files() -> None:
 
 
 def test_other_file_systems_keep_the_names(rig: Rig) -> None:
-    rig.save(rig.entry(make_crash(dumps=TWINS)))
+    rig.save(rig.transaction(make_crash(dumps=TWINS)))
     assert stored_crashes(rig.root)[CRASH_ID].dumps == TWINS
     assert not any("~" in path for path in of_crash(rig.root))
 
@@ -337,8 +340,8 @@ def test_modes_that_the_mount_gives(tmp_path: Path) -> None:
     rig = make_rig(tmp_path / "crashes", Modes(directory=0o750, file=0o640))
     rig.staging.capabilities = evolve(ALL, modes=False)
     with lacking(rig.root, "chmod", errno.EPERM), lacking(rig.root, "fchmod", errno.EPERM):
-        rig.save(entry := rig.entry(make_crash()))
-    assert rig.errors(entry) == [None]
+        rig.save(transaction := rig.transaction(make_crash()))
+    assert rig.errors(transaction) == [None]
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])

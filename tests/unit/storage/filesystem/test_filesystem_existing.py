@@ -113,12 +113,12 @@ def reasons(root: Path) -> list[str]:
 @pytest.mark.parametrize("spilled", [False, True], ids=["memory", "spilled"])
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_what_is_broken_is_put_aside_and_the_whole_one_takes_its_place(rig: Rig, harm: Harm, spilled: bool) -> None:
-    rig.save(rig.entry(make_crash(Which="first")), rig.entry(make_crash(NEIGHBOUR)))
+    rig.save(rig.transaction(make_crash(Which="first")), rig.transaction(make_crash(NEIGHBOUR)))
     harm(*files(rig.root))
     left = [path for path in everything(rig.root) if CRASH_ID in path and "/name/" in path]
     before = BROKEN_COPIES.labels(str(rig.root))._value.get()
     places = {MINIDUMP: rig.spill(DUMPS[MINIDUMP])} if spilled else {}
-    again = rig.entry(make_crash(places=places, fresh=False, Which="second"))
+    again = rig.transaction(make_crash(places=places, fresh=False, Which="second"))
     rig.save(again)
     assert rig.errors(again) == [None]
     assert is_kept(rig.root)
@@ -134,9 +134,9 @@ def test_what_is_broken_is_put_aside_and_the_whole_one_takes_its_place(rig: Rig,
 
 
 def test_a_broken_copy_that_came_at_another_time_takes_its_link_along(rig: Rig) -> None:
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     files(rig.root)[1].write_bytes(b"broken")
-    later = rig.entry(make_crash(fresh=False, submitted_timestamp="2016-06-22T16:19:49.123456+00:00"))
+    later = rig.transaction(make_crash(fresh=False, submitted_timestamp="2016-06-22T16:19:49.123456+00:00"))
     rig.save(later)
     assert rig.errors(later) == [None]
     assert [path for path in everything(rig.root) if "/date/" in path] == [f"20160622/date/16/19_49/{CRASH_ID}"]
@@ -147,25 +147,25 @@ def test_a_leftover_of_a_try_that_could_not_be_undone(rig: Rig) -> None:
     os.makedirs(rig.root / NAMES)
     files(rig.root)[1].write_bytes(b"left over")
     spilled = rig.spill(DUMPS[MINIDUMP])
-    entry = rig.entry(make_crash(places={MINIDUMP: spilled}))
-    rig.save(entry)
-    assert rig.errors(entry) == [None]
+    transaction = rig.transaction(make_crash(places={MINIDUMP: spilled}))
+    rig.save(transaction)
+    assert rig.errors(transaction) == [None]
     spilled.remove()
     assert is_kept(rig.root)
 
 
 def test_what_was_removed_since_it_was_looked_at_is_not_put_aside(rig: Rig) -> None:
     """A removal takes the raw crash first."""
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     files(rig.root)[0].unlink()
     crash = make_crash(fresh=False)
-    entry = CrashTransaction(
+    transaction = CrashTransaction(
         crash, place_of(str(rig.root), crash), CommitLatch(), look_at(place_of(str(rig.root), crash))
     )
     for path in files(rig.root)[1:]:
         path.unlink()
-    rig.save(entry)
-    assert rig.errors(entry) == [None]
+    rig.save(transaction)
+    assert rig.errors(transaction) == [None]
     assert reasons(rig.root) == []
     assert is_kept(rig.root)
 
@@ -173,7 +173,7 @@ def test_what_was_removed_since_it_was_looked_at_is_not_put_aside(rig: Rig) -> N
 @pytest.mark.parametrize("errors", [errno.EIO, errno.EACCES, errno.EUCLEAN])
 @pytest.mark.parametrize("file", [0, 1])
 def test_what_can_t_be_read_is_put_aside(rig: Rig, monkeypatch: pytest.MonkeyPatch, errors: int, file: int) -> None:
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     unreadable = str(files(rig.root)[file])
     really = stored.open_at_once
 
@@ -183,7 +183,7 @@ def test_what_can_t_be_read_is_put_aside(rig: Rig, monkeypatch: pytest.MonkeyPat
         return really(path, flags)
 
     monkeypatch.setattr(existing, "open_at_once", opened)
-    again = rig.entry(make_crash(fresh=False))
+    again = rig.transaction(make_crash(fresh=False))
     rig.save(again)
     assert rig.errors(again) == [None]
     assert "can't be read" in reasons(rig.root)[0]
@@ -192,13 +192,13 @@ def test_what_can_t_be_read_is_put_aside(rig: Rig, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ESTALE, errno.ETIMEDOUT])
 def test_a_store_that_can_t_be_read_now_confirms_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
 
     def opened(path: str, flags: int) -> int:
         raise OSError(error, os.strerror(error), path)
 
     monkeypatch.setattr(existing, "open_at_once", opened)
-    again = rig.entry(make_crash(fresh=False))
+    again = rig.transaction(make_crash(fresh=False))
     rig.save(again)
     (failure,) = rig.errors(again)
     assert failure is not None
@@ -209,10 +209,10 @@ def test_a_store_that_can_t_be_read_now_confirms_nothing(rig: Rig, monkeypatch: 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_what_is_whole_is_confirmed(rig: Rig, fresh: bool) -> None:
-    rig.save(rig.entry(make_crash(Which="first")))
+    rig.save(rig.transaction(make_crash(Which="first")))
     (rig.root / NAMES / f"{CRASH_ID}.no_part.dump").write_bytes(b"of it, and no harm")
     with watched(rig.root, ["fsync"], lambda seen, name, do: do()) as synced:
-        again = rig.entry(make_crash(fresh=fresh, Which="second"))
+        again = rig.transaction(make_crash(fresh=fresh, Which="second"))
         rig.save(again)
     assert rig.errors(again) == [None]
     assert stored_crashes(rig.root)[CRASH_ID].raw_crash["Which"] == "first"
@@ -222,7 +222,7 @@ def test_what_is_whole_is_confirmed(rig: Rig, fresh: bool) -> None:
 
 def test_what_can_t_be_synced_is_not_confirmed(rig: Rig) -> None:
     """Whoever put it there may not have waited for the disk."""
-    rig.save(rig.entry(make_crash(Which="first")))
+    rig.save(rig.transaction(make_crash(Which="first")))
     place = place_of(str(rig.root), make_crash())
     with failing(rig.root, "fsync", 2, OSError(errno.EIO, "injected")):
         assert "can't be read: injected" in look_at(place).problem
@@ -234,7 +234,7 @@ def test_what_is_in_memory_only_is_not_confirmed(tmp_path: Path) -> None:
     with thin_ext4(tmp_path / "disk", 32 * 2**20) as disk:
         rig = make_rig(disk.path / "root")
         dumps = {MINIDUMP: os.urandom(2**20)}
-        rig.save(rig.entry(make_crash(dumps=dumps)))
+        rig.save(rig.transaction(make_crash(dumps=dumps)))
         disk.starve()
         (dump,) = (disk.path / "root" / NAMES).glob("*.dump")
         dump.unlink()
@@ -243,11 +243,11 @@ def test_what_is_in_memory_only_is_not_confirmed(tmp_path: Path) -> None:
         os.sync()
         disk.relieve()
         assert dump.read_bytes() == dumps[MINIDUMP]
-        again = rig.entry(make_crash(dumps=dumps, fresh=False))
+        again = rig.transaction(make_crash(dumps=dumps, fresh=False))
         rig.save(again)
         first = rig.errors(again)
         if first != [None]:  # it was the first to hear of the error
-            again = rig.entry(make_crash(dumps=dumps, fresh=False))
+            again = rig.transaction(make_crash(dumps=dumps, fresh=False))
             rig.save(again)
         assert rig.errors(again) == [None]
         assert len(reasons(disk.path / "root")) == 1
@@ -264,8 +264,8 @@ def test_what_is_in_memory_only_is_not_confirmed(tmp_path: Path) -> None:
 )
 def test_another_crash_of_the_same_id_is_kept_too(rig: Rig, dumps: dict[str, bytes]) -> None:
     """What was sent is confirmed only where all of it is kept; the first stays in its place."""
-    rig.save(rig.entry(make_crash(Which="first")))
-    again = rig.entry(make_crash(dumps=dumps, fresh=False, Which="second"))
+    rig.save(rig.transaction(make_crash(Which="first")))
+    again = rig.transaction(make_crash(dumps=dumps, fresh=False, Which="second"))
     rig.save(again)
     assert rig.errors(again) == [None]
     assert stored_crashes(rig.root)[CRASH_ID].raw_crash["Which"] == "first"
@@ -279,9 +279,9 @@ def test_another_crash_of_the_same_id_is_kept_too(rig: Rig, dumps: dict[str, byt
 
 
 def test_another_crash_of_the_same_id_that_is_not_synced_leaves_nothing(rig: Rig) -> None:
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     rig.sync.fails = lambda path: path.endswith(f"quarantine/{CRASH_ID}")
-    again = rig.entry(make_crash(dumps={MINIDUMP: b"other"}, fresh=False))
+    again = rig.transaction(make_crash(dumps={MINIDUMP: b"other"}, fresh=False))
     rig.save(again)
     assert rig.errors(again) != [None]
     assert is_kept(rig.root)
@@ -302,9 +302,9 @@ def removing(rig: Rig, what: Path, number: int) -> AbstractContextManager[object
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_directory_that_is_removed_while_a_crash_goes_there(rig: Rig, number: int) -> None:
     """What was moved there by then is gone: then it is not confirmed."""
-    rig.save(rig.entry(make_crash(NEIGHBOUR)))  # its directories are there
-    crash = rig.entry(make_crash())
-    with removing(rig, Path(crash.place.names), number):
+    rig.save(rig.transaction(make_crash(NEIGHBOUR)))  # its directories are there
+    crash = rig.transaction(make_crash())
+    with removing(rig, Path(crash.place.name_dir), number):
         rig.save(crash)
     is_confirmed = rig.errors(crash) == [None]
     assert (is_confirmed, is_kept(rig.root)) == (number == 1, number == 1)
@@ -312,10 +312,10 @@ def test_a_directory_that_is_removed_while_a_crash_goes_there(rig: Rig, number: 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_quarantine_that_is_removed_while_a_crash_goes_there(rig: Rig, number: int) -> None:
-    first = rig.entry(make_crash(Which="first"))
+    first = rig.transaction(make_crash(Which="first"))
     rig.save(first)
     dumps = {MINIDUMP: b"other", "extra_2": b"also"}
-    second = rig.entry(make_crash(dumps=dumps, fresh=False, Which="second"))
+    second = rig.transaction(make_crash(dumps=dumps, fresh=False, Which="second"))
     with removing(rig, rig.root / "quarantine", number):
         rig.save(second)
     kept = [crash for crash in quarantined_crashes(str(rig.root)) if crash.dumps.keys() == dumps.keys()]
@@ -325,30 +325,30 @@ def test_a_quarantine_that_is_removed_while_a_crash_goes_there(rig: Rig, number:
 
 
 def test_what_goes_to_a_quarantine_that_is_removed_takes_no_link_of_the_first(rig: Rig) -> None:
-    first = rig.entry(make_crash(Which="first"))
+    first = rig.transaction(make_crash(Which="first"))
     rig.save(first)
-    second = rig.entry(make_crash(dumps={MINIDUMP: b"other"}, fresh=False, Which="second"))
+    second = rig.transaction(make_crash(dumps={MINIDUMP: b"other"}, fresh=False, Which="second"))
     with removing(rig, rig.root / "quarantine", 1):
-        placed = rig.commit.commit([second], [])
+        renamed = rig.commit.commit([second], [])
     rig.sync.fails = lambda path: "quarantine" in path
-    rig.commit.commit([], placed)
+    rig.commit.commit([], renamed)
     assert rig.errors(second) != [None]
     assert is_kept(rig.root)
 
 
 def test_fewer_dumps_than_there_are_is_confirmed(rig: Rig) -> None:
-    rig.save(rig.entry(make_crash()))
-    again = rig.entry(make_crash(dumps={MINIDUMP: DUMPS[MINIDUMP]}, fresh=False))
+    rig.save(rig.transaction(make_crash()))
+    again = rig.transaction(make_crash(dumps={MINIDUMP: DUMPS[MINIDUMP]}, fresh=False))
     rig.save(again)
     assert rig.errors(again) == [None]
     assert reasons(rig.root) == []
 
 
 def test_a_second_broken_copy_takes_nothing_from_the_first(rig: Rig) -> None:
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     for content in (b"1", b"2", b"3"):
         (rig.root / NAMES / f"{CRASH_ID}.dump").write_bytes(content)
-        rig.save(rig.entry(make_crash(fresh=False)))
+        rig.save(rig.transaction(make_crash(fresh=False)))
     aside = [Path(crash.dumps[MINIDUMP]).read_bytes() for crash in quarantined_crashes(str(rig.root))]
     assert aside == [b"1", b"2", b"3"]
     assert is_kept(rig.root)
@@ -359,17 +359,17 @@ def test_putting_aside_fails_at_any_step(tmp_path: Path, operation: str) -> None
     """Nothing is confirmed then, and no file of what was there is lost."""
     for number in range(1, 40):
         rig = make_rig(tmp_path / str(number))
-        rig.save(rig.entry(make_crash(Which="first")))
+        rig.save(rig.transaction(make_crash(Which="first")))
         (rig.root / NAMES / f"{CRASH_ID}.dump").write_bytes(b"broken")
-        entry = rig.entry(make_crash(fresh=False, Which="second"))
+        transaction = rig.transaction(make_crash(fresh=False, Which="second"))
         with failing(rig.root, operation, number, OSError(errno.EROFS, "injected")) as disk:
-            rig.save(entry)
+            rig.save(transaction)
         found = [path.read_bytes() for path in rig.root.rglob("*") if path.is_file() and path.name != "lock"]
         assert b"broken" in found
         assert any(b"first" in content for content in found)
-        if rig.errors(entry) == [None]:
+        if rig.errors(transaction) == [None]:
             assert is_kept(rig.root)
-        again = rig.entry(make_crash(fresh=False, Which="third"))
+        again = rig.transaction(make_crash(fresh=False, Which="third"))
         rig.save(again)
         assert rig.errors(again) == [None]
         assert is_kept(rig.root)
@@ -381,17 +381,17 @@ def test_putting_aside_fails_at_any_step(tmp_path: Path, operation: str) -> None
 
 
 def test_what_was_looked_at_before_is_looked_at_again_where_it_changed(rig: Rig) -> None:
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     crash = make_crash(fresh=False)
     place = place_of(str(rig.root), crash)
     seen = look_at(place)
     assert (seen.problem, seen.is_still_there(place)) == ("", True)
     os.truncate(files(rig.root)[0], 10)
     assert not seen.is_still_there(place)
-    entry = rig.entry(crash)
-    entry._existing = seen
-    rig.save(entry)
-    assert rig.errors(entry) == [None]
+    transaction = rig.transaction(crash)
+    transaction._existing = seen
+    rig.save(transaction)
+    assert rig.errors(transaction) == [None]
     assert len(reasons(rig.root)) == 1
     assert is_kept(rig.root)
 
@@ -438,7 +438,7 @@ def test_what_is_released_is_written_anew(tmp_path: Path) -> None:
         root = disk.path / "root"
         rig = make_rig(root)
         dumps = {MINIDUMP: os.urandom(2**20)}
-        rig.save(rig.entry(make_crash(dumps=dumps)))
+        rig.save(rig.transaction(make_crash(dumps=dumps)))
         aside = root / "quarantine" / CRASH_ID
         aside.mkdir(parents=True)
         for path in (root / NAMES).iterdir():
@@ -462,7 +462,7 @@ def test_what_is_released_is_written_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", range(1, 24))
 def test_a_release_after_one_that_could_not_be_synced(rig: Rig, number: int) -> None:
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     aside = rig.root / "quarantine" / CRASH_ID
     aside.mkdir(parents=True)
     inodes = set()

@@ -71,9 +71,9 @@ def is_removed(source: FilesystemCrashSource, crash: Crash) -> bool:
 
 
 def is_saved(rig: Rig, crash: Crash) -> bool:
-    entry = rig.entry(crash)
-    rig.save(entry)
-    return rig.errors(entry) == [None]
+    transaction = rig.transaction(crash)
+    rig.save(transaction)
+    return rig.errors(transaction) == [None]
 
 
 def rest() -> None:
@@ -182,11 +182,11 @@ def test_what_another_process_has_in_hand_is_not_taken_away(rig: Rig, another: R
     assert is_saved(rig, make_crash())
     source = source_with(rig.staging, rig.root)
     crash = loaded(source)
-    again = another.entry(make_crash(fresh=False))
-    refuse_undecided = another.staging.refuse_undecided
+    again = another.transaction(make_crash(fresh=False))
+    refuse_contended = another.staging.refuse_contended
 
     def meanwhile(crash_id: str) -> None:
-        refuse_undecided(crash_id)
+        refuse_contended(crash_id)
         if error is None:
             assert not is_removed(source, crash)
             return
@@ -194,17 +194,17 @@ def test_what_another_process_has_in_hand_is_not_taken_away(rig: Rig, another: R
             assert not is_removed(source, crash)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(another.staging, "refuse_undecided", meanwhile)
+        patch.setattr(another.staging, "refuse_contended", meanwhile)
         another.save(again)
     assert another.errors(again) == [None]
-    assert not os.path.exists(rig.staging.taken(CRASH_ID))
+    assert not os.path.exists(rig.staging.intent_record(CRASH_ID))
     assert is_kept(rig.root)
 
 
 def test_what_a_dead_process_had_in_hand_can_be_taken_away(rig: Rig) -> None:
     assert is_saved(rig, make_crash())
     dead = make_rig(rig.root)
-    Path(dead.staging.taken(CRASH_ID)).write_bytes(b"")
+    Path(dead.staging.intent_record(CRASH_ID)).write_bytes(b"")
     die(dead)
     source = source_with(rig.staging, rig.root)
     assert is_removed(source, loaded(source))
@@ -215,13 +215,13 @@ def test_what_a_dead_process_had_in_hand_can_be_taken_away(rig: Rig) -> None:
 def test_what_was_not_decided_when_another_process_began_is_not_confirmed_by_it(root: Path, kept: bool) -> None:
     """Its disk hangs, so it is sent again, and comes to a worker that is new."""
     rig = make_rig(root)
-    first = rig.entry(make_crash(fresh=False))
-    placed = rig.commit.commit([first], [])
+    first = rig.transaction(make_crash(fresh=False))
+    renamed = rig.commit.commit([first], [])
     late = make_rig(root)
     assert not is_saved(late, make_crash(fresh=False))
     if not kept:
-        assert first.attempt.abandon()
-    rig.commit.commit([], placed)
+        assert first.latch.abandon()
+    rig.commit.commit([], renamed)
     assert is_kept(root) == kept
     assert is_saved(late, make_crash(fresh=False))
     assert is_kept(root)
@@ -230,11 +230,11 @@ def test_what_was_not_decided_when_another_process_began_is_not_confirmed_by_it(
 
 
 def test_who_can_t_see_who_else_is_there_keeps_nothing(rig: Rig, another: Rig) -> None:
-    theirs = another.entry(make_crash(fresh=False))
-    placed = another.commit.commit([theirs], [])
+    theirs = another.transaction(make_crash(fresh=False))
+    renamed = another.commit.commit([theirs], [])
     with failing(rig.root, "listdir", 1, OSError(errno.EMFILE, "Too many open files")):
         assert not is_saved(rig, make_crash(fresh=False))
-    another.commit.commit([], placed)
+    another.commit.commit([], renamed)
     assert is_saved(rig, make_crash(fresh=False))
     assert is_kept(rig.root)
 
@@ -275,7 +275,7 @@ async def test_a_store_that_is_closed_lets_others_see_what_is_not_decided(root: 
 def test_a_sweep_takes_nothing_that_its_own_process_keeps(rig: Rig, number: int) -> None:
     """At each step of putting it in its place."""
     dead = make_rig(rig.root)
-    dead.commit.commit([dead.entry(make_crash())], [])
+    dead.commit.commit([dead.transaction(make_crash())], [])
     (rig.root / RAW_CRASH).unlink()  # it died before that
     die(dead)
     swept: list[Swept] = []

@@ -22,7 +22,7 @@ NOON = "2016-06-22T12:00:09+00:00"
 def test_the_paths_of_the_design() -> None:
     place = place_of("/crashes", make_crash())
     assert place == Place(
-        crash_id=CRASH_ID, names="/crashes/20160622/name/8f/63", slot="/crashes/20160622/date/15/19_49"
+        crash_id=CRASH_ID, name_dir="/crashes/20160622/name/8f/63", date_dir="/crashes/20160622/date/15/19_49"
     )
     assert place.raw_crash == f"/crashes/20160622/name/8f/63/{CRASH_ID}.json"
     assert place.dump(MINIDUMP) == f"/crashes/20160622/name/8f/63/{CRASH_ID}.dump"
@@ -37,13 +37,13 @@ def test_the_paths_of_the_design() -> None:
 def test_depths(depth: str, radix: str) -> None:
     crash_id = f"8f63752c-57c6-4e5d-b2cf-cabde{depth}160622"
     place = place_at("/crashes", crash_id, NOON)
-    assert place.names == f"/crashes/20160622/name/{radix}"
+    assert place.name_dir == f"/crashes/20160622/name/{radix}"
     assert place.link_target == f"../../../name/{radix}"
 
 
 def test_the_day_is_the_id_s_and_the_time_is_the_raw_crash_s() -> None:
     place = place_at("/crashes", CRASH_ID, "2024-01-01T00:05:59.999999+00:00")
-    assert place.slot == "/crashes/20160622/date/00/05_59"
+    assert place.date_dir == "/crashes/20160622/date/00/05_59"
 
 
 @pytest.mark.parametrize("timestamp", ["", "2016-06-22", "2016-06-22 noon"])
@@ -60,8 +60,8 @@ def test_a_dump_called_json_is_no_raw_crash() -> None:
 @pytest.mark.parametrize("root", ["crashes", "name/name/name", "20160622/name/8f"])
 def test_the_link_leads_to_the_crash(tmp_path: Path, crash_id: str, root: str) -> None:
     place = place_at(f"{tmp_path}/{root}", crash_id, NOON)
-    os.makedirs(place.names)
-    os.makedirs(place.slot)
+    os.makedirs(place.name_dir)
+    os.makedirs(place.date_dir)
     Path(place.raw_crash).write_text("{}")
     os.symlink(place.link_target, place.link)
     assert not os.path.isabs(place.link_target)
@@ -72,5 +72,5 @@ def test_the_link_leads_to_the_crash(tmp_path: Path, crash_id: str, root: str) -
 def test_any_crash_id_has_its_place(uuid: UUID, day: date, time: object) -> None:
     crash_id = make_crash_id(uuid, day)
     place = place_at("/crashes", crash_id, f"{day.isoformat()}T{time:%H:%M:%S}+00:00")
-    assert place.names == f"/crashes/{day:%Y%m%d}/name/{crash_id[:2]}/{crash_id[2:4]}"
-    assert place.slot == f"/crashes/{day:%Y%m%d}/date/{time:%H}/{time:%M_%S}"
+    assert place.name_dir == f"/crashes/{day:%Y%m%d}/name/{crash_id[:2]}/{crash_id[2:4]}"
+    assert place.date_dir == f"/crashes/{day:%Y%m%d}/date/{time:%H}/{time:%M_%S}"

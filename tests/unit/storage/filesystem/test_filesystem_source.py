@@ -83,7 +83,7 @@ def loaded(source: FilesystemCrashSource, new: NewCrash) -> Crash:
 
 def keep(rig: Rig, crash_id: str, time: str = "15:19:49", **options: Any) -> None:
     day = f"20{crash_id[-6:-4]}-{crash_id[-4:-2]}-{crash_id[-2:]}"
-    rig.save(rig.entry(make_crash(crash_id, submitted_timestamp=f"{day}T{time}.5+00:00", **options)))
+    rig.save(rig.transaction(make_crash(crash_id, submitted_timestamp=f"{day}T{time}.5+00:00", **options)))
 
 
 def test_interface(root: Path) -> None:
@@ -136,7 +136,7 @@ def test_other_things_are_left_alone(rig: Rig, name: str) -> None:
 
 def test_load(rig: Rig) -> None:
     kept = make_crash()
-    rig.save(rig.entry(kept))
+    rig.save(rig.transaction(kept))
     crash = loaded(source_of(rig.root), the_new(rig.root))
     assert (crash.crash_id, crash.raw_crash) == (CRASH_ID, kept.raw_crash)
     assert [(d.name, d.size, d.sha256) for d in crash.dumps] == [(d.name, d.size, d.sha256) for d in kept.dumps]
@@ -145,7 +145,7 @@ def test_load(rig: Rig) -> None:
 
 
 def test_load_without_dumps(rig: Rig) -> None:
-    rig.save(rig.entry(make_crash(dumps={})))
+    rig.save(rig.transaction(make_crash(dumps={})))
     crash = loaded(source_of(rig.root), the_new(rig.root))
     assert crash.dumps == []
 
@@ -492,9 +492,9 @@ def test_a_dump_that_changes_before_it_is_copied(rig: Rig, tmp_path: Path, harm:
     crash = loaded(source_of(rig.root), the_new(rig.root))
     harm(rig.root / NAMES / f"{CRASH_ID}.dump")
     there = make_rig(tmp_path / "there")
-    entry = there.entry(crash)
-    there.save(entry)
-    (error,) = there.errors(entry)
+    transaction = there.transaction(crash)
+    there.save(transaction)
+    (error,) = there.errors(transaction)
     assert "it was received with" in str(error)
     assert everything(tmp_path / "there") == []
     assert there.staging._lock is not None
@@ -551,7 +551,7 @@ def break_and_send_again(rig: Rig) -> tuple[NewCrash, CrashTransaction]:
     keep(rig, CRASH_ID)
     new = the_new(rig.root)
     (rig.root / NAMES / f"{CRASH_ID}.dump").write_bytes(b"")
-    return new, rig.entry(make_crash(fresh=False))
+    return new, rig.transaction(make_crash(fresh=False))
 
 
 def test_what_came_since_is_not_put_aside(rig: Rig) -> None:
@@ -582,7 +582,7 @@ def test_nothing_takes_the_place_of_what_is_being_put_aside(
     assert sorted(os.listdir(rig.root / "quarantine" / CRASH_ID)) == sorted(
         ["reason.txt", *(f"{CRASH_ID}{end}" for end in (".json", ".dump", ".extra_2.dump"))]
     )
-    once_more = rig.entry(make_crash(fresh=False))
+    once_more = rig.transaction(make_crash(fresh=False))
     rig.save(once_more)
     assert rig.errors(once_more) == [None]
     assert stored_crashes(rig.root)[CRASH_ID].dumps == DUMPS

@@ -148,10 +148,10 @@ def test_no_place_for_it(rig: Rig, area: StagingArea, threads: ByHand, operation
 
 
 def test_a_store_that_counts_as_full(rig: Rig, threads: ByHand) -> None:
-    def have_space() -> int:
+    def refuse_full() -> int:
         raise OSError(28, "min_free_bytes")
 
-    dump = StagingArea(rig.staging, threads, have_space, lambda: None).new_dump()
+    dump = StagingArea(rig.staging, threads, refuse_full, lambda: None).new_dump()
     done = Deferred.fromCoroutine(dump.append([b"first"]))
     threads.turn()
     assert "min_free_bytes" in str(failure_of(done))

@@ -62,7 +62,7 @@ def modes_of(root: Path) -> tuple[set[int], set[int]]:
 def save_all_ways(root: Path, modes: Modes) -> None:
     rig = make_rig(root, modes)
     places = {"spilled": rig.spill(b"spilled")}
-    rig.save(rig.entry(make_crash(dumps={**DUMPS, "spilled": b"spilled"}, places=places)))
+    rig.save(rig.transaction(make_crash(dumps={**DUMPS, "spilled": b"spilled"}, places=places)))
     assert stored_crashes(root)[CRASH_ID].dumps == {**DUMPS, "spilled": b"spilled"}
 
 
@@ -163,14 +163,14 @@ def test_without_locks_only_what_is_a_day_old_is_swept(
     staging.make()
     assert staging.locks is False
     assert staging.sweep() == Swept(0, [])
-    staging.look_around()
+    staging.refresh_peers()
     yesterday = left.stat().st_mtime - 25 * 3600
     os.utime(left, (yesterday, yesterday))
     with pytest.raises(OSError, match="is just keeping it"):  # nobody can know whether it is dead
-        staging.refuse_undecided(CRASH_ID)
+        staging.refuse_contended(CRASH_ID)
     (root / "raw crash").touch()
     staging.take_out(CRASH_ID, f"{root}/raw crash")  # whoever sweeps it removes it, too
-    os.unlink(staging.taken(CRASH_ID))
+    os.unlink(staging.intent_record(CRASH_ID))
     assert staging.sweep() == Swept(1, [])
     staging.remove()
     living.remove()
@@ -197,14 +197,14 @@ def test_a_file_system_that_went_away_is_not_made_anew(rig: Rig, tmp_path: Path)
     with pytest.raises(FileNotFoundError):
         rig.staging.make()
     assert list(rig.root.iterdir()) == []
-    entry = rig.entry(make_crash())
-    rig.save(entry)
-    assert isinstance(rig.errors(entry)[0], FileNotFoundError)
+    transaction = rig.transaction(make_crash())
+    rig.save(transaction)
+    assert isinstance(rig.errors(transaction)[0], FileNotFoundError)
     assert list(rig.root.iterdir()) == []
     rig.root.rmdir()
     away.rename(rig.root)
     rig.staging.make()
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     assert is_kept(rig.root)
 
 
@@ -213,7 +213,7 @@ def test_a_staging_directory_that_was_removed_is_made_anew(rig: Rig) -> None:
         path.unlink()
     os.rmdir(rig.staging.path)
     rig.staging.make()
-    rig.save(rig.entry(make_crash()))
+    rig.save(rig.transaction(make_crash()))
     assert is_kept(rig.root)
     assert sweep(rig.root) == 0
     assert os.path.exists(rig.staging.path)
@@ -315,7 +315,7 @@ def dead(root: Path, name: str = f"{HOST}-99999-00c0ffee") -> Path:
 def store(root: Path) -> Path:
     """With a sound neighbour."""
     rig = make_rig(root)
-    rig.save(rig.entry(make_crash(NEIGHBOUR)))
+    rig.save(rig.transaction(make_crash(NEIGHBOUR)))
     rig.staging.remove()
     return root
 
@@ -406,12 +406,12 @@ def test_sweep_without_a_lock_or_a_place(root: Path) -> None:
 
 
 def test_sweep_leaves_the_living(rig: Rig) -> None:
-    entry = rig.entry(make_crash())
+    transaction = rig.transaction(make_crash())
     rig.sync.meanwhile = lambda: swept.append(sweep(rig.root))
     swept: list[int] = []
-    rig.save(entry)
+    rig.save(transaction)
     assert swept == [0, 0]
-    assert rig.errors(entry) == [None]
+    assert rig.errors(transaction) == [None]
     assert is_kept(rig.root)
 
 
@@ -444,13 +444,13 @@ def test_nobody_sweeps_while_another_process_takes_its_lock(root: Path, monkeypa
 
 def test_nobody_begins_while_another_process_sweeps(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free: list[bool] = []
-    is_dead = StagingDirectory._is_dead
+    is_dead = StagingDirectory._owner_is_gone
 
     def looking(staging: StagingDirectory, directory: str) -> bool:
         free.append(is_free(f"{store}/staging/lock"))
         return is_dead(staging, directory)
 
-    monkeypatch.setattr(StagingDirectory, "_is_dead", looking)
+    monkeypatch.setattr(StagingDirectory, "_owner_is_gone", looking)
     dead(store)
     sweep(store)
     assert free == [False]
@@ -614,13 +614,13 @@ def test_killed_at_any_point(tmp_path: Path, spilled: bool, end: str) -> None:
     for number in range(1, 100):
         root = tmp_path / str(number)
         rig = make_rig(root)
-        rig.save(rig.entry(make_crash(NEIGHBOUR)))
+        rig.save(rig.transaction(make_crash(NEIGHBOUR)))
         places = {"extra_2": rig.spill(DUMPS["extra_2"])} if spilled else {}
-        entry = rig.entry(make_crash(places=places))
+        transaction = rig.transaction(make_crash(places=places))
         if end == "undone":
             rig.sync.fails = lambda path: path.endswith(SLOT)
         elif end == "abandoned":
-            rig.sync.meanwhile = lambda entry=entry, rig=rig: len(rig.sync.calls) == 4 and entry.attempt.abandon()  # type: ignore[misc]
+            rig.sync.meanwhile = lambda latch=transaction.latch, rig=rig: len(rig.sync.calls) == 4 and latch.abandon()  # type: ignore[misc]
         killed = False
 
         def happen(seen: int, name: str, do: Callable[[], Any], number: int = number) -> Any:
@@ -634,9 +634,9 @@ def test_killed_at_any_point(tmp_path: Path, spilled: bool, end: str) -> None:
             return done
 
         with watched(root, STEPS, happen) as disk, suppress(Killed):
-            rig.save(entry)
+            rig.save(transaction)
         assert killed is (disk.seen >= number)
-        acknowledged = rig.decided[1:] == [(entry.attempt, None)]
+        acknowledged = rig.resolved[1:] == [(transaction.latch, None)]
         assert rig.staging._lock is not None
         os.close(rig.staging._lock)
         sweep(root)

@@ -285,9 +285,9 @@ def test_what_was_acknowledged_outlives_a_power_cut(tmp_path: Path, which: str) 
         root = ext4.path / "new" / "crashes"
         rig = make_rig(root)
         with syncing(which, root) as rig.sync.inner:
-            entry = rig.entry(make_crash(dumps=dumps, places={"spilled": rig.spill(dumps["spilled"])}))
-            rig.save(entry)
-        assert rig.errors(entry) == [None]
+            transaction = rig.transaction(make_crash(dumps=dumps, places={"spilled": rig.spill(dumps["spilled"])}))
+            rig.save(transaction)
+        assert rig.errors(transaction) == [None]
         ext4.power_cut()
         assert rig.staging._lock is not None
         os.close(rig.staging._lock)

@@ -25,7 +25,7 @@ def raw_crash(rig: Rig) -> Path:
 
 
 def taken(rig: Rig) -> Path:
-    return Path(rig.staging.taken(CRASH_ID))
+    return Path(rig.staging.intent_record(CRASH_ID))
 
 
 def take_out(rig: Rig, raw_crash: Path) -> None:
@@ -110,7 +110,7 @@ def test_one_that_can_t_be_taken_away_stays_and_is_not_in_doubt(rig: Rig, raw_cr
 
 def test_while_it_is_claimed_no_process_puts_it_in_its_place(rig: Rig) -> None:
     theirs = make_rig(rig.root)
-    first, second = theirs.entry(make_crash()), theirs.entry(make_crash())
+    first, second = theirs.transaction(make_crash()), theirs.transaction(make_crash())
     with rig.staging.claimed(CRASH_ID):
         theirs.save(first)
     theirs.save(second)
@@ -122,7 +122,7 @@ def test_while_it_is_claimed_no_process_puts_it_in_its_place(rig: Rig) -> None:
 
 def test_what_another_process_just_keeps_can_t_be_claimed(rig: Rig, other: StagingDirectory) -> None:
     """Its staging directory was made since this one looked last."""
-    staged = Path(other.taken(CRASH_ID))
+    staged = Path(other.intent_record(CRASH_ID))
     staged.write_bytes(CONTENT)
     with pytest.raises(OSError, match="is just keeping it, too") as caught, rig.staging.claimed(CRASH_ID):
         raise AssertionError("it was claimed")

@@ -72,17 +72,17 @@ def spilled_to(area: StagingArea, content: bytes) -> Content:
 def test_what_is_kept_stays_kept(tmp_path: Path, spilled: bool, others: bool) -> None:
     root = tmp_path / "made" / "anew" / "crashes"
     crash_ids = CRASH_ID, STRANGER
-    decided: list[Any] = []
-    with unsynced(tmp_path, lambda: len(decided)) as disk:
+    resolved: list[Any] = []
+    with unsynced(tmp_path, lambda: len(resolved)) as disk:
         rig = make_rig(root)
         if others:
             make_rig(root)
-        decided = rig.decided
+        resolved = rig.resolved
         area = StagingArea(rig.staging, at_once, lambda: 0, lambda: None)
         for crash_id in crash_ids:
             dumps: dict[str, Content] = {name: spilled_to(area, content) for name, content in DUMPS.items()}
-            rig.save(rig.entry(make_crash(crash_id, places=dumps if spilled else {})))
-    assert [error for _, error in decided] == [None] * 2
+            rig.save(rig.transaction(make_crash(crash_id, places=dumps if spilled else {})))
+    assert [error for _, error in resolved] == [None] * 2
     cuts = dict.fromkeys((kept, tuple(tree.items())) for kept, tree in disk.cuts(in_order=True))
     assert len(cuts) > 50
     swept: set[tuple[Any, ...]] = set()
@@ -130,7 +130,7 @@ def test_a_release_is_whole_here_or_there(tmp_path: Path, as_it_is: bool) -> Non
         assert crash is not None
         with staging_in(str(root), Modes()) as staging:
             released.append(release(crash, staging, as_it_is=as_it_is))
-    in_quarantine = Place(crash_id=CRASH_ID, names=f"crashes/quarantine/{CRASH_ID}", slot="")
+    in_quarantine = Place(crash_id=CRASH_ID, name_dir=f"crashes/quarantine/{CRASH_ID}", date_dir="")
     place = at(Path("crashes"))
     cuts = 0
     for done, tree in disk.cuts(in_order=False):
@@ -158,7 +158,7 @@ def test_a_removal_is_never_seen_in_halves_and_never_undone(tmp_path: Path, quar
         (tmp_path / "crashes" / "end").mkdir()  # a moment after it
     place = at(Path("crashes"))
     if quarantined:
-        place = Place(crash_id=CRASH_ID, names=f"crashes/quarantine/{CRASH_ID}", slot=place.slot)
+        place = Place(crash_id=CRASH_ID, name_dir=f"crashes/quarantine/{CRASH_ID}", date_dir=place.date_dir)
     cuts = 0
     for done, tree in disk.cuts(in_order=False):
         cuts += 1
@@ -177,10 +177,10 @@ def test_nothing_is_lost_on_the_way_to_the_quarantine(tmp_path: Path) -> None:
     contents = {Path(path).read_bytes() for path in (place.raw_crash, *map(place.dump, DUMPS))}
     done: list[bool] = []
     with unsynced(tmp_path, lambda: len(done)) as disk:
-        result_of(source.quarantine(NewCrash(CRASH_ID, place.slot), "broken"))
+        result_of(source.quarantine(NewCrash(CRASH_ID, place.date_dir), "broken"))
         done.append(True)
         (tmp_path / "crashes" / "end").mkdir()  # a moment after it
-    aside = Place(crash_id=CRASH_ID, names=f"crashes/quarantine/{CRASH_ID}", slot="")
+    aside = Place(crash_id=CRASH_ID, name_dir=f"crashes/quarantine/{CRASH_ID}", date_dir="")
     for is_done, tree in disk.cuts(in_order=True):
         assert contents <= set(tree.values())
         assert is_seen(tree, aside) or at(Path("crashes")).link in tree, "nobody would find it"
@@ -191,7 +191,7 @@ def test_what_was_moved_is_never_seen_in_halves(tmp_path: Path) -> None:
     root = tmp_path / "crashes"
     place = keep(root)
     source = source_of(root)
-    new = NewCrash(CRASH_ID, place.slot)
+    new = NewCrash(CRASH_ID, place.date_dir)
     crash = result_of(source.load(new))
     assert crash is not None
     with unsynced(tmp_path) as disk:
