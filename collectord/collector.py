@@ -26,7 +26,7 @@ _SHOWN = 80
 """Characters of a client's text, for who looks on."""
 
 
-async def _shares_nothing(markers: Sequence[str]) -> bool:
+async def _shares_nothing(staging_ids: Sequence[str]) -> bool:
     return False
 
 
@@ -55,7 +55,7 @@ class Collector:
     @ivar aliases: annotations that stand in for others that did not come.
     @ivar remove: annotations that the rules see and that are not kept.
     @ivar shares: whether one of the stores of a relay is one of ours: that it is here already would mean nothing.
-    @ivar happened: is told each crash that is kept.
+    @ivar on_event: is told each crash that is kept.
     """
 
     throttle: Callable[[Annotations], Verdict]
@@ -67,7 +67,7 @@ class Collector:
     aliases: Mapping[str, str] = {}
     remove: frozenset[str] = frozenset()
     shares: Callable[[Sequence[str]], Awaitable[bool]] = _shares_nothing
-    happened: Callable[[CrashEvent], None] = lambda happening: None
+    on_event: Callable[[CrashEvent], None] = lambda event: None
     is_long: Callable[[Annotations], bool] = lambda annotations: False
     in_thread: ThreadRunner = at_once
 
@@ -119,7 +119,7 @@ class Collector:
             "rule": verdict.rule,
         }
         at = now.timestamp() + seconds  # or a little later: the clock is read once
-        self.happened(CrashEvent(at=at, crash_id=crash.crash_id, what="kept", where=store, about=about))
+        self.on_event(CrashEvent(at=at, crash_id=crash.crash_id, kind="kept", where=store, about=about))
         _log.info(
             "{crash_id} kept: {result} by {rule}, {size} bytes, in {store} after {ms} ms",
             crash_id=crash.crash_id,

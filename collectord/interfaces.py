@@ -64,14 +64,14 @@ class IDumpStaging(Interface):
     def new_dump() -> IStagedDump:
         """An empty one. Nothing touches the disk before its first append."""
 
-    def holds(content: Content) -> bool:
+    def owns(content: Content) -> bool:
         """Whether C{content} lies here, so that a crash saved beside it need not be copied."""
 
-    async def settled() -> None:
+    async def wait_for_discards() -> None:
         """Return once nothing is left of what was discarded by now."""
 
-    async def is_shared_by(markers: Sequence[str]) -> bool:
-        """Whether one of the stores that bear C{markers} is the same place, here or in another process."""
+    async def is_shared_by(staging_ids: Sequence[str]) -> bool:
+        """Whether one of the stores that bear C{staging_ids} is the same place, here or in another process."""
 
 
 class ICrashSource(Interface):

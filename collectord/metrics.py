@@ -50,9 +50,11 @@ MEMORY = _gauge("upload_memory_bytes", "Bytes of unfinished submissions in memor
 LOSING = _gauge(
     "losing_crashes", "Processes in which no store takes crashes: reports are answered 503 (0: all is well)."
 )
-STORE_WELL = _gauge("store_well", "Whether a store could keep a crash when it was checked last, by store.", "store")
+STORE_HEALTHY = _gauge("store_well", "Whether a store could keep a crash when it was checked last, by store.", "store")
 FREE_BYTES = _gauge("store_free_bytes", "Space left for an ordinary user, in bytes, by store.", "store")
-LEFT_ALONE = _gauge("store_left_alone", "Processes that leave a store alone because it fails (0: it is well).", "store")
+CIRCUIT_OPEN = _gauge(
+    "store_left_alone", "Processes that leave a store alone because it fails (0: it is well).", "store"
+)
 STORE_FAILURES = _counter("store_failures", "Times that a store failed to take a crash or a dump.", "store")
 SWEEP_FAILURES = _counter("store_sweep_failures", "Times that leftovers could not be cleared, by store.", "store")
 SYNC_FAILURES = _counter("sync_failures", "Times that a store's disk did not take what was written to it.", "store")
@@ -69,8 +71,8 @@ MOVING = _gauge("moving", "Crashes that are being moved.")
 MOVE_BYTES = _histogram("move_bytes", "Size of the dumps of a moved crash, in bytes.", _BYTES, "outlet")
 MOVE_SECONDS = _histogram("move_seconds", "Time until a destination confirmed a crash.", _SECONDS, "outlet")
 PUBLISH_SECONDS = _histogram("publish_seconds", "Time until a publisher confirmed a crash id.", _SECONDS, "outlet")
-OUTLET_FAILURES = _counter("outlet_failures", "Times that a destination or publisher failed.", "outlet")
-OUTLET_WELL = _gauge("outlet_well", "Whether a destination or publisher took the last that it was given.", "outlet")
+SINK_FAILURES = _counter("outlet_failures", "Times that a destination or publisher failed.", "outlet")
+SINK_HEALTHY = _gauge("outlet_well", "Whether a destination or publisher took the last that it was given.", "outlet")
 REMOVED = _counter("removed", "Crashes that were taken out of a store once they were moved.", "store")
 QUARANTINED = _counter("quarantined", "Crashes that could not be read and were put aside.", "store")
 
@@ -90,7 +92,7 @@ RELOADS = _counter("reloads", "Reloads of the settings, by result: done, refused
 START_TIME = _gauge("start_time_seconds", "When the daemon started, in seconds since the epoch.")
 INFO = _gauge("info", "Always 1; its label says which version runs.", "version")
 LOG_LINES_LOST = _counter("log_lines_lost", "Log lines that were not written: nobody read them, or the disk was full.")
-LEDGER_FAILURES = _counter("ledger_failures", "Times that the ledger could not be written.")
+JOURNAL_FAILURES = _counter("ledger_failures", "Times that the ledger could not be written.")
 
 
 def declared() -> Iterator[MetricWrapperBase]:

@@ -155,7 +155,7 @@ class CrashEvent:
     What became of a crash.
 
     @ivar at: seconds since the epoch.
-    @ivar what: it is kept by a store; moved to a destination; published; removed from its store, for it was moved; or
+    @ivar kind: it is kept by a store; moved to a destination; published; removed from its store, for it was moved; or
         quarantined.
     @ivar where: the name of the store, destination or publisher.
     @ivar about: of a crash that is kept: product, version, size (bytes on the wire) and rule.
@@ -163,6 +163,6 @@ class CrashEvent:
 
     at: float
     crash_id: str
-    what: Step
+    kind: Step
     where: str
     about: Mapping[str, str | int] = {}

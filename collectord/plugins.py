@@ -22,7 +22,7 @@ PUBLISHERS = "collectord.publishers"
 _INTERFACES = {DESTINATIONS: ICrashStorage, PUBLISHERS: ICrashPublisher}
 
 
-class KindSettings(BaseModel):
+class PluginSettings(BaseModel):
     """
     What every kind has; a kind adds its own.
 
@@ -36,7 +36,7 @@ class KindSettings(BaseModel):
     verify: bool = True
 
 
-S = TypeVar("S", bound=KindSettings)
+S = TypeVar("S", bound=PluginSettings)
 
 
 @frozen
@@ -71,8 +71,8 @@ class PluginType(Generic[S]):
 class Plugin:
     """One that was made."""
 
-    settings: KindSettings
-    made: Any
+    settings: PluginSettings
+    instance: Any
 
 
 def make_plugin(group: str, table: Mapping[str, Any], daemon: PluginContext, where: str) -> Plugin:
@@ -90,7 +90,7 @@ def make_plugin(group: str, table: Mapping[str, Any], daemon: PluginContext, whe
         raise ConfigError(f"{where} type {what}; known here: {', '.join(sorted(found))}")
     point = found[name]
     try:
-        kind: PluginType[Any] = point.load()
+        plugin_type: PluginType[Any] = point.load()
     except ModuleNotFoundError as e:
         if point.extras:
             extra = f"pip install 'collectord[{point.extras[0]}]'"
@@ -98,29 +98,29 @@ def make_plugin(group: str, table: Mapping[str, Any], daemon: PluginContext, whe
         raise ConfigError(_broken(where, point, e)) from e
     except Exception as e:  # anything can go wrong in others' modules
         raise ConfigError(_broken(where, point, e)) from e
-    if not isinstance(kind, PluginType):
+    if not isinstance(plugin_type, PluginType):
         raise ConfigError(f"{where} type = {name!r}: {point.value} is no collectord.plugins.PluginType")
     try:
-        settings = kind.settings.model_validate(table)
+        settings = plugin_type.settings.model_validate(table)
     except ValidationError as e:
-        raise ConfigError("\n".join(_told(error, where, kind.settings) for error in e.errors())) from e
+        raise ConfigError("\n".join(_describe_error(error, where, plugin_type.settings) for error in e.errors())) from e
     try:
-        made = kind.make(settings, daemon)
-        verifyObject(_INTERFACES[group], made)
+        instance = plugin_type.make(settings, daemon)
+        verifyObject(_INTERFACES[group], instance)
     except ConfigError:
         raise
     except Exception as e:
         raise ConfigError(_broken(where, point, e)) from e
-    return Plugin(settings, made)
+    return Plugin(settings, instance)
 
 
 def _broken(where: str, point: EntryPoint, error: Exception) -> str:
     whose = f" from {point.dist.name} {point.dist.version}" if point.dist is not None else ""
-    told = without_secrets(" ".join(str(error).split()))
-    return f"{where} type = {point.name!r} ({point.value}{whose}): {type(error).__name__}: {told}"
+    text = without_secrets(" ".join(str(error).split()))
+    return f"{where} type = {point.name!r} ({point.value}{whose}): {type(error).__name__}: {text}"
 
 
-def _told(error: Any, where: str, settings: type[KindSettings]) -> str:
+def _describe_error(error: Any, where: str, settings: type[PluginSettings]) -> str:
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"{where} {key}: unknown key; known here: {', '.join(settings.model_fields)}"

@@ -54,19 +54,19 @@ class AdminSite:
 
     def __init__(
         self,
-        operations: StatusSource,
+        source: StatusSource,
         *,
         token: str,
         hosts: Sequence[str],
         clock: IReactorTime,
         in_thread: ThreadRunner = at_once,
     ) -> None:
-        self._operations = operations
+        self._source = source
         self._in_thread = in_thread
         self._token = token
         self._hosts = hosts
         self._clock = clock
-        self._feed = Feed(operations.overview, clock)
+        self._feed = Feed(source.overview, clock)
 
     def resource(self) -> IResource:
         """All routes, guarded."""
@@ -83,12 +83,12 @@ class AdminSite:
     @app.route("/", methods=["GET"])
     def page(self, request: IRequest) -> bytes:
         """The state of the daemon, for people."""
-        return answer(request, _HTML, overview_page(self._operations.overview()))
+        return answer(request, _HTML, overview_page(self._source.overview()))
 
     @app.route("/overview.json", methods=["GET"])
     def overview(self, request: IRequest) -> bytes:
         """The same, for programs."""
-        return answer(request, JSON, as_json(self._operations.overview()))
+        return answer(request, JSON, as_json(self._source.overview()))
 
     @app.route("/events", methods=["GET"])
     def events(self, request: Request) -> Deferred[bytes] | bytes:
@@ -110,7 +110,7 @@ class AdminSite:
 
     async def _crash(self, name: str) -> CrashPage:
         crash_id = name[-_ID_LENGTH:].lower()  # clients see a prefix
-        found = await self._operations.crash(crash_id) if is_crash_id(crash_id) else None
+        found = await self._source.crash(crash_id) if is_crash_id(crash_id) else None
         if found is None:
             raise NotFound
         return found
@@ -118,7 +118,7 @@ class AdminSite:
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: IRequest) -> bytes:
         """For Prometheus."""
-        body, content_type = self._operations.metrics()
+        body, content_type = self._source.metrics()
         return answer(request, content_type.encode(), body)
 
     @app.route("/__lbheartbeat__", methods=["GET"])

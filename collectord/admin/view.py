@@ -55,7 +55,7 @@ def overview_values(overview: Overview) -> Values:
                 {"key": name, "name": name.replace("_", " "), "value": count(value)} for name, value in _facts(overview)
             ],
             "stores": [_store(store) for store in overview.stores],
-            "outlets": [_outlet(outlet) for outlet in overview.outlets],
+            "outlets": [_sink(sink) for sink in overview.outlets],
             "cautions": list(_cautions(overview)),
             "no_outlets": "" if overview.outlets else "None is set: crashes stay in their stores.",
             "answers": [_answer(answer, answers) for answer in overview.answers],
@@ -82,9 +82,9 @@ def _cautions(overview: Overview) -> Iterator[Row]:
     for store in overview.stores:
         for caution in store.cautions:
             yield _trouble(f"Store {store.name}", caution)
-    for outlet in overview.outlets:
-        for caution in outlet.cautions:
-            yield _trouble(f"{outlet.kind.capitalize()} {outlet.name}", caution)
+    for sink in overview.outlets:
+        for caution in sink.cautions:
+            yield _trouble(f"{sink.kind.capitalize()} {sink.name}", caution)
 
 
 def _trouble(where: str, what: str) -> Row:
@@ -122,16 +122,16 @@ def _store(store: Store) -> Row:
     }
 
 
-def _outlet(outlet: SinkStatus) -> Row:
+def _sink(sink: SinkStatus) -> Row:
     return {
-        "key": f"{outlet.kind} {outlet.name}",
-        "name": outlet.name,
-        "kind": outlet.kind,
-        "state": outlet.problem or "takes crashes",
-        "level": "bad" if outlet.problem else "good",
-        "given": count(outlet.given),
-        "failures": count(outlet.failures),
-        "resumes": span(outlet.resumes_in_s) if outlet.resumes_in_s > 0 else _NOTHING,
+        "key": f"{sink.kind} {sink.name}",
+        "name": sink.name,
+        "kind": sink.kind,
+        "state": sink.problem or "takes crashes",
+        "level": "bad" if sink.problem else "good",
+        "given": count(sink.given),
+        "failures": count(sink.failures),
+        "resumes": span(sink.resumes_in_s) if sink.resumes_in_s > 0 else _NOTHING,
     }
 
 

@@ -54,9 +54,9 @@ NOTHING = Known()
 
 
 @lru_cache(maxsize=65536)
-def known_with(known: Known, what: str, where: str, rule: str = "") -> Known:
-    """C{known}, and one thing more. @param what: the name of one of its sets."""
-    return evolve(known, **{what: getattr(known, what) | {where}, "rule": rule or known.rule})
+def known_with(known: Known, kind: str, where: str, rule: str = "") -> Known:
+    """C{known}, and one thing more. @param kind: the name of one of its sets."""
+    return evolve(known, **{kind: getattr(known, kind) | {where}, "rule": rule or known.rule})
 
 
 @lru_cache(maxsize=65536)
@@ -136,11 +136,11 @@ class Audit:
             counts[fate_of(known, frozenset(self.places.stores))] += count
         return {fate: counts[fate] for fate in FATES}
 
-    def by_place(self, what: str) -> Mapping[str, int]:
+    def by_place(self, kind: str) -> Mapping[str, int]:
         """How many were C{kept}, C{moved}, C{published} and so on, by the places."""
         counts: Counter[str] = Counter()
         for known, count in Counter(self.crashes.values()).items():
-            for where in getattr(known, what):
+            for where in getattr(known, kind):
                 counts[where] += count
         return dict(sorted(counts.items()))
 

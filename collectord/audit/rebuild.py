@@ -45,19 +45,19 @@ def rebuild(places: Places, day: str) -> Rebuilt:
 
     def readable() -> Iterator[Line]:
         for line in journal:
-            if line.what in OF_CRASHES and line.about not in noted["kept"] and not is_of(line.about, day):
+            if line.kind in OF_CRASHES and line.about not in noted["kept"] and not is_of(line.about, day):
                 counts["strange"] += 1
                 continue
-            if line.what in noted:
-                noted[line.what].add(line.about)
+            if line.kind in noted:
+                noted[line.kind].add(line.about)
             counts["read"] += 1
             yield line
 
     rewrite(places.journals, day, readable())
     batch: list[Line] = []
-    for what, crash in _on_disk(places, day):
-        if crash.crash_id not in noted[what]:
-            batch.append(_line_of(crash, what))
+    for kind, crash in _on_disk(places, day):
+        if crash.crash_id not in noted[kind]:
+            batch.append(_line_of(crash, kind))
             counts["added"] += 1
         if len(batch) >= _BATCH:
             add_lines(places.journals, day, batch)
@@ -75,7 +75,7 @@ def _on_disk(places: Places, day: str) -> Iterator[tuple[str, FoundCrash]]:
                 yield "quarantined", crash
 
 
-def _line_of(crash: FoundCrash, what: str) -> Line:
+def _line_of(crash: FoundCrash, kind: str) -> Line:
     """What the raw crash says, if it says anything."""
     at, rule = 0.0, ""
     with suppress(OSError, ValueError, TypeError, LookupError):
@@ -83,4 +83,4 @@ def _line_of(crash: FoundCrash, what: str) -> Line:
         raw_crash: Mapping[str, Any] = crash.read()
         at = datetime.fromisoformat(raw_crash["submitted_timestamp"]).timestamp()
         rule = str(raw_crash["metadata"]["throttle_rule"])
-    return Line(time_of(at), what, crash.crash_id, crash.root, rule if what == "kept" else "")
+    return Line(time_of(at), kind, crash.crash_id, crash.root, rule if kind == "kept" else "")

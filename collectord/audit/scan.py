@@ -36,10 +36,10 @@ def audit(places: Places, day: str, wait: Callable[[], object]) -> Audit:
     journal = Journal(places.journals, day)
     strange = 0
     for line in journal:
-        if line.what not in OF_CRASHES:
+        if line.kind not in OF_CRASHES:
             about_processes.append(line)
         elif line.about in crashes or is_of(line.about, day):
-            crashes[line.about] = known_with(crashes.get(line.about, NOTHING), line.what, line.where, line.rule)
+            crashes[line.about] = known_with(crashes.get(line.about, NOTHING), line.kind, line.where, line.rule)
         else:
             strange += 1
     links: dict[str, str] = {}
@@ -60,7 +60,7 @@ def audit(places: Places, day: str, wait: Callable[[], object]) -> Audit:
         dangling=sorted(crash_id for crash_id, link in links.items() if _is_dangling(crash_id, link, crashes, places)),
         there={root: _count(places, root, day, crashes) for root in places.destinations},
         damaged=journal.damaged + strange,
-        lost=sum(int(line.about) for line in about_processes if line.what == "lost" and line.about.isdecimal()),
+        lost=sum(int(line.about) for line in about_processes if line.kind == "lost" and line.about.isdecimal()),
         unclean=list(_unclean(places, about_processes)),
     )
 
@@ -114,8 +114,8 @@ def _look_again(
     wait()
     lines: dict[str, dict[Line, None]] = {}
     for line in Journal(places.journals, day):
-        if line.about in gone and line.what in OF_CRASHES:
-            crashes[line.about] = known_with(crashes[line.about], line.what, line.where, line.rule)
+        if line.about in gone and line.kind in OF_CRASHES:
+            crashes[line.about] = known_with(crashes[line.about], line.kind, line.where, line.rule)
             if line.about in lines or len(lines) < _TOLD:
                 lines.setdefault(line.about, {})[line] = None
     for crash_id in gone:
@@ -144,7 +144,7 @@ def _count(places: Places, root: str, day: str, crashes: Mapping[str, Known]) ->
 def _unclean(places: Places, about_processes: Sequence[Line]) -> Iterator[Unclean]:
     for line in dict.fromkeys(about_processes):
         with suppress(ValueError):  # a damaged line
-            if line.what == "unclean":
+            if line.kind == "unclean":
                 yield Unclean(process=line.about, after=time_of(seconds_of(line.where)), before=line.time)
     for process, after in ended_uncleanly(places.journals):
         yield Unclean(process=process, after=time_of(after), before="now")

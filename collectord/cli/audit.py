@@ -101,7 +101,7 @@ def _in_full(found: Audit, rebuilt: Rebuilt | None) -> Mapping[str, object]:
         "day": found.day,
         "crashes": len(found.crashes),
         "fates": found.fates(),
-        **{what: found.by_place(what) for what in _STEPS},
+        **{kind: found.by_place(kind) for kind in _STEPS},
         "at_destinations": found.there,
         "unclean_stops": [{"process": u.process, "after": u.after, "before": u.before} for u in found.unclean],
         "damaged_lines": found.damaged,
@@ -121,10 +121,10 @@ def _crash(found: Audit, crash_id: str) -> Mapping[str, object]:
     return {
         "crash_id": crash_id,
         "rule": known.rule,
-        **{what: sorted(getattr(known, what)) for what in _STEPS},
+        **{kind: sorted(getattr(known, kind)) for kind in _STEPS},
         "arrived_at": sorted(known.arrived_at),
         "lines": [
-            {"time": line.time, "what": line.what, "where": line.where} for line in found.lines.get(crash_id, ())
+            {"time": line.time, "what": line.kind, "where": line.where} for line in found.lines.get(crash_id, ())
         ],
         "in_doubt": found.explained(crash_id) is not None,
     }
@@ -143,8 +143,8 @@ def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
         add_row(fates, f"{count:,}", fate, FATES[fate], style=style)
     show(fates)
     places = table("crashes", "", "where", right=["crashes"])
-    for what, in_words in _STEPS.items():
-        for where, count in found.by_place(what).items():
+    for kind, in_words in _STEPS.items():
+        for where, count in found.by_place(kind).items():
             add_row(places, f"{count:,}", in_words, where)
     for root, there in found.there.items():
         add_row(
@@ -202,7 +202,7 @@ def _show_missing(found: Audit) -> None:
             shown,
             crash_id,
             f"at {', '.join(sorted(known.arrived_at))}" if fate == "arrived" else fate,
-            "" if last is None else f"{last.time} {last.what} {last.where}",
+            "" if last is None else f"{last.time} {last.kind} {last.where}",
             ", ".join(sorted(known.kept)),
             known.rule,
             "lines were lost by an unclean stop" if _is_explained(found, crash_id) else "",

@@ -64,7 +64,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
     try:
         loaded = load(config, service=is_service(os.environ, has_terminal=sys.stdin.isatty()))
         settings, rules = loaded.settings, loaded.rules
-        outlets = _outlets(settings)
+        sinks = _sinks(settings)
         listeners = (Listeners(settings.submission.listen, "submission", None), admin_listeners(settings, None))
         validities = [validity for each in listeners for validity in each.validities()]
         sentry_observer(settings.sentry, __version__)
@@ -81,27 +81,27 @@ def check_config(config: Path | None, as_json: bool) -> None:
     expiring = [f"{validity.listen}: {problem}" for validity in validities if (problem := problem_of(validity, now))]
     warnings = [*loaded.warnings, *places_that_depend(settings), *expiring]
     if as_json:
-        show_json({**_as_json(settings, rules, outlets), "warnings": warnings})
+        show_json({**_as_json(settings, rules, sinks), "warnings": warnings})
         return
     for warning in warnings:
         say(f"warning: {warning}")
-    _show(config, settings, rules, outlets)
+    _show(config, settings, rules, sinks)
 
 
-def _outlets(settings: Settings) -> Sequence[tuple[str, str]]:
+def _sinks(settings: Settings) -> Sequence[tuple[str, str]]:
     """The kind and the name of each destination and publisher, made and thrown away."""
     reactor: Any = SelectReactor()  # it never runs
-    links, names = build_backends(settings, reactor)
-    moving = DeliveryPipeline(settings, links, names, lambda happening: None, reactor)
-    return [(_KINDS[outlet.kind], outlet.name) for outlet in moving.outlets]
+    backends, names = build_backends(settings, reactor)
+    delivery = DeliveryPipeline(settings, backends, names, lambda event: None, reactor)
+    return [(_KINDS[sink.kind], sink.name) for sink in delivery.sinks]
 
 
-def _as_json(settings: Settings, rules: Sequence[Rule], outlets: Sequence[tuple[str, str]]) -> dict[str, object]:
+def _as_json(settings: Settings, rules: Sequence[Rule], sinks: Sequence[tuple[str, str]]) -> dict[str, object]:
     shown = settings.model_dump(mode="json")
     for section, key in (("submission", "submitter_token"), ("admin", "token"), ("sentry", "dsn")):
         shown[section][key] = _secret(shown[section][key])
     for kind in ("destination", "publisher"):  # their tables may hold passwords
-        shown["crashmover"][kind] = [name for outlet, name in outlets if outlet == kind]
+        shown["crashmover"][kind] = [name for sink, name in sinks if sink == kind]
     return {
         "ok": True,
         "problems": [],
@@ -160,7 +160,7 @@ def _secret(value: str) -> str:
     return "(set)" if value else ""
 
 
-def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], outlets: Sequence[tuple[str, str]]) -> None:
+def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], sinks: Sequence[tuple[str, str]]) -> None:
     submission, mover = settings.submission, settings.crashmover
     source = config or (DEFAULT_PATH if DEFAULT_PATH.is_file() else "built-in values")
     show(
@@ -173,7 +173,7 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], outlet
                 ("submitter token", _secret(submission.submitter_token) or "none: nobody chooses a crash id"),
                 ("admin port", ", ".join(settings.admin.listen) or "off"),
                 ("admin token", _secret(settings.admin.token) or "none"),
-                ("crashmover", _crashmover(settings, outlets)),
+                ("crashmover", _crashmover(settings, sinks)),
                 ("after a move", "crashes stay in their store too" if mover.keep else "crashes leave their store"),
                 ("sentry", _secret(settings.sentry.dsn) or "off"),
                 ("statsd", settings.metrics.statsd or "off"),
@@ -189,9 +189,9 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], outlet
     for root, cautions in _cautions(settings):
         for caution in cautions:
             show(f"{root}: {caution}")
-    if outlets:
+    if sinks:
         moved = table("kind", "name")
-        for kind, name in outlets:
+        for kind, name in sinks:
             add_row(moved, kind, name)
         show(moved)
     listed = table("rule", "condition", "outcome")
@@ -203,9 +203,9 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], outlet
     show("The settings can be used.")
 
 
-def _crashmover(settings: Settings, outlets: Sequence[tuple[str, str]]) -> str:
+def _crashmover(settings: Settings, sinks: Sequence[tuple[str, str]]) -> str:
     if not settings.crashmover.enabled:
         return "off"
-    if outlets:
-        return f"to {len(outlets)} destinations and publishers"
+    if sinks:
+        return f"to {len(sinks)} destinations and publishers"
     return "crashes stay; those of a fallback store go home" if len(settings.storage) > 1 else "crashes stay"

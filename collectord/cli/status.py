@@ -152,13 +152,13 @@ def _known(value: float | None, in_words: Callable[[float], str]) -> str:
     return NOT_KNOWN if value is None else in_words(value)
 
 
-def _show_outlets(outlets: Sequence[Mapping[str, Any]]) -> None:
+def _show_outlets(sinks: Sequence[Mapping[str, Any]]) -> None:
     shown = table("destination or publisher", "kind", "given", "failures", "", right=["given", "failures"])
-    for outlet in outlets:
-        health = _health(outlet["problem"])
-        if outlet["resumes_in_s"] > 0:
-            health.append(f" (again in {span(outlet['resumes_in_s'])})")
-        add_row(shown, outlet["name"], outlet["kind"], count(outlet["given"]), count(outlet["failures"]), health)
+    for sink in sinks:
+        health = _health(sink["problem"])
+        if sink["resumes_in_s"] > 0:
+            health.append(f" (again in {span(sink['resumes_in_s'])})")
+        add_row(shown, sink["name"], sink["kind"], count(sink["given"]), count(sink["failures"]), health)
     show(shown)
 
 

@@ -68,7 +68,7 @@ class CrashmoverService(Service):
         self._loop.clock = clock
         self._pass: _Pass | None = None
         self._waiting: Deferred[Any] | None = None
-        self._hint: IDelayedCall | None = None
+        self._wake_call: IDelayedCall | None = None
         self._again = False
         self._window_began = 0.0
         self._in_window = 0
@@ -80,7 +80,7 @@ class CrashmoverService(Service):
         super().startService()
         self._loop.start(self._interval)
 
-    def hint(self) -> None:
+    def wake(self) -> None:
         """There is something new: look soon."""
         now = self._clock.seconds()
         if now - self._window_began > _WINDOW_S:
@@ -88,12 +88,12 @@ class CrashmoverService(Service):
         self._in_window += 1
         if self._in_window >= _BUSY:
             self._busy_until = now + _WINDOW_S
-        if not self.running or self._hint is not None:
+        if not self.running or self._wake_call is not None:
             return
-        self._hint = self._clock.callLater(SOON_S, self._look_now)
+        self._wake_call = self._clock.callLater(SOON_S, self._look_now)
 
     def _look_now(self) -> None:
-        self._hint = None
+        self._wake_call = None
         if self._pass is not None:
             self._again = True
         else:
@@ -126,7 +126,7 @@ class CrashmoverService(Service):
         batches = self._source.new_crashes()
         while batch := await self._wait(Deferred.fromCoroutine(_next(batches))):
             for new in batch:
-                if self._mover.is_left_alone(new):
+                if self._mover.is_backing_off(new):
                     continue
                 await self._wait(Deferred.fromCoroutine(self._mover.ready()))
                 if now.under_way and self._busy_until > self._clock.seconds():
@@ -161,14 +161,14 @@ class CrashmoverService(Service):
     async def _move(self, new: NewCrash, now: _Pass) -> None:
         MOVING.inc()
         try:
-            well = await self._mover.move(self._source, new)
+            moved = await self._mover.move(self._source, new)
         except CancelledError:
             self._log.warn("{crash_id} is not moved: there is no time left", crash_id=new.crash_id)
         except Exception:
             self._log.failure("{crash_id} could not be moved", crash_id=new.crash_id)
             now.bad_in_a_row += 1
         else:
-            now.bad_in_a_row = 0 if well else now.bad_in_a_row + 1
+            now.bad_in_a_row = 0 if moved else now.bad_in_a_row + 1
         finally:
             MOVING.dec()
             self._slots.release()
@@ -176,9 +176,9 @@ class CrashmoverService(Service):
     def stopService(self) -> Deferred[None] | None:
         """No new moves; those under way may end, and what is not done by then is done after the next start."""
         super().stopService()
-        if self._hint is not None:
-            self._hint.cancel()
-            self._hint = None
+        if self._wake_call is not None:
+            self._wake_call.cancel()
+            self._wake_call = None
         self._loop.stop()
         if self._pass is None:
             return None
@@ -202,7 +202,7 @@ class Crashmovers(MultiService):
     """
     The loops over all sources.
 
-    @param outlets: all that they lead to.
+    @param sinks: all that they lead to.
     @param publishers: are closed when no loop needs them any more.
     @param let_go: is called then, too.
     """
@@ -211,20 +211,20 @@ class Crashmovers(MultiService):
 
     def __init__(
         self,
-        outlets: Sequence[Sink],
+        sinks: Sequence[Sink],
         publishers: Sequence[ICrashPublisher],
         let_go: Sequence[Callable[[], None]],
     ) -> None:
         super().__init__()
         self._let_go = let_go
-        self._outlets = outlets
+        self._sinks = sinks
         self._publishers = publishers
 
     def startService(self) -> None:
         """Try the sinks, so that what is wrong is told now and not with the first crash."""
         super().startService()
-        for outlet in self._outlets:
-            Deferred.fromCoroutine(outlet.try_out()).addErrback(
+        for sink in self._sinks:
+            Deferred.fromCoroutine(sink.try_out()).addErrback(
                 lambda failure: self._log.failure("an outlet could not be tried", failure)
             )
 

@@ -12,7 +12,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from collectord.crashmover.sink import Sink, SinkError, pause_after
+from collectord.crashmover.sink import Sink, SinkError, backoff_delay
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
@@ -48,7 +48,7 @@ class Crashmover:
     @param publishers: are told every crash that is to be processed.
     @param keep: the files stay in the source.
     @param chance: from 0 to 1.
-    @param happened: is told each step.
+    @param on_event: is told each step.
     @param now: seconds since the epoch.
     """
 
@@ -62,10 +62,10 @@ class Crashmover:
         keep: bool,
         clock: IReactorTime,
         chance: Callable[[], float],
-        happened: Callable[[CrashEvent], None],
+        on_event: Callable[[CrashEvent], None],
         now: Callable[[], float],
     ) -> None:
-        self._happened = happened
+        self._on_event = on_event
         self._now = now
         self._destinations = destinations
         self._publishers = publishers
@@ -77,10 +77,10 @@ class Crashmover:
 
     async def ready(self) -> None:
         """Return when every destination and publisher is worth a try."""
-        for outlet in (*self._destinations, *self._publishers):
-            await outlet.ready()
+        for sink in (*self._destinations, *self._publishers):
+            await sink.ready()
 
-    def is_left_alone(self, new: NewCrash) -> bool:
+    def is_backing_off(self, new: NewCrash) -> bool:
         """Whether it failed a moment ago."""
         unfinished = self._unfinished.get(new.crash_id)
         return unfinished is not None and unfinished.again_at > self._clock.seconds()
@@ -102,7 +102,7 @@ class Crashmover:
             unfinished.loaded = self._loaded
             if unfinished.reads > _READS:
                 return await self._quarantine(source, new, str(e), unfinished)
-            return self._leave_alone(new, unfinished, e)
+            return self._back_off(new, unfinished, e)
         if crash is None:
             return True
         self._loaded += 1
@@ -111,31 +111,31 @@ class Crashmover:
             # Another one, or somebody was told since that it is here: a sink that has it may have moved it back.
             unfinished.seen = crash.seen
             unfinished.done.clear()
-        outlets = self._outlets(crash)
+        sinks = self._sinks(crash)
         try:
-            for outlet in outlets:
-                if outlet not in unfinished.done:
-                    await outlet.give(crash)
-                    unfinished.done.add(outlet)
-                    self._tell(new, outlet.kind, outlet.name)
+            for sink in sinks:
+                if sink not in unfinished.done:
+                    await sink.deliver(crash)
+                    unfinished.done.add(sink)
+                    self._notify(new, sink.kind, sink.name)
             await source.remove(new, crash, keep=self._keep)
         except SinkError as e:
-            return self._leave_alone(new, unfinished, e)
+            return self._back_off(new, unfinished, e)
         if not self._keep:
-            self._tell(new, "removed", source.name)
+            self._notify(new, "removed", source.name)
             REMOVED.labels(source.name).inc()
         self._log.info(
-            "{crash_id} moved to {outlets} after {ms} ms",
+            "{crash_id} moved to {sinks} after {ms} ms",
             crash_id=new.crash_id,
-            outlets=", ".join(outlet.name for outlet in outlets),
+            sinks=", ".join(sink.name for sink in sinks),
             ms=round((self._clock.seconds() - began) * 1000, 1),
         )
         return True
 
-    def _tell(self, new: NewCrash, what: Step, where: str) -> None:
-        self._happened(CrashEvent(at=self._now(), crash_id=new.crash_id, what=what, where=where))
+    def _notify(self, new: NewCrash, kind: Step, where: str) -> None:
+        self._on_event(CrashEvent(at=self._now(), crash_id=new.crash_id, kind=kind, where=where))
 
-    def _outlets(self, crash: Crash) -> Sequence[Sink]:
+    def _sinks(self, crash: Crash) -> Sequence[Sink]:
         deferred = crash.raw_crash.get("legacy_processing") == _DEFERRED
         return [*self._destinations, *(() if deferred else self._publishers)]
 
@@ -143,15 +143,15 @@ class Crashmover:
         try:
             await source.quarantine(new, reason)
         except StorageError as e:
-            return self._leave_alone(new, unfinished, e)
-        self._tell(new, "quarantined", source.name)
+            return self._back_off(new, unfinished, e)
+        self._notify(new, "quarantined", source.name)
         QUARANTINED.labels(source.name).inc()
         self._log.error("{crash_id} is in the quarantine: {why}", crash_id=new.crash_id, why=reason)
         return True
 
-    def _leave_alone(self, new: NewCrash, unfinished: _Unfinished, error: Exception) -> Literal[False]:
+    def _back_off(self, new: NewCrash, unfinished: _Unfinished, error: Exception) -> Literal[False]:
         unfinished.failures += 1
-        pause = pause_after(unfinished.failures, self._chance(), longest=_LONGEST_S)
+        pause = backoff_delay(unfinished.failures, self._chance(), longest=_LONGEST_S)
         unfinished.again_at = self._clock.seconds() + pause
         self._unfinished[new.crash_id] = unfinished
         if len(self._unfinished) > _REMEMBERED:

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from collectord.concurrency.timeouts import SingleFlight, with_timeout
 from collectord.errors import CrashRejectedByStore, PublishError, StorageError
-from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, OUTLET_FAILURES, OUTLET_WELL, PUBLISH_SECONDS
+from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES, SINK_HEALTHY
 from collectord.model import Crash
 from collectord.settings.urls import without_secrets
 
@@ -20,14 +20,16 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 _JITTER = 0.25
 
-Given = Literal["moved", "published"]
+SinkKind = Literal["moved", "published"]
 """What becomes of a crash that is given to a sink."""
 
 SinkError = (StorageError, PublishError)
 """What a sink raises."""
 
 
-def pause_after(failures: int, chance: float, first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S) -> float:
+def backoff_delay(
+    failures: int, chance: float, first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S
+) -> float:
     """
     Seconds to wait after so many failures in a row: twice as many each time, give or take a quarter.
 
@@ -40,12 +42,12 @@ class Sink:
     """
     One destination or publisher.
 
-    @param give: gives it a crash; returns once it confirmed it.
+    @param deliver: gives it a crash; returns once it confirmed it.
     @param check: tries whether it could take one.
     @param verify: check it before the first crash.
     @ivar cautions: what it can't promise, as far as it knows by now.
     @ivar problem: why it did not take the last one; empty: it did.
-    @ivar given: crashes that it confirmed.
+    @ivar delivered: crashes that it confirmed.
     @ivar failed: times that it did not.
     """
 
@@ -54,8 +56,8 @@ class Sink:
     def __init__(
         self,
         name: str,
-        kind: Given,
-        give: Callable[[Crash], Awaitable[object]],
+        kind: SinkKind,
+        deliver: Callable[[Crash], Awaitable[object]],
         check: Callable[[], Awaitable[object]],
         *,
         timeout: float,
@@ -65,11 +67,11 @@ class Sink:
         cautions: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self.name = name
-        self.kind: Given = kind
+        self.kind: SinkKind = kind
         self.cautions = cautions
         self.problem = ""
-        self.given = self.failed = 0
-        self._give = give
+        self.delivered = self.failed = 0
+        self._deliver = deliver
         self._check = check
         self._timeout = timeout
         self._clock = clock
@@ -78,9 +80,9 @@ class Sink:
         self._verify = SingleFlight(self._try_out)
         self._failures = 0
         self._resume_at = 0.0
-        OUTLET_FAILURES.labels(name)  # a series that begins with 1 shows no increase
+        SINK_FAILURES.labels(name)  # a series that begins with 1 shows no increase
 
-    async def give(self, crash: Crash) -> None:
+    async def deliver(self, crash: Crash) -> None:
         """
         Give it C{crash}.
 
@@ -89,14 +91,14 @@ class Sink:
         """
         began = self._clock.seconds()
         try:
-            await with_timeout(self._give(crash), self._timeout, self._clock, self.name)
+            await with_timeout(self._deliver(crash), self._timeout, self._clock, self.name)
         except (CrashRejectedByStore, CancelledError):
             raise
         except SinkError as e:
             self._failed(e)
             raise
         except Exception as e:  # a defect; with this crash, as far as anyone knows
-            self._log.failure("{outlet} has a defect", outlet=self.name)
+            self._log.failure("{sink} has a defect", sink=self.name)
             raise CrashRejectedByStore(f"{self.name}: {type(e).__name__}: {e}") from e
         seconds = self._clock.seconds() - began
         if self.kind == "moved":
@@ -104,15 +106,15 @@ class Sink:
             MOVE_BYTES.labels(self.name).observe(sum(dump.size for dump in crash.dumps))
         else:
             PUBLISH_SECONDS.labels(self.name).observe(seconds)
-        self.given += 1
-        self._well()
+        self.delivered += 1
+        self._set_healthy()
         if self._failures:
-            self._log.info("{outlet} takes crashes again", outlet=self.name)
+            self._log.info("{sink} takes crashes again", sink=self.name)
         self._failures = 0
 
-    def _well(self) -> None:
+    def _set_healthy(self) -> None:
         self.problem = ""
-        OUTLET_WELL.labels(self.name).set(1)
+        SINK_HEALTHY.labels(self.name).set(1)
 
     @property
     def resumes_in(self) -> float:
@@ -139,24 +141,24 @@ class Sink:
         try:
             await with_timeout(self._check(), self._timeout, self._clock, self.name)
             self._unchecked = False
-            self._well()
-            self._log.info("{outlet} is ready", outlet=self.name)
+            self._set_healthy()
+            self._log.info("{sink} is ready", sink=self.name)
         except CancelledError:
             raise
         except Exception as e:
             if not isinstance(e, SinkError):
-                self._log.failure("{outlet} has a defect", outlet=self.name)
+                self._log.failure("{sink} has a defect", sink=self.name)
             self._failed(e)
 
     def _failed(self, error: Exception) -> None:
         self._unchecked = True
         why = self.problem = without_secrets(str(error))
         self.failed += 1
-        OUTLET_FAILURES.labels(self.name).inc()
-        OUTLET_WELL.labels(self.name).set(0)
+        SINK_FAILURES.labels(self.name).inc()
+        SINK_HEALTHY.labels(self.name).set(0)
         if self._resume_at > self._clock.seconds():
             return  # of many that were under way, one counts
         self._failures += 1
-        pause = pause_after(self._failures, self._chance())
+        pause = backoff_delay(self._failures, self._chance())
         self._resume_at = self._clock.seconds() + pause
-        self._log.error("{outlet} is left alone for {pause:.1f} s: {why}", outlet=self.name, pause=pause, why=why)
+        self._log.error("{sink} is left alone for {pause:.1f} s: {why}", sink=self.name, pause=pause, why=why)

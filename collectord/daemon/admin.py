@@ -39,7 +39,7 @@ def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
 
 class AdminPort(MultiService):
     """
-    @param moving: the crashmover of now.
+    @param delivery: the crashmover of now.
     @param rules: those of now.
     @param workers: those that live.
     @param submission: the ports of the submissions.
@@ -50,11 +50,11 @@ class AdminPort(MultiService):
     def __init__(
         self,
         settings: Settings,
-        links: Sequence[Backend],
-        sums: AggregatedRegistry,
-        recents: RecentCrashes,
+        backends: Sequence[Backend],
+        aggregated: AggregatedRegistry,
+        recent: RecentCrashes,
         *,
-        moving: Callable[[], DeliveryPipeline],
+        delivery: Callable[[], DeliveryPipeline],
         rules: Callable[[], Sequence[Rule]],
         workers: Callable[[], Sequence[WorkerStatus]],
         submission: Listeners,
@@ -62,11 +62,11 @@ class AdminPort(MultiService):
     ) -> None:
         super().__init__()
         self._settings = settings
-        self._moving = moving
+        self._delivery = delivery
         watch = StoreMonitor(
-            links,
+            backends,
             [store.min_free_bytes for store in settings.storage],
-            lambda store: moving().moves(store),
+            lambda store: delivery().moves(store),
             time.time,
             reactor,
         )
@@ -74,14 +74,14 @@ class AdminPort(MultiService):
         self.certificates = CertificateWatch(
             lambda: [*submission.validities(), *self.listeners.validities()], time.time, reactor
         )
-        operations = StatusReporter(
-            sums,
-            recents,
-            roots=[link.name for link in links],
-            destinations=lambda: moving().roots,
+        reporter = StatusReporter(
+            aggregated,
+            recent,
+            roots=[backend.name for backend in backends],
+            destinations=lambda: delivery().roots,
             rules=rules,
             stores=watch.stores,
-            outlets=self._outlets,
+            sinks=self._sinks,
             workers=workers,
             certificates=self.certificates.certificates,
             events=self._events,
@@ -89,41 +89,41 @@ class AdminPort(MultiService):
             reactor=reactor,
         )
         site = AdminSite(
-            operations,
+            reporter,
             token=settings.admin.token,
             hosts=settings.admin.hosts,
             clock=reactor,
             in_thread=ThreadPool("pages", 1, reactor.callFromThread),
         )
-        services = [watch, operations, self.certificates, AdminService(site, self.listeners)]
+        services = [watch, reporter, self.certificates, AdminService(site, self.listeners)]
         if settings.metrics.statsd:
-            services.append(_statsd(settings, sums, reactor))
+            services.append(_statsd(settings, aggregated, reactor))
         for service in services:
             service.setServiceParent(self)
 
-    def _outlets(self) -> Sequence[SinkStatus]:
+    def _sinks(self) -> Sequence[SinkStatus]:
         return [
             SinkStatus(
-                name=outlet.name,
-                kind="destination" if outlet.kind == "moved" else "publisher",
-                problem=outlet.problem,
-                given=outlet.given,
-                failures=outlet.failed,
-                resumes_in_s=outlet.resumes_in,
-                cautions=outlet.cautions(),
+                name=sink.name,
+                kind="destination" if sink.kind == "moved" else "publisher",
+                problem=sink.problem,
+                given=sink.delivered,
+                failures=sink.failed,
+                resumes_in_s=sink.resumes_in,
+                cautions=sink.cautions(),
             )
-            for outlet in self._moving().outlets
+            for sink in self._delivery().sinks
         ]
 
     def _events(self, crash_id: str) -> Sequence[Event]:
         return events_of(directory_of(self._settings), crash_id) if self._settings.ledger.enabled else []
 
 
-def _statsd(settings: Settings, sums: AggregatedRegistry, reactor: Any) -> StatsdService:
+def _statsd(settings: Settings, aggregated: AggregatedRegistry, reactor: Any) -> StatsdService:
     return StatsdService(
         settings.metrics.statsd,
         settings.metrics.statsd_interval_s,
-        sums.collect,
+        aggregated.collect,
         ThreadPool("statsd", 1, reactor.callFromThread),
         reactor,
         tags=settings.metrics.statsd_tags,

@@ -13,7 +13,7 @@ from twisted.application.service import IService
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.crashmover.loop import Crashmovers, CrashmoverService
 from collectord.crashmover.mover import Crashmover
-from collectord.crashmover.sink import Given, Sink
+from collectord.crashmover.sink import Sink, SinkKind
 from collectord.errors import ConfigError
 from collectord.model import CrashEvent
 from collectord.plugins import DESTINATIONS, PUBLISHERS, Plugin, PluginContext, make_plugin
@@ -29,10 +29,10 @@ _THREADS = 2
 class DeliveryPipeline:
     """
     @param names: of the stores, by their markers.
-    @param happened: is told each step of a crash.
+    @param on_event: is told each step of a crash.
     @ivar stop_s: what moves may take at the end.
     @ivar service: None where nothing is ever moved.
-    @ivar outlets: all destinations and publishers.
+    @ivar sinks: all destinations and publishers.
 
     @raise ConfigError: one of them can't be made.
     """
@@ -40,22 +40,22 @@ class DeliveryPipeline:
     def __init__(
         self,
         settings: Settings,
-        links: Sequence[Backend],
+        backends: Sequence[Backend],
         names: Mapping[str, str],
-        happened: Callable[[CrashEvent], None],
+        on_event: Callable[[CrashEvent], None],
         reactor: Any,
     ) -> None:
         self._names = names
         self._settings = settings.crashmover
         self.stop_s = self._settings.stop_s
-        self._happened = happened
+        self._on_event = on_event
         self._reactor = reactor
-        self.outlets: Sequence[Sink] = ()
+        self.sinks: Sequence[Sink] = ()
         self._let_go: list[Callable[[], None]] = []
         self._loops: dict[str, CrashmoverService] = {}
         self.service: IService | None = None
         if self._settings.enabled:
-            self._make(settings, links)
+            self._make(settings, backends)
 
     @property
     def roots(self) -> Sequence[str]:
@@ -66,13 +66,13 @@ class DeliveryPipeline:
         """Whether what a store keeps is moved."""
         return store in self._loops
 
-    def hint(self, store: str) -> None:
+    def wake(self, store: str) -> None:
         """A store keeps one more."""
         loop = self._loops.get(store)
         if loop is not None:
-            loop.hint()
+            loop.wake()
 
-    def _make(self, settings: Settings, links: Sequence[Backend]) -> None:
+    def _make(self, settings: Settings, backends: Sequence[Backend]) -> None:
         _refuse_circles(settings)
         daemon = PluginContext(self._reactor, self._names, state_directory(settings.state.directory, os.environ))
         destinations = [
@@ -84,49 +84,53 @@ class DeliveryPipeline:
             for number, table in enumerate(self._settings.publisher)
         ]
         if destinations:
-            names = iter(numbered(plugin.made.name for plugin in (*destinations, *publishers)))
-            to = [self._outlet_of(next(names), plugin, "moved", plugin.made.save) for plugin in destinations]
-            tell = [self._outlet_of(next(names), plugin, "published", plugin.made.publish) for plugin in publishers]
-            self.outlets = [*to, *tell]
-            for link in links:
-                self._add(link, to, tell, keep=self._settings.keep)
+            names = iter(numbered(plugin.instance.name for plugin in (*destinations, *publishers)))
+            destination_sinks = [
+                self._plugin_sink(next(names), plugin, "moved", plugin.instance.save) for plugin in destinations
+            ]
+            publisher_sinks = [
+                self._plugin_sink(next(names), plugin, "published", plugin.instance.publish) for plugin in publishers
+            ]
+            self.sinks = [*destination_sinks, *publisher_sinks]
+            for backend in backends:
+                self._add(backend, destination_sinks, publisher_sinks, keep=self._settings.keep)
         else:
-            primary, *others = links
-            homes = [self._home(primary, link) for link in others]
-            self.outlets = homes
-            for link, home in zip(others, homes, strict=True):
-                self._add(link, [home], [], keep=False)
+            primary, *others = backends
+            homes = [self._home(primary, backend) for backend in others]
+            self.sinks = homes
+            for backend, home in zip(others, homes, strict=True):
+                self._add(backend, [home], [], keep=False)
         if self._loops:
-            self._let_go += [plugin.made.close for plugin in destinations if hasattr(plugin.made, "close")]
-            self.service = Crashmovers(self.outlets, [plugin.made for plugin in publishers], self._let_go)
+            self._let_go += [plugin.instance.close for plugin in destinations if hasattr(plugin.instance, "close")]
+            self.service = Crashmovers(self.sinks, [plugin.instance for plugin in publishers], self._let_go)
             for loop in self._loops.values():
                 loop.setServiceParent(self.service)
 
-    def _home(self, primary: Backend, link: Backend) -> Sink:
+    def _home(self, primary: Backend, backend: Backend) -> Sink:
         async def check() -> None:
             # The primary first: then the other one knows it, if it is the same by another path.
             await primary.storage.check()
-            await link.prepare()
+            await backend.prepare()
 
-        return self._outlet(primary.name, "moved", primary.storage.save, check, primary.timeout)
+        return self._sink(primary.name, "moved", primary.storage.save, check, primary.timeout)
 
-    def _outlet_of(self, name: str, plugin: Plugin, kind: Given, give: Callable[..., Any]) -> Sink:
+    def _plugin_sink(self, name: str, plugin: Plugin, kind: SinkKind, deliver: Callable[..., Any]) -> Sink:
         settings = plugin.settings
-        return self._outlet(
+        return self._sink(
             name,
             kind,
-            give,
-            plugin.made.check,
+            deliver,
+            plugin.instance.check,
             settings.timeout_s,
             verify=settings.verify,
-            cautions=lambda: getattr(plugin.made, "cautions", ()),
+            cautions=lambda: getattr(plugin.instance, "cautions", ()),
         )
 
-    def _outlet(
+    def _sink(
         self,
         name: str,
-        kind: Given,
-        give: Callable[..., Any],
+        kind: SinkKind,
+        deliver: Callable[..., Any],
         check: Callable[[], Any],
         timeout: float,
         *,
@@ -136,7 +140,7 @@ class DeliveryPipeline:
         return Sink(
             name,
             kind,
-            give,
+            deliver,
             check,
             timeout=timeout,
             verify=verify,
@@ -145,21 +149,23 @@ class DeliveryPipeline:
             cautions=cautions,
         )
 
-    def _add(self, link: Backend, to: Sequence[Sink], tell: Sequence[Sink], *, keep: bool) -> None:
-        assert link.source is not None
-        threads = ThreadPool(f"move {link.name}", _THREADS, self._reactor.callFromThread)
+    def _add(
+        self, backend: Backend, destination_sinks: Sequence[Sink], publisher_sinks: Sequence[Sink], *, keep: bool
+    ) -> None:
+        assert backend.source is not None
+        threads = ThreadPool(f"move {backend.name}", _THREADS, self._reactor.callFromThread)
         self._let_go.append(threads.close)
-        self._loops[link.name] = CrashmoverService(
+        self._loops[backend.name] = CrashmoverService(
             Crashmover(
-                to,
-                tell,
+                destination_sinks,
+                publisher_sinks,
                 keep=keep,
                 clock=self._reactor,
                 chance=random.random,
-                happened=self._happened,
+                on_event=self._on_event,
                 now=time.time,
             ),
-            link.source(threads),
+            backend.source(threads),
             interval=self._settings.interval_s,
             concurrency=self._settings.concurrency,
             stop=self._settings.stop_s,

@@ -24,9 +24,9 @@ from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
 from collectord.metrics import (
     ANSWERS,
+    CIRCUIT_OPEN,
     CONNECTIONS,
     DRAINING,
-    LEFT_ALONE,
     LOSING,
     MEMORY,
     RECEIVING,
@@ -61,7 +61,7 @@ _AT_ONCE = 2_000_000
 
 class IngestPipeline:
     """
-    @param happened: is told each crash that is kept.
+    @param on_event: is told each crash that is kept.
     @ivar stores: the fallback chain.
     @ivar site: serves the public resource.
     @ivar services: that go with it.
@@ -71,16 +71,16 @@ class IngestPipeline:
         self,
         settings: Settings,
         rules: Sequence[Rule],
-        links: Sequence[Backend],
-        happened: Callable[[CrashEvent], None],
+        backends: Sequence[Backend],
+        on_event: Callable[[CrashEvent], None],
         reactor: Any,
     ) -> None:
-        self._happened = happened
+        self._on_event = on_event
         self._reactor = reactor
         self._stops = self._drain_file_is_there = False
         self._drain_file = settings.submission.drain_file
         self._judging = ThreadPool("rules", _JUDGES, reactor.callFromThread)
-        self.stores = FallbackCrashStorage(links, reactor)
+        self.stores = FallbackCrashStorage(backends, reactor)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
         self.public = PublicSite(
@@ -93,7 +93,7 @@ class IngestPipeline:
         self.site = StreamingSite(
             self.public.resource(),
             self.public.body_for,
-            patience=_patience(settings),
+            limits=_connection_limits(settings),
             max_connections=_affordable(settings.submission.max_connections),
             clock=reactor,
         )
@@ -115,10 +115,10 @@ class IngestPipeline:
         LOSING.set_function(lambda: not self.stores.takes_crashes)
         # A series that begins with 1 shows no increase.
         ANSWERS.labels("503", "nowhere_to_save")
-        for link in links:
-            STORE_FAILURES.labels(link.name)
-            SWEEP_FAILURES.labels(link.name)
-            LEFT_ALONE.labels(link.name).set_function(partial(_is_open, link))
+        for backend in backends:
+            STORE_FAILURES.labels(backend.name)
+            SWEEP_FAILURES.labels(backend.name)
+            CIRCUIT_OPEN.labels(backend.name).set_function(partial(_is_open, backend))
 
     def stops(self) -> None:
         """The daemon is about to stop: drain until then."""
@@ -144,7 +144,7 @@ class IngestPipeline:
         self._drain_file = settings.submission.drain_file
         self._limits = _limits(settings)
         self._budget.limit = settings.submission.memory_bytes
-        self.site.patience = _patience(settings)
+        self.site.limits = _connection_limits(settings)
         self.site.max_connections = _affordable(settings.submission.max_connections)
 
     def _receiver_for(self, request: StreamingRequest, length: int | None) -> ReportReceiver:
@@ -167,7 +167,7 @@ class IngestPipeline:
             aliases=settings.submission.annotation_aliases,
             remove=frozenset(settings.submission.remove_annotations),
             shares=self.stores.is_shared_by,
-            happened=self._happened,
+            on_event=self._on_event,
             is_long=lambda annotations: effort.over(annotations) > _AT_ONCE,
             in_thread=self._judging,
         )
@@ -175,12 +175,12 @@ class IngestPipeline:
 
 def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend], Mapping[str, str]]:
     """The stores of the chain, and their names by their markers."""
-    links: list[Backend] = []
+    backends: list[Backend] = []
     names: dict[str, str] = {}
     state = state_directory(settings.state.directory, os.environ)
     for each in settings.storage:
         store = filesystem_store(each, each.timeout_s, reactor, dict(names), state, each.threads)
-        links.append(
+        backends.append(
             Backend(
                 name=store.name,
                 storage=store,
@@ -193,8 +193,8 @@ def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend],
                 source=partial(_source_of, store, reactor),
             )
         )
-        names[store.marker] = store.name
-    return links, names
+        names[store.staging_id] = store.name
+    return backends, names
 
 
 def _source_of(store: FilesystemCrashStorage, reactor: Any, in_thread: ThreadRunner) -> FilesystemCrashSource:
@@ -202,8 +202,8 @@ def _source_of(store: FilesystemCrashStorage, reactor: Any, in_thread: ThreadRun
     return FilesystemCrashSource(store.name, in_thread, reactor, now, _STEP_S, store.prepare, store.directory)
 
 
-def _is_open(link: Backend) -> float:
-    return float(link.breaker.open)
+def _is_open(backend: Backend) -> float:
+    return float(backend.breaker.open)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -216,7 +216,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _patience(settings: Settings) -> ConnectionLimits:
+def _connection_limits(settings: Settings) -> ConnectionLimits:
     return ConnectionLimits(idle=settings.submission.idle_timeout_s, min_rate=settings.submission.min_rate_bytes_s)
 
 

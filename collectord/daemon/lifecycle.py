@@ -36,16 +36,16 @@ class CollectorService(Service):
     def __init__(
         self,
         listen: Callable[[StreamingSite], Sequence[IListeningPort]],
-        collecting: IngestPipeline,
+        ingest: IngestPipeline,
         clock: IReactorTime,
         *,
         ready: Callable[[], None],
         stop: float,
     ) -> None:
         self._listen = listen
-        self._site = collecting.site
-        self._public = collecting.public
-        self._stores = collecting.stores
+        self._site = ingest.site
+        self._public = ingest.public
+        self._stores = ingest.stores
         self._clock = clock
         self._ready = ready
         self._stop_s = stop
@@ -84,7 +84,7 @@ class CollectorService(Service):
         except StoreTimeout:
             self._log.error("some crashes could not be kept in time; their clients were not told that they were")
         with suppress(StoreTimeout):  # the next start sweeps
-            await with_timeout(self._stores.settled(), _SETTLE_S, self._clock, "stop")
+            await with_timeout(self._stores.wait_for_discards(), _SETTLE_S, self._clock, "stop")
 
     def stopService(self) -> Deferred[None]:
         """Let nobody in any more, and wait for what is being received, and then kept."""

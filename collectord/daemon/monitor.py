@@ -21,7 +21,7 @@ from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import SingleFlight, with_timeout
 from collectord.errors import StorageError, StoreTimeout
-from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_WELL
+from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_HEALTHY
 from collectord.observe.status import Store
 from collectord.storage.chain.chain import CHECK_S, Backend
 from collectord.storage.filesystem.backlog import count_quarantined, count_waiting
@@ -67,18 +67,18 @@ class StoreMonitor(Service):
 
     def __init__(
         self,
-        links: Sequence[Backend],
+        backends: Sequence[Backend],
         min_free_bytes: Sequence[int],
         is_moved: Callable[[str], bool],
         now: Callable[[], float],
         reactor: Any,
     ) -> None:
-        self._links = links
+        self._backends = backends
         self._min_free_bytes = min_free_bytes
         self._is_moved = is_moved
         self._now = now
         self._reactor = reactor
-        self._seen = {link.name: self._nothing_of(link.name) for link in links}
+        self._seen = {backend.name: self._nothing_of(backend.name) for backend in backends}
         self._loops: list[LoopingCall] = []
 
     def _nothing_of(self, root: str) -> _Seen:
@@ -88,8 +88,8 @@ class StoreMonitor(Service):
 
     def startService(self) -> None:
         super().startService()
-        for link in self._links:
-            loop = LoopingCall(self._tick, link)
+        for backend in self._backends:
+            loop = LoopingCall(self._tick, backend)
             loop.clock = self._reactor
             self._loops.append(loop)
             loop.start(INTERVAL_S)
@@ -104,48 +104,50 @@ class StoreMonitor(Service):
         """How they were when they were looked at last."""
         return [
             Store(
-                name=link.name,
+                name=backend.name,
                 problem=seen.problem,
                 free_bytes=seen.free_bytes,
                 min_free_bytes=min_free_bytes,
                 backlog=seen.backlog,
                 oldest_age_s=self._age(seen),
                 quarantined=seen.quarantined,
-                cautions=link.cautions(),
+                cautions=backend.cautions(),
             )
-            for link, min_free_bytes, seen in zip(self._links, self._min_free_bytes, self._seen.values(), strict=True)
+            for backend, min_free_bytes, seen in zip(
+                self._backends, self._min_free_bytes, self._seen.values(), strict=True
+            )
         ]
 
-    def _tick(self, link: Backend) -> Deferred[None]:
-        return spawn(self._look(link), self._log, "{store} could not be looked at", store=link.name)
+    def _tick(self, backend: Backend) -> Deferred[None]:
+        return spawn(self._look(backend), self._log, "{store} could not be looked at", store=backend.name)
 
-    async def _look(self, link: Backend) -> None:
-        seen = self._seen[link.name]
+    async def _look(self, backend: Backend) -> None:
+        seen = self._seen[backend.name]
         try:
-            figures = await with_timeout(link.storage.check(), CHECK_S, self._reactor, link.name)
+            figures = await with_timeout(backend.storage.check(), CHECK_S, self._reactor, backend.name)
             seen.problem, seen.free_bytes = "", figures.get("free_bytes")
         except StorageError as e:
             seen.problem = str(e)
             try:
-                seen.free_bytes = await self._space_despite(e, link, seen)
+                seen.free_bytes = await self._space_despite(e, backend, seen)
             except (OSError, StoreTimeout):  # nobody knows; what was known is no answer
                 seen.free_bytes = None
-                self._forget(link.name, seen)
+                self._forget(backend.name, seen)
                 seen.count_again_at = 0.0
                 return
         finally:
-            STORE_WELL.labels(link.name).set(not seen.problem)
-            _tell(FREE_BYTES, link.name, seen.free_bytes)
-            _tell(BACKLOG_AGE, link.name, None if seen.backlog is None else self._age(seen))
+            STORE_HEALTHY.labels(backend.name).set(not seen.problem)
+            _tell(FREE_BYTES, backend.name, seen.free_bytes)
+            _tell(BACKLOG_AGE, backend.name, None if seen.backlog is None else self._age(seen))
         if not seen.counting and self._now() >= seen.count_again_at:
             # Nobody waits for it: it may take minutes, and longer where the store begins to hang.
-            spawn(self._count(link.name, seen), self._log, "{store} could not be counted", store=link.name)
+            spawn(self._count(backend.name, seen), self._log, "{store} could not be counted", store=backend.name)
 
-    async def _space_despite(self, problem: StorageError, link: Backend, seen: _Seen) -> int | None:
+    async def _space_despite(self, problem: StorageError, backend: Backend, seen: _Seen) -> int | None:
         cause = problem.__cause__
         if isinstance(cause, OSError) and cause.errno in _ANOTHER:
             raise cause
-        return await with_timeout(seen.space(), CHECK_S, self._reactor, link.name)
+        return await with_timeout(seen.space(), CHECK_S, self._reactor, backend.name)
 
     async def _count(self, store: str, seen: _Seen) -> None:
         seen.counting, began = True, self._now()

@@ -28,7 +28,7 @@ from collectord.errors import ConfigError
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners
 from collectord.observe.aggregate import AggregatedRegistry
-from collectord.observe.journal.writer import Ledger, directory_of
+from collectord.observe.journal.writer import JournalWriter, directory_of
 from collectord.observe.logging.events import LineObserver
 from collectord.observe.process import ProcessMetrics
 from collectord.observe.recent import RecentCrashes
@@ -74,33 +74,33 @@ class CollectordService(MultiService):
         self._thread = ThreadPool("reload", 1, reactor.callFromThread)
         self._reloading = self._reload_wanted = False
         self._swapping: Deferred[None] = succeed(None)
-        self._links, self._names = build_backends(settings, reactor)
-        self._recents = RecentCrashes()
-        self._ledger = self._make_ledger()
-        self._moving = self._new_moving(loaded)
+        self._backends, self._names = build_backends(settings, reactor)
+        self._recent = RecentCrashes()
+        self._journal = self._make_journal()
+        self._delivery = self._new_delivery(loaded)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
-        self._sums = AggregatedRegistry(metrics.REGISTRY)
-        self._collecting: IngestPipeline | None = None
+        self._aggregated = AggregatedRegistry(metrics.REGISTRY)
+        self._ingest: IngestPipeline | None = None
         self._supervisor: Supervisor | None = None
         self._started = time.time()
         metrics.START_TIME.set(self._started)
         for result in ("done", "refused", "failed"):
             metrics.RELOADS.labels(result)
         metrics.INFO.labels(version()["version"]).set(1)
-        self._tell_differences()
+        self._log_differences()
         log = None if observer is None else observer.writer
         watchdog = WatchdogService(notifier, self._is_hopeless, reactor)
-        self._attach(ProcessMetrics(reactor, log), watchdog, self._moving.service)
-        self._administration = self._new_administration()
-        self._attach(self._administration)
+        self._attach(ProcessMetrics(reactor, log), watchdog, self._delivery.service)
+        self._admin = self._new_admin()
+        self._attach(self._admin)
         if settings.submission.workers == 1:
-            self._collect_here()
+            self._ingest_here()
         else:
-            self._collect_in_workers(out)
+            self._ingest_in_workers(out)
 
-    def _new_moving(self, loaded: SettingsSnapshot) -> DeliveryPipeline:
+    def _new_delivery(self, loaded: SettingsSnapshot) -> DeliveryPipeline:
         try:
-            return DeliveryPipeline(loaded.settings, self._links, self._names, self._happened, self._reactor)
+            return DeliveryPipeline(loaded.settings, self._backends, self._names, self._on_event, self._reactor)
         except ConfigError as e:
             raise ConfigError("\n".join(f"{loaded.source}: {line}" for line in str(e).splitlines())) from e
 
@@ -109,37 +109,37 @@ class CollectordService(MultiService):
             if service is not None:
                 service.setServiceParent(self)
 
-    def _make_ledger(self) -> Ledger | None:
+    def _make_journal(self) -> JournalWriter | None:
         settings = self._loaded.settings
         if not settings.ledger.enabled:
             return None
         directory = directory_of(settings)
-        with_timeout = [link.refuse_other for link in self._links if directory.is_relative_to(link.name)]
-        return Ledger(
+        checks = [backend.refuse_other for backend in self._backends if directory.is_relative_to(backend.name)]
+        return JournalWriter(
             directory=directory,
             keep_days=settings.ledger.keep_days,
             clock=self._reactor,
             call_from_thread=self._reactor.callFromThread,
             now=partial(datetime.now, UTC),
-            refuse_other=partial(_refuse_other, with_timeout),
+            refuse_other=partial(_refuse_other, checks),
         )
 
-    def _collect_here(self) -> None:
+    def _ingest_here(self) -> None:
         settings = self._loaded.settings
-        self._collecting = IngestPipeline(settings, self._loaded.rules, self._links, self._happened, self._reactor)
+        self._ingest = IngestPipeline(settings, self._loaded.rules, self._backends, self._on_event, self._reactor)
         metrics.WORKERS.set(1)
         self._attach(
-            *self._collecting.services,
+            *self._ingest.services,
             CollectorService(
                 self._listeners.open,
-                self._collecting,
+                self._ingest,
                 self._reactor,
                 ready=self._ready,
                 stop=settings.submission.stop_s,
             ),
         )
 
-    def _collect_in_workers(self, out: Callable[[bytes], object] | None) -> None:
+    def _ingest_in_workers(self, out: Callable[[bytes], object] | None) -> None:
         settings = self._loaded.settings
         self._supervisor = Supervisor(
             settings.submission.workers,
@@ -147,37 +147,37 @@ class CollectordService(MultiService):
             self._listeners,
             self._reactor,
             out=out,
-            happened=self._happened,
+            on_event=self._on_event,
             ready=self._ready,
-            sums=self._sums,
+            aggregated=self._aggregated,
             stop=settings.submission.stop_s,
             now=time.time,
         )
         self._attach(self._supervisor)
 
-    def _new_administration(self) -> AdminPort:
+    def _new_admin(self) -> AdminPort:
         return AdminPort(
             self._loaded.settings,
-            self._links,
-            self._sums,
-            self._recents,
-            moving=lambda: self._moving,
+            self._backends,
+            self._aggregated,
+            self._recent,
+            delivery=lambda: self._delivery,
             rules=lambda: self._loaded.rules,
             workers=self._workers,
             submission=self._listeners,
             reactor=self._reactor,
         )
 
-    def _tell_differences(self) -> None:
+    def _log_differences(self) -> None:
         for difference in differences_in(self._loaded.rules):
             self._log.warn("{difference}", difference=difference)
 
-    def _happened(self, happening: CrashEvent) -> None:
-        if self._ledger is not None:
-            self._ledger.note(happening)
-        self._recents.note(happening)
-        if happening.what == "kept":
-            self._moving.hint(happening.where)
+    def _on_event(self, event: CrashEvent) -> None:
+        if self._journal is not None:
+            self._journal.note(event)
+        self._recent.note(event)
+        if event.kind == "kept":
+            self._delivery.wake(event.where)
 
     def _workers(self) -> Sequence[WorkerStatus]:
         if self._supervisor is not None:
@@ -189,8 +189,8 @@ class CollectordService(MultiService):
 
     def startService(self) -> None:
         """Start all of them; from here on signals are heard."""
-        if self._ledger is not None:
-            self._ledger.startService()
+        if self._journal is not None:
+            self._journal.startService()
         self._warn(self._loaded)
         super().startService()
         self._try_state()
@@ -209,7 +209,7 @@ class CollectordService(MultiService):
         def look() -> Sequence[str]:
             state.refuse_unwritable()
             own = mount_of_its_own(state.directory)
-            return [link.name for link in self._links if own and mount_of_its_own(link.name) == own]
+            return [backend.name for backend in self._backends if own and mount_of_its_own(backend.name) == own]
 
         def tell(beside: Sequence[str]) -> None:
             for store in beside:
@@ -250,13 +250,13 @@ class CollectordService(MultiService):
         try:
             while self._reload_wanted and self.running:
                 self._reload_wanted = False
-                await self._reload_or_tell()
+                await self._reload_or_log()
         finally:
             self._reloading = False
             if self.running:
                 self._notifier.ready()
 
-    async def _reload_or_tell(self) -> None:
+    async def _reload_or_log(self) -> None:
         try:
             await self._reload()
         except ConfigError as e:
@@ -271,44 +271,44 @@ class CollectordService(MultiService):
             self._log.info("the settings were read again")
 
     async def _reload(self) -> None:
-        loaded, renewed, moving = await self._thread(self._read_again)
+        loaded, renewed, delivery = await self._thread(self._read_again)
         for what in needs_restart(self._loaded.settings, loaded.settings):
             self._log.warn("{what} has changed: that takes a restart", what=what)
         self._warn(loaded)
-        self._loaded = loaded.instead_of(self._loaded)
-        self._tell_differences()
+        self._loaded = loaded.keeping_restart_only(self._loaded)
+        self._log_differences()
         for renew in renewed:
             renew()
-        await self._administration.certificates.look()
+        await self._admin.certificates.look()
         if self._observer is not None:
             self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
-        if self._collecting is not None:
-            self._collecting.apply(loaded.settings, loaded.rules)
+        if self._ingest is not None:
+            self._ingest.apply(loaded.settings, loaded.rules)
         if self._supervisor is not None:
             self._supervisor.reload()
-        if moving is not self._moving:
-            await self._swap(moving)
+        if delivery is not self._delivery:
+            await self._swap(delivery)
 
     def _read_again(self) -> tuple[SettingsSnapshot, Sequence[Callable[[], None]], DeliveryPipeline]:
         """All that reads files, and can fail; nothing changes by it."""
         loaded = self._load()
-        renewed = [listeners.renewed() for listeners in (self._listeners, self._administration.listeners)]
+        renewed = [listeners.renewed() for listeners in (self._listeners, self._admin.listeners)]
         if loaded.settings.crashmover == self._loaded.settings.crashmover:
-            return loaded, renewed, self._moving
-        return loaded, renewed, self._new_moving(loaded)
+            return loaded, renewed, self._delivery
+        return loaded, renewed, self._new_delivery(loaded)
 
-    async def _swap(self, moving: DeliveryPipeline) -> None:
-        old, self._moving = self._moving, moving
+    async def _swap(self, delivery: DeliveryPipeline) -> None:
+        old, self._delivery = self._delivery, delivery
         if old.service is not None:
-            self._swapping = Deferred.fromCoroutine(self._end_moving(old))
+            self._swapping = Deferred.fromCoroutine(self._end_delivery(old))
             await self._swapping
         if self.running:
-            self._attach(moving.service)
+            self._attach(delivery.service)
 
-    async def _end_moving(self, moving: DeliveryPipeline) -> None:
+    async def _end_delivery(self, delivery: DeliveryPipeline) -> None:
         try:
-            stopped = moving.service.disownServiceParent()  # type: ignore[union-attr]
-            await with_timeout(stopped, moving.stop_s + _CLOSE_S, self._reactor, "the crashmover of before")
+            stopped = delivery.service.disownServiceParent()  # type: ignore[union-attr]
+            await with_timeout(stopped, delivery.stop_s + _CLOSE_S, self._reactor, "the crashmover of before")
         except Exception:
             self._log.failure("the crashmover of before did not end in order")
 
@@ -319,17 +319,17 @@ class CollectordService(MultiService):
 
     async def _drain(self) -> None:
         seconds = self._loaded.settings.submission.drain_s
-        taking = self._collecting or self._supervisor
-        if seconds and taking is not None:
-            taking.stops()
+        intake = self._ingest or self._supervisor
+        if seconds and intake is not None:
+            intake.stops()
             await deferLater(self._reactor, seconds)
 
     async def _stop(self, stop_others: Callable[[], Any]) -> None:
         await self._drain()
         await stop_others()
         await self._swapping
-        if self._ledger is not None:
-            await self._ledger.stopService()
+        if self._journal is not None:
+            await self._journal.stopService()
 
 
 def _refuse_other(stores: Sequence[Callable[[], None]]) -> None:

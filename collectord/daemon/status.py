@@ -56,29 +56,29 @@ class StatusReporter(Service):
 
     def __init__(
         self,
-        sums: AggregatedRegistry,
-        recents: RecentCrashes,
+        aggregated: AggregatedRegistry,
+        recent: RecentCrashes,
         *,
         roots: Sequence[str],
         destinations: Callable[[], Sequence[str]],
         rules: Callable[[], Sequence[Rule]],
         stores: Callable[[], Sequence[Store]],
-        outlets: Callable[[], Sequence[SinkStatus]],
+        sinks: Callable[[], Sequence[SinkStatus]],
         workers: Callable[[], Sequence[WorkerStatus]],
         certificates: Callable[[], Sequence[Certificate]],
         events: Callable[[str], Sequence[Event]],
         now: Callable[[], float],
         reactor: Any,
     ) -> None:
-        self._sums = sums
+        self._aggregated = aggregated
         self._registry = CollectorRegistry()
-        self._registry.register(sums)
-        self._recents = recents
+        self._registry.register(aggregated)
+        self._recent = recent
         self._roots = roots
         self._destinations = destinations
         self._rules = rules
         self._stores = stores
-        self._outlets = outlets
+        self._sinks = sinks
         self._workers = workers
         self._certificates = certificates
         self._events = events
@@ -107,7 +107,7 @@ class StatusReporter(Service):
             self._history.append(_rates(self._samples[-2], self._samples[-1]))
 
     def _families(self) -> Mapping[str, Metric]:
-        return {metric.name: metric for metric in self._sums.collect()}
+        return {metric.name: metric for metric in self._aggregated.collect()}
 
     def metrics(self) -> tuple[bytes, str]:
         """For Prometheus: the text, and its content type."""
@@ -132,9 +132,9 @@ class StatusReporter(Service):
             answers=_answers(families),
             rules=_rule_counts(self._rules(), families),
             stores=self._stores(),
-            outlets=self._outlets(),
+            outlets=self._sinks(),
             workers=self._workers(),
-            recent=self._recents.newest_first(),
+            recent=self._recent.newest_first(),
             loss=self._losses.loss,
             certificates=self._certificates(),
             draining=_sum(families, "collectord_draining") > 0,

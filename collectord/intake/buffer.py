@@ -30,13 +30,13 @@ _COALESCED = 32 * 1024
 _AHEAD = 1024 * 1024
 
 
-class Flow(Protocol):
+class Pausable(Protocol):
     """The way in of one upload. Holds are counted."""
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         """Read nothing more from the client."""
 
-    def let(self) -> None:
+    def resume(self) -> None:
         """Take one hold back."""
 
 
@@ -53,8 +53,8 @@ class MemoryBudget:
     used: int = 0
     flushing: int = 0
     annotations: int = 0
-    _candidates: dict[DumpSpool, None] = field(factory=dict, repr=False)
-    _held: dict[Flow, None] = field(factory=dict, repr=False)
+    _candidates: dict[DumpBuffer, None] = field(factory=dict, repr=False)
+    _held: dict[Pausable, None] = field(factory=dict, repr=False)
 
     def reserve(self, size: int) -> None:
         """C{size} bytes more are in memory."""
@@ -64,7 +64,7 @@ class MemoryBudget:
             self.remove_candidate(spool)
             spool.spill()
 
-    def take_annotations(self, size: int) -> None:
+    def reserve_annotations(self, size: int) -> None:
         """
         C{size} bytes more of annotations are in memory.
 
@@ -74,7 +74,7 @@ class MemoryBudget:
         if self.annotations > ANNOTATIONS:
             raise AllStoresFailed("the annotations of unfinished uploads take too much memory")
 
-    def give_annotations(self, size: int) -> None:
+    def release_annotations(self, size: int) -> None:
         """C{size} bytes of annotations are out of memory."""
         self.annotations -= size
 
@@ -89,31 +89,31 @@ class MemoryBudget:
         if self.flushing <= self.limit and self._held:
             held, self._held = self._held, {}
             for flow in held:
-                flow.let()
+                flow.resume()
 
     def release(self, size: int) -> None:
         """C{size} bytes are out of memory without having waited for a disk."""
         self.used -= size
 
-    def add_candidate(self, spool: DumpSpool) -> None:
+    def add_candidate(self, spool: DumpBuffer) -> None:
         """C{spool} has enough in memory to be worth spilling."""
         self._candidates[spool] = None
 
-    def remove_candidate(self, spool: DumpSpool) -> None:
+    def remove_candidate(self, spool: DumpBuffer) -> None:
         """C{spool} must not be spilled any more."""
         self._candidates.pop(spool, None)
 
-    def hold_if_crowded(self, flow: Flow) -> None:
+    def hold_if_crowded(self, flow: Pausable) -> None:
         """Hold C{flow} until fewer bytes wait for a disk."""
         if self.flushing > self.limit and flow not in self._held:
-            flow.hold()
+            flow.pause()
             self._held[flow] = None
 
 
-class DumpSpool:
+class DumpBuffer:
     """One dump on its way in."""
 
-    def __init__(self, name: str, budget: MemoryBudget, staging: IDumpStaging, flow: Flow) -> None:
+    def __init__(self, name: str, budget: MemoryBudget, staging: IDumpStaging, flow: Pausable) -> None:
         self.name = name
         self.size = 0
         self._sha256 = hashlib.sha256()
@@ -154,7 +154,7 @@ class DumpSpool:
         self._budget.hold_if_crowded(self._flow)
         if self._spilling and self._in_memory > _AHEAD and not self._holding:
             self._holding = True
-            self._flow.hold()
+            self._flow.pause()
 
     def end(self) -> None:
         """Nothing more will be written. Many small dumps of an unfinished upload are worth spilling as well."""
@@ -180,7 +180,7 @@ class DumpSpool:
             self._spilling = False
             if self._holding:
                 self._holding = False
-                self._flow.let()
+                self._flow.resume()
             if self._released:
                 staged.discard()
 

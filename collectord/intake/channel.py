@@ -84,7 +84,7 @@ class StreamingChannel(HTTPChannel):
     _host: IAddress | None = None
     _unsent: Sequence[bytes] = ()
     _in_order = True  # nothing waits in the transport, so that a send of ours overtakes nothing
-    _holds = 0
+    _pauses = 0
     _lines = 0  # of the headers
     _body_abandoned = False
     _lingering = False
@@ -119,7 +119,7 @@ class StreamingChannel(HTTPChannel):
         if not self._busyReceiving:
             self.site.turns.begin(now)
         if self._lingering:
-            if self._received > self.site.patience.linger_bytes:
+            if self._received > self.site.limits.linger_bytes:
                 self.transport.abortConnection()
         else:
             LineReceiver.dataReceived(self, data)
@@ -168,13 +168,13 @@ class StreamingChannel(HTTPChannel):
         super().requestDone(request)
         if self._buffer and not self.paused and self.rest(self._go_on):
             self.paused = True  # the next of many pipelined requests
-            self.hold()
+            self.pause()
         if self._client_is_silent and not self._handlingRequest:
             self.loseConnection()
 
     def _go_on(self) -> None:
         self.paused = False
-        self.let()
+        self.resume()
         LineReceiver.dataReceived(self, b"")
 
     def rest(self, go_on: Callable[[], None]) -> bool:
@@ -242,16 +242,16 @@ class StreamingChannel(HTTPChannel):
             self.abandon_body()
             self._linger()
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         """Read nothing more from the client. Holds are counted; none of them lets the client look slow."""
-        self._holds += 1
-        if self._holds == 1 and not self._lingering:
+        self._pauses += 1
+        if self._pauses == 1 and not self._lingering:
             self.transport.pauseProducing()
 
-    def let(self) -> None:
+    def resume(self) -> None:
         """Take one hold back."""
-        self._holds -= 1
-        if self._holds == 0 and not self._lingering:
+        self._pauses -= 1
+        if self._pauses == 0 and not self._lingering:
             self._mark()
             self.transport.resumeProducing()
 
@@ -282,16 +282,16 @@ class StreamingChannel(HTTPChannel):
 
     def is_overdue(self, now: float) -> bool:
         """Whether it takes too long, by what was read of it so far."""
-        patience = self.site.patience
+        limits = self.site.limits
         if self._closing:
             return True
         if self._lingering:
-            return now - self._marked > patience.linger
+            return now - self._marked > limits.linger
         if self.in_body:
-            if self._holds:
+            if self._pauses:
                 self._mark()
-            return now - self._last_byte > patience.idle or self._is_slow(now)
-        return not (self._handlingRequest or self._body_abandoned) and now - self._marked > self._patience_with_idle()
+            return now - self._last_byte > limits.idle or self._is_slow(now)
+        return not (self._handlingRequest or self._body_abandoned) and now - self._marked > self._idle_limit()
 
     def end(self) -> None:
         """Close what takes too long."""
@@ -308,17 +308,17 @@ class StreamingChannel(HTTPChannel):
         self._last_byte += seconds
         self._body_began += seconds
 
-    def _patience_with_idle(self) -> float:
-        idle = self.site.patience.idle
+    def _idle_limit(self) -> float:
+        idle = self.site.limits.idle
         return min(idle, _LAST_CHANCE_S) if self.site.ending else idle
 
     def _is_slow(self, now: float) -> bool:
-        patience = self.site.patience
+        limits = self.site.limits
         elapsed = now - self._marked
-        if not patience.min_rate or elapsed < patience.idle:
+        if not limits.min_rate or elapsed < limits.idle:
             return False
-        judged_from = self._body_began if self.site.is_full else self._body_began + patience.free
-        if self._marked >= judged_from and self._received < patience.min_rate * elapsed:
+        judged_from = self._body_began if self.site.is_full else self._body_began + limits.free
+        if self._marked >= judged_from and self._received < limits.min_rate * elapsed:
             return True
         if now >= judged_from:  # a new window
             last_byte = self._last_byte

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from collectord.errors import CollectordError, MalformedReport, TooLarge
-from collectord.intake.buffer import DumpSpool, Flow, MemoryBudget
+from collectord.intake.buffer import DumpBuffer, MemoryBudget, Pausable
 from collectord.intake.extra import parse_extra
 from collectord.intake.formdata import boundary_of
 from collectord.intake.inflate import Inflater
@@ -38,7 +38,7 @@ class Limits:
     levels: int = 100
 
 
-class Connection(Flow, Protocol):
+class Connection(Pausable, Protocol):
     """The way in of one upload, which shares the reactor's time with others."""
 
     def rest(self, go_on: Callable[[], None]) -> bool:
@@ -73,7 +73,7 @@ class ReportReceiver:
         self._compressed: deque[bytes] = deque()
         self._pieces: Iterator[bytes] = iter(())
         self._inflating = False
-        self._holds = 0
+        self._pauses = 0
         self._waiter: Deferred[None] | None = None
         self._builder: ReportBuilder | None = None
         try:
@@ -94,7 +94,7 @@ class ReportReceiver:
             raise TooLarge
         self._builder = ReportBuilder(
             boundary,
-            self._new_spool,
+            self._new_buffer,
             self._budget,
             max_parts=self._limits.parts,
             max_annotation_bytes=self._limits.annotations,
@@ -104,8 +104,8 @@ class ReportReceiver:
     def _read_extra(self, content: bytes) -> dict[str, str]:
         return parse_extra(content, most_items=self._limits.items, most_levels=self._limits.levels)
 
-    def _new_spool(self, name: str) -> DumpSpool:
-        return DumpSpool(name, self._budget, self._staging, self)
+    def _new_buffer(self, name: str) -> DumpBuffer:
+        return DumpBuffer(name, self._budget, self._staging, self)
 
     def received(self, data: bytes) -> None:
         """Take the next bytes of the body. What is wrong with them becomes the L{refusal}."""
@@ -124,15 +124,15 @@ class ReportReceiver:
         except CollectordError as e:
             self.refuse(e)
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         """Read nothing more, and inflate nothing more of what came: it may become a thousand times as much."""
-        self._holds += 1
-        self._flow.hold()
+        self._pauses += 1
+        self._flow.pause()
 
-    def let(self) -> None:
+    def resume(self) -> None:
         """Take one hold back."""
-        self._holds -= 1
-        self._flow.let()
+        self._pauses -= 1
+        self._flow.resume()
         if self._inflater is not None and self._builder is not None:
             try:
                 self._inflate(self._inflater, self._builder)
@@ -144,9 +144,9 @@ class ReportReceiver:
             return
         self._inflating = True
         try:
-            while self.refusal is None and not self._holds:
-                if self._flow.rest(self.let):
-                    self.hold()
+            while self.refusal is None and not self._pauses:
+                if self._flow.rest(self.resume):
+                    self.pause()
                     break
                 piece = next(self._pieces, None)
                 if piece is not None:
@@ -183,7 +183,7 @@ class ReportReceiver:
         if self._size == 0:
             raise MalformedReport("no_content_length")
         if self._inflater is not None:
-            if self._holds:
+            if self._pauses:
                 self._waiter = Deferred()
                 await self._waiter
                 if self.refusal is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import multipart
 
 from collectord.errors import MalformedReport, TooLarge
-from collectord.intake.buffer import DumpSpool, MemoryBudget
+from collectord.intake.buffer import DumpBuffer, MemoryBudget
 from collectord.intake.formdata import FormDataParser, text_of
 from collectord.model import CrashReport, Payload
 
@@ -33,7 +33,7 @@ class ReportBuilder:
     def __init__(
         self,
         boundary: bytes,
-        new_spool: Callable[[str], DumpSpool],
+        new_buffer: Callable[[str], DumpBuffer],
         budget: MemoryBudget,
         *,
         max_parts: int,
@@ -41,7 +41,7 @@ class ReportBuilder:
         read_extra: Callable[[bytes], dict[str, str]],
     ) -> None:
         self._parser = FormDataParser(boundary, max(_LEAST_HEADER_LINES, _HEADER_LINES * max_parts))
-        self._new_spool = new_spool
+        self._new_buffer = new_buffer
         self._budget = budget
         self._read_extra = read_extra
         self._annotation_bytes = 0
@@ -50,7 +50,7 @@ class ReportBuilder:
         self._annotations: dict[str, str] = {}
         self._extra: dict[str, str] | None = None
         self._notes: list[str] = []
-        self._spools: dict[str, DumpSpool] = {}
+        self._buffers: dict[str, DumpBuffer] = {}
         self._repeats: dict[str, int] = {}
         self._write: Callable[[bytes], None] = _ignore
         self._end: Callable[[], None] = _nothing
@@ -102,7 +102,7 @@ class ReportBuilder:
             raise MalformedReport("no_annotations")
         return CrashReport(
             annotations=annotations,
-            dumps=[await spool.finish() for spool in self._spools.values()],
+            dumps=[await buffer.finish() for buffer in self._buffers.values()],
             notes=self._notes,
             payload=Payload(structure=structure, compressed=compressed, size=payload_size, user_agent=user_agent),
             bearer_token=bearer_token,
@@ -112,10 +112,10 @@ class ReportBuilder:
     def release(self) -> None:
         """The report is saved, or given up: its dumps are not needed any more."""
         self._write, self._end = _ignore, _nothing
-        self._budget.give_annotations(self._annotation_bytes)
+        self._budget.release_annotations(self._annotation_bytes)
         self._annotation_bytes = 0
-        for spool in self._spools.values():
-            spool.release()
+        for buffer in self._buffers.values():
+            buffer.release()
 
     def _begin(self, segment: multipart.MultipartSegment) -> None:
         self._parts_left -= 1
@@ -152,7 +152,7 @@ class ReportBuilder:
         if self._annotation_bytes_left < 0:
             raise TooLarge
         self._annotation_bytes += size
-        self._budget.take_annotations(size)
+        self._budget.reserve_annotations(size)
 
     def _end_annotation(self, name: str, value: bytearray) -> None:
         try:
@@ -171,18 +171,18 @@ class ReportBuilder:
         name = _NOT_IN_NAMES.sub("", part_name)[:_NAME_LENGTH] or "attachment"
         if name in _RESERVED_NAMES:
             raise MalformedReport("invalid_dump_name")
-        if name in self._spools:
+        if name in self._buffers:
             name = self._next_free(name)
             self._notes.append(f"a dump name came again; this one is called {name}")
-        spool = self._spools[name] = self._new_spool(name)
-        self._write, self._end = spool.write, spool.end
+        buffer = self._buffers[name] = self._new_buffer(name)
+        self._write, self._end = buffer.write, buffer.end
 
     def _next_free(self, name: str) -> str:
         while True:
             n = self._repeats[name] = self._repeats.get(name, 1) + 1
             suffix = f"_{n}"
             candidate = name[: _NAME_LENGTH - len(suffix)] + suffix
-            if candidate not in self._spools:
+            if candidate not in self._buffers:
                 return candidate
 
 

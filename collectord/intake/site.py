@@ -24,7 +24,7 @@ from collectord.intake.turns import Turns
 _DRAIN_SWEEP_S = 0.1
 
 
-class Gate(Protocol):
+class PausablePort(Protocol):
     """A listening port's way of not accepting for a while."""
 
     def stopReading(self) -> None: ...
@@ -48,7 +48,7 @@ class StreamingSite(Site):
         resource: IResource,
         body_for: BodyFor,
         *,
-        patience: ConnectionLimits,
+        limits: ConnectionLimits,
         max_connections: int,
         clock: IReactorTime,
     ) -> None:
@@ -56,13 +56,13 @@ class StreamingSite(Site):
             resource, requestFactory=StreamingRequest, parsePOSTFormSubmission=False, timeout=None, reactor=clock
         )
         self.body_for = body_for
-        self.patience = patience
+        self.limits = limits
         self.now: Callable[[], float] = clock.seconds
         self.max_connections = max_connections
         self.turns = Turns(clock)
         self._channels: set[StreamingChannel] = set()
         self._overdue: set[StreamingChannel] = set()  # that were so when nobody had looked at what they sent since
-        self._gates: list[Gate] = []
+        self._ports: list[PausablePort] = []
         self._opened = False
         self._shut = False
         self._drained: Deferred[None] | None = None
@@ -83,13 +83,13 @@ class StreamingSite(Site):
 
     def _sweep_every(self, seconds: float) -> None:
         self._stop_sweep()
-        self._interval = max(0.05, min(seconds, self.patience.idle / 4))
+        self._interval = max(0.05, min(seconds, self.limits.idle / 4))
         self._swept = self.now()
         self._sweep.start(self._interval, now=False)
 
     def stopFactory(self) -> None:
         """Stop to sweep, and leave the ports alone: they are closed."""
-        self._gates.clear()
+        self._ports.clear()
         self._stop_sweep()
 
     def _stop_sweep(self) -> None:
@@ -99,17 +99,17 @@ class StreamingSite(Site):
     def log(self, request: object) -> None:
         """No access log: each happening has its own line."""
 
-    def guard(self, gate: Gate) -> None:
-        """Shut C{gate} until L{open}, and while there are too many connections."""
-        self._gates.append(gate)
+    def guard(self, port: PausablePort) -> None:
+        """Shut C{port} until L{open}, and while there are too many connections."""
+        self._ports.append(port)
         if not self._opened:
-            gate.stopReading()
+            port.stopReading()
 
     def open(self) -> None:
         """Let clients in. Until then they wait in the accept queue of the kernel."""
         self._opened = True
-        for gate in self._gates:
-            gate.startReading()
+        for port in self._ports:
+            port.startReading()
 
     def connected(self, channel: StreamingChannel) -> None:
         """A client is here."""
@@ -117,16 +117,16 @@ class StreamingSite(Site):
         if len(self._channels) >= self.max_connections and not self._shut:
             self._shut = True
             self._log.warn("{count} connections: the next ones wait", count=len(self._channels))
-            for gate in self._gates:
-                gate.stopReading()
+            for port in self._ports:
+                port.stopReading()
 
     def disconnected(self, channel: StreamingChannel) -> None:
         """A client is gone."""
         self._channels.discard(channel)
         if self._shut:
             self._shut = False
-            for gate in self._gates:
-                gate.startReading()
+            for port in self._ports:
+                port.startReading()
         if self._drained is not None and not self._channels and not self._drained.called:
             self._drained.callback(None)
 

@@ -36,7 +36,7 @@ _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 """Of TLS 1.2, best first, all with forward secrecy. Windows 7 and 8 know only the last (CBC) for RSA certificates."""
 
 
-class CantListen(SystemExit, Exception):
+class CannotListen(SystemExit, Exception):
     """
     Ends the start with one line and no traceback.
 
@@ -163,13 +163,13 @@ class Listeners:
                 self.ports.append, failures.append
             )
         except _NO_ENDPOINT as e:
-            raise CantListen(f"collectord: {self._wrong(description, e)}") from e
+            raise CannotListen(f"collectord: {self._wrong(description, e)}") from e
         if failures:
-            raise CantListen(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
+            raise CannotListen(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
         if ports.certificate is not None:
             self._certificates[description] = ports.certificate
         if self._local and self._is_open():  # such as one of systemd's, of which nothing was known before
-            raise CantListen(f"collectord: {self._open_to_all(description)}")
+            raise CannotListen(f"collectord: {self._open_to_all(description)}")
 
     def renewed(self) -> Callable[[], None]:
         """

@@ -19,25 +19,25 @@ class RecentCrashes:
     def __init__(self) -> None:
         self._crashes: OrderedDict[str, Recent] = OrderedDict()
 
-    def note(self, happening: CrashEvent) -> None:
+    def note(self, event: CrashEvent) -> None:
         """Something happened to a crash; of one that is not remembered only that it is kept is of interest."""
-        known = self._crashes.get(happening.crash_id)
-        if happening.what == "kept":
-            about = happening.about
-            self._crashes[happening.crash_id] = Recent(
-                crash_id=happening.crash_id,
-                at=happening.at,
+        known = self._crashes.get(event.crash_id)
+        if event.kind == "kept":
+            about = event.about
+            self._crashes[event.crash_id] = Recent(
+                crash_id=event.crash_id,
+                at=event.at,
                 product=str(about.get("product", "")),
                 version=str(about.get("version", "")),
                 size=int(about.get("size", 0)),
                 rule=str(about.get("rule", "")),
                 state="kept",
-                where=happening.where,
+                where=event.where,
             )
             if len(self._crashes) > MOST:
                 self._crashes.popitem(last=False)
-        elif known is not None and happening.what != "removed":  # where it went says more
-            self._crashes[happening.crash_id] = evolve(known, state=happening.what, where=happening.where)
+        elif known is not None and event.kind != "removed":  # where it went says more
+            self._crashes[event.crash_id] = evolve(known, state=event.kind, where=event.where)
 
     def newest_first(self) -> Sequence[Recent]:
         """All that are remembered."""

@@ -209,9 +209,9 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
             yield Trouble(where=f"Store {store.name}", what=store.problem)
         if store.quarantined:
             yield Trouble(where=f"Store {store.name}", what=f"{store.quarantined:,} in the quarantine")
-    for outlet in overview.outlets:
-        if outlet.problem:
-            yield Trouble(where=f"{outlet.kind.capitalize()} {outlet.name}", what=outlet.problem)
+    for sink in overview.outlets:
+        if sink.problem:
+            yield Trouble(where=f"{sink.kind.capitalize()} {sink.name}", what=sink.problem)
     for certificate in overview.certificates:
         if certificate.problem:
             yield Trouble(where=f"Port {certificate.listen}", what=certificate.problem)

@@ -18,13 +18,13 @@ from collectord.errors import PublishError, StoreTimeout
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
-from collectord.plugins import KindSettings, PluginContext, PluginType
+from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import shown_url, telling_nothing
 
 _SERVER_ERROR = 500
 
 
-class HttpPublisherSettings(KindSettings):
+class HttpPublisherSettings(PluginSettings):
     """
     @ivar token: a bearer token.
     """

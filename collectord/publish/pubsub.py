@@ -18,12 +18,12 @@ from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.plugins import KindSettings, PluginContext, PluginType
+from collectord.plugins import PluginContext, PluginSettings, PluginType
 
 _THREADS = 8
 
 
-class PubsubSettings(KindSettings):
+class PubsubSettings(PluginSettings):
     """Credentials come by the usual chain; C{PUBSUB_EMULATOR_HOST} is honoured."""
 
     project: str = Field(min_length=1)

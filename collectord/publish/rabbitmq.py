@@ -20,7 +20,7 @@ from collectord.errors import PublishError, StoreTimeout
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS
-from collectord.plugins import KindSettings, PluginContext, PluginType
+from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import telling_nothing
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ _PERSISTENT = pika.BasicProperties(delivery_mode=2, content_type="text/plain")
 logging.getLogger("pika").addHandler(logging.NullHandler())  # what it says on standard error, the errors say, too
 
 
-class RabbitmqSettings(KindSettings):
+class RabbitmqSettings(PluginSettings):
     """
     @ivar url: C{amqp://user:password@host:port/vhost}, or C{amqps}.
     @ivar priority_queue: for crashes that L{priority_when} names: annotations, and values of each.

@@ -14,13 +14,13 @@ from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.plugins import KindSettings, PluginContext, PluginType
+from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import telling_nothing
 
 _THREADS = 4
 
 
-class RedisSettings(KindSettings):
+class RedisSettings(PluginSettings):
     """
     @ivar url: C{redis://user:password@host:port/db}, or C{rediss}, or C{unix}.
     @ivar maxlen: about so many entries are kept; 0: all.

@@ -287,7 +287,7 @@ class Settings(BaseSettings):
     logging: Logging = Logging()
 
 
-class HandedSettings(Settings):
+class WireSettings(Settings):
     """Those of another process, as L{Settings.model_dump_json} has them, and of no file and no environment."""
 
     @classmethod
@@ -338,7 +338,7 @@ def load_settings(path: Path | None) -> Settings:
             path.open("rb").close()
         return FromFile()
     except ValidationError as e:
-        raise ConfigError("\n".join(_told(error, path) for error in e.errors())) from e
+        raise ConfigError("\n".join(_describe_error(error, path) for error in e.errors())) from e
     except tomllib.TOMLDecodeError as e:
         raise ConfigError(f"{path}: not TOML: {e}") from e
     except UnicodeDecodeError as e:
@@ -367,7 +367,7 @@ def _check_environment() -> None:
                 raise ConfigError(f"{variable}: no such section; known are {known}")
 
 
-def _told(error: Any, path: Path | None) -> str:
+def _describe_error(error: Any, path: Path | None) -> str:
     keys = [str(key) for key in error["loc"]]
     variable = PREFIX + "__".join(keys).upper()
     below = f"{PREFIX}STORAGE__" if keys[:1] == ["storage"] else f"{variable}__"  # stores come from one source

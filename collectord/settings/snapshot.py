@@ -10,12 +10,12 @@ from attrs import evolve, frozen
 
 from collectord.errors import ConfigError
 from collectord.settings.sanity import refuse_odd_places, warnings_about
-from collectord.settings.schema import DEFAULT_PATH, HandedSettings, Settings, load_settings
+from collectord.settings.schema import DEFAULT_PATH, Settings, WireSettings, load_settings
 from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
 
 _FIXED = ("storage", "admin", "ledger", "state", "metrics", "sentry")
-_NOT_HANDED = {"crashmover", "admin", "ledger", "metrics"}
+_NOT_ON_WIRE = {"crashmover", "admin", "ledger", "metrics"}
 _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
 
 
@@ -35,15 +35,15 @@ class SettingsSnapshot:
     source: str
     warnings: Sequence[str] = ()
 
-    def handed(self) -> bytes:
+    def to_wire(self) -> bytes:
         """
         One line for a process that takes submissions, which is to live by the very same, whatever has become of the
         files. What it has no use for stays here: there are passwords in it.
         """
-        settings = self.settings.model_dump(mode="json", exclude=_NOT_HANDED)
+        settings = self.settings.model_dump(mode="json", exclude=_NOT_ON_WIRE)
         return json.dumps({"settings": settings, "rules_text": self.rules_text}).encode()
 
-    def instead_of(self, old: "SettingsSnapshot") -> "SettingsSnapshot":
+    def keeping_restart_only(self, old: "SettingsSnapshot") -> "SettingsSnapshot":
         """This, but for what can't be changed while the daemon runs."""
         submission = self.settings.submission.model_copy(
             update={key: getattr(old.settings.submission, key) for key in _FIXED_OF_SUBMISSION}
@@ -77,15 +77,15 @@ def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
     )
 
 
-def taken(line: bytes) -> SettingsSnapshot:
+def from_wire(line: bytes) -> SettingsSnapshot:
     """
-    What L{SettingsSnapshot.handed} hands over.
+    What L{SettingsSnapshot.to_wire} hands over.
 
     @raise ConfigError: there are rules in Python, and they can't be used by now.
     """
-    handed = json.loads(line)
-    settings = HandedSettings(**handed["settings"])
-    text = handed["rules_text"]
+    wire = json.loads(line)
+    settings = WireSettings(**wire["settings"])
+    text = wire["rules_text"]
     rules = load_rules(settings.throttle.rules, settings.throttle.products, text)
     return SettingsSnapshot(settings=settings, rules=rules, rules_text=text, source="parent")
 

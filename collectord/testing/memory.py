@@ -24,7 +24,7 @@ class MemoryCrashStorage:
 
     async def save(self, crash: Crash) -> str:
         dumps = [
-            evolve(dump, content=InMemory(tuple(dump.content.pieces))) if self.holds(dump.content) else dump
+            evolve(dump, content=InMemory(tuple(dump.content.pieces))) if self.owns(dump.content) else dump
             for dump in crash.dumps
         ]
         self.crashes[crash.crash_id] = evolve(crash, dumps=dumps)
@@ -36,13 +36,13 @@ class MemoryCrashStorage:
     def new_dump(self) -> "MemoryStagedDump":
         return MemoryStagedDump(self)
 
-    def holds(self, content: Content) -> TypeGuard["MemoryStagedDump"]:
+    def owns(self, content: Content) -> TypeGuard["MemoryStagedDump"]:
         return isinstance(content, MemoryStagedDump) and content.home is self
 
-    async def settled(self) -> None:
+    async def wait_for_discards(self) -> None:
         return
 
-    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
         return False
 
 

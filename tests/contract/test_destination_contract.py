@@ -28,7 +28,7 @@ def in_directory(root: Path) -> Destination:
     below_a_file = root.with_name("no directory")
     below_a_file.touch()
     unreachable = make_plugin(DESTINATIONS, table | {"root": str(below_a_file / "x")}, PluginContext(reactor), "here")
-    return Destination(plugin.made, kept, streams=False, unreachable=unreachable.made)
+    return Destination(plugin.instance, kept, streams=False, unreachable=unreachable.instance)
 
 
 class TestMemory(DestinationContract):
@@ -60,4 +60,4 @@ class TestFallback(DestinationContract):
             for root in (tmp_path / "file" / "crashes", tmp_path / "crashes")
         ]
         plugin = make_plugin(DESTINATIONS, {"type": "fallback", "of": tables}, PluginContext(reactor), "here")
-        return evolve(in_directory(tmp_path / "crashes"), storage=plugin.made)
+        return evolve(in_directory(tmp_path / "crashes"), storage=plugin.instance)

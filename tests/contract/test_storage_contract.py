@@ -84,8 +84,8 @@ def filesystem(store: FilesystemCrashStorage) -> Subject:
 
 
 def chained(first: Subject, second: Subject) -> Subject:
-    links = [Backend(name=s.name, storage=s.storage, staging=s.storage, timeout=10.0) for s in (first, second)]
-    return Subject(first.name, FallbackCrashStorage(links, Clock()), first.kept, first.settled, first.left_over)
+    backends = [Backend(name=s.name, storage=s.storage, staging=s.storage, timeout=10.0) for s in (first, second)]
+    return Subject(first.name, FallbackCrashStorage(backends, Clock()), first.kept, first.settled, first.left_over)
 
 
 STORES: dict[str, Callable[[Path], Subject]] = {
@@ -154,7 +154,7 @@ async def test_a_spilled_dump_is_kept(subject: Subject) -> None:
     for pieces in ([b"one ", b"two "], [b"three "], [big]):
         await dump.append(pieces)
     content = b"one two three " + big
-    assert subject.storage.holds(dump.content())
+    assert subject.storage.owns(dump.content())
     assert await bytes_of(dump.content()) == content
     dumps = {"small": b"in memory", MINIDUMP: content}
     assert await subject.storage.save(make_crash(dumps=dumps, places={MINIDUMP: dump.content()})) == subject.name
@@ -166,8 +166,8 @@ async def test_a_spilled_dump_is_kept(subject: Subject) -> None:
 
 @in_reactor
 async def test_it_holds_its_own_only(subject: Subject) -> None:
-    assert not subject.storage.holds(InMemory([b"x"]))
-    assert not subject.storage.holds(MemoryCrashStorage().new_dump().content())
+    assert not subject.storage.owns(InMemory([b"x"]))
+    assert not subject.storage.owns(MemoryCrashStorage().new_dump().content())
 
 
 @in_reactor

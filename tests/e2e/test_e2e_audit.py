@@ -65,7 +65,7 @@ class Places:
 
     def lines(self) -> set[tuple[str, str]]:
         """What and about what."""
-        return {(line.what, line.about) for line in Journal(self.journals, today())}
+        return {(line.kind, line.about) for line in Journal(self.journals, today())}
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_what_was_moved(places: Places) -> None:
         assert told["unclean_stops"] == []
     assert {("kept", crash_id) for crash_id in acknowledged} <= places.lines()
     assert places.journals.stat().st_mode & 0o777 == 0o700
-    assert {what for what, _ in places.lines()} == {"start", "stop", "kept", "moved", "removed"}
+    assert {kind for kind, _ in places.lines()} == {"start", "stop", "kept", "moved", "removed"}
 
 
 def test_kills_leave_nothing_unaccounted(places: Places) -> None:
@@ -97,7 +97,7 @@ def test_kills_leave_nothing_unaccounted(places: Places) -> None:
         daemon.start()
         with load(daemon.port, shapes=[SMALL]) as clients:
             clients.wait_for_more(50)
-            until(lambda n=n: sum(what == "start" for what, _ in places.lines()) == n + 1)  # type: ignore[misc]
+            until(lambda n=n: sum(kind == "start" for kind, _ in places.lines()) == n + 1)  # type: ignore[misc]
             daemon.kill()
         acknowledged |= clients.acknowledged
         told = places.audit()

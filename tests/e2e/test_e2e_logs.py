@@ -33,7 +33,7 @@ def post_from_afar(port: int, body: bytes, *, complete: bool = True) -> Response
         return Response(0, {}, b"")
 
 
-def happenings(daemon: Daemon) -> list[str]:
+def events(daemon: Daemon) -> list[str]:
     """One of each kind; the crash id of the report that is kept, and of the deferred one."""
     secret = [Part("Comments", SECRET.encode()), Part("log", SECRET.encode(), f"{SECRET}.log")]
     kept = post_from_afar(daemon.port, multipart([Part("ProductName", b"Fenix"), *secret], "b"))
@@ -86,7 +86,7 @@ def test_text(tmp_path: Path) -> None:
     with start(tmp_path, "text") as daemon:
         until(lambda: "taking crash reports" in daemon.log())
         before = daemon.log()
-        kept, deferred = happenings(daemon)
+        kept, deferred = events(daemon)
         lines = daemon.log().removeprefix(before).splitlines()
         assert daemon.stop() < 0
     assert len(lines) == len(EXPECTED), lines
@@ -102,7 +102,7 @@ def test_json(tmp_path: Path) -> None:
     with start(tmp_path, "json") as daemon:
         until(lambda: "taking crash reports" in daemon.log())
         before = daemon.log()
-        kept, deferred = happenings(daemon)
+        kept, deferred = events(daemon)
         lines = [json.loads(line) for line in daemon.log().removeprefix(before).splitlines()]
         assert daemon.stop() < 0
     assert [line["message"].split(":")[0].split(",")[0] for line in lines] == [

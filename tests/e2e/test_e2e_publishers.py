@@ -33,7 +33,7 @@ NO_REDIS = missing("redis-server")
 
 
 def publisher(**table: Any) -> ICrashPublisher:
-    made: ICrashPublisher = make_plugin(PUBLISHERS, table, PluginContext(reactor), "here").made
+    made: ICrashPublisher = make_plugin(PUBLISHERS, table, PluginContext(reactor), "here").instance
     return made
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from collectord.errors import ConfigError
-from collectord.plugins import DESTINATIONS, KindSettings, PluginContext, PluginType, make_plugin
+from collectord.plugins import DESTINATIONS, PluginContext, PluginSettings, PluginType, make_plugin
 from collectord.testing.memory import MemoryCrashStorage
 
 
-class Settings(KindSettings):
+class Settings(PluginSettings):
     depth: int = 1
 
 
@@ -45,7 +45,7 @@ def _points(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(table: Mapping[str, Any]) -> Any:
-    return make_plugin(DESTINATIONS, table, PluginContext(None), "here").made
+    return make_plugin(DESTINATIONS, table, PluginContext(None), "here").instance
 
 
 def test_made() -> None:

@@ -2,7 +2,7 @@
 What a worker and its parent tell each other, as lines.
 
 Down, to the worker's standard input: what it is to live by
-(L{collectord.settings.snapshot.SettingsSnapshot.handed}), and later C{reload} with the same, C{hung} with the number of
+(L{collectord.settings.snapshot.SettingsSnapshot.wire}), and later C{reload} with the same, C{hung} with the number of
 workers that hang, C{drain} or C{stop}; its end means that the parent is gone.
 Up, on L{CHANNEL}: JSON objects of one key each, one a second at least, which show that the reactor runs.
 """
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from attrs import astuple, frozen
+from attrs import astuple, fields, frozen
 
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
@@ -25,16 +25,19 @@ HUNG = b"hung "
 STOP = b"stop"
 
 
+_EVENT_FIELDS = [field.name for field in fields(CrashEvent)]
+
+
 @frozen
 class Ready:
     """It takes submissions."""
 
 
 @frozen
-class Happened:
+class CrashEvents:
     """What became of crashes."""
 
-    happenings: Sequence[CrashEvent]
+    events: Sequence[CrashEvent]
 
 
 @frozen
@@ -44,7 +47,7 @@ class Counted:
     metrics: Snapshot
 
 
-Message = Ready | Happened | Counted
+Message = Ready | CrashEvents | Counted
 
 
 def encode(message: Message) -> bytes:
@@ -52,8 +55,8 @@ def encode(message: Message) -> bytes:
     match message:
         case Ready():
             value: dict[str, Any] = {"ready": True}
-        case Happened(happenings):
-            value = {"happened": [astuple(happening, recurse=False) for happening in happenings]}
+        case CrashEvents(events):
+            value = {"happened": [astuple(event, recurse=False) for event in events]}
         case Counted(metrics):
             value = {"counted": metrics}
     return json.dumps(value).encode()
@@ -68,9 +71,8 @@ def decode(line: bytes) -> Message:
     match json.loads(line):
         case {"ready": True}:
             return Ready()
-        case {"happened": list(happenings)}:
-            names = ("at", "crash_id", "what", "where", "about")
-            return Happened([CrashEvent(**dict(zip(names, each, strict=True))) for each in happenings])
+        case {"happened": list(events)}:
+            return CrashEvents([CrashEvent(**dict(zip(_EVENT_FIELDS, each, strict=True))) for each in events])
         case {"counted": list(metrics)}:
             return Counted(metrics)
     raise ValueError(f"no message: {line[:80]!r}")

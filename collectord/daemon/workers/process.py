@@ -12,7 +12,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from collectord.daemon.workers.messages import CHANNEL, STOP, Counted, Happened, Lines, Ready, decode
+from collectord.daemon.workers.messages import CHANNEL, STOP, Counted, CrashEvents, Lines, Ready, decode
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
@@ -27,7 +27,7 @@ class Parent(Protocol):
     def began(self, worker: "WorkerProcess") -> None:
         """It takes submissions."""
 
-    def happened(self, happening: CrashEvent) -> None:
+    def on_event(self, event: CrashEvent) -> None:
         """Something became of a crash."""
 
     def counted(self, worker: "WorkerProcess", metrics: Snapshot) -> None:
@@ -106,9 +106,9 @@ class WorkerProcess(ProcessProtocol):
                 self.is_ready = True
                 self.ready.callback(None)
                 self._parent.began(self)
-            case Happened(happenings):
-                for happening in happenings:
-                    self._parent.happened(happening)
+            case CrashEvents(events):
+                for event in events:
+                    self._parent.on_event(event)
             case Counted(metrics):
                 self._parent.counted(self, metrics)
 

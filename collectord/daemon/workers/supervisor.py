@@ -46,7 +46,7 @@ class Supervisor(Service):
     """
     @param loaded: what the workers live by, now.
     @param out: takes what they log; None: they write to the standard output of this process.
-    @param happened: is told what they tell.
+    @param on_event: is told what they tell.
     @param ready: is called once all of them take submissions.
     @param stop: seconds that uploads may take at the end.
     """
@@ -61,9 +61,9 @@ class Supervisor(Service):
         reactor: Any,
         *,
         out: Callable[[bytes], object] | None,
-        happened: Callable[[CrashEvent], None],
+        on_event: Callable[[CrashEvent], None],
         ready: Callable[[], None],
-        sums: AggregatedRegistry,
+        aggregated: AggregatedRegistry,
         stop: float,
         now: Callable[[], float],
     ) -> None:
@@ -80,10 +80,10 @@ class Supervisor(Service):
         self._failures = 0
         self._restarting = self._draining = False
         self._told_ready = False
-        self._sums = sums
+        self._aggregated = aggregated
         self._watch = SilenceWatch(lambda: self._workers, self._timeout, self._tell_who_hangs, reactor)
         self._nowhere: int | None = None
-        self.happened = happened
+        self.on_event = on_event
 
     def privilegedStartService(self) -> None:
         """Open the ports; only the workers take from them."""
@@ -113,7 +113,7 @@ class Supervisor(Service):
     def counted(self, worker: WorkerProcess, metrics: Snapshot) -> None:
         """What a worker has counted so far."""
         if worker in self._workers:  # else it was given up, and is no more than what it was then
-            self._sums.update(worker, metrics)
+            self._aggregated.update(worker, metrics)
 
     def states(self) -> Sequence[WorkerStatus]:
         """Those that take submissions, and those that hang."""
@@ -157,7 +157,7 @@ class Supervisor(Service):
         # They import what this process does: with -P, nothing of the working directory.
         command = [sys.executable, "-P", "-m", "collectord.daemon.workers.worker", *named]
         self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
-        worker.tell(self._loaded().handed())
+        worker.tell(self._loaded().to_wire())
         if self._draining:
             worker.tell(DRAIN)
         self._workers.append(worker)
@@ -175,7 +175,7 @@ class Supervisor(Service):
         """A worker ended, or is given up."""
         self._workers.remove(worker)
         self._tell_who_hangs()
-        self._sums.forget(worker)
+        self._aggregated.forget(worker)
         if worker.expendable or not self.running:
             return
         lived = self._now() - worker.since
@@ -206,9 +206,9 @@ class Supervisor(Service):
 
     def reload(self) -> None:
         """All of them live by the settings of now."""
-        handed = self._loaded().handed()
+        wire = self._loaded().to_wire()
         for worker in self._workers:
-            worker.tell(RELOAD + handed)
+            worker.tell(RELOAD + wire)
 
     async def restart(self) -> None:
         """Replace them one after the other; each goes when the next one is there, so that no request is lost."""

@@ -33,7 +33,7 @@ from collectord.daemon.workers.messages import (
     RELOAD,
     STOP,
     Counted,
-    Happened,
+    CrashEvents,
     Message,
     Ready,
     encode,
@@ -47,7 +47,7 @@ from collectord.observe.logging.events import LineObserver
 from collectord.observe.logging.sinks import descriptor_sink
 from collectord.observe.process import ProcessMetrics
 from collectord.observe.sentry import sentry_observer
-from collectord.settings.snapshot import SettingsSnapshot, taken
+from collectord.settings.snapshot import SettingsSnapshot, from_wire
 
 _SOON_S = 0.05
 _METRICS_S = 1.0
@@ -79,7 +79,7 @@ class Parent(LineOnlyReceiver):
         self._drain = drain
         self._hung = hung
         self._stop = stop
-        self._happenings: list[CrashEvent] = []
+        self._events: list[CrashEvent] = []
         self._flush: IDelayedCall | None = None
 
     def lineReceived(self, line: bytes) -> None:
@@ -100,9 +100,9 @@ class Parent(LineOnlyReceiver):
         self._send()
         self.sendLine(encode(message))
 
-    def happened(self, happening: CrashEvent) -> None:
+    def on_event(self, event: CrashEvent) -> None:
         """Tell it soon, together with what else happens."""
-        self._happenings.append(happening)
+        self._events.append(event)
         if self._flush is None:
             self._flush = self._clock.callLater(_SOON_S, self._send)
 
@@ -110,9 +110,9 @@ class Parent(LineOnlyReceiver):
         if self._flush is not None and self._flush.active():
             self._flush.cancel()
         self._flush = None
-        if self._happenings:
-            happenings, self._happenings = self._happenings, []
-            self.sendLine(encode(Happened(happenings)))
+        if self._events:
+            events, self._events = self._events, []
+            self.sendLine(encode(CrashEvents(events)))
 
 
 class WorkerMain:
@@ -132,16 +132,16 @@ class WorkerMain:
             reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
         self._thread = ThreadPool("reload", 1, reactor.callFromThread)
         self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._know_hung, stop=self._stop)
-        links, _ = build_backends(settings, reactor)
-        self._collecting = IngestPipeline(settings, loaded.rules, links, self._parent.happened, reactor)
+        backends, _ = build_backends(settings, reactor)
+        self._ingest = IngestPipeline(settings, loaded.rules, backends, self._parent.on_event, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()
-        for service in self._collecting.services:
+        for service in self._ingest.services:
             service.setServiceParent(self._services)
         ProcessMetrics(reactor, observer.writer).setServiceParent(self._services)
         CollectorService(
             partial(self._listeners.adopt, inherited=inherited),
-            self._collecting,
+            self._ingest,
             reactor,
             ready=self._ready,
             stop=settings.submission.stop_s,
@@ -164,7 +164,7 @@ class WorkerMain:
         self._parent.tell(Ready())
 
     def _drain(self) -> None:
-        self._collecting.stops()
+        self._ingest.stops()
 
     def _report(self) -> None:
         """By this the parent knows that the reactor of this process runs; the loop must not end."""
@@ -174,14 +174,14 @@ class WorkerMain:
             self._log.failure("the metrics could not be told")
 
     def _know_hung(self, workers: int) -> None:
-        self._collecting.public.hung_workers = workers
+        self._ingest.public.hung_workers = workers
 
     def _reload(self, line: bytes) -> None:
         spawn(self._live_by(line), self._log, "a worker can't reload")
 
     async def _live_by(self, line: bytes) -> None:
-        loaded, renew = await self._thread(lambda: (taken(line), self._listeners.renewed()))
-        self._collecting.apply(loaded.settings, loaded.rules)
+        loaded, renew = await self._thread(lambda: (from_wire(line), self._listeners.renewed()))
+        self._ingest.apply(loaded.settings, loaded.rules)
         self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
         renew()
 
@@ -212,15 +212,15 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd tells all processes of a service
     inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in arguments]
     with open(0, "rb", buffering=0, closefd=False) as parent:  # no byte more than this line is taken from the reactor
-        handed = parent.readline()
-    if not handed:
+        wire = parent.readline()
+    if not wire:
         return  # the parent is gone
-    logging = json.loads(handed)["settings"]["logging"]
+    logging = json.loads(wire)["settings"]["logging"]
     observer = LineObserver(descriptor_sink(1), logging["format"], logging["level"])
     observer.writer.start()
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True)
     try:
-        worker = WorkerMain(taken(handed), observer, inherited, reactor)
+        worker = WorkerMain(from_wire(wire), observer, inherited, reactor)
     except ConfigError as e:
         sys.exit(f"collectord: a worker can't start: {e}")
     reactor.callWhenRunning(worker.start)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from collectord.model import CrashEvent
-from collectord.observe.journal.lines import HEAL, Line, day_of, format_happening, journal_of, packed, time_of
+from collectord.observe.journal.lines import HEAL, Line, day_of, format_event, journal_of, packed, time_of
 
 _QUIET_S = 2 * 24 * 3600.0
 """A journal that nothing was added to for so long is packed."""
@@ -77,10 +77,10 @@ class JournalFiles:
                 self._append(day, line.encode())
             dead.unlink()
 
-    def _tell(self, now: datetime, what: str) -> None:
-        self._append(f"{now:%Y%m%d}", Line(time_of(now.timestamp()), what, self._process).encode())
+    def _tell(self, now: datetime, kind: str) -> None:
+        self._append(f"{now:%Y%m%d}", Line(time_of(now.timestamp()), kind, self._process).encode())
 
-    def write(self, happenings: Sequence[CrashEvent], lost: Mapping[str, int], now: datetime) -> None:
+    def write(self, events: Sequence[CrashEvent], lost: Mapping[str, int], now: datetime) -> None:
         """
         Add lines. After an error some may be there, and are there twice once it is tried again.
 
@@ -89,8 +89,8 @@ class JournalFiles:
         @raise OSError: not all are written.
         """
         lines: dict[str, list[str]] = {}
-        for happening in happenings:
-            lines.setdefault(happening.crash_id[-6:], []).append(format_happening(happening))
+        for event in events:
+            lines.setdefault(event.crash_id[-6:], []).append(format_event(event))
         for of_day in lines.values():
             self._append(day_of(of_day[0].split("\t")[2]), "".join(of_day).encode())
         for day, count in lost.items():

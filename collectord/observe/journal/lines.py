@@ -49,7 +49,7 @@ class Line(NamedTuple):
     """
 
     time: str
-    what: str
+    kind: str
     about: str
     where: str = ""
     rule: str = ""
@@ -61,7 +61,7 @@ class Line(NamedTuple):
 
     def encode(self) -> bytes:
         """As it is written."""
-        fields = [self.time, self.what, _escaped(self.about)]
+        fields = [self.time, self.kind, _escaped(self.about)]
         if self.where or self.rule:
             fields.append(_escaped(self.where))
         if self.rule:
@@ -69,10 +69,10 @@ class Line(NamedTuple):
         return ("\t".join(fields) + "\n").encode()
 
 
-def format_happening(happening: CrashEvent) -> str:
+def format_event(event: CrashEvent) -> str:
     """Its line."""
-    line = f"{time_of(happening.at)}\t{happening.what}\t{happening.crash_id}\t{_escaped(happening.where)}"
-    rule = happening.about.get("rule")
+    line = f"{time_of(event.at)}\t{event.kind}\t{event.crash_id}\t{_escaped(event.where)}"
+    rule = event.about.get("rule")
     return f"{line}\t{_escaped(str(rule))}\n" if rule else f"{line}\n"
 
 
@@ -131,13 +131,13 @@ def parse_line(line: bytes) -> Line | None:
         return None
     if found is None:
         return None
-    time, what, about, where, rule = found.groups("")
-    if (what not in OF_CRASHES and what not in OF_PROCESSES) or _epoch(time[:19]) is None:
+    time, kind, about, where, rule = found.groups("")
+    if (kind not in OF_CRASHES and kind not in OF_PROCESSES) or _epoch(time[:19]) is None:
         return None
     if "\\" in found[0]:
         texts = [_unescaped(text) for text in (about, where, rule)]
-        return None if None in texts else Line(time, what, *cast(list[str], texts))
-    return Line(time, what, about, where, rule)
+        return None if None in texts else Line(time, kind, *cast(list[str], texts))
+    return Line(time, kind, about, where, rule)
 
 
 def journal_of(directory: Path, day: str) -> Path:
@@ -226,4 +226,4 @@ def events_of(directory: Path, crash_id: str) -> list[Event]:
     @raise OSError: they can't be read.
     """
     lines = Journal(directory, day_of(crash_id)).about(crash_id)
-    return [Event(at=line.at, what=line.what, where=line.where) for line in dict.fromkeys(lines)]
+    return [Event(at=line.at, what=line.kind, where=line.where) for line in dict.fromkeys(lines)]

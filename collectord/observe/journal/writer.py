@@ -21,7 +21,7 @@ from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StoreTimeout
-from collectord.metrics import LEDGER_FAILURES
+from collectord.metrics import JOURNAL_FAILURES
 from collectord.model import CrashEvent
 from collectord.observe.journal.files import JournalFiles, pack
 from collectord.observe.journal.lines import day_of
@@ -36,7 +36,7 @@ _BATCH = 1000
 _LIMIT = 100_000
 """Lines that wait at most."""
 _SYNC_S = 5.0
-_PATIENCE_S = 2.0
+_GRACE_S = 2.0
 _PAUSE_S = 1.0
 _LATE_S = 60.0
 _STOP_S = 5.0
@@ -48,7 +48,7 @@ def directory_of(settings: Settings) -> Path:
     return (settings.ledger.directory or settings.storage[0].root / _DIRECTORY).absolute()
 
 
-class Ledger(Service):
+class JournalWriter(Service):
     """
     The journals in C{directory}. Stop it when nothing happens any more: what comes later is not written.
 
@@ -80,28 +80,28 @@ class Ledger(Service):
         self._loop.clock = clock
         self._done: Deferred[Any] = succeed(None)
         self._busy = False
-        self._trouble = False
+        self._failing = False
         self._begun = False
-        self._patient_until = self._again_at = self._sync_at = self._daily_at = 0.0
+        self._grace_until = self._again_at = self._sync_at = self._daily_at = 0.0
 
     def startService(self) -> None:
         """Write from now on. At the very first start the store that the directory lies in is just being made."""
         super().startService()
-        self._patient_until = self._clock.seconds() + _PATIENCE_S
+        self._grace_until = self._clock.seconds() + _GRACE_S
         self._done = self._loop.start(_INTERVAL_S)
 
-    def note(self, happening: CrashEvent) -> None:
+    def note(self, event: CrashEvent) -> None:
         """Write it down, in time."""
-        self._waiting.append(happening)
+        self._waiting.append(event)
         if len(self._waiting) >= _BATCH:
             self._many_wait()
 
     def _many_wait(self) -> None:
         if len(self._waiting) > _LIMIT:
-            self._lost.update(day_of(happening.crash_id) for happening in self._waiting[:_BATCH])
+            self._lost.update(day_of(event.crash_id) for event in self._waiting[:_BATCH])
             del self._waiting[:_BATCH]
-            self._in_trouble(f"{_LIMIT} lines wait, and the oldest are given up")
-        elif self._loop.running and not self._busy and not self._trouble:
+            self._failed(f"{_LIMIT} lines wait, and the oldest are given up")
+        elif self._loop.running and not self._busy and not self._failing:
             self._loop.stop()
             self._done = self._loop.start(_INTERVAL_S)
 
@@ -113,10 +113,10 @@ class Ledger(Service):
         try:
             if self._clock.seconds() >= self._again_at:
                 await self._do_what_is_due()
-                self._well()
+                self._recovered()
         except OSError as e:
-            if self._begun or self._clock.seconds() >= self._patient_until:
-                self._in_trouble((not e.filename and e.strerror) or str(e))
+            if self._begun or self._clock.seconds() >= self._grace_until:
+                self._failed((not e.filename and e.strerror) or str(e))
                 self._again_at = self._clock.seconds() + _PAUSE_S
         finally:
             self._busy = False
@@ -164,22 +164,22 @@ class Ledger(Service):
             self._refuse_other()
             return work()
 
-        late = self._clock.callLater(_LATE_S, self._in_trouble, f"nothing for {_LATE_S:g} s")
+        late = self._clock.callLater(_LATE_S, self._failed, f"nothing for {_LATE_S:g} s")
         try:
             return await self._in_thread(checked)
         finally:
             if late.active():
                 late.cancel()
 
-    def _in_trouble(self, why: str) -> None:
-        LEDGER_FAILURES.inc()
-        if not self._trouble:
-            self._trouble = True
+    def _failed(self, why: str) -> None:
+        JOURNAL_FAILURES.inc()
+        if not self._failing:
+            self._failing = True
             self._log.error("the ledger can't be written: {why}; no crash waits for it", why=why)
 
-    def _well(self) -> None:
-        if self._trouble:
-            self._trouble = False
+    def _recovered(self) -> None:
+        if self._failing:
+            self._failing = False
             self._log.info("the ledger is written again")
 
     def stopService(self) -> Deferred[None]:
@@ -193,7 +193,7 @@ class Ledger(Service):
         try:
             await with_timeout(self._end(), _STOP_S, self._clock, "ledger")
         except (StoreTimeout, OSError) as e:
-            self._in_trouble(str(e))
+            self._failed(str(e))
         lost = len(self._waiting) + self._lost.total()
         if lost:
             self._log.error("{lost} lines of the ledger are lost", lost=lost)

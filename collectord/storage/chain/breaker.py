@@ -16,14 +16,14 @@ class Breaker:
     open: bool = False
     _failures: int = 0
 
-    def failed(self, *, badly: bool = False) -> bool:
+    def failed(self, *, fatal: bool = False) -> bool:
         """
-        The store failed; C{badly} where one such failure is enough.
+        The store failed; C{fatal} where one such failure is enough.
 
         @return: this opened the breaker.
         """
         self._failures += 1
-        opens = not self.open and (badly or self._failures >= TRIES)
+        opens = not self.open and (fatal or self._failures >= TRIES)
         self.open = self.open or opens
         return opens
 

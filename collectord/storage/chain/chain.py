@@ -30,7 +30,7 @@ from collectord.storage.chain.breaker import TRIES, Breaker
 
 T = TypeVar("T")
 
-PATIENCE_S = 10.0
+RETRY_FOR_S = 10.0
 PROBE_INTERVAL_S = 1.0
 CHECK_S = 5.0
 _CHECK_EVERY = 10
@@ -42,7 +42,7 @@ _LONGEST_PAUSE_S = 2.0
 
 
 @frozen
-class StoreState:
+class BackendState:
     """
     @ivar problem: empty where there is none.
     @ivar figures: as L{ICrashStorage.check} has them.
@@ -83,17 +83,17 @@ class Backend:
 @implementer(ICrashStorage, IDumpStaging)
 class FallbackCrashStorage:
     """
-    @param links: the primary first.
+    @param backends: the primary first.
     @ivar doubtful: dumps that were spilled, and may be read but not kept as they lie.
     """
 
     _log = Logger()
 
-    def __init__(self, links: Sequence[Backend], clock: IReactorTime, patience: float = PATIENCE_S) -> None:
-        self.links = links
-        self.name = " or ".join(link.name for link in links)
+    def __init__(self, backends: Sequence[Backend], clock: IReactorTime, retry_for: float = RETRY_FOR_S) -> None:
+        self.backends = backends
+        self.name = " or ".join(backend.name for backend in backends)
         self._clock = clock
-        self._patience = patience
+        self._retry_for = retry_for
         self._refused = 0  # in a row
         self._refused_at = 0.0
         self.doubtful: WeakSet[Content] = WeakSet()
@@ -101,7 +101,7 @@ class FallbackCrashStorage:
     @property
     def takes_crashes(self) -> bool:
         """Whether any store takes crashes now, as far as is known without asking one."""
-        if all(link.breaker.open for link in self.links):
+        if all(backend.breaker.open for backend in self.backends):
             return False
         # A store may pass each probe, and yet keep nothing.
         return self._refused < TRIES or self._clock.seconds() - self._refused_at > _REFUSED_S
@@ -112,37 +112,37 @@ class FallbackCrashStorage:
 
         @raise AllStoresFailed: every store failed, again and again.
         """
-        return await self.first_able(lambda link: self._save(link, crash))
+        return await self.first_available(lambda backend: self._save(backend, crash))
 
-    async def _save(self, link: Backend, crash: Crash) -> str:
-        spilled = [dump.content for dump in crash.dumps if self.holds(dump.content)]
+    async def _save(self, backend: Backend, crash: Crash) -> str:
+        spilled = [dump.content for dump in crash.dumps if self.owns(dump.content)]
         if not spilled:
-            return await link.storage.save(crash)
+            return await backend.storage.save(crash)
         copies: list[IStagedDump] = []
         try:
-            dumps = [await self._beside(link, dump, copies) for dump in crash.dumps]
+            dumps = [await self._copy_into(backend, dump, copies) for dump in crash.dumps]
             # Whatever becomes of it: once it was tried, it may not be on the disk though it can be read.
             self.doubtful.update(spilled)
-            return await link.storage.save(evolve(crash, dumps=dumps))
+            return await backend.storage.save(evolve(crash, dumps=dumps))
         finally:
             for copy in copies:
                 copy.discard()
 
-    async def _beside(self, link: Backend, dump: Dump, copies: list[IStagedDump]) -> Dump:
+    async def _copy_into(self, backend: Backend, dump: Dump, copies: list[IStagedDump]) -> Dump:
         """
         C{dump}, copied to the store if it was spilled to another, or if what was spilled is in doubt.
 
         @raise AllStoresFailed: what was spilled is not what was received any more.
         """
         content = dump.content
-        if not self.holds(content) or (link.staging.holds(content) and content not in self.doubtful):
+        if not self.owns(content) or (backend.staging.owns(content) and content not in self.doubtful):
             return dump
-        copy = link.staging.new_dump()
+        copy = backend.staging.new_dump()
         copies.append(copy)
         digest = hashlib.sha256()
-        async for piece in self.read_back(content):
+        async for piece in self.read_spilled(content):
             digest.update(piece)
-            await self.within(link, copy.append([piece]))
+            await self.within(backend, copy.append([piece]))
         if digest.hexdigest() != dump.sha256:
             self._refuse(dump, digest.hexdigest())
         return evolve(dump, content=copy.content())
@@ -160,57 +160,57 @@ class FallbackCrashStorage:
             raise StorageError("; ".join(state.problem for state in states))
         return {"stores": len(states), "well": sum(not state.problem for state in states)}
 
-    async def check_each(self) -> list[StoreState]:
+    async def check_each(self) -> list[BackendState]:
         """How each store is; the breakers take note."""
-        return await gather(self._check(link) for link in self.links)
+        return await gather(self._check(backend) for backend in self.backends)
 
-    async def _check(self, link: Backend) -> StoreState:
+    async def _check(self, backend: Backend) -> BackendState:
         try:
-            figures = await self.within(link, link.storage.check(), CHECK_S)
+            figures = await self.within(backend, backend.storage.check(), CHECK_S)
         except StorageError as e:
-            self._open_breaker(link, e, badly=True)
-            return StoreState(link.name, str(e), {}, link.cautions())
-        if link.breaker.succeeded():
-            self._log.info("{store} is well again", store=link.name)
-        return StoreState(link.name, "", figures, link.cautions())
+            self._open_breaker(backend, e, fatal=True)
+            return BackendState(backend.name, str(e), {}, backend.cautions())
+        if backend.breaker.succeeded():
+            self._log.info("{store} is well again", store=backend.name)
+        return BackendState(backend.name, "", figures, backend.cautions())
 
-    async def look_at(self, link: Backend, times: int) -> None:
+    async def look_at(self, backend: Backend, times: int) -> None:
         """
         Find out whether a store that is left alone is well again, or another is not any more.
 
         @param times: that it was looked at before.
         """
-        if link.breaker.open or times % _CHECK_EVERY == _CHECK_EVERY - 1:
-            await self._check(link)
-        elif link.glance is not None:
+        if backend.breaker.open or times % _CHECK_EVERY == _CHECK_EVERY - 1:
+            await self._check(backend)
+        elif backend.glance is not None:
             try:
-                await self.within(link, link.glance(), CHECK_S)
+                await self.within(backend, backend.glance(), CHECK_S)
             except StorageError as e:
-                self._open_breaker(link, e, badly=True)
+                self._open_breaker(backend, e, fatal=True)
 
     async def probe(self) -> None:
         """Try the stores that are left alone."""
-        await gather(self._check(link) for link in self.links if link.breaker.open)
+        await gather(self._check(backend) for backend in self.backends if backend.breaker.open)
 
     def new_dump(self) -> IStagedDump:
         return _FallbackStagedDump(self)
 
-    def holds(self, content: Content) -> bool:
-        return any(link.staging.holds(content) for link in self.links)
+    def owns(self, content: Content) -> bool:
+        return any(backend.staging.owns(content) for backend in self.backends)
 
-    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
         return any(
             await gather(
-                self.within(link, link.staging.is_shared_by(markers), CHECK_S)
-                for link in self.links
-                if not link.breaker.open
+                self.within(backend, backend.staging.is_shared_by(staging_ids), CHECK_S)
+                for backend in self.backends
+                if not backend.breaker.open
             )
         )
 
-    async def settled(self) -> None:
-        await gather(link.staging.settled() for link in self.links)
+    async def wait_for_discards(self) -> None:
+        await gather(backend.staging.wait_for_discards() for backend in self.backends)
 
-    async def read_back(self, content: Content) -> AsyncIterator[bytes]:
+    async def read_spilled(self, content: Content) -> AsyncIterator[bytes]:
         """
         The pieces of a spilled dump whose store may have failed since.
 
@@ -229,9 +229,9 @@ class FallbackCrashStorage:
 
     def _home(self, content: Content) -> Backend:
         """The store that C{content} was spilled to."""
-        return next(link for link in self.links if link.staging.holds(content))
+        return next(backend for backend in self.backends if backend.staging.owns(content))
 
-    async def first_able(self, act: Callable[[Backend], Awaitable[T]]) -> T:
+    async def first_available(self, act: Callable[[Backend], Awaitable[T]]) -> T:
         """
         What the first store that can does.
 
@@ -240,46 +240,46 @@ class FallbackCrashStorage:
         give_up: float | None = None
         pause = _FIRST_PAUSE_S
         while True:
-            for link in self.links:
-                if link.breaker.open:
+            for backend in self.backends:
+                if backend.breaker.open:
                     continue
                 try:
-                    done = await act(link)
+                    done = await act(backend)
                 except AllStoresFailed:  # no fault of this store
                     raise
                 except StorageError as e:
-                    self.failed(link, e)
+                    self.failed(backend, e)
                 else:
-                    link.breaker.succeeded()
+                    backend.breaker.succeeded()
                     self._refused = 0
                     return done
             now = self._clock.seconds()
-            give_up = now + self._patience if give_up is None else give_up
+            give_up = now + self._retry_for if give_up is None else give_up
             if now >= give_up:
                 self._refused, self._refused_at = self._refused + 1, now
                 raise AllStoresFailed("no store takes anything")
             await deferLater(self._clock, min(pause, give_up - now))
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
-    def failed(self, link: Backend, error: StorageError) -> None:
-        """C{link} did not do what it should."""
-        STORE_FAILURES.labels(link.name).inc()
+    def failed(self, backend: Backend, error: StorageError) -> None:
+        """C{backend} did not do what it should."""
+        STORE_FAILURES.labels(backend.name).inc()
         self._log.error("failed: {why}", why=str(error))
-        self._open_breaker(link, error, badly=isinstance(error, StoreTimeout))
+        self._open_breaker(backend, error, fatal=isinstance(error, StoreTimeout))
 
-    def _open_breaker(self, link: Backend, error: StorageError, *, badly: bool) -> None:
-        """Leave C{link} alone where it has failed badly, or often enough."""
-        if not link.breaker.failed(badly=badly):
+    def _open_breaker(self, backend: Backend, error: StorageError, *, fatal: bool) -> None:
+        """Leave C{backend} alone where it has failed badly, or often enough."""
+        if not backend.breaker.failed(fatal=fatal):
             return
-        self._log.error("{store} is left alone until it is well again; last: {why}", store=link.name, why=str(error))
+        self._log.error("{store} is left alone until it is well again; last: {why}", store=backend.name, why=str(error))
 
-    async def within(self, link: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
+    async def within(self, backend: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
         """
         C{work} of a store, in its time (or in so many seconds).
 
         @raise StoreTimeout: it was cancelled.
         """
-        return await with_timeout(work, seconds or link.timeout, self._clock, link.name)
+        return await with_timeout(work, seconds or backend.timeout, self._clock, backend.name)
 
 
 @implementer(IStagedDump)
@@ -288,31 +288,31 @@ class _FallbackStagedDump:
 
     def __init__(self, chain: FallbackCrashStorage) -> None:
         self._chain = chain
-        self._link: Backend | None = None
+        self._backend: Backend | None = None
         self._dump: IStagedDump | None = None
 
     async def append(self, pieces: Sequence[bytes]) -> None:
-        if self._dump is not None and self._link is not None:
+        if self._dump is not None and self._backend is not None:
             try:
-                await self._chain.within(self._link, self._dump.append(pieces))
+                await self._chain.within(self._backend, self._dump.append(pieces))
                 return
             except StorageError as e:
-                self._chain.failed(self._link, e)
-        await self._chain.first_able(lambda link: self._begin(link, pieces))
+                self._chain.failed(self._backend, e)
+        await self._chain.first_available(lambda backend: self._begin(backend, pieces))
 
-    async def _begin(self, link: Backend, pieces: Sequence[bytes]) -> None:
-        dump = link.staging.new_dump()
+    async def _begin(self, backend: Backend, pieces: Sequence[bytes]) -> None:
+        dump = backend.staging.new_dump()
         try:
             if self._dump is not None:
                 self._chain.doubtful.add(dump.content())  # nobody knows yet whether this is what was received
-                async for piece in self._chain.read_back(self._dump.content()):
-                    await self._chain.within(link, dump.append([piece]))
-            await self._chain.within(link, dump.append(pieces))
+                async for piece in self._chain.read_spilled(self._dump.content()):
+                    await self._chain.within(backend, dump.append([piece]))
+            await self._chain.within(backend, dump.append(pieces))
         except BaseException:
             dump.discard()
             raise
         self.discard()
-        self._link, self._dump = link, dump
+        self._backend, self._dump = backend, dump
 
     def content(self) -> Content:
         assert self._dump is not None
@@ -334,8 +334,8 @@ class ProbeService(Service):
     def __init__(self, chain: FallbackCrashStorage, clock: IReactorTime) -> None:
         self._chain = chain
         self._loops: list[LoopingCall] = []
-        for link in chain.links:
-            loop = LoopingCall(self._tick, link, count())
+        for backend in chain.backends:
+            loop = LoopingCall(self._tick, backend, count())
             loop.clock = clock
             self._loops.append(loop)
 
@@ -349,5 +349,5 @@ class ProbeService(Service):
         for loop in self._loops:
             loop.stop()
 
-    def _tick(self, link: Backend, times: Iterator[int]) -> Deferred[None]:
-        return spawn(self._chain.look_at(link, next(times)), self._log, "a probe failed")
+    def _tick(self, backend: Backend, times: Iterator[int]) -> Deferred[None]:
+        return spawn(self._chain.look_at(backend, next(times)), self._log, "a probe failed")

@@ -13,12 +13,12 @@ from zope.interface import implementer
 from collectord.concurrency.timeouts import with_timeout
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import Content, Crash
-from collectord.plugins import DESTINATIONS, KindSettings, PluginContext, PluginType, make_plugin
+from collectord.plugins import DESTINATIONS, PluginContext, PluginSettings, PluginType, make_plugin
 from collectord.settings.urls import numbered
 from collectord.storage.chain.chain import PROBE_INTERVAL_S, Backend, FallbackCrashStorage
 
 
-class FallbackDestination(KindSettings):
+class FallbackDestination(PluginSettings):
     """
     @ivar of: destinations; each takes what the one before failed to take.
     @ivar timeout_s: of all together; each has its own.
@@ -34,13 +34,13 @@ class _NoStaging:
     def new_dump(self) -> IStagedDump:
         raise NotImplementedError
 
-    def holds(self, content: Content) -> bool:
+    def owns(self, content: Content) -> bool:
         return False
 
-    async def settled(self) -> None:
+    async def wait_for_discards(self) -> None:
         return
 
-    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
         return False
 
 
@@ -66,8 +66,8 @@ class _Within:
 class FallbackOfDestinations:
     """A chain that doesn't wait: whoever moves crashes has more patience than a client."""
 
-    def __init__(self, links: Sequence[Backend], clock: IReactorTime) -> None:
-        self._chain = FallbackCrashStorage(links, clock, patience=0)
+    def __init__(self, backends: Sequence[Backend], clock: IReactorTime) -> None:
+        self._chain = FallbackCrashStorage(backends, clock, retry_for=0)
         self.name = self._chain.name
         self._clock = clock
         self._probed = clock.seconds()
@@ -82,7 +82,7 @@ class FallbackOfDestinations:
     @property
     def cautions(self) -> Sequence[str]:
         """What its parts can't promise, as far as they know by now."""
-        return [f"{link.name}: {caution}" for link in self._chain.links for caution in link.cautions()]
+        return [f"{backend.name}: {caution}" for backend in self._chain.backends for caution in backend.cautions()]
 
     async def check(self) -> Mapping[str, int]:
         return await self._chain.check()
@@ -93,19 +93,19 @@ def _fallback(settings: FallbackDestination, daemon: PluginContext) -> FallbackO
         make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination.of]] {number}")
         for number, table in enumerate(settings.of)
     ]
-    links = []
-    for name, plugin in zip(numbered(plugin.made.name for plugin in plugins), plugins, strict=True):
-        with_timeout = _Within(plugin.made, plugin.settings.timeout_s, daemon.reactor)
-        links.append(
+    backends = []
+    for name, plugin in zip(numbered(plugin.instance.name for plugin in plugins), plugins, strict=True):
+        timed = _Within(plugin.instance, plugin.settings.timeout_s, daemon.reactor)
+        backends.append(
             Backend(
                 name,
-                with_timeout,
+                timed,
                 _NoStaging(),
                 plugin.settings.timeout_s,
-                cautions=partial(getattr, plugin.made, "cautions", ()),
+                cautions=partial(getattr, plugin.instance, "cautions", ()),
             )
         )
-    return FallbackOfDestinations(links, daemon.reactor)
+    return FallbackOfDestinations(backends, daemon.reactor)
 
 
 FALLBACK = PluginType(FallbackDestination, _fallback)

@@ -5,14 +5,14 @@ The destination C{type = "filesystem"}: crashes stay on a file system, where oth
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from collectord.plugins import KindSettings, PluginContext, PluginType
+from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.schema import Files
 from collectord.storage.filesystem.known import KnownStores
 from collectord.storage.filesystem.staging import Modes
 from collectord.storage.filesystem.store import FilesystemCrashStorage, FilesystemSettings
 
 
-class FilesystemDestination(KindSettings, Files):
+class FilesystemDestination(PluginSettings, Files):
     """Socorro's layout below C{root}."""
 
     verify: Literal[True] = True  # nothing is saved before the staging area is there

@@ -62,7 +62,7 @@ class StagingArea:
     def new_dump(self) -> "StagedFile":
         return StagedFile(self, f"{next(self._numbers)}.part")
 
-    def holds(self, content: Content) -> bool:
+    def owns(self, content: Content) -> bool:
         return isinstance(content, StagedFile) and content.area is self
 
     def remove(self, file: "StagedFile") -> None:
@@ -73,10 +73,10 @@ class StagingArea:
             lambda failure: self._log.warn("{path} is left behind: {why}", path=file.path, why=failure.value)
         ).addBoth(lambda _: self._removals.discard(removal))
 
-    async def is_shared_by(self, markers: Sequence[str]) -> bool:
-        return await self.in_thread(lambda: any(map(self.directory.is_shared_by, markers)))
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
+        return await self.in_thread(lambda: any(map(self.directory.is_shared_by, staging_ids)))
 
-    async def settled(self) -> None:
+    async def wait_for_discards(self) -> None:
         for removal in list(self._removals):
             await removal
 

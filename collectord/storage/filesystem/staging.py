@@ -35,7 +35,7 @@ _WRITE = 128 * 1024
 _VECTOR = 1024
 """Pieces that one system call takes (IOV_MAX)."""
 
-_MARKER = re.compile(r"[A-Za-z0-9._-]{1,255}-[0-9]+-[0-9a-f]{8}")
+_STAGING_ID = re.compile(r"[A-Za-z0-9._-]{1,255}-[0-9]+-[0-9a-f]{8}")
 
 _FOREIGN_S = 24 * 3600.0
 """What another host left is swept only after so long: not every network file system shows its locks to everyone."""
@@ -83,7 +83,7 @@ class StagingDirectory:
 
     @param identity: of the store; None: whoever asks knows that it is the right one.
     @ivar path: of the directory.
-    @ivar marker: its name: no other process has one of that name, wherever it lies.
+    @ivar staging_id: its name: no other process has one of that name, wherever it lies.
     @ivar peers: the names of those of other processes, when they were looked at last.
     @ivar capabilities: of the file system, once it was probed.
     @ivar locks: whether a lock here keeps others off. Else age alone tells what is dead.
@@ -100,8 +100,8 @@ class StagingDirectory:
         self.peers: list[str] = []
         self.capabilities = ALL
         self.locks = True
-        self.marker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.path = f"{self._area}/{self.marker}"
+        self.staging_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = f"{self._area}/{self.staging_id}"
 
     def make(self) -> None:
         """
@@ -149,9 +149,9 @@ class StagingDirectory:
                 self.remove()
             raise
 
-    def is_shared_by(self, marker: str) -> bool:
-        """Whether the store of that L{marker} has its staging area here, by whatever path."""
-        return bool(_MARKER.fullmatch(marker)) and os.path.exists(f"{self._area}/{marker}/lock")
+    def is_shared_by(self, staging_id: str) -> bool:
+        """Whether the store of that L{staging_id} has its staging area here, by whatever path."""
+        return bool(_STAGING_ID.fullmatch(staging_id)) and os.path.exists(f"{self._area}/{staging_id}/lock")
 
     def refuse_contended(self, crash_id: str) -> None:
         """
@@ -257,7 +257,7 @@ class StagingDirectory:
 
     def _list_peers(self) -> list[str]:
         # Only the committing thread remembers them: a list that another thread made before its own would be too old.
-        return [name for name in os.listdir(self._area) if name not in ("lock", self.marker)]
+        return [name for name in os.listdir(self._area) if name not in ("lock", self.staging_id)]
 
     def remove(self) -> None:
         """

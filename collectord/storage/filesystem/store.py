@@ -78,7 +78,7 @@ class _Waiting:
 class FilesystemCrashStorage:
     """
     @ivar name: the root.
-    @ivar marker: by which others know that they have the same root.
+    @ivar staging_id: by which others know that they have the same root.
     @ivar cautions: what is not promised here, in plain sentences; known once it was checked.
     """
 
@@ -95,7 +95,7 @@ class FilesystemCrashStorage:
         self._capabilities: Capabilities | None = None
         identity = StoreIdentity(root, settings.known, settings.require_mount)
         self._directory = StagingDirectory(root, settings.modes, identity)
-        self.marker = self._directory.marker
+        self.staging_id = self._directory.staging_id
         self._workers = ThreadPool(f"spill {root}", settings.threads, call_from_thread)
         self._checker = ThreadPool(f"check {root}", 1, call_from_thread)
         # One at a time: a hung mount holds one thread, however often it is asked for.
@@ -121,14 +121,14 @@ class FilesystemCrashStorage:
     def new_dump(self) -> StagedFile:
         return self._staging.new_dump()
 
-    def holds(self, content: Content) -> bool:
-        return self._staging.holds(content)
+    def owns(self, content: Content) -> bool:
+        return self._staging.owns(content)
 
-    async def is_shared_by(self, markers: Sequence[str]) -> bool:
-        return await self._staging.is_shared_by(markers)
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
+        return await self._staging.is_shared_by(staging_ids)
 
-    async def settled(self) -> None:
-        await self._staging.settled()
+    async def wait_for_discards(self) -> None:
+        await self._staging.wait_for_discards()
 
     def close(self) -> None:
         """Nothing is saved any more: let threads and the staging area go."""
@@ -238,8 +238,8 @@ class FilesystemCrashStorage:
 
         It shows as soon as the other one has its staging area, so before anything is moved out of that.
         """
-        for marker, name in self._others.items():
-            if self._directory.is_shared_by(marker):
+        for staging_id, name in self._others.items():
+            if self._directory.is_shared_by(staging_id):
                 raise OSError(errno.EINVAL, f"this is the store {name}, by another path")
 
     def _check(self) -> int | None:

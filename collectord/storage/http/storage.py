@@ -32,7 +32,7 @@ from collectord.errors import ConfigError, CrashRejectedByStore, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import SENDER, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
-from collectord.plugins import KindSettings, PluginContext, PluginType
+from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import shown_url, telling_nothing, without_secrets
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report
 
@@ -51,7 +51,7 @@ _NOT_KEPT = re.compile(rb"Discarded=(rule|malformed)_|Unsupported=")
 """It is well, and has judged this crash."""
 
 
-class HttpDestinationSettings(KindSettings):
+class HttpDestinationSettings(PluginSettings):
     """
     @ivar url: where reports are posted.
     @ivar token: the other collector's; lets the crash keep its id.

@@ -20,7 +20,7 @@ from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import Crash
-from collectord.plugins import KindSettings
+from collectord.plugins import PluginSettings
 from collectord.storage.objects.keys import Item, items_of, probe
 
 _READ = 1024 * 1024
@@ -31,7 +31,7 @@ Proceed = Callable[[], None]
 """Raises L{StorageError} where the crash was abandoned."""
 
 
-class BucketSettings(KindSettings):
+class BucketSettings(PluginSettings):
     """
     @ivar prefix: a folder for everything; Socorro's processor reads what has none.
     @ivar threads: objects that are sent at the same time.

@@ -20,7 +20,7 @@ from collectord.audit.fates import FATES
 from collectord.cli.audit import audit_command
 from collectord.cli.main import main
 from collectord.model import CrashEvent, Step
-from collectord.observe.journal.lines import Journal, Line, format_happening, journal_of, packed, time_of
+from collectord.observe.journal.lines import Journal, Line, format_event, journal_of, packed, time_of
 from collectord.storage.filesystem.identity import adopt
 from collectord.storage.filesystem.known import KnownStores
 from tests.unit.cli.made import keep, raw_crash_of, run
@@ -89,10 +89,10 @@ class Place:
 
     def note(self, number: int, *steps: tuple[Step, str], at: float = NOON) -> None:
         with journal_of(self.directory, DAY).open("a") as file:
-            for what, where in steps:
-                about: Mapping[str, str | int] = {"rule": "every"} if what == "kept" else {}
-                happening = CrashEvent(at=at, crash_id=id_of(number), what=what, where=where, about=about)
-                file.write(format_happening(happening))
+            for kind, where in steps:
+                about: Mapping[str, str | int] = {"rule": "every"} if kind == "kept" else {}
+                event = CrashEvent(at=at, crash_id=id_of(number), kind=kind, where=where, about=about)
+                file.write(format_event(event))
 
     def note_line(self, line: Line) -> None:
         with journal_of(self.directory, DAY).open("ab") as file:
@@ -243,8 +243,8 @@ def test_only_its_day(place: Place) -> None:
     other = "20160623"
     place.note(1, ("kept", place.primary), ("moved", "s3"), ("removed", place.primary))
     with journal_of(place.directory, DAY).open("a") as file:
-        happening = CrashEvent(at=NOON, crash_id=id_of(1, other), what="kept", where=place.primary)
-        file.write(format_happening(happening))
+        event = CrashEvent(at=NOON, crash_id=id_of(1, other), kind="kept", where=place.primary)
+        file.write(format_event(event))
     place.put_aside(2, place.primary, other)
     told = place.told()
     assert (told["crashes"], told["damaged_lines"]) == (1, 1)

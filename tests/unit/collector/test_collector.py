@@ -336,8 +336,8 @@ def test_a_token_of_any_text() -> None:
 
 @pytest.mark.parametrize(("theirs", "refused"), [((), False), (("a", "ours"), True), (("a", "b"), False)])
 def test_a_relay_that_sends_what_came_from_here_is_refused(theirs: Sequence[str], refused: bool) -> None:
-    async def shares(markers: Sequence[str]) -> bool:
-        return "ours" in markers
+    async def shares(staging_ids: Sequence[str]) -> bool:
+        return "ours" in staging_ids
 
     rig = make_rig(token="secret", shares=shares)
     relayed = evolve(report({"uuid": CHOSEN}, token="secret"), sender_stores=theirs)
@@ -392,12 +392,12 @@ def test_no_answer_before_the_crash_is_kept(log: LogRecorder) -> None:
 
 
 def test_what_is_kept_is_told() -> None:
-    happened: list[CrashEvent] = []
+    on_event: list[CrashEvent] = []
     seconds = iter([100.0, 100.25])
-    rig = make_rig(happened=happened.append, seconds=lambda: next(seconds))
+    rig = make_rig(on_event=on_event.append, seconds=lambda: next(seconds))
     rig.collect(report({"ProductName": "F" * 100, "Version": "1.0"}))
-    (kept,) = happened
-    assert (kept.crash_id, kept.what, kept.where) == (CRASH_ID, "kept", "memory")
+    (kept,) = on_event
+    assert (kept.crash_id, kept.kind, kept.where) == (CRASH_ID, "kept", "memory")
     assert kept.at == NOW.timestamp() + 0.25
     assert kept.about == {"product": "F" * 80, "version": "1.0", "size": 1234, "rule": "some_rule"}
 
@@ -407,13 +407,13 @@ def test_what_is_not_kept_has_not_happened() -> None:
         async def save(self, crash: Crash) -> str:
             raise AllStoresFailed("full")
 
-    happened: list[CrashEvent] = []
-    rig = make_rig(storage=Full(), happened=happened.append)
+    on_event: list[CrashEvent] = []
+    rig = make_rig(storage=Full(), on_event=on_event.append)
     with pytest.raises(AllStoresFailed):
         rig.collect(report({"a": "1"}))
     rig.judge.verdict = Verdict(Result.REJECT, "some_rule", 100)
     rig.collect(report({"a": "1"}))
-    assert happened == []
+    assert on_event == []
 
 
 def test_nowhere_to_save() -> None:

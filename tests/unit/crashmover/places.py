@@ -95,7 +95,7 @@ class FakeSink:
     checks: int = 0
     kind: Literal["moved", "published"] = "moved"
 
-    async def give(self, crash: Crash) -> None:
+    async def deliver(self, crash: Crash) -> None:
         if self.hangs is not None:
             until: Deferred[None] = Deferred()
             self.hangs.append(until)
@@ -113,7 +113,14 @@ class FakeSink:
         if self.fails:
             raise StorageError(f"{self.name} is not there")
 
-    def outlet(self, clock: Clock, *, verify: bool = False, timeout: float = 60.0) -> Sink:
+    def as_sink(self, clock: Clock, *, verify: bool = False, timeout: float = 60.0) -> Sink:
         return Sink(
-            self.name, self.kind, self.give, self.check, timeout=timeout, verify=verify, clock=clock, chance=lambda: 0.5
+            self.name,
+            self.kind,
+            self.deliver,
+            self.check,
+            timeout=timeout,
+            verify=verify,
+            clock=clock,
+            chance=lambda: 0.5,
         )

@@ -23,19 +23,19 @@ class Rig:
     clock: Clock = field(factory=Clock)
     source: MemorySource = field(factory=MemorySource)
     sink: FakeSink = field(factory=lambda: FakeSink("one"))
-    happened: list[CrashEvent] = field(factory=list)
+    on_event: list[CrashEvent] = field(factory=list)
     service: CrashmoverService = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        outlet = self.sink.outlet(self.clock, verify=self.verify)
+        sink = self.sink.as_sink(self.clock, verify=self.verify)
         self.service = CrashmoverService(
             Crashmover(
-                [outlet],
+                [sink],
                 [],
                 keep=False,
                 clock=self.clock,
                 chance=lambda: 0.5,
-                happened=self.happened.append,
+                on_event=self.on_event.append,
                 now=self.clock.seconds,
             ),
             self.source,
@@ -74,7 +74,7 @@ def test_a_hint_starts_a_pass_soon_and_many_start_one() -> None:
     rig.service.startService()
     rig.source.add(1)
     for _ in range(10):
-        rig.service.hint()
+        rig.service.wake()
     rig.clock.advance(0.2)
     assert rig.sink.got == [crash_id(1)]
     assert rig.source.lists == 2
@@ -90,7 +90,7 @@ def test_a_hint_in_the_middle_of_a_pass_makes_another() -> None:
     rig.source.add(1)
     rig.service.startService()
     rig.source.add(2)
-    rig.service.hint()
+    rig.service.wake()
     rig.clock.advance(0.2)
     assert rig.source.lists == 1
     rig.sink.hangs.pop().callback(None)
@@ -101,11 +101,11 @@ def test_a_hint_in_the_middle_of_a_pass_makes_another() -> None:
 
 def test_a_hint_before_the_start_or_after_the_end_does_nothing() -> None:
     rig = Rig()
-    rig.service.hint()
+    rig.service.wake()
     rig.service.startService()
-    rig.service.hint()
+    rig.service.wake()
     assert rig.stop() == ["stopped"]
-    rig.service.hint()
+    rig.service.wake()
     assert rig.clock.getDelayedCalls() == []
 
 
@@ -128,7 +128,7 @@ def test_while_the_collector_is_busy_one_is_moved_at_a_time_with_rests() -> None
     rig.sink.hangs = []
     rig.source.add(*range(4))
     for _ in range(25):
-        rig.service.hint()
+        rig.service.wake()
     rig.service.startService()
     assert rig.source.loads == 1
     rig.clock.advance(0.1)
@@ -258,7 +258,7 @@ def test_stop_while_the_collector_gets_its_rest() -> None:
     rig.sink.hangs = []
     rig.source.add(*range(4))
     for _ in range(25):
-        rig.service.hint()
+        rig.service.wake()
     rig.service.startService()
     rig.clock.advance(0.2)
     told = rig.stop()

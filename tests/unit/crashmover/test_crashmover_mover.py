@@ -25,7 +25,7 @@ class Rig:
     one: FakeSink = field(factory=lambda: FakeSink("one"))
     two: FakeSink = field(factory=lambda: FakeSink("two"))
     queue: FakeSink = field(factory=lambda: FakeSink("queue", kind="published"))
-    happened: list[CrashEvent] = field(factory=list)
+    on_event: list[CrashEvent] = field(factory=list)
     keep: bool = False
     mover: Crashmover = field(init=False)
 
@@ -34,14 +34,14 @@ class Rig:
         self.restart()
 
     def restart(self) -> None:
-        one, two, queue = (sink.outlet(self.clock) for sink in (self.one, self.two, self.queue))
+        one, two, queue = (sink.as_sink(self.clock) for sink in (self.one, self.two, self.queue))
         self.mover = Crashmover(
             [one, two],
             [queue],
             keep=self.keep,
             clock=self.clock,
             chance=lambda: 0.5,
-            happened=self.happened.append,
+            on_event=self.on_event.append,
             now=self.clock.seconds,
         )
 
@@ -50,8 +50,8 @@ class Rig:
 
     @property
     def steps(self) -> list[tuple[str, str]]:
-        assert {happening.crash_id for happening in self.happened} == {NEW.crash_id}
-        return [(happening.what, happening.where) for happening in self.happened]
+        assert {event.crash_id for event in self.on_event} == {NEW.crash_id}
+        return [(event.kind, event.where) for event in self.on_event]
 
     @property
     def got(self) -> list[int]:
@@ -89,9 +89,9 @@ def test_it_leaves_its_source_only_when_all_have_it(failing: str) -> None:
     sink.fails = True
     assert not rig.move()
     assert list(rig.source.crashes) == [NEW.crash_id]
-    assert rig.mover.is_left_alone(NEW)
+    assert rig.mover.is_backing_off(NEW)
     rig.clock.advance(1.1)
-    assert not rig.mover.is_left_alone(NEW)
+    assert not rig.mover.is_backing_off(NEW)
     assert not rig.move()
     sink.fails = False
     assert rig.move()
@@ -146,8 +146,8 @@ def test_a_quarantine_that_fails_is_tried_again() -> None:
     rig.source.broken[NEW.crash_id] = UnreadableCrash("a dump is missing")
     rig.source.fails["quarantine"] = StorageError("full")
     assert not rig.move()
-    assert rig.happened == []
-    assert rig.mover.is_left_alone(NEW)
+    assert rig.on_event == []
+    assert rig.mover.is_backing_off(NEW)
     del rig.source.fails["quarantine"]
     assert rig.move()
     assert list(rig.source.quarantined) == [NEW.crash_id]
@@ -201,9 +201,9 @@ def test_its_own_pauses_grow_up_to_an_hour() -> None:
     for _ in range(30):
         assert not rig.move()
     rig.clock.advance(3599)
-    assert rig.mover.is_left_alone(NEW)
+    assert rig.mover.is_backing_off(NEW)
     rig.clock.advance(2)
-    assert not rig.mover.is_left_alone(NEW)
+    assert not rig.mover.is_backing_off(NEW)
 
 
 def test_removal_that_fails_sends_nothing_twice() -> None:
@@ -230,10 +230,10 @@ def test_what_is_remembered_of_crashes_that_fail_is_bounded(monkeypatch: pytest.
     rig.source.add(*range(1, 6))
     for each in new:
         result_of(rig.mover.move(rig.source, each))
-    assert [rig.mover.is_left_alone(each) for each in new] == [False, False, True, True, True]
+    assert [rig.mover.is_backing_off(each) for each in new] == [False, False, True, True, True]
     result_of(rig.mover.move(rig.source, new[2]))
     result_of(rig.mover.move(rig.source, new[0]))
-    assert [rig.mover.is_left_alone(each) for each in new] == [True, False, True, False, True]
+    assert [rig.mover.is_backing_off(each) for each in new] == [True, False, True, False, True]
 
 
 def test_a_crash_that_was_moved_is_forgotten() -> None:

@@ -69,7 +69,7 @@ class Parts:
     async def drained(self) -> None:
         await self._step("drained")
 
-    async def settled(self) -> None:
+    async def wait_for_discards(self) -> None:
         await self._step("settled")
 
     def _step(self, name: str) -> Awaitable[None]:

@@ -59,8 +59,8 @@ class Rig:
 
     def __attrs_post_init__(self) -> None:
         staging = MemoryCrashStorage()
-        links = [Backend(store.name, cast(ICrashStorage, store), staging, 1.0) for store in (self.one, self.two)]
-        self.watch = StoreMonitor(links, [1, 2], lambda name: name == self.one.name, self.clock.seconds, self.clock)
+        backends = [Backend(store.name, cast(ICrashStorage, store), staging, 1.0) for store in (self.one, self.two)]
+        self.watch = StoreMonitor(backends, [1, 2], lambda name: name == self.one.name, self.clock.seconds, self.clock)
 
 
 @pytest.fixture

@@ -40,17 +40,17 @@ def is_new(root: Path) -> None:
     Path(place.link).symlink_to(place.link_target)
 
 
-def operations(
-    tmp_path: Path, clock: Reactor, *, events: Sequence[Event] = (), recents: RecentCrashes | None = None
+def reporter(
+    tmp_path: Path, clock: Reactor, *, events: Sequence[Event] = (), recent: RecentCrashes | None = None
 ) -> StatusReporter:
     return StatusReporter(
         AggregatedRegistry(metrics.REGISTRY),
-        recents or RecentCrashes(),
+        recent or RecentCrashes(),
         roots=[str(tmp_path / "one"), str(tmp_path / "two")],
         destinations=lambda: [str(tmp_path / "there")],
         rules=lambda: RULES,
         stores=list[Store],
-        outlets=list[SinkStatus],
+        sinks=list[SinkStatus],
         workers=list[WorkerStatus],
         certificates=list[Certificate],
         events=lambda crash_id: events,
@@ -69,7 +69,7 @@ def crash(found: StatusReporter) -> Any:
 
 
 def test_rates_and_their_history(tmp_path: Path, clock: Reactor) -> None:
-    told = operations(tmp_path, clock)
+    told = reporter(tmp_path, clock)
     told.startService()
     assert told.overview().history == []
     for _ in range(3):
@@ -91,7 +91,7 @@ def test_rates_and_their_history(tmp_path: Path, clock: Reactor) -> None:
 
 
 def test_crashes_that_are_being_lost(tmp_path: Path, clock: Reactor) -> None:
-    told = operations(tmp_path, clock)
+    told = reporter(tmp_path, clock)
     told.startService()
     assert told.overview().loss is None
     metrics.LOSING.set(1)
@@ -107,20 +107,20 @@ def test_crashes_that_are_being_lost(tmp_path: Path, clock: Reactor) -> None:
 def test_rules_in_their_order_with_their_counts(tmp_path: Path, clock: Reactor) -> None:
     metrics.THROTTLED.labels("second", "ACCEPT").inc()
     metrics.THROTTLED.labels("NO_SUCH_NOW", "REJECT").inc()
-    first, second, *others = operations(tmp_path, clock).overview().rules
+    first, second, *others = reporter(tmp_path, clock).overview().rules
     assert (first.name, first.condition, first.results) == ("first", "every report", {})
     assert second.results["ACCEPT"] >= 1
     assert "NO_SUCH_NOW" in [rule.name for rule in others]
 
 
 def test_the_last_crashes(tmp_path: Path, clock: Reactor) -> None:
-    recents = RecentCrashes()
-    recents.note(CrashEvent(at=1.0, crash_id=CRASH_ID, what="kept", where="/a"))
-    assert [recent.crash_id for recent in operations(tmp_path, clock, recents=recents).overview().recent] == [CRASH_ID]
+    recent = RecentCrashes()
+    recent.note(CrashEvent(at=1.0, crash_id=CRASH_ID, kind="kept", where="/a"))
+    assert [recent.crash_id for recent in reporter(tmp_path, clock, recent=recent).overview().recent] == [CRASH_ID]
 
 
 def test_metrics(tmp_path: Path, clock: Reactor) -> None:
-    body, content_type = operations(tmp_path, clock).metrics()
+    body, content_type = reporter(tmp_path, clock).metrics()
     assert content_type.startswith("text/plain")
     assert b"# TYPE collectord_received_total counter" in body
     assert b"_created" not in body
@@ -129,7 +129,7 @@ def test_metrics(tmp_path: Path, clock: Reactor) -> None:
 def test_a_crash(tmp_path: Path, clock: Reactor) -> None:
     keep(tmp_path / "two", ProductName="<b>", legacy_processing=0)
     is_new(tmp_path / "two")
-    page = crash(operations(tmp_path, clock, events=[Event(at=1.0, what="kept", where="/a")]))
+    page = crash(reporter(tmp_path, clock, events=[Event(at=1.0, what="kept", where="/a")]))
     assert page.annotations == {"ProductName": "<b>"}
     assert page.facts["metadata.user_agent"] == "me"
     assert "metadata.dump_checksums" not in page.facts
@@ -144,7 +144,7 @@ def test_a_crash_in_several_places(tmp_path: Path, clock: Reactor) -> None:
     quarantine = tmp_path / "two" / "quarantine" / CRASH_ID
     quarantine.mkdir(parents=True)
     (quarantine / "reason.txt").write_text("no JSON\n")
-    page = crash(operations(tmp_path, clock))
+    page = crash(reporter(tmp_path, clock))
     assert page.annotations == {"ProductName": "one"}
     assert [place.state for place in page.places] == ["stays", "in the quarantine: no JSON", "was moved there"]
 
@@ -153,11 +153,11 @@ def test_a_raw_crash_that_is_broken(tmp_path: Path, clock: Reactor) -> None:
     keep(tmp_path / "one")
     place = place_at(str(tmp_path / "one"), CRASH_ID, "2016-06-22T15:19:49+00:00")
     Path(place.raw_crash).write_text("[]")
-    page = crash(operations(tmp_path, clock))
+    page = crash(reporter(tmp_path, clock))
     assert page.facts == {"raw crash": "can't be read: the raw crash is no JSON object"}
 
 
 def test_an_unknown_crash(tmp_path: Path, clock: Reactor) -> None:
-    assert crash(operations(tmp_path, clock)) is None
-    gone = crash(operations(tmp_path, clock, events=[Event(at=1.0, what="removed", where="/a")]))
+    assert crash(reporter(tmp_path, clock)) is None
+    gone = crash(reporter(tmp_path, clock, events=[Event(at=1.0, what="removed", where="/a")]))
     assert (gone.places, gone.dumps, len(gone.events)) == ([], [], 1)

@@ -68,22 +68,22 @@ def gzipped(data: bytes) -> bytes:
 class CountingFlow:
     """Counts; there is nothing to hold."""
 
-    holds: int = 0
-    lets: int = 0
+    pauses: int = 0
+    resumes: int = 0
 
-    def hold(self) -> None:
-        self.holds += 1
+    def pause(self) -> None:
+        self.pauses += 1
 
-    def let(self) -> None:
-        assert self.lets < self.holds
-        self.lets += 1
+    def resume(self) -> None:
+        assert self.resumes < self.pauses
+        self.resumes += 1
 
     def rest(self, go_on: Callable[[], None]) -> bool:
         return False
 
     @property
     def held(self) -> bool:
-        return self.holds > self.lets
+        return self.pauses > self.resumes
 
 
 def result_of(work: Awaitable[T]) -> T:
@@ -190,7 +190,7 @@ def receive(
         receiver.release()
         receiver.release()
         assert (budget.used, budget.flushing) == (0, 0)
-        assert flow.holds == flow.lets
+        assert flow.pauses == flow.resumes
 
 
 def refusal_of(

@@ -11,7 +11,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from collectord.errors import AllStoresFailed, CollectordError, StorageError
-from collectord.intake.buffer import SPILL_UNIT, DumpSpool, MemoryBudget
+from collectord.intake.buffer import SPILL_UNIT, DumpBuffer, MemoryBudget
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content, Dump, InMemory
 from collectord.testing.memory import MemoryCrashStorage, MemoryStagedDump
@@ -33,13 +33,13 @@ class SlowStaging:
         self.dumps.append(dump)
         return dump
 
-    def holds(self, content: Content) -> bool:
+    def owns(self, content: Content) -> bool:
         return isinstance(content, MemoryStagedDump)
 
-    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
         return False
 
-    async def settled(self) -> None:
+    async def wait_for_discards(self) -> None:
         return
 
     def fire(self, at: int = 0) -> None:
@@ -107,9 +107,9 @@ class Finishing:
         return failure.value
 
 
-def finishing(spool: DumpSpool) -> Finishing:
+def finishing(buffer: DumpBuffer) -> Finishing:
     result = Finishing()
-    Deferred.fromCoroutine(spool.finish()).addBoth(result.results.append)
+    Deferred.fromCoroutine(buffer.finish()).addBoth(result.results.append)
     return result
 
 
@@ -121,9 +121,9 @@ class Upload:
     staging: SlowStaging = field(factory=SlowStaging)
     flows: list[CountingFlow] = field(factory=list)
 
-    def spool(self, name: str = "d") -> DumpSpool:
+    def buffer(self, name: str = "d") -> DumpBuffer:
         self.flows.append(CountingFlow())
-        return DumpSpool(name, self.budget, self.staging, self.flows[-1])
+        return DumpBuffer(name, self.budget, self.staging, self.flows[-1])
 
     def check_nothing_is_left(self) -> None:
         assert (self.budget.used, self.budget.flushing) == (0, 0)
@@ -142,33 +142,33 @@ def test_the_staging_here_is_one() -> None:
 
 def test_what_fits_stays_in_memory() -> None:
     upload = uploads(100_000)
-    spool = upload.spool()
-    spool.write(b"a" * 50_000)
-    spool.write(b"b" * 50_000)
+    buffer = upload.buffer()
+    buffer.write(b"a" * 50_000)
+    buffer.write(b"b" * 50_000)
     assert (upload.budget.used, upload.budget.flushing) == (100_000, 0)
-    dump = finishing(spool).dump
+    dump = finishing(buffer).dump
     assert (dump.name, dump.size) == ("d", 100_000)
     assert dump.sha256 == sha256(b"a" * 50_000 + b"b" * 50_000).hexdigest()
     assert isinstance(dump.content, InMemory)
     assert result_of(content_of(dump)) == b"a" * 50_000 + b"b" * 50_000
     assert upload.staging.dumps == []
     assert upload.budget.used == 100_000
-    spool.release()
+    buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_an_empty_dump() -> None:
     upload = uploads(0)
-    spool = upload.spool()
-    dump = finishing(spool).dump
+    buffer = upload.buffer()
+    dump = finishing(buffer).dump
     assert (dump.size, dump.sha256, result_of(content_of(dump))) == (0, sha256().hexdigest(), b"")
-    spool.release()
+    buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_beyond_the_budget_the_oldest_is_spilled() -> None:
     upload = uploads(100_000)
-    first, second, third = upload.spool("a"), upload.spool("b"), upload.spool("c")
+    first, second, third = upload.buffer("a"), upload.buffer("b"), upload.buffer("c")
     second.write(b"b" * 40_000)
     first.write(b"a" * 40_000)
     third.write(b"c" * 20_000)
@@ -184,30 +184,30 @@ def test_beyond_the_budget_the_oldest_is_spilled() -> None:
     upload.staging.fire()
     assert result_of(content_of(finishing(first).dump)) == b"a" * 40_000
     assert isinstance(finishing(third).dump.content, InMemory)
-    for spool in (first, second, third):
-        spool.release()
+    for buffer in (first, second, third):
+        buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_as_many_are_spilled_as_are_needed() -> None:
     upload = uploads(100_000)
-    spools = [upload.spool() for _ in range(4)]
-    for spool in spools[:3]:
-        spool.write(b"x" * 33_000)
+    spools = [upload.buffer() for _ in range(4)]
+    for buffer in spools[:3]:
+        buffer.write(b"x" * 33_000)
     spools[3].write(b"x" * 66_000)
     assert len(upload.staging.dumps) == 2
     assert upload.budget.used - upload.budget.flushing == 99_000
     upload.staging.fire_all()
-    for spool in spools:
-        spool.release()
+    for buffer in spools:
+        buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_less_than_a_unit_is_not_spilled() -> None:
     upload = uploads(0)
-    spools = [upload.spool() for _ in range(10)]
-    for spool in spools:
-        spool.write(b"x" * (SPILL_UNIT - 1))
+    spools = [upload.buffer() for _ in range(10)]
+    for buffer in spools:
+        buffer.write(b"x" * (SPILL_UNIT - 1))
     assert upload.staging.dumps == []
     spools[5].write(b"x")
     assert len(upload.staging.dumps) == 1
@@ -218,39 +218,39 @@ def test_less_than_a_unit_is_not_spilled() -> None:
     spools[5].write(b"x")
     assert len(upload.staging.waiting) == 1
     upload.staging.fire()
-    for spool in spools:
-        spool.release()
+    for buffer in spools:
+        buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_what_comes_while_spilling_follows_in_one_write() -> None:
     upload = uploads(0)
-    spool = upload.spool()
-    spool.write(b"a" * SPILL_UNIT)
+    buffer = upload.buffer()
+    buffer.write(b"a" * SPILL_UNIT)
     for _ in range(10):
-        spool.write(b"b" * 10_000)
+        buffer.write(b"b" * 10_000)
     assert len(upload.staging.waiting) == 1
     upload.staging.fire()
     assert len(upload.staging.waiting) == 1
-    spool.write(b"c" * 10_000)
+    buffer.write(b"c" * 10_000)
     upload.staging.fire()
     assert upload.staging.waiting == []
     assert upload.staging.dumps[0].appends == [SPILL_UNIT, 100_000]
-    finished = finishing(spool)
+    finished = finishing(buffer)
     assert not finished.done
     upload.staging.fire()
     assert upload.staging.dumps[0].appends == [SPILL_UNIT, 100_000, 10_000]
     assert result_of(content_of(finished.dump)) == b"a" * SPILL_UNIT + b"b" * 100_000 + b"c" * 10_000
-    spool.release()
+    buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_tiny_writes_are_coalesced() -> None:
     upload = uploads(MIB)
-    spool = upload.spool()
+    buffer = upload.buffer()
     for n in range(20_000):
-        spool.write(bytes([n % 256]) * 5)
-    content = finishing(spool).dump.content
+        buffer.write(bytes([n % 256]) * 5)
+    content = finishing(buffer).dump.content
     assert isinstance(content, InMemory)
     assert len(content.pieces) <= 4
     assert b"".join(content.pieces) == b"".join(bytes([n % 256]) * 5 for n in range(20_000))
@@ -258,11 +258,11 @@ def test_tiny_writes_are_coalesced() -> None:
 
 def test_large_writes_are_not_copied() -> None:
     upload = uploads(MIB)
-    spool = upload.spool()
+    buffer = upload.buffer()
     pieces = [bytes([n]) * 4096 for n in range(3)]
     for piece in pieces:
-        spool.write(piece)
-    content = finishing(spool).dump.content
+        buffer.write(piece)
+    content = finishing(buffer).dump.content
     assert isinstance(content, InMemory)
     assert [id(piece) for piece in content.pieces] == [id(piece) for piece in pieces]
 
@@ -272,44 +272,44 @@ def test_large_writes_are_not_copied() -> None:
 
 def test_more_than_a_mebibyte_ahead_of_the_disk_is_held() -> None:
     upload = uploads(10 * MIB)
-    spool = upload.spool()
-    spool.write(b"x" * (MIB + 1))
-    spool.spill()
+    buffer = upload.buffer()
+    buffer.write(b"x" * (MIB + 1))
+    buffer.spill()
     (flow,) = upload.flows
-    spool.write(b"y" * MIB)
+    buffer.write(b"y" * MIB)
     assert not flow.held
-    spool.write(b"y")
+    buffer.write(b"y")
     assert flow.held
-    spool.write(b"y")
-    assert flow.holds == 1
+    buffer.write(b"y")
+    assert flow.pauses == 1
     upload.staging.fire()
     assert flow.held
     upload.staging.fire()
     assert not flow.held
-    assert flow.holds == flow.lets == 1
-    spool.release()
+    assert flow.pauses == flow.resumes == 1
+    buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_who_sends_is_held_while_too_much_waits_for_a_disk() -> None:
     upload = uploads(100_000)
-    one, two = upload.spool(), upload.spool()
+    one, two = upload.buffer(), upload.buffer()
     one.write(b"x" * 60_000)
     two.write(b"x" * 50_000)
     assert upload.budget.flushing == 60_000
     two.write(b"x" * 60_000)
     assert upload.budget.flushing == 170_000
-    assert [flow.holds for flow in upload.flows] == [0, 1]
+    assert [flow.pauses for flow in upload.flows] == [0, 1]
     two.write(b"x")
     one.write(b"x")
     one.write(b"x")
-    assert [flow.holds for flow in upload.flows] == [1, 1]
+    assert [flow.pauses for flow in upload.flows] == [1, 1]
     upload.staging.fire()
     assert upload.budget.flushing == 110_000
     assert [flow.held for flow in upload.flows] == [True, True]
     upload.staging.fire()
     assert upload.budget.flushing == 0
-    assert [(flow.holds, flow.lets) for flow in upload.flows] == [(1, 1), (1, 1)]
+    assert [(flow.pauses, flow.resumes) for flow in upload.flows] == [(1, 1), (1, 1)]
     one.release()
     two.release()
     upload.check_nothing_is_left()
@@ -317,13 +317,13 @@ def test_who_sends_is_held_while_too_much_waits_for_a_disk() -> None:
 
 def test_whole_dumps_that_wait_to_be_saved_hold_others() -> None:
     upload = uploads(100_000)
-    one, two = upload.spool(), upload.spool()
+    one, two = upload.buffer(), upload.buffer()
     one.write(b"x" * 100_000)
     assert finishing(one).done
     two.write(b"x" * 20_000)
     assert not upload.flows[1].held
     assert finishing(two).done
-    three = upload.spool()
+    three = upload.buffer()
     three.write(b"x")
     assert upload.flows[2].held
     one.release()
@@ -335,7 +335,7 @@ def test_whole_dumps_that_wait_to_be_saved_hold_others() -> None:
 
 def test_a_whole_dump_is_not_spilled_any_more() -> None:
     upload = uploads(100_000)
-    one, two = upload.spool(), upload.spool()
+    one, two = upload.buffer(), upload.buffer()
     one.write(b"x" * 100_000)
     dump = finishing(one).dump
     two.write(b"x" * 100_001)
@@ -353,11 +353,11 @@ def test_a_whole_dump_is_not_spilled_any_more() -> None:
 
 def test_released_while_spilling() -> None:
     upload = uploads(0)
-    spool = upload.spool()
-    spool.write(b"x" * SPILL_UNIT)
-    spool.write(b"x" * (MIB + 1))
-    assert upload.flows[0].holds == 2
-    spool.release()
+    buffer = upload.buffer()
+    buffer.write(b"x" * SPILL_UNIT)
+    buffer.write(b"x" * (MIB + 1))
+    assert upload.flows[0].pauses == 2
+    buffer.release()
     (dump,) = upload.staging.dumps
     assert dump.discarded == 0
     assert upload.budget.used == upload.budget.flushing == SPILL_UNIT
@@ -369,21 +369,21 @@ def test_released_while_spilling() -> None:
 
 def test_released_after_spilling() -> None:
     upload = uploads(0)
-    spool = upload.spool()
-    spool.write(b"x" * SPILL_UNIT)
+    buffer = upload.buffer()
+    buffer.write(b"x" * SPILL_UNIT)
     upload.staging.fire()
-    spool.write(b"x" * 10)
-    spool.release()
-    spool.release()
+    buffer.write(b"x" * 10)
+    buffer.release()
+    buffer.release()
     assert upload.staging.dumps[0].discarded == 1
     upload.check_nothing_is_left()
 
 
 def test_a_released_spool_is_not_spilled() -> None:
     upload = uploads(SPILL_UNIT)
-    spool, other = upload.spool(), upload.spool()
-    spool.write(b"x" * SPILL_UNIT)
-    spool.release()
+    buffer, other = upload.buffer(), upload.buffer()
+    buffer.write(b"x" * SPILL_UNIT)
+    buffer.release()
     other.write(b"x" * SPILL_UNIT)
     assert upload.staging.dumps == []
     other.release()
@@ -396,56 +396,56 @@ def test_a_released_spool_is_not_spilled() -> None:
 @pytest.mark.parametrize("error", [StorageError("full"), AllStoresFailed("all full"), RuntimeError("a defect")])
 def test_a_failure_refuses_at_the_next_write_and_at_the_end(error: Exception) -> None:
     upload = uploads(0)
-    spool = upload.spool()
-    spool.write(b"x" * SPILL_UNIT)
-    spool.write(b"y" * (MIB + SPILL_UNIT))
-    assert upload.flows[0].holds == 2
+    buffer = upload.buffer()
+    buffer.write(b"x" * SPILL_UNIT)
+    buffer.write(b"y" * (MIB + SPILL_UNIT))
+    assert upload.flows[0].pauses == 2
     upload.staging.fail(error)
     assert not upload.flows[0].held
     with pytest.raises(type(error)) as raised:
-        spool.write(b"z" * SPILL_UNIT)
+        buffer.write(b"z" * SPILL_UNIT)
     assert raised.value is error
     assert upload.staging.waiting == []
-    finished = finishing(spool)
+    finished = finishing(buffer)
     assert finished.error is error
-    spool.release()
+    buffer.release()
     upload.check_nothing_is_left()
 
 
 @pytest.mark.parametrize("error", [StorageError("full"), AllStoresFailed("all full"), RuntimeError("a defect")])
 def test_a_failure_of_the_last_write(error: Exception) -> None:
     upload = uploads(0)
-    spool = upload.spool()
-    spool.write(b"x" * SPILL_UNIT)
-    spool.write(b"y")
-    finished = finishing(spool)
+    buffer = upload.buffer()
+    buffer.write(b"x" * SPILL_UNIT)
+    buffer.write(b"y")
+    finished = finishing(buffer)
     upload.staging.fire()
     assert not finished.done
     upload.staging.fail(error)
     assert finished.error is error
-    spool.release()
+    buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_a_failed_dump_is_not_spilled_again() -> None:
     upload = uploads(0)
-    spool, other = upload.spool(), upload.spool()
-    spool.write(b"x" * SPILL_UNIT)
-    spool.write(b"x" * SPILL_UNIT)
+    buffer, other = upload.buffer(), upload.buffer()
+    buffer.write(b"x" * SPILL_UNIT)
+    buffer.write(b"x" * SPILL_UNIT)
     upload.staging.fail(StorageError("full"))
     other.write(b"x" * SPILL_UNIT)
     assert [dump for dump, _ in upload.staging.waiting] == [upload.staging.dumps[1]]
     upload.staging.fire()
     other.release()
-    spool.release()
+    buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_a_failure_after_the_release() -> None:
     upload = uploads(0)
-    spool = upload.spool()
-    spool.write(b"x" * SPILL_UNIT)
-    spool.release()
+    buffer = upload.buffer()
+    buffer.write(b"x" * SPILL_UNIT)
+    buffer.release()
     upload.staging.fail(StorageError("full"))
     upload.check_nothing_is_left()
 
@@ -466,7 +466,7 @@ OPERATIONS = st.lists(
 @given(OPERATIONS, st.sampled_from([0, 1, 50_000, 100_000, MIB]), st.booleans())
 def test_anything_in_any_order(operations: list[tuple[str, int, int]], limit: int, failing: bool) -> None:
     upload = uploads(limit)
-    spools = [upload.spool(name) for name in "abc"]
+    spools = [upload.buffer(name) for name in "abc"]
     written = [b"", b"", b""]
     finished: dict[int, Finishing] = {}
     released: set[int] = set()
@@ -492,11 +492,11 @@ def test_anything_in_any_order(operations: list[tuple[str, int, int]], limit: in
         if not upload.staging.waiting:
             assert not any(flow.held for flow in upload.flows) or upload.budget.flushing > limit
     upload.staging.fire_all()
-    for which, spool in enumerate(spools):
+    for which, buffer in enumerate(spools):
         if which in released:
             continue
         if which not in finished:
-            finished[which] = finishing(spool)
+            finished[which] = finishing(buffer)
             upload.staging.fire_all()
         (result,) = finished[which].results
         if isinstance(result, Failure):
@@ -505,6 +505,6 @@ def test_anything_in_any_order(operations: list[tuple[str, int, int]], limit: in
         else:
             assert (result.size, result.sha256) == (len(written[which]), sha256(written[which]).hexdigest())
             assert result_of(content_of(result)) == written[which]
-        spool.release()
+        buffer.release()
     upload.staging.fire_all()
     upload.check_nothing_is_left()

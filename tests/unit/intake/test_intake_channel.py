@@ -15,7 +15,7 @@ from collectord.errors import ClientGone, MalformedReport, TooLarge, TooSlow
 from collectord.intake.channel import StreamingChannel
 from collectord.intake.request import StreamingRequest
 from tests.unit.intake.parts import LogRecorder
-from tests.unit.intake.wire import Client, Gate, Server, StubBody, StubResource, serve
+from tests.unit.intake.wire import Client, PausablePort, Server, StubBody, StubResource, serve
 
 MIB = 1024 * 1024
 
@@ -845,12 +845,12 @@ def test_a_site_sweeps_only_while_it_is_open(rig: Rig) -> None:
 def test_held_and_let(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.hold()
+    client.channel.pause()
     assert client.held
-    client.channel.hold()
-    client.channel.let()
+    client.channel.pause()
+    client.channel.resume()
     assert client.held
-    client.channel.let()
+    client.channel.resume()
     assert not client.held
 
 
@@ -859,10 +859,10 @@ def test_who_is_held_is_not_late(new_rig: NewRig) -> None:
     client = rig.connect()
     client.send(post(b"hello" * 1000)[:-5000])
     rig.server.wait(20)
-    client.channel.hold()
+    client.channel.pause()
     rig.server.wait(300, step=1)
     assert client.received == b""
-    client.channel.let()
+    client.channel.resume()
     rig.server.wait(29)
     assert client.received == b""
     client.send(b"hello" * 1000)
@@ -872,9 +872,9 @@ def test_who_is_held_is_not_late(new_rig: NewRig) -> None:
 def test_who_was_held_can_be_late_again(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.hold()
+    client.channel.pause()
     rig.server.wait(100)
-    client.channel.let()
+    client.channel.resume()
     rig.server.wait(32)
     assert client.response.body == b"POST /body HTTP/1.1 too_slow"
 
@@ -882,27 +882,27 @@ def test_who_was_held_can_be_late_again(rig: Rig) -> None:
 def test_a_refusal_ends_the_hold(rig: Rig) -> None:
     client = rig.connect()
     client.send(chunked(b"hello", b"hello")[:-10])
-    client.channel.hold()
+    client.channel.pause()
     rig.bodies[0].limit = 5
     client.channel.requests[-1].handleContentChunk(b"x")
     assert client.response.status == 400
     assert client.lingering
-    client.channel.hold()
+    client.channel.pause()
     assert client.lingering
-    client.channel.let()
-    client.channel.let()
+    client.channel.resume()
+    client.channel.resume()
     assert client.lingering
-    client.channel.hold()
+    client.channel.pause()
     assert client.lingering
 
 
 def test_letting_go_does_not_prolong_the_linger(rig: Rig) -> None:
     rig.limit = 3
     client = rig.connect()
-    client.channel.hold()
+    client.channel.pause()
     client.send(post(b"good"))
     rig.server.wait(9)
-    client.channel.let()
+    client.channel.resume()
     rig.server.wait(2.5)
     assert client.closed
 
@@ -910,9 +910,9 @@ def test_letting_go_does_not_prolong_the_linger(rig: Rig) -> None:
 def test_letting_go_after_the_client_went(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.hold()
+    client.channel.pause()
     client.hang_up()
-    client.channel.let()
+    client.channel.resume()
 
 
 # ——— clients that go, and too many of them ———
@@ -948,28 +948,28 @@ def test_a_client_that_goes_before_the_body(rig: Rig, sent: bytes) -> None:
 
 def test_too_many_connections_shut_the_gates(new_rig: NewRig) -> None:
     rig = new_rig(max_connections=3)
-    other = Gate()
+    other = PausablePort()
     rig.server.site.guard(other)
-    gate = rig.server.gate
-    gate.moves.clear()
+    port = rig.server.port
+    port.moves.clear()
     clients = [rig.connect() for _ in range(2)]
-    assert gate.moves == []
+    assert port.moves == []
     clients.append(rig.connect())
-    assert gate.moves == other.moves == ["shut"]
+    assert port.moves == other.moves == ["shut"]
     clients.append(rig.connect())  # accepted in the same go
-    assert gate.moves == ["shut"]
+    assert port.moves == ["shut"]
     clients[0].hang_up()
-    assert gate.moves == other.moves == ["shut", "open"]
+    assert port.moves == other.moves == ["shut", "open"]
     clients.append(rig.connect())
-    assert gate.moves == ["shut", "open", "shut"]
+    assert port.moves == ["shut", "open", "shut"]
     for client in clients[1:]:
         client.hang_up()
-    assert gate.moves == ["shut", "open", "shut", "open"]
+    assert port.moves == ["shut", "open", "shut", "open"]
 
 
 def test_the_gates_are_shut_until_the_site_is_opened(rig: Rig) -> None:
-    assert rig.server.gate.moves == ["shut", "open"]
-    late = Gate()
+    assert rig.server.port.moves == ["shut", "open"]
+    late = PausablePort()
     rig.server.site.guard(late)
     assert late.moves == []
 
@@ -1135,7 +1135,7 @@ def test_the_answer_during_the_end_is_the_last(rig: Rig) -> None:
 def test_reading_goes_on_after_an_early_answer_that_the_socket_did_not_take(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.hold()
+    client.channel.pause()
     client.channel.pauseProducing()  # as the transport does, whose buffer is full
     rig.bodies[0].limit = 0
     client.channel.requests[-1].handleContentChunk(b"x")

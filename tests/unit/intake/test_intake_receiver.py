@@ -373,7 +373,7 @@ def plain_receiver() -> ReportReceiver:
 def held_receiver(flow: CountingFlow, packed: bytes) -> ReportReceiver:
     """One that was held before it got C{packed}."""
     receiver = new_receiver(headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": b"gzip"}, flow=flow)
-    receiver.hold()
+    receiver.pause()
     assert flow.held
     receiver.received(packed[:10])
     receiver.received(packed[10:])
@@ -386,7 +386,7 @@ def test_nothing_is_inflated_while_it_is_held() -> None:
     reports: list[object] = []
     Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
     assert reports == []
-    receiver.let()
+    receiver.resume()
     assert not flow.held
     (report,) = reports
     assert isinstance(report, CrashReport)
@@ -399,7 +399,7 @@ def test_what_is_wrong_shows_when_it_is_let(packed: bytes) -> None:
     reports: list[object] = []
     Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
     assert (reports, receiver.refusal) == ([], None)
-    receiver.let()
+    receiver.resume()
     (failure,) = reports
     assert isinstance(failure, Failure)
     assert failure.check(MalformedReport)
@@ -413,7 +413,7 @@ def test_it_is_given_up_while_it_is_held() -> None:
     (failure,) = reports
     assert isinstance(failure, Failure)
     assert failure.check(ClientGone)
-    receiver.let()
+    receiver.resume()
 
 
 def test_annotations_of_all_uploads_together() -> None:

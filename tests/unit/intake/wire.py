@@ -95,7 +95,7 @@ class Client:
 
 
 @define
-class Gate:
+class PausablePort:
     """A port."""
 
     moves: list[str] = field(factory=list)
@@ -165,7 +165,7 @@ class Server:
 
     site: StreamingSite
     clock: Clock
-    gate: Gate
+    port: PausablePort
     clients: list[Client] = field(factory=list)
 
     def connect(self) -> Client:
@@ -204,15 +204,15 @@ def serve(
     site = StreamingSite(
         resource,
         body_for,
-        patience=ConnectionLimits(idle=idle, min_rate=min_rate, free=free, linger=10.0, linger_bytes=linger_bytes),
+        limits=ConnectionLimits(idle=idle, min_rate=min_rate, free=free, linger=10.0, linger_bytes=linger_bytes),
         max_connections=max_connections,
         clock=clock,
     )
     site.startFactory()
-    gate = Gate()
-    site.guard(gate)
+    port = PausablePort()
+    site.guard(port)
     site.open()
-    return Server(site, clock, gate)
+    return Server(site, clock, port)
 
 
 Serve = Callable[..., Server]

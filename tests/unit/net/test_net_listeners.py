@@ -9,7 +9,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import ServerFactory
 
 from collectord.errors import ConfigError
-from collectord.net.listeners import BACKLOG, CantListen, Listeners
+from collectord.net.listeners import BACKLOG, CannotListen, Listeners
 
 
 @define(slots=False)
@@ -140,14 +140,14 @@ def test_a_certificate_that_is_not_there_and_a_key_of_another(tmp_path: Path) ->
 
 def test_it_cannot_listen() -> None:
     listeners = Listeners(["tcp:80"], "s", Reactor(error=OSError("taken")))
-    with pytest.raises(CantListen, match="collectord: can't listen on tcp:80: taken"):
+    with pytest.raises(CannotListen, match="collectord: can't listen on tcp:80: taken"):
         listeners.open(ServerFactory())
 
 
 def test_no_socket_of_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LISTEN_FDS", raising=False)
     listeners = Listeners(["systemd:domain=INET:name=http"], "s", Reactor())
-    with pytest.raises(CantListen, match="systemd:domain=INET:name=http"):
+    with pytest.raises(CannotListen, match="systemd:domain=INET:name=http"):
         listeners.open(ServerFactory())
 
 
@@ -197,5 +197,5 @@ def test_tls_is_no_token(pem: Path) -> None:
 def test_a_port_that_turns_out_to_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Port, "getHost", lambda port: IPv4Address("TCP", "10.1.2.3", 1))
     listeners = Listeners(["tcp:8001:interface=localhost"], "admin", Reactor(), local=True)
-    with pytest.raises(CantListen, match="set a token"):
+    with pytest.raises(CannotListen, match="set a token"):
         listeners.open(ServerFactory())

@@ -25,9 +25,9 @@ def here() -> Process:
     return Process()
 
 
-def shown(sums: AggregatedRegistry) -> dict[str, float]:
+def shown(aggregated: AggregatedRegistry) -> dict[str, float]:
     registry = CollectorRegistry()
-    registry.register(sums)
+    registry.register(aggregated)
     lines = [line.rpartition(" ") for line in generate_latest(registry).decode().splitlines() if line[0] != "#"]
     return {name: float(value) for name, _, value in lines if "_created" not in name}
 
@@ -38,7 +38,7 @@ def test_this_process_alone(here: Process) -> None:
 
 
 def test_sums(here: Process) -> None:
-    there, sums = Process(), AggregatedRegistry(here.registry)
+    there, aggregated = Process(), AggregatedRegistry(here.registry)
     here.answers.labels("200").inc(2)
     there.answers.labels("200").inc(3)
     there.answers.labels("503").inc()
@@ -46,8 +46,8 @@ def test_sums(here: Process) -> None:
     there.open.set(7)
     there.seconds.labels("a").observe(5)
     here.seconds.labels("a").observe(0.5)
-    sums.update("there", there.sent())  # type: ignore[arg-type]
-    assert shown(sums) == {
+    aggregated.update("there", there.sent())  # type: ignore[arg-type]
+    assert shown(aggregated) == {
         'answers_total{status="200"}': 5,
         'answers_total{status="503"}': 1,
         "open": 12,
@@ -60,24 +60,24 @@ def test_sums(here: Process) -> None:
 
 
 def test_the_newest_counts(here: Process) -> None:
-    there, sums = Process(), AggregatedRegistry(here.registry)
+    there, aggregated = Process(), AggregatedRegistry(here.registry)
     for _ in range(3):
         there.answers.labels("200").inc()
-        sums.update("there", there.sent())  # type: ignore[arg-type]
-    assert shown(sums)['answers_total{status="200"}'] == 3
+        aggregated.update("there", there.sent())  # type: ignore[arg-type]
+    assert shown(aggregated)['answers_total{status="200"}'] == 3
 
 
 def test_what_the_dead_counted_stays(here: Process) -> None:
-    sums = AggregatedRegistry(here.registry)
+    aggregated = AggregatedRegistry(here.registry)
     for life in range(3):
         there = Process()
         there.answers.labels("200").inc()
         there.seconds.labels("a").observe(5)
         there.open.set(9)
-        sums.update(life, there.sent())  # type: ignore[arg-type]
-        sums.forget(life)
-    sums.forget("never heard of")
-    counted = shown(sums)
+        aggregated.update(life, there.sent())  # type: ignore[arg-type]
+        aggregated.forget(life)
+    aggregated.forget("never heard of")
+    counted = shown(aggregated)
     assert counted['answers_total{status="200"}'] == 3
     assert counted['seconds_count{store="a"}'] == 3
     assert counted["open"] == 0

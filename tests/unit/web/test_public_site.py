@@ -92,13 +92,13 @@ class Store:
     def new_dump(self) -> "Store":
         return self
 
-    def holds(self, content: Content) -> bool:
+    def owns(self, content: Content) -> bool:
         return True
 
-    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
         return False
 
-    async def settled(self) -> None:
+    async def wait_for_discards(self) -> None:
         return
 
     async def append(self, pieces: Sequence[bytes]) -> None:

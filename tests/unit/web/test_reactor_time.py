@@ -66,7 +66,7 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
     )
     public = PublicSite(collector, receiver_for, Store(), "bp-", {})
     site = StreamingSite(
-        public.resource(), public.body_for, patience=ConnectionLimits(idle=30), max_connections=10, clock=clock
+        public.resource(), public.body_for, limits=ConnectionLimits(idle=30), max_connections=10, clock=clock
     )
     site.open()
     channel = site.buildProtocol(None)

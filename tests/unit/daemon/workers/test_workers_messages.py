@@ -4,12 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.daemon.workers.messages import Counted, Happened, Lines, Message, Ready, decode, encode
+from collectord.daemon.workers.messages import Counted, CrashEvents, Lines, Message, Ready, decode, encode
 from collectord.model import CrashEvent
 
-KEPT = CrashEvent(at=1.5, crash_id="a", what="kept", where="/a", about={"product": "\n\ud800", "size": 3})
-MOVED = CrashEvent(at=2.5, crash_id="b", what="moved", where="s3://b")
-MESSAGES = [Ready(), Happened([KEPT, MOVED]), Happened([]), Counted([["a", "counter", [["a_total", {"b": "c"}, 1.0]]]])]
+KEPT = CrashEvent(at=1.5, crash_id="a", kind="kept", where="/a", about={"product": "\n\ud800", "size": 3})
+MOVED = CrashEvent(at=2.5, crash_id="b", kind="moved", where="s3://b")
+MESSAGES = [
+    Ready(),
+    CrashEvents([KEPT, MOVED]),
+    CrashEvents([]),
+    Counted([["a", "counter", [["a_total", {"b": "c"}, 1.0]]]]),
+]
 
 
 @pytest.mark.parametrize("message", MESSAGES)

@@ -158,9 +158,9 @@ def scene(workers: int = 2, *, stop_s: float = 30.0, piped: bool = False, timeou
         cast(Any, Listeners(port)),
         reactor,
         out=logged.append if piped else None,
-        happened=lambda happening: None,
+        on_event=lambda event: None,
         ready=lambda: ready.append(1),
-        sums=AggregatedRegistry(CollectorRegistry()),
+        aggregated=AggregatedRegistry(CollectorRegistry()),
         stop=stop_s,
         now=reactor.seconds,
     )
@@ -272,15 +272,15 @@ def test_what_a_worker_counted_counts_once_however_late_it_ends() -> None:
     registry = CollectorRegistry()
     Counter("a", "", registry=registry).inc(5)
     at = scene()
-    at.supervisor._sums = sums = AggregatedRegistry(CollectorRegistry())
+    at.supervisor._aggregated = aggregated = AggregatedRegistry(CollectorRegistry())
     one, _ = at.begin()
     one.tell(Counted(snapshot(registry)))
     one.lives = one.dies = False
     at.reactor.run(35)
     one.tell(Counted(snapshot(registry)))
     one.end(signal.SIGKILL)
-    assert sums._gone["a"] == {("a_total", ()): 5.0}
-    assert one.protocol not in sums._others
+    assert aggregated._gone["a"] == {("a_total", ()): 5.0}
+    assert one.protocol not in aggregated._others
 
 
 def test_a_start_may_take_longer() -> None:

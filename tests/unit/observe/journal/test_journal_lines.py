@@ -21,7 +21,7 @@ from collectord.observe.journal.lines import (
     Journal,
     Line,
     events_of,
-    format_happening,
+    format_event,
     journal_of,
     packed,
     parse_line,
@@ -37,26 +37,26 @@ TIME = "2016-06-22T15:19:49.123Z"
 HOSTILE = "a\tb\nc\\d\\u0009\x00\x1b[31m\x85\u2028\ud800é漢😀\r"
 
 texts = st.text(st.characters(), max_size=20) | st.sampled_from(["/mnt/a b", HOSTILE, "\\", "\\u00", "\\\\u0009"])
-happenings = st.builds(
+events = st.builds(
     CrashEvent,
     at=st.floats(0, 4e9),
     crash_id=st.sampled_from([CRASH_ID, NEIGHBOUR]),
-    what=st.sampled_from(get_args(Step)),
+    kind=st.sampled_from(get_args(Step)),
     where=texts,
     about=st.builds(dict, rule=texts) | st.just({}),
 )
 lines = st.builds(
     Line,
     time=st.floats(0, 4e9).map(time_of),
-    what=st.sampled_from(sorted(OF_CRASHES | OF_PROCESSES)),
+    kind=st.sampled_from(sorted(OF_CRASHES | OF_PROCESSES)),
     about=texts.filter(bool),
     where=texts,
     rule=texts,
 )
 
 
-def line_of(what: Step = "kept", where: str = "/a", crash_id: str = CRASH_ID, at: float = AT) -> bytes:
-    return format_happening(CrashEvent(at=at, crash_id=crash_id, what=what, where=where)).encode()
+def line_of(kind: Step = "kept", where: str = "/a", crash_id: str = CRASH_ID, at: float = AT) -> bytes:
+    return format_event(CrashEvent(at=at, crash_id=crash_id, kind=kind, where=where)).encode()
 
 
 def read(directory: Path) -> tuple[list[Line], int]:
@@ -66,10 +66,10 @@ def read(directory: Path) -> tuple[list[Line], int]:
 
 
 def test_as_it_is_written() -> None:
-    kept = CrashEvent(at=AT, crash_id=CRASH_ID, what="kept", where="/a", about={"rule": "accept_all", "size": 1})
-    assert format_happening(kept) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\n"
-    moved = CrashEvent(at=AT, crash_id=CRASH_ID, what="moved", where="s3://crashes")
-    assert format_happening(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://crashes\n"
+    kept = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about={"rule": "accept_all", "size": 1})
+    assert format_event(kept) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\n"
+    moved = CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where="s3://crashes")
+    assert format_event(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://crashes\n"
     assert Line(TIME, "start", "host-1-ab").encode() == f"{TIME}\tstart\thost-1-ab\n".encode()
     assert Line(TIME, "lost", "7").encode() == f"{TIME}\tlost\t7\n".encode()
 
@@ -84,20 +84,20 @@ def test_milliseconds_do_not_spill() -> None:
 
 
 def test_what_is_written_is_one_line_without_anything_that_a_terminal_obeys() -> None:
-    line = format_happening(CrashEvent(at=AT, crash_id=CRASH_ID, what="moved", where=HOSTILE, about={"rule": HOSTILE}))
+    line = format_event(CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where=HOSTILE, about={"rule": HOSTILE}))
     assert line.count("\n") == 1
     assert line.count("\t") == 4
     assert line.replace("\t", "")[:-1].isprintable()
     line.encode()
 
 
-@given(happenings)
-def test_parse_is_the_inverse_of_format(happening: CrashEvent) -> None:
-    line = parse_line(format_happening(happening).encode())
-    rule = str(happening.about.get("rule", ""))
-    assert line == Line(time_of(happening.at), happening.what, happening.crash_id, happening.where, rule)
+@given(events)
+def test_parse_is_the_inverse_of_format(event: CrashEvent) -> None:
+    line = parse_line(format_event(event).encode())
+    rule = str(event.about.get("rule", ""))
+    assert line == Line(time_of(event.at), event.kind, event.crash_id, event.where, rule)
     assert line is not None
-    assert line.at == pytest.approx(happening.at, abs=0.001)
+    assert line.at == pytest.approx(event.at, abs=0.001)
 
 
 @given(lines)
@@ -105,10 +105,10 @@ def test_parse_is_the_inverse_of_encode(line: Line) -> None:
     assert parse_line(line.encode()) == line
 
 
-@given(happenings, st.data())
-def test_no_line_that_was_cut_off_is_taken_for_whole(happening: CrashEvent, data: st.DataObject) -> None:
+@given(events, st.data())
+def test_no_line_that_was_cut_off_is_taken_for_whole(event: CrashEvent, data: st.DataObject) -> None:
     """Neither at the end of a file, nor where the next one went on."""
-    line = format_happening(happening).encode()
+    line = format_event(event).encode()
     part = line[: data.draw(st.integers(0, len(line) - 1))]
     assert parse_line(part) is None
     assert parse_line(part + HEAL) is None
@@ -195,15 +195,15 @@ def test_a_packed_journal_that_is_damaged(tmp_path: Path, spoil: object) -> None
 
 
 @given(
-    st.lists(happenings, max_size=8),
+    st.lists(events, max_size=8),
     st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=30) | st.just(bytes(40))), max_size=4),
 )
 def test_damaged_files_are_read_to_their_end(
-    tmp_path_factory: pytest.TempPathFactory, happened: list[CrashEvent], damages: list[tuple[int, bytes]]
+    tmp_path_factory: pytest.TempPathFactory, on_event: list[CrashEvent], damages: list[tuple[int, bytes]]
 ) -> None:
     """Whatever overwrites parts of it: lines that were not touched are all found."""
     directory = tmp_path_factory.mktemp("journal")
-    content = b"".join(format_happening(happening).encode() for happening in happened)
+    content = b"".join(format_event(event).encode() for event in on_event)
     harmed = bytearray(content)
     for at, damage in damages:
         at = min(at, len(harmed))
@@ -213,7 +213,7 @@ def test_damaged_files_are_read_to_their_end(
     untouched = set(content.splitlines(keepends=True)) & {line + b"\n" for line in bytes(harmed).split(b"\n")}
     assert {parse_line(line) for line in untouched} <= set(found)
     if bytes(harmed) == content:
-        assert found == [parse_line(format_happening(happening).encode()) for happening in happened]
+        assert found == [parse_line(format_event(event).encode()) for event in on_event]
 
 
 def test_memory_is_bounded_where_there_is_no_end_of_line(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent, Step
 from collectord.observe.journal.files import JournalFiles, pack, rewrite
 from collectord.observe.journal.lines import HEAL, Journal, journal_of, packed
-from collectord.observe.journal.writer import Ledger
+from collectord.observe.journal.writer import JournalWriter
 from tests.support.mounts import can_mount, tmpfs
 from tests.unit.storage.stores import hanging, watched
 
@@ -39,8 +39,8 @@ SOON = 10.0
 pytestmark = pytest.mark.timeout(60)
 
 
-def happening(number: int = 0, what: Step = "kept", crash_id: str = CRASH_ID) -> CrashEvent:
-    return CrashEvent(at=NOW.timestamp() + number, crash_id=crash_id, what=what, where=str(number))
+def crash_event(number: int = 0, kind: Step = "kept", crash_id: str = CRASH_ID) -> CrashEvent:
+    return CrashEvent(at=NOW.timestamp() + number, crash_id=crash_id, kind=kind, where=str(number))
 
 
 def failures() -> float:
@@ -56,10 +56,12 @@ class Rig:
     clock: Clock = field(factory=Clock)
     calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = field(factory=SimpleQueue)
     away: str = ""
-    ledger: Ledger = field(init=False)
+    journal: JournalWriter = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.ledger = Ledger(self.directory, self.keep_days, self.clock, self._call, self.now, self._refuse_other)
+        self.journal = JournalWriter(
+            self.directory, self.keep_days, self.clock, self._call, self.now, self._refuse_other
+        )
 
     def _refuse_other(self) -> None:
         if self.away:
@@ -82,7 +84,7 @@ class Rig:
 
     def settle(self) -> None:
         """Until the thread has nothing to do."""
-        while self.ledger._busy:
+        while self.journal._busy:
             assert self.turn()
 
     def advance(self, seconds: float) -> None:
@@ -93,17 +95,17 @@ class Rig:
             self.settle()
 
     def start(self) -> None:
-        self.ledger.startService()
+        self.journal.startService()
         self.settle()
 
     def stop(self) -> None:
-        stopped: Deferred[None] = self.ledger.stopService()
+        stopped: Deferred[None] = self.journal.stopService()
         while not stopped.called:
             assert self.turn()
 
     def lines(self, day: str = DAY) -> list[str]:
         """What and where, or about what, of each."""
-        return [f"{line.what} {line.where or line.about}" for line in self.whole(day)]
+        return [f"{line.kind} {line.where or line.about}" for line in self.whole(day)]
 
     def whole(self, day: str = DAY) -> list[Any]:
         journal = Journal(self.directory, day)
@@ -135,8 +137,8 @@ def errors(events: Any) -> list[str]:
 
 def test_what_happens_is_written_a_quarter_of_a_second_later(rig: Rig) -> None:
     rig.start()
-    rig.ledger.note(happening(1))
-    rig.ledger.note(happening(2, "moved"))
+    rig.journal.note(crash_event(1))
+    rig.journal.note(crash_event(2, "moved"))
     assert rig.of_crashes() == []
     rig.advance(0.25)
     assert rig.of_crashes() == ["kept 1", "moved 2"]
@@ -151,7 +153,7 @@ def test_nothing_is_written_where_nothing_happens(rig: Rig) -> None:
 
 
 def test_what_happened_before_the_start_is_written(rig: Rig) -> None:
-    rig.ledger.note(happening(1))
+    rig.journal.note(crash_event(1))
     rig.start()
     assert rig.of_crashes() == ["kept 1"]
 
@@ -159,11 +161,11 @@ def test_what_happened_before_the_start_is_written(rig: Rig) -> None:
 def test_a_thousand_do_not_wait(rig: Rig) -> None:
     rig.start()
     for n in range(1000):
-        rig.ledger.note(happening(n))
+        rig.journal.note(crash_event(n))
     rig.settle()
     assert len(rig.of_crashes()) == 1000
     for n in range(5):
-        rig.ledger.note(happening(n))
+        rig.journal.note(crash_event(n))
     rig.advance(0.25)
     assert len(rig.of_crashes()) == 1005
 
@@ -171,7 +173,7 @@ def test_a_thousand_do_not_wait(rig: Rig) -> None:
 def test_many_that_come_while_it_writes(rig: Rig) -> None:
     rig.start()
     for n in range(2500):
-        rig.ledger.note(happening(n))
+        rig.journal.note(crash_event(n))
     rig.settle()
     rig.advance(0.25)
     assert rig.of_crashes() == [f"kept {n}" for n in range(2500)]
@@ -180,7 +182,7 @@ def test_many_that_come_while_it_writes(rig: Rig) -> None:
 def test_one_write_for_each_day_of_ids(rig: Rig) -> None:
     rig.start()
     for n in range(100):
-        rig.ledger.note(happening(n, crash_id=CRASH_ID if n % 2 else TOMORROW_S_ID))
+        rig.journal.note(crash_event(n, crash_id=CRASH_ID if n % 2 else TOMORROW_S_ID))
     with watched(rig.directory, ["write"], lambda seen, name, do: do()) as disk:
         rig.advance(0.25)
     assert disk.seen == 2
@@ -203,7 +205,7 @@ def test_nothing_is_made_above_the_directory(rig: Rig, tmp_path: Path) -> None:
     rig = Rig(tmp_path / "mount" / "ledger")
     with capturedLogs() as events:
         rig.start()
-        rig.ledger.note(happening(1))
+        rig.journal.note(crash_event(1))
         rig.advance(30)
     assert not (tmp_path / "mount").exists()
     assert len(errors(events)) == 1
@@ -217,7 +219,7 @@ def test_a_store_that_is_just_being_made_is_no_trouble(tmp_path: Path) -> None:
     before = failures()
     with capturedLogs() as events:
         rig.start()
-        rig.ledger.note(happening(1))
+        rig.journal.note(crash_event(1))
         rig.advance(1)
         (tmp_path / "crashes").mkdir()
         rig.advance(0.25)
@@ -230,14 +232,14 @@ def test_nothing_is_made_or_written_where_the_store_is_not_there(tmp_path: Path)
     rig = Rig(tmp_path / "ledger", away="another store")
     with capturedLogs() as events:
         rig.start()
-        rig.ledger.note(happening(1))
+        rig.journal.note(crash_event(1))
         rig.advance(4)
         assert list(tmp_path.iterdir()) == []
         rig.away = ""
         rig.advance(1.25)
         assert rig.of_crashes() == ["kept 1"]
         rig.away = "another store"
-        rig.ledger.note(happening(2))
+        rig.journal.note(crash_event(2))
         rig.advance(2)
         assert rig.of_crashes() == ["kept 1"]
         rig.away = ""
@@ -259,14 +261,14 @@ def test_a_sync_each_five_seconds_and_not_for_each_line(rig: Rig) -> None:
 
     with watched(rig.directory, ["fsync"], happen):
         for n in range(200):
-            rig.ledger.note(happening(n))
+            rig.journal.note(crash_event(n))
             rig.advance(0.25)
     assert 9 <= len(set(synced)) <= 11
 
 
 def test_its_lock_file_says_until_when_lines_are_safe(rig: Rig) -> None:
     rig.start()
-    rig.ledger.note(happening())
+    rig.journal.note(crash_event())
     rig.advance(60)
     (running,) = rig.directory.glob("*.running")
     assert running.stat().st_mtime == pytest.approx(NOW.timestamp() + 5.25)
@@ -278,42 +280,42 @@ def test_its_lock_file_says_until_when_lines_are_safe(rig: Rig) -> None:
 
 def test_a_clean_life(rig: Rig) -> None:
     rig.start()
-    rig.ledger.note(happening(1))
+    rig.journal.note(crash_event(1))
     rig.stop()
-    what = [line.what for line in rig.whole()]
-    assert what == ["start", "kept", "stop"]
+    kind = [line.kind for line in rig.whole()]
+    assert kind == ["start", "kept", "stop"]
     assert rig.whole()[0].about == rig.whole()[-1].about
     assert list(rig.directory.glob("*.running")) == []
-    assert Rig(rig.directory).whole()[-1].what == "stop"
+    assert Rig(rig.directory).whole()[-1].kind == "stop"
 
 
 def test_a_stop_before_anything_was_written(rig: Rig) -> None:
-    rig.ledger.startService()
-    rig.ledger.note(happening(1))
+    rig.journal.startService()
+    rig.journal.note(crash_event(1))
     rig.stop()
-    assert [line.what for line in rig.whole()] == ["start", "kept", "stop"]
+    assert [line.kind for line in rig.whole()] == ["start", "kept", "stop"]
 
 
 def test_a_stop_writes_all_that_waits(rig: Rig) -> None:
     rig.start()
     for n in range(3500):
-        rig.ledger.note(happening(n))
+        rig.journal.note(crash_event(n))
     rig.stop()
     assert rig.of_crashes() == [f"kept {n}" for n in range(3500)]
 
 
 def test_an_unclean_stop_is_told_by_the_next_start(rig: Rig) -> None:
     rig.start()
-    rig.ledger.note(happening())
+    rig.journal.note(crash_event())
     rig.advance(6)
     (running,) = rig.directory.glob("*.running")
-    fd = rig.ledger._files._running
+    fd = rig.journal._files._running
     assert fd is not None
     os.close(fd)  # as the kernel does it for one that was killed
     after = Rig(rig.directory)
     after.clock.advance(20)
     after.start()
-    (line,) = [line for line in after.whole() if line.what == "unclean"]
+    (line,) = [line for line in after.whole() if line.kind == "unclean"]
     assert line.about == running.stem
     assert "2016-06-22T15:19:54" < line.where < "2016-06-22T15:19:56"
     assert line.time > line.where
@@ -321,19 +323,19 @@ def test_an_unclean_stop_is_told_by_the_next_start(rig: Rig) -> None:
     after.stop()
     again = Rig(rig.directory)
     again.start()
-    assert [line.what for line in again.whole()].count("unclean") == 1
+    assert [line.kind for line in again.whole()].count("unclean") == 1
 
 
 def test_an_unclean_stop_over_midnight_is_told_in_both_journals(rig: Rig) -> None:
     rig.start()
-    fd = rig.ledger._files._running
+    fd = rig.journal._files._running
     assert fd is not None
     os.close(fd)
     after = Rig(rig.directory)
     after.clock.advance(10 * 3600)
     after.start()
     for day in (DAY, "20160623"):
-        assert [line.what for line in after.whole(day)].count("unclean") == 1
+        assert [line.kind for line in after.whole(day)].count("unclean") == 1
 
 
 def test_several_processes_share_a_directory(rig: Rig) -> None:
@@ -341,14 +343,14 @@ def test_several_processes_share_a_directory(rig: Rig) -> None:
     rig.start()
     other.start()
     for n in range(10):
-        rig.ledger.note(happening(n))
-        other.ledger.note(happening(100 + n))
+        rig.journal.note(crash_event(n))
+        other.journal.note(crash_event(100 + n))
         rig.advance(0.25)
         other.advance(0.25)
     rig.stop()
     other.stop()
-    what = [line.what for line in rig.whole()]
-    assert (what.count("start"), what.count("stop"), what.count("unclean"), what.count("kept")) == (2, 2, 0, 20)
+    kind = [line.kind for line in rig.whole()]
+    assert (kind.count("start"), kind.count("stop"), kind.count("unclean"), kind.count("kept")) == (2, 2, 0, 20)
 
 
 # Trouble.
@@ -359,9 +361,9 @@ def test_a_disk_that_fails(rig: Rig) -> None:
     before = failures()
     with capturedLogs() as events:
         with full(rig.directory):
-            rig.ledger.note(happening(1))
+            rig.journal.note(crash_event(1))
             rig.advance(0.25)
-            rig.ledger.note(happening(2))
+            rig.journal.note(crash_event(2))
             rig.advance(10)
         assert rig.of_crashes() == []
         rig.advance(1.25)
@@ -406,11 +408,11 @@ def test_a_line_that_was_written_in_part_is_written_again(rig: Rig) -> None:
             raise OSError(28, "full")
 
         patch.setattr(os, "write", write)
-        rig.ledger.note(happening(1))
+        rig.journal.note(crash_event(1))
         rig.advance(0.25)
     rig.advance(1.25)
     journal = Journal(rig.directory, DAY)
-    assert [line.where for line in journal if line.what == "kept"] == ["1"]
+    assert [line.where for line in journal if line.kind == "kept"] == ["1"]
     assert journal.damaged == 1
 
 
@@ -419,11 +421,11 @@ def test_a_disk_that_hangs_holds_nobody_up_and_memory_is_bounded(rig: Rig, monke
     rig.start()
     before = failures()
     with capturedLogs() as events, hanging(rig.directory, "write") as gate:
-        rig.ledger.note(happening(0))
+        rig.journal.note(crash_event(0))
         rig.clock.advance(0.25)
         for n in range(1, 13_001):
-            rig.ledger.note(happening(n))
-        assert len(rig.ledger._waiting) <= 10_000
+            rig.journal.note(crash_event(n))
+        assert len(rig.journal._waiting) <= 10_000
         rig.clock.advance(100)
         assert errors(events) != []
         gate.open()
@@ -443,7 +445,7 @@ def test_a_disk_that_hangs_holds_nobody_up_and_memory_is_bounded(rig: Rig, monke
 def test_a_disk_that_hangs_for_long_is_told(rig: Rig) -> None:
     rig.start()
     with capturedLogs() as events, hanging(rig.directory, "write") as gate:
-        rig.ledger.note(happening(0))
+        rig.journal.note(crash_event(0))
         rig.clock.advance(0.25)
         rig.clock.advance(61)
         gate.open()
@@ -456,7 +458,7 @@ def test_what_is_lost_is_told_in_the_journals_of_its_days(rig: Rig, monkeypatch:
     rig.start()
     with full(rig.directory), capturedLogs():
         for n in range(11_500):
-            rig.ledger.note(happening(n, crash_id=TOMORROW_S_ID if n < 1100 else CRASH_ID))
+            rig.journal.note(crash_event(n, crash_id=TOMORROW_S_ID if n < 1100 else CRASH_ID))
         rig.advance(5)
     rig.advance(1.25)
     counts = [int(line.split()[1]) for day in ("20160623", DAY) for line in rig.of_crashes(day) if "lost" in line]
@@ -468,10 +470,10 @@ def test_what_is_lost_is_told_in_the_journals_of_its_days(rig: Rig, monkeypatch:
 def test_a_stop_with_a_disk_that_hangs_takes_five_seconds(rig: Rig) -> None:
     rig.start()
     with capturedLogs() as events, hanging(rig.directory, "write") as gate:
-        rig.ledger.note(happening(0))
+        rig.journal.note(crash_event(0))
         rig.clock.advance(0.25)
-        rig.ledger.note(happening(1))
-        stopped: Deferred[None] = rig.ledger.stopService()
+        rig.journal.note(crash_event(1))
+        stopped: Deferred[None] = rig.journal.stopService()
         rig.clock.advance(4.9)
         assert not stopped.called
         rig.clock.advance(0.2)
@@ -483,7 +485,7 @@ def test_a_stop_with_a_disk_that_hangs_takes_five_seconds(rig: Rig) -> None:
 def test_a_stop_with_a_full_disk(rig: Rig) -> None:
     rig.start()
     with capturedLogs() as events, full(rig.directory):
-        rig.ledger.note(happening(1))
+        rig.journal.note(crash_event(1))
         rig.stop()
     assert errors(events)[-1] == "1 lines of the ledger are lost"
 
@@ -497,7 +499,7 @@ def test_a_full_disk_that_gets_space(tmp_path: Path) -> None:
         (mount / "filler").write_bytes(bytes(350_000))
         with capturedLogs() as events:
             for n in range(3000):
-                rig.ledger.note(happening(n))
+                rig.journal.note(crash_event(n))
             rig.advance(3)
             assert len(errors(events)) == 1
             (mount / "filler").unlink()
@@ -505,10 +507,10 @@ def test_a_full_disk_that_gets_space(tmp_path: Path) -> None:
             rig.stop()
             assert len(errors(events)) == 1
         journal = Journal(rig.directory, DAY)
-        kept = [line.where for line in journal if line.what == "kept"]
+        kept = [line.where for line in journal if line.kind == "kept"]
         assert sorted(set(kept), key=int) == [str(n) for n in range(3000)]
         assert journal.damaged <= 3
-        assert [line.what for line in journal][-1] == "stop"
+        assert [line.kind for line in journal][-1] == "stop"
 
 
 @pytest.mark.fault
@@ -517,7 +519,7 @@ def test_no_inodes(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "mount", size=1_000_000, inodes=3) as mount:
         (mount / "filler").write_bytes(b"")
         rig = Rig(mount / "ledger")
-        rig.ledger.note(happening(1))
+        rig.journal.note(crash_event(1))
         rig.start()
         (mount / "filler").unlink()
         rig.advance(2)
@@ -622,7 +624,7 @@ def test_nobody_adds_to_a_file_that_is_packed_meanwhile(tmp_path: Path) -> None:
     def add(who: int) -> None:
         files = JournalFiles(tmp_path)
         for n in range(300):
-            files.write([happening(who * 1000 + n)], {}, NOW)
+            files.write([crash_event(who * 1000 + n)], {}, NOW)
 
     def pack_all() -> None:
         while not done.is_set():
@@ -644,7 +646,7 @@ def test_nobody_adds_to_a_file_that_is_packed_meanwhile(tmp_path: Path) -> None:
 
 def test_rewriting_waits_for_writers_and_they_for_it(tmp_path: Path) -> None:
     files = JournalFiles(tmp_path)
-    files.write([happening(n) for n in range(3)], {}, NOW)
+    files.write([crash_event(n) for n in range(3)], {}, NOW)
     packed(journal_of(tmp_path, DAY)).write_bytes(gzip.compress(LINE % b"packed"))
     reached, go = Event(), Event()
 
@@ -658,7 +660,7 @@ def test_rewriting_waits_for_writers_and_they_for_it(tmp_path: Path) -> None:
     rewriting = Thread(target=lambda: rewrite(tmp_path, DAY, without_the_second()))
     rewriting.start()
     assert reached.wait(SOON)
-    adding = Thread(target=lambda: files.write([happening(3)], {}, NOW))
+    adding = Thread(target=lambda: files.write([crash_event(3)], {}, NOW))
     adding.start()
     time.sleep(0.05)
     assert adding.is_alive()

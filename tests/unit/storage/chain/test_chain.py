@@ -67,7 +67,7 @@ class FickleStore:
     dumps: list[FickleDump] = field(factory=list)
     hung: list[Deferred[None]] = field(factory=list)
     kept: dict[str, Content] = field(factory=dict)
-    marker: str = ""
+    staging_id: str = ""
 
     async def do(self, operation: str) -> None:
         self.calls.append(operation)
@@ -95,14 +95,14 @@ class FickleStore:
         self.dumps.append(FickleDump(self))
         return self.dumps[-1]
 
-    def holds(self, content: Content) -> bool:
+    def owns(self, content: Content) -> bool:
         return isinstance(content, FickleDump) and content.home is self
 
-    async def is_shared_by(self, markers: Sequence[str]) -> bool:
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
         await self.do("is_shared_by")
-        return self.marker in markers
+        return self.staging_id in staging_ids
 
-    async def settled(self) -> None:
+    async def wait_for_discards(self) -> None:
         await self.do("settled")
 
 
@@ -121,8 +121,8 @@ class Chain:
     storage: FallbackCrashStorage = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        links = [Backend(name=s.name, storage=s, staging=s, timeout=10.0) for s in self.stores]
-        self.storage = FallbackCrashStorage(links, self.clock)
+        backends = [Backend(name=s.name, storage=s, staging=s, timeout=10.0) for s in self.stores]
+        self.storage = FallbackCrashStorage(backends, self.clock)
 
     @property
     def stores(self) -> list[FickleStore]:
@@ -130,7 +130,7 @@ class Chain:
 
     @property
     def opened(self) -> list[bool]:
-        return [link.breaker.open for link in self.storage.links]
+        return [backend.breaker.open for backend in self.storage.backends]
 
     @property
     def calls(self) -> list[list[str]]:
@@ -284,8 +284,8 @@ def test_patience_and_then_nowhere(chain: Chain) -> None:
     while not saving.called:
         if chain.calls != [[], [], []]:
             tries.append(round(chain.clock.seconds(), 3))
-            for link in chain.storage.links:
-                link.breaker.succeeded()
+            for backend in chain.storage.backends:
+                backend.breaker.succeeded()
         chain.clock.advance(0.025)
         assert chain.clock.seconds() < 11
     assert chain.clock.seconds() == pytest.approx(10.0, abs=0.05)
@@ -358,7 +358,7 @@ def crash_with(dump: IStagedDump, content: bytes) -> Crash:
 
 def test_a_spilled_dump_lies_beside_its_crash(chain: Chain) -> None:
     dump = chain.spilled(b"one", b"two")
-    assert chain.storage.holds(dump.content())
+    assert chain.storage.owns(dump.content())
     assert chain.save(crash_with(dump, b"onetwo")).result == "first"
     assert chain.first.saved.popitem()[1] == {"small": b"in memory", MINIDUMP: b"onetwo"}
     assert [len(store.dumps) for store in chain.stores] == [1, 0, 0]
@@ -493,7 +493,7 @@ def test_a_store_fails_in_the_middle_of_a_dump(chain: Chain, before: int, error:
     for piece in appends[before + 1 :]:
         started(dump.append([piece]))
     assert chain.opened == [not isinstance(error, StorageError) or isinstance(error, StoreTimeout), False, False]
-    assert chain.second.holds(dump.content())
+    assert chain.second.owns(dump.content())
     assert all(old.discarded for old in chain.first.dumps)
     assert [new.discarded for new in chain.second.dumps] == [0]
     crash = crash_with(dump, b"onetwothree")
@@ -522,7 +522,7 @@ def test_the_second_fails_as_well(chain: Chain) -> None:
     chain.second.trouble["append"] = full()
     done = started(dump.append([b"three"]))
     assert (done.called, done.result) == (True, None)
-    assert chain.third.holds(dump.content())
+    assert chain.third.owns(dump.content())
     assert chain.save(crash_with(dump, b"onetwothree")).result == "third"
     assert chain.third.saved.popitem()[1][MINIDUMP] == b"onetwothree"
     assert chain.opened == [True, True, False]
@@ -596,7 +596,7 @@ def test_check_each_tells_of_each(chain: Chain) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_each_store_is_asked_whether_it_is_the_sender_s(chain: Chain, number: int) -> None:
-    chain.stores[number].marker = "its"
+    chain.stores[number].staging_id = "its"
     assert started(chain.storage.is_shared_by(["another", "its"])).result is True
     assert started(chain.storage.is_shared_by(["another"])).result is False
     chain.stores[number].trouble["is_shared_by"] = full()
@@ -605,11 +605,11 @@ def test_each_store_is_asked_whether_it_is_the_sender_s(chain: Chain, number: in
 
 def test_it_is_settled_once_each_store_is(chain: Chain) -> None:
     chain.second.trouble["settled"] = None
-    settled = started(chain.storage.settled())
+    wait_for_discards = started(chain.storage.wait_for_discards())
     assert chain.calls == [["settled"]] * 3
-    assert not settled.called
+    assert not wait_for_discards.called
     chain.second.hung[0].callback(None)
-    assert settled.called
+    assert wait_for_discards.called
 
 
 def test_hung_checks_take_their_time_together(chain: Chain) -> None:
@@ -670,8 +670,8 @@ def test_a_store_that_is_full_is_known_before_a_crash_comes(chain: Chain) -> Non
         if full_now:
             raise full()
 
-    for link in chain.storage.links:
-        link.glance = glance
+    for backend in chain.storage.backends:
+        backend.glance = glance
     service = probing(chain)
     chain.pass_time(3)
     assert chain.storage.takes_crashes
@@ -687,7 +687,7 @@ def test_a_store_that_is_full_is_known_before_a_crash_comes(chain: Chain) -> Non
 
 
 def test_a_store_that_hangs_is_known_before_a_crash_comes(chain: Chain) -> None:
-    chain.storage.links[0].glance = Deferred
+    chain.storage.backends[0].glance = Deferred
     service = probing(chain)
     chain.pass_time(6.5)
     assert chain.opened == [True, False, False]

@@ -23,14 +23,14 @@ def test_a_success_in_between_counts() -> None:
 
 def test_a_bad_failure_opens_it_at_once() -> None:
     breaker = Breaker()
-    assert breaker.failed(badly=True)
+    assert breaker.failed(fatal=True)
     assert breaker.open
-    assert not breaker.failed(badly=True)
+    assert not breaker.failed(fatal=True)
 
 
 def test_it_closes_and_starts_from_none() -> None:
     breaker = Breaker()
-    breaker.failed(badly=True)
+    breaker.failed(fatal=True)
     assert breaker.succeeded()
     assert not breaker.open
     assert [breaker.failed() for _ in range(3)] == [False, False, True]

@@ -271,7 +271,7 @@ async def test_a_store_that_becomes_another_at_any_step_of_its_check(
             assert isinstance(await error_of(store.save(make_crash(NEIGHBOUR))), StorageError)
             assert "this is not the store that was here before" in await problem_of(store)
         assert known.all() == remembered
-        assert not [path for path in tree(root) if NEIGHBOUR in path or store.marker in path]
+        assert not [path for path in tree(root) if NEIGHBOUR in path or store.staging_id in path]
         put_back(root)
         store.close()
         until(lambda: threads_of(root) == 1)  # the first one's

@@ -208,7 +208,7 @@ def test_what_a_dead_process_had_in_hand_can_be_taken_away(rig: Rig) -> None:
     die(dead)
     source = source_with(rig.staging, rig.root)
     assert is_removed(source, loaded(source))
-    assert of_crash(rig.root) == [f"staging/{dead.staging.marker}/{CRASH_ID}.json"]
+    assert of_crash(rig.root) == [f"staging/{dead.staging.staging_id}/{CRASH_ID}.json"]
 
 
 @pytest.mark.parametrize("kept", [True, False])

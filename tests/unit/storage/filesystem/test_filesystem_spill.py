@@ -116,8 +116,8 @@ def test_nothing_touches_the_disk_before_the_first_append(rig: Rig, area: Stagin
 
 def test_it_holds_its_own(rig: Rig, area: StagingArea, threads: ByHand) -> None:
     dump = area.new_dump()
-    assert area.holds(dump.content())
-    assert not StagingArea(rig.staging, threads, lambda: 0, lambda: None).holds(dump.content())
+    assert area.owns(dump.content())
+    assert not StagingArea(rig.staging, threads, lambda: 0, lambda: None).owns(dump.content())
 
 
 def test_each_has_a_file_of_its_own(rig: Rig, area: StagingArea, threads: ByHand) -> None:
@@ -265,17 +265,17 @@ def test_what_can_t_be_removed_is_logged(
 
 
 def test_settled_once_what_was_discarded_is_gone(rig: Rig, area: StagingArea, threads: ByHand) -> None:
-    assert Deferred.fromCoroutine(area.settled()).called
+    assert Deferred.fromCoroutine(area.wait_for_discards()).called
     dumps = [area.new_dump() for _ in range(2)]
     for dump in dumps:
         append(dump, threads, b"x")
     for dump in dumps:
         dump.discard()
-    settled = Deferred.fromCoroutine(area.settled())
+    wait_for_discards = Deferred.fromCoroutine(area.wait_for_discards())
     threads.turn()
-    assert not settled.called
+    assert not wait_for_discards.called
     threads.turn()
-    assert (settled.called, everything(rig.root)) == (True, [])
+    assert (wait_for_discards.called, everything(rig.root)) == (True, [])
 
 
 # Errors in writing back.

@@ -428,7 +428,7 @@ async def test_crashes_can_be_moved_out_of_a_full_store(root: Path) -> None:
     store = make_store(root, min_free_bytes=2**62)
     assert isinstance(await error_of(store.check()), StorageError)
     await store.prepare()
-    other = make_store(root, others={store.marker: "the other"}, min_free_bytes=2**62)
+    other = make_store(root, others={store.staging_id: "the other"}, min_free_bytes=2**62)
     assert "this is the store the other, by another path" in str(await error_of(other.prepare()))
 
 
@@ -436,7 +436,7 @@ async def test_crashes_can_be_moved_out_of_a_full_store(root: Path) -> None:
 async def test_a_store_that_turns_out_to_be_another_one_takes_nothing_from_it(root: Path) -> None:
     """It was checked before the other one had its staging area."""
     store = make_store(root)
-    other = make_store(root, others={store.marker: "the other"})
+    other = make_store(root, others={store.staging_id: "the other"})
     await other.check()
     await store.check()
     await store.save(make_crash())
