@@ -250,6 +250,12 @@ def test_aliases_never_replace() -> None:
     assert rig.raw_crash["ProductName"] == ""
 
 
+def test_aliases_that_did_not_come_fill_in_nothing() -> None:
+    rig = make_rig(aliases={"prod": "ProductName", "ver": "Version"})
+    rig.collect(report({"prod": "Chrome"}))
+    assert rig.judge.asked == [{"prod": "Chrome", "ProductName": "Chrome"}]
+
+
 def test_aliases_are_a_setting(rig: Rig) -> None:
     rig.collect(report({"prod": "Chrome"}))
     assert rig.judge.asked == [{"prod": "Chrome"}]
@@ -297,6 +303,15 @@ def test_a_chosen_uuid() -> None:
     assert list(rig.storage.crashes) == [CHOSEN]
     assert rig.raw_crash["uuid"] == CHOSEN
     assert rig.metadata["collector_notes"] == []
+
+
+def test_only_a_crash_id_that_was_made_here_is_fresh() -> None:
+    """Of an id that a client chose, a store looks first whether it has it already."""
+    for annotations, fresh in (({"a": "1"}, True), ({"uuid": CHOSEN, "a": "1"}, False)):
+        rig = make_rig(token="secret")
+        rig.collect(report(annotations, token="secret"))
+        (crash,) = rig.storage.crashes.values()
+        assert crash.fresh is fresh
 
 
 @pytest.mark.parametrize(
