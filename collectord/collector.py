@@ -1,5 +1,5 @@
 """
-What becomes of a report: judged by the throttle rules, named, and saved.
+The collector decides what becomes of a report: the throttle rules judge it, it gets a crash id, and it is saved.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ _BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
 _VERSION = 2
 _TYPE_TAG = "bp"
 _SHOWN = 80
-"""Characters of a client's text, for who looks on."""
+"""So many characters of an annotation are passed on in events, for the admin page and the journal."""
 
 
 async def _shares_nothing(staging_ids: Sequence[str]) -> bool:
@@ -33,9 +33,9 @@ async def _shares_nothing(staging_ids: Sequence[str]) -> bool:
 @frozen
 class Outcome:
     """
-    What became of a report.
+    The outcome says what became of a report. With the results ACCEPT and DEFER its crash is kept and durable.
 
-    @ivar crash_id: for the client to see; None where it is told of none. Only ACCEPT and DEFER mean that it is kept.
+    @ivar crash_id: the id that the client is told, or None. A report with FAKEACCEPT has one, but is not kept.
     """
 
     result: Result
@@ -46,16 +46,20 @@ class Outcome:
 @frozen(kw_only=True)
 class Collector:
     """
-    @ivar throttle: the rules, with their chance and day.
-    @ivar is_long: whether the rules may take long over such a report; they are then tried on a thread.
-    @ivar in_thread: where the rules are tried then.
-    @ivar now: in UTC.
+    The collector judges, names and saves one report at a time.
+
+    @ivar throttle: applies the rules to annotations.
+    @ivar is_long: tells whether the rules may take long with these annotations; then they are tried on a thread.
+    @ivar in_thread: runs the rules if they may take long.
+    @ivar now: the current time, in UTC.
     @ivar seconds: a clock for durations.
-    @ivar token: lets its bearer choose the crash id; empty: nobody.
-    @ivar aliases: annotations that stand in for others that did not come.
-    @ivar remove: annotations that the rules see and that are not kept.
-    @ivar shares: whether one of the stores of a relay is one of ours: that it is here already would mean nothing.
-    @ivar on_event: is told each crash that is kept.
+    @ivar token: a client that sends this token may choose the crash id; if it is empty, no client may.
+    @ivar aliases: by the name of one annotation, the name of another that it stands in for if that was not sent.
+    @ivar remove: names of annotations that the rules see and that are not kept.
+    @ivar shares: tells whether one of these ids of stores, which a relay sends, stands for one of our own stores. Such
+        a relay must be refused: the crash would be found in that store and acknowledged, and the relay would then
+        remove its only copy.
+    @ivar on_event: is called for each crash that is kept.
     """
 
     throttle: Callable[[Annotations], Verdict]
@@ -73,12 +77,14 @@ class Collector:
 
     async def collect(self, report: CrashReport) -> Outcome:
         """
-        Judge C{report}, and keep it if that is the verdict: then this returns once it is durable.
+        Judge C{report}, and save it if the rules accept or defer it: then this returns once its crash is durable.
 
-        @raise UnauthorizedUuid: a client chose the crash id.
-        @raise RelayLoop: a relay sent it back to the store that it comes from.
-        @raise MalformedReport: C{invalid_uuid}.
-        @raise AllStoresFailed: it is not kept.
+        To be called on the reactor thread.
+
+        @raise UnauthorizedUuid: the client chose the crash id without the token.
+        @raise RelayLoop: another collectord relays the crash back to the store that the crash comes from.
+        @raise MalformedReport: with C{invalid_uuid}: what the client chose is no crash id.
+        @raise AllStoresFailed: no store could save the crash.
         """
         now = self.now()
         chosen = await self._chosen_id(report)
@@ -95,7 +101,10 @@ class Collector:
             await self._save(crash, report, verdict, now)
             return Outcome(verdict.result, verdict.rule, crash_id)
         _log.info(
-            "{result} by {rule}, {size} bytes", result=verdict.result.name, rule=verdict.rule, size=report.payload.size
+            "{result} by {rule}: not kept, {size} bytes",
+            result=verdict.result.name,
+            rule=verdict.rule,
+            size=report.payload.size,
         )
         return Outcome(verdict.result, verdict.rule, crash_id if verdict.result is Result.FAKEACCEPT else None)
 
@@ -118,7 +127,7 @@ class Collector:
             "size": report.payload.size,
             "rule": verdict.rule,
         }
-        at = now.timestamp() + seconds  # or a little later: the clock is read once
+        at = now.timestamp() + seconds  # the wall clock is read once for each report; this is exact enough
         self.on_event(CrashEvent(at=at, crash_id=crash.crash_id, kind="kept", where=store, about=about))
         _log.info(
             "{crash_id} kept: {result} by {rule}, {size} bytes, in {store} after {ms} ms",
@@ -175,7 +184,7 @@ class Collector:
 
 
 def with_aliases(annotations: Annotations, aliases: Mapping[str, str]) -> Annotations:
-    """C{annotations}, and those that others stand in for."""
+    """Return C{annotations}, completed: if the annotation C{aliases[x]} was not sent, it gets the value of C{x}."""
     filled_in = {
         name: annotations[alias] for alias, name in aliases.items() if alias in annotations and name not in annotations
     }

@@ -1,7 +1,7 @@
 """
-Crash ids: a uuid4 whose last seven characters say how deep it is stored and on which day it came.
+A crash id is a uuid4 whose last seven characters say how deep the crash is stored and on which day it was received.
 
-C{8f63752c-57c6-4e5d-b2cf-cabde2160622}: depth 2, 2016-06-22 (UTC).
+C{8f63752c-57c6-4e5d-b2cf-cabde2160622}, for example, has the depth 2 and the day 2016-06-22 (UTC).
 """
 
 import re
@@ -9,17 +9,18 @@ from datetime import date
 from uuid import UUID
 
 DEPTH = 2
+"""The depth in every id that is made here: see L{depth_of}."""
 
 _SHAPE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{5}[0-4][0-9]{6}")
 
 
 def make_crash_id(uuid: UUID, day: date) -> str:
-    """The crash id for a report that came on C{day} (UTC)."""
+    """Make the crash id of a report that was received on C{day} (UTC)."""
     return f"{str(uuid)[:-7]}{DEPTH}{day:%y%m%d}"
 
 
 def is_crash_id(text: str) -> bool:
-    """Whether C{text} has the shape of a crash id and ends with a day of the calendar."""
+    """Tell whether C{text} has the shape of a crash id and ends with a day of the calendar."""
     if _SHAPE.fullmatch(text) is None:
         return False
     try:
@@ -31,7 +32,7 @@ def is_crash_id(text: str) -> bool:
 
 def day_of(crash_id: str) -> date:
     """
-    The day (UTC) on which the crash came.
+    Return the day (UTC) on which the crash was received, as its id says.
 
     @raise ValueError: there is no such day.
     """
@@ -40,8 +41,8 @@ def day_of(crash_id: str) -> date:
 
 def depth_of(crash_id: str) -> int:
     """
-    How many pairs of its first characters name directories.
+    Return how many directories, each named by two characters of the id, lead to the crash: C{8f/63} is depth 2.
 
-    Ids of other collectors may say 0, which Socorro has always read as its oldest depth, 4.
+    Other collectors make ids that say 0. Socorro has always read this as 4, the depth that it used first.
     """
     return int(crash_id[-7]) or 4

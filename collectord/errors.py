@@ -1,24 +1,24 @@
 """
-Everything that collectord raises on purpose.
+Every exception that collectord raises on purpose.
 
-Two roots matter to the parts: a L{ReportRefused} is the client's business and becomes an answer; a L{StorageError} is a
-store's business and sends the crash to the next one.
+Two base classes decide what is done about an error. A L{ReportRefused} is the client's fault and becomes its answer. A
+L{StorageError} is the failure of one store, and the crash is given to the next store.
 """
 
 
 class CollectordError(Exception):
-    """The root of all errors here."""
+    """The base class of all errors in this module."""
 
 
 class ConfigError(CollectordError):
-    """The settings or the throttle rules can't be used; the text says where, what, and what would be right."""
+    """The settings or the throttle rules can't be used; the text says where, why, and what would be right."""
 
 
 class ReportRefused(CollectordError):
     """
-    A report is not taken.
+    A report is not accepted, for a reason that lies with its client.
 
-    @ivar reason: a short word for logs and metrics, C{[a-z_]+}.
+    @ivar reason: a short word for logs, metrics and answers, C{[a-z_]+}.
     """
 
     def __init__(self, reason: str) -> None:
@@ -27,63 +27,66 @@ class ReportRefused(CollectordError):
 
 
 class MalformedReport(ReportRefused):
-    """The report can't be understood. Reasons: the C{malformed_} table in the design's wire contract."""
+    """The body is no crash report that can be parsed. Clients are answered C{Discarded=malformed_<reason>}."""
 
 
 class TooLarge(ReportRefused):
-    """The report is over a limit: declared, received or unpacked."""
+    """The report is larger than a limit allows: by its Content-Length, as received, or after it was unpacked."""
 
     def __init__(self) -> None:
         super().__init__("too_large")
 
 
 class TooSlow(ReportRefused):
-    """The body did not come in time."""
+    """The client did not send the body fast enough."""
 
     def __init__(self) -> None:
         super().__init__("too_slow")
 
 
 class ClientGone(ReportRefused):
-    """The client went away before its report was complete."""
+    """The client closed the connection before its report was complete."""
 
     def __init__(self) -> None:
         super().__init__("client_gone")
 
 
 class UnauthorizedUuid(ReportRefused):
-    """A client chose the crash id and did not bear the token."""
+    """The client chose the crash id itself, and did not send the token that allows this."""
 
     def __init__(self) -> None:
         super().__init__("unauthorized_uuid")
 
 
 class RelayLoop(ReportRefused):
-    """A relay posts a crash to the very store that it takes it from."""
+    """Another collectord relays a crash to the very store that it moves the crash out of."""
 
     def __init__(self) -> None:
         super().__init__("relay_loop")
 
 
 class StorageError(CollectordError):
-    """A store failed; it keeps nothing of the crash."""
+    """A store or destination failed. If it was to save a crash, it keeps nothing of that crash."""
 
 
 class CrashRejectedByStore(StorageError):
-    """The place is well, and does not take this one crash."""
+    """The store or destination works, but does not accept this one crash."""
 
 
 class StoreTimeout(StorageError):
-    """The store did not come back in time."""
+    """The store did not finish in time."""
 
 
 class AllStoresFailed(StorageError):
-    """Every store failed, patiently; or what was spilled to one can't be had back for the others."""
+    """
+    No store has saved the crash: all of them failed, for as long as they were tried, or the crash could not be given
+    to the next store because a dump that was spilled to the first one can't be read back.
+    """
 
 
 class UnreadableCrash(CollectordError):
-    """A stored crash is broken: its raw crash is no JSON, a dump is missing, or is not what was received."""
+    """A stored crash is broken: its raw crash is no JSON, or a dump is missing or is not what was received."""
 
 
 class PublishError(CollectordError):
-    """A crash id was not published, or nobody knows whether it was."""
+    """A crash id was not published, or the queue did not confirm that it was."""

@@ -1,5 +1,7 @@
 """
-What the parts of collectord promise each other. A promise is spelled out here and nowhere else.
+The interfaces between the parts of collectord, and the ones that plugins implement.
+
+What an implementation has to promise is written down here only, and not repeated in its docstrings.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,128 +13,141 @@ from collectord.model import Content, Crash, NewCrash
 
 class ICrashStorage(Interface):
     """
-    A place that keeps crashes. As a destination of the crashmover it may be given one that it keeps already: then it
-    keeps it still, once.
+    A crash storage keeps crashes: it is a store of the collector, or a destination of the crashmover.
+
+    A destination may be given a crash that it keeps already. It then keeps one crash of this id, as before.
     """
 
-    name = Attribute("for logs, a text")
+    name = Attribute("The name of this place in log lines and metrics: a text.")
 
     async def save(crash: Crash) -> str:
         """
-        Keep C{crash}; return only once it is durable.
+        Save C{crash}, and return only once it is durable.
 
-        Cancelling abandons the crash: either it was durable already, and this returns, or nothing of it will be left,
-        however long the disk takes to come back.
+        Cancelling this abandons the crash. Then either the crash was durable already, and this returns as usual, or
+        everything that was written of it is removed, however late a disk that hangs comes back.
 
-        A destination that has no such step as a commit (a bucket) may leave dumps behind; the raw crash never.
+        A destination that can't commit several files in one step (a bucket) may leave dumps behind when it fails, but
+        never the raw crash: readers take a crash without its raw crash for absent.
 
-        @return: the name of the store that keeps it, for logs.
+        @return: the name of the store that keeps the crash, for logs.
 
-        @raise StorageError: it is not kept, and nothing of it is left behind.
+        @raise StorageError: the crash is not kept, and nothing of it is left behind.
         """
 
     async def check() -> Mapping[str, int]:
         """
-        Try whether a crash could be kept now.
+        Try whether a crash could be saved now.
 
-        @return: figures for the operator, such as C{free_bytes}; what is not known is not in it.
+        @return: figures for the operator, such as C{free_bytes}. A figure that is not known is left out.
 
-        @raise StorageError: it could not; the text says why.
+        @raise StorageError: no crash could be saved; the text says why.
         """
 
 
 class IStagedDump(Interface):
-    """A dump that is on its way in and no longer fits into memory. Its appends come one after the other."""
+    """
+    A staged dump is written to a store's disk while it is still being received, because it no longer fits into memory.
+
+    No append is called before the one before it has returned.
+    """
 
     async def append(pieces: Sequence[bytes]) -> None:
         """
-        Add to the end. What was added need not be durable yet.
+        Add C{pieces} to the end of the dump. They need not be durable yet when this returns.
 
-        @raise StorageError: there is no place for it; the dump is lost.
+        @raise StorageError: the pieces can't be written anywhere, and the dump is lost.
         """
 
     def content() -> Content:
-        """What was appended, for L{ICrashStorage.save}."""
+        """Return what was appended, to be passed to L{ICrashStorage.save}."""
 
     def discard() -> None:
-        """Leave nothing behind. What a store has taken over in the meantime stays."""
+        """Remove the dump's files, except those that a store has taken over for a crash that it keeps."""
 
 
 class IDumpStaging(Interface):
-    """Takes the dumps that no longer fit into memory, while they are being received."""
+    """A dump staging area takes the dumps that no longer fit into memory while they are received."""
 
     def new_dump() -> IStagedDump:
-        """An empty one. Nothing touches the disk before its first append."""
+        """Make an empty dump. The disk is not touched before its first append."""
 
     def owns(content: Content) -> bool:
-        """Whether C{content} lies here, so that a crash saved beside it need not be copied."""
+        """Tell whether C{content} lies in this staging area, so that this store can save it without a copy."""
 
     async def wait_for_discards() -> None:
-        """Return once nothing is left of what was discarded by now."""
+        """Return once the files of every dump that has been discarded by now are removed."""
 
     async def is_shared_by(staging_ids: Sequence[str]) -> bool:
-        """Whether one of the stores that bear C{staging_ids} is the same place, here or in another process."""
+        """
+        Tell whether one of C{staging_ids}, each the id of a store of this or of another process, stands for the
+        directory of this store, by whatever path.
+        """
 
 
 class ICrashSource(Interface):
-    """A place that crashes are moved out of."""
+    """A crash source is a store that the crashmover moves crashes out of."""
 
-    name = Attribute("for logs, a text")
+    name = Attribute("The name of this place in log lines and metrics: a text.")
 
     def new_crashes() -> AsyncIterator[Sequence[NewCrash]]:
         """
-        Those that were not moved yet, oldest first, a slot at a time; no slot is listed before it is asked for.
+        List the crashes that were not moved yet, oldest first, one slot of the date branch at a time.
+
+        A slot is not listed before it is asked for, so that a pass over a large backlog can stop early.
 
         @raise StorageError: the source can't be listed now.
         """
 
     async def load(new: NewCrash) -> Crash | None:
         """
-        Its raw crash, and its dumps to be read from where they lie; every one is what was received, by its checksum.
+        Read the raw crash of C{new}, and compare each of its dumps with the checksum that it was received with.
 
-        @return: None where it is still being put in place, or was removed in the meantime.
+        The dumps that are returned are read from the disk when their content is asked for.
 
-        @raise UnreadableCrash: it never will be.
+        @return: None if the crash is still being put in place, or was removed in the meantime.
+
+        @raise UnreadableCrash: the crash is broken, and can never be loaded.
         @raise StorageError: it can't be read now.
         """
 
     async def remove(new: NewCrash, crash: Crash, *, keep: bool) -> None:
         """
-        It was moved: forget it. Once more does no harm.
+        Remove C{crash}, which has been moved. Removing it once more does no harm.
 
-        @param keep: its files stay, and only it is not new any more.
+        @param keep: leave its files where they are, and only make it no longer new.
 
-        @raise StorageError: it may still be there, and is moved again.
+        @raise StorageError: the crash may still be there, and will be moved again.
         """
 
     async def quarantine(new: NewCrash, reason: str) -> None:
         """
-        Put it aside, with the reason.
+        Put a crash that can't be read aside, with a note that says why.
 
-        @raise StorageError: it is still where it was.
+        @raise StorageError: the crash is still where it was.
         """
 
 
 class ICrashPublisher(Interface):
-    """A queue that is told which crashes there are to process."""
+    """A crash publisher tells a queue which crashes there are to process."""
 
-    name = Attribute("for logs, a text")
+    name = Attribute("The name of this queue in log lines and metrics: a text.")
 
     async def publish(crash: Crash) -> None:
         """
-        Tell the bare id; return once the queue has confirmed it. Once more does no harm.
+        Send the bare id of C{crash}, and return once the queue has confirmed it. Sending it once more does no harm.
 
-        Cancelling stops the waiting; the id may be told nevertheless.
+        Cancelling this only stops the waiting: the queue may get the id nevertheless.
 
-        @raise PublishError: it is not confirmed.
+        @raise PublishError: the queue has not confirmed the id.
         """
 
     async def check() -> None:
         """
         Try whether an id could be published now, without publishing one.
 
-        @raise PublishError: it could not; the text says why.
+        @raise PublishError: no id could be published; the text says why.
         """
 
     async def close() -> None:
-        """Let go of the connection. Nothing is published afterwards."""
+        """Close the connection. Nothing is published after this."""

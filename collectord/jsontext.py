@@ -1,7 +1,8 @@
 """
-JSON that clients wrote, which is parsed on the reactor's thread: its time is bounded by the number of its items.
+A JSON parser for text that clients wrote. It refuses what would keep the reactor thread busy for too long.
 
-A megabyte of one string is parsed in a millisecond; a megabyte of empty lists takes a third of a second.
+How long JSON takes depends on the number of its items more than on its size: a megabyte of one string is parsed in a
+millisecond, and a megabyte of empty lists in a third of a second.
 """
 
 import json
@@ -14,14 +15,14 @@ _BEGINNING = 65536
 
 
 class TooManyItems(Exception):
-    """There are more values than are allowed, or they are nested too deep."""
+    """The JSON has more values than are allowed, or its values are nested too deep."""
 
 
 def parse_json(text: str, most_items: int) -> Any:
     """
-    What C{text} says. A whole number of more than 100 digits is C{None}.
+    Parse the JSON in C{text}. A whole number of more than 100 digits becomes C{None}.
 
-    @raise TooManyItems: see there.
+    @raise TooManyItems: it has more than C{most_items} values, or they are nested too deep.
     @raise ValueError: it is not JSON.
     """
     check_items(text, most_items)
@@ -33,19 +34,22 @@ def parse_json(text: str, most_items: int) -> Any:
 
 def check_items(text: str, most: int) -> None:
     """
-    @raise TooManyItems: there are more than C{most} values in the JSON C{text}, all levels together.
+    Count the values in the JSON C{text}, all levels together, without parsing it.
+
+    @raise TooManyItems: there are more than C{most}.
     """
-    for beginning in (text[:_BEGINNING], text):  # what is hostile shows it early
+    for beginning in (text[:_BEGINNING], text):  # hostile text is found by its beginning, at little cost
         if len(beginning) <= most or _items(beginning) <= most:
             continue
-        # It may well be in strings: many of them hold JSON of their own. There are two for an item at most.
+        # Many commas and brackets may stand in strings, for annotations hold JSON of their own: take the strings out.
+        # An item has two strings at most, its name and its value, so more strings than that mean too many items, too.
         bare, strings = _STRING.subn("", beginning, count=2 * most + 3)
         if strings > 2 * most + 2 or _items(bare) > most:
             raise TooManyItems
 
 
 def depth_of(value: object) -> int:
-    """How many levels of lists and objects there are in C{value}, which was parsed."""
+    """Return how many levels of lists and objects there are in C{value}, which was parsed from JSON."""
     depth, level = 0, [value]
     while level := [each for each in level if isinstance(each, list | dict)]:
         depth += 1

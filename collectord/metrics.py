@@ -1,8 +1,8 @@
 """
-Every metric, declared in this one place. C{docs/metrics.rst} is made of it.
+All Prometheus metrics, declared in one place. The table in C{docs/metrics.rst} is made from this module.
 
-The processes of a daemon each count for themselves; the parent shows the sums. So a gauge here is something that adds
-up over processes, or that only one of them sets.
+Each process of a daemon counts for itself, and the parent shows the sums over all of them. So a gauge must be something
+that can be added up over processes, or something that only one process sets.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 
-disable_created_metrics()  # times do not add up
+disable_created_metrics()  # they are times, and a sum of times over processes means nothing
 
 REGISTRY = CollectorRegistry()
-"""Of this process."""
+"""The registry with the metrics of this process."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BYTES = tuple(4**power * 1024 for power in range(9))  # 1 KiB to 64 MiB
@@ -32,39 +32,47 @@ def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -
 
 
 # Collecting
-RECEIVED = _counter("received", "Submissions that began: their headers came.")
-ABANDONED = _counter("abandoned", "Submissions whose client went away before they were whole.")
+RECEIVED = _counter("received", "Submissions that have begun: their headers were received.")
+ABANDONED = _counter("abandoned", "Submissions whose client closed the connection before they were complete.")
 ANSWERS = _counter("answers", "Submissions answered, by HTTP status and reason.", "status", "reason")
-THROTTLED = _counter("throttle_results", "Reports judged, by throttle rule and its result.", "rule", "result")
-RECEIVE_BYTES = _histogram("receive_bytes", "Size of whole submissions on the wire, in bytes.", _BYTES)
+THROTTLED = _counter(
+    "throttle_results", "Reports judged, by the throttle rule that decided and its result.", "rule", "result"
+)
+RECEIVE_BYTES = _histogram("receive_bytes", "Size of complete submissions on the wire, in bytes.", _BYTES)
 RECEIVE_SECONDS = _histogram("receive_seconds", "Time from the headers of a submission to its last byte.", _SECONDS)
 SAVE_BYTES = _histogram("save_bytes", "Size of the dumps of a kept crash, in bytes, by store.", _BYTES, "store")
 SAVE_SECONDS = _histogram("save_seconds", "Time until a crash was durable, by store.", _SECONDS, "store")
 CONNECTIONS = _gauge("connections", "Open connections of clients.")
 RECEIVING = _gauge("receiving", "Submissions whose body is being received.")
-SAVING = _gauge("saving", "Reports that came whole and are being kept.")
-DRAINING = _gauge("draining", "Processes that load balancers are told to send no more to.")
+SAVING = _gauge("saving", "Reports that were received completely and are being saved.")
+DRAINING = _gauge("draining", "Processes that tell load balancers to send them no more submissions.")
 MEMORY = _gauge("upload_memory_bytes", "Bytes of unfinished submissions in memory.")
 
 # Stores
 LOSING = _gauge(
-    "losing_crashes", "Processes in which no store takes crashes: reports are answered 503 (0: all is well)."
+    "losing_crashes", "Processes in which every store fails, so that reports are answered 503 (0: none is lost)."
 )
-STORE_HEALTHY = _gauge("store_well", "Whether a store could keep a crash when it was checked last, by store.", "store")
+STORE_HEALTHY = _gauge("store_well", "1 if a store could keep a crash when it was last checked, else 0.", "store")
 FREE_BYTES = _gauge("store_free_bytes", "Space left for an ordinary user, in bytes, by store.", "store")
 CIRCUIT_OPEN = _gauge(
-    "store_left_alone", "Processes that leave a store alone because it fails (0: it is well).", "store"
+    "store_left_alone", "Processes that do not use a store for now because it failed (0: it is healthy).", "store"
 )
-STORE_FAILURES = _counter("store_failures", "Times that a store failed to take a crash or a dump.", "store")
-SWEEP_FAILURES = _counter("store_sweep_failures", "Times that leftovers could not be cleared, by store.", "store")
-SYNC_FAILURES = _counter("sync_failures", "Times that a store's disk did not take what was written to it.", "store")
+STORE_FAILURES = _counter("store_failures", "Times that a store failed to save a crash or a dump.", "store")
+SWEEP_FAILURES = _counter(
+    "store_sweep_failures", "Times that files left by a dead process could not be removed, by store.", "store"
+)
+SYNC_FAILURES = _counter(
+    "sync_failures", "Times that a sync failed: a store's disk did not take what was written to it.", "store"
+)
 BROKEN_COPIES = _counter(
-    "broken_copies", "Copies of a crash or dump in a store that were not what was received any more.", "store"
+    "broken_copies", "Copies of a crash or dump in a store that no longer had the checksum of the upload.", "store"
 )
 BACKLOG = _gauge("backlog_crashes", "Crashes that wait to be moved, by store.", "store")
 BACKLOG_AGE = _gauge("backlog_oldest_age_seconds", "Age of the oldest crash that waits to be moved, by store.", "store")
 QUARANTINE = _gauge("quarantine_crashes", "Crashes in the quarantine, by store.", "store")
-DANGLING = _gauge("dangling_links", "Links to crashes that are not there, left alone, by store.", "store")
+DANGLING = _gauge(
+    "dangling_links", "Links of the date branch whose crash is not there; they are kept, by store.", "store"
+)
 
 # Moving
 MOVING = _gauge("moving", "Crashes that are being moved.")
@@ -72,17 +80,21 @@ MOVE_BYTES = _histogram("move_bytes", "Size of the dumps of a moved crash, in by
 MOVE_SECONDS = _histogram("move_seconds", "Time until a destination confirmed a crash.", _SECONDS, "outlet")
 PUBLISH_SECONDS = _histogram("publish_seconds", "Time until a publisher confirmed a crash id.", _SECONDS, "outlet")
 SINK_FAILURES = _counter("outlet_failures", "Times that a destination or publisher failed.", "outlet")
-SINK_HEALTHY = _gauge("outlet_well", "Whether a destination or publisher took the last that it was given.", "outlet")
-REMOVED = _counter("removed", "Crashes that were taken out of a store once they were moved.", "store")
-QUARANTINED = _counter("quarantined", "Crashes that could not be read and were put aside.", "store")
+SINK_HEALTHY = _gauge(
+    "outlet_well", "1 if a destination or publisher confirmed what it was given last, else 0.", "outlet"
+)
+REMOVED = _counter("removed", "Crashes that were removed from a store after they were moved.", "store")
+QUARANTINED = _counter("quarantined", "Crashes that could not be read and were put into the quarantine.", "store")
 
 # The daemon
-REACTOR_LAG = _histogram("reactor_lag_seconds", "How late the reactor is for a call that is due.", _SECONDS)
+REACTOR_LAG = _histogram("reactor_lag_seconds", "How late the reactor runs a call that is due.", _SECONDS)
 CPU_SECONDS = _counter("cpu_seconds", "CPU time of the daemon's processes.")
 RESIDENT_BYTES = _gauge("resident_memory_bytes", "Resident memory of the daemon's processes, in bytes.")
-WORKERS = _gauge("workers", "Processes that take submissions, without those that hang.")
-WORKERS_HUNG = _gauge("workers_hung", "Workers that hang: nothing was heard of them for 5 seconds.")
-WORKER_RESTARTS = _counter("worker_restarts", "Workers that died, or hung and were killed, and were started again.")
+WORKERS = _gauge("workers", "Worker processes that take submissions, not counting those that hang.")
+WORKERS_HUNG = _gauge("workers_hung", "Worker processes that hang: the parent has not heard from them for 5 seconds.")
+WORKER_RESTARTS = _counter(
+    "worker_restarts", "Workers that were started again after they died, or hung and were killed."
+)
 CERTIFICATE_EXPIRY = _gauge(
     "certificate_expiry_timestamp_seconds",
     "When the certificate of a port expires, in seconds since the epoch, by endpoint.",
@@ -91,12 +103,14 @@ CERTIFICATE_EXPIRY = _gauge(
 RELOADS = _counter("reloads", "Reloads of the settings, by result: done, refused or failed.", "result")
 START_TIME = _gauge("start_time_seconds", "When the daemon started, in seconds since the epoch.")
 INFO = _gauge("info", "Always 1; its label says which version runs.", "version")
-LOG_LINES_LOST = _counter("log_lines_lost", "Log lines that were not written: nobody read them, or the disk was full.")
-JOURNAL_FAILURES = _counter("ledger_failures", "Times that the ledger could not be written.")
+LOG_LINES_LOST = _counter(
+    "log_lines_lost", "Log lines that could not be written because their reader was too slow, or the disk full."
+)
+JOURNAL_FAILURES = _counter("ledger_failures", "Times that the journal of crashes could not be written.")
 
 
 def declared() -> Iterator[MetricWrapperBase]:
-    """Each metric, in the order of this file."""
+    """Give every metric, in the order of this file."""
     for value in globals().values():
         if isinstance(value, MetricWrapperBase):
             yield value

@@ -1,5 +1,6 @@
 """
-The values that travel through collectord: a report as it came, and the crash that is made of it.
+The values that the parts of collectord pass to each other: a report as it was received, the crash that is made of it,
+and the events in its life.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,7 +11,8 @@ from attrs import field, frozen
 Annotations = Mapping[str, str]
 
 RawCrash = Mapping[str, object]
-"""A crash's annotations with what the collector adds to them; JSON-serializable. The design names its keys."""
+"""The annotations of a crash and the keys of L{COLLECTOR_NAMES}. It can be written as JSON, and is what C{<id>.json}
+holds."""
 
 
 MINIDUMP = "upload_file_minidump"
@@ -27,31 +29,39 @@ COLLECTOR_NAMES = frozenset(
         "metadata",
     }
 )
-"""What the collector writes into a raw crash; a client's annotations of these names are left out."""
+"""The keys that the collector itself writes into a raw crash. A client's annotations with these names are left out."""
 
 
 def metadata_of(raw_crash: RawCrash) -> Mapping[str, object]:
-    """What the collector wrote into C{raw_crash}, or another did, or nobody."""
+    """
+    Return the C{metadata} of C{raw_crash}, where the collector notes how the report was received.
+
+    @return: empty if there is none, or if another program wrote something there that is no JSON object.
+    """
     metadata = raw_crash.get("metadata")
     return metadata if isinstance(metadata, dict) else {}
 
 
 def checksums_in(raw_crash: RawCrash) -> Mapping[str, Any] | None:
-    """The sha256 of each dump when it was received, by name; None: nobody knows, it is not collectord's."""
+    """
+    Return the SHA-256 in hex that each dump had when it was received, by dump name.
+
+    @return: None if the raw crash has no checksums, because another collector wrote it.
+    """
     checksums = metadata_of(raw_crash).get("dump_checksums")
     return checksums if isinstance(checksums, dict) else None
 
 
 SENDER = "X-Collectord-Stores"
-"""The header by which a relay names the markers of its stores."""
+"""The name of the header in which a collectord that relays crashes sends the ids of its stores."""
 
 
 class Content(Protocol):
-    """The bytes of a dump, wherever they lie."""
+    """The bytes of a dump, which may lie in memory or in a file."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """
-        The bytes in order, in pieces of 1 MiB at most where they lie on disk.
+        Give the bytes in order. Pieces that are read from a disk have 1 MiB at most.
 
         @raise StorageError: they can't be read.
         """
@@ -59,7 +69,7 @@ class Content(Protocol):
 
 @frozen
 class InMemory:
-    """The bytes of a dump, in the pieces they came in."""
+    """The bytes of a dump in memory, in the pieces in which they were received."""
 
     pieces: Sequence[bytes] = field(repr=False)
 
@@ -71,11 +81,11 @@ class InMemory:
 @frozen(kw_only=True)
 class Dump:
     """
-    One file of a report: a minidump, or whatever else the client attached.
+    A dump is one file of a report: a minidump, or whatever else the client attached.
 
     @ivar name: C{[A-Za-z0-9_]{1,30}}, unique within its crash.
     @ivar size: in bytes.
-    @ivar sha256: of the content, in hex.
+    @ivar sha256: the checksum of the content, in hex.
     """
 
     name: str
@@ -87,9 +97,9 @@ class Dump:
 @frozen(kw_only=True)
 class Payload:
     """
-    How a report came.
+    A payload describes the request body that a report was received in.
 
-    @ivar structure: C{"multipart"}, or C{"json"} where the annotations came as one JSON object.
+    @ivar structure: C{"multipart"}, or C{"json"} if the annotations were sent as one JSON object.
     @ivar size: bytes on the wire.
     """
 
@@ -102,11 +112,11 @@ class Payload:
 @frozen(kw_only=True)
 class CrashReport:
     """
-    What a client sent, understood but not judged.
+    A crash report is what one client sent, parsed, and before any throttle rule has looked at it.
 
-    @ivar notes: what was left out or changed, in words for whoever debugs a crash.
+    @ivar notes: what was left out or changed while it was parsed, in sentences for an engineer who debugs the crash.
     @ivar bearer_token: from the C{Authorization} header, or empty.
-    @ivar sender_stores: the markers of the stores that a relay takes it from.
+    @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
     """
 
     annotations: Annotations = field(repr=False)
@@ -120,11 +130,11 @@ class CrashReport:
 @frozen(kw_only=True)
 class Crash:
     """
-    What is stored, and later moved: the same value in every place.
+    A crash is what is stored, and later moved and published: its id, its raw crash and its dumps.
 
-    @ivar fresh: its id was made just now, and no store can have it already.
-    @ivar seen: how its source found it. It finds it otherwise once somebody else was told that it is there, or once
-        another of its id is there; None: the source does not tell.
+    @ivar fresh: whether its id was made by this process just now, so that no store can have this crash already.
+    @ivar seen: the version in which a source found the crash. It changes when another process acknowledges the same
+        crash, and when another crash of this id takes its place. None: the source keeps no versions.
     """
 
     crash_id: str
@@ -137,9 +147,9 @@ class Crash:
 @frozen
 class NewCrash:
     """
-    A crash that a source holds and that was not moved yet.
+    A new crash lies in a source and has not been moved yet.
 
-    @ivar slot: where it was found, for its source alone.
+    @ivar slot: where the source found it. Only the source itself can use this.
     """
 
     crash_id: str
@@ -147,18 +157,20 @@ class NewCrash:
 
 
 Step = Literal["kept", "moved", "published", "removed", "quarantined"]
+"""
+A step in the life of a crash. It is kept by a store, moved to a destination, published to a queue, removed from its
+store because it was moved, or quarantined because it could not be read.
+"""
 
 
 @frozen(kw_only=True)
 class CrashEvent:
     """
-    What became of a crash.
+    A crash event says that a crash has taken one step.
 
     @ivar at: seconds since the epoch.
-    @ivar kind: it is kept by a store; moved to a destination; published; removed from its store, for it was moved; or
-        quarantined.
     @ivar where: the name of the store, destination or publisher.
-    @ivar about: of a crash that is kept: product, version, size (bytes on the wire) and rule.
+    @ivar about: C{product}, C{version}, C{size} (bytes on the wire) and C{rule} if the crash is kept; else empty.
     """
 
     at: float

@@ -74,8 +74,8 @@ def start(tmp_path: Path, form: str) -> Daemon:
 EXPECTED = [
     r"{kept} kept: ACCEPT by rest, \d+ bytes, in {root} after [\d.]+ ms",
     r"{deferred} kept: DEFER by later, \d+ bytes, in {root} after [\d.]+ ms",
-    r"REJECT by never, \d+ bytes",
-    r"IGNORE by old, \d+ bytes",
+    r"REJECT by never: not kept, \d+ bytes",
+    r"IGNORE by old: not kept, \d+ bytes",
     r"refused: 400 invalid_dump_name",
     r"refused: 413 too_large",
     r"refused: client_gone",

@@ -12,7 +12,7 @@ UUID4 = UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9")
 DAYS = st.dates(date(2000, 1, 1), date(2099, 12, 31))
 
 
-def test_the_one_of_the_design() -> None:
+def test_the_example_of_the_design() -> None:
     assert make_crash_id(UUID4, date(2016, 6, 22)) == SOME
     assert is_crash_id(SOME)
     assert day_of(SOME) == date(2016, 6, 22)
@@ -67,12 +67,12 @@ def test_depths_of_other_collectors(digit: str, depth: int) -> None:
         str(UUID4),
     ],
 )
-def test_what_is_none(text: str) -> None:
+def test_what_is_no_crash_id(text: str) -> None:
     assert not is_crash_id(text)
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_judged(text: str) -> None:
+def test_arbitrary_text_is_no_crash_id(text: str) -> None:
     assert not is_crash_id(text)
 
 

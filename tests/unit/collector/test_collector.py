@@ -406,7 +406,7 @@ def test_no_answer_before_the_crash_is_kept(log: LogRecorder) -> None:
     ]
 
 
-def test_what_is_kept_is_told() -> None:
+def test_a_kept_crash_is_an_event() -> None:
     on_event: list[CrashEvent] = []
     seconds = iter([100.0, 100.25])
     rig = make_rig(on_event=on_event.append, seconds=lambda: next(seconds))
@@ -417,7 +417,7 @@ def test_what_is_kept_is_told() -> None:
     assert kept.about == {"product": "F" * 80, "version": "1.0", "size": 1234, "rule": "some_rule"}
 
 
-def test_what_is_not_kept_has_not_happened() -> None:
+def test_a_crash_that_is_not_kept_is_no_event() -> None:
     class Full(MemoryCrashStorage):
         async def save(self, crash: Crash) -> str:
             raise AllStoresFailed("full")
@@ -442,10 +442,10 @@ def test_nowhere_to_save() -> None:
 
 
 @pytest.mark.parametrize("result", [Result.REJECT, Result.FAKEACCEPT, Result.IGNORE])
-def test_what_is_not_kept_is_told(rig: Rig, log: LogRecorder, result: Result) -> None:
+def test_a_report_that_is_not_kept_is_logged(rig: Rig, log: LogRecorder, result: Result) -> None:
     rig.judge.verdict = Verdict(result, "some_rule", 100)
     rig.collect(report({"a": "1"}))
-    assert [said(event) for event in log.events] == [f"{result.name} by some_rule, 1234 bytes"]
+    assert [said(event) for event in log.events] == [f"{result.name} by some_rule: not kept, 1234 bytes"]
 
 
 def test_the_log_has_no_crash_data(rig: Rig, log: LogRecorder) -> None:
