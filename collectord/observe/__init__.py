@@ -1,1 +1,1 @@
-"""What the operator sees."""
+"""What operators see of a daemon: log, metrics, journal, and the values that the admin page shows."""

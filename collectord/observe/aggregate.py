@@ -1,5 +1,5 @@
 """
-The metrics of several processes as one: each sends what it has counted, and the sums are shown.
+The metrics of several processes, shown as those of one: each worker sends what it has counted, and its parent adds up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,16 +9,16 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 Snapshot = Sequence[Any]
-"""JSON: of each metric its name, its type, and its samples: name, labels, value."""
+"""Metrics as JSON: a list of C{[name, type, samples]}, where each sample is C{[name, labels, value]}."""
 
 _Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-"""By the name of the sample and its labels."""
+"""Values by the name of the sample and its labels."""
 
 _CUMULATIVE = frozenset({"counter", "histogram"})
 
 
 def snapshot(registry: CollectorRegistry) -> Snapshot:
-    """What a process has counted so far."""
+    """Return what C{registry} has counted so far, in a shape that can be sent to another process as JSON."""
     return [
         [metric.name, metric.type, [[sample.name, dict(sample.labels), sample.value] for sample in metric.samples]]
         for metric in registry.collect()
@@ -27,9 +27,10 @@ def snapshot(registry: CollectorRegistry) -> Snapshot:
 
 class AggregatedRegistry(Collector):
     """
-    The metrics of this process and of others.
+    Adds up the metrics of this process and of its workers, for Prometheus to read.
 
-    What a process has counted stays when it is gone; what it had at that time (a gauge) does not.
+    When a worker is gone its counters and histograms still count, so that the sums never fall. Its gauges do not, since
+    they say how something is at the moment.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -38,16 +39,17 @@ class AggregatedRegistry(Collector):
         self._gone: dict[str, _Values] = {}
 
     def update(self, process: object, metrics: Snapshot) -> None:
-        """What C{process} has counted so far."""
+        """Take what C{process} has counted so far, in the place of what it sent before."""
         self._others[process] = {name: (kind, samples) for name, kind, samples in metrics}
 
     def forget(self, process: object) -> None:
-        """It is gone."""
+        """Note that C{process} has ended: its counters go on to count, and its gauges do not."""
         for name, (kind, samples) in self._others.pop(process, {}).items():
             if kind in _CUMULATIVE:
                 _add(self._gone.setdefault(name, {}), samples)
 
     def collect(self) -> Iterator[Metric]:
+        """Yield each metric with the values of all processes added up; the Prometheus client calls this."""
         for metric in self._registry.collect():
             values: _Values = {}
             _add(values, [(sample.name, sample.labels, sample.value) for sample in metric.samples])

@@ -1,5 +1,5 @@
 """
-Whether crashes are being lost: no store takes any, and reports are answered 503.
+Tells the operator when crashes are being lost, that is, while no store takes any and reports are answered 503.
 """
 
 from twisted.logger import Logger
@@ -9,9 +9,9 @@ from collectord.observe.status import Loss
 
 class LossWatch:
     """
-    Says so when it begins, and when it ends.
+    Logs an error when crashes begin to be lost and when they are kept again, and remembers since when.
 
-    @ivar loss: None: none is lost.
+    @ivar loss: since when, and how many reports were refused since; None while no crash is lost.
     """
 
     _log = Logger()
@@ -22,9 +22,11 @@ class LossWatch:
 
     def note(self, now: float, losing: bool, refused: int) -> None:
         """
-        How it is now.
+        Take the present state; call this again and again.
 
-        @param refused: reports that were answered 503 since the start.
+        @param now: in seconds since the epoch.
+        @param losing: whether no store takes crashes.
+        @param refused: how many reports were answered 503 since the start of the daemon.
         """
         if losing:
             if self.loss is None:

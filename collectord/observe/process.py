@@ -1,5 +1,5 @@
 """
-How this process is: how late its reactor is, what it takes of the machine, and what of its log was lost.
+Metrics about this process itself: how late its reactor is, CPU time, memory, and log lines that were lost.
 """
 
 import os
@@ -12,15 +12,15 @@ from collectord.metrics import CPU_SECONDS, LOG_LINES_LOST, REACTOR_LAG, RESIDEN
 from collectord.observe.logging.writer import LogWriter
 
 INTERVAL_S = 0.5
-_STATM = Path("/proc/self/statm")  # no disk is behind it
+_STATM = Path("/proc/self/statm")  # The kernel answers from memory, so reading it does not block the reactor.
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessMetrics(Service):
     """
-    Looks twice a second.
+    Updates the metrics about this process twice a second, on the reactor.
 
-    @param log: None: it is not ours.
+    @param log: the writer of the log, whose lost lines are counted; None if twistd writes the log.
     """
 
     def __init__(self, clock: IReactorTime, log: LogWriter | None = None) -> None:
@@ -52,7 +52,8 @@ class ProcessMetrics(Service):
         CPU_SECONDS.inc(times.user + times.system - self._cpu)
         self._cpu = times.user + times.system
         RESIDENT_BYTES.set(int(_STATM.read_text().split()[1]) * _PAGE)
-        if self._log is not None:  # it can't count them itself: a metric has a lock, and a signal may come within it
+        if self._log is not None:
+            # The writer can't do this itself. A signal handler may log while the lock of the metric is held.
             lost = self._log.lost
             LOG_LINES_LOST.inc(lost - self._lost)
             self._lost = lost

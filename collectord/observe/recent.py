@@ -1,5 +1,5 @@
 """
-The last crashes, and what became of them.
+The last crashes and what became of them, for the admin page.
 """
 
 from collections import OrderedDict
@@ -11,16 +11,17 @@ from collectord.model import CrashEvent
 from collectord.observe.status import Recent
 
 MOST = 100
+"""Crashes that are remembered."""
 
 
 class RecentCrashes:
-    """Remembers the last ones that were kept."""
+    """Remembers the last crashes that were kept, and the last thing that happened to each."""
 
     def __init__(self) -> None:
         self._crashes: OrderedDict[str, Recent] = OrderedDict()
 
     def note(self, event: CrashEvent) -> None:
-        """Something happened to a crash; of one that is not remembered only that it is kept is of interest."""
+        """Remember what happened to a crash. An event of a crash that is not remembered counts only if it is "kept"."""
         known = self._crashes.get(event.crash_id)
         if event.kind == "kept":
             about = event.about
@@ -36,9 +37,9 @@ class RecentCrashes:
             )
             if len(self._crashes) > MOST:
                 self._crashes.popitem(last=False)
-        elif known is not None and event.kind != "removed":  # where it went says more
+        elif known is not None and event.kind != "removed":  # "moved" or "published" before it says more.
             self._crashes[event.crash_id] = evolve(known, state=event.kind, where=event.where)
 
     def newest_first(self) -> Sequence[Recent]:
-        """All that are remembered."""
+        """Return all crashes that are remembered."""
         return list(reversed(self._crashes.values()))

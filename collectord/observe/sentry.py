@@ -1,9 +1,9 @@
 """
-Unhandled errors, told to Sentry: of what kind and where in the code, and nothing of what was worked on.
+Reports unhandled errors to Sentry: the kind of error and where in the code it came up, and no crash data.
 
-An exception's text, the local variables and the lines of source may hold crash data or an address. So an event is made
-here of what can't, instead of being made by the SDK and scrubbed afterwards. The SDK queues it and sends it on a thread
-of its own; when Sentry is too slow, it drops.
+The text of an exception, local variables and lines of source may hold crash data or an address. So the event is made
+here, of parts that can't, instead of being made by the SDK and scrubbed afterwards. The SDK queues events and sends
+them on a thread of its own; when Sentry is too slow, the SDK drops events.
 """
 
 import errno
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _WINDOW_S = 60.0
 _MOST = 20
-"""Errors that are told within a window: an error of every crash costs each crash little."""
+"""Errors that are reported within a window. An error that comes with every crash must not slow down each of them."""
 _FRAMES = 50
 _CAUSES = 10
 _LAST_S = 2.0
@@ -33,8 +33,9 @@ _LAST_S = 2.0
 
 def sentry_observer(settings: Sentry, version: str) -> "SentryObserver | None":
     """
-    What the settings ask for; None: nothing.
+    Make the log observer that the section C{[sentry]} asks for.
 
+    @return: None if no DSN is set.
     @raise ConfigError: the DSN can't be right, or the extra C{sentry} is not installed.
     """
     if not settings.dsn:
@@ -47,14 +48,14 @@ def sentry_observer(settings: Sentry, version: str) -> "SentryObserver | None":
     try:
         Dsn(settings.dsn)
     except ValueError as e:
-        why = re.sub("'.*'", "…", str(e))  # parts of it may be secret
+        why = re.sub("'.*'", "…", str(e))  # The text may quote parts of the DSN, which is secret.
         raise ConfigError(f"[sentry] dsn = …: {why}; it looks like https://<key>@<host>/<number>") from None
     client = Client(
         dsn=settings.dsn,
         release=f"collectord@{version}",
         environment=settings.environment or None,
         server_name=socket.gethostname().partition(".")[0],
-        # It is told what to send, and looks at nothing by itself.
+        # The SDK sends what it is given, and must collect nothing by itself.
         default_integrations=False,
         auto_enabling_integrations=False,
         auto_session_tracking=False,
@@ -66,7 +67,11 @@ def sentry_observer(settings: Sentry, version: str) -> "SentryObserver | None":
 @implementer(ILogObserver)
 class SentryObserver:
     """
-    @param client: it has no scope and no integrations: it adds nothing to an event but version, environment and host.
+    Sends the errors among the log events to Sentry, a limited number in each minute.
+
+    It does not block, and may be called on any thread.
+
+    @param client: a client without scope or integrations, which adds only version, environment and host to an event.
     """
 
     def __init__(self, client: "Client") -> None:
@@ -75,38 +80,39 @@ class SentryObserver:
         self._in_window = 0
 
     def __call__(self, event: LogEvent) -> None:
+        """Send C{event} if it has a failure, or is critical and our own."""
         is_error = "log_failure" in event or (event.get("log_level") is LogLevel.critical and _is_ours(event))
-        if is_error and self._may(event["log_time"]):
-            self._client.capture_event(_told(event))
+        if is_error and self._is_within_limit(event["log_time"]):
+            self._client.capture_event(_sentry_event(event))
 
-    def _may(self, now: float) -> bool:
+    def _is_within_limit(self, now: float) -> bool:
         if not 0 <= now - self._window_began < _WINDOW_S:
             self._window_began, self._in_window = now, 0
         self._in_window += 1
         return self._in_window <= _MOST
 
     def close(self) -> None:
-        """Send what is queued, for two seconds at most: this blocks, so the reactor should have stopped."""
+        """Send what is queued. This blocks for up to two seconds, so call it once the reactor has stopped."""
         self._client.close(timeout=_LAST_S)
 
 
 def _is_ours(event: LogEvent) -> bool:
-    """Whether the format of its message is sure to have no values in it: those of others may."""
+    """Whether this event is from our code, whose message formats never hold values. Those of libraries may."""
     return str(event.get("log_namespace")).startswith("collectord.")
 
 
-def _told(event: LogEvent) -> Any:
-    told: dict[str, Any] = {"level": "error", "logger": event.get("log_namespace", "-")}
+def _sentry_event(event: LogEvent) -> Any:
+    made: dict[str, Any] = {"level": "error", "logger": event.get("log_namespace", "-")}
     if _is_ours(event):
-        told["logentry"] = {"message": event.get("log_format", "")}
+        made["logentry"] = {"message": event.get("log_format", "")}
     failure = event.get("log_failure")
     if failure is not None:
-        told["exception"] = {"values": list(_chain(failure.value, failure.getTracebackObject()))[::-1]}
-    return told
+        made["exception"] = {"values": list(_chain(failure.value, failure.getTracebackObject()))[::-1]}
+    return made
 
 
 def _chain(error: BaseException | None, traceback: TracebackType | None) -> Iterator[dict[str, Any]]:
-    """The exception, and then what it came from."""
+    """Yield the exception, then its cause, then the cause of that, and so on."""
     for _ in range(_CAUSES):
         if error is None:
             return
@@ -125,7 +131,7 @@ def _frames(traceback: TracebackType | None) -> Iterator[dict[str, Any]]:
         code = traceback.tb_frame.f_code
         path = PurePath(code.co_filename).parts[-3:]
         yield {
-            "module": traceback.tb_frame.f_globals.get("__name__", ""),  # a failure that was cleaned does not know it
+            "module": traceback.tb_frame.f_globals.get("__name__", ""),  # Empty once the failure was cleaned.
             "function": code.co_name,
             "filename": "/".join(path),
             "lineno": traceback.tb_lineno,

@@ -1,16 +1,16 @@
 """
-The metrics, sent to a statsd server as well: the same names, with dots.
+Sends the metrics to a statsd server as well, under the same names with dots in them.
 
 =============  ==================================================================================================
 metric         lines
 =============  ==================================================================================================
-counter        C{collectord.received:3|c}: what was added since the last time; nothing where nothing was
+counter        C{collectord.received:3|c}: what was added since the last time; no line if that is 0
 gauge          C{collectord.connections:12|g}, each time
-histogram      C{collectord.save_bytes.primary.count:3|c} and C{.sum:120000|c}, as a counter; and of one in seconds
+histogram      C{collectord.save_bytes.primary.count:3|c} and C{.sum:120000|c}, as a counter; if it is in seconds also
                C{collectord.save_seconds.primary.mean:4.2|ms}, the mean since the last time
 =============  ==================================================================================================
 
-Values of labels are further steps of the name, in the order of C{collectord.metrics}: C{collectord.answers.200.kept}.
+The values of labels are appended to the name, in the order of C{collectord.metrics}: C{collectord.answers.200.kept}.
 With C{tags} they are DogStatsD tags instead: C{collectord.answers:3|c|#status:200,reason:kept}.
 """
 
@@ -32,16 +32,16 @@ from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadRunner
 
 PACKET_BYTES = 1400
-"""A datagram goes through every network whole."""
+"""The most bytes in one datagram. One of this size passes through every network without being split."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 class Lines:
     """
-    Makes lines of metrics, and remembers what was counted.
+    Turns metrics into lines of the statsd protocol, and remembers what was counted, since statsd wants the differences.
 
-    @param tags: of DogStatsD for labels; otherwise they are in the name.
+    @param tags: whether labels become DogStatsD tags instead of parts of the name.
     """
 
     def __init__(self, *, tags: bool = False) -> None:
@@ -49,7 +49,7 @@ class Lines:
         self._counted: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def of(self, metrics: Iterable[Metric]) -> Iterator[str]:
-        """Since the last time."""
+        """Yield the lines for what has changed since the last call, and for all gauges."""
         for metric in metrics:
             if metric.type == "histogram":
                 yield from self._of_histogram(metric)
@@ -57,13 +57,14 @@ class Lines:
             for sample in metric.samples:
                 if metric.type == "gauge":
                     if math.isfinite(sample.value):
-                        yield self._line(sample, "", max(sample.value, 0), "g")  # with a sign it would be a change
+                        # statsd would take a number with a sign for a change.
+                        yield self._line(sample, "", max(sample.value, 0), "g")
                 elif sample.name.endswith("_total") and (more := self._more(sample)):
                     yield self._line(sample, "", more, "c")
 
     def _of_histogram(self, metric: Metric) -> Iterator[str]:
         counts: dict[tuple[str, ...], float] = {}
-        for sample in metric.samples:  # each count comes before its sum
+        for sample in metric.samples:  # The count of each histogram comes before its sum.
             labels = tuple(sample.labels.values())
             if sample.name.endswith("_count"):
                 counts[labels] = self._more(sample)
@@ -95,7 +96,7 @@ def _as_tags(labels: Mapping[str, str]) -> str:
 
 
 def packets(lines: Iterable[str]) -> Iterator[bytes]:
-    """C{lines} in datagrams of L{PACKET_BYTES} at most; a line that alone is longer is left out."""
+    """Pack C{lines} into datagrams of at most L{PACKET_BYTES}; a line that is longer than that is left out."""
     packet = b""
     for line in map(str.encode, lines):
         if len(line) > PACKET_BYTES:
@@ -110,10 +111,11 @@ def packets(lines: Iterable[str]) -> Iterator[bytes]:
 
 class StatsdService(Service):
     """
-    Sends each C{interval} seconds, and once more at the end.
+    Sends the metrics to a statsd server every C{interval} seconds, and once more when it stops.
 
-    @param address: C{host:port}; the host is looked up at the start, and again until it is found.
-    @param metrics: gives all of them.
+    @param address: C{host:port}. The host is looked up at the start; if it is not found, again at each interval.
+    @param metrics: returns all metrics with their values.
+    @param in_thread: where the host is looked up, which may block.
     """
 
     _log = Logger()
@@ -136,14 +138,15 @@ class StatsdService(Service):
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self._socket: socket.socket | None = None
-        self._was_told = False
+        self._has_warned = False
 
     def startService(self) -> None:
+        """Begin to send."""
         super().startService()
         self._loop.start(self._interval)
 
     def stopService(self) -> None:
-        """What was counted since the last time is sent."""
+        """Send what was counted since the last time, and close the socket."""
         super().stopService()
         self._loop.stop()
         if self._socket is not None:
@@ -159,7 +162,7 @@ class StatsdService(Service):
             try:
                 connected = await self._in_thread(lambda: _connected(self._address))
             except OSError as e:
-                self._tell(e)
+                self._warn_once(e)
                 return
             if not self.running:
                 connected.close()
@@ -167,16 +170,19 @@ class StatsdService(Service):
             self._socket = connected
         self._send(self._socket)
 
-    def _tell(self, error: OSError) -> None:
-        if not self._was_told:
+    def _warn_once(self, error: OSError) -> None:
+        if not self._has_warned:
             self._log.warn(
-                "statsd at {address} is not found, and is looked up again: {why}", address=self._address, why=error
+                "the statsd server {address} can't be found, and no metrics are sent to it: {why}; "
+                "the daemon goes on trying",
+                address=self._address,
+                why=error,
             )
-            self._was_told = True
+            self._has_warned = True
 
     def _send(self, connected: socket.socket) -> None:
         for packet in packets(self._lines.of(self._metrics())):
-            with suppress(OSError):  # nobody listens, or the buffer is full: so it is with UDP
+            with suppress(OSError):  # Nobody listens, or the buffer is full. UDP promises no more.
                 connected.send(packet)
 
 

@@ -1,5 +1,5 @@
 """
-What the admin page, its live data and C{collectord status} show: the state of a daemon, as values.
+The state of a daemon as values: what the admin page, its live data and C{collectord status} show.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +10,14 @@ from attrs import field, frozen
 @frozen(kw_only=True)
 class Rates:
     """
-    Of one second, or a mean over a few.
+    What happens per second: as it was counted in one second, or the mean over a few seconds.
 
-    @ivar at: seconds since the epoch.
-    @ivar received: submissions that began, per second.
-    @ivar kept: per second; C{refused} are all other answers, C{moved} what left its store.
-    @ivar bytes_in: on the wire, per second.
+    @ivar at: when that was, in seconds since the epoch.
+    @ivar received: submissions that began.
+    @ivar kept: crashes that were kept and acknowledged.
+    @ivar refused: submissions that got any other answer.
+    @ivar moved: crashes that left their store for their destinations.
+    @ivar bytes_in: bytes of submissions, as they came over the wire.
     """
 
     at: float
@@ -28,7 +30,12 @@ class Rates:
 
 @frozen(kw_only=True)
 class Answer:
-    """How many submissions were answered so. @ivar reason: C{kept}, C{rejected}, C{malformed_<why>} and so on."""
+    """
+    How many submissions got a certain answer.
+
+    @ivar status: the HTTP status, as C{200}.
+    @ivar reason: C{kept}, C{rejected}, C{malformed_<why>} and so on.
+    """
 
     status: str
     reason: str
@@ -40,8 +47,8 @@ class RuleCount:
     """
     How often a throttle rule decided.
 
-    @ivar condition: the rule in words.
-    @ivar results: by the name of the result.
+    @ivar condition: when the rule matches, in words.
+    @ivar results: how often, by the name of the result.
     """
 
     name: str
@@ -52,12 +59,15 @@ class RuleCount:
 @frozen(kw_only=True)
 class Store:
     """
-    @ivar problem: empty where there is none.
-    @ivar free_bytes: None: unknown.
-    @ivar backlog: crashes that wait to be moved; None: none is ever moved, or they were not counted yet.
-    @ivar oldest_age_s: of them; 0 where there are none.
+    How one store is.
+
+    @ivar problem: why it takes no crashes; empty if it does.
+    @ivar free_bytes: free space of its file system; None if that is not known.
+    @ivar min_free_bytes: with less free space than this the store counts as full.
+    @ivar backlog: crashes that wait to be moved; None if nothing moves them, or they have not been counted yet.
+    @ivar oldest_age_s: how long the oldest of them has waited; 0 if none waits.
+    @ivar quarantined: crashes in its quarantine; None if they have not been counted yet, or can't be.
     @ivar cautions: what it can't promise, in plain sentences.
-    @ivar quarantined: None: they were not counted yet, or can't be.
     """
 
     name: str
@@ -73,12 +83,13 @@ class Store:
 @frozen(kw_only=True)
 class SinkStatus:
     """
-    A destination or a publisher.
+    How one destination or publisher is.
 
     @ivar kind: C{destination} or C{publisher}.
-    @ivar problem: empty where there is none.
-    @ivar given: crashes that it confirmed since the start.
-    @ivar resumes_in_s: it is left alone for so long.
+    @ivar problem: why it takes no crashes; empty if it does.
+    @ivar given: crashes that it confirmed since the start of the daemon.
+    @ivar failures: how often a delivery to it, or a check of it, failed since then.
+    @ivar resumes_in_s: seconds until it is tried again after failures; 0 if it is not backing off.
     @ivar cautions: what it can't promise, in plain sentences.
     """
 
@@ -94,10 +105,10 @@ class SinkStatus:
 @frozen(kw_only=True)
 class WorkerStatus:
     """
-    A process that takes submissions.
+    How one process that takes submissions is.
 
-    @ivar since: it started, in seconds since the epoch.
-    @ivar problem: empty where there is none.
+    @ivar since: when it started, in seconds since the epoch.
+    @ivar problem: why it takes none; empty if it does.
     """
 
     pid: int
@@ -108,12 +119,13 @@ class WorkerStatus:
 @frozen(kw_only=True)
 class Recent:
     """
-    One of the last crashes.
+    One of the last crashes, and what happened to it last.
 
-    @ivar at: it was kept, in seconds since the epoch.
-    @ivar size: on the wire, in bytes.
-    @ivar state: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
-    @ivar where: the store or sink of that.
+    @ivar at: when it was kept, in seconds since the epoch.
+    @ivar size: of its report on the wire, in bytes.
+    @ivar rule: the throttle rule that decided to keep it.
+    @ivar state: what happened to it last: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
+    @ivar where: the store or sink in which that happened.
     """
 
     crash_id: str
@@ -129,11 +141,11 @@ class Recent:
 @frozen(kw_only=True)
 class Certificate:
     """
-    Of a port.
+    The TLS certificate of a port.
 
     @ivar listen: the port, as the settings have it.
-    @ivar expires: in seconds since the epoch.
-    @ivar problem: empty where there is none.
+    @ivar expires: when it expires, in seconds since the epoch.
+    @ivar problem: what is wrong with it, such as that it expires soon; empty if nothing is.
     """
 
     listen: str
@@ -144,10 +156,10 @@ class Certificate:
 @frozen(kw_only=True)
 class Loss:
     """
-    No store takes anything, and crashes are lost.
+    Says that no store takes crashes at present, and that crashes are being lost.
 
-    @ivar since: in seconds since the epoch.
-    @ivar refused: reports that were answered 503 since.
+    @ivar since: when that began, in seconds since the epoch.
+    @ivar refused: reports that were answered 503 since then.
     """
 
     since: float
@@ -156,7 +168,12 @@ class Loss:
 
 @frozen(kw_only=True)
 class Trouble:
-    """What needs attention. @ivar where: a store, a destination and so on, by its kind and name."""
+    """
+    Something that needs the operator's attention.
+
+    @ivar where: a store, a destination and so on, by its kind and name.
+    @ivar what: what is wrong there.
+    """
 
     where: str
     what: str
@@ -165,10 +182,20 @@ class Trouble:
 @frozen(kw_only=True)
 class Overview:
     """
-    @ivar history: of the last minutes, oldest first; one for each C{HISTORY_STEP_S} seconds.
+    The state of a whole daemon at one moment.
+
+    @ivar started: when the daemon started, in seconds since the epoch, as C{now}.
+    @ivar connections: open connections to the public port.
+    @ivar receiving: reports that are being received.
+    @ivar saving: crashes that are being kept.
+    @ivar moving: crashes that are being moved.
+    @ivar totals: what was counted since the start, by name.
+    @ivar rates: per second, at present.
+    @ivar history: the rates of the last minutes, oldest first; one for each C{HISTORY_STEP_S} seconds.
+    @ivar outlets: the destinations and publishers.
     @ivar recent: the last crashes, newest first.
-    @ivar loss: None: no crash is being lost.
-    @ivar draining: load balancers are told to send no more.
+    @ivar loss: None if no crash is being lost.
+    @ivar draining: whether load balancers are told to send no more.
     @ivar troubles: what needs attention, gravest first; the page and the command show just these.
     """
 
@@ -222,7 +249,10 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
 @frozen(kw_only=True)
 class DumpFile:
     """
-    @ivar expected: its sha256 by the raw crash; empty where that names none.
+    One dump of a crash.
+
+    @ivar size: in bytes.
+    @ivar expected: its SHA-256 by the raw crash, in hexadecimal; empty if the raw crash has none.
     """
 
     name: str
@@ -233,7 +263,7 @@ class DumpFile:
 @frozen(kw_only=True)
 class Place:
     """
-    Where a crash lies.
+    A store that has a crash.
 
     @ivar state: C{waits to be moved}, C{stays}, or C{in the quarantine: <reason>}.
     """
@@ -244,7 +274,13 @@ class Place:
 
 @frozen(kw_only=True)
 class Event:
-    """What happened to a crash. @ivar at: in seconds since the epoch."""
+    """
+    Something that happened to a crash.
+
+    @ivar at: when, in seconds since the epoch.
+    @ivar what: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
+    @ivar where: the store or sink in which it happened.
+    """
 
     at: float
     what: str
@@ -254,10 +290,12 @@ class Event:
 @frozen(kw_only=True)
 class CrashPage:
     """
-    All that is known of a crash.
+    All that is known of one crash.
 
-    @ivar annotations: as they were kept; hostile.
-    @ivar facts: the collector's own names of the raw crash, and its metadata.
+    @ivar annotations: as they were kept. They come from a client, so whoever shows them has to escape them.
+    @ivar facts: what the collector itself wrote into the raw crash, and the metadata.
+    @ivar places: the stores that have it.
+    @ivar events: what happened to it, by the journal.
     """
 
     crash_id: str

@@ -1,5 +1,5 @@
 """
-What systemd is told of the daemon: the notify protocol of C{Type=notify}, and the pings that its watchdog waits for.
+Tells systemd how the daemon is: the notify protocol of C{Type=notify}, and the pings that its watchdog waits for.
 """
 
 import os
@@ -22,7 +22,7 @@ class Notifier:
     """
     Tells systemd how the daemon is. It never blocks and never raises; without a socket it does nothing.
 
-    @ivar watchdog_s: seconds after the last L{watchdog} when systemd kills the daemon; None: it does not.
+    @ivar watchdog_s: systemd kills the daemon if it gets no L{watchdog} ping for so many seconds; None: it never does.
     """
 
     watchdog_s: float | None = None
@@ -32,8 +32,9 @@ class Notifier:
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str]) -> Self:
         """
-        What systemd wants to hear, by C{NOTIFY_SOCKET}, C{WATCHDOG_USEC} and C{WATCHDOG_PID}, which are taken out of
-        C{environment}: a child process is not the daemon.
+        Make the notifier that C{NOTIFY_SOCKET}, C{WATCHDOG_USEC} and C{WATCHDOG_PID} ask for.
+
+        They are taken out of C{environment}, since a child process must not notify systemd as if it were the daemon.
         """
         address = environment.pop("NOTIFY_SOCKET", "")
         microseconds = environment.pop("WATCHDOG_USEC", "")
@@ -41,7 +42,7 @@ class Notifier:
         if not address.startswith(("/", "@")):
             return cls()
         is_watched = microseconds.isdecimal() and int(microseconds) > 0 and pid in ("", str(os.getpid()))
-        # One for life: with no descriptor left, a busy daemon would fall silent and be killed.
+        # The socket stays open. A daemon that has no descriptor left could not open one to ping, and would be killed.
         notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         return cls(
             watchdog_s=int(microseconds) / 1e6 if is_watched else None,
@@ -50,24 +51,24 @@ class Notifier:
         )
 
     def ready(self, status: str = "") -> None:
-        """It takes reports: it has started, or has reloaded."""
+        """Say that the daemon takes reports: it has started, or has reloaded."""
         self._tell("READY=1", *([_status(status)] if status else []))
 
     def reloading(self) -> None:
-        """It reads its settings again, until it is L{ready}."""
-        # The time is what Type=notify-reload knows this reload by.
+        """Say that the daemon reads its settings again, until it is L{ready}."""
+        # With Type=notify-reload systemd tells one reload from another by this time.
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """It begins to stop."""
+        """Say that the daemon begins to stop."""
         self._tell("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """What C{systemctl status} shows of it, in one line."""
+        """Set the line that C{systemctl status} shows."""
         self._tell(_status(text))
 
     def watchdog(self) -> None:
-        """It is alive."""
+        """Say that the daemon is alive."""
         self._tell("WATCHDOG=1")
 
     def _tell(self, *assignments: str) -> None:
@@ -76,20 +77,21 @@ class Notifier:
         try:
             self._socket.sendto("\n".join(assignments).encode(errors="replace"), self._address)
         except OSError as e:
-            _log.warn("systemd was not told {what}: {why}", what=assignments[0], why=e.strerror)
+            _log.warn("systemd could not be notified of {what}: {why}", what=assignments[0], why=e.strerror)
 
 
 def _status(text: str) -> str:
-    return f"STATUS={' '.join(text.split())}"  # another line would be another assignment
+    return f"STATUS={' '.join(text.split())}"  # systemd would take a second line for another assignment.
 
 
 class WatchdogService(Service):
     """
-    Pings from the reactor at half the interval: a daemon whose reactor hangs, or that is hopeless, is started again.
+    Pings systemd's watchdog from the reactor, twice in each interval of the watchdog.
 
-    It ends with the first steps of a stop: systemd, which knows that by L{Notifier.stopping}, waits for no pings then.
+    If the reactor hangs, or nothing but a new start can help the daemon, the pings end and systemd starts it again.
+    This service is among the first to stop. systemd is told by L{Notifier.stopping}, and waits for no more pings.
 
-    @param is_hopeless: whether only a new start can help.
+    @param is_hopeless: returns whether only a new start of the daemon can help.
     """
 
     def __init__(self, notifier: Notifier, is_hopeless: Callable[[], bool], clock: IReactorTime) -> None:
@@ -100,18 +102,18 @@ class WatchdogService(Service):
 
     def _ping(self) -> None:
         if self._is_hopeless():
-            _log.error("no worker takes submissions: systemd may start the daemon again")
+            _log.error("no worker takes submissions, so the watchdog is not pinged, and systemd may restart the daemon")
         else:
             self._notifier.watchdog()
 
     def startService(self) -> None:
-        """Ping at once, and then on and on."""
+        """Ping at once, and then regularly, if systemd watches the daemon."""
         super().startService()
         if self._notifier.watchdog_s is not None:
             self._loop.start(self._notifier.watchdog_s / 2)
 
     def stopService(self) -> None:
-        """No more pings."""
+        """Stop pinging."""
         super().stopService()
         if self._loop.running:
             self._loop.stop()

@@ -163,7 +163,7 @@ def test_a_ledger_that_can_t_be_written_harms_nobody(places: Places) -> None:
     with places.daemon() as daemon:
         acknowledged = submit(daemon, "one", "two")
         until(lambda: not files_of_crashes(places.source))
-        until(lambda: "the ledger can't be written" in daemon.log())
+        until(lambda: "the journal can't be written" in daemon.log())
     assert stored_crashes(places.destination).keys() == acknowledged.keys()
     assert "Traceback" not in daemon.log()
-    assert daemon.log().count("the ledger can't be written") == 1
+    assert daemon.log().count("the journal can't be written") == 1

@@ -154,7 +154,7 @@ def test_nobody_reads_it_and_then_somebody_does(tmp_path: Path, workers: int, fo
         assert daemon.is_well()
         first = daemon.keep()
         with reading(out) as read:
-            until(lambda: any("log lines were lost: they were not taken in time" in line for line in lines(read)))
+            until(lambda: any("log lines were lost: the log did not take them in time" in line for line in lines(read)))
             again = daemon.keep()
             until(lambda: any(f"{again} kept" in line for line in lines(read)))
             assert daemon.stop() < 5

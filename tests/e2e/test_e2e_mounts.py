@@ -115,7 +115,7 @@ def test_a_start_before_the_mount(tmp_path: Path, there: bool) -> None:
         assert collectord("check-config", "-c", daemon.toml_path).status == 1
         time.sleep(4)  # the ledger has lost its patience
         assert os.listdir(mountpoint) == []
-        until(lambda: "the ledger can't be written" in daemon.log())
+        until(lambda: "the journal can't be written" in daemon.log())
         subprocess.run(mount, check=True)
         until(lambda: is_well(daemon))
         acknowledged |= submit(daemon, "e")

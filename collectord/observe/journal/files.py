@@ -1,8 +1,8 @@
 """
-The files of the journals: added to, synced, packed when they are quiet, removed when they are old. All of it blocks.
+Writes the files of the journals: lines are added and synced, quiet files are compressed, old files are removed.
 
-Several processes share a directory. Each adds under a shared lock, and what replaces a file holds it alone; so nobody
-adds to a file that is gone.
+All functions here block. Several processes share a directory. A process that adds lines holds a shared lock of the
+file, and one that replaces the file holds an exclusive lock; so nobody adds lines to a file that has been replaced.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ from collectord.model import CrashEvent
 from collectord.observe.journal.lines import HEAL, Line, day_of, format_event, journal_of, packed, time_of
 
 _QUIET_S = 2 * 24 * 3600.0
-"""A journal that nothing was added to for so long is packed."""
+"""A journal to which nothing was added for so long is compressed."""
 _DAY_S = 24 * 3600.0
 _COPY = 1024 * 1024
 _JOURNAL = re.compile(r"[0-9]{8}\.journal(\.gz)?")
@@ -30,10 +30,13 @@ _JOURNAL = re.compile(r"[0-9]{8}\.journal(\.gz)?")
 
 class JournalFiles:
     """
-    What one process writes.
+    Writes the lines of one process into the journals of a directory.
 
-    While it runs it holds the lock of C{<host>-<pid>-<random>.running}, whose time says until when its lines are safe.
-    Whoever starts later and finds such a file without a lock knows of an unclean stop.
+    While the process runs it holds the lock of a file C{<host>-<pid>-<random>.running}. The modification time of that
+    file says up to when the lines of the process are durable. A process that starts later and finds such a file without
+    a lock knows that its owner ended without a stop.
+
+    Every method blocks; call them on one thread, one after the other.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -44,32 +47,33 @@ class JournalFiles:
 
     def begin(self, now: datetime) -> None:
         """
-        Make the directory if it is not there, but nothing above it: a file system may not be mounted. Say who starts,
-        and who ended without a stop.
+        Make the directory if it is not there, and write which process starts and which ended without a stop.
 
-        @raise OSError: it can't be used.
+        The directories above are not made, since the file system that belongs there may not be mounted.
+
+        @raise OSError: the directory can't be used.
         """
         with suppress(FileExistsError):
             self._directory.mkdir(0o700)
         for dead in self._directory.glob("*.running"):
-            self._tell_unclean(dead, now)
+            self._record_unclean(dead, now)
         if self._running is None:
             fd = os.open(self._own, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
             self._running = fd
-        self._tell(now, "start")
+        self._record(now, "start")
 
     @property
     def _own(self) -> Path:
         return self._directory / f"{self._process}.running"
 
-    def _tell_unclean(self, dead: Path, now: datetime) -> None:
+    def _record_unclean(self, dead: Path, now: datetime) -> None:
         if dead == self._own:
             return
         with suppress(BlockingIOError, FileNotFoundError), dead.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(file.fileno())
-            if not found.st_nlink:  # another one that starts now has told it
+            if not found.st_nlink:  # Another process that starts now has recorded it, and removed the file.
                 return
             at = now.timestamp()
             line = Line(time_of(at), "unclean", dead.stem, time_of(found.st_mtime))
@@ -77,16 +81,18 @@ class JournalFiles:
                 self._append(day, line.encode())
             dead.unlink()
 
-    def _tell(self, now: datetime, kind: str) -> None:
+    def _record(self, now: datetime, kind: str) -> None:
         self._append(f"{now:%Y%m%d}", Line(time_of(now.timestamp()), kind, self._process).encode())
 
     def write(self, events: Sequence[CrashEvent], lost: Mapping[str, int], now: datetime) -> None:
         """
-        Add lines. After an error some may be there, and are there twice once it is tried again.
+        Add a line for each event, and one for each day of which lines were lost.
 
-        @param lost: how many lines of a day (C{yyyymmdd}) were given up.
+        After an error some lines may have been written. The caller tries again, and they are then there twice.
 
-        @raise OSError: not all are written.
+        @param lost: how many lines were given up, by the day (C{yyyymmdd}) of their crashes.
+
+        @raise OSError: not all lines are written.
         """
         lines: dict[str, list[str]] = {}
         for event in events:
@@ -102,9 +108,9 @@ class JournalFiles:
 
     def sync(self, now: datetime) -> None:
         """
-        Make durable what was added, if anything was, and say so.
+        Make durable what was added since the last call, and set the time of the C{.running} file to C{now}.
 
-        @raise OSError: it may not be.
+        @raise OSError: it may not be durable.
         """
         if not self._unsynced:
             return
@@ -118,7 +124,7 @@ class JournalFiles:
 
     def quiet(self, now: datetime) -> list[Path]:
         """
-        The journals to be packed.
+        Return the journals to which nothing was added for so long that they should be compressed.
 
         @raise OSError: the directory can't be read.
         """
@@ -126,9 +132,9 @@ class JournalFiles:
 
     def remove_old(self, keep_days: int, now: datetime) -> None:
         """
-        Remove what nothing was added to for C{keep_days}.
+        Remove the files to which nothing was added for C{keep_days} days.
 
-        @raise OSError: some are still there.
+        @raise OSError: some of them are still there.
         """
         for path in (*self._journals(), *self._directory.glob("*.tmp")):
             if _age(path, now) > keep_days * _DAY_S:
@@ -139,11 +145,11 @@ class JournalFiles:
 
     def end(self, now: datetime) -> None:
         """
-        Say who stops.
+        Write that this process stops, make all of its lines durable, and give up its C{.running} file.
 
-        @raise OSError: it will look as if the stop was unclean.
+        @raise OSError: the next process that starts will record an unclean stop.
         """
-        self._tell(now, "stop")
+        self._record(now, "stop")
         self.sync(now)
         self._own.unlink(missing_ok=True)
         if self._running is not None:
@@ -153,8 +159,9 @@ class JournalFiles:
 
 def ended_uncleanly(directory: Path) -> Iterator[tuple[str, float]]:
     """
-    Processes that ended without a stop, and nobody started since then; with the time until when their lines are safe.
+    Yield the processes that ended without a stop, if no other process has started and recorded that since.
 
+    @return: the name of each process, and the time up to which its lines are durable, in seconds since the epoch.
     @raise OSError: it can't be found out.
     """
     for path in directory.glob("*.running"):
@@ -165,9 +172,9 @@ def ended_uncleanly(directory: Path) -> Iterator[tuple[str, float]]:
 
 def pack(journal: Path) -> None:
     """
-    Compress C{journal}, after what was packed of that day before.
+    Compress C{journal}: append its lines to those of that day that were compressed before, and remove it.
 
-    @raise OSError: it is as it was.
+    @raise OSError: nothing was changed.
     """
     with _locked(journal, fcntl.LOCK_EX) as fd:
         with _replacing(packed(journal)) as new:
@@ -178,24 +185,25 @@ def pack(journal: Path) -> None:
                 if _is_cut_off(fd):
                     member.write(HEAL)
             new.flush()
-            os.utime(new.fileno(), ns=(os.fstat(fd).st_atime_ns, os.fstat(fd).st_mtime_ns))  # its age counts
+            # The compressed file keeps the time of the last line, since remove_old() goes by it.
+            os.utime(new.fileno(), ns=(os.fstat(fd).st_atime_ns, os.fstat(fd).st_mtime_ns))
         journal.unlink()
 
 
 def add_lines(directory: Path, day: str, lines: Iterable[Line]) -> None:
     """
-    Add to the journal of C{day}.
+    Add C{lines} to the journal of C{day} (C{yyyymmdd}).
 
-    @raise OSError: not all of them are there.
+    @raise OSError: not all of them are written.
     """
     _append(directory, day, b"".join(line.encode() for line in lines))
 
 
 def rewrite(directory: Path, day: str, lines: Iterable[Line]) -> None:
     """
-    Put C{lines} in the place of all that there is of the journal of C{day}. They may be read from it meanwhile.
+    Replace all that there is of the journal of C{day} (C{yyyymmdd}) by C{lines}, which may be read from it meanwhile.
 
-    @raise OSError: it is as it was, or has lines twice.
+    @raise OSError: the journal is as it was, or has lines twice.
     """
     with suppress(FileExistsError):
         directory.mkdir(0o700)
@@ -215,7 +223,7 @@ def _append(directory: Path, day: str, lines: bytes) -> None:
 
 @contextmanager
 def _locked(path: Path, how: int) -> Iterator[int]:
-    """A descriptor of the file that is at C{path} now, and stays there; it is made where there is none."""
+    """Yield a locked descriptor of the file at C{path}, made if it is missing, that nobody replaces meanwhile."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -230,14 +238,14 @@ def _locked(path: Path, how: int) -> Iterator[int]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of C{path}, and belongs to whom the directory belongs."""
+    """Yield a new file, which then replaces that at C{path} and gets the owner of the directory."""
     new = path.with_name(f"{path.name}.tmp")
     try:
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             yield file
             file.flush()
             owner = path.parent.stat()
-            if owner.st_uid != os.geteuid():  # root repairs what the daemon has to go on with
+            if owner.st_uid != os.geteuid():  # root may repair a journal that the daemon has to be able to write to.
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fsync(file.fileno())
         new.replace(path)
@@ -253,7 +261,7 @@ def _is_cut_off(fd: int) -> bool:
 
 
 def _age(path: Path, now: datetime) -> float:
-    """Seconds since something was added; 0 where it is gone."""
+    """Return the seconds since something was added; 0 if the file is gone."""
     try:
         return now.timestamp() - path.stat().st_mtime
     except FileNotFoundError:

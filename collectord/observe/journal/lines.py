@@ -1,10 +1,10 @@
 """
-The journal of a day: a text file with one line for each thing that happened to a crash of that day. Format and reading.
+The format of a journal, a text file with a line for each thing that happened to the crashes of one day; and reading it.
 
-C{<time>\\t<what>\\t<crash id>\\t<where>}, and C{\\t<rule>} for one that is kept. A few lines are not about a crash:
-C{start} and C{stop} name a process, C{unclean} one that ended without a stop and the time up to which its lines are
-safe, C{lost} says how many lines could not be written. A journal may hold a line twice, and may be damaged: it is a
-convenience, and the stores are the truth.
+A line is C{<time>\\t<what>\\t<crash id>\\t<where>}, followed by C{\\t<rule>} if the crash was C{kept}. A few lines are
+not about a crash: C{start} and C{stop} name a process, C{unclean} names one that ended without a stop and the time up
+to which its lines are durable, C{lost} says how many lines could not be written. A journal may hold a line twice, and
+may be damaged. That does no harm, for the stores are what counts.
 """
 
 import gzip
@@ -20,13 +20,15 @@ from collectord.model import CrashEvent
 from collectord.observe.status import Event
 
 OF_CRASHES: Final = frozenset({"kept", "moved", "published", "removed", "quarantined"})
+"""Kinds of lines about a crash."""
 OF_PROCESSES: Final = frozenset({"start", "stop", "unclean", "lost"})
+"""Kinds of lines that are not about a crash."""
 
 HEAL = b"\\\n"
-"""Written after a line that was cut off: a backslash alone makes it one that nobody takes for whole."""
+"""Written after a line that was cut off. No whole line has a single backslash, so the line counts as damaged."""
 
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
-"""Characters that are written as escapes. A line that has one, as of the zeros after a power cut, is damaged."""
+"""Characters that are written as escapes. A line that has one is damaged, as by zeros after a power cut."""
 
 _LINE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)\t([a-z]+)\t([^CONTROL]+)"
@@ -35,7 +37,7 @@ _LINE = re.compile(
 _UNFIT = re.compile(rf"[\\{_CONTROL}\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 _LONGEST = 65536
-"""Of a line, in bytes. After a power cut there may be megabytes of zeros without an end of line."""
+"""The most bytes of a line that are read. After a power cut there may be megabytes of zeros without an end of line."""
 _BLOCK = 1024 * 1024
 
 _Read = Callable[[BinaryIO], bytes]
@@ -43,9 +45,9 @@ _Read = Callable[[BinaryIO], bytes]
 
 class Line(NamedTuple):
     """
-    One line. Times are texts, which sort as the times do.
+    One line of a journal. Its time is a text, which sorts as the times do.
 
-    @ivar about: a crash id; of other lines a process, or a number.
+    @ivar about: the crash id; in a line that is not about a crash the process, or the number of lost lines.
     """
 
     time: str
@@ -56,11 +58,11 @@ class Line(NamedTuple):
 
     @property
     def at(self) -> float:
-        """Seconds since the epoch."""
+        """The time, in seconds since the epoch."""
         return seconds_of(self.time)
 
     def encode(self) -> bytes:
-        """As it is written."""
+        """Return the line as it is written, with its end."""
         fields = [self.time, self.kind, _escaped(self.about)]
         if self.where or self.rule:
             fields.append(_escaped(self.where))
@@ -70,14 +72,14 @@ class Line(NamedTuple):
 
 
 def format_event(event: CrashEvent) -> str:
-    """Its line."""
+    """Return the line for C{event}, with its end."""
     line = f"{time_of(event.at)}\t{event.kind}\t{event.crash_id}\t{_escaped(event.where)}"
     rule = event.about.get("rule")
     return f"{line}\t{_escaped(str(rule))}\n" if rule else f"{line}\n"
 
 
 def time_of(at: float) -> str:
-    """C{2016-06-22T15:19:49.123Z}, of seconds since the epoch."""
+    """Write a time, given in seconds since the epoch, as C{2016-06-22T15:19:49.123Z}."""
     seconds, milliseconds = divmod(round(at * 1000), 1000)
     return f"{_second(seconds)}.{milliseconds:03d}Z"
 
@@ -89,8 +91,9 @@ def _second(seconds: int) -> str:
 
 def seconds_of(time: str) -> float:
     """
-    The inverse of L{time_of}.
+    Read a time as L{time_of} writes it.
 
+    @return: seconds since the epoch.
     @raise ValueError: it is no such time.
     """
     seconds = _epoch(time[:19])
@@ -121,9 +124,11 @@ def _unescaped(text: str) -> str | None:
 
 def parse_line(line: bytes) -> Line | None:
     """
-    @param line: with its end.
+    Read one line of a journal.
 
-    @return: None for one that is cut off, or garbage.
+    @param line: the line with its end.
+
+    @return: None if the line is cut off, or damaged in another way.
     """
     try:
         found = _LINE.fullmatch(line.decode())
@@ -141,27 +146,27 @@ def parse_line(line: bytes) -> Line | None:
 
 
 def journal_of(directory: Path, day: str) -> Path:
-    """The file that the lines of a day (C{yyyymmdd}) are added to."""
+    """Return the file to which the lines of a day (C{yyyymmdd}) are added."""
     return directory / f"{day}.journal"
 
 
 def packed(journal: Path) -> Path:
-    """Where the lines of a C{journal} are once nothing is added any more. Both files may be there."""
+    """Return the file in which the lines of C{journal} are once they are compressed. Both files may exist."""
     return journal.with_name(f"{journal.name}.gz")
 
 
 def day_of(crash_id: str) -> str:
-    """The day, C{yyyymmdd}, in whose journal the lines of a crash are: that in its id."""
+    """Return the day, C{yyyymmdd}, in whose journal the lines of a crash are: the day that its id ends with."""
     return f"20{crash_id[-6:]}"
 
 
 class Journal:
     """
-    The lines of one day, a line at a time.
+    Reads the journal of one day, a line at a time. Reading blocks.
 
     @param day: C{yyyymmdd}.
 
-    @ivar damaged: lines that could not be understood, of all that were read.
+    @ivar damaged: how many of the lines that were read could not be understood.
     """
 
     def __init__(self, directory: Path, day: str) -> None:
@@ -170,11 +175,13 @@ class Journal:
 
     def __iter__(self) -> Iterator[Line]:
         """
-        @raise OSError: it is there and can't be read.
+        Yield all lines that can be understood; none if there is no journal.
+
+        @raise OSError: the journal is there and can't be read.
         """
         for pieces in self._files(lambda file: file.readline(_LONGEST)):
             for raw in pieces:
-                text = raw.lstrip(b"\0")  # a block that a power cut left empty may be followed by a good line
+                text = raw.lstrip(b"\0")  # A good line may follow a block that a power cut left empty.
                 line = parse_line(text)
                 if line is None or len(text) < len(raw):
                     self.damaged += 1
@@ -183,9 +190,9 @@ class Journal:
 
     def about(self, crash_id: str) -> Iterator[Line]:
         """
-        The lines of one crash: much cheaper than to look at all.
+        Yield the lines of one crash. This is much cheaper than to read all lines and choose.
 
-        @raise OSError: as above.
+        @raise OSError: the journal is there and can't be read.
         """
         sought = crash_id.encode()
         for pieces in self._files(lambda file: file.read(_BLOCK)):
@@ -199,7 +206,7 @@ class Journal:
                             yield line
 
     def _files(self, read: _Read) -> tuple[Iterator[bytes], Iterator[bytes]]:
-        """What is packed, which is older, and what is not."""
+        """Return the contents of the compressed file, which has the older lines, and of the other."""
         return self._packed(read), self._plain(read)
 
     def _packed(self, read: _Read) -> Iterator[bytes]:
@@ -208,7 +215,7 @@ class Journal:
                 yield from iter(partial(read, cast(BinaryIO, file)), b"")
         except FileNotFoundError:
             pass
-        except (EOFError, gzip.BadGzipFile, zlib.error):  # what comes later in it can't be unpacked
+        except (EOFError, gzip.BadGzipFile, zlib.error):  # The rest of the file can't be decompressed.
             self.damaged += 1
 
     def _plain(self, read: _Read) -> Iterator[bytes]:
@@ -221,7 +228,7 @@ class Journal:
 
 def events_of(directory: Path, crash_id: str) -> list[Event]:
     """
-    What happened to a crash, by the journals in C{directory}.
+    Return what happened to a crash, by the journals in C{directory}. This blocks.
 
     @raise OSError: they can't be read.
     """

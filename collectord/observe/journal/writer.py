@@ -1,8 +1,8 @@
 """
-The ledger: what happened to each crash, written down in the background.
+The service that writes the journal: what happened to each crash, written down in the background.
 
-It is a convenience, and gives way: nobody waits for it, it syncs only now and then, and what it can't write it forgets
-in the end.
+The journal is a convenience, and must never hold up a crash. No crash waits for it, it is synced only now and then, and
+lines that can't be written are given up when there are too many of them. The settings call it C{[ledger]}.
 """
 
 from collections import Counter
@@ -32,29 +32,35 @@ T = TypeVar("T")
 _DIRECTORY = "ledger"
 _INTERVAL_S = 0.25
 _BATCH = 1000
-"""Lines that are written at once; so many do not wait for the next interval."""
+"""Lines that are written at once. When so many wait they are written without waiting for the next interval."""
 _LIMIT = 100_000
-"""Lines that wait at most."""
+"""The most lines that may wait; beyond it the oldest are given up."""
 _SYNC_S = 5.0
 _GRACE_S = 2.0
+"""For so long after the start a failure is not reported, since the store may not have been made yet."""
 _PAUSE_S = 1.0
+"""Seconds after a failure until the next try."""
 _LATE_S = 60.0
+"""A thread that has not come back after so long counts as a failure."""
 _STOP_S = 5.0
 _DAY_S = 24 * 3600.0
 
 
 def directory_of(settings: Settings) -> Path:
-    """Where the journals are: below the root of the primary store, if the settings name no other place."""
+    """Return where the journals are: below the root of the primary store, if the settings name no other place."""
     return (settings.ledger.directory or settings.storage[0].root / _DIRECTORY).absolute()
 
 
 class JournalWriter(Service):
     """
-    The journals in C{directory}. Stop it when nothing happens any more: what comes later is not written.
+    Writes the journals in C{directory}, on a thread of its own, and compresses and removes old ones.
 
-    @param keep_days: how long they stay there.
-    @param now: in UTC.
-    @param refuse_other: raises OSError where the store that C{directory} lies in is not there. It blocks.
+    Stop it when nothing happens to crashes any more: events that come later are not written.
+
+    @param keep_days: how long journals are kept.
+    @param now: returns the time in UTC.
+    @param refuse_other: called on the thread before each piece of work; raises OSError if the store in which the
+        directory lies is not there, since the directory would then be made in an empty mount point. It may block.
     """
 
     _log = Logger()
@@ -72,7 +78,7 @@ class JournalWriter(Service):
         self._keep_days = keep_days
         self._clock = clock
         self._now = now
-        self._in_thread = ThreadPool(f"ledger {directory}", 1, call_from_thread)
+        self._in_thread = ThreadPool(f"journal {directory}", 1, call_from_thread)
         self._files = JournalFiles(directory)
         self._waiting: list[CrashEvent] = []
         self._lost: Counter[str] = Counter()  # by day
@@ -85,13 +91,13 @@ class JournalWriter(Service):
         self._grace_until = self._again_at = self._sync_at = self._daily_at = 0.0
 
     def startService(self) -> None:
-        """Write from now on. At the very first start the store that the directory lies in is just being made."""
+        """Begin to write. At the very first start the store in which the directory lies is just being made."""
         super().startService()
         self._grace_until = self._clock.seconds() + _GRACE_S
         self._done = self._loop.start(_INTERVAL_S)
 
     def note(self, event: CrashEvent) -> None:
-        """Write it down, in time."""
+        """Take C{event}, and write it a little later. Call this on the reactor thread; it does not block."""
         self._waiting.append(event)
         if len(self._waiting) >= _BATCH:
             self._many_wait()
@@ -100,14 +106,14 @@ class JournalWriter(Service):
         if len(self._waiting) > _LIMIT:
             self._lost.update(day_of(event.crash_id) for event in self._waiting[:_BATCH])
             del self._waiting[:_BATCH]
-            self._failed(f"{_LIMIT} lines wait, and the oldest are given up")
+            self._failed(f"{_LIMIT:,} lines wait, and the oldest are given up")
         elif self._loop.running and not self._busy and not self._failing:
             self._loop.stop()
             self._done = self._loop.start(_INTERVAL_S)
 
     def _tick(self) -> Deferred[None]:
         self._busy = True
-        return spawn(self._work(), self._log, "the ledger failed")
+        return spawn(self._work(), self._log, "a defect of ours: the journal could not be written")
 
     async def _work(self) -> None:
         try:
@@ -129,7 +135,8 @@ class JournalWriter(Service):
         now = self._clock.seconds()
         if now >= self._sync_at:
             await self._do(lambda: self._files.sync(self._now()))
-            self._sync_at = now + _SYNC_S  # after it: one that failed is tried again before all is said to be well
+            # Set only after the sync: one that failed is tried again before the log says that all is well.
+            self._sync_at = now + _SYNC_S
         if now >= self._daily_at:
             self._daily_at = now + _DAY_S
             await self._tidy()
@@ -155,16 +162,16 @@ class JournalWriter(Service):
         await self._do(lambda: self._files.remove_old(self._keep_days, self._now()))
         for journal in await self._do(lambda: self._files.quiet(self._now())):
             await self._do(lambda journal=journal: pack(journal))  # type: ignore[misc]
-            await self._write()  # one may take a while
+            await self._write()  # Compressing one may take a while, and lines wait meanwhile.
 
     async def _do(self, work: Callable[[], T]) -> T:
-        """C{work} on the thread; there is never more than one that waits for it."""
+        """Do C{work} on the thread. No call begins before the one before has ended."""
 
         def checked() -> T:
             self._refuse_other()
             return work()
 
-        late = self._clock.callLater(_LATE_S, self._failed, f"nothing for {_LATE_S:g} s")
+        late = self._clock.callLater(_LATE_S, self._failed, f"the disk has not answered for {_LATE_S:g} s")
         try:
             return await self._in_thread(checked)
         finally:
@@ -175,15 +182,15 @@ class JournalWriter(Service):
         JOURNAL_FAILURES.inc()
         if not self._failing:
             self._failing = True
-            self._log.error("the ledger can't be written: {why}; no crash waits for it", why=why)
+            self._log.error("the journal can't be written: {why}; crashes are kept all the same", why=why)
 
     def _recovered(self) -> None:
         if self._failing:
             self._failing = False
-            self._log.info("the ledger is written again")
+            self._log.info("the journal is written again")
 
     def stopService(self) -> Deferred[None]:
-        """Write what waits, if that is possible in 5 s."""
+        """Write what waits, but for no longer than 5 s."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -191,12 +198,12 @@ class JournalWriter(Service):
         if self._loop.running:
             self._loop.stop()
         try:
-            await with_timeout(self._end(), _STOP_S, self._clock, "ledger")
+            await with_timeout(self._end(), _STOP_S, self._clock, "journal")
         except (StoreTimeout, OSError) as e:
             self._failed(str(e))
         lost = len(self._waiting) + self._lost.total()
         if lost:
-            self._log.error("{lost} lines of the ledger are lost", lost=lost)
+            self._log.error("lines of the journal that could not be written before the stop: {lost}", lost=lost)
 
     async def _end(self) -> None:
         await self._done

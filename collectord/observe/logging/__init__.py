@@ -1,3 +1,3 @@
 """
-The log: events, where they go, and the thread that writes them.
+The log: how events become lines, where lines are written, and the thread that writes them.
 """

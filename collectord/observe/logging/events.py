@@ -1,5 +1,5 @@
 """
-Log lines: as text for people, as JSON for machines.
+Turns log events into lines: text for people, or JSON for programs.
 """
 
 import json
@@ -16,7 +16,7 @@ from collectord.settings.urls import without_secrets
 
 
 def as_text(event: LogEvent) -> str:
-    """C{2026-11-24T10:46:39+0000 [collectord.collector#info] …}, and a traceback where there is one."""
+    """Write an event as C{2026-11-24T10:46:39+0000 [collectord.collector#info] …}, with its traceback if it has one."""
     if "log_failure" in event:
         return eventAsText(event)
     return (
@@ -31,13 +31,14 @@ def _second(at: int) -> str:
 
 def _message(event: LogEvent) -> str:
     try:
-        return str(event["log_format"].format_map(event))  # Twisted's own formatter costs as much as parsing a report
+        # Twisted's own formatter takes as long as parsing a report, so it is used only where this fails.
+        return str(event["log_format"].format_map(event))
     except Exception:
         return formatEvent(event)
 
 
 def as_json(event: LogEvent) -> str:
-    """One JSON object: C{time}, C{level}, C{logger}, C{message}, and the fields of the event."""
+    """Write an event as a JSON object on one line: C{time}, C{level}, C{logger}, C{message}, and its fields."""
     line = {
         "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
         "level": _level(event).name,
@@ -54,7 +55,7 @@ def as_json(event: LogEvent) -> str:
 
 
 _NOISE = frozenset({"twisted.web.client._HTTP11ClientFactory"})
-"""Tells each connection that begins and ends."""
+"""Loggers whose events are left out. This one has a line for the start and the end of each connection."""
 
 FORMATS = {"text": as_text, "json": as_json}
 
@@ -65,13 +66,13 @@ _SYSLOG = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error
 @implementer(ILogObserver)
 class LineObserver:
     """
-    Makes a line of each event, and never waits until it is written.
+    Makes a line of each log event, and hands it to a thread that writes it. It never blocks; any thread may call it.
 
-    @param write: as C{os.write}; see L{LogWriter}.
+    @param write: writes bytes, as C{os.write} does; see L{LogWriter}.
     @param form: one of L{FORMATS}.
-    @param level: the lowest that is told.
-    @param for_syslog: lines begin with their priority, as C{<6>}.
-    @ivar writer: takes the lines.
+    @param level: the lowest level that is logged.
+    @param for_syslog: whether each line begins with its priority, as C{<6>}.
+    @ivar writer: takes the lines, and owns the thread.
     """
 
     def __init__(self, write: Callable[[bytes], int], form: str, level: str, *, for_syslog: bool = False) -> None:
@@ -80,11 +81,12 @@ class LineObserver:
         self.change(form, level)
 
     def change(self, form: str, level: str) -> None:
-        """Tell it so from now on."""
+        """Log in this form and from this level on from now on."""
         self._as_line = FORMATS[form]
         self._level = LogLevel.levelWithName(level)
 
     def __call__(self, event: LogEvent) -> None:
+        """Log C{event}, if its level is high enough."""
         if _level(event) >= self._level and event.get("log_namespace") not in _NOISE:
             self.writer(self._encoded(event))
 

@@ -1,5 +1,5 @@
 """
-Where log lines are written: a descriptor, a file that is rotated, syslog. All of it blocks.
+Writes log lines to a descriptor, to a file that is rotated, or to syslog. All of this blocks.
 """
 
 import os
@@ -11,18 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 
 ROTATE_BYTES = 1_000_000
-"""As twistd has it."""
+"""The size at which a log file is rotated, as twistd does it."""
 _MODE = 0o640
 
 
 def descriptor_sink(descriptor: int) -> Callable[[bytes], int]:
-    """Writes to an open file, which may be shared with other processes."""
+    """Return a function that writes to an open file, which may be shared with other processes."""
 
     def write(data: bytes) -> int:
         while True:
             try:
                 return os.write(descriptor, data)
-            except BlockingIOError:  # who shares it has made it so
+            except BlockingIOError:  # Another process that shares the file has made it non-blocking.
                 writable = select.poll()
                 writable.register(descriptor, select.POLLOUT)
                 writable.poll()
@@ -32,11 +32,11 @@ def descriptor_sink(descriptor: int) -> Callable[[bytes], int]:
 
 class RotatingFile:
     """
-    A log file that begins anew when it has become big: C{name}, before it C{name.1}, C{name.2} and so on.
+    A log file that is rotated when it has become big: C{name} becomes C{name.1}, C{name.1} becomes C{name.2} and so on.
 
-    What is no regular file, such as a FIFO, is never rotated.
+    A path that is no regular file, such as a FIFO, is never rotated.
 
-    @raise OSError: it can't be opened.
+    @raise OSError: the file can't be opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,13 +45,13 @@ class RotatingFile:
         self._open()
 
     def write(self, data: bytes) -> int:
-        """As C{os.write}."""
+        """Write C{data}, after rotating a file that is big. Return how many bytes were written, as C{os.write} does."""
         if self._size >= ROTATE_BYTES:
             self.rotate()
         try:
             written = os.write(self._descriptor, data)
         except OSError:
-            with suppress(OSError):  # it may have been removed, or its file system mounted anew
+            with suppress(OSError):  # The file may have been removed, or its file system mounted anew.
                 self._open()
             raise
         if self._size >= 0:
@@ -59,14 +59,14 @@ class RotatingFile:
         return written
 
     def rotate(self) -> None:
-        """Begin anew; go on with the same file where that can't be done."""
+        """Rename the file and begin a new one; if that can't be done, go on with the same file."""
         if self._size < 0:
             return
-        self._size = 0  # else each line would try it again
+        self._size = 0  # If it fails, not every line shall try it again.
         with suppress(OSError):
             for number in sorted(self._numbers(), reverse=True):
                 os.rename(self._numbered(number), self._numbered(number + 1))
-            with suppress(FileNotFoundError):  # somebody else has moved it
+            with suppress(FileNotFoundError):  # Somebody else has renamed or removed it.
                 os.rename(self._path, self._numbered(1))
             self._open()
 
@@ -79,7 +79,7 @@ class RotatingFile:
 
     def _open(self) -> None:
         flags = os.O_APPEND | os.O_CREAT | os.O_NOCTTY
-        # A FIFO that nobody reads could not be opened for writing alone.
+        # To open a FIFO that nobody reads for writing alone would fail or block.
         flags |= os.O_RDWR if self._path.is_fifo() else os.O_WRONLY
         descriptor = os.open(self._path, flags, _MODE)
         if self._descriptor >= 0:
@@ -93,7 +93,11 @@ class RotatingFile:
 
 
 def syslog_sink(name: str) -> Callable[[bytes], int]:
-    """Writes to syslog, as C{name}. What begins with no priority, as C{<6>}, is another line of the one before."""
+    """
+    Return a function that writes lines to syslog, under C{name}.
+
+    A line that does not begin with a priority, as C{<6>}, continues the message of the line before.
+    """
     syslog.openlog(name)
 
     def write(data: bytes) -> int:

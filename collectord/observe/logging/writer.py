@@ -1,5 +1,5 @@
 """
-Log lines are written by a thread of their own: who logs never waits for who reads.
+A thread that writes the log lines, so that code that logs never waits for a slow disk, pipe or terminal.
 """
 
 import atexit
@@ -11,35 +11,35 @@ from time import monotonic, sleep
 
 MAX_BYTES = 2**20
 MAX_LINES = 10_000
-"""Of what waits to be written; as much again may be on its way."""
+"""The most bytes and lines that may wait to be written; as many again may be with the thread."""
 
 PIECE = 4096
-"""Bytes that are written at once: a pipe takes so many as a whole, and other writers' lines do not come in between."""
+"""Bytes that are written at once. A pipe takes so many as a whole, so no other writer's lines come in between."""
 
 _GATHER_S = 0.05
-"""What comes so soon after a write goes together: each turn of a thread holds the reactor up."""
+"""After a write the thread sleeps for so long, and writes what came meanwhile at once. Each turn delays the reactor."""
 _CLOSE_S = 1.0
-_UNREAD = "they were not taken in time"
+_UNREAD = "the log did not take them in time"
 _END = ord("\n")
 
 
 class LogWriter:
     """
-    Takes lines from any thread, and from handlers of signals, and writes them on its own.
+    Takes log lines from any thread, and from signal handlers, and writes them on a thread of its own.
 
-    What comes while too much waits is lost, and so is what can't be written. Both are counted, and the log says so, in
-    the place of what is missing, as soon as it takes lines again.
+    Lines that come while too many wait are lost, and so are lines that can't be written. They are counted, and as soon
+    as lines can be written again, a line in their place says how many are missing.
 
-    @param write: as C{os.write}: takes some of the bytes, and tells how many; it may block, or raise C{OSError}.
-    @param notice: the line that says how many are missing, and why.
-    @ivar lost: lines, since the start.
+    @param write: writes some of the bytes and returns how many, as C{os.write} does; it may block, or raise C{OSError}.
+    @param notice: returns the line that says how many lines are missing, and why.
+    @ivar lost: lines that were lost since the start.
     """
 
     def __init__(self, write: Callable[[bytes], int], notice: Callable[[int, str], bytes]) -> None:
         self._write = write
         self._notice = notice
         self.lost = 0
-        # Both are reentrant: a signal may come in the middle of it, and its handler log.
+        # Both are reentrant, since a signal may arrive while they are in use, and its handler may log.
         self._lock = RLock()
         self._wake: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._lines: list[bytes] = []
@@ -54,13 +54,13 @@ class LogWriter:
         atexit.register(self.close)
 
     def start(self) -> None:
-        """Write from now on. Only once the process forks no more, for a thread does not come along."""
+        """Start the thread. Call this once the process forks no more, since a forked process would be without it."""
         if self._thread is None:
             self._thread = Thread(target=self._run, name="log", daemon=True)
             self._thread.start()
 
     def __call__(self, lines: bytes) -> None:
-        """Take one or several lines, each with its end."""
+        """Take one or several lines, each with its end, to be written soon. It does not block."""
         with self._lock:
             if self._refused or self._size + len(lines) > MAX_BYTES or len(self._lines) >= MAX_LINES:
                 self._refused += lines.count(b"\n")
@@ -75,14 +75,14 @@ class LogWriter:
             self._flush()
 
     def then(self, act: Callable[[], object]) -> None:
-        """Do C{act} on the thread, once what was taken so far is written."""
+        """Call C{act} on the thread, once the lines that were taken so far are written."""
         self._wake.put(act)
 
     def close(self) -> None:
         """
-        Wait until all is written, for a second at most: this blocks, so the reactor should have stopped.
+        Wait until all lines are written. This blocks for up to a second, so call it once the reactor has stopped.
 
-        What is logged later is waited for, too, if some of that second is left.
+        Lines that are logged later are waited for, too, if some of that second is left.
         """
         if self._closes_at is None:
             self._closes_at = monotonic() + _CLOSE_S
@@ -106,7 +106,7 @@ class LogWriter:
             if act is None:
                 sleep(_GATHER_S)
             else:
-                with suppress(Exception):  # this thread has to live
+                with suppress(Exception):  # The thread must not end.
                     act()
 
     def _drain(self) -> None:
@@ -116,17 +116,17 @@ class LogWriter:
             self._size = 0
             self._idle = True
         for piece in _pieces(lines):
-            if self._told_what_is_missing():
+            if self._notice_written():
                 self._lose(self._put(piece))
             else:
                 self._lose(piece)
         if refused:
             self._missing += refused
             self._why = _UNREAD
-        self._told_what_is_missing()
+        self._notice_written()
 
-    def _told_what_is_missing(self) -> bool:
-        """Whether nothing is missing that the log does not tell of."""
+    def _notice_written(self) -> bool:
+        """Write the notice if lines are missing. Return whether the log now says of all of them that they are."""
         if not self._missing:
             return True
         end = b"\n" if self._torn else b""
@@ -136,12 +136,12 @@ class LogWriter:
         return True
 
     def _put(self, data: bytes) -> bytes:
-        """Write C{data}; what of it could not be written."""
+        """Write C{data}, and return the part that could not be written."""
         rest = data
         try:
             while rest:
                 rest = rest[self._write(rest) :]
-        except Exception as e:  # this thread has to live
+        except Exception as e:  # The thread must not end.
             self._why = (isinstance(e, OSError) and e.strerror) or repr(e)
             if len(rest) < len(data):
                 self._torn = data[-len(rest) - 1] != _END
@@ -155,7 +155,7 @@ class LogWriter:
 
 
 def _pieces(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """Lines, together up to L{PIECE} bytes."""
+    """Yield C{lines} joined to pieces of up to L{PIECE} bytes; a longer line is a piece by itself."""
     piece: list[bytes] = []
     size = 0
     for line in lines:

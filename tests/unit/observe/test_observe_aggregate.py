@@ -67,7 +67,7 @@ def test_the_newest_counts(here: Process) -> None:
     assert shown(aggregated)['answers_total{status="200"}'] == 3
 
 
-def test_what_the_dead_counted_stays(here: Process) -> None:
+def test_counters_of_a_process_that_ended_still_count(here: Process) -> None:
     aggregated = AggregatedRegistry(here.registry)
     for life in range(3):
         there = Process()

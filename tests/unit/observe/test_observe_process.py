@@ -10,7 +10,7 @@ def value(name: str) -> float:
     return found
 
 
-def test_it_looks() -> None:
+def test_the_metrics_about_the_process() -> None:
     clock = Clock()
     watch = ProcessMetrics(clock)
     lag, count = value("collectord_reactor_lag_seconds_sum"), value("collectord_reactor_lag_seconds_count")

@@ -24,13 +24,13 @@ def test_what_became_of_it() -> None:
     assert (second.crash_id, second.state, second.where) == ("b", "kept", "/a")
 
 
-def test_others_are_not_remembered() -> None:
+def test_crashes_that_were_not_kept_here_are_not_remembered() -> None:
     recent = RecentCrashes()
     recent.note(then("a", "moved", "s3"))
     assert recent.newest_first() == []
 
 
-def test_only_the_last_ones_are() -> None:
+def test_only_the_last_crashes_are_remembered() -> None:
     recent = RecentCrashes()
     for number in range(MOST + 5):
         recent.note(kept(str(number)))

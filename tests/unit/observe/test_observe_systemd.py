@@ -73,7 +73,7 @@ def notifier_for(systemd: Systemd, **environment: str) -> Notifier:
         (Notifier.watchdog, ["WATCHDOG=1"]),
     ],
 )
-def test_what_is_told_is_heard(systemd: Systemd, tell: Callable[[Notifier], None], heard: list[str]) -> None:
+def test_systemd_hears_each_message(systemd: Systemd, tell: Callable[[Notifier], None], heard: list[str]) -> None:
     tell(notifier_for(systemd))
     assert systemd.heard() == [heard]
 
@@ -161,7 +161,7 @@ def test_it_pings_with_no_descriptor_left(systemd: Systemd) -> None:
         ({}, None),
     ],
 )
-def test_who_is_watched_and_how_closely(systemd: Systemd, environment: dict[str, str], seconds: float | None) -> None:
+def test_the_interval_of_the_watchdog(systemd: Systemd, environment: dict[str, str], seconds: float | None) -> None:
     assert notifier_for(systemd, **environment).watchdog_s == seconds
 
 
@@ -189,7 +189,7 @@ def test_pings_end_with_the_service(systemd: Systemd) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_nobody_who_is_not_watched_pings(systemd: Systemd) -> None:
+def test_without_a_watchdog_there_are_no_pings(systemd: Systemd) -> None:
     clock = Clock()
     service = WatchdogService(notifier_for(systemd), lambda: False, clock)
     service.startService()
@@ -209,7 +209,7 @@ def test_a_lost_ping_does_not_end_the_pings(systemd: Systemd, tmp_path: Path) ->
         assert again.recv(100) == b"WATCHDOG=1"
 
 
-def test_who_is_hopeless_does_not_ping(systemd: Systemd) -> None:
+def test_a_hopeless_daemon_does_not_ping(systemd: Systemd) -> None:
     clock = Clock()
     hopeless = [False, True, True, False]
     service = WatchdogService(notifier_for(systemd, WATCHDOG_USEC="30000000"), lambda: hopeless.pop(0), clock)

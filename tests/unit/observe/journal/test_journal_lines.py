@@ -65,7 +65,7 @@ def read(directory: Path) -> tuple[list[Line], int]:
     return list(journal), journal.damaged
 
 
-def test_as_it_is_written() -> None:
+def test_the_text_of_a_line() -> None:
     kept = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about={"rule": "accept_all", "size": 1})
     assert format_event(kept) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\n"
     moved = CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where="s3://crashes")

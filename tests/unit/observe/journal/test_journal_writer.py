@@ -1,5 +1,5 @@
 """
-The ledger, on real files and a thread that the tests wait for; and the files of the journals by themselves.
+The journal, on real files and a thread that the tests wait for; and the files of the journals by themselves.
 """
 
 import errno
@@ -49,7 +49,7 @@ def failures() -> float:
 
 @define
 class Rig:
-    """A ledger whose time and threads are turned by hand."""
+    """A journal whose time and threads are turned by hand."""
 
     directory: Path
     keep_days: int = 90
@@ -158,7 +158,7 @@ def test_what_happened_before_the_start_is_written(rig: Rig) -> None:
     assert rig.of_crashes() == ["kept 1"]
 
 
-def test_a_thousand_do_not_wait(rig: Rig) -> None:
+def test_a_thousand_lines_are_written_at_once(rig: Rig) -> None:
     rig.start()
     for n in range(1000):
         rig.journal.note(crash_event(n))
@@ -245,7 +245,7 @@ def test_nothing_is_made_or_written_where_the_store_is_not_there(tmp_path: Path)
         rig.away = ""
         rig.advance(1.25)
     assert rig.of_crashes() == ["kept 1", "kept 2"]
-    assert [text.split(";")[0] for text in errors(events)] == ["the ledger can't be written: another store"] * 2
+    assert [text.split(";")[0] for text in errors(events)] == ["the journal can't be written: another store"] * 2
 
 
 # Syncs.
@@ -266,7 +266,7 @@ def test_a_sync_each_five_seconds_and_not_for_each_line(rig: Rig) -> None:
     assert 9 <= len(set(synced)) <= 11
 
 
-def test_its_lock_file_says_until_when_lines_are_safe(rig: Rig) -> None:
+def test_its_lock_file_says_up_to_when_lines_are_durable(rig: Rig) -> None:
     rig.start()
     rig.journal.note(crash_event())
     rig.advance(60)
@@ -278,7 +278,7 @@ def test_its_lock_file_says_until_when_lines_are_safe(rig: Rig) -> None:
 # Starts and stops.
 
 
-def test_a_clean_life(rig: Rig) -> None:
+def test_a_start_and_a_clean_stop(rig: Rig) -> None:
     rig.start()
     rig.journal.note(crash_event(1))
     rig.stop()
@@ -369,20 +369,20 @@ def test_a_disk_that_fails(rig: Rig) -> None:
         rig.advance(1.25)
     assert rig.of_crashes() == ["kept 1", "kept 2"]
     assert 8 <= failures() - before <= 12  # each second
-    assert [text.split(";")[0] for text in errors(events)] == ["the ledger can't be written: full"]
+    assert [text.split(";")[0] for text in errors(events)] == ["the journal can't be written: full"]
     assert any("written again" in event["log_format"] for event in events)
 
 
-def test_it_is_not_well_before_what_failed_was_done(rig: Rig) -> None:
+def test_it_has_not_recovered_before_the_failed_step_is_done(rig: Rig) -> None:
     """Nothing waits to be written, and the store of the directory is gone: that is told once, until it is back."""
     rig.start()
     with capturedLogs() as events:
         rig.away = "another store"
         rig.advance(30)
-        assert [event["log_format"].split(" {")[0] for event in events] == ["the ledger can't be written:"]
+        assert [event["log_format"].split(" {")[0] for event in events] == ["the journal can't be written:"]
         rig.away = ""
         rig.advance(1.25)
-    assert [event["log_format"] for event in events][1:] == ["the ledger is written again"]
+    assert [event["log_format"] for event in events][1:] == ["the journal is written again"]
 
 
 def full(directory: Path) -> AbstractContextManager[object]:
@@ -450,10 +450,12 @@ def test_a_disk_that_hangs_for_long_is_told(rig: Rig) -> None:
         rig.clock.advance(61)
         gate.open()
         rig.settle()
-    assert [text.split(";")[0] for text in errors(events)] == ["the ledger can't be written: nothing for 60 s"]
+    assert [text.split(";")[0] for text in errors(events)] == [
+        "the journal can't be written: the disk has not answered for 60 s"
+    ]
 
 
-def test_what_is_lost_is_told_in_the_journals_of_its_days(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_lines_are_counted_in_the_journals_of_their_days(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.observe.journal.writer._LIMIT", 10_000)
     rig.start()
     with full(rig.directory), capturedLogs():
@@ -479,7 +481,7 @@ def test_a_stop_with_a_disk_that_hangs_takes_five_seconds(rig: Rig) -> None:
         rig.clock.advance(0.2)
         assert stopped.called
         gate.open()
-    assert errors(events)[-1] == "1 lines of the ledger are lost"
+    assert errors(events)[-1] == "lines of the journal that could not be written before the stop: 1"
 
 
 def test_a_stop_with_a_full_disk(rig: Rig) -> None:
@@ -487,7 +489,7 @@ def test_a_stop_with_a_full_disk(rig: Rig) -> None:
     with capturedLogs() as events, full(rig.directory):
         rig.journal.note(crash_event(1))
         rig.stop()
-    assert errors(events)[-1] == "1 lines of the ledger are lost"
+    assert errors(events)[-1] == "lines of the journal that could not be written before the stop: 1"
 
 
 @pytest.mark.fault

@@ -40,11 +40,11 @@ def test_json() -> None:
     }
 
 
-def test_only_what_matters_is_told() -> None:
+def test_events_below_the_level_are_left_out() -> None:
     assert written("text", event("no"), event("yes", LogLevel.warn), level="warn")[0].endswith("#warn] yes")
 
 
-def test_what_is_no_text_is_written_all_the_same() -> None:
+def test_characters_that_utf8_cannot_hold_are_escaped() -> None:
     assert written("text", event("{x}", x="\ud800"))[0].endswith("\\ud800")
 
 

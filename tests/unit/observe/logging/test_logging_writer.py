@@ -16,7 +16,7 @@ from collectord.observe.logging.writer import MAX_BYTES, MAX_LINES, PIECE, LogWr
 
 @define
 class Sink:
-    """What a test lets through, and when."""
+    """Takes what is written, when the test lets it."""
 
     written: list[bytes] = field(factory=list)
     flows: Event = field(factory=Event)
@@ -76,7 +76,7 @@ def test_lines_come_in_order_and_together(sink: Sink) -> None:
     assert writer.lost == 0
 
 
-def test_who_logs_never_waits_and_what_was_lost_is_told_in_its_place(sink: Sink) -> None:
+def test_logging_never_waits_and_lost_lines_are_noticed_in_their_place(sink: Sink) -> None:
     writer = started(sink)
     writer(b"first\n")
     assert sink.entered.wait(10)
@@ -88,7 +88,7 @@ def test_who_logs_never_waits_and_what_was_lost_is_told_in_its_place(sink: Sink)
     writer(b"last\n")
     flush(writer)
     taken = [line(number).rstrip() for number in range(MAX_LINES)]
-    assert sink.lines == [b"first", *taken, b"7 lost: they were not taken in time", b"last"]
+    assert sink.lines == [b"first", *taken, b"7 lost: the log did not take them in time", b"last"]
     assert writer.lost == 7
 
 
@@ -104,7 +104,7 @@ def test_bytes_are_bounded_too(sink: Sink) -> None:
     sink.flows.set()
     flush(writer)
     assert [len(line) for line in sink.lines[1:4]] == [len(big) - 1] * 3
-    assert sink.lines[4:] == [b"8 lost: they were not taken in time"]
+    assert sink.lines[4:] == [b"8 lost: the log did not take them in time"]
 
 
 def test_what_cannot_be_written_is_lost_and_counted_until_it_can(sink: Sink) -> None:
@@ -160,7 +160,7 @@ def test_nothing_ends_the_thread(sink: Sink, error: Exception) -> None:
     assert sink.lines == [f"1 lost: {error!r}".encode(), b"two"]
 
 
-def test_what_is_done_on_the_thread_is_done_in_its_turn(sink: Sink) -> None:
+def test_actions_run_on_the_thread_in_their_turn(sink: Sink) -> None:
     writer = started(sink)
     seen: list[int] = []
     writer(b"one\n")
@@ -170,7 +170,7 @@ def test_what_is_done_on_the_thread_is_done_in_its_turn(sink: Sink) -> None:
     assert seen == [1]
 
 
-def test_at_the_end_all_is_written_and_what_comes_later_too(sink: Sink) -> None:
+def test_close_writes_all_lines_and_later_ones_too(sink: Sink) -> None:
     writer = started(sink)
     sink.flows.set()
     writer(b"one\n")
@@ -180,7 +180,7 @@ def test_at_the_end_all_is_written_and_what_comes_later_too(sink: Sink) -> None:
     assert sink.lines == [b"one", b"two"]
 
 
-def test_the_end_is_not_waited_for_for_ever(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_waits_a_second_at_most(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logwriter, "_CLOSE_S", 0.2)
     writer = started(sink)
     writer(b"one\n")
@@ -192,7 +192,7 @@ def test_the_end_is_not_waited_for_for_ever(sink: Sink, monkeypatch: pytest.Monk
     assert 0.2 <= time.monotonic() - began < 5
 
 
-def test_before_it_has_a_thread_the_end_is_written_all_the_same(sink: Sink) -> None:
+def test_close_writes_without_a_thread_too(sink: Sink) -> None:
     writer = LogWriter(sink.write, notice)
     sink.flows.set()
     writer(b"why it does not start\n")
@@ -203,7 +203,7 @@ def test_before_it_has_a_thread_the_end_is_written_all_the_same(sink: Sink) -> N
 
 @contextmanager
 def signals(handler: Callable[[], object]) -> Iterator[None]:
-    """Signals come all the time, in the middle of anything."""
+    """Call C{handler} as a signal handler, many times a second, at any point of the code."""
     before: Any = signal.signal(signal.SIGALRM, lambda *_: handler())
     signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
     try:
@@ -213,8 +213,8 @@ def signals(handler: Callable[[], object]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_who_logs_in_the_middle_of_it_locks_nobody_out(sink: Sink) -> None:
-    """As the handler of a signal does, and what is done when an object goes."""
+def test_logging_from_within_the_writer_does_not_deadlock(sink: Sink) -> None:
+    """A signal handler or a destructor may log while the writer works."""
     writer = started(sink)
     sink.flows.set()
 
