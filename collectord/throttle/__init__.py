@@ -1,5 +1,8 @@
 """
-Which reports are kept: rules, tried in order, whose first match decides. Pure: today and chance are arguments.
+Throttle rules decide which reports are kept: they are tried in order, and the first that matches decides.
+
+The functions here are pure: the day and the random numbers that rules depend on are passed in. What this module exports
+is what operators import who write their rules in Python.
 """
 
 from collectord.throttle.combine import Absent, AllOf, Always, AnyOf, Condition, Not, On, Present

@@ -1,9 +1,10 @@
 """
-What can be asked of a whole report, and how conditions are put together.
+Conditions on a whole report, and the ways in which conditions are combined.
 
-A condition with a key, be it a rule's or L{On}'s, speaks of an annotation that is there: without the annotation it is
-false, unless it asks for L{Present} or L{Absent} itself. L{Not} turns round whatever it holds. So
-C{On("A", Not(Equals("x")))} wants an C{A} other than C{"x"}, and C{Not(On("A", Equals("x")))} takes no C{A} at all too.
+A condition with a key, which comes from its rule or from L{On}, is about one annotation. If the report does not have
+that annotation, the condition is false, unless it contains L{Present} or L{Absent}. L{Not} negates what it contains. So
+C{On("A", Not(Equals("x")))} is true if the report has an C{A} other than C{"x"}, and C{Not(On("A", Equals("x")))} is
+true as well if the report has no C{A} at all.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,30 +33,33 @@ Condition: TypeAlias = Union[
     Callable[[str], bool],
     Callable[[Annotations], bool],
 ]
-"""A callable gets the value of the key's annotation, or all annotations where the key is C{*}; it must not raise."""
+"""
+What a rule may have as its condition. A function gets the value of the annotation that the key names, or all
+annotations if the key is C{*}; it must not raise.
+"""
 
 Test: TypeAlias = Callable[[Annotations, date], bool]
-"""A condition made ready for its key: a function of the annotations and of today."""
+"""A condition with its key, as one function of all annotations and of the current day."""
 
 
 @frozen
 class Always:
-    pass
+    """This condition is true for every report."""
 
 
 @frozen
 class Present:
-    """The annotation is there, if only with an empty value."""
+    """This condition is true if the report has the annotation, even with an empty value."""
 
 
 @frozen
 class Absent:
-    pass
+    """This condition is true if the report does not have the annotation."""
 
 
 @frozen
 class On:
-    """C{condition}, asked of the annotation C{key} whatever the key of the rule."""
+    """This condition asks C{condition} about the annotation C{key} instead of the one that the rule is about."""
 
     key: str
     condition: Condition
@@ -63,7 +67,11 @@ class On:
 
 @frozen(init=False)
 class AllOf:
-    """C{AllOf(On("ProductName", Equals("Firefox")), On("ReleaseChannel", Equals("esr")))}"""
+    """
+    This condition is true if all of its parts are.
+
+    C{AllOf(On("ProductName", Equals("Firefox")), On("ReleaseChannel", Equals("esr")))}
+    """
 
     conditions: tuple[Condition, ...] = field()
 
@@ -73,6 +81,8 @@ class AllOf:
 
 @frozen(init=False)
 class AnyOf:
+    """This condition is true if at least one of its parts is."""
+
     conditions: tuple[Condition, ...] = field()
 
     def __init__(self, *conditions: Condition) -> None:
@@ -81,6 +91,8 @@ class AnyOf:
 
 @frozen
 class Not:
+    """This condition is true if C{condition} is false."""
+
     condition: Condition
 
 
@@ -91,7 +103,7 @@ def _some(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
 
 
 def parts_of(key: str, condition: Condition) -> Iterator[tuple[str, Condition]]:
-    """The conditions that C{condition} is put together of, each with the key whose value it gets."""
+    """Give the simple conditions that C{condition} is made of, each with the key of the annotation that it looks at."""
     match condition:
         case On(inner_key, inner):
             yield from parts_of(inner_key, inner)
@@ -106,9 +118,9 @@ def parts_of(key: str, condition: Condition) -> Iterator[tuple[str, Condition]]:
 
 def bind(key: str, condition: Condition) -> Test:
     """
-    Make C{condition} ready for the annotation C{key}, or for the whole report where that is C{*}.
+    Make a function that asks C{condition} about the annotation C{key}, or about the whole report if C{key} is C{*}.
 
-    @raise ConfigError: it needs an annotation to look at and has none, or is no condition.
+    @raise ConfigError: the condition is about one annotation and the key is C{*}, or it is no condition at all.
     """
     test = _bind(key, condition)
     if key == ANY_KEY or _asks_presence(key, condition):

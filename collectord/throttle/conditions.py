@@ -1,8 +1,8 @@
 """
-What can be asked of one annotation's value.
+Conditions on the value of one annotation.
 
-Values come from clients and may be anything that is text: huge, empty, lone surrogates. Nothing here raises on one, and
-what is not of the shape that a condition is about does not match it.
+Clients choose the values, so a value may be any text: huge, empty, or with lone surrogates in it. No condition raises
+whatever the value is. A condition about versions, build ids or JSON is false for any other text.
 """
 
 import re
@@ -21,8 +21,10 @@ from collectord.throttle.versions import Version, is_below, parse_version
 
 @runtime_checkable
 class ValueCondition(Protocol):
+    """A value condition looks at the value of one annotation and nothing else."""
+
     def matches(self, value: str, /) -> bool:
-        """Never raises, whatever the value."""
+        """Tell whether C{value} matches. This never raises."""
 
 
 def _some_texts(_instance: object, _attribute: object, texts: Collection[str]) -> None:
@@ -44,6 +46,8 @@ def _limit(text: str) -> Version:
 
 @frozen
 class Equals:
+    """This condition matches the value C{wanted} and no other."""
+
     wanted: str = field(validator=instance_of(str))
 
     def matches(self, value: str, /) -> bool:
@@ -52,6 +56,8 @@ class Equals:
 
 @frozen
 class EqualsIgnoringCase:
+    """This condition matches the value C{wanted} in upper, lower or mixed case."""
+
     wanted: str = field(validator=instance_of(str))
     _folded: str = field(init=False, eq=False, repr=False)
 
@@ -60,13 +66,13 @@ class EqualsIgnoringCase:
         return self.wanted.casefold()
 
     def matches(self, value: str, /) -> bool:
-        # Folding never makes a text shorter, so a huge value need not be folded.
+        # Case folding never makes a text shorter, so a huge value can be refused without the work of folding it.
         return len(value) <= len(self._folded) and value.casefold() == self._folded
 
 
 @frozen(init=False)
 class OneOf:
-    """C{OneOf("aurora", "beta")}"""
+    """This condition matches any value of a list: C{OneOf("aurora", "beta")}."""
 
     wanted: frozenset[str] = field(validator=[_some_texts, deep_iterable(instance_of(str))])
 
@@ -79,7 +85,7 @@ class OneOf:
 
 @frozen(init=False)
 class Prefix:
-    """C{Prefix("52.", "53.")}: the value begins with one of these."""
+    """This condition matches a value that begins with one of the given texts: C{Prefix("52.", "53.")}."""
 
     prefixes: tuple[str, ...] = field(validator=[_some_texts, deep_iterable(instance_of(str))])
 
@@ -92,6 +98,8 @@ class Prefix:
 
 @frozen
 class Contains:
+    """This condition matches a value that has C{part} in it."""
+
     part: str = field(validator=instance_of(str))
 
     def matches(self, value: str, /) -> bool:
@@ -100,7 +108,7 @@ class Contains:
 
 @frozen
 class Matches:
-    """The regular expression, in RE2's syntax, is found anywhere in the value."""
+    """This condition matches a value in which the regular expression, in RE2's syntax, is found anywhere."""
 
     pattern: Pattern = field(converter=Pattern)
 
@@ -110,7 +118,11 @@ class Matches:
 
 @frozen
 class TextBelow:
-    """Before C{limit} in the order of text, as build ids compare; the empty text is below all others."""
+    """
+    This condition matches a value that comes before C{limit} in the order of text, as build ids are compared.
+
+    The empty text comes before all others.
+    """
 
     limit: str = field(validator=instance_of(str))
 
@@ -120,7 +132,7 @@ class TextBelow:
 
 @frozen
 class TextAtMost:
-    """C{limit}, or before it in the order of text."""
+    """This condition matches C{limit}, and any value that comes before it in the order of text."""
 
     limit: str = field(validator=instance_of(str))
 
@@ -130,7 +142,7 @@ class TextAtMost:
 
 @frozen
 class VersionBelow:
-    """A version before C{limit}; what is not a version does not match."""
+    """This condition matches a version before C{limit}. A value that is no version does not match."""
 
     limit: str
     _version: Version = field(init=False, eq=False, repr=False)
@@ -146,7 +158,7 @@ class VersionBelow:
 
 @frozen
 class VersionAtLeast:
-    """C{limit}, or a version after it; what is not a version does not match."""
+    """This condition matches C{limit} or a later version. A value that is no version does not match."""
 
     limit: str
     _version: Version = field(init=False, eq=False, repr=False)
@@ -165,11 +177,12 @@ _BUILD_ID = re.compile(r"20[0-9]{12}")
 
 @frozen
 class OlderThanDays:
-    """A Mozilla build id, C{20yymmddHHMMSS}, whose day lies more than C{days} days before today."""
+    """This condition matches a Mozilla build id, C{20yymmddHHMMSS}, whose day is more than C{days} days ago."""
 
     days: int = field(validator=_days)
 
     def matches(self, value: str, today: date, /) -> bool:
+        """Tell whether C{value} matches on the day C{today}. This never raises."""
         if not _BUILD_ID.fullmatch(value):
             return False
         try:
@@ -181,11 +194,11 @@ class OlderThanDays:
 
 _LONGEST_JSON = 1 << 20
 _MOST_ITEMS = 20_000
-"""Larger ones do not match: they would hold up everybody else. What Firefox sends has some 10,000 characters."""
+"""Larger JSON does not match, because parsing it would hold up all other clients. Firefox sends 10,000 characters."""
 
 
 def _dig(value: str, path: tuple[str, ...]) -> object:
-    """What lies at C{path} in the JSON text C{value}; C{None} where nothing does."""
+    """Return what C{path} leads to in the JSON text C{value}, or C{None} if it leads nowhere or the text is no JSON."""
     if len(value) > _LONGEST_JSON:
         return None
     try:
@@ -201,7 +214,11 @@ def _dig(value: str, path: tuple[str, ...]) -> object:
 
 @frozen
 class JsonEquals:
-    """The value is JSON, and what is at C{path} in it is C{wanted}, type included: C{"1"}, 1 and true are different."""
+    """
+    This condition matches JSON that has exactly C{wanted} at C{path}.
+
+    Types count: C{"1"}, 1 and true are different.
+    """
 
     path: tuple[str, ...] = field(validator=deep_iterable(instance_of(str), instance_of(tuple)))
     wanted: str | int | bool = field(validator=instance_of((str, int)))
@@ -213,7 +230,7 @@ class JsonEquals:
 
 @frozen
 class JsonAtMost:
-    """The value is JSON, and at C{path} in it is a whole number, C{limit} at most."""
+    """This condition matches JSON that has a whole number of at most C{limit} at C{path}."""
 
     path: tuple[str, ...] = field(validator=deep_iterable(instance_of(str), instance_of(tuple)))
     limit: int = field(validator=instance_of(int))

@@ -1,5 +1,6 @@
 """
-How much work rules may be, at worst: what clients send must not hold up everybody else.
+An upper bound of the work that rules can be, so that a report that takes long is judged on a thread and does not hold
+up the other clients.
 """
 
 from collections import Counter
@@ -13,22 +14,22 @@ from collectord.throttle.conditions import JsonAtMost, JsonEquals, Matches
 from collectord.throttle.rules import Rule
 
 _JSON = 25
-"""Steps of an expression that take as long as the parsing of one character of JSON."""
+"""Parsing one character of JSON takes as long as so many steps of a regular expression."""
 
 
 @frozen
 class Effort:
     """
-    What rules may take, over any report.
+    An effort says how many steps some rules take at most for each character of an annotation.
 
-    @ivar steps: for one character of an annotation, by its name. A step takes some nanoseconds.
+    @ivar steps: by the name of the annotation. A step takes some nanoseconds.
     """
 
     steps: dict[str, int]
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> "Effort":
-        """Functions of an operator's own count for nothing: nobody knows."""
+        """Add up the effort of C{rules}. Python functions count as nothing, since their effort can't be known."""
         steps: Counter[str] = Counter()
         for rule in rules:
             for key, condition in parts_of(rule.key, rule.condition):
@@ -39,5 +40,5 @@ class Effort:
         return cls(dict(steps))
 
     def over(self, annotations: Annotations) -> int:
-        """The steps that the rules take over C{annotations} at most."""
+        """Return how many steps the rules take for C{annotations} at most."""
         return sum(steps * len(annotations[key]) for key, steps in self.steps.items() if key in annotations)

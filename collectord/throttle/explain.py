@@ -1,5 +1,7 @@
 """
-What rules would say of a crash: step by step, and with all that chance may choose. Pure.
+Explains what rules decide about a crash: which of them match, and with what chance each result follows.
+
+The functions here are pure. C{collectord throttle} and the admin page show what they return.
 """
 
 import json
@@ -13,16 +15,16 @@ from collectord.model import COLLECTOR_NAMES, Annotations, RawCrash, metadata_of
 from collectord.throttle import NO_MATCH, Result, Rule, Verdict
 
 BROKEN_RULE = "BROKEN_RULE"
-"""The rule name of a crash that is kept because a rule of the operator's raised."""
+"""The name that stands for a rule when a crash is kept because a rule written in Python raised an exception."""
 
 
 @frozen(kw_only=True)
 class Step:
     """
-    A rule that was tried.
+    A step is one rule that was tried.
 
-    @ivar said: whether it matched, or that it raised.
-    @ivar error: what it raised.
+    @ivar said: whether the rule matches; or that it raised an exception, if it is written in Python.
+    @ivar error: the exception that it raised, or empty.
     """
 
     rule: Rule
@@ -32,7 +34,11 @@ class Step:
 
 @frozen(kw_only=True)
 class Chance:
-    """A verdict, and how likely it is, from 0 to 1: less than 1 only where there are samples."""
+    """
+    A chance is a possible result, the rule that decides it, and how likely it is.
+
+    @ivar share: from 0 to 1. It is less than 1 only if a rule with a sample matches.
+    """
 
     result: Result
     rule: str
@@ -42,8 +48,10 @@ class Chance:
 @frozen(kw_only=True)
 class Judgement:
     """
+    A judgement is everything that rules may decide about one crash.
+
     @ivar steps: the rules that may be reached, in order.
-    @ivar chances: they add up to 1.
+    @ivar chances: the possible results; their shares add up to 1.
     """
 
     steps: Sequence[Step]
@@ -52,8 +60,11 @@ class Judgement:
 
 def judge(rules: Sequence[Rule], annotations: Annotations, today: date, known: Verdict | None = None) -> Judgement:
     """
-    @param known: what was decided when the crash came. The chance of that rule's sample is then known in part: a crash
-        that was among 10 % is surely among 20 %, and is among 5 % half of the time.
+    Work out what C{rules} may decide about a crash with these annotations.
+
+    @param known: what was decided when the crash was received, if that is known. It tells something about the random
+        number of that time: a crash that was in a sample of 10 % is surely in one of 20 %, and in one of 5 % with a
+        chance of one half.
     """
     steps = []
     chances = []
@@ -82,7 +93,7 @@ def judge(rules: Sequence[Rule], annotations: Annotations, today: date, known: V
 def _try(rule: Rule, annotations: Annotations, today: date) -> Step:
     try:
         matches = rule.matches(annotations, today)
-    except Exception as e:  # of the operator's own module; the collector then keeps the crash
+    except Exception as e:  # the rule is an operator's Python function; the collector keeps the crash in this case
         return Step(rule=rule, said="raises", error=f"{type(e).__name__}: {e}")
     return Step(rule=rule, said="matches" if matches else "does not match")
 
@@ -99,7 +110,11 @@ def _branches(rule: Rule, known: Verdict | None) -> Iterator[tuple[Verdict, floa
 
 
 def annotations_in(raw_crash: Mapping[str, object]) -> Annotations:
-    """The annotations as the rules saw them, without those that are not kept; what is no text is its JSON."""
+    """
+    Return the annotations in C{raw_crash}, as the rules saw them when the crash was received.
+
+    The annotations that were removed before it was saved are missing. Values that are no text are given as JSON.
+    """
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in raw_crash.items()
@@ -108,7 +123,11 @@ def annotations_in(raw_crash: Mapping[str, object]) -> Annotations:
 
 
 def verdict_in(raw_crash: RawCrash) -> Verdict:
-    """What was decided when the crash came; only what is kept is there, so it is accept or defer."""
+    """
+    Return what the rules decided when the crash was received.
+
+    The result is ACCEPT or DEFER, since no other crash is kept.
+    """
     rule = metadata_of(raw_crash).get("throttle_rule")
     percent = raw_crash.get("throttle_rate")
     return Verdict(

@@ -1,5 +1,5 @@
 """
-Find the rules that the settings name.
+Finds and loads the rules that C{[throttle]} in the settings names: built-in ones, a file, or a Python module.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,18 @@ from collectord.throttle.rulefile import parse_rules
 from collectord.throttle.rules import Result, Rule, check_names
 
 BUILTIN = ("accept_all", "mozilla")
+"""The names of the rule sets that come with collectord."""
 
 
 def load_rules(spec: str, products: Sequence[str] = (), text: str | None = None) -> tuple[Rule, ...]:
     """
+    Load the rules that C{spec} names.
+
     @param spec: one of L{BUILTIN}, the path of a file that ends with C{.toml}, or C{package.module:NAME}.
-    @param text: of the file, where it was read already.
-    @param products: reports of any other ProductName, or of none, are rejected; empty: all are welcome.
+    @param products: only reports with one of these ProductNames are kept, and all others are rejected. If there are
+        none here, reports of all products are kept.
+    @param text: the content of the file, if it was read already.
+
     @raise ConfigError: there are no such rules, or they can't be used.
     """
     if spec in BUILTIN:
@@ -43,7 +48,11 @@ def load_rules(spec: str, products: Sequence[str] = (), text: str | None = None)
 
 
 def differences_in(rules: Iterable[Rule]) -> list[str]:
-    """Where an expression of a rule means something else than in Python's C{re}: a line each, for the operator."""
+    """
+    List the regular expressions in C{rules} that mean something else to RE2 than to Python's C{re}.
+
+    @return: a line of text for each difference, for the operator.
+    """
     return [
         f"rule {rule.name!r}: matches = {condition.pattern.text!r}: {difference}"
         for rule in rules
@@ -67,9 +76,9 @@ def _builtin(name: str) -> tuple[Rule, ...]:
 
 def read_rules(path: str) -> str:
     """
-    The text of a rule file.
+    Read the text of a rule file. This blocks.
 
-    @raise ConfigError: it can't be read.
+    @raise ConfigError: the file can't be read.
     """
     try:
         return Path(path).read_text("utf-8")
@@ -83,7 +92,7 @@ def _from_module(spec: str) -> tuple[Rule, ...]:
     module_name, _, name = spec.partition(":")
     try:
         module = import_module(module_name)
-    except Exception as error:  # a module of the operator's may raise anything
+    except Exception as error:  # an operator's module may raise anything
         raise ConfigError(f"{spec}: {module_name} can't be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise ConfigError(f"{spec}: {module_name} has no {name!r}; write package.module:NAME")

@@ -1,8 +1,8 @@
 r"""
-Regular expressions whose time is bounded by the length of the text, whatever the text is: they are those of RE2.
+Regular expressions that are run by RE2, so that the time of a search is bounded by the length of the text.
 
-Clients choose the text, and Python's own engine may take for ever on it. RE2 lacks what needs such an engine, such as
-look-around, and refuses it. Some of what it has means something else than Python's C{re}; L{differences} tells.
+Clients choose the text, and there are texts on which Python's own engine never ends. RE2 refuses what can't be matched
+in bounded time, such as look-around. Some expressions mean something else to RE2 than to Python: see L{differences}.
 """
 
 import re
@@ -17,7 +17,7 @@ from collectord.errors import ConfigError
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.never_capture = True
-_OPTIONS.max_mem = 64 * 1024 * 1024  # with less, a list of thousands of words is a hundred times as slow
+_OPTIONS.max_mem = 64 * 1024 * 1024  # with less memory, an expression of thousands of words is a hundred times slower
 
 _MOST_REPETITIONS = 1000
 
@@ -32,7 +32,7 @@ _ADVICE = {
     r"\(\?\(": "RE2 has no conditional parts",
     r"\{\d+(,\d*)?\}": f"RE2 repeats {_MOST_REPETITIONS} times at most, in all nested repetitions together",
 }
-"""What to do about an error of RE2's, by what its text ends with."""
+"""What the operator should write instead, by a pattern for the end of RE2's error message."""
 
 _PIECE = re.compile(r"\\Q.*?(?:\\E|\Z)|\\.|\[:\^?\w+:\]|\[\^?\]?|\{,\d+\}|\{\d+(?:,\d*)?\}|.", re.DOTALL)
 
@@ -53,7 +53,7 @@ def _compiled(text: str) -> Any:
     try:
         if not isinstance(text, str):
             raise ConfigError("it must be a string; flags are written as in (?i)firefox")
-        if any(map(_repeats_too_often, _pieces(text))):  # RE2 takes a number of twenty digits for mere text
+        if any(map(_repeats_too_often, _pieces(text))):  # RE2 itself would take a number of twenty digits literally
             raise ConfigError(_ADVICE[r"\{\d+(,\d*)?\}"])
         return re2.compile(text, _OPTIONS)
     except ConfigError as error:
@@ -69,10 +69,9 @@ def _compiled(text: str) -> Any:
 @frozen
 class Pattern:
     """
-    A regular expression in RE2's syntax.
+    A pattern is a compiled regular expression in RE2's syntax.
 
-    @ivar size: of what it is compiled to. One search takes a time of C{size} times the bytes of the text at worst.
-    @raise ConfigError: it is none; the text says what would be right.
+    @raise ConfigError: the text is no such expression; the error says what would be right.
     """
 
     text: str
@@ -84,19 +83,24 @@ class Pattern:
 
     @property
     def size(self) -> int:
+        """The size of the compiled program. A search takes at most this many steps for each byte of the text."""
         return int(self._compiled.programsize)
 
     def is_in(self, text: str) -> bool:
-        """Whether it is found anywhere in C{text}. A lone surrogate counts as a C{?}."""
+        """Tell whether the pattern is found anywhere in C{text}. A lone surrogate in it counts as a C{?}."""
         return self._compiled.search(text.encode(errors="replace")) is not None
 
 
 def differences(pattern: str) -> list[str]:
-    r"""What in C{pattern} means something else than in Python's C{re}, and what to write, such as C{\d} and C{$}."""
+    r"""
+    List what in C{pattern} means something else to RE2 than to Python's C{re}, such as C{\d} and C{$}.
+
+    @return: a sentence for each, which also says what to write instead.
+    """
     found = {}
-    lines = re.search(r"\(\?[a-zA-Z]*m", pattern) is not None  # then $ is the same
+    multiline = re.search(r"\(\?[a-zA-Z]*m", pattern) is not None  # with this flag $ means the same to both
     for piece in _pieces(pattern):
-        if piece in _MEANINGS and not (piece == "$" and lines):
+        if piece in _MEANINGS and not (piece == "$" and multiline):
             found[piece] = _MEANINGS[piece]
         elif piece.startswith("{,"):
             found[piece] = f"{piece} is no repetition; write {{0,{piece[2:]}"
@@ -104,7 +108,7 @@ def differences(pattern: str) -> list[str]:
 
 
 def _pieces(pattern: str) -> Iterator[str]:
-    """Those outside of sets, and the escapes in sets."""
+    """Split C{pattern} into its tokens. Of a set, C{[...]}, only the escapes are given."""
     in_set = False
     for piece in _PIECE.findall(pattern):
         if in_set:

@@ -1,9 +1,9 @@
 """
-Rules written down as TOML. C{docs/throttling.rst} has the language for whoever writes it.
+Parses rule files. They are TOML, and C{docs/throttling.rst} describes them for operators.
 
-A rule is a C{[[rule]]} table: C{name}, C{key}, one condition, and what follows. The condition may be left out where the
-key is C{*}: the rule then matches every report. A part of C{all}, C{any} or C{not} is a table of one condition, with a
-C{key} of its own or with the rule's.
+A rule is a C{[[rule]]} table of C{name}, C{key}, one condition, and C{result} or a sample. The condition may be left
+out if the key is C{*}: the rule then matches every report. Each part of C{all}, C{any} or C{not} is a table of one
+condition. It may have a C{key}; otherwise it has that of the rule.
 """
 
 import tomllib
@@ -36,8 +36,11 @@ _RULE_KEYS = ("name", "key", "result", "percent", "below", "above")
 
 def parse_rules(text: str, source: str) -> tuple[Rule, ...]:
     """
-    @param source: what to call the file in errors.
-    @raise ConfigError: it can't be used; the text names the source, the rule, and what is wrong with it.
+    Parse the text of a rule file.
+
+    @param source: the name of the file in error messages.
+
+    @raise ConfigError: the text can't be used; the message names the source, the rule, and what is wrong with it.
     """
     try:
         document = tomllib.loads(text)
@@ -119,7 +122,7 @@ def _condition(table: _Table) -> Condition:
 
 
 def _part(value: object) -> Condition:
-    """A table of a condition and perhaps a key, within C{all}, C{any} or C{not}."""
+    """Parse a part of C{all}, C{any} or C{not}: a table of one condition and perhaps a key."""
     if not isinstance(value, dict):
         raise ConfigError(f'must be a table like {{ key = "ProductName", equals = "Firefox" }}, not {value!r}')
     _check_known(value, ("key", *CONDITIONS))
@@ -176,7 +179,7 @@ def _whole(value: object, what: str = "it") -> int:
 
 def _true(value: object, other: str) -> None:
     if value is not True:
-        raise ConfigError(f"can only be true, not {value!r}; for its contrary write {other} = true")
+        raise ConfigError(f"can only be true, not {value!r}; for the opposite write {other} = true")
 
 
 def _present(value: object) -> Condition:
@@ -222,4 +225,4 @@ CONDITIONS: Mapping[str, Callable[[object], Condition]] = {
     "any": lambda value: AnyOf(*_parts(value)),
     "not": lambda value: Not(_part(value)),
 }
-"""The conditions by the names that they have in a file."""
+"""Functions that make a condition of its value in a rule file, by the name of the condition there."""

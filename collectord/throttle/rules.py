@@ -1,5 +1,5 @@
 """
-Rules, tried in order, decide what becomes of a report.
+Rules, and the function that tries them in order to decide what becomes of a report.
 """
 
 import re
@@ -18,7 +18,7 @@ from collectord.throttle.combine import Condition, Test, bind
 
 class Result(Enum):
     """
-    What a rule says of a report that matches it.
+    The result is what a rule decides about a report that matches it.
 
     @cvar ACCEPT: keep it and have it processed.
     @cvar DEFER: keep it, do not have it processed.
@@ -39,8 +39,10 @@ class Result(Enum):
 @frozen
 class Verdict:
     """
-    @ivar rule: the name of the rule that decided.
-    @ivar percent: of its sample; 100 without one.
+    A verdict is the result for one report, and the rule that decided.
+
+    @ivar rule: the name of the rule.
+    @ivar percent: the percentage of the rule's sample; 100 if it has no sample.
     """
 
     result: Result
@@ -49,11 +51,12 @@ class Verdict:
 
 
 NO_MATCH = Verdict(Result.REJECT, "NO_MATCH", 0)
+"""The verdict on a report that no rule matches."""
 
 
 @frozen
 class Sample:
-    """C{below} for C{percent} of the reports, taken by chance, and C{above} for the others."""
+    """A sample decides by chance: C{below} for C{percent} of the reports, and C{above} for the others."""
 
     percent: float = field()
     below: Result = field(validator=instance_of(Result))
@@ -73,11 +76,16 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 @frozen
 class Rule:
     """
+    A rule is a condition, and what becomes of the reports that match it.
+
     C{Rule("firefox", "ProductName", Equals("Firefox"), Sample(10, Result.ACCEPT, Result.REJECT))}
 
-    @ivar key: the annotation that C{condition} is about, or C{*}: the whole report.
-    @ivar matches: whether the rule holds for these annotations, today.
-    @ivar below: the verdict when C{percent} is C{None}, or else when the roll is below it.
+    @ivar key: the name of the annotation that C{condition} is about, or C{*} for the whole report.
+    @ivar matches: tells whether annotations match on the given day.
+    @ivar percent: the percentage of the sample, or None if the outcome does not depend on chance.
+    @ivar below: the verdict if there is no sample, or if the random number is below C{percent}.
+    @ivar above: the verdict otherwise.
+
     @raise ConfigError: the name, the key or the condition can't be used.
     """
 
@@ -128,9 +136,10 @@ class Rule:
 
 def throttle(rules: Sequence[Rule], annotations: Annotations, roll: Callable[[], float], today: date) -> Verdict:
     """
-    What the first rule says that matches and does not say CONTINUE.
+    Judge a report: return the verdict of the first rule that matches it and does not say CONTINUE.
 
-    @param roll: a number in [0, 100), by chance; drawn anew for every sample, since samples may chain.
+    @param roll: returns a random number in [0, 100). It is called anew for every sample, so that a sample of 10 % that
+        continues to a sample of 10 % leaves 1 %.
     """
     for rule in rules:
         if rule.matches(annotations, today):
@@ -142,7 +151,9 @@ def throttle(rules: Sequence[Rule], annotations: Annotations, roll: Callable[[],
 
 def check_names(rules: Iterable[Rule]) -> None:
     """
-    @raise ConfigError: two rules bear one name.
+    Check that each rule has a name of its own.
+
+    @raise ConfigError: two rules have the same name.
     """
     seen: set[str] = set()
     for rule in rules:

@@ -1,5 +1,5 @@
 """
-Throttle rules in words.
+Describes throttle rules in words, for the admin page and the commands.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from collectord.throttle.combine import ANY_KEY, parts_of
 
 
 def condition_in_words(key: str, condition: Any) -> str:
-    """C{ProductName is "Fenix" and Version begins with "1."}"""
+    """Describe C{condition}, such as C{ProductName is "Fenix" and Version begins with "1."}"""
     match condition:
         case Always():
             return "every report"
@@ -52,14 +52,14 @@ def condition_in_words(key: str, condition: Any) -> str:
 
 
 def outcome_in_words(rule: Rule) -> str:
-    """C{accept}, or C{10 %: accept, else reject}."""
+    """Describe what a rule decides, such as C{accept}, or C{10 %: accept, else reject}."""
     if isinstance(rule.outcome, Sample):
         return f"{rule.outcome.percent:g} %: {rule.outcome.below.value}, else {rule.outcome.above.value}"
     return rule.outcome.value
 
 
 def keys_of(rule: Rule) -> list[str]:
-    """The annotations that a rule looks at, as far as it tells."""
+    """List the annotations that a rule looks at. What a Python function looks at in a whole report is not known."""
     return list(dict.fromkeys(key for key, _ in parts_of(rule.key, rule.condition) if key != ANY_KEY))
 
 
@@ -88,7 +88,7 @@ def _of_value(condition: Any) -> str:
         case Prefix(prefixes):
             return f"begins with {_texts(prefixes, ' or ')}"
         case OlderThanDays(days):
-            return f"is a build of more than {days} days ago"
+            return f"is a build id of more than {days} days ago"
         case JsonEquals(path, wanted):
             return f"has {'.'.join(path)} = {_text(wanted)}"
         case JsonAtMost(path, limit):

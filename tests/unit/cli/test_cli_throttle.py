@@ -79,7 +79,7 @@ def test_explain_annotations(rules: Path) -> None:
     assert result.exit_code == 0
     rows = [line.split("  ") for line in result.stdout.splitlines() if line.strip()]
     words = {row[0].strip(): " ".join(part.strip() for part in row[1:] if part.strip()) for row in rows}
-    assert words["old"] == "BuildID is a build of more than 10 days ago BuildID is absent does not match"
+    assert words["old"] == "BuildID is a build id of more than 10 days ago BuildID is absent does not match"
     assert words["no_comment"] == "Comments is absent Comments is absent matches: continue"
     assert words["fenix"] == 'ProductName is "Fenix" ProductName is "Fenix" matches: 25 %: accept, else defer'
     assert "rest" not in words
@@ -309,7 +309,7 @@ class Weird:
         ('version_at_least = "45"', "K is version 45 or later"),
         ('text_below = "a"', 'K is below "a" in the order of text'),
         ('text_at_most = "a"', 'K is at most "a" in the order of text'),
-        ("older_than_days = 7", "K is a build of more than 7 days ago"),
+        ("older_than_days = 7", "K is a build id of more than 7 days ago"),
         ("present = true", "K is there"),
         ("absent = true", "K is absent"),
         ('json = { path = ["a", "b"], equals = true }', "K has a.b = true"),

@@ -129,8 +129,8 @@ RULES: list[tuple[str, str]] = [
     (written('older_than_days = "9"'), "older_than_days: it must be a whole number, not '9'"),
     (written("older_than_days = true"), "older_than_days: it must be a whole number, not True"),
     (written("older_than_days = -1"), "older_than_days: days must be a whole number, 0 or more, not -1"),
-    (written("present = false"), "present: can only be true, not False; for its contrary write absent = true"),
-    (written("absent = 1"), "absent: can only be true, not 1; for its contrary write present = true"),
+    (written("present = false"), "present: can only be true, not False; for the opposite write absent = true"),
+    (written("absent = 1"), "absent: can only be true, not 1; for the opposite write present = true"),
     (written('json = "x"'), "json: must be a table of a path and one of equals and at_most; write { path = "),
     (
         written('json = { path = ["a"] }'),
