@@ -44,6 +44,14 @@ class ICrashStorage(Interface):
         @raise StorageError: no crash could be saved; the text says why.
         """
 
+    async def close() -> None:
+        """
+        Let go of everything that this has taken: threads, connections, open files, temporary files.
+
+        It is called when a reload replaces this by another one, so what it forgets adds up. Nothing is saved or checked
+        after it; closing once more does no harm. It is cancelled if it takes longer than a few seconds.
+        """
+
 
 class IStagedDump(Interface):
     """
@@ -150,4 +158,9 @@ class ICrashPublisher(Interface):
         """
 
     async def close() -> None:
-        """Close the connection. Nothing is published after this."""
+        """
+        Let go of everything that this has taken: threads, connections, open files.
+
+        It is called when a reload replaces this by another one, so what it forgets adds up. Nothing is published or
+        checked after it; closing once more does no harm. It is cancelled if it takes longer than a few seconds.
+        """

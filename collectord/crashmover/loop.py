@@ -2,7 +2,7 @@
 The loop over one source: a pass each few seconds, and one at once where the collector says that there is something.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -13,10 +13,12 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from collectord.concurrency.tasks import gather, spawn
+from collectord.concurrency.threadpool import ThreadPool
+from collectord.concurrency.timeouts import with_timeout
 from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.sink import Sink
-from collectord.errors import StorageError
-from collectord.interfaces import ICrashPublisher, ICrashSource
+from collectord.errors import StorageError, StoreTimeout
+from collectord.interfaces import ICrashPublisher, ICrashSource, ICrashStorage
 from collectord.metrics import MOVING, QUARANTINED, REMOVED
 from collectord.model import NewCrash
 
@@ -28,6 +30,8 @@ _BUSY = 25
 """So many new crashes within a window: the collector needs the machine, and one is moved at a time, with rests."""
 _BAD_IN_A_ROW = 20
 """So many crashes that are not moved, one after the other, end a pass: it is not them."""
+_CLOSE_S = 5.0
+"""Seconds for a destination or publisher to let go of its threads and connections."""
 
 
 @define(eq=False)
@@ -203,8 +207,8 @@ class Crashmovers(MultiService):
     The loops over all sources.
 
     @param sinks: all that they lead to.
-    @param publishers: are closed when no loop needs them any more.
-    @param let_go: is called then, too.
+    @param closable: destinations and publishers that are closed when no loop needs them any more.
+    @param threads: they end then, too.
     """
 
     _log = Logger()
@@ -212,29 +216,36 @@ class Crashmovers(MultiService):
     def __init__(
         self,
         sinks: Sequence[Sink],
-        publishers: Sequence[ICrashPublisher],
-        let_go: Sequence[Callable[[], None]],
+        closable: Sequence[ICrashStorage | ICrashPublisher],
+        threads: Sequence[ThreadPool],
+        clock: IReactorTime,
     ) -> None:
         super().__init__()
-        self._let_go = let_go
         self._sinks = sinks
-        self._publishers = publishers
+        self._closable = closable
+        self._threads = threads
+        self._clock = clock
 
     def startService(self) -> None:
         """Try the sinks, so that what is wrong is told now and not with the first crash."""
         super().startService()
         for sink in self._sinks:
-            Deferred.fromCoroutine(sink.try_out()).addErrback(
-                lambda failure: self._log.failure("an outlet could not be tried", failure)
-            )
+            spawn(sink.try_out(), self._log, "a sink could not be tried")
 
     def stopService(self) -> Deferred[None]:
-        """Stop the loops, then let go of the queues."""
+        """Stop the loops, then close what they led to. One that can't be closed keeps no other from it."""
         return Deferred.fromCoroutine(self._stop(super().stopService()))
 
     async def _stop(self, stopped: Deferred[object]) -> None:
         await stopped
-        for let_go in self._let_go:
-            let_go()
-        for publisher in self._publishers:
-            await publisher.close()
+        for threads in self._threads:
+            threads.close()
+        await gather(
+            spawn(self._close(each), self._log, "{name} could not be closed", name=each.name) for each in self._closable
+        )
+
+    async def _close(self, each: ICrashStorage | ICrashPublisher) -> None:
+        try:
+            await with_timeout(each.close(), _CLOSE_S, self._clock, each.name)
+        except StoreTimeout as e:
+            self._log.warn("it could not be closed in time, and may leave something behind: {why}", why=e)

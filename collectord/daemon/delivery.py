@@ -51,7 +51,7 @@ class DeliveryPipeline:
         self._on_event = on_event
         self._reactor = reactor
         self.sinks: Sequence[Sink] = ()
-        self._let_go: list[Callable[[], None]] = []
+        self._threads: list[ThreadPool] = []
         self._loops: dict[str, CrashmoverService] = {}
         self.service: IService | None = None
         if self._settings.enabled:
@@ -101,8 +101,8 @@ class DeliveryPipeline:
             for backend, home in zip(others, homes, strict=True):
                 self._add(backend, [home], [], keep=False)
         if self._loops:
-            self._let_go += [plugin.instance.close for plugin in destinations if hasattr(plugin.instance, "close")]
-            self.service = Crashmovers(self.sinks, [plugin.instance for plugin in publishers], self._let_go)
+            closable = [plugin.instance for plugin in (*destinations, *publishers)]
+            self.service = Crashmovers(self.sinks, closable, self._threads, self._reactor)
             for loop in self._loops.values():
                 loop.setServiceParent(self.service)
 
@@ -154,7 +154,7 @@ class DeliveryPipeline:
     ) -> None:
         assert backend.source is not None
         threads = ThreadPool(f"move {backend.name}", _THREADS, self._reactor.callFromThread)
-        self._let_go.append(threads.close)
+        self._threads.append(threads)
         self._loops[backend.name] = CrashmoverService(
             Crashmover(
                 destination_sinks,

@@ -4,7 +4,6 @@ Crash ids to a topic of Google's Pub/Sub.
 
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
-from functools import cached_property
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPIError
@@ -14,7 +13,8 @@ from google.cloud.pubsub_v1 import PublisherClient
 from pydantic import Field
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
+from collectord.concurrency.lazily import Lazily
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
@@ -35,34 +35,39 @@ class PubsubSettings(PluginSettings):
 class PubsubPublisher:
     """Each message is the bare id."""
 
-    def __init__(self, settings: PubsubSettings, in_thread: ThreadRunner) -> None:
-        self._in_thread = in_thread
+    def __init__(self, settings: PubsubSettings, threads: ThreadPool) -> None:
+        self._threads = threads
+        self._client: Lazily[Any] = Lazily(PublisherClient)  # it looks for credentials, perhaps over the network
         self._topic = f"projects/{settings.project}/topics/{settings.topic}"
         self._timeout = settings.timeout_s / 2
         self.name = f"pubsub {self._topic}"
-
-    @cached_property
-    def _client(self) -> Any:  # made on a thread: it looks for credentials, perhaps over the network
-        return PublisherClient()
 
     async def publish(self, crash: Crash) -> None:
         await self._do(lambda: self._publish(crash.crash_id.encode()))
 
     def _publish(self, data: bytes) -> None:
         retry = Retry(deadline=self._timeout)
-        self._client.publish(self._topic, data, retry=retry, timeout=self._timeout).result(self._timeout * 2)
+        self._client().publish(self._topic, data, retry=retry, timeout=self._timeout).result(self._timeout * 2)
 
     async def check(self) -> None:
-        await self._do(lambda: self._client.get_topic(topic=self._topic, retry=None, timeout=self._timeout))
+        await self._do(lambda: self._client().get_topic(topic=self._topic, retry=None, timeout=self._timeout))
 
     async def close(self) -> None:
-        """Its threads are daemons."""
+        try:
+            await self._threads(lambda: self._client.drop(_close))
+        finally:
+            self._threads.close()
 
     async def _do(self, work: Callable[[], Any]) -> None:
         try:
-            await self._in_thread(work)
+            await self._threads(work)
         except (GoogleAPIError, GoogleAuthError, FutureTimeout, OSError) as e:
             raise PublishError(f"{self.name}: {str(e) or repr(e)}") from e
+
+
+def _close(client: Any) -> None:
+    client.stop()
+    client.transport.close()
 
 
 def _make(settings: PubsubSettings, daemon: PluginContext) -> PubsubPublisher:

@@ -66,6 +66,7 @@ class RabbitmqPublisher:
         self._connected = SingleFlight(self._connect_anew)
         self._connection: TwistedProtocolConnection | None = None
         self._channel: TwistedChannel | None = None
+        self._closed = False
 
     async def publish(self, crash: Crash) -> None:
         channel = await self._ready()
@@ -82,6 +83,7 @@ class RabbitmqPublisher:
         await self._ready()
 
     async def close(self) -> None:
+        self._closed = True
         self._drop()
 
     async def _ready(self) -> TwistedChannel:
@@ -91,8 +93,12 @@ class RabbitmqPublisher:
 
     async def _connect_anew(self) -> TwistedChannel:
         self._drop()
-        self._channel = await self._told(Deferred.fromCoroutine(self._connect()))
-        return self._channel
+        channel = await self._told(Deferred.fromCoroutine(self._connect()))
+        if self._closed:  # while it was connecting, and nobody has closed this connection yet
+            self._drop()
+            raise PublishError(f"{self.name}: it is closed")
+        self._channel = channel
+        return channel
 
     async def _connect(self) -> TwistedChannel:
         where = self._parameters

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from zope.interface import implementer
 
-from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
@@ -45,9 +45,9 @@ class RedisSettings(PluginSettings):
 class RedisPublisher:
     """Each entry has one field, C{crash_id}."""
 
-    def __init__(self, settings: RedisSettings, in_thread: ThreadRunner) -> None:
+    def __init__(self, settings: RedisSettings, threads: ThreadPool) -> None:
         self._settings = settings
-        self._in_thread = in_thread
+        self._threads = threads
         self.name = f"redis {settings.stream}"
         self._redis = Redis.from_url(
             settings.url, socket_timeout=settings.timeout_s / 2, socket_connect_timeout=settings.timeout_s / 2
@@ -62,10 +62,11 @@ class RedisPublisher:
 
     async def close(self) -> None:
         self._redis.close()
+        self._threads.close()
 
     async def _do(self, work: Callable[[], Any]) -> None:
         try:
-            await self._in_thread(work)
+            await self._threads(work)
         except (RedisError, OSError) as e:
             raise PublishError(f"{self.name}: {e}") from e
 

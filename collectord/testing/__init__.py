@@ -9,7 +9,7 @@ A destination's tests are these::
             async def kept(crash_id):  # what a reader of it sees
                 return Kept(raw_crash=..., dumps={...}) if ... else None
 
-            return Destination(storage=..., kept=kept, unreachable=...)
+            return Destination(make=..., kept=kept, unreachable=...)
 
 They need C{pytest} and C{pytest-twisted}. Each test runs in the reactor, with real threads.
 """

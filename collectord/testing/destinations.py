@@ -2,18 +2,21 @@
 What every destination promises.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 
 import pytest
+import pytest_twisted  # type: ignore[import-untyped]
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
+from collectord.concurrency.tasks import gather
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import RawCrash
 from collectord.testing.crashes import DUMPS, make_crash
+from collectord.testing.leaks import assert_nothing_is_left, held_now
 from collectord.testing.running import in_reactor
 
 
@@ -28,81 +31,91 @@ class Kept:
 @frozen
 class Destination:
     """
-    @ivar storage: what is tested; nothing is in it.
-    @ivar kept: what it keeps of the crash of an id; None where it keeps no crash of that id. Who reads crashes has to
-        see the same.
+    A kind of destination, to be tested.
+
+    @ivar make: makes a storage with the settings that are tested, and is called several times, as reloads do. All of
+        them lead to the same place, which is empty at first. The tests close them.
+    @ivar kept: what that place keeps of the crash of an id; None where it keeps no crash of that id. Who reads crashes
+        has to see the same.
     @ivar streams: it reads dumps by C{Content.chunks}, and so meets an error in the middle of one.
-    @ivar unreachable: one like it that can't keep anything; None: there is no such thing.
+    @ivar unreachable: makes one like it that can't keep anything; None: there is no such thing.
     """
 
-    storage: ICrashStorage
+    make: Callable[[], ICrashStorage]
     kept: Callable[[str], Awaitable[Kept | None]]
     streams: bool = True
-    unreachable: ICrashStorage | None = None
+    unreachable: Callable[[], ICrashStorage] | None = None
 
 
 class DestinationContract:
-    """To be subclassed, with a fixture C{destination}."""
+    """The tests that every destination has to pass: to be subclassed, with a fixture C{destination}."""
 
     @pytest.fixture
     def destination(self) -> Destination:
         raise NotImplementedError
 
-    @in_reactor
-    async def test_interface(self, destination: Destination) -> None:
-        verifyObject(ICrashStorage, destination.storage)
-        assert isinstance(destination.storage.name, str)
+    @pytest.fixture
+    def storage(self, destination: Destination) -> Iterator[ICrashStorage]:
+        """One of those that C{destination} makes; it is closed at the end."""
+        storage = destination.make()
+        yield storage
+        pytest_twisted.blockon(Deferred.fromCoroutine(storage.close()))
 
     @in_reactor
-    async def test_check(self, destination: Destination) -> None:
+    async def test_interface(self, storage: ICrashStorage) -> None:
+        verifyObject(ICrashStorage, storage)
+        assert isinstance(storage.name, str)
+
+    @in_reactor
+    async def test_check(self, storage: ICrashStorage) -> None:
         for _ in range(2):
-            assert all(isinstance(value, int) for value in (await destination.storage.check()).values())
+            assert all(isinstance(value, int) for value in (await storage.check()).values())
 
     @in_reactor
-    async def test_a_crash_is_kept_whole(self, destination: Destination) -> None:
-        await destination.storage.check()
+    async def test_a_crash_is_kept_whole(self, destination: Destination, storage: ICrashStorage) -> None:
+        await storage.check()
         crash = make_crash(Comment='"ü\n\u2028💥', Empty="")
-        assert await destination.storage.save(crash)
+        assert await storage.save(crash)
         assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS)
 
     @in_reactor
-    async def test_no_dumps(self, destination: Destination) -> None:
-        await destination.storage.check()
+    async def test_no_dumps(self, destination: Destination, storage: ICrashStorage) -> None:
+        await storage.check()
         crash = make_crash(dumps={})
-        await destination.storage.save(crash)
+        await storage.save(crash)
         assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, {})
 
     @in_reactor
-    async def test_odd_dumps(self, destination: Destination) -> None:
-        await destination.storage.check()
+    async def test_odd_dumps(self, destination: Destination, storage: ICrashStorage) -> None:
+        await storage.check()
         dumps = {"upload_file_minidump": b"", "x": b"\0\r\n--\xff" * 1000, "a" * 30: bytes(range(256)) * 20_000}
         crash = make_crash(dumps=dumps)
-        await destination.storage.save(crash)
+        await storage.save(crash)
         assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, dumps)
 
     @in_reactor
-    async def test_once_more_does_no_harm(self, destination: Destination) -> None:
-        await destination.storage.check()
+    async def test_once_more_does_no_harm(self, destination: Destination, storage: ICrashStorage) -> None:
+        await storage.check()
         crash = make_crash()
         for _ in range(3):
-            await destination.storage.save(crash)
+            await storage.save(crash)
         assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS)
 
     @in_reactor
-    async def test_many_at_once(self, destination: Destination) -> None:
-        await destination.storage.check()
+    async def test_many_at_once(self, destination: Destination, storage: ICrashStorage) -> None:
+        await storage.check()
         crashes = [make_crash(Number=str(number)) for number in range(20)]
-        await gatherResults(
-            [Deferred.fromCoroutine(destination.storage.save(crash)) for crash in crashes], consumeErrors=True
-        )
+        await gather(storage.save(crash) for crash in crashes)
         for crash in crashes:
             assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS)
 
     @in_reactor
-    async def test_cancelled_it_is_whole_or_absent_and_can_be_saved_again(self, destination: Destination) -> None:
-        await destination.storage.check()
+    async def test_cancelled_it_is_whole_or_absent_and_can_be_saved_again(
+        self, destination: Destination, storage: ICrashStorage
+    ) -> None:
+        await storage.check()
         crash = make_crash(dumps={"upload_file_minidump": b"MDMP" * 500_000})
-        saving = Deferred.fromCoroutine(destination.storage.save(crash))
+        saving = Deferred.fromCoroutine(storage.save(crash))
         saving.cancel()
         with suppress(CancelledError, StorageError):
             await saving
@@ -110,24 +123,47 @@ class DestinationContract:
             None,
             Kept(crash.raw_crash, {"upload_file_minidump": b"MDMP" * 500_000}),
         )
-        await destination.storage.save(crash)
+        await storage.save(crash)
         assert await destination.kept(crash.crash_id) is not None
 
     @in_reactor
-    async def test_a_dump_that_can_t_be_read_keeps_nothing(self, destination: Destination) -> None:
+    async def test_a_dump_that_can_t_be_read_keeps_nothing(
+        self, destination: Destination, storage: ICrashStorage
+    ) -> None:
         if not destination.streams:
             pytest.skip("it reads no chunks")
-        await destination.storage.check()
+        await storage.check()
         crash = make_crash(torn="upload_file_minidump")
         with pytest.raises(StorageError):
-            await destination.storage.save(crash)
+            await storage.save(crash)
         assert await destination.kept(crash.crash_id) is None
 
     @in_reactor
     async def test_unreachable(self, destination: Destination) -> None:
         if destination.unreachable is None:
             pytest.skip("it is always there")
+        unreachable = destination.unreachable()
         with pytest.raises(StorageError):
-            await destination.unreachable.check()
+            await unreachable.check()
         with pytest.raises(StorageError):
-            await destination.unreachable.save(make_crash())
+            await unreachable.save(make_crash())
+        await unreachable.close()
+
+    @in_reactor
+    async def test_closed_twice(self, storage: ICrashStorage) -> None:
+        await storage.close()
+        await storage.close()
+
+    @in_reactor
+    async def test_closed_it_leaves_no_thread_and_no_open_file(self, destination: Destination) -> None:
+        async def use_one() -> None:
+            storage = destination.make()
+            await storage.check()
+            await storage.save(make_crash())
+            await storage.close()
+
+        await use_one()  # what is made once in a process, and stays, is there now
+        before = held_now()
+        for _ in range(3):
+            await use_one()
+        await assert_nothing_is_left(before)

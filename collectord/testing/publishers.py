@@ -2,77 +2,98 @@
 What every publisher promises.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
+import pytest_twisted  # type: ignore[import-untyped]
 from attrs import frozen
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from collectord.concurrency.tasks import gather
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.testing.crashes import make_crash
+from collectord.testing.leaks import assert_nothing_is_left, held_now
 from collectord.testing.running import in_reactor
 
 
 @frozen
 class Publisher:
     """
-    @ivar publisher: what is tested; nothing is in its queue. It is closed by the tests.
+    A kind of publisher, to be tested.
+
+    @ivar make: makes a publisher with the settings that are tested, and is called several times, as reloads do. All of
+        them lead to the same queue, which is empty at first. The tests close them.
     @ivar told: the bare ids that the queue holds, each as often as it does.
-    @ivar unreachable: one like it whose queue can't be reached.
+    @ivar unreachable: makes one like it whose queue can't be reached.
     """
 
-    publisher: ICrashPublisher
+    make: Callable[[], ICrashPublisher]
     told: Callable[[], Awaitable[Sequence[str]]]
-    unreachable: ICrashPublisher
+    unreachable: Callable[[], ICrashPublisher]
 
 
 class PublisherContract:
-    """To be subclassed, with a fixture C{subject}."""
+    """The tests that every publisher has to pass: to be subclassed, with a fixture C{subject}."""
 
     @pytest.fixture
     def subject(self) -> Publisher:
         raise NotImplementedError
 
-    @in_reactor
-    async def test_interface(self, subject: Publisher) -> None:
-        verifyObject(ICrashPublisher, subject.publisher)
-        assert isinstance(subject.publisher.name, str)
-        await subject.publisher.close()
+    @pytest.fixture
+    def publisher(self, subject: Publisher) -> Iterator[ICrashPublisher]:
+        """One of those that C{subject} makes; it is closed at the end."""
+        publisher = subject.make()
+        yield publisher
+        pytest_twisted.blockon(Deferred.fromCoroutine(publisher.close()))
 
     @in_reactor
-    async def test_a_check_tells_nothing(self, subject: Publisher) -> None:
-        await subject.publisher.check()
+    async def test_interface(self, publisher: ICrashPublisher) -> None:
+        verifyObject(ICrashPublisher, publisher)
+        assert isinstance(publisher.name, str)
+
+    @in_reactor
+    async def test_a_check_tells_nothing(self, subject: Publisher, publisher: ICrashPublisher) -> None:
+        await publisher.check()
         assert list(await subject.told()) == []
-        await subject.publisher.close()
 
     @in_reactor
-    async def test_the_bare_id(self, subject: Publisher) -> None:
+    async def test_the_bare_id(self, subject: Publisher, publisher: ICrashPublisher) -> None:
         crash = make_crash()
-        await subject.publisher.publish(crash)
+        await publisher.publish(crash)
         assert list(await subject.told()) == [crash.crash_id]
-        await subject.publisher.close()
 
     @in_reactor
-    async def test_many_at_once(self, subject: Publisher) -> None:
+    async def test_many_at_once(self, subject: Publisher, publisher: ICrashPublisher) -> None:
         crashes = [make_crash() for _ in range(500)]  # many more than a recursion bears
-        await gatherResults(
-            [Deferred.fromCoroutine(subject.publisher.publish(crash)) for crash in crashes], consumeErrors=True
-        )
+        await gather(publisher.publish(crash) for crash in crashes)
         assert sorted(await subject.told()) == sorted(crash.crash_id for crash in crashes)
-        await subject.publisher.close()
 
     @in_reactor
     async def test_unreachable(self, subject: Publisher) -> None:
+        unreachable = subject.unreachable()
         with pytest.raises(PublishError):
-            await subject.unreachable.check()
+            await unreachable.check()
         with pytest.raises(PublishError):
-            await subject.unreachable.publish(make_crash())
-        await subject.unreachable.close()
-        await subject.publisher.close()
+            await unreachable.publish(make_crash())
+        await unreachable.close()
 
     @in_reactor
-    async def test_closed_twice(self, subject: Publisher) -> None:
-        await subject.publisher.close()
-        await subject.publisher.close()
+    async def test_closed_twice(self, publisher: ICrashPublisher) -> None:
+        await publisher.close()
+        await publisher.close()
+
+    @in_reactor
+    async def test_closed_it_leaves_no_thread_and_no_open_file(self, subject: Publisher) -> None:
+        async def use_one() -> None:
+            publisher = subject.make()
+            await publisher.check()
+            await publisher.publish(make_crash())
+            await publisher.close()
+
+        await use_one()  # what is made once in a process, and stays, is there now
+        before = held_now()
+        for _ in range(3):
+            await use_one()
+        await assert_nothing_is_left(before)

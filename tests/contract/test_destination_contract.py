@@ -2,12 +2,16 @@
 What every destination promises, of those that need no server.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 from twisted.internet import reactor
 
+from collectord.interfaces import ICrashStorage
 from collectord.plugins import DESTINATIONS, PluginContext, make_plugin
 from collectord.testing import Destination, DestinationContract, Kept
 from collectord.testing.memory import MemoryCrashStorage
@@ -17,9 +21,13 @@ from tests.unit.storage.stores import bytes_of
 pytestmark = pytest.mark.timeout(120)
 
 
+def made(table: Mapping[str, Any]) -> ICrashStorage:
+    storage: ICrashStorage = make_plugin(DESTINATIONS, table, PluginContext(reactor), "here").instance
+    return storage
+
+
 def in_directory(root: Path) -> Destination:
     table = {"type": "filesystem", "root": str(root), "min_free_bytes": 0}
-    plugin = make_plugin(DESTINATIONS, table, PluginContext(reactor), "here")
 
     async def kept(crash_id: str) -> Kept | None:
         crash = stored_crashes(root).get(crash_id)
@@ -27,8 +35,8 @@ def in_directory(root: Path) -> Destination:
 
     below_a_file = root.with_name("no directory")
     below_a_file.touch()
-    unreachable = make_plugin(DESTINATIONS, table | {"root": str(below_a_file / "x")}, PluginContext(reactor), "here")
-    return Destination(plugin.instance, kept, streams=False, unreachable=unreachable.instance)
+    unreachable = table | {"root": str(below_a_file / "x")}
+    return Destination(partial(made, table), kept, streams=False, unreachable=partial(made, unreachable))
 
 
 class TestMemory(DestinationContract):
@@ -42,7 +50,7 @@ class TestMemory(DestinationContract):
                 return None
             return Kept(crash.raw_crash, {dump.name: await bytes_of(dump.content) for dump in crash.dumps})
 
-        return Destination(store, kept, streams=False)
+        return Destination(lambda: store, kept, streams=False)
 
 
 class TestFilesystem(DestinationContract):
@@ -59,5 +67,4 @@ class TestFallback(DestinationContract):
             {"type": "filesystem", "root": str(root), "min_free_bytes": 0}
             for root in (tmp_path / "file" / "crashes", tmp_path / "crashes")
         ]
-        plugin = make_plugin(DESTINATIONS, {"type": "fallback", "of": tables}, PluginContext(reactor), "here")
-        return evolve(in_directory(tmp_path / "crashes"), storage=plugin.instance)
+        return evolve(in_directory(tmp_path / "crashes"), make=partial(made, {"type": "fallback", "of": tables}))

@@ -107,7 +107,7 @@ class TestGcs(DestinationContract):
         async def kept(crash_id: str) -> Kept | None:
             return kept_in(server.objects(), crash_id)
 
-        return Destination(make_store(), kept, streams=False, unreachable=make_store(bucket="absent"))
+        return Destination(make_store, kept, streams=False, unreachable=lambda: make_store(bucket="absent"))
 
 
 @in_reactor

@@ -64,13 +64,17 @@ async def ids_in(broker: RabbitServer, queue: str) -> list[str]:
 class TestRabbitmq(PublisherContract):
     @pytest.fixture
     def subject(self, rabbit: RabbitServer) -> Publisher:
-        queue, made = to_rabbit(rabbit)
+        queue = f"q{uuid4().hex}"
 
         async def told() -> Sequence[str]:
             return await ids_in(rabbit, queue)
 
-        nowhere = publisher(type="rabbitmq", url=f"amqp://localhost:{free_port()}/", timeout_s=5.0)
-        return Publisher(made, told, nowhere)
+        nowhere = f"amqp://localhost:{free_port()}/"
+        return Publisher(
+            lambda: to_rabbit(rabbit, queue=queue)[1],
+            told,
+            lambda: publisher(type="rabbitmq", url=nowhere, timeout_s=5.0),
+        )
 
 
 @in_reactor
@@ -171,9 +175,9 @@ class TestRedis(PublisherContract):
             return in_stream(store)
 
         return Publisher(
-            publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0"),
+            lambda: publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0"),
             told,
-            publisher(type="redis", url=f"redis://127.0.0.1:{free_port()}/0"),
+            lambda: publisher(type="redis", url=f"redis://127.0.0.1:{free_port()}/0"),
         )
 
 
@@ -248,9 +252,9 @@ class TestHttp(PublisherContract):
             return [body.decode() for _, _, body in resource.told]
 
         return Publisher(
-            publisher(type="http", url=url, timeout_s=60.0),
+            lambda: publisher(type="http", url=url, timeout_s=60.0),
             told,
-            publisher(type="http", url=f"http://127.0.0.1:{free_port()}/"),
+            lambda: publisher(type="http", url=f"http://127.0.0.1:{free_port()}/"),
         )
 
 
@@ -343,9 +347,9 @@ class TestPubsub(PublisherContract):
             return topics.told
 
         return Publisher(
-            publisher(type="pubsub", project="p", topic="t"),
+            lambda: publisher(type="pubsub", project="p", topic="t"),
             told,
-            publisher(type="pubsub", project="p", topic="another", timeout_s=2.0),
+            lambda: publisher(type="pubsub", project="p", topic="another", timeout_s=2.0),
         )
 
 

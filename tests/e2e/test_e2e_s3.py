@@ -106,7 +106,7 @@ class TestS3(DestinationContract):
         async def kept(crash_id: str) -> Kept | None:
             return kept_in(rig.server.objects(BUCKET, crash_id), crash_id)
 
-        return Destination(rig.store(), kept, streams=False, unreachable=rig.store(bucket="absent"))
+        return Destination(rig.store, kept, streams=False, unreachable=lambda: rig.store(bucket="absent"))
 
 
 @in_reactor

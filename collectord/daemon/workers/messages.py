@@ -24,7 +24,6 @@ DRAIN = b"drain"
 HUNG = b"hung "
 STOP = b"stop"
 
-
 _EVENT_FIELDS = [field.name for field in fields(CrashEvent)]
 
 

@@ -192,6 +192,9 @@ class FallbackCrashStorage:
         """Try the stores that are left alone."""
         await gather(self._check(backend) for backend in self.backends if backend.breaker.open)
 
+    async def close(self) -> None:
+        await gather(backend.storage.close() for backend in self.backends)
+
     def new_dump(self) -> IStagedDump:
         return _FallbackStagedDump(self)
 

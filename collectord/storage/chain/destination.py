@@ -61,6 +61,9 @@ class _Within:
         checked: Mapping[str, int] = await self._storage.check()
         return checked
 
+    async def close(self) -> None:
+        await self._storage.close()
+
 
 @implementer(ICrashStorage)
 class FallbackOfDestinations:
@@ -86,6 +89,9 @@ class FallbackOfDestinations:
 
     async def check(self) -> Mapping[str, int]:
         return await self._chain.check()
+
+    async def close(self) -> None:
+        await self._chain.close()
 
 
 def _fallback(settings: FallbackDestination, daemon: PluginContext) -> FallbackOfDestinations:

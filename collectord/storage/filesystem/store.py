@@ -130,12 +130,12 @@ class FilesystemCrashStorage:
     async def wait_for_discards(self) -> None:
         await self._staging.wait_for_discards()
 
-    def close(self) -> None:
-        """Nothing is saved any more: let threads and the staging area go."""
+    async def close(self) -> None:
         self._commit.close()
         self._workers.close()
-        self._checker.do(self._remove_staging)
+        removed = self._checker(self._remove_staging)
         self._checker.close()
+        await removed
 
     async def save(self, crash: Crash) -> str:
         try:

@@ -108,9 +108,9 @@ class HttpCrashStorage:
         self._pool.retryAutomatically = False
         self._workers = ThreadPool(f"gzip {self.name}", _GZIP_THREADS, reactor.callFromThread)
 
-    def close(self) -> None:
-        """Nothing is saved any more: let the threads go."""
+    async def close(self) -> None:
         self._workers.close()
+        await self._pool.closeCachedConnections()
 
     async def save(self, crash: Crash) -> str:
         report = make_report(crash, token_hex(16))

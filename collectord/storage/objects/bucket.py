@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from secrets import token_hex
-from threading import Event, Lock
-from typing import BinaryIO, Generic, Protocol, TypeVar
+from threading import Event
+from typing import BinaryIO, Protocol
 
 from attrs import frozen
 from pydantic import Field, field_validator
@@ -26,7 +26,6 @@ from collectord.storage.objects.keys import Item, items_of, probe
 _READ = 1024 * 1024
 _WHY = 300
 
-T = TypeVar("T")
 Proceed = Callable[[], None]
 """Raises L{StorageError} where the crash was abandoned."""
 
@@ -75,20 +74,8 @@ class Bucket(Protocol):
     def told(self, error: Exception) -> str:
         """One of its errors in words."""
 
-
-class Lazily(Generic[T]):
-    """Made once, by whichever thread needs it first; tried again where that failed."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._lock = Lock()
-        self._made: list[T] = []
-
-    def __call__(self) -> T:
-        with self._lock:
-            if not self._made:
-                self._made.append(self._make())
-            return self._made[0]
+    def close(self) -> None:
+        """Close its connections."""
 
 
 @implementer(ICrashStorage)
@@ -104,9 +91,11 @@ class BucketCrashStorage:
         self._settings = settings
         self._workers = ThreadPool(bucket.name, settings.threads, call_from_thread)
 
-    def close(self) -> None:
-        """Nothing is saved any more: let the threads go."""
-        self._workers.close()
+    async def close(self) -> None:
+        try:
+            await self._workers(self._bucket.close)
+        finally:
+            self._workers.close()
 
     async def save(self, crash: Crash) -> str:
         abandoned = Event()

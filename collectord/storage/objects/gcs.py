@@ -15,12 +15,12 @@ from google_crc32c import Checksum
 from pydantic import Field
 from requests import RequestException
 
+from collectord.concurrency.lazily import Lazily
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
 from collectord.storage.objects.bucket import (
     BucketCrashStorage,
     BucketSettings,
-    Lazily,
     Mismatch,
     Proceed,
     read_through,
@@ -87,6 +87,9 @@ class GcsBucket:
         if isinstance(error, GoogleAPICallError):
             return f"{error.code} {type(error).__name__} {_message_in(error.response) or error.message}"
         return str(error)
+
+    def close(self) -> None:
+        self._client.drop(lambda client: client.close())
 
     def _blob(self, key: str) -> Blob:
         return self._client().bucket(self._settings.bucket).blob(key, chunk_size=_CHUNK)

@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field, field_validator, model_validator
 
+from collectord.concurrency.lazily import Lazily
 from collectord.plugins import PluginContext, PluginType
 from collectord.settings.urls import telling_nothing
 from collectord.storage.content import open_content
@@ -20,7 +21,6 @@ from collectord.storage.objects.bucket import (
     BucketCrashStorage,
     BucketSettings,
     Digests,
-    Lazily,
     Mismatch,
     Proceed,
     as_received,
@@ -100,6 +100,9 @@ class S3Bucket:
             code, message = (error.response.get("Error", {}).get(key, "") for key in ("Code", "Message"))
             return f"{code} {message}"
         return str(error)
+
+    def close(self) -> None:
+        self._client.drop(lambda client: client.close())
 
     def _make_client(self) -> "S3Client":
         settings = self._settings

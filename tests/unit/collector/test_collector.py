@@ -389,6 +389,9 @@ class SlowStorage:
     async def check(self) -> Mapping[str, int]:
         return {}
 
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 def test_no_answer_before_the_crash_is_kept(log: LogRecorder) -> None:
     storage, now = SlowStorage(), [100.0]

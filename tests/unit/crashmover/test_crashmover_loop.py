@@ -2,13 +2,15 @@
 The loop over a source: regular, at once where there is a hint, bounded, and never ended by what goes wrong.
 """
 
+from typing import Any, cast
+
 import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, formatEvent
 
-from collectord.crashmover.loop import CrashmoverService
+from collectord.crashmover.loop import Crashmovers, CrashmoverService
 from collectord.crashmover.mover import Crashmover
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.model import CrashEvent
@@ -265,3 +267,73 @@ def test_stop_while_the_collector_gets_its_rest() -> None:
     rig.sink.hangs.pop().callback(None)
     assert told == ["stopped"]
     assert rig.source.loads == 1
+
+
+# ——— the end of all loops ———
+
+
+@define
+class Closable:
+    """Destination and publisher at once. @ivar fails: what closing raises. @ivar hangs: it never ends."""
+
+    name: str
+    closed: int = 0
+    fails: Exception | None = None
+    hangs: bool = False
+
+    async def close(self) -> None:
+        self.closed += 1
+        if self.hangs:
+            await Deferred()
+        if self.fails is not None:
+            raise self.fails
+
+
+@define
+class Threads:
+    closed: int = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def movers(clock: Clock, *closable: Closable, threads: Threads | None = None) -> Crashmovers:
+    service = Crashmovers([], cast(Any, closable), cast(Any, [threads or Threads()]), clock)
+    service.startService()
+    return service
+
+
+def test_at_the_end_all_destinations_publishers_and_threads_are_closed() -> None:
+    one, two, threads = Closable("one"), Closable("two"), Threads()
+    assert movers(Clock(), one, two, threads=threads).stopService().called
+    assert (one.closed, two.closed, threads.closed) == (1, 1, 1)
+
+
+def test_one_that_can_not_be_closed_keeps_no_other_from_it(logged_failures: list[LogEvent]) -> None:
+    one, two = Closable("one", fails=OSError("no space")), Closable("two")
+    assert movers(Clock(), one, two).stopService().called
+    assert (one.closed, two.closed) == (1, 1)
+    (event,) = logged_failures
+    assert formatEvent(event) == "one could not be closed"
+    logged_failures.clear()
+
+
+def test_one_that_hangs_while_it_is_closed_is_given_up() -> None:
+    clock, one, two = Clock(), Closable("one", hangs=True), Closable("two")
+    stopped = movers(clock, one, two).stopService()
+    assert (two.closed, stopped.called) == (1, False)
+    clock.advance(5)
+    assert stopped.called
+    assert clock.getDelayedCalls() == []
+
+
+def test_nothing_is_closed_while_a_move_is_under_way() -> None:
+    rig, one = Rig(), Closable("one")
+    rig.sink.hangs = []
+    rig.source.add(1)
+    service = movers(rig.clock, one)
+    rig.service.setServiceParent(service)
+    stopped = service.stopService()
+    assert (one.closed, stopped.called) == (0, False)
+    rig.sink.hangs.pop().callback(None)
+    assert (one.closed, stopped.called) == (1, True)

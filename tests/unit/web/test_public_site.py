@@ -86,6 +86,9 @@ class Store:
     async def check(self) -> Mapping[str, int]:
         return {}
 
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
     async def check_each(self) -> Sequence[State]:
         return self.states
 

@@ -91,6 +91,9 @@ class FickleStore:
         await self.do("check")
         return {"free_bytes": 7}
 
+    async def close(self) -> None:
+        await self.do("close")
+
     def new_dump(self) -> FickleDump:
         self.dumps.append(FickleDump(self))
         return self.dumps[-1]
@@ -764,3 +767,18 @@ def test_the_probes_survive_whatever_comes(chain: Chain, logged_failures: list[L
     chain.pass_time(1)
     assert not chain.opened[0]
     service.stopService()
+
+
+def test_close_goes_to_every_store(chain: Chain) -> None:
+    closed = Deferred.fromCoroutine(chain.storage.close())
+    assert closed.called
+    assert [store.calls for store in chain.stores] == [["close"]] * 3
+
+
+def test_a_store_that_can_not_be_closed_keeps_no_other_from_it(chain: Chain) -> None:
+    chain.first.trouble = {"close": full()}
+    closed = Deferred.fromCoroutine(chain.storage.close())
+    told: list[Failure] = []
+    closed.addErrback(told.append)
+    assert [failure.type for failure in told] == [StorageError]
+    assert [store.calls for store in chain.stores] == [["close"]] * 3

@@ -416,7 +416,7 @@ async def test_the_committing_thread_does_not_read_it(root: Path) -> None:
         await store.save(make_crash(fresh=False))
     assert len(threads) == 3
     assert all(name.startswith("spill") for name in threads)
-    store.close()
+    await store.close()
 
 
 @in_reactor
@@ -428,7 +428,7 @@ async def test_a_store_that_can_t_be_looked_at(root: Path) -> None:
         patch.setattr(existing, "open_at_once", lambda path, flags: os.open("/proc/self/none", flags))
         patch.setattr(existing, "_BROKEN", frozenset())
         assert isinstance(await error_of(store.save(make_crash(fresh=False))), StorageError)
-    store.close()
+    await store.close()
 
 
 @pytest.mark.skipif(can_mount() != "", reason=can_mount())

@@ -76,7 +76,7 @@ async def test_a_new_store_just_works(root: Path, known: KnownStores) -> None:
         await store.check()
         assert len(read_mark(str(root)) or "") == 32
         assert known.all() == []  # it keeps nothing yet
-        store.close()
+        await store.close()
         until(partial(is_gone, store))
 
 
@@ -185,7 +185,7 @@ async def test_a_known_store_that_comes_up_as_another_is_not_used(
     root: Path, known: KnownStores, become: Callable[[Path], None]
 ) -> None:
     old = await used(root, known)
-    old.close()
+    await old.close()
     until(lambda: is_gone(old))
     become(root)
     before = tree(root.parent)
@@ -198,7 +198,7 @@ async def test_a_known_store_that_comes_up_as_another_is_not_used(
     assert isinstance(error, StorageError)
     dump = store.new_dump()
     assert isinstance(await error_of(dump.append([b"x"])), StorageError)
-    store.close()
+    await store.close()
     assert tree(root.parent) == before
     if become not in (gone, link_to_another_directory):
         adopt(str(root), known)
@@ -273,7 +273,7 @@ async def test_a_store_that_becomes_another_at_any_step_of_its_check(
         assert known.all() == remembered
         assert not [path for path in tree(root) if NEIGHBOUR in path or store.staging_id in path]
         put_back(root)
-        store.close()
+        await store.close()
         until(lambda: threads_of(root) == 1)  # the first one's
     assert step > 10
     assert await problem_of(first) == ""
@@ -294,7 +294,7 @@ async def test_a_file_system_that_goes_away_does_not_lend_its_device(
     await problem_of(store)
     assert known.all() == [remembered]
     for each in (first, store):
-        each.close()
+        await each.close()
 
 
 @in_reactor
@@ -305,7 +305,7 @@ async def test_a_store_that_is_forgotten_while_it_is_used_is_remembered_again(ro
     assert known.forget(str(root))
     await store.check()
     assert known.all() == remembered
-    store.close()
+    await store.close()
 
 
 @pytest.mark.parametrize("become", [empty, used_before_the_mount, another])
@@ -326,7 +326,7 @@ async def test_what_is_adopted_is_used_without_a_restart(
 
 @in_reactor
 async def test_a_copy_on_another_file_system(root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch) -> None:
-    (await used(root, known)).close()
+    await (await used(root, known)).close()
     monkeypatch.setattr("collectord.storage.filesystem.identity.device_of", lambda path: "ext 0000000000000001")
     store = make_store(root, known=known)
     assert "it lies on another file system: ext 0000000000000001, and not" in await problem_of(store)
@@ -376,7 +376,7 @@ async def test_what_an_administrator_does_to_a_store_that_is_the_same(
     assert await problem_of(store) == ""
     await store.save(make_crash(NEIGHBOUR))
     assert is_kept(root, NEIGHBOUR)
-    store.close()
+    await store.close()
     assert await problem_of(make_store(root, known=known)) == ""
 
 
@@ -433,7 +433,7 @@ async def test_a_place_to_remember_that_was_full_for_a_while(
 @pytest.mark.parametrize("content", ["", '{"root": 1}'])
 @in_reactor
 async def test_what_is_remembered_is_damaged(root: Path, known: KnownStores, content: str) -> None:
-    (await used(root, known)).close()
+    await (await used(root, known)).close()
     damage(known, content)
     assert "can't be read" in await problem_of(make_store(root, known=known))
     adopt(str(root), known)
@@ -450,7 +450,7 @@ async def test_a_mount_that_goes_and_comes(tmp_path: Path, known: KnownStores, r
     before_the_mount = make_store(root, known=remembered)
     os.mkdir(mountpoint)
     await before_the_mount.check()  # at boot, too early; it keeps nothing
-    before_the_mount.close()
+    await before_the_mount.close()
     with tmpfs(mountpoint, 2**20):
         store = await used(root, remembered)
         stays = ExitStack()
@@ -467,7 +467,7 @@ async def test_a_mount_that_goes_and_comes(tmp_path: Path, known: KnownStores, r
             await store.save(make_crash(NEIGHBOUR))
             assert is_kept(root, NEIGHBOUR)
             assert is_kept(root)
-            store.close()
+            await store.close()
 
 
 @needs_mounts
@@ -492,7 +492,7 @@ async def test_require_mount(tmp_path: Path, require_mount: bool | str) -> None:
 async def test_what_is_not_promised_is_said_of_a_store_that_is_refused_too(
     root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (await used(root, known)).close()
+    await (await used(root, known)).close()
     gone(root)
     monkeypatch.setattr(
         "collectord.storage.filesystem.store.cautions_at", lambda _: ["on some kind: nothing is promised"]
@@ -500,4 +500,4 @@ async def test_what_is_not_promised_is_said_of_a_store_that_is_refused_too(
     store = make_store(root, known=known)
     assert "this is not the store that was here before" in await problem_of(store)
     assert store.cautions == ["on some kind: nothing is promised"]
-    store.close()
+    await store.close()

@@ -135,8 +135,8 @@ async def test_what_is_moved_to_where_it_lies_stays_though_nobody_noticed(root: 
     await same.save(crash)
     assert "somebody counts on it" in str(await error_of(source.remove(new_in(root), crash, keep=False)))
     assert is_kept(root)
-    store.close()
-    same.close()
+    await store.close()
+    await same.close()
 
 
 def test_what_took_the_place_of_what_was_moved_stays(rig: Rig, another: Rig) -> None:
@@ -262,13 +262,14 @@ async def test_a_store_that_is_closed_lets_others_see_what_is_not_decided(root: 
         gate.wait_until_reached()
         saving.cancel()
         await error_of(saving)
-        store.close()
+        closing = started(store.close())
         rest()
         assert "is just keeping it, too" in str(await error_of(other.save(make_crash(fresh=False))))
+    await closing
     until(lambda: not os.path.exists(store.directory.path))
     await other.save(make_crash(fresh=False))
     assert is_kept(root)
-    other.close()
+    await other.close()
 
 
 @pytest.mark.parametrize("number", range(1, 5))

@@ -533,7 +533,7 @@ async def test_a_dump_that_changes_before_it_is_copied_is_no_fault_of_the_place(
     error = await error_of(store.save(make_crash(dumps={MINIDUMP: b"first"}, places={MINIDUMP: content})))
     assert isinstance(error, CrashRejectedByStore)
     assert everything(root) == []
-    store.close()
+    await store.close()
 
 
 def put_aside_by(rig: Rig, staging: StagingDirectory, new: NewCrash, now: datetime) -> bool:

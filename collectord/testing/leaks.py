@@ -1,0 +1,48 @@
+"""
+What a process holds: threads and open files. Whoever is closed has to give back all of what it took.
+"""
+
+import os
+from collections import Counter
+from contextlib import suppress
+from threading import enumerate as all_threads
+from typing import cast
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+_THREADS_OF_THE_REACTOR = "PoolThread-twisted.internet.reactor-"
+"""Names of those that look up hosts for everybody; they stay."""
+_STEP_S = 0.01
+_PATIENCE_S = 5.0
+
+Held = Counter[str]
+"""Threads by their names, and open files by what they lead to; each as often as it is there."""
+
+
+def held_now() -> Held:
+    """What this process holds at the moment."""
+    held = Counter(f"thread {thread.name}" for thread in all_threads())
+    for name in list(held):
+        if _THREADS_OF_THE_REACTOR in name:
+            del held[name]
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one that lists the directory
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            held[f"file {path.partition(':[')[0]}"] += 1
+    return held
+
+
+async def assert_nothing_is_left(before: Held) -> None:
+    """
+    Fail unless this process holds no more than C{before}, now or in a few seconds: what was told to end takes a moment.
+
+    To be called on the reactor thread.
+    """
+    from twisted.internet import reactor
+
+    clock = cast(IReactorTime, reactor)
+    give_up_at = clock.seconds() + _PATIENCE_S
+    while (left := held_now() - before) and clock.seconds() < give_up_at:
+        await deferLater(clock, _STEP_S)
+    assert not left, f"close() has left behind: {dict(left)}"
