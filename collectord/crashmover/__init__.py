@@ -1,1 +1,1 @@
-"""Every crash to where it is processed."""
+"""The crashmover moves every kept crash to where it is processed, and publishes its id."""

@@ -1,5 +1,6 @@
 """
-The loop over one source: a pass each few seconds, and one at once where the collector says that there is something.
+The loop over one source: it makes a pass over all new crashes every few seconds, and one at once when the collector
+says that it has kept a crash.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -25,18 +26,29 @@ from collectord.model import NewCrash
 T = TypeVar("T")
 
 SOON_S = 0.1
+"""A pass begins so many seconds after the first crash that was kept, so that one pass finds many crashes."""
 _WINDOW_S = 0.25
 _BUSY = 25
-"""So many new crashes within a window: the collector needs the machine, and one is moved at a time, with rests."""
+"""
+If so many crashes are kept within a window, the collector needs the machine: then one crash is moved at a time, with
+pauses between.
+"""
 _BAD_IN_A_ROW = 20
-"""So many crashes that are not moved, one after the other, end a pass: it is not them."""
+"""
+If so many crashes can't be moved, one after the other, the pass ends: the fault must lie with the source, and trying
+all others would be in vain.
+"""
 _CLOSE_S = 5.0
-"""Seconds for a destination or publisher to let go of its threads and connections."""
+"""So many seconds a destination or publisher may take to let go of its threads and connections."""
 
 
 @define(eq=False)
 class _Pass:
-    """One pass: the moves that are under way, and how it goes."""
+    """
+    A pass over all new crashes of the source.
+
+    @ivar bad_in_a_row: crashes that could not be moved, since the last one that could.
+    """
 
     under_way: set[Deferred[None]] = field(factory=set)
     bad_in_a_row: int = 0
@@ -44,8 +56,13 @@ class _Pass:
 
 class CrashmoverService(Service):
     """
+    This service moves the crashes of one source, again and again, for as long as it runs.
+
+    All of it runs on the reactor thread.
+
+    @param interval: seconds from one pass to the next.
     @param concurrency: crashes that are moved at the same time.
-    @param stop: seconds that the moves under way may take at the end.
+    @param stop: seconds that a stop waits for the moves that have begun.
     """
 
     _log = Logger()
@@ -61,7 +78,9 @@ class CrashmoverService(Service):
         clock: IReactorTime,
     ) -> None:
         for counter in (QUARANTINED, REMOVED):
-            counter.labels(source.name)  # a series that begins with 1 shows no increase
+            counter.labels(
+                source.name
+            )  # begin the series with 0: Prometheus sees no increase in one that begins with 1
         self._mover = mover
         self._source = source
         self._interval = interval
@@ -80,12 +99,12 @@ class CrashmoverService(Service):
         self._idle: Deferred[None] | None = None
 
     def startService(self) -> None:
-        """Begin with what is there."""
+        """Begin the first pass now."""
         super().startService()
         self._loop.start(self._interval)
 
     def wake(self) -> None:
-        """There is something new: look soon."""
+        """Begin a pass soon, because the source has got a new crash."""
         now = self._clock.seconds()
         if now - self._window_began > _WINDOW_S:
             self._window_began, self._in_window = now, 0
@@ -142,13 +161,13 @@ class CrashmoverService(Service):
                 self._begin(new, now)
 
     async def _rest(self, now: _Pass) -> None:
-        """Let what is under way end, and the collector have the machine for as long again."""
+        """Wait for the moves under way, and leave the machine to the collector for as long as they have taken."""
         began = self._clock.seconds()
         await gather(now.under_way)
         await self._wait(deferLater(self._clock, self._clock.seconds() - began))
 
     async def _wait(self, until: Deferred[T]) -> T:
-        """Unlike a move that has begun, this ends at a stop, and begins no more after it."""
+        """Wait for C{until}. When the service stops, this is cancelled at once, so that no new move begins."""
         self._waiting = until
         if not self.running:
             until.cancel()
@@ -167,9 +186,11 @@ class CrashmoverService(Service):
         try:
             moved = await self._mover.move(self._source, new)
         except CancelledError:
-            self._log.warn("{crash_id} is not moved: there is no time left", crash_id=new.crash_id)
+            self._log.warn(
+                "{crash_id} was not moved before the stop; it is moved after the next start", crash_id=new.crash_id
+            )
         except Exception:
-            self._log.failure("{crash_id} could not be moved", crash_id=new.crash_id)
+            self._log.failure("{crash_id} could not be moved: an unexpected error", crash_id=new.crash_id)
             now.bad_in_a_row += 1
         else:
             now.bad_in_a_row = 0 if moved else now.bad_in_a_row + 1
@@ -178,7 +199,11 @@ class CrashmoverService(Service):
             self._slots.release()
 
     def stopService(self) -> Deferred[None] | None:
-        """No new moves; those under way may end, and what is not done by then is done after the next start."""
+        """
+        Begin no new move, and wait for those under way, C{stop} seconds at most.
+
+        A crash that was not moved by then is still in its source, and is moved after the next start.
+        """
         super().stopService()
         if self._wake_call is not None:
             self._wake_call.cancel()

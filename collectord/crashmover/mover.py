@@ -1,7 +1,8 @@
 """
-The way of one crash: loaded, given to every destination, published, and only then taken out of its source.
+Moves one crash: it is loaded, saved in every destination, published, and only then removed from its source.
 
-What is done of it is remembered while the process lives. After a restart it is done again, which does no harm.
+If a move fails half way, the steps that succeeded are remembered for as long as the process lives. After a restart they
+are done again, which does no harm.
 """
 
 from collections import OrderedDict
@@ -18,20 +19,27 @@ from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
 from collectord.model import Crash, CrashEvent, NewCrash, Step
 
-_DEFERRED = 1  # of legacy_processing
+_DEFERRED = 1
+"""The C{legacy_processing} of a crash that is kept and not to be processed."""
 _LONGEST_S = 3600.0
+"""The longest pause before one crash is tried again."""
 _READS = 5
+"""A crash that can't be read more often than this, while others can, is put into the quarantine."""
 _REMEMBERED = 100_000
+"""So many unfinished moves are remembered at most, to bound the memory."""
 
 
 @define
 class _Unfinished:
     """
-    @ivar done: the sinks that have it.
-    @ivar seen: how its source found it then.
-    @ivar reads: that failed one after the other, while others could be read.
-    @ivar loaded: crashes that could be read before the last of them.
-    @ivar again_at: it is left alone until then.
+    The state of a move that has failed and will be tried again.
+
+    @ivar done: the sinks that have confirmed the crash.
+    @ivar seen: the version of the crash that they have confirmed: see L{Crash.seen}.
+    @ivar failures: how often the move has failed.
+    @ivar reads: how often the crash could not be read, one time after the other, while others could.
+    @ivar loaded: how many crashes this mover had read when this one could not be read the last time.
+    @ivar again_at: the crash is not tried again before this time.
     """
 
     done: set[Sink] = field(factory=set)
@@ -44,12 +52,16 @@ class _Unfinished:
 
 class Crashmover:
     """
+    A crashmover moves single crashes out of one source, and remembers which of them failed.
+
+    All of it runs on the reactor thread.
+
     @param destinations: all of them get every crash, in this order.
-    @param publishers: are told every crash that is to be processed.
-    @param keep: the files stay in the source.
-    @param chance: from 0 to 1.
-    @param on_event: is told each step.
-    @param now: seconds since the epoch.
+    @param publishers: all of them get the id of every crash that is to be processed.
+    @param keep: leave the files of a crash that was moved in the source.
+    @param chance: returns a random number from 0 to 1.
+    @param on_event: is called for each step of a crash.
+    @param now: returns the seconds since the epoch.
     """
 
     _log = Logger()
@@ -73,23 +85,25 @@ class Crashmover:
         self._clock = clock
         self._chance = chance
         self._unfinished: OrderedDict[str, _Unfinished] = OrderedDict()
-        self._loaded = 0  # where none can be read, it is the source
+        self._loaded = 0  # tells whether other crashes could be read between two attempts at one
 
     async def ready(self) -> None:
-        """Return when every destination and publisher is worth a try."""
+        """Return once every destination and publisher is ready to be tried, however long that takes."""
         for sink in (*self._destinations, *self._publishers):
             await sink.ready()
 
     def is_backing_off(self, new: NewCrash) -> bool:
-        """Whether it failed a moment ago."""
+        """Tell whether C{new} has failed a short time ago and is not to be tried yet."""
         unfinished = self._unfinished.get(new.crash_id)
         return unfinished is not None and unfinished.again_at > self._clock.seconds()
 
     async def move(self, source: ICrashSource, new: NewCrash) -> bool:
         """
-        Move C{new}; whatever goes wrong with it, it is still in its source, or in the quarantine.
+        Move C{new} out of C{source}.
 
-        @return: False where it failed for now.
+        If anything goes wrong, the crash is still in its source, or in the quarantine there. May be cancelled.
+
+        @return: False if the crash was not moved now and will be tried again.
         """
         began = self._clock.seconds()
         unfinished = self._unfinished.pop(new.crash_id, None) or _Unfinished()
@@ -98,6 +112,7 @@ class Crashmover:
         except UnreadableCrash as e:
             return await self._quarantine(source, new, str(e), unfinished)
         except StorageError as e:
+            # If no other crash could be read since the last attempt, the source is at fault, and not this crash.
             unfinished.reads += unfinished.loaded != self._loaded
             unfinished.loaded = self._loaded
             if unfinished.reads > _READS:
@@ -108,7 +123,8 @@ class Crashmover:
         self._loaded += 1
         unfinished.reads = 0
         if crash.seen != unfinished.seen:
-            # Another one, or somebody was told since that it is here: a sink that has it may have moved it back.
+            # Another crash has taken its place, or another process has acknowledged it since. That process may be a
+            # destination which has moved the crash back to here, so what the sinks confirmed before no longer counts.
             unfinished.seen = crash.seen
             unfinished.done.clear()
         sinks = self._sinks(crash)
@@ -157,7 +173,7 @@ class Crashmover:
         if len(self._unfinished) > _REMEMBERED:
             self._unfinished.popitem(last=False)
         self._log.warn(
-            "{crash_id} is not moved, and is left alone for {pause:.1f} s: {why}",
+            "{crash_id} could not be moved; trying again in {pause:.1f} s: {why}",
             crash_id=new.crash_id,
             pause=pause,
             why=error,

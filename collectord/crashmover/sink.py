@@ -1,5 +1,6 @@
 """
-Where crashes go: a destination or a publisher, with a time limit, and pauses that grow while it fails.
+A sink is a destination or a publisher as the crashmover uses it: with a time limit, and with pauses that grow while it
+fails.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,36 +20,42 @@ from collectord.settings.urls import without_secrets
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 _JITTER = 0.25
+"""A pause is up to a quarter longer or shorter, so that sinks that failed together are not tried together."""
 
 SinkKind = Literal["moved", "published"]
-"""What becomes of a crash that is given to a sink."""
+"""What a crash is once the sink has confirmed it: a destination makes it moved, a publisher makes it published."""
 
 SinkError = (StorageError, PublishError)
-"""What a sink raises."""
+"""The exceptions that a sink raises."""
 
 
 def backoff_delay(
     failures: int, chance: float, first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S
 ) -> float:
     """
-    Seconds to wait after so many failures in a row: twice as many each time, give or take a quarter.
+    Return how many seconds to wait after so many failures in a row: twice as many each time, give or take a quarter.
 
-    @param chance: from 0 to 1.
+    @param failures: 1 or more.
+    @param chance: a random number from 0 to 1.
     """
     return min(longest, first * 2.0 ** min(failures - 1, 30)) * (1 + _JITTER * (2 * chance - 1))
 
 
 class Sink:
     """
-    One destination or publisher.
+    A sink delivers crashes to one destination or publisher, and does not use it for a while after it has failed.
 
-    @param deliver: gives it a crash; returns once it confirmed it.
-    @param check: tries whether it could take one.
-    @param verify: check it before the first crash.
-    @ivar cautions: what it can't promise, as far as it knows by now.
-    @ivar problem: why it did not take the last one; empty: it did.
-    @ivar delivered: crashes that it confirmed.
-    @ivar failed: times that it did not.
+    All of it runs on the reactor thread.
+
+    @param deliver: saves or publishes a crash, and returns once that is confirmed.
+    @param check: tries whether a crash could be delivered.
+    @param timeout: seconds that a delivery or a check may take.
+    @param verify: run C{check} before the first crash is delivered.
+    @param chance: returns a random number from 0 to 1.
+    @ivar cautions: what the destination can't promise, in sentences, as far as that is known by now.
+    @ivar problem: why the last delivery or check failed, or empty if it did not.
+    @ivar delivered: how many crashes were confirmed.
+    @ivar failed: how often a delivery or check has failed.
     """
 
     _log = Logger()
@@ -80,14 +87,14 @@ class Sink:
         self._verify = SingleFlight(self._try_out)
         self._failures = 0
         self._resume_at = 0.0
-        SINK_FAILURES.labels(name)  # a series that begins with 1 shows no increase
+        SINK_FAILURES.labels(name)  # begin the series with 0: Prometheus sees no increase in one that begins with 1
 
     async def deliver(self, crash: Crash) -> None:
         """
-        Give it C{crash}.
+        Deliver C{crash}, and return once that is confirmed.
 
-        @raise SinkError: it did not confirm it, and is left alone for a while; but not where it is a
-            L{CrashRejectedByStore}.
+        @raise SinkError: it was not confirmed. After any error but L{CrashRejectedByStore}, which is about this one
+            crash, L{ready} returns only after a pause.
         """
         began = self._clock.seconds()
         try:
@@ -97,8 +104,8 @@ class Sink:
         except SinkError as e:
             self._failed(e)
             raise
-        except Exception as e:  # a defect; with this crash, as far as anyone knows
-            self._log.failure("{sink} has a defect", sink=self.name)
+        except Exception as e:  # a bug in a plugin; other crashes may not meet it, so they are still tried
+            self._log.failure("{sink} raised an unexpected error", sink=self.name)
             raise CrashRejectedByStore(f"{self.name}: {type(e).__name__}: {e}") from e
         seconds = self._clock.seconds() - began
         if self.kind == "moved":
@@ -118,16 +125,16 @@ class Sink:
 
     @property
     def resumes_in(self) -> float:
-        """Seconds that it is left alone for."""
+        """The seconds until the sink is tried again after a failure, or 0."""
         return max(0.0, self._resume_at - self._clock.seconds())
 
     async def try_out(self) -> None:
-        """Check it now, so that what is wrong is told at the start."""
+        """Check the sink now, if that is still to be done, so that the log says at the start what is wrong."""
         if self._unchecked:
             await self._verify()
 
     async def ready(self) -> None:
-        """Return when it is worth a try, however long that takes."""
+        """Return once the pause after a failure is over and a check has succeeded, however long that takes."""
         while True:
             wait = self._resume_at - self._clock.seconds()
             if wait > 0:
@@ -147,7 +154,7 @@ class Sink:
             raise
         except Exception as e:
             if not isinstance(e, SinkError):
-                self._log.failure("{sink} has a defect", sink=self.name)
+                self._log.failure("{sink} raised an unexpected error", sink=self.name)
             self._failed(e)
 
     def _failed(self, error: Exception) -> None:
@@ -157,8 +164,8 @@ class Sink:
         SINK_FAILURES.labels(self.name).inc()
         SINK_HEALTHY.labels(self.name).set(0)
         if self._resume_at > self._clock.seconds():
-            return  # of many that were under way, one counts
+            return  # of many deliveries that were under way together and failed together, only the first counts
         self._failures += 1
         pause = backoff_delay(self._failures, self._chance())
         self._resume_at = self._clock.seconds() + pause
-        self._log.error("{sink} is left alone for {pause:.1f} s: {why}", sink=self.name, pause=pause, why=why)
+        self._log.error("{sink} failed; trying again in {pause:.1f} s: {why}", sink=self.name, pause=pause, why=why)

@@ -141,7 +141,7 @@ def test_a_full_destination_that_gets_space(tmp_path: Path) -> None:
         toml = config(port, source, moves=True) + moving(destination / "in")
         with Daemon(toml, port, tmp_path / "work") as daemon:
             acknowledged = submit(daemon, *(f"n{n}" for n in range(10)), size=30_000)
-            until(lambda: "is left alone for" in daemon.log())
+            until(lambda: "failed; trying again in" in daemon.log())
             assert submit(daemon, "meanwhile")
             filler.unlink()
             until(lambda: not list(source.glob("*/date/*/*/*")), 40)
@@ -309,4 +309,4 @@ def test_destinations_are_tried_at_the_start(tmp_path: Path) -> None:
     toml = config(port, source, moves=True) + moving(good) + moving(bad).partition("1.0\n\n")[2]
     with Daemon(toml, port, tmp_path / "work") as daemon:
         until(lambda: f"{good} is ready" in daemon.log())
-        until(lambda: f"{bad} is left alone" in daemon.log())
+        until(lambda: f"{bad} failed; trying again" in daemon.log())

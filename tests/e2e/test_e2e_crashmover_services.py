@@ -81,7 +81,7 @@ def test_a_bucket_that_comes_late_and_a_broker_that_is_killed_and_comes_back(
     source, port = tmp_path / "source", free_port()
     with Daemon(settings(port, source, s3, rabbit), port, tmp_path / "work") as daemon:
         acknowledged = submit(daemon, *(f"early-{n}" for n in range(10)))
-        until(lambda: f"s3://{BUCKET} is left alone for" in daemon.log())
+        until(lambda: f"s3://{BUCKET} failed; trying again in" in daemon.log())
         until(lambda: "NoSuchBucket" in daemon.log())
         assert s3.secret_key not in daemon.log()
         s3.client().create_bucket(Bucket=BUCKET)
@@ -89,7 +89,7 @@ def test_a_bucket_that_comes_late_and_a_broker_that_is_killed_and_comes_back(
         until(lambda: len(s3.objects(BUCKET)) > 100, 60)
         rabbit.kill()
         acknowledged |= submit(daemon, *(f"without-{n}" for n in range(20)))
-        until(lambda: f"rabbitmq {QUEUE} is left alone for" in daemon.log())
+        until(lambda: f"rabbitmq {QUEUE} failed; trying again in" in daemon.log())
         assert files_of_crashes(source)
         rabbit.start()
         until(lambda: not files_of_crashes(source), 90)

@@ -110,7 +110,7 @@ def test_nothing_secret_shows(workers: int, tmp_path: Path, echo: int) -> None:
     with Daemon(toml, port, tmp_path / "daemon") as daemon:
         # What a worker is told comes by its standard input: the environment of its parent holds secrets, too.
         crash_id = crash_id_in(post(port, make_report("kept", 1000).body(), HEADERS))
-        until(lambda: daemon.log().count("is left alone for") >= 6, 30)
+        until(lambda: daemon.log().count("failed; trying again in") >= 6, 30)
         login = base64.b64encode(f"me:{SECRET}1".encode()).decode()
 
         def page(path: str) -> str:

@@ -59,7 +59,7 @@ def test_a_destination_that_is_sick_for_a_while(tmp_path: Path, fault: str) -> N
             until(lambda: not files_of_crashes(source), 30)
             mount.fault(fault)
             acknowledged |= submit(daemon, *(f"meanwhile-{n}" for n in range(30)))
-            until(lambda: f"{destination} is left alone for" in daemon.log(), 30)
+            until(lambda: f"{destination} failed; trying again in" in daemon.log(), 30)
             acknowledged |= submit(daemon, *(f"still-{n}" for n in range(10)))
             mount.heal()
             until(lambda: not files_of_crashes(source), 60)

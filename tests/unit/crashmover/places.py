@@ -1,5 +1,5 @@
 """
-A source and outlets in memory, which fail when they are told to.
+A source and sinks in memory, which fail when they are told to.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,5 +1,5 @@
 """
-The loop over a source: regular, at once where there is a hint, bounded, and never ended by what goes wrong.
+The loop over a source: regular, at once when it is woken, bounded, and never ended by an error.
 """
 
 from typing import Any, cast
@@ -71,7 +71,7 @@ def test_what_is_there_is_moved_at_the_start_and_the_rest_in_the_next_pass() -> 
     assert rig.stop() == ["stopped"]
 
 
-def test_a_hint_starts_a_pass_soon_and_many_start_one() -> None:
+def test_a_wake_starts_a_pass_soon_and_many_start_one() -> None:
     rig = Rig()
     rig.service.startService()
     rig.source.add(1)
@@ -86,7 +86,7 @@ def test_a_hint_starts_a_pass_soon_and_many_start_one() -> None:
     assert rig.source.lists == 3
 
 
-def test_a_hint_in_the_middle_of_a_pass_makes_another() -> None:
+def test_a_wake_in_the_middle_of_a_pass_starts_another() -> None:
     rig = Rig()
     rig.sink.hangs = []
     rig.source.add(1)
@@ -101,7 +101,7 @@ def test_a_hint_in_the_middle_of_a_pass_makes_another() -> None:
     assert rig.sink.got == [crash_id(1), crash_id(2)]
 
 
-def test_a_hint_before_the_start_or_after_the_end_does_nothing() -> None:
+def test_a_wake_before_the_start_or_after_the_end_does_nothing() -> None:
     rig = Rig()
     rig.service.wake()
     rig.service.startService()
@@ -111,7 +111,7 @@ def test_a_hint_before_the_start_or_after_the_end_does_nothing() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
-def test_so_many_at_once() -> None:
+def test_the_number_of_moves_at_once_is_limited() -> None:
     rig = Rig()
     rig.sink.hangs = []
     rig.source.add(*range(10))

@@ -1,5 +1,5 @@
 """
-The way of one crash: everywhere, published, and only then out of its source.
+One crash is saved in every destination, published, and only then removed from its source.
 """
 
 import pytest
@@ -100,8 +100,8 @@ def test_it_leaves_its_source_only_when_all_have_it(failing: str) -> None:
 
 
 @pytest.mark.parametrize(("since", "got"), [((1,), [1, 1, 1]), ((2,), [2, 2, 1])])
-def test_what_is_done_counts_for_what_it_was_done_with(since: tuple[int], got: list[int]) -> None:
-    """Somebody may have been told since that it is here: perhaps a place that has it by now, and moves it back."""
+def test_sinks_that_have_confirmed_one_version_get_another_version_again(since: tuple[int], got: list[int]) -> None:
+    """Another process may have acknowledged the crash since: perhaps a sink which had it, and has moved it back."""
     rig = Rig()
     crash = rig.source.crashes[NEW.crash_id]
     rig.source.crashes[NEW.crash_id] = evolve(crash, seen=(1,))

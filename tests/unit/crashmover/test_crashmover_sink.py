@@ -1,5 +1,5 @@
 """
-An outlet: confirmed, in time, or left alone for a pause that grows.
+A sink: confirmed, in time, or not used for a pause that grows.
 """
 
 import pytest
@@ -23,7 +23,7 @@ def test_pauses_differ() -> None:
 
 
 def ready(sink: object) -> list[bool]:
-    """True is in it once the outlet is ready."""
+    """True is in it once the sink is ready."""
     told: list[bool] = []
     Deferred.fromCoroutine(sink.ready()).addCallback(lambda _: told.append(True))  # type: ignore[attr-defined]
     return told
@@ -42,7 +42,7 @@ def test_verified_once_before_the_first_crash() -> None:
     assert fake.checks == 1
 
 
-def test_left_alone_until_a_check_finds_it_well() -> None:
+def test_not_used_after_a_failure_until_a_check_succeeds() -> None:
     clock, fake = Clock(), FakeSink("one", fails=True)
     sink = fake.as_sink(clock)
     with pytest.raises(StorageError):
@@ -99,7 +99,7 @@ def test_what_hangs_is_given_up() -> None:
     assert fake.got == []
 
 
-def test_a_place_that_refuses_one_crash_is_not_left_alone() -> None:
+def test_a_sink_that_rejects_one_crash_is_used_for_the_next() -> None:
     fake = FakeSink("one", raises=CrashRejectedByStore("one: too large"))
     sink = fake.as_sink(Clock())
     with pytest.raises(CrashRejectedByStore):
@@ -108,7 +108,7 @@ def test_a_place_that_refuses_one_crash_is_not_left_alone() -> None:
     assert (sink.problem, sink.failed, fake.checks) == ("", 0, 0)
 
 
-def test_a_defect_is_told_and_holds_up_this_crash_only(logged_failures: list[LogEvent]) -> None:
+def test_an_unexpected_error_is_logged_and_holds_up_this_crash_only(logged_failures: list[LogEvent]) -> None:
     fake = FakeSink("one", raises=KeyError("Version"))
     sink = fake.as_sink(Clock())
     with pytest.raises(CrashRejectedByStore, match="one: KeyError: 'Version'"):
@@ -118,7 +118,7 @@ def test_a_defect_is_told_and_holds_up_this_crash_only(logged_failures: list[Log
     logged_failures.clear()
 
 
-def test_a_check_with_a_defect_is_a_failed_check(logged_failures: list[LogEvent]) -> None:
+def test_an_unexpected_error_of_a_check_is_a_failed_check(logged_failures: list[LogEvent]) -> None:
     clock, fake = Clock(), FakeSink("one", raises=KeyError("bucket"))
     sink = fake.as_sink(clock, verify=True)
     told = ready(sink)
