@@ -229,11 +229,11 @@ async def _next(batches: AsyncIterator[Sequence[NewCrash]]) -> Sequence[NewCrash
 
 class Crashmovers(MultiService):
     """
-    The loops over all sources.
+    This service runs the loops over all sources of a daemon, which are its child services.
 
-    @param sinks: all that they lead to.
-    @param closable: destinations and publishers that are closed when no loop needs them any more.
-    @param threads: they end then, too.
+    @param sinks: all destinations and publishers of the loops.
+    @param closable: the destinations and publishers that are closed once all loops have stopped.
+    @param threads: the thread pools that are closed at the same time.
     """
 
     _log = Logger()
@@ -252,13 +252,13 @@ class Crashmovers(MultiService):
         self._clock = clock
 
     def startService(self) -> None:
-        """Try the sinks, so that what is wrong is told now and not with the first crash."""
+        """Start the loops, and check the sinks, so that the log says now what is wrong and not with the first crash."""
         super().startService()
         for sink in self._sinks:
-            spawn(sink.try_out(), self._log, "a sink could not be tried")
+            spawn(sink.try_out(), self._log, "{sink} could not be checked", sink=sink.name)
 
     def stopService(self) -> Deferred[None]:
-        """Stop the loops, then close what they led to. One that can't be closed keeps no other from it."""
+        """Stop the loops, then close all destinations and publishers, even if one of them fails to close."""
         return Deferred.fromCoroutine(self._stop(super().stopService()))
 
     async def _stop(self, stopped: Deferred[object]) -> None:
@@ -273,4 +273,4 @@ class Crashmovers(MultiService):
         try:
             await with_timeout(each.close(), _CLOSE_S, self._clock, each.name)
         except StoreTimeout as e:
-            self._log.warn("it could not be closed in time, and may leave something behind: {why}", why=e)
+            self._log.warn("could not be closed in time, and may leave threads or connections behind: {why}", why=e)
