@@ -38,8 +38,9 @@ COMMIT = [
         "existing",
         "capabilities",
         "staging",
+        "sweep",
         "source",
-        "taking_out",
+        "claims",
         "in_hand",
     )
 ]
@@ -51,8 +52,17 @@ TESTS = {
         *COMMIT,
         "storage/filesystem/test_filesystem_identity.py",
     ],
+    "storage/filesystem/peers": ["storage/filesystem/test_filesystem_sweep.py", *COMMIT],
+    "storage/filesystem/claims": ["storage/filesystem/test_filesystem_claims.py", *COMMIT],
+    "storage/filesystem/sweep": ["storage/filesystem/test_filesystem_sweep.py", *COMMIT],
     "storage/chain/chain": ["storage/chain/test_chain.py", "storage/filesystem/test_filesystem_spill.py"],
     "storage/filesystem/removal": [
+        "cli/test_cli_quarantine.py",
+        "storage/filesystem/test_filesystem_unsynced.py",
+        "cli/test_cli_crashes.py",
+        "storage/filesystem/test_filesystem_existing.py",
+    ],
+    "storage/filesystem/quarantine": [
         "cli/test_cli_quarantine.py",
         "storage/filesystem/test_filesystem_unsynced.py",
         "cli/test_cli_crashes.py",

@@ -25,7 +25,7 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, found_in, store_option, store_roots
-from collectord.storage.filesystem import removal as releasing
+from collectord.storage.filesystem import removal
 from collectord.storage.filesystem.finder import FoundCrash, find_crash, quarantined_crash, remains_of, symlinks_of
 
 
@@ -158,6 +158,6 @@ def _found_or_left(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
 
 def _remove(crash: FoundCrash) -> None:
     """From the quarantine too, if it is in both."""
-    releasing.remove(crash)
+    removal.remove(crash)
     if not crash.reason and (aside := quarantined_crash(crash.root, crash.crash_id)) is not None:
-        releasing.remove(aside)
+        removal.remove(aside)

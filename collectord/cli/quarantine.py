@@ -27,7 +27,8 @@ from collectord.cli.shared import (
 from collectord.cli.stores import a_crash_id, store_option, store_roots
 from collectord.settings.schema import load_settings
 from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash, quarantined_crashes
-from collectord.storage.filesystem.removal import CannotRelease, release, staging_in
+from collectord.storage.filesystem.manual import staging_in
+from collectord.storage.filesystem.quarantine import CannotRelease, release
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 
 

@@ -26,7 +26,7 @@ from collectord.cli.shared import (
 from collectord.cli.stores import a_crash_id, days_option, found_in, store_option, store_roots
 from collectord.settings.schema import Settings, load_settings
 from collectord.storage.filesystem.finder import FoundCrash, crash_days, find_crash
-from collectord.storage.filesystem.removal import staging_in
+from collectord.storage.filesystem.manual import staging_in
 from collectord.storage.filesystem.renewing import CannotRenew
 from collectord.storage.filesystem.renewing import renew as renew_crash
 from collectord.storage.filesystem.staging import Modes, StagingDirectory

@@ -83,7 +83,10 @@ NEVER = {
 
 PRIVATE = {
     f"collectord.storage.filesystem.{module}": "collectord.storage.filesystem"
-    for module in ("committer", "transaction", "existing", "sync", "spill", "fsops")
+    for module in (
+        *("committer", "transaction", "existing", "sync", "spill", "fsops"),
+        *("peers", "claims", "sweep", "datebranch"),
+    )
 }
 """Modules that only their own folder imports."""
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from collectord.storage.filesystem.quarantine import QUARANTINE
+from collectord.storage.filesystem.layout import QUARANTINE
 
 
 @frozen

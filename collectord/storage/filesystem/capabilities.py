@@ -13,7 +13,15 @@ from stat import S_ISLNK
 
 from attrs import fields_dict, frozen
 
-from collectord.storage.filesystem.fsops import fsync_directory, remove_any, unlink_if_there
+from collectord.storage.filesystem.fsops import (
+    NOT_HERE,
+    create_empty,
+    create_file,
+    fsync_directory,
+    remove_any,
+    sync_and_close,
+    unlink_if_there,
+)
 
 _LONGEST_NAME = 80
 """Of a file of ours: a crash id, the name of a dump that came again, and what tells it apart."""
@@ -23,12 +31,6 @@ _MORE = b"and what it adds."
 
 _OF_THE_MOMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ESTALE, errno.ENOTCONN, errno.EMFILE)
 """They say nothing of what a file system can do."""
-
-NOT_HERE = (
-    *(errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EMLINK),
-    *(errno.EXDEV, errno.EROFS),
-)
-"""How file systems say that they know no such thing."""
 
 
 @frozen(kw_only=True)
@@ -100,7 +102,7 @@ class _Probe:
                 os.mkdir(directory, 0o700)
         staged = f"{self._in}/staged"
         with _needed("new files", "create"):
-            fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = create_file(staged)
         _write(fd, _CONTENT)
         with _needed("appends", "open"):
             fd = os.open(staged, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -108,7 +110,7 @@ class _Probe:
         with _needed("renames", "rename"):
             os.rename(staged, self._file)
         self._expect(self._file, "renames")
-        self._create(staged)
+        create_empty(staged)
         with _needed("renames over another file", "rename"):
             os.rename(self._file, staged)
         self._expect(staged, "renames over another file")
@@ -117,7 +119,7 @@ class _Probe:
         with _needed("renames", "rename"):
             os.rename(f"{self._names}/{'n' * _LONGEST_NAME}", self._file)
         with _needed("removals", "unlink"):
-            self._create(staged)
+            create_empty(staged)
             os.unlink(staged)
 
     def _expect(self, path: str, what: str) -> None:
@@ -125,9 +127,6 @@ class _Probe:
         with _needed(what, "read"), open(path, "rb") as file:
             if file.read() != _CONTENT + _MORE:
                 raise OSError(errno.EIO, "it is not what was written")
-
-    def _create(self, path: str) -> None:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def _link(self) -> bool:
         os.link(self._file, f"{self._slot}/linked")
@@ -142,24 +141,20 @@ class _Probe:
         )  # sshfs lets nobody read one with "..", and it does its work nevertheless
 
     def _case(self) -> bool:
-        self._create(f"{self._slot}/case")
+        create_empty(f"{self._slot}/case")
         try:
-            self._create(f"{self._slot}/CASE")
+            create_empty(f"{self._slot}/CASE")
         except FileExistsError:
             return False
         return {"case", "CASE"} <= set(os.listdir(self._slot))
 
     def _sync_directory(self) -> None:
-        fd = os.open(self._names, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_and_close(os.open(self._names, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _remove_open(self) -> bool:
         directory = f"{self._in}/open"
         os.mkdir(directory, 0o700)
-        self._create(f"{directory}/file")
+        create_empty(f"{directory}/file")
         with open(f"{directory}/file", "rb"):
             os.unlink(f"{directory}/file")
             try:
@@ -203,7 +198,7 @@ def try_out(staging: str, known: Capabilities) -> None:
     _clear(new, placed, mark)  # left by a check that failed
     try:
         with _needed("new files", "create"):
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = create_file(new)
         _write(fd, _CONTENT)
         with _needed("renames", "rename"):
             os.rename(new, placed)

@@ -157,7 +157,7 @@ class GroupCommit:
     def _problem_of_refreshing_peers(self) -> OSError | None:
         """Who does not know who else stages there may put a crash in its place that is just taken away."""
         try:
-            self._staging.refresh_peers()
+            self._staging.peers.refresh()
         except OSError as e:
             return e
         return None

@@ -18,7 +18,8 @@ from attrs import frozen
 
 from collectord.model import RawCrash, checksums_in
 from collectord.storage.content import open_at_once
-from collectord.storage.filesystem.layout import Place, dump_name, place_at
+from collectord.storage.filesystem.fsops import list_directory
+from collectord.storage.filesystem.layout import Place, dump_paths, files_of, place_at
 
 _BROKEN = frozenset(
     {
@@ -67,10 +68,7 @@ def look_at(place: Place) -> Existing:
     @raise OSError: it can't be read now.
     """
     identity = _identity(place.raw_crash)
-    try:
-        files = sorted(name for name in os.listdir(place.name_dir) if name.startswith(f"{place.crash_id}."))
-    except (FileNotFoundError, NotADirectoryError):
-        files = []
+    files = files_of(place.crash_id, list_directory(place.name_dir))
     problem, checksums, date_dir = "", {}, ""
     try:
         if files:
@@ -104,7 +102,7 @@ def _read_dumps(place: Place, files: Sequence[str], raw_crash: RawCrash) -> dict
     received = checksums_in(raw_crash)
     if received is None:
         raise _Broken("the raw crash has no dump_checksums")
-    paths = {dump_name(place.crash_id, name): f"{place.name_dir}/{name}" for name in files if name.endswith(".dump")}
+    paths = dump_paths(place.crash_id, place.name_dir, files)
     for name, sha256 in received.items():
         if name not in paths:
             raise _Broken(f"the dump {name} is missing")

@@ -12,9 +12,16 @@ from attrs import frozen
 
 from collectord.crashid import is_crash_id
 from collectord.model import RawCrash, checksums_in
-from collectord.storage.filesystem.layout import dump_name, place_at, place_in
-from collectord.storage.filesystem.quarantine import QUARANTINE, REASON, crash_id_of, directories_of
-from collectord.storage.filesystem.source import listed
+from collectord.storage.filesystem.fsops import list_directory
+from collectord.storage.filesystem.layout import (
+    QUARANTINE,
+    REASON,
+    crash_id_of,
+    dump_paths,
+    place_at,
+    place_in,
+    quarantine_dirs,
+)
 
 
 @frozen(kw_only=True)
@@ -72,7 +79,7 @@ def find_crash(root: str, crash_id: str) -> FoundCrash | None:
     @raise OSError: the store can't be read.
     """
     names = place_in(root, crash_id, "").name_dir
-    if f"{crash_id}.json" in listed(names):
+    if f"{crash_id}.json" in list_directory(names):
         return _found(root, crash_id, names)
     return quarantined_crash(root, crash_id)
 
@@ -98,12 +105,12 @@ def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
 
     @raise OSError: the store can't be read.
     """
-    return next(_copies(root, crash_id, listed(f"{root}/{QUARANTINE}")), None)
+    return next(_copies(root, crash_id, list_directory(f"{root}/{QUARANTINE}")), None)
 
 
 def crash_days(root: str) -> list[str]:
     """The days, C{yyyymmdd}, of which the store at C{root} has crashes, or had."""
-    return sorted(name for name in listed(root) if len(name) == 8 and name.isdigit())
+    return sorted(name for name in list_directory(root) if len(name) == 8 and name.isdigit())
 
 
 def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
@@ -118,13 +125,13 @@ def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
 
 def quarantined_crashes(root: str) -> Iterator[FoundCrash]:
     """Those that the crashmover put aside."""
-    names = listed(f"{root}/{QUARANTINE}")
+    names = list_directory(f"{root}/{QUARANTINE}")
     for crash_id in sorted({crash_id_of(name) for name in names} - {""}):
         yield from _copies(root, crash_id, names)
 
 
 def _copies(root: str, crash_id: str, names: Sequence[str]) -> Iterator[FoundCrash]:
-    for directory in directories_of(root, crash_id, names):
+    for directory in quarantine_dirs(root, crash_id, names):
         if os.path.isdir(directory):
             yield _found(root, crash_id, directory, _reason(directory))
 
@@ -172,10 +179,7 @@ def sha256_of(path: str) -> str:
 
 
 def _found(root: str, crash_id: str, directory: str, reason: str = "", files: list[str] | None = None) -> FoundCrash:
-    dumps = {}
-    for name in sorted(listed(directory) if files is None else files):
-        if name.startswith(f"{crash_id}.") and name.endswith(".dump"):
-            dumps[dump_name(crash_id, name)] = f"{directory}/{name}"
+    dumps = dump_paths(crash_id, directory, list_directory(directory) if files is None else files)
     return FoundCrash(
         crash_id=crash_id, root=root, raw_crash=f"{directory}/{crash_id}.json", dumps=dumps, reason=reason
     )

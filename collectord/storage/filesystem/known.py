@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from attrs import asdict, frozen
 
-from collectord.storage.filesystem.fsops import fsync_directory, unlink_if_there
+from collectord.storage.filesystem.fsops import create_file, fsync_directory, unlink_if_there
 
 _STORES = "stores"
 
@@ -143,7 +143,7 @@ def write_durably(path: str, value: Mapping[str, object], *, first: bool = False
     directory = os.path.dirname(path)
     new = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        with open(create_file(new), "w") as file:
             json.dump(value, file, indent=1)
             file.write("\n")
             file.flush()

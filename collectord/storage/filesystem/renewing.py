@@ -9,7 +9,7 @@ from collectord.errors import CollectordError
 from collectord.storage.filesystem.finder import FoundCrash, link_of, problems_of
 from collectord.storage.filesystem.fsops import fsync_directory
 from collectord.storage.filesystem.layout import place_in
-from collectord.storage.filesystem.removal import make_directories
+from collectord.storage.filesystem.manual import make_directories
 from collectord.storage.filesystem.staging import StagingDirectory
 
 _TRIES = 5
@@ -35,8 +35,8 @@ def renew(crash: FoundCrash, staging: StagingDirectory) -> bool:
     link = link_of(crash.root, crash.crash_id, crash.read())
     if not link:
         raise CannotRenew("its raw crash does not say when it came")
-    staging.refresh_peers()
-    staging.refuse_contended(crash.crash_id)
+    staging.peers.refresh()
+    staging.peers.refuse_contended(crash.crash_id)
     if os.path.lexists(link):
         return False
     place = place_in(crash.root, crash.crash_id, os.path.dirname(link))

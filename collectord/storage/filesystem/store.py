@@ -31,7 +31,8 @@ from collectord.storage.filesystem.layout import Place, place_of
 from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.storage.filesystem.space import refuse_full
 from collectord.storage.filesystem.spill import StagedFile, StagingArea
-from collectord.storage.filesystem.staging import Modes, StagingDirectory, Swept
+from collectord.storage.filesystem.staging import Modes, StagingDirectory
+from collectord.storage.filesystem.sweep import Swept, sweep
 from collectord.storage.filesystem.sync import Sync, SyncFilesystem, sync_each
 from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 
@@ -278,7 +279,7 @@ class FilesystemCrashStorage:
         cautions = [*cautions_at(self.name)]
         if self._capabilities is not None and not self._capabilities.directory_sync:
             cautions.append(_NO_DIRECTORY_SYNC)
-        if not self._directory.locks:
+        if not self._directory.peers.locks:
             cautions.append(_NO_LOCKS)
         for caution in cautions:
             if caution not in self.cautions:
@@ -288,7 +289,7 @@ class FilesystemCrashStorage:
     def _sweep(self) -> None:
         """Clear what others left; what can't be cleared costs space and no more."""
         try:
-            swept = self._directory.sweep()
+            swept = sweep(self._directory)
         except OSError as e:
             swept = Swept(0, [e])
         self._sweep_at = self._clock.seconds() + _SWEEP_AGAIN_S if swept.failed else inf

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Protocol
 
-from collectord.storage.filesystem.fsops import NO_DIRECTORY_SYNC
+from collectord.storage.filesystem.fsops import fsync_directory, sync_and_close
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYNC_FILE_RANGE_WAIT_BEFORE = 1
@@ -49,22 +49,14 @@ def sync_each(files: Sequence[File], directories: Iterable[str], /) -> dict[str,
             _write_back(path, fd, _SYNC_FILE_RANGE_WRITE, failed)
     for path, fd in files:
         try:
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_and_close(fd)
         except OSError as e:
             failed[path] = e
     for path in directories:  # one at a time: there may be more of them than files may be open
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            fsync_directory(path)
         except OSError as e:
-            if e.errno not in NO_DIRECTORY_SYNC:
-                failed[path] = e
+            failed[path] = e
     return failed
 
 

@@ -15,10 +15,10 @@ from twisted.logger import Logger
 from collectord.metrics import BROKEN_COPIES
 from collectord.model import Crash, InMemory
 from collectord.storage.content import StoredFile
-from collectord.storage.filesystem.capabilities import NOT_HERE
 from collectord.storage.filesystem.existing import NOTHING, Existing, look_at
-from collectord.storage.filesystem.layout import Place
-from collectord.storage.filesystem.quarantine import REASON, make_directory, put_aside
+from collectord.storage.filesystem.fsops import sync_and_close, try_hard_link, try_unlink
+from collectord.storage.filesystem.layout import REASON, Place
+from collectord.storage.filesystem.quarantine import make_directory, put_aside
 from collectord.storage.filesystem.spill import StagedFile
 from collectord.storage.filesystem.staging import StagingDirectory
 from collectord.storage.filesystem.sync import Batch
@@ -130,7 +130,7 @@ class CrashTransaction:
         @raise OSError: roll it back.
         """
         # First, whatever is there: of two that are both staged at least one sees the other.
-        staging.refuse_contended(self.crash.crash_id)
+        staging.peers.refuse_contended(self.crash.crash_id)
         if self._quarantined_in:
             self._publish_all(staging)
             return
@@ -162,7 +162,7 @@ class CrashTransaction:
         directory = self._make_directory(staging, existing.files, existing.problem)
         put_aside(self.place, existing.files, directory)
         for link in self.place.links():
-            _try_unlink(link)
+            try_unlink(link)
         self._existing = None
         BROKEN_COPIES.labels(self.place.root).inc()
         self._log.error(
@@ -202,7 +202,7 @@ class CrashTransaction:
             if not linked:
                 os.rename(staged, final)
                 self._renamed_spills[final] = staged
-        elif final == self.place.raw_crash and (staging.peers or not self.crash.fresh):
+        elif final == self.place.raw_crash and (staging.peers.names or not self.crash.fresh):
             if not _try_hard_link(staging, staged, final):
                 twin = self._create_twin(staging)
                 os.rename(twin, final)
@@ -218,10 +218,7 @@ class CrashTransaction:
         if twin not in self._created:
             _, fd = staging.write(os.path.basename(twin), [json.dumps(self.crash.raw_crash).encode()])
             self._created.append(twin)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_and_close(fd)
         return twin
 
     def release_staging(self) -> bool:
@@ -253,35 +250,16 @@ class CrashTransaction:
                 with suppress(OSError):
                     os.rename(final, self._renamed_spills.pop(final))
             else:
-                _try_unlink(final)
+                try_unlink(final)
         if self._marked_new:
-            _try_unlink(self.place.link)
+            try_unlink(self.place.link)
         if self._quarantined_in:
-            _try_unlink(f"{self._quarantined_in}/{REASON}")
+            try_unlink(f"{self._quarantined_in}/{REASON}")
         self._remove_created()
 
     def _remove_created(self) -> None:
-        self._created = [staged for staged in self._created if not _try_unlink(staged)]
+        self._created = [staged for staged in self._created if not try_unlink(staged)]
 
 
 def _try_hard_link(staging: StagingDirectory, staged: str, final: str) -> bool:
-    """False: the file system knows no second names, or none in that place."""
-    if not staging.capabilities.hard_links:
-        return False
-    try:
-        os.link(staged, final)
-    except OSError as e:
-        if e.errno in NOT_HERE:
-            return False
-        raise
-    return True
-
-
-def _try_unlink(path: str) -> bool:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+    return staging.capabilities.hard_links and try_hard_link(staged, final)

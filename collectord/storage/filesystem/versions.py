@@ -5,7 +5,7 @@ Which version of a raw crash somebody has read, and whether somebody else counts
 import os
 import time
 
-from collectord.storage.filesystem.capabilities import NOT_HERE
+from collectord.storage.filesystem.fsops import NOT_HERE
 
 
 def version_of(file: str | int) -> tuple[int, ...]:

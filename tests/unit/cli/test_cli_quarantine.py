@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from collectord.model import MINIDUMP
-from collectord.storage.filesystem import finder, removal
+from collectord.storage.filesystem import finder, quarantine
 from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash
 from collectord.storage.filesystem.layout import Place
-from collectord.storage.filesystem.removal import release, staging_in
+from collectord.storage.filesystem.manual import staging_in
+from collectord.storage.filesystem.peers import Peers
+from collectord.storage.filesystem.quarantine import release
+from collectord.storage.filesystem.removal import remove
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
+from collectord.storage.filesystem.sweep import sweep
 from tests.support.disk import problems, stored_crashes
 from tests.unit.cli.made import (
     CRASH_ID,
@@ -212,7 +216,7 @@ def test_release_of_a_dump_that_changes_after_it_was_looked_at(
         return found
 
     problems_of = finder.problems_of
-    monkeypatch.setattr(removal, "problems_of", looked_at)
+    monkeypatch.setattr(quarantine, "problems_of", looked_at)
     assert run("quarantine", "release", CRASH_ID).exit_code == 1
     assert stored_crashes(root) == {}
     assert len(list(aside.iterdir())) == 4
@@ -257,13 +261,13 @@ def test_release_looks_at_all_of_what_is_in_its_place(root: Path, aside: Path) -
 def test_release_of_what_comes_into_its_place_just_now(
     root: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = StagingDirectory.refuse_contended
+    real = Peers.refuse_contended
 
-    def late(self: StagingDirectory, crash_id: str) -> None:
+    def late(self: Peers, crash_id: str) -> None:
         keep(root, raw_crash_of(Comments="the other"))
         real(self, crash_id)
 
-    monkeypatch.setattr(StagingDirectory, "refuse_contended", late)
+    monkeypatch.setattr(Peers, "refuse_contended", late)
     assert run("quarantine", "release", CRASH_ID).exit_code == 1
     assert stored_crashes(root)[CRASH_ID].raw_crash["Comments"] == "the other"
     assert (aside / f"{CRASH_ID}.json").is_file()
@@ -414,7 +418,7 @@ def start_of_a_daemon(root: Path) -> None:
         lock.unlink()
     staging = StagingDirectory(str(root), Modes())
     staging.make()
-    staging.sweep()
+    sweep(staging)
 
 
 def test_a_release_that_is_killed_loses_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,7 +448,7 @@ def test_a_release_that_is_killed_loses_nothing(root: Path, monkeypatch: pytest.
         if not cut_off:
             assert number > 20
             return
-        removal.remove(found(root))
+        remove(found(root))
     raise AssertionError("it never ends")
 
 
@@ -463,7 +467,7 @@ def whole(place: Place) -> bool:
 def test_a_removal_that_is_killed_leaves_no_half_crash(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         place = keep(root)
-        cut_off = killed_after(number, monkeypatch, lambda: removal.remove(found(root)))
+        cut_off = killed_after(number, monkeypatch, lambda: remove(found(root)))
         if os.path.exists(place.raw_crash):
             assert whole(place), number
         elif os.path.exists(place.dump("extra_2")) or os.path.exists(place.dump("upload_file_minidump")):
@@ -480,7 +484,7 @@ def test_a_link_alone_is_removed(root: Path) -> None:
     place = keep(root)
     crash = found(root)
     shutil.rmtree(root / "20160622" / "name")
-    removal.remove(crash)
+    remove(crash)
     assert files_below(root) == {}
     assert not os.path.lexists(place.link)
 
@@ -495,7 +499,7 @@ def test_removed_while_the_crashmover_removes_an_empty_slot(root: Path, monkeypa
             os.rmdir(place.date_dir)
 
     monkeypatch.setattr(os, "unlink", unlink)
-    removal.remove(crash)
+    remove(crash)
     assert files_below(root) == {}
 
 

@@ -3,7 +3,9 @@ What the tests of the stores share: crashes to keep, ways to drive a store by ha
 """
 
 import hashlib
+import json
 import os
+import socket
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,10 +27,13 @@ from collectord.storage.filesystem.layout import place_of
 from collectord.storage.filesystem.spill import StagedFile, StagingArea
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.store import FilesystemCrashStorage, FilesystemSettings
+from collectord.storage.filesystem.sweep import sweep
 from collectord.storage.filesystem.sync import File, Sync, sync_each
 from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 from collectord.testing import running
 from tests.support.disk import problems, stored_crashes
+
+HOST = socket.gethostname()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -218,6 +223,31 @@ def make_rig(root: Path, modes: Modes | None = None, refuse_full: Callable[[], i
         resolved.extend(group)
 
     return Rig(root, staging, sync, GroupCommit(str(root), staging, sync, refuse_full, note), resolved)
+
+
+RECORD = json.dumps(make_crash().raw_crash)
+"""The intent record of a crash."""
+
+
+def dead(root: Path, name: str = f"{HOST}-99999-00c0ffee") -> Path:
+    """The staging directory of a process that died."""
+    path = root / "staging" / name
+    path.mkdir(parents=True)
+    (path / "lock").touch()
+    return path
+
+
+def sweep_store(root: Path) -> int:
+    """As a process does when it starts."""
+    staging = StagingDirectory(str(root), Modes())
+    staging.make()
+    try:
+        swept = sweep(staging)
+        for error in swept.failed:
+            raise error
+        return swept.files
+    finally:
+        staging.remove()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from collectord.model import MINIDUMP, Content, InMemory
 from collectord.storage.content import StoredFile
 from collectord.storage.filesystem.committer import GroupCommit
 from collectord.storage.filesystem.spill import StagingArea
+from collectord.storage.filesystem.sweep import sweep
 from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, sync_filesystem, thin_ext4
@@ -754,7 +755,7 @@ def test_what_a_dead_one_had_not_decided_is_confirmed(rig: Rig) -> None:
     ours = rig.transaction(make_crash())
     rig.save(ours)
     assert rig.errors(ours) == [None]
-    rig.staging.sweep()
+    sweep(rig.staging)
     assert is_kept(rig.root)
 
 
@@ -822,7 +823,7 @@ def test_a_sweep_takes_nothing_that_the_living_keep(rig: Rig) -> None:
         return do()
 
     with watched(rig.root, ["unlink", "rmdir"], happen):
-        rig.staging.sweep()
+        sweep(rig.staging)
     (error,) = other.errors(transaction)
     if error is not None:
         assert "just keeping it" in str(error)

@@ -21,7 +21,7 @@ from collectord.storage.filesystem import existing
 from collectord.storage.filesystem.existing import look_at
 from collectord.storage.filesystem.finder import quarantined_crash, quarantined_crashes
 from collectord.storage.filesystem.layout import place_of
-from collectord.storage.filesystem.removal import release
+from collectord.storage.filesystem.quarantine import release
 from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, sync_filesystem, thin_ext4

@@ -17,7 +17,8 @@ from twisted.internet.task import Clock
 from collectord.errors import StorageError
 from collectord.model import Crash, NewCrash
 from collectord.storage.filesystem.source import FilesystemCrashSource
-from collectord.storage.filesystem.staging import StagingDirectory, Swept
+from collectord.storage.filesystem.staging import StagingDirectory
+from collectord.storage.filesystem.sweep import Swept, sweep
 from collectord.storage.filesystem.sync import File, sync_each
 from tests.support.wait import until
 from tests.unit.intake.parts import result_of
@@ -183,7 +184,7 @@ def test_what_another_process_has_in_hand_is_not_taken_away(rig: Rig, another: R
     source = source_with(rig.staging, rig.root)
     crash = loaded(source)
     again = another.transaction(make_crash(fresh=False))
-    refuse_contended = another.staging.refuse_contended
+    refuse_contended = another.staging.peers.refuse_contended
 
     def meanwhile(crash_id: str) -> None:
         refuse_contended(crash_id)
@@ -194,7 +195,7 @@ def test_what_another_process_has_in_hand_is_not_taken_away(rig: Rig, another: R
             assert not is_removed(source, crash)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(another.staging, "refuse_contended", meanwhile)
+        patch.setattr(another.staging.peers, "refuse_contended", meanwhile)
         another.save(again)
     assert another.errors(again) == [None]
     assert not os.path.exists(rig.staging.intent_record(CRASH_ID))
@@ -283,12 +284,12 @@ def test_a_sweep_takes_nothing_that_its_own_process_keeps(rig: Rig, number: int)
 
     def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
         if seen == number:
-            swept.append(rig.staging.sweep())
+            swept.append(sweep(rig.staging))
         return do()
 
     with watched(rig.root, ["rename", "link", "symlink"], happen):
         assert is_saved(rig, make_crash(fresh=False))
     [during] = swept
     assert [error.errno for error in during.failed] == [errno.EBUSY]  # so it is tried again
-    rig.staging.sweep()
+    sweep(rig.staging)
     assert is_kept(rig.root)

@@ -24,6 +24,7 @@ from collectord.storage.content import StoredFile
 from collectord.storage.filesystem.quarantine import put_aside
 from collectord.storage.filesystem.source import FilesystemCrashSource
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
+from collectord.storage.filesystem.sweep import sweep
 from collectord.storage.filesystem.transaction import CrashTransaction
 from tests.support.disk import stored_crashes
 from tests.unit.intake.parts import result_of
@@ -55,11 +56,14 @@ async def ready() -> None:
     """The store is."""
 
 
-def source_of(root: Path, now: datetime = SAME_SECOND, in_thread: Any = at_once) -> FilesystemCrashSource:
+def source_of(
+    root: Path, now: datetime | Callable[[], datetime] = SAME_SECOND, in_thread: Any = at_once
+) -> FilesystemCrashSource:
     staging = StagingDirectory(str(root), Modes())
     if root.is_dir():
         os.makedirs(staging.path)
-    return FilesystemCrashSource(str(root), in_thread, Clock(), lambda: now, 60.0, ready, staging)
+    time = now if callable(now) else lambda: now
+    return FilesystemCrashSource(str(root), in_thread, Clock(), time, 60.0, ready, staging)
 
 
 async def batches(source: FilesystemCrashSource) -> list[Sequence[NewCrash]]:
@@ -232,7 +236,7 @@ def test_a_removal_that_was_killed_is_finished_by_the_sweep(rig: Rig, step: int)
     crash = loaded(source, new)
     with failing(rig.root, "unlink", step, OSError(5, "injected")), suppress(Exception):
         Deferred.fromCoroutine(source.remove(new, crash, keep=False)).addErrback(lambda _: None)
-    swept = rig.staging.sweep()  # of a process that is gone: it has no lock
+    swept = sweep(rig.staging)  # of a process that is gone: it has no lock
     assert swept.crashes == ([CRASH_ID] if 1 < step < 5 else [])
     for again in [new for new in new_in(rig.root) if new.crash_id == CRASH_ID]:
         another = source_of(rig.root)
@@ -300,13 +304,14 @@ def test_what_stays_broken_is_said_to_be_so(rig: Rig) -> None:
 
 def test_directories_that_were_just_made_are_left_for_what_comes_into_them(rig: Rig) -> None:
     now = datetime.now(UTC)
-    source = source_of(rig.root, now)
+    times = [now, now + timedelta(minutes=6)]
+    source = source_of(rig.root, lambda: times[0])
     for directory in (rig.root / SLOT, rig.root / NAMES):
         directory.mkdir(parents=True)
     result_of(batches(source))
     assert (rig.root / SLOT).is_dir()
     assert (rig.root / NAMES).is_dir()
-    source._now = lambda: now + timedelta(minutes=6)
+    del times[0]
     result_of(batches(source))
     assert not (rig.root / "20160622").exists()
 

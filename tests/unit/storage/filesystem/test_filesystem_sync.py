@@ -15,6 +15,7 @@ from attrs import define
 
 from collectord.storage.filesystem import sync
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
+from collectord.storage.filesystem.sweep import sweep
 from collectord.storage.filesystem.sync import File, Sync, SyncFilesystem, sync_each
 from tests.support.mounts import ThinExt4, can_mount, loop_ext4, sync_filesystem, thin_ext4, tmpfs
 from tests.unit.storage.stores import failing, is_kept, make_crash, make_rig, open_files, watched
@@ -294,7 +295,7 @@ def test_what_was_acknowledged_outlives_a_power_cut(tmp_path: Path, which: str) 
         ext4.remount()
         staging = StagingDirectory(str(root), Modes())
         staging.make()
-        staging.sweep()
+        sweep(staging)
         assert staging._lock is not None
         os.close(staging._lock)
         assert is_kept(root, dumps=dumps)

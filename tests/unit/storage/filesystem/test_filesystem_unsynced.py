@@ -14,9 +14,12 @@ from twisted.internet.defer import Deferred
 from collectord.model import MINIDUMP, Content, NewCrash
 from collectord.storage.filesystem.finder import find_crash, problems_of, quarantined_crash
 from collectord.storage.filesystem.layout import Place, place_of
-from collectord.storage.filesystem.removal import release, remove, staging_in
+from collectord.storage.filesystem.manual import staging_in
+from collectord.storage.filesystem.quarantine import release
+from collectord.storage.filesystem.removal import remove
 from collectord.storage.filesystem.spill import StagingArea
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
+from collectord.storage.filesystem.sweep import sweep
 from tests.support.unsynced import Tree, lay_out, unsynced
 from tests.unit.cli.made import keep, put_aside
 from tests.unit.intake.parts import result_of
@@ -96,15 +99,15 @@ def test_what_is_kept_stays_kept(tmp_path: Path, spilled: bool, others: bool) ->
             swept.add(files)
             again = tmp_path / f"cut-{n}"
             lay_out(tree, again)
-            sweep(again / "made" / "anew" / "crashes")
+            sweep_root(again / "made" / "anew" / "crashes")
             for crash_id in crash_ids[:kept]:
                 assert is_kept(again / "made" / "anew" / "crashes", crash_id), "it was swept away"
 
 
-def sweep(root: Path) -> None:
+def sweep_root(root: Path) -> None:
     staging = StagingDirectory(str(root), Modes())
     staging.make()
-    staging.sweep()
+    sweep(staging)
     staging.remove()
 
 
@@ -202,6 +205,6 @@ def test_what_was_moved_is_never_seen_in_halves(tmp_path: Path) -> None:
         is_seen(dict(files), at(Path("crashes")))
         again = tmp_path / f"cut-{n}"
         lay_out(dict(files), again)
-        sweep(again / "crashes")
+        sweep_root(again / "crashes")
         found = find_crash(str(again / "crashes"), CRASH_ID)
         assert found is None or problems_of(found) == []

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from collectord.storage.filesystem.claims import claimed
+from collectord.storage.filesystem.claims import take_out as take_out_of
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from tests.unit.storage.stores import CRASH_ID, NAMES, Rig, failing, is_kept, make_crash, make_rig, watched
 
@@ -29,7 +31,7 @@ def taken(rig: Rig) -> Path:
 
 
 def take_out(rig: Rig, raw_crash: Path) -> None:
-    rig.staging.take_out(CRASH_ID, str(raw_crash))
+    take_out_of(rig.staging, CRASH_ID, str(raw_crash))
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_one_that_can_t_be_taken_away_stays_and_is_not_in_doubt(rig: Rig, raw_cr
 def test_while_it_is_claimed_no_process_puts_it_in_its_place(rig: Rig) -> None:
     theirs = make_rig(rig.root)
     first, second = theirs.transaction(make_crash()), theirs.transaction(make_crash())
-    with rig.staging.claimed(CRASH_ID):
+    with claimed(rig.staging, CRASH_ID):
         theirs.save(first)
     theirs.save(second)
     [refused, kept] = theirs.errors(first, second)
@@ -124,25 +126,25 @@ def test_what_another_process_just_keeps_can_t_be_claimed(rig: Rig, other: Stagi
     """Its staging directory was made since this one looked last."""
     staged = Path(other.intent_record(CRASH_ID))
     staged.write_bytes(CONTENT)
-    with pytest.raises(OSError, match="is just keeping it, too") as caught, rig.staging.claimed(CRASH_ID):
+    with pytest.raises(OSError, match="is just keeping it, too") as caught, claimed(rig.staging, CRASH_ID):
         raise AssertionError("it was claimed")
     assert caught.value.errno == errno.EBUSY
     assert not taken(rig).exists()
     staged.unlink()
-    with rig.staging.claimed(CRASH_ID):
+    with claimed(rig.staging, CRASH_ID):
         assert taken(rig).exists()
     assert not taken(rig).exists()
     other.remove()
 
 
 def test_what_was_claimed_is_free_again_after_an_error(rig: Rig) -> None:
-    with pytest.raises(ValueError, match="mine"), rig.staging.claimed(CRASH_ID):
+    with pytest.raises(ValueError, match="mine"), claimed(rig.staging, CRASH_ID):
         raise ValueError("mine")
     assert not taken(rig).exists()
 
 
 def test_what_this_process_just_keeps_can_t_be_claimed(rig: Rig) -> None:
     taken(rig).write_bytes(CONTENT)
-    with pytest.raises(FileExistsError), rig.staging.claimed(CRASH_ID):
+    with pytest.raises(FileExistsError), claimed(rig.staging, CRASH_ID):
         raise AssertionError("it was claimed")
     assert taken(rig).read_bytes() == CONTENT
