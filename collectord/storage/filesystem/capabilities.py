@@ -94,7 +94,7 @@ class _Probe:
             known = self._before is not None and getattr(self._before, ability)
             if e.errno in NOT_HERE or (e.errno not in _OF_THE_MOMENT and not known):
                 return False
-            raise _told(ability.replace("_", " "), call, e) from e
+            raise _describe_error(ability.replace("_", " "), call, e) from e
 
     def _indispensable(self) -> None:
         with _needed("directories", "mkdir"):
@@ -237,10 +237,10 @@ def _needed(what: str, call: str) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise _told(what, call, e) from e
+        raise _describe_error(what, call, e) from e
 
 
-def _told(what: str, call: str, error: OSError) -> OSError:
+def _describe_error(what: str, call: str, error: OSError) -> OSError:
     """C{error} in words; as it is, where it says nothing of what the file system can do."""
     if error.errno in _OF_THE_MOMENT:
         return error

@@ -25,7 +25,7 @@ def filesystem_store(
     The store that the settings describe.
 
     @param timeout: seconds that a crash may take.
-    @param others: the names, by their markers, of stores that it must not be.
+    @param others: the names, by their staging ids, of stores that it must not be.
     @param state_directory: where stores are remembered; empty: nowhere.
     @param threads: that spill dumps.
     """

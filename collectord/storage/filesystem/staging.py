@@ -32,7 +32,7 @@ from collectord.storage.filesystem.fsops import (
 from collectord.storage.filesystem.identity import StoreIdentity
 from collectord.storage.filesystem.peers import Peers
 
-_STORE_ID = re.compile(r"[A-Za-z0-9._-]{1,255}-[0-9]+-[0-9a-f]{8}")
+_STAGING_ID = re.compile(r"[A-Za-z0-9._-]{1,255}-[0-9]+-[0-9a-f]{8}")
 
 
 @frozen(kw_only=True)
@@ -51,7 +51,7 @@ class StagingDirectory:
     @param identity: of the store; None: the caller knows that the right store is at C{root}.
     @ivar area: the directory that holds the staging directories of all processes.
     @ivar path: of this one.
-    @ivar store_id: its name, which no other process on any host has.
+    @ivar staging_id: its name, which no other process on any host has.
     @ivar peers: the other processes that stage here.
     @ivar capabilities: what the file system can do, once it was probed.
     """
@@ -64,9 +64,9 @@ class StagingDirectory:
         self._made_once = False
         self._to_sync: set[str] = set()  # directories with new entries
         self.area = f"{root}/staging"
-        self.store_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.path = f"{self.area}/{self.store_id}"
-        self.peers = Peers(self.area, self.store_id)
+        self.staging_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.path = f"{self.area}/{self.staging_id}"
+        self.peers = Peers(self.area, self.staging_id)
         self.capabilities = ALL
 
     def make(self) -> None:
@@ -164,9 +164,9 @@ class StagingDirectory:
             self._identity.refuse_other()
             os.stat(self.path)
 
-    def is_shared_by(self, store_id: str) -> bool:
-        """Whether the store whose process has that C{store_id} is this one, whatever path leads to it there."""
-        return bool(_STORE_ID.fullmatch(store_id)) and os.path.exists(f"{self.area}/{store_id}/lock")
+    def is_shared_by(self, staging_id: str) -> bool:
+        """Whether the store whose process has that C{staging_id} is this one, whatever path leads to it there."""
+        return bool(_STAGING_ID.fullmatch(staging_id)) and os.path.exists(f"{self.area}/{staging_id}/lock")
 
     def remove(self) -> None:
         """

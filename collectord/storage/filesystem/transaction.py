@@ -22,7 +22,7 @@ from collectord.storage.filesystem.quarantine import make_directory, put_aside
 from collectord.storage.filesystem.spill import StagedFile
 from collectord.storage.filesystem.staging import StagingDirectory
 from collectord.storage.filesystem.sync import Batch
-from collectord.storage.filesystem.versions import mark_as_told
+from collectord.storage.filesystem.versions import mark_as_confirmed
 
 
 class CommitLatch:
@@ -138,7 +138,7 @@ class CrashTransaction:
             if existing.problem:
                 self._quarantine_broken(staging, existing)
             elif all(existing.checksums.get(dump.name) == dump.sha256 for dump in self.crash.dumps):
-                mark_as_told(self.place.raw_crash)  # or a mover that has it in hand since before would remove it
+                mark_as_confirmed(self.place.raw_crash)  # or a mover that has it in hand since before would remove it
                 # Whoever put it there may have been cut off before its link was durable.
                 self.directories = {self.place.name_dir, *filter(None, [existing.date_dir])}
                 return

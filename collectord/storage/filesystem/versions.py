@@ -10,7 +10,7 @@ from collectord.storage.filesystem.fsops import NOT_HERE
 
 def version_of(file: str | int) -> tuple[int, ...]:
     """
-    What tells a file from another in its place, and from itself before L{mark_as_told}.
+    What tells a file from another in its place, and from itself before L{mark_as_confirmed}.
 
     Not by its inode: not every file system keeps the numbers of what nobody has open.
     """
@@ -18,7 +18,7 @@ def version_of(file: str | int) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns
 
 
-def mark_as_told(path: str) -> None:
+def mark_as_confirmed(path: str) -> None:
     """
     Let whoever has read a file before see that somebody has been told since that it is there, and counts on it.
 

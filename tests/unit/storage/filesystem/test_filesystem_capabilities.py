@@ -136,10 +136,10 @@ async def test_a_check_notices_what_a_commit_would(root: Path, operation: str) -
 async def test_after_a_failure_it_is_probed_anew(root: Path) -> None:
     store = make_store(root)
     await store.check()
-    assert not store._doubted
+    assert not store._checks._is_doubted
     with failing(root, "rename", 1, OSError(errno.EIO, "injected")):
         await error_of(store.save(make_crash()))
-    assert store._doubted
+    assert store._checks._is_doubted
     with lacking(root, "symlink", errno.EPERM):
         await store.check()
         assert store._directory.capabilities == evolve(ALL, symlinks=False)

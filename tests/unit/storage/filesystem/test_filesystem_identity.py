@@ -495,7 +495,7 @@ async def test_what_is_not_promised_is_said_of_a_store_that_is_refused_too(
     await (await used(root, known)).close()
     gone(root)
     monkeypatch.setattr(
-        "collectord.storage.filesystem.store.cautions_at", lambda _: ["on some kind: nothing is promised"]
+        "collectord.storage.filesystem.checks.cautions_at", lambda _: ["on some kind: nothing is promised"]
     )
     store = make_store(root, known=known)
     assert "this is not the store that was here before" in await problem_of(store)

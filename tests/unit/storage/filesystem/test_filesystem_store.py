@@ -226,7 +226,7 @@ def tell(told: Told) -> None:
 def test_cancelled_between_the_decision_and_the_word(root: Path, well: bool) -> None:
     store, told = store_that_tells_later(root, Clock())
     if not well:
-        store._min_free_bytes = 2**62
+        store._checks._min_free_bytes = 2**62
     saving = started(store.save(make_crash()))
     function, args = told.get(timeout=SOON)
     saving.cancel()
@@ -245,7 +245,7 @@ def test_late_between_the_decision_and_the_word(root: Path, well: bool) -> None:
     clock = Clock()
     store, told = store_that_tells_later(root, clock)
     if not well:
-        store._min_free_bytes = 2**62
+        store._checks._min_free_bytes = 2**62
     saving = started(store.save(make_crash()))
     function, args = told.get(timeout=SOON)
     clock.advance(100)
@@ -392,7 +392,7 @@ async def test_check_and_the_space(root: Path) -> None:
     assert "min_free_bytes" in str(await error_of(store.save(make_crash())))
     assert "min_free_bytes" in str(await error_of(store.new_dump().append([b"x"])))
     assert everything(root) == []
-    store._min_free_bytes = 0
+    store._checks._min_free_bytes = 0
     await store.check()
     await store.save(make_crash())
     assert is_kept(root)
@@ -405,9 +405,9 @@ async def test_a_glance_writes_nothing_and_sees_what_is_full_or_gone(root: Path)
     before = everything(root)
     await store.glance()
     assert everything(root) == before
-    store._min_free_bytes = 2**62
+    store._checks._min_free_bytes = 2**62
     assert "min_free_bytes is 4611686018427387904" in str(await error_of(store.glance()))
-    store._min_free_bytes = 0
+    store._checks._min_free_bytes = 0
     shutil.rmtree(root / "staging")
     error = await error_of(store.glance())
     assert isinstance(error, StorageError)
