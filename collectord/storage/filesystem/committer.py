@@ -1,11 +1,12 @@
 """
-Group commit: what came while the last sync ran goes with the next.
+Group commit: the crashes that arrive while the last sync runs are committed together by the next one.
 
-Each crash passes through two syncs. Its files are written under staging names, and the first sync makes them durable;
-then they are renamed, the raw crash last, and the second makes the directories durable. Only then the crash is kept.
-One sync serves the second half of one group and the first half of the next.
+Each crash passes through two syncs. Its files are written to the staging directory, and the first sync makes them
+durable. Then they are moved to their places, the raw crash last, and the second sync makes the directories durable.
+Only then is the crash kept. One sync is the second one of a group and the first one of the group after it.
 
-One thread does it all: each system call of a thread hands Python's lock over and back, which costs more than the call.
+One thread does all of this. Each system call of a thread hands Python's lock over and takes it back, and several
+threads would spend more time on that than on the calls.
 """
 
 import os
@@ -20,34 +21,35 @@ from collectord.concurrency.descriptors import share
 from collectord.metrics import SYNC_FAILURES
 from collectord.storage.filesystem.staging import StagingDirectory
 from collectord.storage.filesystem.sync import Batch, Sync
-from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
+from collectord.storage.filesystem.transaction import CommitAbandoned, CommitLatch, CrashTransaction
 
 _GROUP = 512
-"""Files of a group, about."""
+"""About how many files are committed together."""
 
 _SHARE = 16
 """
-One in so many descriptors may be a file of the group. Of a crash with more files some are synced before the others are
-written.
+One in so many descriptors may be a file of the group. If a crash has more files, some of them are synced before the
+others are written.
 """
 
 _MOST_REMEMBERED = 100_000
-_ABANDONED = OSError("abandoned")
-
+"""How many directories are remembered as durable."""
 
 Outcomes = Sequence[tuple[CommitLatch, OSError | None]]
-"""What was decided, and why it is not kept; None: it is kept."""
+"""The crashes that were resolved, and why each is not kept; None: it is kept."""
 
 
 class GroupCommit:
     """
     The committing thread of one store.
 
-    @param root: of the store; directories below are made as they are needed.
-    @param refuse_full: raises OSError where the store counts as full; asked once for a group.
-    @param on_resolved: called on the thread with each group that is decided.
-    @param most_open: files of crashes that may be open at a time; None: what the limit of open files leaves for them.
-    @ivar rounds: that the thread has done.
+    @param root: of the store. Directories below it are made as they are needed.
+    @param staging: the staging directory of this process in the store.
+    @param sync: makes files and directories durable.
+    @param refuse_full: raises L{OSError} if the store counts as full; called once for each group, on the thread.
+    @param on_resolved: called on the thread with the crashes that were just resolved.
+    @param most_open: how many files of crashes may be open at a time; None: as many as the process can spare.
+    @ivar rounds: how many groups the thread has dealt with.
     """
 
     _log = Logger()
@@ -68,7 +70,7 @@ class GroupCommit:
         self._on_resolved = on_resolved
         self._queue: SimpleQueue[CrashTransaction | None] = SimpleQueue()  # None ends the thread
         self._deferred_duplicates: list[CrashTransaction] = []
-        self._unreleased: list[CrashTransaction] = []  # kept, but others can't know that yet
+        self._unreleased: list[CrashTransaction] = []  # kept, but their intent records are still there
         self._durable: set[str] = set()  # directories whose own entries are durable
         self._thread: Thread | None = None
         self._closed = False
@@ -76,18 +78,21 @@ class GroupCommit:
         self.rounds = 0
 
     def submit(self, transaction: CrashTransaction) -> None:
-        """Commit C{transaction} with the next group."""
+        """Commit a crash with the next group. Only the reactor thread may call it."""
         self._queue.put(transaction)
         if self._thread is None:
             self._thread = Thread(target=self._run, name=f"commit {self._root}", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Nothing is committed any more: end the thread."""
+        """Let the thread end once it has committed what was submitted; nothing may be submitted afterwards."""
         self._queue.put(None)
 
     def wait_until_closed(self) -> None:
-        """Return once the thread has ended, and nothing is in doubt any more; it blocks for as long as a disk hangs."""
+        """
+        Return once the thread has ended, and every crash is either kept or rolled back. It blocks as long as a disk
+        hangs.
+        """
         if self._thread is not None:
             self._thread.join()
 
@@ -98,14 +103,18 @@ class GroupCommit:
             try:
                 renamed = self.commit(group, renamed)
             except Exception as e:
-                # A thread that died here would hang every later crash.
+                # If the thread ended here, every later crash would hang.
                 self._log.failure("a group could not be committed")
                 self._resolve((transaction, OSError(str(e))) for transaction in [*group, *renamed])
                 renamed = []
             self.rounds += 1
 
     def _next_group(self, renamed: Sequence[CrashTransaction]) -> list[CrashTransaction]:
-        """@param renamed: not decided yet. While there are any it does not wait."""
+        """
+        Take the crashes that wait. If there are none, wait for one, unless some are renamed and wait for a sync.
+
+        @param renamed: as L{commit} has it.
+        """
         waiting, self._deferred_duplicates = self._deferred_duplicates, []
         files = sum(len(transaction.crash.dumps) + 1 for transaction in waiting)
         with suppress(Empty):
@@ -116,7 +125,7 @@ class GroupCommit:
                     break
                 waiting.append(transaction)
                 files += len(transaction.crash.dumps) + 1
-        # Of one id, chosen by its clients, one at a time: they would write to the same names.
+        # A client may choose an id that another one has. Their files have the same names, so one crash waits.
         group = {transaction.crash.crash_id: transaction for transaction in renamed}
         for transaction in waiting:
             if group.setdefault(transaction.crash.crash_id, transaction) is not transaction:
@@ -125,9 +134,11 @@ class GroupCommit:
 
     def commit(self, group: Sequence[CrashTransaction], renamed: Sequence[CrashTransaction]) -> list[CrashTransaction]:
         """
-        One sync: C{renamed} is kept by it, C{group} is written before it and put in place after it.
+        Do one sync, the first for C{group} and the second for C{renamed}.
 
-        @return: what is in place by now, to be kept by the next sync.
+        @param group: is prepared before the sync, and published after it.
+        @param renamed: was published after the last sync; with this one it is kept.
+        @return: the part of C{group} that was published.
         """
         batch = Batch(self._sync, self._most_open)
         prepared = self._prepare(group, batch)
@@ -151,11 +162,14 @@ class GroupCommit:
                     continue
             except OSError as e:
                 error = e
-            self._resolve([(transaction, error or _ABANDONED)])
+            self._resolve([(transaction, error or CommitAbandoned())])
         return now_renamed
 
     def _problem_of_refreshing_peers(self) -> OSError | None:
-        """Who does not know who else stages there may put a crash in its place that is just taken away."""
+        """
+        Look again who else stages here. A process that does not know that could put a crash in its place that another
+        process is just taking away.
+        """
         try:
             self._staging.peers.refresh()
         except OSError as e:
@@ -163,6 +177,7 @@ class GroupCommit:
         return None
 
     def _distrust(self, failed: Mapping[str, OSError]) -> None:
+        """Report a failed sync, and count no directory as durable any more."""
         SYNC_FAILURES.labels(self._root).inc()
         path, error = next(iter(failed.items()))
         self._log.error(
@@ -171,7 +186,7 @@ class GroupCommit:
             path=path,
             why=error.strerror or error,
         )
-        # What they lead to may not be on the disk, though it will be there when it is looked for.
+        # A directory that was made just before may not be on the disk, even though it is there when it is looked for.
         self._durable.clear()
 
     def _prepare(self, group: Sequence[CrashTransaction], batch: Batch) -> list[CrashTransaction]:
@@ -182,7 +197,7 @@ class GroupCommit:
         except OSError as e:
             full = e
         for transaction in group:
-            error = full or (_ABANDONED if transaction.latch.abandoned else None)
+            error = full or (CommitAbandoned() if transaction.latch.abandoned else None)
             if error is None:
                 try:
                     transaction.prepare(self._staging, batch)
@@ -190,7 +205,7 @@ class GroupCommit:
                     continue
                 except OSError as e:
                     error = e
-                except Exception as e:  # what can't be written down takes nobody along
+                except Exception as e:  # a crash that can't be serialized must not fail the others
                     self._log.failure("a crash could not be written")
                     error = OSError(str(e))
             failed.append((transaction, error))
@@ -198,6 +213,7 @@ class GroupCommit:
         return prepared
 
     def _resolve(self, outcomes: Iterable[tuple[CrashTransaction, OSError | None]]) -> None:
+        """Decide for each crash whether it is kept, roll back those that are not, and report what was decided."""
         group = []
         for transaction, error in outcomes:
             mine = transaction.latch.resolve(kept=error is None)
@@ -216,7 +232,7 @@ class GroupCommit:
         try:
             transaction.publish(self._staging)
         except FileNotFoundError:
-            if transaction.is_begun:  # what was moved by now went with its directory
+            if transaction.is_begun:  # the files that were moved by now are gone with their directory
                 raise
             self._make_directory(transaction.place.name_dir)
             self._make_directory(transaction.place.date_dir)
@@ -225,29 +241,36 @@ class GroupCommit:
     def _make_directory(self, directory: str) -> None:
         try:
             self._staging.make_directory(directory)
-            self._durable.discard(directory)  # it was removed since
+            self._durable.discard(directory)  # somebody removed it since it was synced
         except FileExistsError:
             pass
         except FileNotFoundError:
             if (parent := os.path.dirname(directory)) == self._root:
-                raise  # its file system went away: nothing is made in what is there instead
+                raise  # the file system went away, and nothing may be made in what is there instead
             self._make_directory(parent)
             self._make_directory(directory)
 
     def _remove_empty(self, directories: set[str]) -> None:
-        """Remove those that are empty, and what led to them: the next to need them makes, and syncs, them anew."""
+        """
+        Remove the directories that are empty, and the empty ones above them. Whoever needs them next makes and syncs
+        them again.
+        """
         for directory in directories:
             while directory != self._root:
                 try:
                     os.rmdir(directory)
-                except OSError:  # there are others in it, or it was never made
+                except OSError:  # something else is in it, or it was never made
                     break
                 # Another process may make it again, and be cut off before its entry is durable.
                 self._durable.discard(directory)
                 directory = os.path.dirname(directory)
 
     def _up_to_durable(self, directories: set[str]) -> set[str]:
-        # Another process may have made a directory and not have synced it yet: trust only what was synced here.
+        """
+        C{directories} and those above them whose own entries may not be durable: all that have to be synced.
+
+        Another process may have made a directory and not have synced it yet. So only what was synced here counts.
+        """
         needed = set(directories)
         for directory in directories:
             while directory != self._root and directory not in self._durable:
@@ -256,13 +279,13 @@ class GroupCommit:
         return needed
 
     def _note_durable(self, directories: set[str]) -> None:
-        # A directory's own entry is durable when its parent was synced, and so on up to the root.
+        """Remember the directories whose own entries are durable: those whose parents were synced, too."""
         if len(self._durable) > _MOST_REMEMBERED:
             self._durable.clear()
         self._durable.update(d for d in directories if os.path.dirname(d) in directories)
 
 
-def _first_error(failed: dict[str, OSError], paths: Iterable[str]) -> OSError | None:
+def _first_error(failed: Mapping[str, OSError], paths: Iterable[str]) -> OSError | None:
     if not failed:
         return None
     return next((failed[path] for path in paths if path in failed), None)
