@@ -17,7 +17,7 @@ from collectord.collector import Collector
 from collectord.concurrency.descriptors import open_files
 from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.daemon.draining import DrainFileWatch
-from collectord.intake.buffer import MemoryBudget
+from collectord.intake.budget import MemoryBudget
 from collectord.intake.channel import ConnectionLimits
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest

@@ -1,117 +1,44 @@
 """
-Dumps on their way in.
+A dump while it is received: in memory first, and on a disk if memory is short.
 
-A dump stays in memory while all uploads together fit into a budget. Beyond it the oldest are spilled to a staging file,
-in one large write each, on the store's own threads. So an ordinary load never touches the disk twice, a thousand slow
-uploads cost little memory, and a store that fails in the middle of a dump finds it still whole up here.
+A dump stays in memory while all uploads together fit into a budget. Beyond it the oldest dumps are spilled to files, in
+one large write each, on the store's own threads. So under an ordinary load nothing is written twice, a thousand slow
+uploads take little memory, and if a store fails in the middle of a dump, the dump is still whole in memory.
 """
 
-from __future__ import annotations
-
 import hashlib
-from typing import Protocol
 
-from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from collectord.errors import AllStoresFailed
+from collectord.intake.budget import MemoryBudget, Pausable
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Dump, InMemory
 
 SPILL_UNIT = 32 * 1024
-"""A dump of fewer bytes in memory that is still growing is not worth a file."""
-
-ANNOTATIONS = 128 * 1024 * 1024
-"""Bytes that the annotations of all unfinished uploads may take together: they can't be spilled."""
+"""Bytes that a dump that is still growing must have in memory to be worth spilling."""
 
 _WORTHWHILE = 1024
+"""Bytes that a complete dump must have in memory to be worth spilling."""
+
 _SMALL = 4096
+"""A piece with fewer bytes is joined to the one before it, as long as that has fewer than C{_COALESCED}."""
+
 _COALESCED = 32 * 1024
+
 _AHEAD = 1024 * 1024
-
-
-class Pausable(Protocol):
-    """The way in of one upload. Holds are counted."""
-
-    def pause(self) -> None:
-        """Read nothing more from the client."""
-
-    def resume(self) -> None:
-        """Take one hold back."""
-
-
-@define(eq=False)
-class MemoryBudget:
-    """
-    The bytes of unfinished uploads in memory.
-
-    @ivar limit: beyond it the oldest dumps are spilled. While more than so many bytes wait for a disk, whoever sends
-        more is held: a slow disk slows its clients, and does not fill the memory.
-    """
-
-    limit: int
-    used: int = 0
-    flushing: int = 0
-    annotations: int = 0
-    _candidates: dict[DumpBuffer, None] = field(factory=dict, repr=False)
-    _held: dict[Pausable, None] = field(factory=dict, repr=False)
-
-    def reserve(self, size: int) -> None:
-        """C{size} bytes more are in memory."""
-        self.used += size
-        while self.used - self.flushing > self.limit and self._candidates:
-            spool = next(iter(self._candidates))
-            self.remove_candidate(spool)
-            spool.spill()
-
-    def reserve_annotations(self, size: int) -> None:
-        """
-        C{size} bytes more of annotations are in memory.
-
-        @raise AllStoresFailed: they are too many.
-        """
-        self.annotations += size
-        if self.annotations > ANNOTATIONS:
-            raise AllStoresFailed("the annotations of unfinished uploads take too much memory")
-
-    def release_annotations(self, size: int) -> None:
-        """C{size} bytes of annotations are out of memory."""
-        self.annotations -= size
-
-    def start_flush(self, size: int) -> None:
-        """C{size} of the bytes in memory now wait for a disk."""
-        self.flushing += size
-
-    def finish_flush(self, size: int) -> None:
-        """C{size} of the bytes that waited for a disk are out of memory."""
-        self.flushing -= size
-        self.used -= size
-        if self.flushing <= self.limit and self._held:
-            held, self._held = self._held, {}
-            for flow in held:
-                flow.resume()
-
-    def release(self, size: int) -> None:
-        """C{size} bytes are out of memory without having waited for a disk."""
-        self.used -= size
-
-    def add_candidate(self, spool: DumpBuffer) -> None:
-        """C{spool} has enough in memory to be worth spilling."""
-        self._candidates[spool] = None
-
-    def remove_candidate(self, spool: DumpBuffer) -> None:
-        """C{spool} must not be spilled any more."""
-        self._candidates.pop(spool, None)
-
-    def hold_if_crowded(self, flow: Pausable) -> None:
-        """Hold C{flow} until fewer bytes wait for a disk."""
-        if self.flushing > self.limit and flow not in self._held:
-            flow.pause()
-            self._held[flow] = None
+"""A client that sends more than so many bytes while its dump is being spilled is paused."""
 
 
 class DumpBuffer:
-    """One dump on its way in."""
+    """
+    One dump while it is received. It is used on the reactor thread only.
+
+    @param name: of the dump.
+    @param budget: of all uploads together.
+    @param staging: takes the dump when it is spilled.
+    @param flow: the upload that the dump is part of.
+    @ivar size: how many bytes were received.
+    """
 
     def __init__(self, name: str, budget: MemoryBudget, staging: IDumpStaging, flow: Pausable) -> None:
         self.name = name
@@ -121,21 +48,21 @@ class DumpBuffer:
         self._staging = staging
         self._flow = flow
         self._pieces: list[bytes] = []
-        self._in_memory = 0  # bytes of the pieces
-        self._flushing = 0  # of these, what waits to be saved
+        self._in_memory = 0  # the size of the pieces
+        self._flushing = 0  # how much of these waits for a store that keeps the crash
         self._complete = False
         self._released = False
         self._staged: IStagedDump | None = None
         self._spilling = False
         self._spilled: Deferred[None] = succeed(None)
         self._failure: Exception | None = None
-        self._holding = False
+        self._pausing = False
 
     def write(self, data: bytes) -> None:
         """
-        Add to the end.
+        Add to the end of the dump.
 
-        @raise CollectordError: an earlier part could not be spilled; from then on the dump is lost.
+        @raise CollectordError: what was received before could not be spilled, so the dump is lost.
         """
         if self._failure is not None:
             raise self._failure
@@ -151,18 +78,21 @@ class DumpBuffer:
         if before < SPILL_UNIT <= self._in_memory:
             self._budget.add_candidate(self)
         self._budget.reserve(size)
-        self._budget.hold_if_crowded(self._flow)
-        if self._spilling and self._in_memory > _AHEAD and not self._holding:
-            self._holding = True
+        self._budget.pause_if_crowded(self._flow)
+        if self._spilling and self._in_memory > _AHEAD and not self._pausing:
+            self._pausing = True
             self._flow.pause()
 
     def end(self) -> None:
-        """Nothing more will be written. Many small dumps of an unfinished upload are worth spilling as well."""
+        """
+        Note that the dump is complete, though its upload is not. Even a small dump may be spilled now, for an upload
+        may have many of them.
+        """
         if self._in_memory >= _WORTHWHILE:
             self._budget.add_candidate(self)
 
     def spill(self) -> None:
-        """Move what is in memory to the staging file; L{finish} tells a failure."""
+        """Begin to move what is in memory to the staged file. If that fails, L{write} and L{finish} raise the error."""
         if not self._spilling and self._failure is None:
             self._spilling = True
             self._spilled = Deferred.fromCoroutine(self._spill())
@@ -174,12 +104,12 @@ class DumpBuffer:
                 await self._append(staged)
                 if self._in_memory < SPILL_UNIT and not self._complete:
                     break
-        except Exception as e:  # whatever it is: a dump with a hole must never be taken for a whole one
+        except Exception as e:  # any error leaves a hole in the dump, and it must never be taken for a whole one
             self._failure = e
         finally:
             self._spilling = False
-            if self._holding:
-                self._holding = False
+            if self._pausing:
+                self._pausing = False
                 self._flow.resume()
             if self._released:
                 staged.discard()
@@ -195,9 +125,9 @@ class DumpBuffer:
 
     async def finish(self) -> Dump:
         """
-        The whole dump; nothing more will be written.
+        Return the whole dump; nothing more may be written. The dump may be used until L{release}.
 
-        @raise CollectordError: there was no place to spill it.
+        @raise CollectordError: it could not be spilled, so it is lost.
         """
         self._complete = True
         self._budget.remove_candidate(self)
@@ -213,7 +143,7 @@ class DumpBuffer:
         return Dump(name=self.name, size=self.size, sha256=self._sha256.hexdigest(), content=content)
 
     def release(self) -> None:
-        """The dump is saved, or given up: forget it here."""
+        """Forget the dump, because its crash is kept or given up. A second call does no harm."""
         if self._released:
             return
         self._released = True

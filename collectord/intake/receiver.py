@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from collectord.errors import CollectordError, MalformedReport, TooLarge
-from collectord.intake.buffer import DumpBuffer, MemoryBudget, Pausable
+from collectord.intake.budget import MemoryBudget, Pausable
+from collectord.intake.buffer import DumpBuffer
 from collectord.intake.extra import parse_extra
 from collectord.intake.formdata import boundary_of
 from collectord.intake.inflate import Inflater

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import multipart
 
 from collectord.errors import MalformedReport, TooLarge
-from collectord.intake.buffer import DumpBuffer, MemoryBudget
+from collectord.intake.budget import MemoryBudget
+from collectord.intake.buffer import DumpBuffer
 from collectord.intake.formdata import FormDataParser, text_of
 from collectord.model import CrashReport, Payload
 

@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from collectord.errors import CollectordError, ReportRefused
-from collectord.intake.buffer import MemoryBudget
+from collectord.intake.budget import MemoryBudget
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.interfaces import IDumpStaging
 from collectord.model import CrashReport, Dump

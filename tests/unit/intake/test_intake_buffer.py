@@ -11,7 +11,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from collectord.errors import AllStoresFailed, CollectordError, StorageError
-from collectord.intake.buffer import SPILL_UNIT, DumpBuffer, MemoryBudget
+from collectord.intake.budget import MemoryBudget
+from collectord.intake.buffer import SPILL_UNIT, DumpBuffer
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content, Dump, InMemory
 from collectord.testing.memory import MemoryCrashStorage, MemoryStagedDump

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from collectord.errors import AllStoresFailed, ClientGone, CollectordError, MalformedReport, TooLarge, TooSlow
-from collectord.intake.buffer import ANNOTATIONS, MemoryBudget
+from collectord.intake.budget import ANNOTATIONS, MemoryBudget
 from collectord.intake.inflate import Inflater
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.model import CrashReport, Payload

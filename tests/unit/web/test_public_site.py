@@ -13,7 +13,8 @@ from zope.interface import implementer
 
 from collectord.collector import Collector
 from collectord.errors import AllStoresFailed, StorageError
-from collectord.intake.buffer import SPILL_UNIT, MemoryBudget
+from collectord.intake.budget import MemoryBudget
+from collectord.intake.buffer import SPILL_UNIT
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
 from collectord.collector import Collector
-from collectord.intake.buffer import MemoryBudget
+from collectord.intake.budget import MemoryBudget
 from collectord.intake.channel import ConnectionLimits
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
