@@ -1,5 +1,5 @@
 """
-What is known of the crashes of a day, and what has become of them.
+What became of each crash of a day, by what the journal says of it and where it lies now.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from attrs import evolve, field, frozen
 
-from collectord.audit.locations import Places
+from collectord.audit.locations import CrashLocations
 from collectord.observe.journal.lines import Line, seconds_of
 
 Fate = Literal["waiting", "stays", "quarantined", "moved", "arrived", "gone", "unaccounted"]
@@ -23,18 +23,26 @@ FATES: Final[Mapping[Fate, str]] = {
     "gone": "moved or quarantined, and no more in its store: removed by hand, or a line is missing",
     "unaccounted": "kept, and nobody knows where it is",
 }
+"""What can become of a crash, and what that means."""
 
 _FLUSHED_S = 1.0
-"""The lines of the last moment before a stop were not written yet, let alone safe."""
+"""Lines of so many seconds before a process ended may be lost: they were not written yet."""
 _NOWHERE: frozenset[str] = frozenset()
 
 
 @frozen(kw_only=True, eq=False)
-class Known:
+class Traces:
     """
-    What is known of a crash: a million of them share a few of these.
+    What is known of one crash. Of a million crashes, most share a few of these values.
 
-    The first six are what the journal says, by stores and outlets; the others are where it lies now.
+    The first five say what the journal has: in which stores, destinations and publishers that happened to the crash.
+
+    @ivar rule: the throttle rule by which it was kept.
+    @ivar waits_in: the stores where it lies and is new.
+    @ivar stays_in: the stores where it lies and is new, but out of which nothing is moved.
+    @ivar unlinked_in: the stores where it lies and is not new.
+    @ivar aside_in: the stores that have it in their quarantine.
+    @ivar arrived_at: the destinations where it lies.
     """
 
     kept: frozenset[str] = _NOWHERE
@@ -50,101 +58,123 @@ class Known:
     arrived_at: frozenset[str] = _NOWHERE
 
 
-NOTHING = Known()
+NOTHING = Traces()
 
 
 @lru_cache(maxsize=65536)
-def known_with(known: Known, kind: str, where: str, rule: str = "") -> Known:
-    """C{known}, and one thing more. @param kind: the name of one of its sets."""
-    return evolve(known, **{kind: getattr(known, kind) | {where}, "rule": rule or known.rule})
+def with_trace(traces: Traces, kind: str, where: str, rule: str = "") -> Traces:
+    """
+    C{traces} with one more.
+
+    @param kind: the name of one of the sets.
+    @param where: what is added to that set.
+    """
+    return evolve(traces, **{kind: getattr(traces, kind) | {where}, "rule": rule or traces.rule})
 
 
 @lru_cache(maxsize=65536)
-def fate_of(known: Known, stores: frozenset[str]) -> Fate:
-    """@param stores: their roots."""
-    if known.aside_in:
+def fate_of(traces: Traces, stores: frozenset[str]) -> Fate:
+    """
+    What became of a crash.
+
+    @param stores: the roots of all stores.
+    """
+    if traces.aside_in:
         return "quarantined"
-    if known.waits_in:
+    if traces.waits_in:
         return "waiting"
-    if known.stays_in or known.unlinked_in:
+    if traces.stays_in or traces.unlinked_in:
         return "stays"
-    away = known.moved - stores  # to another store means that it is kept there
-    if known.removed and (away or known.kept | known.moved <= known.removed):
+    away = traces.moved - stores  # a crash that was moved to another store is kept there
+    if traces.removed and (away or traces.kept | traces.moved <= traces.removed):
         return "moved"
-    if away or known.quarantined:
+    if away or traces.quarantined:
         return "gone"
-    return "arrived" if known.arrived_at else "unaccounted"
+    return "arrived" if traces.arrived_at else "unaccounted"
 
 
-def is_unlinked(known: Known, stores: frozenset[str]) -> bool:
-    """Whether it lies in a store, no link says that it is new, and no line says that it was moved."""
-    seen = known.aside_in | known.waits_in | known.stays_in
-    return bool(known.unlinked_in) and not seen and not known.moved - stores
+def is_unlinked(traces: Traces, stores: frozenset[str]) -> bool:
+    """Whether a crash lies in a store, no link says that it is new, and no line says that it was moved."""
+    seen = traces.aside_in | traces.waits_in | traces.stays_in
+    return bool(traces.unlinked_in) and not seen and not traces.moved - stores
 
 
 @frozen(kw_only=True)
-class Unclean:
-    """A process that ended without a stop. Its lines are safe up to C{after}; until C{before} somebody else started."""
+class UncleanStop:
+    """
+    A process that was not stopped, but crashed or was killed.
+
+    @ivar process: its name in the journal.
+    @ivar after: the time up to which its lines are safe.
+    @ivar before: the time when the next process noticed it.
+    """
 
     process: str
     after: str
     before: str
 
     def may_explain(self, line: Line) -> bool:
-        """Whether lines that should follow C{line} may have been lost with it."""
+        """Whether lines that should follow C{line} may have been lost with this process."""
         return seconds_of(self.after) - _FLUSHED_S <= line.at and line.time <= self.before
 
 
 @frozen(kw_only=True)
 class Audit:
     """
-    @ivar crashes: what is known of each, by its id.
-    @ivar lines: of those that are C{unaccounted}, C{gone} or have C{arrived}; of the first 10,000.
-    @ivar dangling: ids of links that lead to no crash, in no quarantine either.
-    @ivar there: crashes of the day at each destination that is a file system; None: it can't be looked at.
-    @ivar damaged: lines of the journal that can't be read.
-    @ivar lost: lines that were never written.
+    What an audit of one day found.
+
+    @ivar day: C{yyyymmdd}.
+    @ivar locations: where it looked.
+    @ivar crashes: what is known of each crash, by its id.
+    @ivar lines: the lines of the journal about the crashes that are C{unaccounted} or C{gone} or have C{arrived}, by
+        their ids; of the first 10,000.
+    @ivar dangling: the ids of links that lead to no crash, not even to one in a quarantine.
+    @ivar at_destinations: how many of these crashes each destination has that is a file system, by its root; None: it
+        can't be looked at.
+    @ivar damaged: how many lines of the journal can't be read.
+    @ivar lost: how many lines were never written.
+    @ivar unclean_stops: the processes that may have lost lines.
     """
 
     day: str
-    places: Places
-    crashes: Mapping[str, Known] = field(repr=False)
+    locations: CrashLocations
+    crashes: Mapping[str, Traces] = field(repr=False)
     lines: Mapping[str, Sequence[Line]] = field(repr=False)
     dangling: Sequence[str]
-    there: Mapping[str, int | None]
+    at_destinations: Mapping[str, int | None]
     damaged: int
     lost: int
-    unclean: Sequence[Unclean]
+    unclean_stops: Sequence[UncleanStop]
 
     def fate(self, crash_id: str) -> Fate:
-        """Of one crash."""
-        return fate_of(self.crashes[crash_id], frozenset(self.places.stores))
+        """What became of one crash."""
+        return fate_of(self.crashes[crash_id], frozenset(self.locations.stores))
 
     def of_fate(self, *fates: Fate) -> list[str]:
-        """The ids of those crashes, sorted."""
+        """The ids of the crashes that had one of these fates, sorted."""
         return sorted(crash_id for crash_id in self.crashes if self.fate(crash_id) in fates)
 
     def unlinked(self) -> list[str]:
-        """The ids of crashes that nothing would move, though nobody says that they were moved; sorted."""
-        stores = frozenset(self.places.stores)
-        return sorted(crash_id for crash_id, known in self.crashes.items() if is_unlinked(known, stores))
+        """The ids of the crashes that lost their link: nobody moved them, and nobody will; sorted."""
+        stores = frozenset(self.locations.stores)
+        return sorted(crash_id for crash_id, traces in self.crashes.items() if is_unlinked(traces, stores))
 
     def fates(self) -> Mapping[Fate, int]:
-        """How many have each."""
+        """How many crashes had each fate."""
         counts: Counter[Fate] = Counter()
-        for known, count in Counter(self.crashes.values()).items():
-            counts[fate_of(known, frozenset(self.places.stores))] += count
+        for traces, count in Counter(self.crashes.values()).items():
+            counts[fate_of(traces, frozenset(self.locations.stores))] += count
         return {fate: counts[fate] for fate in FATES}
 
-    def by_place(self, kind: str) -> Mapping[str, int]:
-        """How many were C{kept}, C{moved}, C{published} and so on, by the places."""
+    def by_location(self, kind: str) -> Mapping[str, int]:
+        """How many crashes were C{kept}, C{moved}, C{published} and so on, by where that was."""
         counts: Counter[str] = Counter()
-        for known, count in Counter(self.crashes.values()).items():
-            for where in getattr(known, kind):
+        for traces, count in Counter(self.crashes.values()).items():
+            for where in getattr(traces, kind):
                 counts[where] += count
         return dict(sorted(counts.items()))
 
-    def explained(self, crash_id: str) -> Unclean | None:
-        """The unclean stop that may have lost lines of a crash."""
+    def unclean_stop_of(self, crash_id: str) -> UncleanStop | None:
+        """The unclean stop that may have lost lines about a crash; None: there was none."""
         last = max(self.lines.get(crash_id, ()), default=None)
-        return next((unclean for unclean in self.unclean if last is not None and unclean.may_explain(last)), None)
+        return next((unclean for unclean in self.unclean_stops if last is not None and unclean.may_explain(last)), None)

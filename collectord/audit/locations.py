@@ -1,5 +1,5 @@
 """
-The places where crashes of a daemon may be.
+Where the crashes of a daemon may be, by its settings.
 """
 
 import os
@@ -16,27 +16,29 @@ from collectord.storage.filesystem.known import KnownStores, state_directory
 
 
 class CannotAudit(CollectordError):
-    """A place that crashes may be in can't be looked at; the text says which."""
+    """A store can't be looked at, so nobody can say what became of its crashes; the text says which."""
 
 
 @frozen(kw_only=True)
-class Places:
+class CrashLocations:
     """
-    Where crashes of a daemon may be.
+    Where the crashes of a daemon may be.
 
-    @ivar journals: the directory.
-    @ivar stores: their roots, the primary first, and whether what is new in them is ever moved.
-    @ivar destinations: the roots of those that are file systems.
-    @ivar known: what is remembered of stores outside of them; None: nothing is.
+    @ivar journals: the directory of the journals.
+    @ivar stores: for the root of each store, the primary first, whether new crashes are ever moved out of it.
+    @ivar destinations: the roots of the destinations that are file systems.
+    @ivar known_stores: what is remembered of stores outside of them; None: nothing is.
     """
 
     journals: Path
     stores: Mapping[str, bool]
     destinations: Sequence[str]
-    known: KnownStores | None = None
+    known_stores: KnownStores | None = None
 
     def refuse_absent(self) -> None:
         """
+        Refuse to look if a store is missing.
+
         @raise CannotAudit: a store is not there, or another one is in its place.
         """
         for root in self.stores:
@@ -47,17 +49,17 @@ class Places:
                 )
 
     def problem_of(self, root: str) -> str:
-        """Why what lies at C{root} is not the store or the destination that it was; empty: it is."""
-        return StoreIdentity(root, self.known).problem()
+        """Why the store or destination at C{root} can't be looked at, in words; empty: it can."""
+        return StoreIdentity(root, self.known_stores).problem()
 
 
-def places_of(settings: Settings) -> Places:
-    """By the settings of the daemon."""
+def locations_of(settings: Settings) -> CrashLocations:
+    """Where the crashes of the daemon with these settings may be."""
     mover = settings.crashmover
     primary, *others = (str(store.root.absolute()) for store in settings.storage)
-    return Places(
+    return CrashLocations(
         journals=directory_of(settings),
         stores={primary: mover.enabled and bool(mover.destination), **dict.fromkeys(others, mover.enabled)},
         destinations=[str(root) for root in mover.filesystem_roots()],
-        known=KnownStores(state_directory(settings.state.directory, os.environ)),
+        known_stores=KnownStores(state_directory(settings.state.directory, os.environ)),
     )

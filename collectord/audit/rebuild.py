@@ -1,5 +1,5 @@
 """
-A journal that was damaged, or lost, made anew. All of it blocks.
+Writing a journal again that was damaged or lost. All of it blocks.
 """
 
 import os
@@ -11,8 +11,8 @@ from typing import Any
 
 from attrs import frozen
 
-from collectord.audit.locations import Places
-from collectord.audit.scan import is_of
+from collectord.audit.locations import CrashLocations
+from collectord.audit.scan import is_of_day
 from collectord.observe.journal.files import add_lines, rewrite
 from collectord.observe.journal.lines import OF_CRASHES, Journal, Line, time_of
 from collectord.storage.filesystem.finder import FoundCrash, crashes_of_day, quarantined_crashes
@@ -22,30 +22,39 @@ _BATCH = 1000
 
 @frozen(kw_only=True)
 class Rebuilt:
-    """@ivar read: lines that were there. @ivar damaged: that were not understood. @ivar added: by what is on disk."""
+    """
+    How a journal was rebuilt.
+
+    @ivar read: how many of its lines were kept.
+    @ivar damaged: how many lines could not be understood, and were left out.
+    @ivar added: how many lines were added for crashes that lie in stores.
+    """
 
     read: int
     damaged: int
     added: int
 
 
-def rebuild(places: Places, day: str) -> Rebuilt:
+def rebuild(locations: CrashLocations, day: str) -> Rebuilt:
     """
-    Write the journal of C{day} anew, of its readable lines; then add what lies in the stores and is not in it.
+    Write the journal of C{day} again with the lines that can be read, and add lines for the crashes in the stores that
+    it does not have.
 
-    The daemon, which may be running, waits for the first, but not for the second.
+    A daemon that is running waits for the first step, but not for the second.
+
+    @param day: C{yyyymmdd}.
 
     @raise CannotAudit: a store is not there.
-    @raise OSError: no line is lost, and some may be there twice.
+    @raise OSError: the journal can't be written. No line is lost; some may be there twice.
     """
-    places.refuse_absent()
-    journal = Journal(places.journals, day)
+    locations.refuse_absent()
+    journal = Journal(locations.journals, day)
     noted: dict[str, set[str]] = {"kept": set(), "quarantined": set()}
     counts: Counter[str] = Counter()
 
     def readable() -> Iterator[Line]:
         for line in journal:
-            if line.kind in OF_CRASHES and line.about not in noted["kept"] and not is_of(line.about, day):
+            if line.kind in OF_CRASHES and line.about not in noted["kept"] and not is_of_day(line.about, day):
                 counts["strange"] += 1
                 continue
             if line.kind in noted:
@@ -53,30 +62,30 @@ def rebuild(places: Places, day: str) -> Rebuilt:
             counts["read"] += 1
             yield line
 
-    rewrite(places.journals, day, readable())
+    rewrite(locations.journals, day, readable())
     batch: list[Line] = []
-    for kind, crash in _on_disk(places, day):
+    for kind, crash in _on_disk(locations, day):
         if crash.crash_id not in noted[kind]:
             batch.append(_line_of(crash, kind))
             counts["added"] += 1
         if len(batch) >= _BATCH:
-            add_lines(places.journals, day, batch)
+            add_lines(locations.journals, day, batch)
             batch.clear()
-    add_lines(places.journals, day, batch)
+    add_lines(locations.journals, day, batch)
     return Rebuilt(read=counts["read"], damaged=journal.damaged + counts["strange"], added=counts["added"])
 
 
-def _on_disk(places: Places, day: str) -> Iterator[tuple[str, FoundCrash]]:
-    for root in places.stores:
+def _on_disk(locations: CrashLocations, day: str) -> Iterator[tuple[str, FoundCrash]]:
+    for root in locations.stores:
         for crash in crashes_of_day(root, day):
             yield "kept", crash
         for crash in quarantined_crashes(root):
-            if is_of(crash.crash_id, day):
+            if is_of_day(crash.crash_id, day):
                 yield "quarantined", crash
 
 
 def _line_of(crash: FoundCrash, kind: str) -> Line:
-    """What the raw crash says, if it says anything."""
+    """The line that a crash should have, by what its raw crash says, if it says anything."""
     at, rule = 0.0, ""
     with suppress(OSError, ValueError, TypeError, LookupError):
         at = os.stat(crash.raw_crash).st_mtime

@@ -10,7 +10,7 @@ import click
 from click.exceptions import Exit
 
 from collectord.audit.fates import FATES, Audit
-from collectord.audit.locations import places_of
+from collectord.audit.locations import locations_of
 from collectord.audit.rebuild import Rebuilt, rebuild
 from collectord.audit.scan import audit
 from collectord.cli.shared import (
@@ -79,9 +79,9 @@ def audit_command(
     settings = load_settings(config)
     if not settings.ledger.enabled:
         raise CannotRun("there is no journal: [ledger] enabled = false")
-    places = places_of(settings)
-    rebuilt = rebuild(places, day) if anew else None
-    found = audit(places, day, lambda: time.sleep(_WAIT_S))
+    locations = locations_of(settings)
+    rebuilt = rebuild(locations, day) if anew else None
+    found = audit(locations, day, lambda: time.sleep(_WAIT_S))
     if only_ids:
         for crash_id in found.of_fate("unaccounted"):
             show_json(_crash(found, crash_id)) if as_json else click.echo(crash_id)
@@ -101,9 +101,9 @@ def _in_full(found: Audit, rebuilt: Rebuilt | None) -> Mapping[str, object]:
         "day": found.day,
         "crashes": len(found.crashes),
         "fates": found.fates(),
-        **{kind: found.by_place(kind) for kind in _STEPS},
-        "at_destinations": found.there,
-        "unclean_stops": [{"process": u.process, "after": u.after, "before": u.before} for u in found.unclean],
+        **{kind: found.by_location(kind) for kind in _STEPS},
+        "at_destinations": found.at_destinations,
+        "unclean_stops": [{"process": u.process, "after": u.after, "before": u.before} for u in found.unclean_stops],
         "damaged_lines": found.damaged,
         "lost_lines": found.lost,
         "unlinked": found.unlinked(),
@@ -126,7 +126,7 @@ def _crash(found: Audit, crash_id: str) -> Mapping[str, object]:
         "lines": [
             {"time": line.time, "what": line.kind, "where": line.where} for line in found.lines.get(crash_id, ())
         ],
-        "in_doubt": found.explained(crash_id) is not None,
+        "in_doubt": found.unclean_stop_of(crash_id) is not None,
     }
 
 
@@ -144,9 +144,9 @@ def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
     show(fates)
     places = table("crashes", "", "where", right=["crashes"])
     for kind, in_words in _STEPS.items():
-        for where, count in found.by_place(kind).items():
+        for where, count in found.by_location(kind).items():
             add_row(places, f"{count:,}", in_words, where)
-    for root, there in found.there.items():
+    for root, there in found.at_destinations.items():
         add_row(
             places, "?" if there is None else f"{there:,}", "are at", f"{root}: not there" if there is None else root
         )
@@ -158,7 +158,7 @@ def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
 def _show_trouble(found: Audit) -> None:
     rows: list[tuple[str, object]] = [
         ("unclean stop", f"{unclean.process}, between {unclean.after} and {unclean.before}")
-        for unclean in found.unclean
+        for unclean in found.unclean_stops
     ]
     if found.damaged:
         rows.append(("damaged lines", f"{found.damaged:,} of the journal; --rebuild leaves them out"))
@@ -179,10 +179,10 @@ def _show_trouble(found: Audit) -> None:
                 f"{len(found.dangling):,} links, as that of {found.dangling[0]}, lead to none (--dangling)",
             )
         )
-    for root in found.places.stores:
+    for root in found.locations.stores:
         if read_mark(root) is None:
             rows.append(("no mark", f"{root}: no daemon has used it by now; or is its file system not mounted?"))
-    unknown = sorted({*found.by_place("kept")} - {*found.places.stores})
+    unknown = sorted({*found.by_location("kept")} - {*found.locations.stores})
     if unknown:
         rows.append(("not looked at", f"{', '.join(unknown)}: no store of these settings"))
     if rows:
@@ -215,4 +215,4 @@ def _show_missing(found: Audit) -> None:
 
 def _is_explained(found: Audit, crash_id: str) -> bool:
     """Only of a crash that is somewhere: of another, more than lines may be lost."""
-    return found.fate(crash_id) == "arrived" and found.explained(crash_id) is not None
+    return found.fate(crash_id) == "arrived" and found.unclean_stop_of(crash_id) is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.exceptions import Exit
 
-from collectord.audit.locations import places_of
+from collectord.audit.locations import locations_of
 from collectord.audit.scan import audit
 from collectord.cli.quarantine import modes_of_stores
 from collectord.cli.shared import (
@@ -84,9 +84,9 @@ def renew(
 def _unlinked(settings: Settings, roots: Sequence[str], days: Iterable[str]) -> Iterator[FoundCrash]:
     if not settings.ledger.enabled:
         raise CannotRun("there is no journal that says which crashes were moved ([ledger] enabled = false): name them")
-    places = places_of(settings)
+    locations = locations_of(settings)
     for day in days or sorted({day for root in roots for day in crash_days(root)}):
-        for crash_id in audit(places, day, lambda: time.sleep(_WAIT_S)).unlinked():
+        for crash_id in audit(locations, day, lambda: time.sleep(_WAIT_S)).unlinked():
             for root in roots:
                 if (crash := find_crash(root, crash_id)) is not None and not crash.reason:
                     yield crash

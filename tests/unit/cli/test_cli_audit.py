@@ -459,7 +459,7 @@ def test_nothing_hostile_reaches_the_terminal(place: Place) -> None:
 
 
 def test_many_that_are_missing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "_TOLD", 120)
+    monkeypatch.setattr(look, "_WITH_LINES", 120)
     for n in range(150):
         place.note(n, ("kept", place.primary))
     result = place.audit()
