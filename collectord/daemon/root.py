@@ -1,56 +1,58 @@
 """
-All services of a daemon, and what holds them together: what happens is told on, and settings are read again.
+The daemon itself: which services run, and in which order they start and stop.
 """
 
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from collectord import metrics
+from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
-from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.admin import AdminPort
 from collectord.daemon.delivery import DeliveryPipeline
 from collectord.daemon.ingest import IngestPipeline, build_backends
+from collectord.daemon.journal import make_journal
 from collectord.daemon.lifecycle import CollectorService
+from collectord.daemon.reload import Reloader, ReplaceableDelivery
 from collectord.daemon.signals import StopOnce, act_on
+from collectord.daemon.statecheck import check_state
 from collectord.daemon.workers.supervisor import Supervisor
 from collectord.errors import ConfigError
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners
 from collectord.observe.aggregate import AggregatedRegistry
-from collectord.observe.journal.writer import JournalWriter, directory_of
 from collectord.observe.logging.events import LineObserver
 from collectord.observe.process import ProcessMetrics
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.status import WorkerStatus
 from collectord.observe.systemd import Notifier, WatchdogService
-from collectord.settings.snapshot import SettingsSnapshot, needs_restart
-from collectord.storage.filesystem.devices import mount_of_its_own
-from collectord.storage.filesystem.known import KnownStores, state_directory
+from collectord.settings.snapshot import SettingsSnapshot
 from collectord.throttle.load import differences_in
 from collectord.web.version import version
-
-_CLOSE_S = 10.0
-"""For letting go of the queues, beyond what moves may take."""
 
 
 class CollectordService(MultiService):
     """
-    @param load: reads the settings again, at a reload.
-    @param observer: of the log lines; None: they are not ours to format.
-    @param out: takes what workers log; None: they write to the standard output.
+    The service that is the whole daemon. It makes all others from the settings, and starts and stops them.
 
-    @raise ConfigError: it can't be made of these settings.
+    They start in the order in which they are attached here. A stop drains first, then stops all of them at the same
+    time, each of which waits for what it has begun, and stops the journal last, since things happen until then.
+
+    @param load: reads the settings again at a reload. It may block.
+    @param observer: makes the log lines; None if twistd does.
+    @param out: takes what workers log; None if they write to the standard output themselves.
+    @ivar snapshot: the settings that are in effect.
+    @ivar listeners: the ports of the submissions, and those of the admin site.
+
+    @raise ConfigError: the daemon can't be made from these settings; the text says why.
     """
 
     _log = Logger()
@@ -58,93 +60,95 @@ class CollectordService(MultiService):
     def __init__(
         self,
         load: Callable[[], SettingsSnapshot],
-        loaded: SettingsSnapshot,
+        snapshot: SettingsSnapshot,
         observer: LineObserver | None,
         out: Callable[[bytes], object] | None,
         notifier: Notifier,
         reactor: Any,
     ) -> None:
         super().__init__()
-        settings = loaded.settings
-        self._load = load
-        self._loaded = loaded
+        settings = snapshot.settings
+        self.snapshot = snapshot
         self._observer = observer
         self._notifier = notifier
         self._reactor = reactor
-        self._thread = ThreadPool("reload", 1, reactor.callFromThread)
-        self._reloading = self._reload_wanted = False
-        self._swapping: Deferred[None] = succeed(None)
+        self._in_thread = ThreadPool("reload", 1, reactor.callFromThread)
+        self._started = time.time()
+        self._set_info_metrics()
+        self._log_differences()
         self._backends, self._names = build_backends(settings, reactor)
         self._recent = RecentCrashes()
-        self._journal = self._make_journal()
-        self._delivery = self._new_delivery(loaded)
-        self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._aggregated = AggregatedRegistry(metrics.REGISTRY)
+        self._journal = make_journal(settings, self._backends, reactor)
+        self._delivery = ReplaceableDelivery(self.new_delivery(snapshot), reactor)
+        self._submission = Listeners(settings.submission.listen, "submission", reactor)
         self._ingest: IngestPipeline | None = None
         self._supervisor: Supervisor | None = None
-        self._started = time.time()
-        metrics.START_TIME.set(self._started)
-        for result in ("done", "refused", "failed"):
-            metrics.RELOADS.labels(result)
-        metrics.INFO.labels(version()["version"]).set(1)
-        self._log_differences()
-        log = None if observer is None else observer.writer
-        watchdog = WatchdogService(notifier, self._is_hopeless, reactor)
-        self._attach(ProcessMetrics(reactor, log), watchdog, self._delivery.service)
         self._admin = self._new_admin()
-        self._attach(self._admin)
+        self.listeners = (self._submission, self._admin.listeners)
+        self._reloader = Reloader(self, self._delivery, load, notifier, self._in_thread)
+        self._attach(
+            ProcessMetrics(reactor, None if observer is None else observer.writer),
+            WatchdogService(notifier, self._is_hopeless, reactor),
+            self._delivery,
+            self._admin,
+        )
         if settings.submission.workers == 1:
             self._ingest_here()
         else:
             self._ingest_in_workers(out)
 
-    def _new_delivery(self, loaded: SettingsSnapshot) -> DeliveryPipeline:
-        try:
-            return DeliveryPipeline(loaded.settings, self._backends, self._names, self._on_event, self._reactor)
-        except ConfigError as e:
-            raise ConfigError("\n".join(f"{loaded.source}: {line}" for line in str(e).splitlines())) from e
+    def _set_info_metrics(self) -> None:
+        metrics.START_TIME.set(self._started)
+        metrics.INFO.labels(version()["version"]).set(1)
 
     def _attach(self, *services: Any) -> None:
         for service in services:
-            if service is not None:
-                service.setServiceParent(self)
+            service.setServiceParent(self)
 
-    def _make_journal(self) -> JournalWriter | None:
-        settings = self._loaded.settings
-        if not settings.ledger.enabled:
-            return None
-        directory = directory_of(settings)
-        checks = [backend.refuse_other for backend in self._backends if directory.is_relative_to(backend.name)]
-        return JournalWriter(
-            directory=directory,
-            keep_days=settings.ledger.keep_days,
-            clock=self._reactor,
-            call_from_thread=self._reactor.callFromThread,
-            now=partial(datetime.now, UTC),
-            refuse_other=partial(_refuse_other, checks),
+    # Making the parts
+
+    def new_delivery(self, snapshot: SettingsSnapshot) -> DeliveryPipeline:
+        """As L{Reloadable.new_delivery<collectord.daemon.reload.Reloadable.new_delivery>}."""
+        try:
+            return DeliveryPipeline(snapshot.settings, self._backends, self._names, self._on_event, self._reactor)
+        except ConfigError as e:
+            raise ConfigError("\n".join(f"{snapshot.source}: {line}" for line in str(e).splitlines())) from e
+
+    def _new_admin(self) -> AdminPort:
+        return AdminPort(
+            self.snapshot.settings,
+            self._backends,
+            self._aggregated,
+            self._recent,
+            delivery=lambda: self._delivery.pipeline,
+            rules=lambda: self.snapshot.rules,
+            workers=self._workers,
+            submission=self._submission,
+            reactor=self._reactor,
         )
 
     def _ingest_here(self) -> None:
-        settings = self._loaded.settings
-        self._ingest = IngestPipeline(settings, self._loaded.rules, self._backends, self._on_event, self._reactor)
+        snapshot = self.snapshot
+        self._ingest = IngestPipeline(snapshot.settings, snapshot.rules, self._backends, self._on_event, self._reactor)
         metrics.WORKERS.set(1)
         self._attach(
             *self._ingest.services,
             CollectorService(
-                self._listeners.open,
+                self._submission.open,
                 self._ingest,
                 self._reactor,
                 ready=self._ready,
-                stop=settings.submission.stop_s,
+                stop=snapshot.settings.submission.stop_s,
             ),
         )
 
     def _ingest_in_workers(self, out: Callable[[bytes], object] | None) -> None:
-        settings = self._loaded.settings
+        settings = self.snapshot.settings
         self._supervisor = Supervisor(
             settings.submission.workers,
-            lambda: self._loaded,
-            self._listeners,
+            lambda: self.snapshot,
+            self._submission,
             self._reactor,
             out=out,
             on_event=self._on_event,
@@ -155,29 +159,14 @@ class CollectordService(MultiService):
         )
         self._attach(self._supervisor)
 
-    def _new_admin(self) -> AdminPort:
-        return AdminPort(
-            self._loaded.settings,
-            self._backends,
-            self._aggregated,
-            self._recent,
-            delivery=lambda: self._delivery,
-            rules=lambda: self._loaded.rules,
-            workers=self._workers,
-            submission=self._listeners,
-            reactor=self._reactor,
-        )
-
-    def _log_differences(self) -> None:
-        for difference in differences_in(self._loaded.rules):
-            self._log.warn("{difference}", difference=difference)
+    # While it runs
 
     def _on_event(self, event: CrashEvent) -> None:
         if self._journal is not None:
             self._journal.note(event)
         self._recent.note(event)
         if event.kind == "kept":
-            self._delivery.wake(event.where)
+            self._delivery.pipeline.wake(event.where)
 
     def _workers(self) -> Sequence[WorkerStatus]:
         if self._supervisor is not None:
@@ -187,48 +176,26 @@ class CollectordService(MultiService):
     def _is_hopeless(self) -> bool:
         return self._supervisor is not None and self._supervisor.is_hopeless
 
-    def startService(self) -> None:
-        """Start all of them; from here on signals are heard."""
-        if self._journal is not None:
-            self._journal.startService()
-        self._warn(self._loaded)
-        super().startService()
-        self._try_state()
-        act_on(signal.SIGHUP, self.reload, self._reactor)
-        act_on(signal.SIGUSR2, self._restart_workers, self._reactor)
-        self._reactor.callWhenRunning(StopOnce)
+    async def apply(self, snapshot: SettingsSnapshot) -> None:
+        """As L{Reloadable.apply<collectord.daemon.reload.Reloadable.apply>}."""
+        self._log_warnings(snapshot)
+        self.snapshot = snapshot.keeping_restart_only(self.snapshot)
+        self._log_differences()
+        await self._admin.certificates.look()
+        if self._observer is not None:
+            self._observer.change(snapshot.settings.logging.format, snapshot.settings.logging.level)
+        if self._ingest is not None:
+            self._ingest.apply(snapshot.settings, snapshot.rules)
+        if self._supervisor is not None:
+            self._supervisor.reload()
 
-    def _warn(self, loaded: SettingsSnapshot) -> None:
-        for warning in loaded.warnings:
+    def _log_warnings(self, snapshot: SettingsSnapshot) -> None:
+        for warning in snapshot.warnings:
             self._log.warn("{warning}", warning=warning)
 
-    def _try_state(self) -> None:
-        """Say what a daemon can't do that has no place to remember its stores, or one that goes with them."""
-        state = KnownStores(state_directory(self._loaded.settings.state.directory, os.environ))
-
-        def look() -> Sequence[str]:
-            state.refuse_unwritable()
-            own = mount_of_its_own(state.directory)
-            return [backend.name for backend in self._backends if own and mount_of_its_own(backend.name) == own]
-
-        def tell(beside: Sequence[str]) -> None:
-            for store in beside:
-                self._log.warn(
-                    "{store} and what is remembered of it ({state}) are on one file system: without it nobody knows "
-                    "that it is not mounted; see [state] directory, and require_mount",
-                    store=store,
-                    state=state.directory,
-                )
-
-        self._thread(look).addCallbacks(
-            tell,
-            lambda failure: self._log.warn(
-                "{state} can't be written ({why}): stores are not remembered, and one that comes up without its file "
-                "system is not noticed at a start; see [state] directory",
-                state=state.directory,
-                why=failure.value,
-            ),
-        )
+    def _log_differences(self) -> None:
+        for difference in differences_in(self.snapshot.rules):
+            self._log.warn("{difference}", difference=difference)
 
     async def _restart_workers(self) -> None:
         if self._supervisor is None:
@@ -236,102 +203,43 @@ class CollectordService(MultiService):
         else:
             await self._supervisor.restart()
 
+    # Start and stop
+
+    def startService(self) -> None:
+        """Start all services. From here on the daemon acts on signals."""
+        if self._journal is not None:
+            self._journal.startService()
+        self._log_warnings(self.snapshot)
+        super().startService()
+        roots = [backend.name for backend in self._backends]
+        spawn(
+            check_state(self.snapshot.settings, roots, self._in_thread),
+            self._log,
+            "the state directory could not be checked",
+        )
+        act_on(signal.SIGHUP, self._reloader.reload, self._reactor)
+        act_on(signal.SIGUSR2, self._restart_workers, self._reactor)
+        self._reactor.callWhenRunning(StopOnce)
+
     def _ready(self) -> None:
-        self._log.info("taking crash reports on {listen}", listen=", ".join(self._listeners.descriptions))
-        self._notifier.ready(f"takes crash reports on {', '.join(self._listeners.descriptions)}")
+        listen = ", ".join(self._submission.descriptions)
+        self._log.info("taking crash reports on {listen}", listen=listen)
+        self._notifier.ready(f"takes crash reports on {listen}")
 
-    async def reload(self) -> None:
-        """Read the settings again, and live by them; where they are bad, nothing changes."""
-        self._reload_wanted = True
-        if self._reloading:
-            return  # they may have changed since they were read: once more, after this
-        self._reloading = True
-        self._notifier.reloading()
-        try:
-            while self._reload_wanted and self.running:
-                self._reload_wanted = False
-                await self._reload_or_log()
-        finally:
-            self._reloading = False
-            if self.running:
-                self._notifier.ready()
-
-    async def _reload_or_log(self) -> None:
-        try:
-            await self._reload()
-        except ConfigError as e:
-            metrics.RELOADS.labels("refused").inc()
-            for line in str(e).splitlines():
-                self._log.error("the settings are bad, and nothing changes: {why}", why=line)
-        except Exception:
-            metrics.RELOADS.labels("failed").inc()
-            raise
-        else:
-            metrics.RELOADS.labels("done").inc()
-            self._log.info("the settings were read again")
-
-    async def _reload(self) -> None:
-        loaded, renewed, delivery = await self._thread(self._read_again)
-        for what in needs_restart(self._loaded.settings, loaded.settings):
-            self._log.warn("{what} has changed: that takes a restart", what=what)
-        self._warn(loaded)
-        self._loaded = loaded.keeping_restart_only(self._loaded)
-        self._log_differences()
-        for renew in renewed:
-            renew()
-        await self._admin.certificates.look()
-        if self._observer is not None:
-            self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
-        if self._ingest is not None:
-            self._ingest.apply(loaded.settings, loaded.rules)
-        if self._supervisor is not None:
-            self._supervisor.reload()
-        if delivery is not self._delivery:
-            await self._swap(delivery)
-
-    def _read_again(self) -> tuple[SettingsSnapshot, Sequence[Callable[[], None]], DeliveryPipeline]:
-        """All that reads files, and can fail; nothing changes by it."""
-        loaded = self._load()
-        renewed = [listeners.renewed() for listeners in (self._listeners, self._admin.listeners)]
-        if loaded.settings.crashmover == self._loaded.settings.crashmover:
-            return loaded, renewed, self._delivery
-        return loaded, renewed, self._new_delivery(loaded)
-
-    async def _swap(self, delivery: DeliveryPipeline) -> None:
-        old, self._delivery = self._delivery, delivery
-        if old.service is not None:
-            self._swapping = Deferred.fromCoroutine(self._end_delivery(old))
-            await self._swapping
-        if self.running:
-            self._attach(delivery.service)
-
-    async def _end_delivery(self, delivery: DeliveryPipeline) -> None:
-        try:
-            stopped = delivery.service.disownServiceParent()  # type: ignore[union-attr]
-            await with_timeout(stopped, delivery.stop_s + _CLOSE_S, self._reactor, "the crashmover of before")
-        except Exception:
-            self._log.failure("the crashmover of before did not end in order")
-
-    def stopService(self) -> Deferred[Any]:
-        """Drain, then stop all of them, each in order; the ledger last, for until then something happens."""
+    def stopService(self) -> Deferred[None]:
+        """Drain for as long as the settings say, then stop all services, and the journal last."""
         self._notifier.stopping()
         return Deferred.fromCoroutine(self._stop(super().stopService))
-
-    async def _drain(self) -> None:
-        seconds = self._loaded.settings.submission.drain_s
-        intake = self._ingest or self._supervisor
-        if seconds and intake is not None:
-            intake.stops()
-            await deferLater(self._reactor, seconds)
 
     async def _stop(self, stop_others: Callable[[], Any]) -> None:
         await self._drain()
         await stop_others()
-        await self._swapping
         if self._journal is not None:
             await self._journal.stopService()
 
-
-def _refuse_other(stores: Sequence[Callable[[], None]]) -> None:
-    for refuse_other in stores:
-        refuse_other()
+    async def _drain(self) -> None:
+        seconds = self.snapshot.settings.submission.drain_s
+        intake = self._ingest or self._supervisor
+        if seconds and intake is not None:
+            intake.stops()
+            await deferLater(self._reactor, seconds)

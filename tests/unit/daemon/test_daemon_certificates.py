@@ -1,11 +1,7 @@
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
 from collectord.daemon.certificates import DAY_S, CertificateWatch, problem_of
@@ -13,6 +9,7 @@ from collectord.metrics import REGISTRY
 from collectord.net.certificates import Validity
 from collectord.net.listeners import Listeners
 from tests.support.certificates import make_certificate
+from tests.support.fakereactor import FakeReactor
 from tests.unit.intake.parts import recorded_log
 
 
@@ -53,25 +50,9 @@ def test_of_a_directory(tmp_path: Path) -> None:
     assert validity.ends == pytest.approx(time.time() + 3 * DAY_S, abs=60)
 
 
-class Reactor(Clock):
-    callFromThread = None
-
-
-class Threads:
-    """Does at once what is given to a thread."""
-
-    def __init__(self, name: str, count: int, call_from_thread: object) -> None:
-        self.name = name
-
-    def __call__(self, work: Callable[[], Any]) -> Deferred[Any]:
-        done: Deferred[Any] = Deferred()
-        done.callback(work())
-        return done
-
-
-def test_it_is_told_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectord.daemon.certificates.ThreadPool", Threads)
-    clock = Reactor()
+@pytest.mark.usefixtures("threads_at_once")
+def test_it_is_told_each_day() -> None:
+    clock = FakeReactor()
     found = [Validity("ssl:443", 0, 22.5 * DAY_S), Validity("ssl:444", 0, 90 * DAY_S)]
     watch = CertificateWatch(lambda: found, clock.seconds, clock)
     with recorded_log() as log:

@@ -1,41 +1,16 @@
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 
 from collectord.daemon.draining import INTERVAL_S, DrainFileWatch
+from tests.support.fakereactor import FakeReactor, let_threads_hang
 
-
-class Reactor(Clock):
-    callFromThread = None
-
-
-class Threads:
-    """Does at once what is given to a thread; or never, where it hangs."""
-
-    hangs = False
-
-    def __init__(self, name: str, count: int, call_from_thread: object) -> None:
-        self.name = name
-
-    def __call__(self, work: Callable[[], Any]) -> Deferred[Any]:
-        done: Deferred[Any] = Deferred()
-        if not self.hangs:
-            done.callback(work())
-        return done
-
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectord.daemon.draining.ThreadPool", Threads)
+pytestmark = pytest.mark.usefixtures("threads_at_once")
 
 
 def test_while_the_file_is_there(tmp_path: Path) -> None:
     told: list[bool] = []
-    clock, file = Reactor(), tmp_path / "drain"
+    clock, file = FakeReactor(), tmp_path / "drain"
     watch = DrainFileWatch(lambda: file, told.append, clock)
     watch.startService()
     assert told == [False]
@@ -50,7 +25,7 @@ def test_while_the_file_is_there(tmp_path: Path) -> None:
 
 def test_without_a_file(tmp_path: Path) -> None:
     told: list[bool] = []
-    watch = DrainFileWatch(lambda: None, told.append, Reactor())
+    watch = DrainFileWatch(lambda: None, told.append, FakeReactor())
     watch.startService()
     assert told == [False]
     watch.stopService()
@@ -58,11 +33,11 @@ def test_without_a_file(tmp_path: Path) -> None:
 
 def test_a_disk_that_hangs_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[bool] = []
-    clock = Reactor()
+    clock = FakeReactor()
     watch = DrainFileWatch(lambda: tmp_path, told.append, clock)
     watch.startService()
     assert told == [True]
-    monkeypatch.setattr(Threads, "hangs", True)
+    let_threads_hang(monkeypatch)
     for _ in range(3):
         clock.advance(INTERVAL_S)
     assert told == [True]

@@ -1,12 +1,11 @@
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 
 from collectord.daemon.monitor import INTERVAL_S, StoreMonitor
 from collectord.errors import StorageError
@@ -14,25 +13,7 @@ from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
 from collectord.storage.chain.chain import CHECK_S, Backend
 from collectord.testing.memory import MemoryCrashStorage
-
-
-class Threads:
-    """Does at once what is given to a thread."""
-
-    def __init__(self, name: str, count: int, call_from_thread: object) -> None:
-        self.name = name
-
-    def __call__(self, work: Callable[[], Any]) -> Deferred[Any]:
-        done: Deferred[Any] = Deferred()
-        try:
-            done.callback(work())
-        except OSError as e:
-            done.errback(e)
-        return done
-
-
-class Reactor(Clock):
-    callFromThread = None
+from tests.support.fakereactor import FakeReactor
 
 
 @define
@@ -54,7 +35,7 @@ class Checked:
 class Rig:
     one: Checked
     two: Checked
-    clock: Reactor = field(factory=Reactor)
+    clock: FakeReactor = field(factory=FakeReactor)
     watch: StoreMonitor = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -64,8 +45,7 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    monkeypatch.setattr("collectord.daemon.monitor.ThreadPool", Threads)
+def rig(tmp_path: Path, threads_at_once: None) -> Rig:
     for store in ("one", "two"):
         slot = tmp_path / store / "19700101" / "date" / "00" / "00_05"
         slot.mkdir(parents=True)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 
 from collectord import metrics
 from collectord.daemon.status import HISTORY_STEP_S, StatusReporter
@@ -15,14 +14,10 @@ from collectord.observe.status import Certificate, Event, Loss, SinkStatus, Stor
 from collectord.storage.filesystem.layout import place_at
 from collectord.throttle.combine import Always
 from collectord.throttle.rules import Result, Rule
+from tests.support.fakereactor import FakeReactor
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 RULES = [Rule("first", "*", Always(), Result.CONTINUE), Rule("second", "*", Always(), Result.ACCEPT)]
-
-
-class Reactor(Clock):
-    def callFromThread(self, function: Any, *arguments: Any) -> None:
-        function(*arguments)
 
 
 def keep(root: Path, **annotations: object) -> None:
@@ -41,7 +36,7 @@ def is_new(root: Path) -> None:
 
 
 def reporter(
-    tmp_path: Path, clock: Reactor, *, events: Sequence[Event] = (), recent: RecentCrashes | None = None
+    tmp_path: Path, clock: FakeReactor, *, events: Sequence[Event] = (), recent: RecentCrashes | None = None
 ) -> StatusReporter:
     return StatusReporter(
         AggregatedRegistry(metrics.REGISTRY),
@@ -60,15 +55,15 @@ def reporter(
 
 
 @pytest.fixture
-def clock() -> Reactor:
-    return Reactor()
+def clock() -> FakeReactor:
+    return FakeReactor()
 
 
 def crash(found: StatusReporter) -> Any:
     return found._crash(CRASH_ID)
 
 
-def test_rates_and_their_history(tmp_path: Path, clock: Reactor) -> None:
+def test_rates_and_their_history(tmp_path: Path, clock: FakeReactor) -> None:
     told = reporter(tmp_path, clock)
     told.startService()
     assert told.overview().history == []
@@ -90,7 +85,7 @@ def test_rates_and_their_history(tmp_path: Path, clock: Reactor) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_crashes_that_are_being_lost(tmp_path: Path, clock: Reactor) -> None:
+def test_crashes_that_are_being_lost(tmp_path: Path, clock: FakeReactor) -> None:
     told = reporter(tmp_path, clock)
     told.startService()
     assert told.overview().loss is None
@@ -104,7 +99,7 @@ def test_crashes_that_are_being_lost(tmp_path: Path, clock: Reactor) -> None:
     told.stopService()
 
 
-def test_rules_in_their_order_with_their_counts(tmp_path: Path, clock: Reactor) -> None:
+def test_rules_in_their_order_with_their_counts(tmp_path: Path, clock: FakeReactor) -> None:
     metrics.THROTTLED.labels("second", "ACCEPT").inc()
     metrics.THROTTLED.labels("NO_SUCH_NOW", "REJECT").inc()
     first, second, *others = reporter(tmp_path, clock).overview().rules
@@ -113,20 +108,20 @@ def test_rules_in_their_order_with_their_counts(tmp_path: Path, clock: Reactor) 
     assert "NO_SUCH_NOW" in [rule.name for rule in others]
 
 
-def test_the_last_crashes(tmp_path: Path, clock: Reactor) -> None:
+def test_the_last_crashes(tmp_path: Path, clock: FakeReactor) -> None:
     recent = RecentCrashes()
     recent.note(CrashEvent(at=1.0, crash_id=CRASH_ID, kind="kept", where="/a"))
     assert [recent.crash_id for recent in reporter(tmp_path, clock, recent=recent).overview().recent] == [CRASH_ID]
 
 
-def test_metrics(tmp_path: Path, clock: Reactor) -> None:
+def test_metrics(tmp_path: Path, clock: FakeReactor) -> None:
     body, content_type = reporter(tmp_path, clock).metrics()
     assert content_type.startswith("text/plain")
     assert b"# TYPE collectord_received_total counter" in body
     assert b"_created" not in body
 
 
-def test_a_crash(tmp_path: Path, clock: Reactor) -> None:
+def test_a_crash(tmp_path: Path, clock: FakeReactor) -> None:
     keep(tmp_path / "two", ProductName="<b>", legacy_processing=0)
     is_new(tmp_path / "two")
     page = crash(reporter(tmp_path, clock, events=[Event(at=1.0, what="kept", where="/a")]))
@@ -138,7 +133,7 @@ def test_a_crash(tmp_path: Path, clock: Reactor) -> None:
     assert [event.what for event in page.events] == ["kept"]
 
 
-def test_a_crash_in_several_places(tmp_path: Path, clock: Reactor) -> None:
+def test_a_crash_in_several_places(tmp_path: Path, clock: FakeReactor) -> None:
     keep(tmp_path / "one", ProductName="one")
     keep(tmp_path / "there", ProductName="there")
     quarantine = tmp_path / "two" / "quarantine" / CRASH_ID
@@ -149,7 +144,7 @@ def test_a_crash_in_several_places(tmp_path: Path, clock: Reactor) -> None:
     assert [place.state for place in page.places] == ["stays", "in the quarantine: no JSON", "was moved there"]
 
 
-def test_a_raw_crash_that_is_broken(tmp_path: Path, clock: Reactor) -> None:
+def test_a_raw_crash_that_is_broken(tmp_path: Path, clock: FakeReactor) -> None:
     keep(tmp_path / "one")
     place = place_at(str(tmp_path / "one"), CRASH_ID, "2016-06-22T15:19:49+00:00")
     Path(place.raw_crash).write_text("[]")
@@ -157,7 +152,7 @@ def test_a_raw_crash_that_is_broken(tmp_path: Path, clock: Reactor) -> None:
     assert page.facts == {"raw crash": "can't be read: the raw crash is no JSON object"}
 
 
-def test_an_unknown_crash(tmp_path: Path, clock: Reactor) -> None:
+def test_an_unknown_crash(tmp_path: Path, clock: FakeReactor) -> None:
     assert crash(reporter(tmp_path, clock)) is None
     gone = crash(reporter(tmp_path, clock, events=[Event(at=1.0, what="removed", where="/a")]))
     assert (gone.places, gone.dumps, len(gone.events)) == ([], [], 1)

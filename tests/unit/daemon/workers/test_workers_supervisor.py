@@ -1,141 +1,64 @@
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from attrs import define, field
+from attrs import define
 from prometheus_client import CollectorRegistry, Counter
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
-from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from collectord.daemon.workers.messages import CHANNEL, Counted, Ready, encode
-from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S
 from collectord.daemon.workers.supervisor import Supervisor
 from collectord.metrics import REGISTRY
 from collectord.observe.aggregate import AggregatedRegistry, snapshot
 from collectord.settings.schema import Settings, Submission
 from collectord.settings.snapshot import SettingsSnapshot
+from tests.support.fakereactor import FakePort, FakeProcess, FakeReactor
 
 
-@define
-class Process:
-    """One that was spawned. @ivar dies: when it is killed; else it waits for a disk."""
-
-    protocol: WorkerProcess
-    pid: int
-    command: Sequence[str]
-    environment: dict[str, str]
-    descriptors: dict[int, Any]
-    told: list[bytes] = field(factory=list)
-    killed: bool = False
-    dies: bool = True
-    ended: bool = False
-    lives: bool = True
-    """It tells something each second."""
-
-    def writeToChild(self, descriptor: int, data: bytes) -> None:
-        assert descriptor == 0
-        self.told.append(data)
-
-    def signalProcess(self, name: str) -> None:
-        assert name == "KILL"
-        if self.ended:
-            raise ProcessExitedAlready
-        self.killed = True
-        if self.dies:
-            self.end(signal.SIGKILL)
-
-    def tell(self, *messages: Any) -> None:
-        for message in messages:
-            self.protocol.childDataReceived(CHANNEL, encode(message) + b"\n")
-
-    def end(self, number: int | None = None) -> None:
-        self.ended = True
-        self.protocol.processEnded(Failure(ProcessTerminated(None if number else 1, number)))
-
-    @property
-    def words(self) -> list[bytes]:
-        return [data.split()[0] for data in self.told[1:]]
-
-
-class Reactor(Clock):
+class Reactor(FakeReactor):
     """Spawns what a test plays."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.processes: list[Process] = []
-        self.refuses: OSError | None = None
-
-    def spawnProcess(
-        self,
-        protocol: WorkerProcess,
-        executable: str,
-        command: Sequence[str],
-        env: dict[str, str],
-        childFDs: dict[int, Any],
-    ) -> None:
-        if self.refuses is not None:
-            raise self.refuses
-        process = Process(protocol, 1000 + len(self.processes), command, env, childFDs)
-        self.processes.append(process)
-        protocol.makeConnection(cast(Any, process))
-
-    @property
-    def there(self) -> list[Process]:
-        return [process for process in self.processes if not process.ended]
 
     def run(self, seconds: float) -> None:
         """Those that live tell something each second."""
         for _ in range(round(seconds / TICK_S)):
             for process in self.there:
                 if process.lives and process.protocol.is_heard:
-                    process.tell(Counted([]))
+                    tell(process, Counted([]))
             self.advance(TICK_S)
+
+
+def tell(process: FakeProcess, *messages: Any) -> None:
+    """A worker tells its parent something."""
+    for message in messages:
+        process.protocol.childDataReceived(CHANNEL, encode(message) + b"\n")
 
 
 @define
 class Listeners:
-    port: "Port"
+    port: FakePort
 
     def open(self, factory: object) -> Sequence[Any]:
         return [self.port]
-
-
-@define(slots=False)
-class Port:
-    addressFamily: int = socket.AF_INET
-    closed: bool = False
-
-    def fileno(self) -> int:
-        return 99
-
-    def stopReading(self) -> None:
-        """The workers read it."""
-
-    def stopListening(self) -> None:
-        self.closed = True
 
 
 @define
 class Scene:
     reactor: Reactor
     supervisor: Supervisor
-    port: Port
+    port: FakePort
     logged: list[bytes]
     ready: list[int]
 
-    def begin(self, *, ready: bool = True) -> list[Process]:
+    def begin(self, *, ready: bool = True) -> list[FakeProcess]:
         self.supervisor.privilegedStartService()
         self.supervisor.startService()
         if ready:
             for process in self.reactor.processes:
-                process.tell(Ready())
+                tell(process, Ready())
         return self.reactor.processes
 
     def stop(self) -> list[float]:
@@ -147,7 +70,7 @@ class Scene:
 
 
 def scene(workers: int = 2, *, stop_s: float = 30.0, piped: bool = False, timeout_s: float = 30.0) -> Scene:
-    reactor, port = Reactor(), Port()
+    reactor, port = Reactor(), FakePort()
     settings = Settings(submission=Submission(workers=workers, worker_timeout_s=timeout_s))
     loaded = SettingsSnapshot(settings=settings, rules=[], rules_text=None, source="")
     logged: list[bytes] = []
@@ -202,7 +125,7 @@ def test_a_worker_that_hangs_is_told_of_and_then_replaced() -> None:
     assert one.killed
     assert not two.killed
     assert len(at.reactor.there) == 2
-    at.reactor.processes[2].tell(Ready())
+    tell(at.reactor.processes[2], Ready())
     assert problems(at.supervisor) == ["", ""]
     assert (value("workers"), value("workers_hung")) == (2, 0)
     assert two.told[-1] == b"hung 0\n"
@@ -248,7 +171,7 @@ def test_a_parent_that_gets_little_time_kills_nobody() -> None:
     for _ in range(100):
         at.reactor.advance(4)
         for process in processes:
-            process.tell(Counted([]))
+            tell(process, Counted([]))
     assert len(at.reactor.processes) == 2
     assert value("workers_hung") == 0
 
@@ -261,7 +184,7 @@ def test_who_is_killed_and_does_not_end_is_replaced_all_the_same() -> None:
     at.reactor.run(35)
     assert one.killed
     assert len(at.reactor.processes) == 3
-    at.reactor.processes[2].tell(Ready())
+    tell(at.reactor.processes[2], Ready())
     assert (value("workers"), value("workers_hung")) == (2, 0)
     one.end(signal.SIGKILL)
     at.reactor.run(5)
@@ -274,10 +197,10 @@ def test_what_a_worker_counted_counts_once_however_late_it_ends() -> None:
     at = scene()
     at.supervisor._aggregated = aggregated = AggregatedRegistry(CollectorRegistry())
     one, _ = at.begin()
-    one.tell(Counted(snapshot(registry)))
+    tell(one, Counted(snapshot(registry)))
     one.lives = one.dies = False
     at.reactor.run(35)
-    one.tell(Counted(snapshot(registry)))
+    tell(one, Counted(snapshot(registry)))
     one.end(signal.SIGKILL)
     assert aggregated._gone["a"] == {("a_total", ()): 5.0}
     assert one.protocol not in aggregated._others
@@ -288,10 +211,10 @@ def test_a_start_may_take_longer() -> None:
     one, two = at.begin(ready=False)
     at.reactor.run(START_S - 1)
     assert value("workers_hung") == 0
-    two.tell(Ready())
+    tell(two, Ready())
     at.reactor.run(2)
     assert (value("workers"), value("workers_hung")) == (1, 1)
-    one.tell(Ready())
+    tell(one, Ready())
     at.reactor.run(1)
     assert (value("workers"), value("workers_hung")) == (2, 0)
     assert at.ready == [1]
@@ -300,7 +223,7 @@ def test_a_start_may_take_longer() -> None:
 def test_a_start_that_never_ends_is_tried_again() -> None:
     at = scene()
     one, two = at.begin(ready=False)
-    two.tell(Ready())
+    tell(two, Ready())
     at.reactor.run(2 * START_S + 1)
     assert (one.killed, two.killed) == (True, False)
     assert len(at.reactor.there) == 2
@@ -315,7 +238,7 @@ def test_it_is_hopeless_when_nobody_could_take_the_place_of_those_that_hang() ->
     assert not at.supervisor.is_hopeless
     at.reactor.run(33)
     assert at.supervisor.is_hopeless
-    at.reactor.processes[2].tell(Ready())
+    tell(at.reactor.processes[2], Ready())
     at.reactor.run(1)
     assert not at.supervisor.is_hopeless
 
@@ -339,7 +262,7 @@ def test_one_that_answers_is_no_reason_to_start_the_daemon_anew() -> None:
     assert len(at.reactor.there) == 2
 
 
-def play(at: Scene, seconds: float, polite: Sequence[Process] = ()) -> None:
+def play(at: Scene, seconds: float, polite: Sequence[FakeProcess] = ()) -> None:
     """Who is polite ends when it is told to."""
     for process in polite:
         if b"stop" in process.words and not process.ended:
@@ -405,11 +328,11 @@ def test_who_hangs_in_a_rolling_restart_is_killed_and_all_are_replaced() -> None
     one, two = at.begin()
     one.lives = False
     done = Deferred.fromCoroutine(at.supervisor.restart())
-    at.reactor.processes[2].tell(Ready())
+    tell(at.reactor.processes[2], Ready())
     assert b"stop" in one.words
     at.reactor.run(31)
     assert one.killed
-    at.reactor.processes[3].tell(Ready())
+    tell(at.reactor.processes[3], Ready())
     play(at, 1, [two])
     assert done.called
     assert at.reactor.there == at.reactor.processes[2:]
