@@ -172,6 +172,10 @@ class FakeReactor(Clock):
         self.ports.append(FakePort(factory))
         return self.ports[-1]
 
+    def adoptStreamPort(self, descriptor: int, family: int, factory: Any) -> FakePort:
+        self.ports.append(FakePort(factory))
+        return self.ports[-1]
+
     def spawnProcess(
         self,
         protocol: IProcessProtocol,

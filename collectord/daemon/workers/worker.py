@@ -147,6 +147,7 @@ class WorkerMain:
             stop=settings.submission.stop_s,
         ).setServiceParent(self._services)
         self._metrics = LoopingCall(self._report)
+        self._metrics.clock = reactor
         self._stopping = False
 
     def start(self) -> None:

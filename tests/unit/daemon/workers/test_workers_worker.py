@@ -1,0 +1,231 @@
+"""
+The process of a worker: the words of its parent, what it tells, and its end. Its pipes and ports are played.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, formatEvent
+from twisted.python.failure import Failure
+
+from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Message, Ready, decode
+from collectord.daemon.workers.worker import Parent, WorkerMain
+from collectord.metrics import REGISTRY
+from collectord.model import CrashEvent
+from collectord.observe.logging.events import LineObserver
+from collectord.settings.schema import Logging, Settings, Storage, Submission
+from collectord.settings.snapshot import SettingsSnapshot
+from tests.support.fakereactor import FakeReactor
+
+pytestmark = pytest.mark.usefixtures("threads_at_once", "gauges_of_before")
+
+EVENT = CrashEvent(at=1.5, crash_id="an id", kind="kept", where="/a")
+
+
+class Pipe(StringTransport):
+    """The way up. Twisted's own has lines of C{bytes}, too."""
+
+    def messages(self) -> list[Message]:
+        """What was told since the last time."""
+        lines = self.value().splitlines()
+        self.clear()
+        return [decode(line) for line in lines]
+
+
+# ——— the way to the parent ———
+
+
+@define
+class Way:
+    """@ivar heard: what was called, and with what."""
+
+    clock: FakeReactor = field(factory=FakeReactor)
+    pipe: Pipe = field(factory=Pipe)
+    heard: list[Any] = field(factory=list)
+    parent: Parent = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.parent = Parent(
+            self.clock,
+            reload=self.heard.append,
+            drain=lambda: self.heard.append("drain"),
+            hung=self.heard.append,
+            stop=lambda: self.heard.append("stop"),
+        )
+        self.parent.makeConnection(self.pipe)
+
+
+def test_the_words_of_the_parent() -> None:
+    way = Way()
+    way.parent.dataReceived(b'reload {"a": 1}\nhung 3\ndr')
+    way.parent.dataReceived(b"ain\nsomething else\nstop\n")
+    assert way.heard == [b'{"a": 1}', 3, "drain", "stop"]
+
+
+def test_settings_of_many_rules_are_one_line_all_the_same() -> None:
+    way = Way()
+    way.parent.dataReceived(b"reload " + b"x" * 10**6 + b"\n")
+    assert way.heard == [b"x" * 10**6]
+
+
+def test_without_a_parent_there_is_nothing_to_do() -> None:
+    way = Way()
+    way.parent.connectionLost(Failure(ConnectionError()))
+    assert way.heard == ["stop"]
+
+
+def test_what_happens_is_told_soon_and_together() -> None:
+    way = Way()
+    way.parent.on_event(EVENT)
+    way.parent.on_event(EVENT)
+    assert way.pipe.messages() == []
+    way.clock.advance(0.05)
+    assert way.pipe.messages() == [CrashEvents([EVENT, EVENT])]
+    assert way.clock.getDelayedCalls() == []
+
+
+def test_what_happened_before_a_message_is_told_before_it() -> None:
+    way = Way()
+    way.parent.on_event(EVENT)
+    way.parent.tell(Ready())
+    assert way.pipe.messages() == [CrashEvents([EVENT]), Ready()]
+    assert way.clock.getDelayedCalls() == []
+
+
+# ——— all of it ———
+
+
+@define
+class Rig:
+    """A worker over one store; its port is inherited."""
+
+    root: Path
+    reactor: FakeReactor
+    observer: LineObserver
+    pipe: Pipe
+    worker: WorkerMain
+    parents: list[Parent]
+
+    def snapshot(self, **sections: Any) -> SettingsSnapshot:
+        return snapshot(self.root, **sections)
+
+    def hears(self, line: bytes) -> None:
+        self.parents[0].dataReceived(line + b"\n")
+
+
+def snapshot(root: Path, **sections: Any) -> SettingsSnapshot:
+    given: dict[str, Any] = {
+        "storage": [Storage(root=root, min_free_bytes=0)],
+        "submission": Submission(listen=["tcp:8000:interface=127.0.0.1"]),
+    }
+    return SettingsSnapshot(settings=Settings(**(given | sections)), rules=[], rules_text=None, source="parent")
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    reactor, pipe, parents = FakeReactor(), Pipe(), list[Parent]()
+
+    def standard_io(protocol: IProtocol, stdin: int, stdout: int, reactor: object) -> None:
+        assert (stdin, stdout) == (0, CHANNEL)
+        assert isinstance(protocol, Parent)
+        parents.append(protocol)
+        protocol.makeConnection(pipe)
+
+    monkeypatch.setattr("collectord.daemon.workers.worker.StandardIO", standard_io)
+    observer = LineObserver(len, "text", "info")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        inherited = [(os.dup(listening.fileno()), int(socket.AF_INET))]
+        worker = WorkerMain(snapshot(tmp_path), observer, inherited, reactor)
+        yield Rig(tmp_path, reactor, observer, pipe, worker, parents)
+
+
+def test_it_takes_its_port_and_says_that_it_is_ready(rig: Rig) -> None:
+    rig.worker.start()
+    (port,) = rig.reactor.ports
+    assert port.reading
+    messages = rig.pipe.messages()
+    assert messages[0] == Ready()
+    assert isinstance(messages[-1], Counted)
+
+
+def test_it_tells_its_metrics_each_second(rig: Rig) -> None:
+    rig.worker.start()
+    rig.pipe.messages()
+    for _ in range(3):
+        rig.reactor.advance(1)
+        assert [type(message) for message in rig.pipe.messages()] == [Counted]
+
+
+def test_metrics_that_can_not_be_told_do_not_end_the_loop(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, logged_failures: list[LogEvent]
+) -> None:
+    rig.worker.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("collectord.daemon.workers.worker.snapshot", lambda registry: 1 / 0)
+        rig.reactor.advance(1)
+    assert [formatEvent(event) for event in logged_failures] == ["the metrics could not be told"]
+    logged_failures.clear()
+    rig.pipe.messages()
+    rig.reactor.advance(1)
+    assert [type(message) for message in rig.pipe.messages()] == [Counted]
+
+
+def test_it_drains_at_a_word(rig: Rig) -> None:
+    rig.worker.start()
+    assert REGISTRY.get_sample_value("collectord_draining") == 0
+    rig.hears(b"drain")
+    assert REGISTRY.get_sample_value("collectord_draining") == 1
+
+
+def test_it_lives_by_other_settings_at_a_word(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: list[tuple[str, str]] = []
+    monkeypatch.setattr(LineObserver, "change", lambda self, form, level: changed.append((form, level)))
+    rig.worker.start()
+    (port,) = rig.reactor.ports
+    submission = Submission(listen=["tcp:8000:interface=127.0.0.1"], max_connections=7)
+    rig.hears(b"reload " + rig.snapshot(submission=submission, logging=Logging(level="error")).to_wire())
+    assert port.factory.max_connections == 7
+    assert changed == [("text", "error")]
+
+
+def test_settings_that_it_can_not_live_by_change_nothing(rig: Rig, logged_failures: list[LogEvent]) -> None:
+    rig.worker.start()
+    before = rig.reactor.ports[0].factory.max_connections
+    rig.hears(b"reload nonsense")
+    assert rig.reactor.ports[0].factory.max_connections == before
+    assert [formatEvent(event) for event in logged_failures] == ["a worker can't reload"]
+    logged_failures.clear()
+
+
+@pytest.mark.parametrize("how", ["told", "alone"])
+def test_it_ends_in_order(rig: Rig, how: str) -> None:
+    rig.worker.start()
+    rig.parents[0].on_event(EVENT)
+    rig.pipe.messages()
+    if how == "told":
+        rig.hears(b"stop")
+    else:
+        rig.parents[0].connectionLost(Failure(ConnectionError()))
+    rig.hears(b"stop")  # once more does nothing
+    assert rig.reactor.ports[0].closed
+    messages = rig.pipe.messages()
+    assert messages[0] == CrashEvents([EVENT])
+    assert isinstance(messages[-1], Counted)
+    assert not rig.reactor.stopped  # the reactor has to write it
+    rig.reactor.advance(0.1)
+    assert rig.reactor.stopped
+
+
+def test_a_start_that_fails_ends_it(rig: Rig, logged_failures: list[LogEvent], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.daemon.workers.worker.StandardIO", lambda *args, **kw: 1 / 0)
+    rig.worker.start()
+    assert rig.reactor.stopped
+    assert [formatEvent(event) for event in logged_failures] == ["a worker can't start"]
+    logged_failures.clear()
