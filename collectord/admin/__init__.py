@@ -1,1 +1,1 @@
-"""What an operator sees in a browser, and what Prometheus reads: never for the public."""
+"""The admin port: pages for operators, their data as JSON, and metrics for Prometheus. It is never for the public."""

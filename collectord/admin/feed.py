@@ -1,5 +1,5 @@
 """
-Live data: server-sent events, made once a second for all who listen.
+Live data for open admin pages: server-sent events, made once a second for all browsers that listen.
 """
 
 from collections.abc import Callable
@@ -20,22 +20,22 @@ from collectord.observe.status import Overview
 STEP_S = 1.0
 MAX_STREAMS = 64
 PATIENCE_S = 30.0
-"""A client that has taken nothing for so long is dropped."""
+"""A client that has read nothing for so long is disconnected."""
 
 _HEARTBEAT = b": still here\n\n"
 
 
 class TooManyStreams(Exception):
-    """So many clients listen that no other may."""
+    """No other client may listen, since the most allowed do, or the daemon stops."""
 
 
 @frozen
 class Edition:
     """
-    The news of one second.
+    The events of one second, ready to be written to clients.
 
-    @ivar whole: for who comes new, with the whole history.
-    @ivar latest: for who has the history up to here.
+    @ivar whole: with the whole history, for a client that has just come.
+    @ivar latest: with the latest step of the history only, for a client that has the steps before.
     """
 
     whole: bytes
@@ -43,7 +43,7 @@ class Edition:
 
 
 def edition_of(overview: Overview) -> Edition:
-    """The state of the daemon, as events."""
+    """Make the events that tell the state of the daemon."""
     page = _event(b"page", overview_values(overview))
     latest = evolve(overview, history=overview.history[-1:])
     return Edition(_event(b"overview", overview) + page, _event(b"overview", latest) + page)
@@ -56,7 +56,11 @@ def _event(name: bytes, value: object) -> bytes:
 @implementer(IPushProducer)
 @define(eq=False)
 class _Stream:
-    """One client. It gets nothing while it has not taken what it got, and the whole after that."""
+    """
+    The event stream to one client.
+
+    A client that reads too slowly is sent nothing until it has caught up, and then the whole history.
+    """
 
     request: Request
     _now: Callable[[], float]
@@ -79,20 +83,22 @@ class _Stream:
         transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """The transport holds enough."""
+        """The transport's buffer is full."""
         self._full_since = self._now()
 
     def resumeProducing(self) -> None:
-        """It is sent."""
+        """The transport's buffer is empty again."""
         self._full_since = None
 
     def stopProducing(self) -> None:
-        """The client is gone; Klein cancels the answer."""
+        """The client is gone. Nothing is to be done here, since Klein cancels the answer."""
 
 
 class Feed:
     """
-    @param overview: the state of the daemon, now.
+    Sends the state of the daemon to all clients that listen, once a second while there are any.
+
+    @param overview: returns the present state of the daemon.
     """
 
     _log = Logger()
@@ -108,14 +114,15 @@ class Feed:
 
     def follow(self, request: Request) -> Deferred[bytes]:
         """
-        Write news to C{request} until the client, or the daemon, goes.
+        Write events to C{request} until the client goes away or the daemon stops.
 
+        @return: fires when the daemon stops; cancel it when the client goes away.
         @raise TooManyStreams: it can't be served as well.
         """
         if len(self._streams) >= MAX_STREAMS or self._closed:
             raise TooManyStreams
         if not self._loop.running:
-            self._loop.start(STEP_S)  # makes an edition at once
+            self._loop.start(STEP_S)  # The first call, which makes an edition, is at once.
         ended: Deferred[bytes] = Deferred(self._remove)
         stream = self._streams[ended] = _Stream(request, self._clock.seconds)
         request.registerProducer(stream, True)
@@ -123,7 +130,7 @@ class Feed:
         return ended
 
     def close(self) -> None:
-        """End all streams, and begin no other."""
+        """End all streams, and accept no other."""
         self._closed = True
         for ended in list(self._streams):
             self._streams[ended].request.unregisterProducer()
@@ -140,6 +147,6 @@ class Feed:
             self._edition = edition_of(self._overview())
         except Exception:
             self._edition = None
-            self._log.failure("the state of the daemon can't be told")
+            self._log.failure("the state of the daemon can't be shown: live admin pages are not updated")
         for stream in list(self._streams.values()):
             stream.send(self._edition)

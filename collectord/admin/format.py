@@ -1,5 +1,5 @@
 """
-Numbers and times as people read them, and texts that nobody can be fooled by.
+Numbers and times as people read them, and hostile texts made safe to read.
 """
 
 import re
@@ -13,32 +13,32 @@ _UNSEEN = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f"
     "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e0fff]"
 )
-"""Controls, what turns the direction of a text, what has no width, and what is no character at all."""
+"""Control characters, characters that turn the direction of a text or have no width, and code points that are none."""
 
 
 def visible(text: str) -> str:
-    """C{text} with what can't be seen by its number, C{⟨U+202E⟩}; line ends and tabs stay."""
+    """Return C{text} with characters that can't be seen written as C{⟨U+202E⟩}; line ends and tabs stay."""
     return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.replace("\r\n", "\n"))
 
 
 def count(number: float) -> str:
-    """C{1,234}"""
+    """Write a number as C{1,234}."""
     return f"{number:,.0f}"
 
 
 def rate(number: float) -> str:
-    """C{0.4}, C{12.3}, C{1,234}"""
+    """Write a number with one decimal if it is below 100: C{0.4}, C{12.3}, C{1,234}."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
 
 
 def share(part: float, whole: float) -> str:
-    """C{12.3 %}"""
+    """Write C{part} as a percentage of C{whole}: C{12.3 %}."""
     percent = 100 * part / whole if whole else 0.0
     return "< 0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
 
 
 def size(number: float) -> str:
-    """C{812 B}, C{4.1 kB}, C{120 MB}"""
+    """Write a number of bytes as C{812 B}, C{4.1 kB} or C{120 MB}."""
     unit = 0
     while number >= 999.5 and unit < len(_UNITS) - 1:
         number /= 1000
@@ -48,7 +48,7 @@ def size(number: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """The two greatest units of it: C{3 d 4 h}, C{12 min 5 s}, C{0 s}."""
+    """Write a number of seconds in its two greatest units: C{3 d 4 h}, C{12 min 5 s}, C{0 s}."""
     rest = max(0, round(seconds))
     for (length, name), (finer, unit) in pairwise(_SPANS):
         if rest >= length:
@@ -58,10 +58,10 @@ def span(seconds: float) -> str:
 
 
 def moment(at: float) -> str:
-    """C{2016-06-22 15:19:49} in UTC."""
+    """Write a time, given in seconds since the epoch, as C{2016-06-22 15:19:49} in UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def time_of_day(at: float) -> str:
-    """C{15:19:49} in UTC."""
+    """Write a time, given in seconds since the epoch, as C{15:19:49} in UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"

@@ -1,9 +1,9 @@
 """
-Who may look: by the name the daemon is called by, the page that asks, and the token.
+Decides who may use the admin port: by the C{Host} header, by the page that makes the request, and by the token.
 
-A page anywhere in the world can make its reader's browser ask C{http://localhost:8001}, and by a name that it lets
-point at 127.0.0.1 (DNS rebinding) even read the answer. So the C{Host} has to be one of ours, and no other page may
-ask.
+Any page on the web can make its reader's browser send a request to C{http://localhost:8001}. If that page is loaded by
+a name that its owner lets point at 127.0.0.1 (DNS rebinding), it can even read the answer. So the C{Host} has to be one
+of ours, and other pages may not make requests.
 """
 
 import binascii
@@ -20,10 +20,10 @@ from twisted.web.server import Request
 from collectord.web.responses import text
 
 METHODS = (b"GET", b"HEAD")
-"""Nothing here changes anything."""
+"""The methods that are allowed: no request to the admin port changes anything."""
 
 OPEN_PATH = b"/__lbheartbeat__"
-"""Needs no token: load balancers ask it, and it tells nothing."""
+"""The path that needs no token, since load balancers ask for it and its answer holds nothing."""
 
 HEADERS = {
     b"content-security-policy": (
@@ -38,7 +38,7 @@ HEADERS = {
     b"cross-origin-resource-policy": b"same-origin",
     b"server": b"collectord",
 }
-"""Of every answer."""
+"""Headers of every answer."""
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@]+)(:[0-9]*)?", re.ASCII)
@@ -46,9 +46,10 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@]+)(:[0-9]*)?", re.ASCI
 
 class Guard(Resource):
     """
-    @param inner: what is guarded.
-    @param token: empty: none is asked for.
-    @param hosts: names by which the daemon may be called, besides the local ones.
+    A resource that passes only those requests on to C{inner} that may be answered, and refuses the others.
+
+    @param token: what a client has to know; if it is empty, no token is asked for.
+    @param hosts: names that may be in the C{Host} header, besides the local ones.
     """
 
     isLeaf = True
@@ -60,7 +61,7 @@ class Guard(Resource):
         self._hosts = frozenset(_plain(name.strip("[]")) for name in (*_LOCAL_NAMES, *hosts))
 
     def render(self, request: Request) -> bytes | int:
-        """Refuse, or pass on."""
+        """Refuse C{request}, or pass it on."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         refused = (
@@ -101,37 +102,38 @@ class Guard(Resource):
 
 
 def host_of(authority: str) -> str | None:
-    """The name or address in a C{Host} header, without the port; None where there is none."""
+    """Return the name or address in a C{Host} header, without the port; None if the header is malformed."""
     match = _AUTHORITY.fullmatch(authority)
     return _plain(match[1].strip("[]")) if match else None
 
 
 def _plain(name: str) -> str:
-    """One spelling of each name, and of each address."""
+    """Return a name or an address in one spelling, so that two can be compared."""
     try:
         address: IPv4Address | IPv6Address = ip_address(name.partition("%")[0])
     except ValueError:
         return name.lower().removesuffix(".")
-    return str(getattr(address, "ipv4_mapped", None) or address)  # what a dual-stack socket calls an IPv4 address
+    # A dual-stack socket calls IPv4 addresses ::ffff:…
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _refuse_other_pages(request: Request) -> bytes | None:
-    """A link on another page may lead here; nothing that other page could read, embed or run."""
+    """Refuse requests that other pages make. A link on another page may lead here, but it may read or embed nothing."""
     site = request.getHeader(b"sec-fetch-site") or b"none"
     is_link = (request.getHeader(b"sec-fetch-mode"), request.getHeader(b"sec-fetch-dest")) == (b"navigate", b"document")
     if (site in (b"none", b"same-origin") or is_link) and _is_own_origin(request):
         return None
-    return text(request, 403, "Not for other pages\n")
+    return text(request, 403, "Other pages may not make requests to the admin port\n")
 
 
 def _is_own_origin(request: IRequest) -> bool:
     origin = request.getHeader(b"origin")
-    # The scheme is not compared: a proxy may speak TLS to the browser, and none to us.
+    # The scheme is not compared, since a proxy may speak TLS to the browser and plain HTTP to us.
     return origin is None or origin.partition(b"://")[2].lower() == (request.getHeader(b"host") or b"").lower()
 
 
 def _token_of(authorization: bytes) -> bytes:
-    """What came as a bearer token, or as the password of a browser's login."""
+    """Return the bearer token, or the password of a browser's login; empty if there is neither."""
     scheme, _, given = authorization.partition(b" ")
     if scheme.lower() == b"bearer":
         return given.strip()
@@ -149,6 +151,6 @@ def _refuse_path_and_method(request: Request) -> bytes | None:
         return text(request, 405, "Method not allowed\n")
     try:
         b"/".join(request.postpath or []).decode()
-    except UnicodeDecodeError:  # Klein would log a traceback
+    except UnicodeDecodeError:  # Klein would fail, and log a traceback.
         return text(request, 404, "Not found\n")
     return None

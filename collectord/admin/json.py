@@ -1,5 +1,5 @@
 """
-The values of an overview or a crash, as JSON.
+Writes the values of an overview or a crash as JSON.
 """
 
 import json
@@ -10,12 +10,12 @@ from attrs import asdict, has
 
 
 def as_json(value: object) -> bytes:
-    """C{value} in one line of ASCII, so that nothing in a crash can break it."""
+    """Write C{value} as one line of ASCII, so that no text of a crash can end the line or the event that it is in."""
     return json.dumps(value, default=_plain, separators=(",", ":")).encode("ascii")
 
 
 def _plain(value: Any) -> object:
-    """One level of it; the encoder asks again for what is below."""
+    """Return C{value} as something that JSON knows. The encoder calls this again for the values within it."""
     if has(type(value)):
         return asdict(value, recurse=False)
     if isinstance(value, Mapping):

@@ -1,5 +1,5 @@
 """
-The pages, and the files that they are made with.
+Makes the admin pages from their templates, and holds the files that they use.
 """
 
 from importlib.resources import files
@@ -13,11 +13,11 @@ _HERE = files("collectord.admin")
 _TYPES = {"css": b"text/css; charset=utf-8", "js": b"text/javascript; charset=utf-8", "svg": b"image/svg+xml"}
 
 STATIC = {file.name: (_TYPES[file.name.rpartition(".")[2]], file.read_bytes()) for file in (_HERE / "static").iterdir()}
-"""Content types and contents, by name."""
+"""The content type and the content of each static file, by its name."""
 
 
 def _template(name: str) -> Element:
-    return fromstring((_HERE / "templates" / name).read_bytes())  # noqa: S314  (our own)
+    return fromstring((_HERE / "templates" / name).read_bytes())  # noqa: S314  (it comes with the package)
 
 
 _OVERVIEW = _template("overview.html")
@@ -25,10 +25,10 @@ _CRASH = _template("crash.html")
 
 
 def overview_page(overview: Overview) -> bytes:
-    """The state of the daemon."""
+    """Make the page that shows the state of the daemon."""
     return filled(_OVERVIEW, overview_values(overview))
 
 
 def crash_page(crash: CrashPage) -> bytes:
-    """All that is known of a crash."""
+    """Make the page that shows all that is known of a crash."""
     return filled(_CRASH, crash_values(crash))

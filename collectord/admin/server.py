@@ -1,5 +1,5 @@
 """
-The server below the admin site: Twisted's own, since that of the submissions keeps an answer until it is complete.
+The HTTP server of the admin port. It is Twisted's own, since that of the submission port can't stream an answer.
 """
 
 from io import BytesIO
@@ -14,15 +14,15 @@ _IDLE_S = 60.0
 
 
 class AdminRequest(Request):
-    """One request."""
+    """A request to the admin port."""
 
     def getRequestHostname(self) -> bytes:
-        """Klein asks, and fails without one; no route depends on it."""
+        """Return a fixed name. Klein fails if there is none, and no route depends on it."""
         return b"localhost"
 
 
 class AdminServer(Site):
-    """The factory of connections."""
+    """Makes the connections of the admin port: plain HTTP/1, no access log, no request bodies."""
 
     noisy = False
     displayTracebacks = False
@@ -33,15 +33,15 @@ class AdminServer(Site):
         )
 
     def protocol(self) -> HTTPChannel:  # type: ignore[override]
-        """Plain HTTP/1: what an event stream can't be sent to is aborted by its transport."""
+        """Make a connection of plain HTTP/1, whose transport the feed can abort if its client reads nothing."""
         return HTTPChannel()
 
     def getContentFile(self, length: int | None) -> BytesIO:
-        """No request here has a use for a body."""
+        """Return a file that throws the body of a request away, since no route here uses it."""
         return _Nowhere()
 
     def log(self, request: object) -> None:
-        """No access log."""
+        """Do nothing, so that there is no access log."""
 
 
 class _Nowhere(BytesIO):

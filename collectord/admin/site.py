@@ -1,5 +1,5 @@
 """
-The admin site: its routes.
+The routes of the admin port.
 """
 
 from collections.abc import Sequence
@@ -30,23 +30,26 @@ _ID_LENGTH = 36
 
 
 class StatusSource(Protocol):
-    """What the daemon tells of itself."""
+    """What the admin site asks the daemon for."""
 
     def overview(self) -> Overview:
-        """Its state, now."""
+        """Return the present state of the daemon."""
 
     async def crash(self, crash_id: str) -> CrashPage | None:
-        """All that is known of a crash; None: nothing is."""
+        """Return all that is known of a crash; None if nothing is."""
 
     def metrics(self) -> tuple[bytes, str]:
-        """For Prometheus: the text, and its content type."""
+        """Return the metrics as Prometheus reads them, and their content type."""
 
 
 class AdminSite:
     """
-    @param token: what a client has to know; empty: nothing.
+    The site of the admin port: pages, JSON, live data and metrics, behind its guard.
+
+    @param source: answers questions about the daemon.
+    @param token: what a client has to know; if it is empty, no token is asked for.
     @param hosts: names by which the daemon may be called, besides the local ones.
-    @param in_thread: where the page of a crash is made; two megabytes of what can't be seen take seconds.
+    @param in_thread: where the page of a crash is made. Two megabytes of characters that can't be seen take seconds.
     """
 
     app = Klein()
@@ -69,11 +72,11 @@ class AdminSite:
         self._feed = Feed(source.overview, clock)
 
     def resource(self) -> IResource:
-        """All routes, guarded."""
+        """Return the resource with all routes, behind the guard."""
         return Guard(self.app.resource(), token=self._token, hosts=self._hosts)
 
     def factory(self) -> AdminServer:
-        """What listens."""
+        """Return the factory for the ports of the admin site."""
         return AdminServer(self.resource(), self._clock)
 
     def close(self) -> None:
@@ -82,34 +85,34 @@ class AdminSite:
 
     @app.route("/", methods=["GET"])
     def page(self, request: IRequest) -> bytes:
-        """The state of the daemon, for people."""
+        """Answer with the state of the daemon as a page."""
         return answer(request, _HTML, overview_page(self._source.overview()))
 
     @app.route("/overview.json", methods=["GET"])
     def overview(self, request: IRequest) -> bytes:
-        """The same, for programs."""
+        """Answer with the state of the daemon as JSON."""
         return answer(request, JSON, as_json(self._source.overview()))
 
     @app.route("/events", methods=["GET"])
     def events(self, request: Request) -> Deferred[bytes] | bytes:
-        """The same, each second."""
+        """Answer with the state of the daemon as server-sent events, each second, without end."""
         request.setHeader(b"content-type", b"text/event-stream")
-        request.setHeader(b"x-accel-buffering", b"no")  # nginx would wait for more
+        request.setHeader(b"x-accel-buffering", b"no")  # Otherwise nginx would hold events back in its buffer.
         return b"" if request.method == b"HEAD" else self._feed.follow(request)
 
     @app.route("/crashes/<crash_id>", methods=["GET"])
     async def crash(self, request: IRequest, crash_id: str) -> bytes:
-        """A crash, for people."""
+        """Answer with all that is known of a crash as a page."""
         crash = await self._crash(crash_id)
         return answer(request, _HTML, await self._in_thread(lambda: crash_page(crash)))
 
     @app.route("/crashes/<crash_id>.json", methods=["GET"])
     async def crash_json(self, request: IRequest, crash_id: str) -> bytes:
-        """A crash, for programs."""
+        """Answer with all that is known of a crash as JSON."""
         return answer(request, JSON, as_json(await self._crash(crash_id)))
 
     async def _crash(self, name: str) -> CrashPage:
-        crash_id = name[-_ID_LENGTH:].lower()  # clients see a prefix
+        crash_id = name[-_ID_LENGTH:].lower()  # Clients see crash ids with a prefix, and operators copy those.
         found = await self._source.crash(crash_id) if is_crash_id(crash_id) else None
         if found is None:
             raise NotFound
@@ -117,35 +120,35 @@ class AdminSite:
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: IRequest) -> bytes:
-        """For Prometheus."""
+        """Answer with the metrics, for Prometheus."""
         body, content_type = self._source.metrics()
         return answer(request, content_type.encode(), body)
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:
-        """Whether the daemon answers at all."""
+        """Answer 200: whoever gets this answer knows that the daemon runs."""
         return text(request, 200, "")
 
     @app.route("/static/<name>", methods=["GET"])
     def static(self, request: IRequest, name: str) -> bytes:
-        """What the pages are made with."""
+        """Answer with a file that the pages use."""
         if name not in STATIC:
             raise NotFound
         return answer(request, *STATIC[name])
 
     @app.handle_errors(TooManyStreams)
     def too_many_streams(self, request: IRequest, failure: Failure) -> bytes:
-        """The page goes on without live data, and tries again."""
+        """Answer 503: the page then goes on without live data, and tries again later."""
         request.setHeader(b"retry-after", b"10")
-        return text(request, 503, "Too many clients listen\n")
+        return text(request, 503, "Too many clients listen to live data\n")
 
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> bytes:
-        """No such path, or no such crash."""
+        """Answer 404: there is no such path, or no such crash."""
         return text(request, 404, "Not found\n")
 
     @app.handle_errors(Exception)
     def broken(self, request: IRequest, failure: Failure) -> bytes:
-        """A defect of ours."""
-        self._log.failure("a request to the admin site could not be answered", failure)
+        """Answer 500, and log the failure, which is a defect of ours."""
+        self._log.failure("a defect: a request to the admin port could not be answered", failure)
         return text(request, 500, "Internal error\n")

@@ -1,9 +1,10 @@
 """
-Pages are plain HTML files whose elements say what goes where; C{static/live.js} fills them by the same rules.
+Fills the pages with values. A page is an HTML file whose elements say which value goes where.
 
 C{data-text="x"}, C{data-href="x"} and C{data-class="x"} set the text, the link and the class of an element to the value
-named x. C{data-rows="x"} repeats its only child for each of the values named x, and puts a copy of that child into a
-C{<template>} beside them. Values are never markup.
+named x. C{data-rows="x"} repeats the only child of an element for each of the values named x, and puts a copy of that
+child into a C{<template>} beside them, from which C{static/live.js} makes more rows in the browser, by the same rules.
+Values are never markup.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,20 +18,20 @@ Row: TypeAlias = Mapping[str, str]
 Values: TypeAlias = Mapping[str, str | Sequence[Row]]
 
 
-def seen(values: Values) -> Values:
-    """C{values} with all that could fool a reader made visible."""
+def sanitized(values: Values) -> Values:
+    """Return C{values} with all characters made visible that can't be seen, and could fool a reader."""
     return {
-        name: visible(value) if isinstance(value, str) else [_seen_row(row) for row in value]
+        name: visible(value) if isinstance(value, str) else [_sanitized_row(row) for row in value]
         for name, value in values.items()
     }
 
 
-def _seen_row(row: Row) -> Row:
+def _sanitized_row(row: Row) -> Row:
     return {name: visible(value) for name, value in row.items()}
 
 
 def filled(template: Element, values: Values) -> bytes:
-    """The page."""
+    """Return the HTML of a page: C{template} with C{values} in their places."""
     page = deepcopy(template)
     _fill(page, values)
     html: bytes = tostring(page, encoding="utf-8", method="html")

@@ -1,11 +1,11 @@
 """
-What the pages say: the state of a daemon, or a crash, as texts.
+Turns the state of a daemon, or a crash, into the texts that the pages show.
 """
 
 from collections.abc import Iterator, Mapping
 
 from collectord.admin.format import count, moment, rate, share, size, span, time_of_day
-from collectord.admin.templating import Row, Values, seen
+from collectord.admin.templating import Row, Values, sanitized
 from collectord.observe.status import (
     Answer,
     CrashPage,
@@ -21,10 +21,10 @@ from collectord.observe.status import (
 MAX_ANNOTATIONS = 1000
 MAX_VALUE = 5000
 MAX_NAME = 200
-"""Of what is shown, in characters; C{/crashes/<id>.json} has all of it."""
+"""The most annotations, and the most characters of a value and of a name, that are shown. The JSON has all of them."""
 
 LOST = "CRASHES ARE BEING LOST"
-"""Loud: there is nothing worse that this daemon could have to say."""
+"""In capitals, since nothing worse can happen to this daemon."""
 
 NOT_KNOWN = "not known"
 _NOTHING = "—"
@@ -32,13 +32,13 @@ _RATES = ("received", "kept", "refused", "moved", "bytes_in")
 
 
 def overview_values(overview: Overview) -> Values:
-    """For C{overview.html}."""
+    """Return the values for C{overview.html}."""
     rates, totals = overview.rates, overview.totals
     loss = overview.loss
     number = len(overview.troubles)
     summary = f"{number} thing{'s need' if number > 1 else ' needs'} attention" if number else "All is well"
     answers = sum(answer.count for answer in overview.answers)
-    return seen(
+    return sanitized(
         {
             "title": f"{LOST} · collectord" if loss else f"({number}) collectord" if number else "collectord",
             "version": overview.version,
@@ -70,9 +70,9 @@ def overview_values(overview: Overview) -> Values:
 
 
 def loss_in_words(loss: Loss, now: float) -> str:
-    """For how long crashes have been lost, and how many."""
+    """Say since when crashes have been lost, and how many."""
     return (
-        f"No store can keep a crash since {moment(loss.since)} UTC, {span(now - loss.since)} ago. "
+        f"No store has been able to keep a crash since {moment(loss.since)} UTC, {span(now - loss.since)} ago. "
         f"{count(loss.refused)} report{' was' if loss.refused == 1 else 's were'} answered 503 so far; "
         "most clients don't send again. What was acknowledged before is safe."
     )
@@ -185,10 +185,10 @@ def _recent(crash: Recent) -> Row:
 
 
 def crash_values(crash: CrashPage) -> Values:
-    """For C{crash.html}."""
+    """Return the values for C{crash.html}."""
     names = sorted(crash.annotations, key=lambda name: (name.lower(), name))
     more = len(names) - MAX_ANNOTATIONS
-    return seen(
+    return sanitized(
         {
             "title": f"{crash.crash_id} · collectord",
             "crash_id": crash.crash_id,

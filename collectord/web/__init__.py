@@ -1,1 +1,1 @@
-"""What clients and load balancers see: routes, and errors as statuses and texts."""
+"""The public port, which clients and load balancers use: its routes, and errors as HTTP statuses and texts."""

@@ -1,5 +1,5 @@
 """
-What a client is told: a status and a text. Some use the text as a file name.
+The status and the text that a client is answered. Some clients use the text as a file name, so keep it as it is.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from collectord.throttle.rules import Result
 from collectord.web.responses import text
 
 RETRY_AFTER_S = 60
+"""After so many seconds a client that was answered 503 should try again."""
 
 _REFUSALS: dict[type[CollectordError], tuple[int, Callable[[BaseException | None], str]]] = {
     MalformedReport: (400, lambda e: f"Discarded=malformed_{e}"),
@@ -30,11 +31,15 @@ _REFUSALS: dict[type[CollectordError], tuple[int, Callable[[BaseException | None
     StorageError: (503, lambda e: "Discarded=nowhere_to_save"),
 }
 REFUSALS = tuple(_REFUSALS)
-"""Errors that are answers."""
+"""Errors that a client is answered with; every other one is a defect."""
 
 
 def refusal(request: IRequest, error: BaseException | None) -> tuple[int, bytes]:
-    """The status and the whole answer for one of L{REFUSALS}."""
+    """
+    Set the status and headers of C{request} for an error that is one of L{REFUSALS}.
+
+    @return: the status, and the content of the answer.
+    """
     status, body = next(answer for kind, answer in _REFUSALS.items() if isinstance(error, kind))
     if status == 503:
         request.setHeader(b"retry-after", b"%d" % RETRY_AFTER_S)
@@ -45,9 +50,9 @@ def refusal(request: IRequest, error: BaseException | None) -> tuple[int, bytes]
 
 def outcome_body(outcome: Outcome, prefix: str) -> str:
     """
-    What became of a report, in the words that clients know.
+    Say what became of a report, in the words that clients know.
 
-    @param prefix: of the crash id, as clients see it.
+    @param prefix: what clients see in front of the crash id.
     """
     if outcome.result is Result.REJECT:
         return f"Discarded=rule_{outcome.rule}"

@@ -1,5 +1,5 @@
 """
-Whole answers of known length, for both ports: some clients cannot read chunks.
+Makes answers of known length, for both ports, since some clients can't read an answer in chunks.
 """
 
 import json
@@ -10,19 +10,19 @@ JSON = b"application/json"
 
 
 def answer(request: IRequest, content_type: bytes, content: bytes) -> bytes:
-    """C{content} as a whole answer, to be returned from a route."""
+    """Set the headers of C{request} for C{content}, and return C{content}, for a route to return it."""
     request.setHeader(b"content-type", content_type)
     request.setHeader(b"content-length", b"%d" % len(content))
     return content
 
 
 def text(request: IRequest, status: int, body: str, content_type: bytes = b"text/plain; charset=utf-8") -> bytes:
-    """As L{answer}, of a status and a text."""
+    """Answer C{request} with a status and a text; see L{answer}."""
     request.setResponseCode(status)
     request.setHeader(b"server", b"collectord")
     return answer(request, content_type, body.encode())
 
 
 def json_text(request: IRequest, status: int, value: object) -> bytes:
-    """As L{text}, of C{value} as JSON."""
+    """Answer C{request} with a status and C{value} as JSON; see L{answer}."""
     return text(request, status, json.dumps(value) + "\n", JSON)

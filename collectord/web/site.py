@@ -1,5 +1,5 @@
 """
-The public resource: its routes, and what takes the body of each request.
+The routes of the public port: submissions, heartbeats and the version.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,28 +33,33 @@ _REASONS = {
 
 
 class StoreState(Protocol):
-    """How one store is."""
+    """How one store is, for the heartbeat."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def problem(self) -> str: ...
+    def problem(self) -> str:
+        """Why it takes no crashes; empty if it does."""
 
     @property
-    def figures(self) -> Mapping[str, int]: ...
+    def figures(self) -> Mapping[str, int]:
+        """Numbers about it that the heartbeat shows, by name."""
 
     @property
-    def cautions(self) -> Sequence[str]: ...
+    def cautions(self) -> Sequence[str]:
+        """What it can't promise, in plain sentences."""
 
 
 class Stores(Protocol):
-    """What the heartbeats ask."""
+    """What the heartbeats ask the stores."""
 
-    async def check_each(self) -> Sequence[StoreState]: ...
+    async def check_each(self) -> Sequence[StoreState]:
+        """Try out each store now, and return how it is."""
 
     @property
-    def takes_crashes(self) -> bool: ...
+    def takes_crashes(self) -> bool:
+        """Whether any store takes crashes, by what is known of them; it does not block."""
 
 
 ReceiverFor = Callable[[StreamingRequest, int | None], ReportReceiver]
@@ -62,12 +67,15 @@ ReceiverFor = Callable[[StreamingRequest, int | None], ReportReceiver]
 
 class PublicSite:
     """
-    @ivar collector: of the next report.
-    @ivar prefix: of the crash ids that clients see.
-    @ivar draining: load balancers are to send no more.
-    @ivar hung_workers: processes beside this one that take connections and answer nobody.
-    @param receiver_for: what takes the body of a submission.
-    @param version: for C{/__version__}.
+    The site of the public port. It takes submissions and answers heartbeats.
+
+    @ivar collector: judges and saves the reports; a reload may replace it.
+    @ivar prefix: what clients see in front of a crash id.
+    @ivar draining: whether load balancers are told to send no more.
+    @ivar hung_workers: how many processes beside this one accept connections and answer none.
+    @param receiver_for: returns the receiver for the body of a submission, given the request and its Content-Length.
+    @param stores: asked by the heartbeats.
+    @param version: the content of C{/__version__}.
     """
 
     app = Klein()
@@ -87,11 +95,15 @@ class PublicSite:
         self._collecting: set[Deferred[Outcome]] = set()
 
     def resource(self) -> IResource:
-        """All routes."""
+        """Return the resource with all routes."""
         return self.app.resource()
 
     def body_for(self, request: StreamingRequest, length: int | None) -> Body | None:
-        """What takes the body of C{request}."""
+        """
+        Return the receiver for the body of C{request}; None if it is no submission.
+
+        @param length: its Content-Length; None if it has none.
+        """
         if request.method == b"POST" and unquote_to_bytes(request.path) in self._submit_paths:
             RECEIVED.inc()
             return self._receiver_for(request, length)
@@ -99,14 +111,14 @@ class PublicSite:
 
     @app.route("/submit", methods=["POST"])
     async def submit(self, request: StreamingRequest) -> bytes:
-        """Take a report. What was received whole is kept even if the client does not wait for the answer."""
+        """Take a report. A report that was received whole is kept even if the client does not wait for the answer."""
         if not isinstance(request.body, ReportReceiver):
-            raise NotFound  # a path that only Klein takes for this one, such as //submit
+            raise NotFound  # Klein takes more paths for this one than body_for does, such as //submit.
         RECEIVE_SECONDS.observe(self.collector.seconds() - request.began)
         collecting = Deferred.fromCoroutine(self._collect(request.body))
         self._collecting.add(collecting)
         collecting.addBoth(self._collected, collecting)
-        outcome = await shielded(collecting)  # Klein cancels this when the client hangs up
+        outcome = await shielded(collecting)  # Klein cancels this method when the client hangs up.
         ANSWERS.labels("200", _REASONS[outcome.result]).inc()
         return text(request, 200, outcome_body(outcome, self.prefix))
 
@@ -124,11 +136,11 @@ class PublicSite:
 
     @property
     def saving(self) -> int:
-        """Reports that are being kept now."""
+        """How many reports are being kept now."""
         return len(self._collecting)
 
     async def drained(self) -> None:
-        """Wait for the reports that are being kept now."""
+        """Wait until no report is being kept any more."""
         while self._collecting:
             waiter: Deferred[None] = Deferred()
             next(iter(self._collecting)).addBoth(_pass_through, waiter)
@@ -136,7 +148,7 @@ class PublicSite:
 
     @app.route("/__heartbeat__", methods=["GET"])
     async def heartbeat(self, request: IRequest) -> bytes:
-        """Whether every store could keep a crash now, and every worker takes submissions."""
+        """Answer 200 if every store can keep a crash now and every worker takes submissions, else 503."""
         states = await self._stores.check_each()
         stores = {
             state.name: {"problem": state.problem, "cautions": list(state.cautions), **state.figures}
@@ -152,7 +164,7 @@ class PublicSite:
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:
-        """Whether a load balancer should send reports here; no store is asked, and none is waited for."""
+        """Answer 200 if a load balancer should send reports here, else 503. No store is waited for."""
         if self.draining:
             return text(request, 503, "draining\n")
         if not self._stores.takes_crashes:
@@ -161,21 +173,21 @@ class PublicSite:
 
     @app.route("/__version__", methods=["GET"])
     def version(self, request: IRequest) -> bytes:
-        """What runs here."""
+        """Answer with the versions of what runs here."""
         return json_text(request, 200, self._version)
 
     @app.handle_errors(*REFUSALS)
     def refused(self, request: IRequest, failure: Failure) -> bytes:
-        """The one place where an error becomes an answer."""
+        """Answer a report that is refused. This is the only place where such an error becomes an answer."""
         status, body = refusal(request, failure.value)
         ANSWERS.labels(str(status), body.decode().removeprefix("Discarded=")).inc()
-        tell = self._log.error if status == 503 else self._log.info
-        tell("refused: {status} {reason}", status=status, reason=str(failure.value))
+        log = self._log.error if status == 503 else self._log.info
+        log("refused: {status} {reason}", status=status, reason=str(failure.value))
         return body
 
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> bytes:
-        """No such path, or not by this method."""
+        """Answer 404 if there is no such path, 405 if it does not allow the method."""
         if isinstance(failure.value, MethodNotAllowed):
             request.setHeader(b"allow", ", ".join(failure.value.valid_methods or ()).encode())
             return text(request, 405, "Method not allowed\n")
@@ -183,8 +195,8 @@ class PublicSite:
 
     @app.handle_errors(Exception)
     def broken(self, request: IRequest, failure: Failure) -> bytes:
-        """A defect of ours."""
-        self._log.failure("a request could not be answered", failure)
+        """Answer 500, and log the failure, which is a defect of ours."""
+        self._log.failure("a defect: a request could not be answered", failure)
         return text(request, 500, "Internal error\n")
 
 

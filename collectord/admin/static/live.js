@@ -1,4 +1,4 @@
-// Fills the page again each second, by the rules of filling.py, and draws the graphs. Values are never markup.
+// Fills the page again each second, by the rules of templating.py, and draws the graphs. Values are never markup.
 "use strict";
 
 const GRAPH_S = 600;
@@ -12,7 +12,7 @@ let source = null;
 
 function say(element, text) {
   if (element.textContent !== text) {
-    element.textContent = text; // only what changes: a screen reader tells of each change of the state
+    element.textContent = text; // Set only if it differs, since a screen reader reads each change aloud.
   }
 }
 
@@ -35,7 +35,7 @@ function fill(element, values) {
   }
 }
 
-// A row keeps its element as long as it is there, and with it the focus and the place under the pointer.
+// A row keeps its element while it is shown, so that it keeps the focus and stays under the pointer.
 function repeat(container, rows) {
   const template = container.querySelector("template");
   const there = new Map([...container.children].map((row) => [row.dataset.key, row]));
@@ -87,8 +87,8 @@ function draw(svg, now) {
   }
   for (const minutes of [10, 5, 0]) {
     const anchor = { 10: "start", 5: "middle", 0: "end" }[minutes];
-    const told = minutes ? `−${minutes} min` : "now";
-    shapes.push(shape("text", { x: x(now - minutes * 60), y: height - 4, "text-anchor": anchor }, told));
+    const label = minutes ? `−${minutes} min` : "now";
+    shapes.push(shape("text", { x: x(now - minutes * 60), y: height - 4, "text-anchor": anchor }, label));
   }
   for (const name of names) {
     const points = history.map((rates) => `${x(rates.at).toFixed(1)},${y(rates[name] / unit).toFixed(1)}`);
@@ -133,7 +133,7 @@ function listen() {
   });
 }
 
-// A browser has six connections for all tabs of a site; a hidden one needs none.
+// A browser opens at most six connections to a site for all of its tabs together, so a hidden tab keeps none.
 function listenWhileVisible() {
   source?.close();
   if (!document.hidden) {

@@ -17,7 +17,7 @@ def histories(browser: Browser) -> list[int]:
     return [len(value["history"]) for name, value in browser.news if name == "overview"]
 
 
-def test_the_news(admin: Admin) -> None:
+def test_the_events_of_one_second(admin: Admin) -> None:
     browser = admin.follow()
     head = browser.received.partition(b"\r\n\r\n")[0].lower()
     assert head.startswith(b"http/1.1 200 ")
@@ -50,7 +50,7 @@ def test_an_empty_history(admin: Admin) -> None:
     assert histories(browser) == [0, 0]
 
 
-def test_all_who_listen_share_one_look_a_second(admin: Admin) -> None:
+def test_all_clients_share_the_events_of_a_second(admin: Admin) -> None:
     browsers = [admin.follow() for _ in range(10)]
     assert admin.told.overviews == 1
     admin.wait(3)
@@ -58,7 +58,7 @@ def test_all_who_listen_share_one_look_a_second(admin: Admin) -> None:
     assert [histories(browser) for browser in browsers] == [[600, 1, 1, 1]] * 10
 
 
-def test_who_comes_later_gets_the_whole_history(admin: Admin) -> None:
+def test_a_later_client_gets_the_whole_history(admin: Admin) -> None:
     first = admin.follow()
     admin.wait(1)
     second = admin.follow()
@@ -66,7 +66,7 @@ def test_who_comes_later_gets_the_whole_history(admin: Admin) -> None:
     assert (histories(first), histories(second)) == ([600, 1, 1], [600, 1])
 
 
-def test_nobody_listens_any_more(admin: Admin) -> None:
+def test_without_clients_nothing_is_made(admin: Admin) -> None:
     first, second = admin.follow(), admin.follow()
     first.hang_up()
     admin.wait(2)
@@ -79,7 +79,7 @@ def test_nobody_listens_any_more(admin: Admin) -> None:
     assert histories(third) == [600, 1]
 
 
-def test_a_slow_client_is_passed_over(admin: Admin) -> None:
+def test_a_slow_client_is_sent_nothing_until_it_has_caught_up(admin: Admin) -> None:
     slow, other = admin.follow(), admin.follow()
     slow.take_nothing()
     before = len(slow.received)
@@ -102,7 +102,7 @@ def test_a_client_that_was_full_only_for_a_moment_missed_nothing(admin: Admin) -
     assert histories(browser) == [600, 1]
 
 
-def test_a_client_that_takes_nothing_is_dropped(admin: Admin) -> None:
+def test_a_client_that_reads_nothing_is_disconnected(admin: Admin) -> None:
     slow, other = admin.follow(), admin.follow()
     slow.take_nothing()
     admin.wait(int(PATIENCE_S) + 1)
@@ -122,7 +122,7 @@ def test_too_many_clients(admin: Admin) -> None:
     assert histories(admin.follow()) == [600]
 
 
-def test_a_state_that_cannot_be_told(admin: Admin, log: LogRecorder) -> None:
+def test_a_state_that_cannot_be_found_out(admin: Admin, log: LogRecorder) -> None:
     browser = admin.follow()
     assert histories(browser) == [600]
     admin.told.error = ZeroDivisionError("secret")

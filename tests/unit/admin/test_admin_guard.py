@@ -153,7 +153,7 @@ def test_the_address_of_the_socket(address: IAddress, host: str, status: int) ->
 )
 def test_another_page_asks(path: str, headers: list[str]) -> None:
     response = Admin().ask(path, *headers)
-    assert (response.status, response.body) == (403, b"Not for other pages\n")
+    assert (response.status, response.body) == (403, b"Other pages may not make requests to the admin port\n")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_our_own_page_asks_or_a_link_leads_here(headers: list[str]) -> None:
         ["Cookie: token=" + TOKEN],
     ],
 )
-def test_strangers(path: str, headers: list[str]) -> None:
+def test_requests_without_the_token(path: str, headers: list[str]) -> None:
     response = Admin(token=TOKEN).ask(f"{path}?token={quote(TOKEN)}", *headers)
     assert response.status == 401
     assert response.headers["www-authenticate"] == 'Basic realm="collectord", charset="UTF-8"'
@@ -212,7 +212,7 @@ def test_strangers(path: str, headers: list[str]) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/overview.json", "/metrics", "/static/live.js"])
-def test_who_knows_the_token(path: str, header: str) -> None:
+def test_requests_with_the_token(path: str, header: str) -> None:
     assert Admin(token=TOKEN).ask(path, header).status == 200
 
 
@@ -257,7 +257,7 @@ def test_the_headers_of_every_answer(path: str, headers: list[str], host: str, s
     assert "twisted" not in str(response.headers).lower()
 
 
-def test_the_policy() -> None:
+def test_the_content_security_policy() -> None:
     policy = Admin().ask("/").headers["content-security-policy"]
     assert policy == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

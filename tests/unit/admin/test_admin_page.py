@@ -245,7 +245,7 @@ def test_many_annotations_are_cut() -> None:
     assert values["more_annotations"] == "1,234 more are in the JSON."
 
 
-def test_every_value_of_an_overview_is_seen() -> None:
+def test_every_value_of_an_overview_is_sanitized() -> None:
     overview = hostile(busy(NOW))
     overview = evolve(overview, answers=[Answer(status="2\x0000", reason="\u202e", count=1)])
     values = overview_values(overview)
