@@ -19,6 +19,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
@@ -33,6 +34,9 @@ from collectord.concurrency.threadpool import ThreadRunner
 
 PACKET_BYTES = 1400
 """The most bytes in one datagram. One of this size passes through every network without being split."""
+
+Resolver = Callable[[str, int, int, int], list[tuple[Any, ...]]]
+"""Looks up a host as C{socket.getaddrinfo} does. It gets the host, the port, the family and the kind of socket."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -116,6 +120,7 @@ class StatsdService(Service):
     @param address: C{host:port}. The host is looked up at the start; if it is not found, again at each interval.
     @param metrics: returns all metrics with their values.
     @param in_thread: where the host is looked up, which may block.
+    @param resolve: looks up the host, in that thread.
     """
 
     _log = Logger()
@@ -129,11 +134,13 @@ class StatsdService(Service):
         clock: IReactorTime,
         *,
         tags: bool = False,
+        resolve: Resolver = socket.getaddrinfo,
     ) -> None:
         self._address = address
         self._interval = interval
         self._metrics = metrics
         self._in_thread = in_thread
+        self._resolve = resolve
         self._lines = Lines(tags=tags)
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
@@ -160,7 +167,7 @@ class StatsdService(Service):
     async def _connect_and_send(self) -> None:
         if self._socket is None:
             try:
-                connected = await self._in_thread(lambda: _connected(self._address))
+                connected = await self._in_thread(lambda: _connected(self._address, self._resolve))
             except OSError as e:
                 self._warn_once(e)
                 return
@@ -186,9 +193,9 @@ class StatsdService(Service):
                 connected.send(packet)
 
 
-def _connected(address: str) -> socket.socket:
+def _connected(address: str, resolve: Resolver) -> socket.socket:
     host, _, port = address.rpartition(":")
-    family, kind, protocol, _, found = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)[0]
+    family, kind, protocol, _, found = resolve(host, int(port), socket.AF_UNSPEC, socket.SOCK_DGRAM)[0]
     connected = socket.socket(family, kind, protocol)
     try:
         connected.setblocking(False)

@@ -5,7 +5,7 @@ What a statsd server hears, on a real socket.
 import re
 import socket
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from attrs import define, field
@@ -16,7 +16,7 @@ from twisted.logger import capturedLogs
 
 from collectord import metrics
 from collectord.observe.aggregate import AggregatedRegistry, snapshot
-from collectord.observe.statsd import PACKET_BYTES, Lines, StatsdService, packets
+from collectord.observe.statsd import PACKET_BYTES, Lines, Resolver, StatsdService, packets
 
 T = TypeVar("T")
 
@@ -51,8 +51,9 @@ class Rig:
     def address(self) -> str:
         return f"127.0.0.1:{self.server.getsockname()[1]}"
 
-    def service(self, *, tags: bool = False, host: str = "") -> StatsdService:
-        return StatsdService(host or self.address, 10.0, self.registry.collect, at_once, self.clock, tags=tags)
+    def service(self, *, tags: bool = False, host: str = "", resolve: Resolver = socket.getaddrinfo) -> StatsdService:
+        address, metrics = host or self.address, self.registry.collect
+        return StatsdService(address, 10.0, metrics, at_once, self.clock, tags=tags, resolve=resolve)
 
     def heard(self) -> list[str]:
         """Lines, since the last look."""
@@ -192,20 +193,17 @@ def test_a_server_that_is_not_there_harms_nobody(rig: Rig) -> None:
     assert logs == []
 
 
-def test_a_host_is_looked_up_until_it_is_found(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, asked = socket.getaddrinfo, list[str]()
+def test_a_host_is_looked_up_until_it_is_found(rig: Rig) -> None:
+    asked = list[str]()
 
-    def found_at_last(host: str, *args: int, **kw: int) -> object:
-        if host != "statsd.example":  # a thread that another test has left behind
-            return real(host, *args, **kw)
+    def found_at_last(host: str, port: int, family: int, kind: int) -> list[tuple[Any, ...]]:
         asked.append(host)
         if len(asked) < 3:
             raise socket.gaierror(-2, "Name or service not known")
-        return real("127.0.0.1", *args, **kw)
+        return list(socket.getaddrinfo("127.0.0.1", port, family, kind))
 
-    monkeypatch.setattr(socket, "getaddrinfo", found_at_last)
     port = rig.address.rpartition(":")[2]
-    service = rig.service(host=f"statsd.example:{port}")
+    service = rig.service(host=f"statsd.example:{port}", resolve=found_at_last)
     with capturedLogs() as logs:
         service.startService()
         rig.answers.labels("200", "kept").inc()
