@@ -1,5 +1,6 @@
 # make run     start the daemon here, with built-in settings: 127.0.0.1:8000, crashes in ./crashes
-# make test    run all tests; ARGS="-k name" passes arguments on to pytest
+# make unit    the fast tests, in random order, a process for each processor; ARGS="--randomly-seed=7" for one order again
+# make test    all tests: the fast ones first, then real daemons and faults; ARGS="-k name" passes arguments on to pytest
 # make lint    ruff and mypy
 # make bench   the benchmarks (needs wrk and nginx)
 # make power   power cuts, 50 of each kind; ROUNDS=10, and SEED=7 for the same again (as root: it mounts)
@@ -12,14 +13,20 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 ROUNDS ?= 50
 
-.PHONY: run test lint bench power kills mutants requirements clean
+.PHONY: run unit test lint bench power kills mutants requirements clean
 
 # What is remembered of the store lies in it: who removes the crashes here means it.
 run: $(VENV)/installed
 	exec env PYTHONPATH=$(CURDIR) XDG_STATE_HOME=$(CURDIR)/crashes $(BIN)/twistd --nodaemon --pidfile= collectord $(ARGS)
 
+# Each process that a test starts would compile the package anew.
+unit test power kills: export PYTHONDONTWRITEBYTECODE =
+
+unit: $(VENV)/dev
+	$(BIN)/python -m pytest -q -n auto tests/unit tests/contract $(ARGS)
+
 test: $(VENV)/dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -236,7 +236,8 @@ def _run_tests(path: Path, tests: list[str]) -> None:
             os.dup2(nowhere.fileno(), fd)
     import pytest
 
-    sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={path}/temp", *tests]))
+    in_order = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    sys.exit(pytest.main([*in_order, f"--basetemp={path}/temp", *tests]))
 
 
 def main() -> int:

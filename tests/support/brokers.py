@@ -55,8 +55,9 @@ class RabbitServer(Server):
         cookie.chmod(0o400)
         if os.geteuid() == 0:
             subprocess.run(["chown", "-R", f"{_USER}:", directory], check=True)
-            for parent in directory.parents[:3]:
-                parent.chmod(parent.stat().st_mode | 0o011)
+            for parent in directory.parents:
+                if (mode := parent.stat().st_mode) & 0o011 != 0o011:
+                    parent.chmod(mode | 0o011)
 
     def command(self) -> Sequence[str]:
         command = ["/usr/lib/rabbitmq/bin/rabbitmq-server"]

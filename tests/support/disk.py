@@ -5,7 +5,8 @@ What lies on disk under the root of a store at rest, read by the design's layout
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import field, frozen
@@ -39,7 +40,11 @@ class _File:
 
 def stored_crashes(root: Path) -> dict[str, StoredCrash]:
     """The crashes under C{root}; one whose raw crash can't be read does not count as one."""
-    files = [file for file in _files(root) if file.crash_id]
+    return _crashes(list(_files(root)))
+
+
+def _crashes(files: Sequence[_File]) -> dict[str, StoredCrash]:
+    files = [file for file in files if file.crash_id]
     dumps: dict[str, dict[str, bytes]] = {}
     for file in files:
         if file.dump:
@@ -59,21 +64,38 @@ def part_files(root: Path) -> int:
 
 def problems(root: Path) -> list[str]:
     """Whatever is not as the layout promises, in words; empty for a sound store."""
+    files = list(_files(root))
+    crashes = _crashes(files)
     return [
-        *_misplaced(root),
-        *_incomplete(root),
-        *_bad_links(root),
+        *_misplaced(root, files),
+        *_incomplete(files, crashes),
+        *_bad_links(root, crashes),
         *_open_to_others(root),
         *_left_in_staging(root),
     ]
 
 
+def below(directory: Path | str) -> Iterator[os.DirEntry[str]]:
+    """All files and links below it, in order: much cheaper than C{Path.glob}. It need not be there."""
+    with suppress(FileNotFoundError):
+        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                yield from below(entry.path)
+            else:
+                yield entry
+
+
+def _branch(root: Path, name: str) -> Iterator[os.DirEntry[str]]:
+    """What is in the name branch, or in the date branch, of each day."""
+    for day in sorted(root.glob("[0-9]*")):
+        yield from below(day / name)
+
+
 def _files(root: Path) -> Iterator[_File]:
-    for path in sorted(root.glob("[0-9]*/name/**/*")):
-        if path.is_dir() and not path.is_symlink():
-            continue
+    for entry in _branch(root, "name"):
+        path = Path(entry.path)
         crash_id, _, rest = path.name.partition(".")
-        if not is_crash_id(crash_id) or path.is_symlink():
+        if not is_crash_id(crash_id) or entry.is_symlink():
             yield _File(path, "")
         elif rest == "json":
             yield _File(path, crash_id)
@@ -98,17 +120,16 @@ def _place(root: Path, crash_id: str) -> Path:
     return root.joinpath(f"20{crash_id[-6:]}", "name", *pairs)
 
 
-def _misplaced(root: Path) -> Iterator[str]:
-    for file in _files(root):
+def _misplaced(root: Path, files: Sequence[_File]) -> Iterator[str]:
+    for file in files:
         if not file.crash_id:
             yield f"{file.path.relative_to(root)}: not a file of a crash"
         elif file.path.parent != _place(root, file.crash_id):
             yield f"{file.crash_id}: lies in {file.path.parent.relative_to(root)}"
 
 
-def _incomplete(root: Path) -> Iterator[str]:
-    files = [file for file in _files(root) if file.crash_id]
-    crashes = stored_crashes(root)
+def _incomplete(files: Sequence[_File], crashes: Mapping[str, StoredCrash]) -> Iterator[str]:
+    files = [file for file in files if file.crash_id]
     markers = {file.crash_id for file in files if not file.dump}
     for file in files:
         if file.dump and file.crash_id not in markers:
@@ -125,13 +146,12 @@ def _incomplete(root: Path) -> Iterator[str]:
             yield f"{crash_id}: dump_checksums say {promised}, but there is {found}"
 
 
-def _bad_links(root: Path) -> Iterator[str]:
+def _bad_links(root: Path, crashes: Mapping[str, StoredCrash]) -> Iterator[str]:
     linked = set()
-    for path in sorted(root.glob("[0-9]*/date/**/*")):
-        if path.is_dir() and not path.is_symlink():
-            continue
+    for entry in _branch(root, "date"):
+        path = Path(entry.path)
         name = path.relative_to(root)
-        if not path.is_symlink():
+        if not entry.is_symlink():
             yield f"{name}: not a symlink"
             continue
         linked.add(path.name)
@@ -140,17 +160,17 @@ def _bad_links(root: Path) -> Iterator[str]:
             yield f"{name}: points to the absolute {target}"
         elif not (path / f"{path.name}.json").exists():
             yield f"{name}: points to {target}, where its crash is not"
-    for crash_id in sorted(stored_crashes(root).keys() - linked):
+    for crash_id in sorted(crashes.keys() - linked):
         yield f"{crash_id}: no symlink in the date branch"
 
 
 def _open_to_others(root: Path) -> Iterator[str]:
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o077:
-            yield f"{path.relative_to(root)}: mode {path.stat().st_mode & 0o777:o}"
+    for entry in below(root):
+        if entry.is_file(follow_symlinks=False) and (mode := entry.stat(follow_symlinks=False).st_mode) & 0o077:
+            yield f"{os.path.relpath(entry.path, root)}: mode {mode & 0o777:o}"
 
 
 def _left_in_staging(root: Path) -> Iterator[str]:
-    for path in sorted((root / "staging").rglob("*")):
-        if path.is_symlink() or not (path.is_dir() or path.name == "lock"):
-            yield f"{path.relative_to(root)}: left in staging"
+    for entry in below(root / "staging"):
+        if entry.is_symlink() or entry.name != "lock":
+            yield f"{os.path.relpath(entry.path, root)}: left in staging"

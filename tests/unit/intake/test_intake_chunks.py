@@ -49,9 +49,12 @@ TOKENS = st.sampled_from(
 @example(b"-5\r\nhello\r\n", 1)
 @example(b"0x5\r\nhello\r\n", 1)
 @example(b"", 1)
+@example(b"1\r\na\n", 1)
 def test_as_twisted(sent: bytes, size: int) -> None:
     whole = decoded([sent], ChunkedDecoder)
-    assert whole == decoded([sent], _ChunkedTransferDecoder)
+    # Behind a chunk Twisted waits for a second byte before it refuses what is no end of line.
+    more = [b"x"] if whole is MALFORMED else []
+    assert whole == decoded([sent, *more], _ChunkedTransferDecoder)
     assert decoded(split(sent, size), ChunkedDecoder) == whole
 
 

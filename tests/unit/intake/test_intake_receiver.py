@@ -105,7 +105,7 @@ MUTATIONS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(MUTATIONS, cuts())
 @example([(0, 0, b"preamble that is longer than the delimiter")], [42])
 @example([(50, 0, b"\n")], [53])

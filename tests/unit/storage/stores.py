@@ -31,7 +31,7 @@ from collectord.storage.filesystem.sweep import sweep
 from collectord.storage.filesystem.sync import File, Sync, sync_each
 from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 from collectord.testing import running
-from tests.support.disk import problems, stored_crashes
+from tests.support.disk import below, problems, stored_crashes
 
 HOST = socket.gethostname()
 
@@ -125,8 +125,8 @@ async def bytes_of(content: Content) -> bytes:
 
 def everything(root: Path) -> list[str]:
     """All files and links under C{root}, as paths from there, but for the locks and the mark of the store."""
-    found = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(str(path.relative_to(root)) for path in found if path.name not in ("lock", MARK))
+    found = (entry for entry in below(root) if entry.name not in ("lock", MARK))
+    return sorted(os.path.relpath(entry.path, root) for entry in found)
 
 
 def of_crash(root: Path, crash_id: str = CRASH_ID) -> list[str]:
