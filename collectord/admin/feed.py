@@ -19,7 +19,7 @@ from collectord.observe.status import Overview
 
 STEP_S = 1.0
 MAX_STREAMS = 64
-PATIENCE_S = 30.0
+STALLED_S = 30.0
 """A client that has read nothing for so long is disconnected."""
 
 _HEARTBEAT = b": still here\n\n"
@@ -70,7 +70,7 @@ class _Stream:
     def send(self, edition: Edition | None) -> None:
         if self._full_since is not None:
             self._knows_history = False
-            if self._now() - self._full_since > PATIENCE_S:
+            if self._now() - self._full_since > STALLED_S:
                 self._abort()
         elif edition is None:
             self.request.write(_HEARTBEAT)

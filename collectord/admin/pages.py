@@ -5,7 +5,7 @@ Makes the admin pages from their templates, and holds the files that they use.
 from importlib.resources import files
 from xml.etree.ElementTree import Element, fromstring
 
-from collectord.admin.templating import filled
+from collectord.admin.templating import render
 from collectord.admin.view import crash_values, overview_values
 from collectord.observe.status import CrashPage, Overview
 
@@ -26,9 +26,9 @@ _CRASH = _template("crash.html")
 
 def overview_page(overview: Overview) -> bytes:
     """Make the page that shows the state of the daemon."""
-    return filled(_OVERVIEW, overview_values(overview))
+    return render(_OVERVIEW, overview_values(overview))
 
 
 def crash_page(crash: CrashPage) -> bytes:
     """Make the page that shows all that is known of a crash."""
-    return filled(_CRASH, crash_values(crash))
+    return render(_CRASH, crash_values(crash))

@@ -30,7 +30,7 @@ def _sanitized_row(row: Row) -> Row:
     return {name: visible(value) for name, value in row.items()}
 
 
-def filled(template: Element, values: Values) -> bytes:
+def render(template: Element, values: Values) -> bytes:
     """Return the HTML of a page: C{template} with C{values} in their places."""
     page = deepcopy(template)
     _fill(page, values)

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from collectord.admin.format import count, moment, rate, share, size, span, time_of_day
 from collectord.admin.templating import Row, Values, sanitized
 from collectord.observe.status import (
-    Answer,
+    AnswerCount,
     CrashPage,
     Loss,
     Overview,
     Recent,
     RuleCount,
     SinkStatus,
-    Store,
+    StoreStatus,
     WorkerStatus,
 )
 
@@ -107,7 +107,7 @@ def _facts(overview: Overview) -> Iterator[tuple[str, int]]:
             yield name, value
 
 
-def _store(store: Store) -> Row:
+def _store(store: StoreStatus) -> Row:
     return {
         "key": store.name,
         "name": store.name,
@@ -135,7 +135,7 @@ def _sink(sink: SinkStatus) -> Row:
     }
 
 
-def _answer(answer: Answer, all_answers: int) -> Row:
+def _answer(answer: AnswerCount, all_answers: int) -> Row:
     return {
         "key": f"{answer.status} {answer.reason}",
         "status": answer.status,

@@ -95,8 +95,8 @@ def fate_of(traces: Traces, stores: frozenset[str]) -> Fate:
 
 def is_unlinked(traces: Traces, stores: frozenset[str]) -> bool:
     """Whether a crash lies in a store, no link says that it is new, and no line says that it was moved."""
-    seen = traces.aside_in | traces.waits_in | traces.stays_in
-    return bool(traces.unlinked_in) and not seen and not traces.moved - stores
+    elsewhere = traces.aside_in | traces.waits_in | traces.stays_in
+    return bool(traces.unlinked_in) and not elsewhere and not traces.moved - stores
 
 
 @frozen(kw_only=True)

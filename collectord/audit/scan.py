@@ -13,7 +13,7 @@ from collectord.audit.fates import NOTHING, Audit, Traces, UncleanStop, fate_of,
 from collectord.audit.locations import CrashLocations
 from collectord.crashid import is_crash_id
 from collectord.observe.journal.files import ended_uncleanly
-from collectord.observe.journal.lines import OF_CRASHES, Journal, Line, day_of, seconds_of, time_of
+from collectord.observe.journal.lines import OF_CRASHES, Journal, Line, journal_day, seconds_of, time_of
 from collectord.storage.filesystem.finder import FoundCrash, crashes_of_day, find_crash, quarantined_crashes
 from collectord.storage.filesystem.layout import place_in
 
@@ -70,7 +70,7 @@ def audit(locations: CrashLocations, day: str, wait: Callable[[], object]) -> Au
 
 def is_of_day(crash_id: str, day: str) -> bool:
     """Whether this is the id of a crash of that day."""
-    return is_crash_id(crash_id) and day_of(crash_id) == day
+    return is_crash_id(crash_id) and journal_day(crash_id) == day
 
 
 def _links(root: str, day: str) -> dict[str, str]:

@@ -117,12 +117,12 @@ def _in_full(found: Audit, rebuilt: Rebuilt | None) -> Mapping[str, object]:
 
 
 def _crash(found: Audit, crash_id: str) -> Mapping[str, object]:
-    known = found.crashes[crash_id]
+    traces = found.crashes[crash_id]
     return {
         "crash_id": crash_id,
-        "rule": known.rule,
-        **{kind: sorted(getattr(known, kind)) for kind in _STEPS},
-        "arrived_at": sorted(known.arrived_at),
+        "rule": traces.rule,
+        **{kind: sorted(getattr(traces, kind)) for kind in _STEPS},
+        "arrived_at": sorted(traces.arrived_at),
         "lines": [
             {"time": line.time, "what": line.kind, "where": line.where} for line in found.lines.get(crash_id, ())
         ],
@@ -142,15 +142,15 @@ def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
         style = "bold red" if fate == "unaccounted" and count else "" if count else "dim"
         add_row(fates, f"{count:,}", fate, FATES[fate], style=style)
     show(fates)
-    places = table("crashes", "", "where", right=["crashes"])
+    locations = table("crashes", "", "where", right=["crashes"])
     for kind, in_words in _STEPS.items():
         for where, count in found.by_location(kind).items():
-            add_row(places, f"{count:,}", in_words, where)
+            add_row(locations, f"{count:,}", in_words, where)
     for root, there in found.at_destinations.items():
         add_row(
-            places, "?" if there is None else f"{there:,}", "are at", f"{root}: not there" if there is None else root
+            locations, "?" if there is None else f"{there:,}", "are at", f"{root}: not there" if there is None else root
         )
-    show(places)
+    show(locations)
     _show_trouble(found)
     _show_missing(found)
 
@@ -195,16 +195,16 @@ def _show_missing(found: Audit) -> None:
         return
     shown = table("crash id", "", "last line", "kept in", "rule", "")
     for crash_id in missing[:_SHOWN]:
-        known = found.crashes[crash_id]
+        traces = found.crashes[crash_id]
         last = max(found.lines.get(crash_id, ()), default=None)
         fate = found.fate(crash_id)
         add_row(
             shown,
             crash_id,
-            f"at {', '.join(sorted(known.arrived_at))}" if fate == "arrived" else fate,
+            f"at {', '.join(sorted(traces.arrived_at))}" if fate == "arrived" else fate,
             "" if last is None else f"{last.time} {last.kind} {last.where}",
-            ", ".join(sorted(known.kept)),
-            known.rule,
+            ", ".join(sorted(traces.kept)),
+            traces.rule,
             "lines were lost by an unclean stop" if _is_explained(found, crash_id) else "",
             style="red" if fate == "unaccounted" else "",
         )

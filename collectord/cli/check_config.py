@@ -14,7 +14,7 @@ from click.exceptions import Exit
 from twisted.internet.selectreactor import SelectReactor
 
 from collectord import __version__
-from collectord.cli.identities import stores_seen
+from collectord.cli.identities import store_infos
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -142,9 +142,9 @@ def _refuse_files(settings: Settings) -> None:
 
 
 def _refuse_other_stores(settings: Settings) -> None:
-    seen = [store for store in stores_seen(settings) if store.is_ours and store.problem]
+    unusable = [store for store in store_infos(settings) if store.is_ours and store.problem]
     # Who may not look into a root is not the daemon.
-    problems = [store for store in seen if os.access(store.root, os.X_OK) or not os.path.exists(store.root)]
+    problems = [store for store in unusable if os.access(store.root, os.X_OK) or not os.path.exists(store.root)]
     if problems:
         raise ConfigError("\n".join(f"{store.root}: {store.problem}" for store in problems))
 

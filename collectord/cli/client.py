@@ -20,7 +20,7 @@ _LONGEST = 64 * 1024 * 1024
 
 
 @frozen(kw_only=True)
-class Answer:
+class Response:
     """What the server said."""
 
     status: int
@@ -78,7 +78,7 @@ class Server:
     ) -> None:
         self._connection.close()
 
-    def ask(self, method: str, headers: Mapping[str, str], body: BinaryIO | None = None) -> Answer:
+    def ask(self, method: str, headers: Mapping[str, str], body: BinaryIO | None = None) -> Response:
         """
         One request, and its answer.
 
@@ -87,7 +87,7 @@ class Server:
         try:
             self._send(method, headers, body)
             response = self._connection.getresponse()
-            answer = Answer(status=response.status, reason=response.reason, body=response.read(_LONGEST))
+            answer = Response(status=response.status, reason=response.reason, body=response.read(_LONGEST))
         except (OSError, HTTPException, ValueError) as e:
             self._connection.close()
             raise CannotRun(f"{self._url}: no answer: {_why(e)}") from e

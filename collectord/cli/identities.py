@@ -45,7 +45,7 @@ def stores() -> None:
 
 
 @frozen(kw_only=True)
-class StoreSeen:
+class StoreInfo:
     """
     A store of the settings, or one that is remembered.
 
@@ -75,7 +75,7 @@ class StoreSeen:
         }
 
 
-def stores_seen(settings: Settings) -> Iterator[StoreSeen]:
+def store_infos(settings: Settings) -> Iterator[StoreInfo]:
     """
     Every store and destination of the settings that is a file system, and what else is remembered.
 
@@ -95,7 +95,7 @@ def stores_seen(settings: Settings) -> Iterator[StoreSeen]:
             store_id = read_mark(root)
         except OSError:
             store_id = None
-        yield StoreSeen(
+        yield StoreInfo(
             root=root,
             store_id=store_id,
             known=remembered.get(root),
@@ -125,19 +125,19 @@ def roots_of(settings: Settings) -> Mapping[str, Any]:
 def list_stores(config: Path | None, as_json: bool) -> None:
     """List the stores, with what is mounted there and why one is not used. With --json each is one line."""
     settings = load_settings(config)
-    seen = list(stores_seen(settings))
+    infos = list(store_infos(settings))
     if as_json:
-        for store in seen:
+        for store in infos:
             show_json(store.row())
     else:
-        _show(settings, seen)
-    if any(store.problem and store.is_ours for store in seen):
+        _show(settings, infos)
+    if any(store.problem and store.is_ours for store in infos):
         raise Exit(WRONG)
 
 
-def _show(settings: Settings, seen: list[StoreSeen]) -> None:
+def _show(settings: Settings, infos: list[StoreInfo]) -> None:
     shown = table("store", "mark", "remembered", "is on", "")
-    for store in seen:
+    for store in infos:
         mount = "unknown" if store.mount is None else f"{store.mount.point} ({store.mount.kind}, {store.mount.source})"
         remembered = "no" if store.known is None else "yes" if store.known.store_id == store.store_id else "another"
         what = Text(store.problem, "red") if store.is_ours else Text(_GIVEN_UP.format(root=store.root))

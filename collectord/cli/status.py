@@ -13,7 +13,7 @@ from rich.text import Text
 
 from collectord.admin.format import count, rate, size, span
 from collectord.admin.view import LOST, NOT_KNOWN, loss_in_words
-from collectord.cli.client import Answer, Server, url_of
+from collectord.cli.client import Response, Server, url_of
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -76,7 +76,7 @@ def status(url: str | None, timeout: float, config: Path | None, as_json: bool) 
         raise Exit(WRONG)
 
 
-def _overview(answer: Answer) -> Mapping[str, Any]:
+def _overview(answer: Response) -> Mapping[str, Any]:
     if answer.status in _UNAUTHORIZED:
         raise CannotRun(f"the admin port answers {answer.status}: is [admin] token the daemon's?")
     try:
@@ -125,7 +125,7 @@ def _show(overview: Mapping[str, Any]) -> None:
     )
     _show_stores(overview["stores"])
     if overview["outlets"]:
-        _show_outlets(overview["outlets"])
+        _show_sinks(overview["outlets"])
     for one in (*overview["stores"], *overview["outlets"]):
         for caution in one["cautions"]:
             show(f"{one['name']}: {caution}")
@@ -152,7 +152,7 @@ def _known(value: float | None, in_words: Callable[[float], str]) -> str:
     return NOT_KNOWN if value is None else in_words(value)
 
 
-def _show_outlets(sinks: Sequence[Mapping[str, Any]]) -> None:
+def _show_sinks(sinks: Sequence[Mapping[str, Any]]) -> None:
     shown = table("destination or publisher", "kind", "given", "failures", "", right=["given", "failures"])
     for sink in sinks:
         health = _health(sink["problem"])

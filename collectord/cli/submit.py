@@ -15,7 +15,7 @@ import click
 from attrs import frozen
 from click.exceptions import Exit
 
-from collectord.cli.client import Answer, Server
+from collectord.cli.client import Response, Server
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -152,7 +152,7 @@ def submit(
             except CannotRun as e:
                 sent = f"; {number} of {len(all_of_them)} reports were sent" if number else ""
                 raise CannotRun(f"{e}{sent}") from e
-            refused |= not _tell(report, answer, as_json)
+            refused |= not _show(report, answer, as_json)
     if refused:
         raise Exit(WRONG)
 
@@ -163,7 +163,7 @@ def _extra(path: Path) -> bytes:
     return content
 
 
-def _send(server: Server, report: _Report, token: str, compressed: bool) -> Answer:
+def _send(server: Server, report: _Report, token: str, compressed: bool) -> Response:
     boundary = token_hex(16)
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "User-Agent": "collectord-submit"}
     if token:
@@ -188,18 +188,18 @@ def _body(report: _Report, boundary: str, compressed: bool) -> Iterator[BinaryIO
         yield body
 
 
-def _tell(report: _Report, answer: Answer, as_json: bool) -> bool:
+def _show(report: _Report, answer: Response, as_json: bool) -> bool:
     """@return: whether it was taken."""
     line = answer.first_line
-    taken = answer.status == 200 and bool(line) and not line.startswith(("Discarded=", "Unsupported="))
+    accepted = answer.status == 200 and bool(line) and not line.startswith(("Discarded=", "Unsupported="))
     file = report.dumps.get(MINIDUMP)
-    crash_id = line.removeprefix("CrashID=") if taken else None
+    crash_id = line.removeprefix("CrashID=") if accepted else None
     if as_json:
-        told = {"file": str(file) if file else None, "status": answer.status, "answer": line, "crash_id": crash_id}
-        show_json(told)
+        row = {"file": str(file) if file else None, "status": answer.status, "answer": line, "crash_id": crash_id}
+        show_json(row)
     elif crash_id:
         show(shortened(crash_id))
-    if not taken:
+    if not accepted:
         said = shortened(f"{answer.status} {line or answer.reason}", 200)
         say(f"{file}: refused: {said}" if file else f"refused: {said}")
-    return taken
+    return accepted

@@ -56,10 +56,10 @@ class SingleFlight(Generic[T]):
         self._waiters[waiter] = None
         if not self._busy:
             self._busy = True
-            Deferred.fromCoroutine(_coroutine(self._work())).addBoth(self._tell)
+            Deferred.fromCoroutine(_coroutine(self._work())).addBoth(self._notify)
         return waiter
 
-    def _tell(self, result: T | Failure) -> None:
+    def _notify(self, result: T | Failure) -> None:
         self._busy = False
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:

@@ -212,13 +212,13 @@ class CrashmoverService(Service):
         if self._pass is None:
             return None
         idle = self._idle = Deferred()
-        late = self._clock.callLater(self._stop, self._give_up)
+        late = self._clock.callLater(self._stop, self._cancel_moves)
         idle.addCallback(lambda _: late.cancel() if late.active() else None)
         if self._waiting is not None:
             self._waiting.cancel()
         return idle
 
-    def _give_up(self) -> None:
+    def _cancel_moves(self) -> None:
         for move in list(self._pass.under_way if self._pass is not None else ()):
             move.cancel()
 

@@ -35,7 +35,7 @@ class _Unfinished:
     The state of a move that has failed and will be tried again.
 
     @ivar done: the sinks that have confirmed the crash.
-    @ivar seen: the version of the crash that they have confirmed: see L{Crash.seen}.
+    @ivar source_version: the version of the crash that they have confirmed: see L{Crash.source_version}.
     @ivar failures: how often the move has failed.
     @ivar reads: how often the crash could not be read, one time after the other, while others could.
     @ivar loaded: how many crashes this mover had read when this one could not be read the last time.
@@ -43,7 +43,7 @@ class _Unfinished:
     """
 
     done: set[Sink] = field(factory=set)
-    seen: tuple[int, ...] | None = None
+    source_version: tuple[int, ...] | None = None
     failures: int = 0
     reads: int = 0
     loaded: int = -1
@@ -122,10 +122,10 @@ class Crashmover:
             return True
         self._loaded += 1
         unfinished.reads = 0
-        if crash.seen != unfinished.seen:
+        if crash.source_version != unfinished.source_version:
             # Another crash has taken its place, or another process has acknowledged it since. That process may be a
             # destination which has moved the crash back to here, so what the sinks confirmed before no longer counts.
-            unfinished.seen = crash.seen
+            unfinished.source_version = crash.source_version
             unfinished.done.clear()
         sinks = self._sinks(crash)
         try:

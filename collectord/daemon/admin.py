@@ -21,7 +21,7 @@ from collectord.observe.journal.lines import events_of
 from collectord.observe.journal.writer import directory_of
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.statsd import StatsdService
-from collectord.observe.status import Event, SinkStatus, WorkerStatus
+from collectord.observe.status import JournalEntry, SinkStatus, WorkerStatus
 from collectord.settings.schema import Settings
 from collectord.storage.chain.chain import Backend
 from collectord.throttle.rules import Rule
@@ -115,7 +115,7 @@ class AdminPort(MultiService):
             for sink in self._delivery().sinks
         ]
 
-    def _events(self, crash_id: str) -> Sequence[Event]:
+    def _events(self, crash_id: str) -> Sequence[JournalEntry]:
         return events_of(directory_of(self._settings), crash_id) if self._settings.ledger.enabled else []
 
 

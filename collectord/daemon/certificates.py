@@ -46,7 +46,7 @@ class CertificateWatch(Service):
         self._now = now
         self._thread = ThreadPool("certificates", 1, reactor.callFromThread)
         self._known: Sequence[Validity] = ()
-        self._loop = LoopingCall(self.look)
+        self._loop = LoopingCall(self.check)
         self._loop.clock = reactor
 
     def startService(self) -> None:
@@ -57,18 +57,18 @@ class CertificateWatch(Service):
         super().stopService()
         self._loop.stop()
 
-    def look(self) -> Deferred[None]:
+    def check(self) -> Deferred[None]:
         """Look at them, and say what is wrong; at a reload they may be others."""
-        return spawn(self._look(), self._log, "the certificates could not be looked at")
+        return spawn(self._check(), self._log, "the certificates could not be looked at")
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         self._known = await self._thread(lambda: list(self._validities()))
         now = self._now()
         for each in self._known:
             CERTIFICATE_EXPIRY.labels(each.listen).set(each.ends)
             if problem := problem_of(each, now):
-                tell = self._log.error if each.ends <= now else self._log.warn
-                tell("{listen}: {problem}", listen=each.listen, problem=problem)
+                log = self._log.error if each.ends <= now else self._log.warn
+                log("{listen}: {problem}", listen=each.listen, problem=problem)
 
     def certificates(self) -> Sequence[Certificate]:
         """As the admin page shows them."""

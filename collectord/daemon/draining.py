@@ -24,14 +24,14 @@ class DrainFileWatch(Service):
     Looks each second whether the operator's file is there: while it is, the daemon drains.
 
     @param path: of the file; None: there is none to look for.
-    @param tell: is told each time whether it is there.
+    @param notify: is told each time whether it is there.
     """
 
     _log = Logger()
 
-    def __init__(self, path: Callable[[], Path | None], tell: Callable[[bool], object], reactor: Any) -> None:
+    def __init__(self, path: Callable[[], Path | None], notify: Callable[[bool], object], reactor: Any) -> None:
         self._path = path
-        self._tell = tell
+        self._notify = notify
         self._thread = ThreadPool("drain file", 1, reactor.callFromThread)
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
@@ -45,8 +45,8 @@ class DrainFileWatch(Service):
         self._loop.stop()
 
     def _tick(self) -> Deferred[None]:
-        return spawn(self._look(), self._log, "the drain file could not be looked for")
+        return spawn(self._check(), self._log, "the drain file could not be looked for")
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         path = self._path()
-        self._tell(path is not None and await self._thread(partial(exists, path)))
+        self._notify(path is not None and await self._thread(partial(exists, path)))

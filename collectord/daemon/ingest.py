@@ -77,7 +77,7 @@ class IngestPipeline:
     ) -> None:
         self._on_event = on_event
         self._reactor = reactor
-        self._stops = self._drain_file_is_there = False
+        self._stopping = self._drain_file_is_there = False
         self._drain_file = settings.submission.drain_file
         self._judging = ThreadPool("rules", _JUDGES, reactor.callFromThread)
         self.stores = FallbackCrashStorage(backends, reactor)
@@ -105,7 +105,7 @@ class IngestPipeline:
             )
         self.services: Sequence[Service] = (
             ProbeService(self.stores, reactor),
-            DrainFileWatch(lambda: self._drain_file, self._see_drain_file, reactor),
+            DrainFileWatch(lambda: self._drain_file, self._note_drain_file, reactor),
         )
         CONNECTIONS.set_function(lambda: self.site.connections)
         RECEIVING.set_function(lambda: self.site.receiving)
@@ -120,21 +120,21 @@ class IngestPipeline:
             SWEEP_FAILURES.labels(backend.name)
             CIRCUIT_OPEN.labels(backend.name).set_function(partial(_is_open, backend))
 
-    def stops(self) -> None:
+    def start_draining(self) -> None:
         """The daemon is about to stop: drain until then."""
-        self._stops = True
+        self._stopping = True
         self._drain()
 
-    def _see_drain_file(self, is_there: bool) -> None:
+    def _note_drain_file(self, is_there: bool) -> None:
         if is_there != self._drain_file_is_there:
             self._drain_file_is_there = is_there
             self._drain()
 
     def _drain(self) -> None:
-        draining = self._stops or self._drain_file_is_there
+        draining = self._stopping or self._drain_file_is_there
         if draining != self.public.draining:
-            told = "draining: load balancers are told to send no more" if draining else "it drains no more"
-            _log.info("{told}", told=told)
+            text = "draining: load balancers are told to send no more" if draining else "it drains no more"
+            _log.info("{text}", text=text)
         self.public.draining = self.site.draining = draining
 
     def apply(self, settings: Settings, rules: Sequence[Rule]) -> None:
@@ -187,7 +187,7 @@ def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend],
                 staging=store,
                 timeout=each.timeout_s,
                 cautions=partial(getattr, store, "cautions"),
-                glance=store.glance,
+                quick_check=store.quick_check,
                 prepare=store.prepare,
                 refuse_other=store.directory.refuse_other,
                 source=partial(_source_of, store, reactor),

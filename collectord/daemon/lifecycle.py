@@ -21,7 +21,7 @@ from collectord.net.listeners import close_ports, take_waiting
 _KEEP_S = 15.0
 """For what was received whole: a little longer than the patience of the stores."""
 
-_SETTLE_S = 5.0
+_DISCARD_S = 5.0
 
 
 class CollectorService(Service):
@@ -84,7 +84,7 @@ class CollectorService(Service):
         except StoreTimeout:
             self._log.error("some crashes could not be kept in time; their clients were not told that they were")
         with suppress(StoreTimeout):  # the next start sweeps
-            await with_timeout(self._stores.wait_for_discards(), _SETTLE_S, self._clock, "stop")
+            await with_timeout(self._stores.wait_for_discards(), _DISCARD_S, self._clock, "stop")
 
     def stopService(self) -> Deferred[None]:
         """Let nobody in any more, and wait for what is being received, and then kept."""

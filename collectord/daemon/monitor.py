@@ -22,7 +22,7 @@ from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import SingleFlight, with_timeout
 from collectord.errors import StorageError, StoreTimeout
 from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_HEALTHY
-from collectord.observe.status import Store
+from collectord.observe.status import StoreStatus
 from collectord.storage.chain.chain import CHECK_S, Backend
 from collectord.storage.filesystem.backlog import count_quarantined, count_waiting
 from collectord.storage.filesystem.space import free_bytes
@@ -35,7 +35,7 @@ _SHARE = 20
 
 
 @define
-class _Seen:
+class _State:
     """
     What is known of a store.
 
@@ -50,7 +50,7 @@ class _Seen:
     backlog: int | None = None
     oldest: float | None = None
     quarantined: int | None = None
-    counting: bool = False
+    is_counting: bool = False
     count_again_at: float = 0.0
 
 
@@ -78,13 +78,13 @@ class StoreMonitor(Service):
         self._is_moved = is_moved
         self._now = now
         self._reactor = reactor
-        self._seen = {backend.name: self._nothing_of(backend.name) for backend in backends}
+        self._states = {backend.name: self._new_state(backend.name) for backend in backends}
         self._loops: list[LoopingCall] = []
 
-    def _nothing_of(self, root: str) -> _Seen:
+    def _new_state(self, root: str) -> _State:
         asking = ThreadPool(f"space {root}", 1, self._reactor.callFromThread)
         counting = ThreadPool(f"count {root}", 1, self._reactor.callFromThread)
-        return _Seen(SingleFlight(lambda: asking(partial(free_bytes, root))), counting)
+        return _State(SingleFlight(lambda: asking(partial(free_bytes, root))), counting)
 
     def startService(self) -> None:
         super().startService()
@@ -100,82 +100,82 @@ class StoreMonitor(Service):
             loop.stop()
         self._loops.clear()
 
-    def stores(self) -> Sequence[Store]:
+    def stores(self) -> Sequence[StoreStatus]:
         """How they were when they were looked at last."""
         return [
-            Store(
+            StoreStatus(
                 name=backend.name,
-                problem=seen.problem,
-                free_bytes=seen.free_bytes,
+                problem=state.problem,
+                free_bytes=state.free_bytes,
                 min_free_bytes=min_free_bytes,
-                backlog=seen.backlog,
-                oldest_age_s=self._age(seen),
-                quarantined=seen.quarantined,
+                backlog=state.backlog,
+                oldest_age_s=self._age(state),
+                quarantined=state.quarantined,
                 cautions=backend.cautions(),
             )
-            for backend, min_free_bytes, seen in zip(
-                self._backends, self._min_free_bytes, self._seen.values(), strict=True
+            for backend, min_free_bytes, state in zip(
+                self._backends, self._min_free_bytes, self._states.values(), strict=True
             )
         ]
 
     def _tick(self, backend: Backend) -> Deferred[None]:
-        return spawn(self._look(backend), self._log, "{store} could not be looked at", store=backend.name)
+        return spawn(self._check(backend), self._log, "{store} could not be looked at", store=backend.name)
 
-    async def _look(self, backend: Backend) -> None:
-        seen = self._seen[backend.name]
+    async def _check(self, backend: Backend) -> None:
+        state = self._states[backend.name]
         try:
             figures = await with_timeout(backend.storage.check(), CHECK_S, self._reactor, backend.name)
-            seen.problem, seen.free_bytes = "", figures.get("free_bytes")
+            state.problem, state.free_bytes = "", figures.get("free_bytes")
         except StorageError as e:
-            seen.problem = str(e)
+            state.problem = str(e)
             try:
-                seen.free_bytes = await self._space_despite(e, backend, seen)
+                state.free_bytes = await self._space_despite(e, backend, state)
             except (OSError, StoreTimeout):  # nobody knows; what was known is no answer
-                seen.free_bytes = None
-                self._forget(backend.name, seen)
-                seen.count_again_at = 0.0
+                state.free_bytes = None
+                self._forget(backend.name, state)
+                state.count_again_at = 0.0
                 return
         finally:
-            STORE_HEALTHY.labels(backend.name).set(not seen.problem)
-            _tell(FREE_BYTES, backend.name, seen.free_bytes)
-            _tell(BACKLOG_AGE, backend.name, None if seen.backlog is None else self._age(seen))
-        if not seen.counting and self._now() >= seen.count_again_at:
+            STORE_HEALTHY.labels(backend.name).set(not state.problem)
+            _set_gauge(FREE_BYTES, backend.name, state.free_bytes)
+            _set_gauge(BACKLOG_AGE, backend.name, None if state.backlog is None else self._age(state))
+        if not state.is_counting and self._now() >= state.count_again_at:
             # Nobody waits for it: it may take minutes, and longer where the store begins to hang.
-            spawn(self._count(backend.name, seen), self._log, "{store} could not be counted", store=backend.name)
+            spawn(self._count(backend.name, state), self._log, "{store} could not be counted", store=backend.name)
 
-    async def _space_despite(self, problem: StorageError, backend: Backend, seen: _Seen) -> int | None:
+    async def _space_despite(self, problem: StorageError, backend: Backend, state: _State) -> int | None:
         cause = problem.__cause__
         if isinstance(cause, OSError) and cause.errno in _ANOTHER:
             raise cause
-        return await with_timeout(seen.space(), CHECK_S, self._reactor, backend.name)
+        return await with_timeout(state.space(), CHECK_S, self._reactor, backend.name)
 
-    async def _count(self, store: str, seen: _Seen) -> None:
-        seen.counting, began = True, self._now()
+    async def _count(self, store: str, state: _State) -> None:
+        state.is_counting, began = True, self._now()
         try:
-            seen.quarantined = await seen.threads(partial(count_quarantined, store))
-            _tell(QUARANTINE, store, seen.quarantined)
+            state.quarantined = await state.threads(partial(count_quarantined, store))
+            _set_gauge(QUARANTINE, store, state.quarantined)
             if self._is_moved(store):
-                waiting = await seen.threads(partial(count_waiting, store))
-                seen.backlog, seen.oldest = waiting.crashes, waiting.oldest
-                _tell(BACKLOG, store, seen.backlog)
-                _tell(BACKLOG_AGE, store, self._age(seen))
+                waiting = await state.threads(partial(count_waiting, store))
+                state.backlog, state.oldest = waiting.crashes, waiting.oldest
+                _set_gauge(BACKLOG, store, state.backlog)
+                _set_gauge(BACKLOG_AGE, store, self._age(state))
         except OSError as e:
             self._log.warn("{store} could not be counted: {why}", store=store, why=e)
-            self._forget(store, seen)
+            self._forget(store, state)
         finally:
-            seen.counting = False
-            seen.count_again_at = self._now() + _SHARE * (self._now() - began)
+            state.is_counting = False
+            state.count_again_at = self._now() + _SHARE * (self._now() - began)
 
-    def _forget(self, store: str, seen: _Seen) -> None:
-        seen.backlog = seen.oldest = seen.quarantined = None
+    def _forget(self, store: str, state: _State) -> None:
+        state.backlog = state.oldest = state.quarantined = None
         for gauge in (BACKLOG, BACKLOG_AGE, QUARANTINE):
-            _tell(gauge, store, None)
+            _set_gauge(gauge, store, None)
 
-    def _age(self, seen: _Seen) -> float:
-        return 0.0 if seen.oldest is None else max(0.0, self._now() - seen.oldest)
+    def _age(self, state: _State) -> float:
+        return 0.0 if state.oldest is None else max(0.0, self._now() - state.oldest)
 
 
-def _tell(gauge: Gauge, store: str, value: float | None) -> None:
+def _set_gauge(gauge: Gauge, store: str, value: float | None) -> None:
     if value is not None:
         gauge.labels(store).set(value)
         return

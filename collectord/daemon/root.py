@@ -181,7 +181,7 @@ class CollectordService(MultiService):
         self._log_warnings(snapshot)
         self.snapshot = snapshot.keeping_restart_only(self.snapshot)
         self._log_differences()
-        await self._admin.certificates.look()
+        await self._admin.certificates.check()
         if self._observer is not None:
             self._observer.change(snapshot.settings.logging.format, snapshot.settings.logging.level)
         if self._ingest is not None:
@@ -241,5 +241,5 @@ class CollectordService(MultiService):
         seconds = self.snapshot.settings.submission.drain_s
         intake = self._ingest or self._supervisor
         if seconds and intake is not None:
-            intake.stops()
+            intake.start_draining()
             await deferLater(self._reactor, seconds)

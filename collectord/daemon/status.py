@@ -21,17 +21,17 @@ from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.losing import LossWatch
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.status import (
-    Answer,
+    AnswerCount,
     Certificate,
+    CrashLocation,
     CrashPage,
     DumpFile,
-    Event,
+    JournalEntry,
     Overview,
-    Place,
     Rates,
     RuleCount,
     SinkStatus,
-    Store,
+    StoreStatus,
     WorkerStatus,
 )
 from collectord.storage.filesystem.finder import FoundCrash, find_crash
@@ -62,11 +62,11 @@ class StatusReporter(Service):
         roots: Sequence[str],
         destinations: Callable[[], Sequence[str]],
         rules: Callable[[], Sequence[Rule]],
-        stores: Callable[[], Sequence[Store]],
+        stores: Callable[[], Sequence[StoreStatus]],
         sinks: Callable[[], Sequence[SinkStatus]],
         workers: Callable[[], Sequence[WorkerStatus]],
         certificates: Callable[[], Sequence[Certificate]],
-        events: Callable[[str], Sequence[Event]],
+        events: Callable[[str], Sequence[JournalEntry]],
         now: Callable[[], float],
         reactor: Any,
     ) -> None:
@@ -162,12 +162,12 @@ class StatusReporter(Service):
             page = _with_content(page, crash)
         return evolve(page, places=[self._place(crash) for crash in found])
 
-    def _place(self, crash: FoundCrash) -> Place:
+    def _place(self, crash: FoundCrash) -> CrashLocation:
         if crash.reason:
-            return Place(store=crash.root, state=f"in the quarantine: {crash.reason}")
+            return CrashLocation(store=crash.root, state=f"in the quarantine: {crash.reason}")
         if crash.root not in self._roots:
-            return Place(store=crash.root, state="was moved there")
-        return Place(store=crash.root, state="waits to be moved" if crash.is_new() else "stays")
+            return CrashLocation(store=crash.root, state="was moved there")
+        return CrashLocation(store=crash.root, state="waits to be moved" if crash.is_new() else "stays")
 
 
 def _find(root: str, crash_id: str) -> FoundCrash | None:
@@ -228,9 +228,9 @@ def _rates(before: tuple[float, Totals], after: tuple[float, Totals]) -> Rates:
     return Rates(at=after[0], **{name: max(0.0, value - before[1][name]) / seconds for name, value in after[1].items()})
 
 
-def _answers(families: Mapping[str, Metric]) -> Sequence[Answer]:
+def _answers(families: Mapping[str, Metric]) -> Sequence[AnswerCount]:
     answers = [
-        Answer(status=sample.labels["status"], reason=sample.labels["reason"], count=int(sample.value))
+        AnswerCount(status=sample.labels["status"], reason=sample.labels["reason"], count=int(sample.value))
         for sample in families["collectord_answers"].samples
         if sample.name.endswith("_total") and sample.value
     ]

@@ -62,13 +62,13 @@ class ReportReceiver:
         staging: IDumpStaging,
         headers: Headers,
         length: int | None,
-        flow: Connection,
+        connection: Connection,
     ) -> None:
         self._limits = limits
         self._budget = budget
         self._staging = staging
         self._headers = headers
-        self._flow = flow
+        self._connection = connection
         self._size = 0
         self._inflater: Inflater | None = None
         self._compressed: deque[bytes] = deque()
@@ -128,12 +128,12 @@ class ReportReceiver:
     def pause(self) -> None:
         """Read nothing more, and inflate nothing more of what came: it may become a thousand times as much."""
         self._pauses += 1
-        self._flow.pause()
+        self._connection.pause()
 
     def resume(self) -> None:
         """Take one hold back."""
         self._pauses -= 1
-        self._flow.resume()
+        self._connection.resume()
         if self._inflater is not None and self._builder is not None:
             try:
                 self._inflate(self._inflater, self._builder)
@@ -146,7 +146,7 @@ class ReportReceiver:
         self._inflating = True
         try:
             while self.refusal is None and not self._pauses:
-                if self._flow.rest(self.resume):
+                if self._connection.rest(self.resume):
                     self.pause()
                     break
                 piece = next(self._pieces, None)

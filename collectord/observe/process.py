@@ -43,9 +43,9 @@ class ProcessMetrics(Service):
 
     def _schedule(self) -> None:
         self._due = self._clock.seconds() + INTERVAL_S
-        self._next = self._clock.callLater(INTERVAL_S, self._look)
+        self._next = self._clock.callLater(INTERVAL_S, self._measure)
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         REACTOR_LAG.observe(max(0.0, self._clock.seconds() - self._due))
         self._schedule()
         times = os.times()

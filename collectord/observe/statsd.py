@@ -41,7 +41,7 @@ Resolver = Callable[[str, int, int, int], list[tuple[Any, ...]]]
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
-class Lines:
+class StatsdLines:
     """
     Turns metrics into lines of the statsd protocol, and remembers what was counted, since statsd wants the differences.
 
@@ -141,7 +141,7 @@ class StatsdService(Service):
         self._metrics = metrics
         self._in_thread = in_thread
         self._resolve = resolve
-        self._lines = Lines(tags=tags)
+        self._lines = StatsdLines(tags=tags)
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self._socket: socket.socket | None = None

@@ -29,7 +29,7 @@ class Rates:
 
 
 @frozen(kw_only=True)
-class Answer:
+class AnswerCount:
     """
     How many submissions got a certain answer.
 
@@ -57,7 +57,7 @@ class RuleCount:
 
 
 @frozen(kw_only=True)
-class Store:
+class StoreStatus:
     """
     How one store is.
 
@@ -209,9 +209,9 @@ class Overview:
     totals: Mapping[str, int]
     rates: Rates
     history: Sequence[Rates] = field(repr=False)
-    answers: Sequence[Answer]
+    answers: Sequence[AnswerCount]
     rules: Sequence[RuleCount]
-    stores: Sequence[Store]
+    stores: Sequence[StoreStatus]
     outlets: Sequence[SinkStatus]
     workers: Sequence[WorkerStatus]
     recent: Sequence[Recent] = field(repr=False)
@@ -261,7 +261,7 @@ class DumpFile:
 
 
 @frozen(kw_only=True)
-class Place:
+class CrashLocation:
     """
     A store that has a crash.
 
@@ -273,7 +273,7 @@ class Place:
 
 
 @frozen(kw_only=True)
-class Event:
+class JournalEntry:
     """
     Something that happened to a crash.
 
@@ -302,5 +302,5 @@ class CrashPage:
     annotations: Mapping[str, str] = field(repr=False)
     facts: Mapping[str, str] = field(repr=False)
     dumps: Sequence[DumpFile]
-    places: Sequence[Place]
-    events: Sequence[Event]
+    places: Sequence[CrashLocation]
+    events: Sequence[JournalEntry]

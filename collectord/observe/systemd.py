@@ -52,26 +52,26 @@ class Notifier:
 
     def ready(self, status: str = "") -> None:
         """Say that the daemon takes reports: it has started, or has reloaded."""
-        self._tell("READY=1", *([_status(status)] if status else []))
+        self._notify("READY=1", *([_status(status)] if status else []))
 
     def reloading(self) -> None:
         """Say that the daemon reads its settings again, until it is L{ready}."""
         # With Type=notify-reload systemd tells one reload from another by this time.
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
         """Say that the daemon begins to stop."""
-        self._tell("STOPPING=1")
+        self._notify("STOPPING=1")
 
     def status(self, text: str) -> None:
         """Set the line that C{systemctl status} shows."""
-        self._tell(_status(text))
+        self._notify(_status(text))
 
     def watchdog(self) -> None:
         """Say that the daemon is alive."""
-        self._tell("WATCHDOG=1")
+        self._notify("WATCHDOG=1")
 
-    def _tell(self, *assignments: str) -> None:
+    def _notify(self, *assignments: str) -> None:
         if self._socket is None:
             return
         try:

@@ -72,7 +72,7 @@ class RabbitmqPublisher:
         channel = await self._ready()
         # mandatory: else a message that fits no queue is confirmed, and gone.
         message = crash.crash_id.encode()
-        await self._told(channel.basic_publish("", self._queue_for(crash), message, _PERSISTENT, mandatory=True))
+        await self._confirmed(channel.basic_publish("", self._queue_for(crash), message, _PERSISTENT, mandatory=True))
 
     def _queue_for(self, crash: Crash) -> str:
         settings = self._settings
@@ -93,7 +93,7 @@ class RabbitmqPublisher:
 
     async def _connect_anew(self) -> TwistedChannel:
         self._drop()
-        channel = await self._told(Deferred.fromCoroutine(self._connect()))
+        channel = await self._confirmed(Deferred.fromCoroutine(self._connect()))
         if self._closed:  # while it was connecting, and nobody has closed this connection yet
             self._drop()
             raise PublishError(f"{self.name}: it is closed")
@@ -117,7 +117,7 @@ class RabbitmqPublisher:
                 await channel.queue_declare(queue, durable=True)
         return channel
 
-    async def _told(self, work: Awaitable[T]) -> T:
+    async def _confirmed(self, work: Awaitable[T]) -> T:
         """
         What the broker says, in time: one that is stopped, or is out of memory, says nothing and keeps the connection.
         """

@@ -25,12 +25,12 @@ class Publisher:
 
     @ivar make: makes a publisher with the settings that are tested, and is called several times, as reloads do. All of
         them lead to the same queue, which is empty at first. The tests close them.
-    @ivar told: the bare ids that the queue holds, each as often as it does.
+    @ivar published: the bare ids that the queue holds, each as often as it does.
     @ivar unreachable: makes one like it whose queue can't be reached.
     """
 
     make: Callable[[], ICrashPublisher]
-    told: Callable[[], Awaitable[Sequence[str]]]
+    published: Callable[[], Awaitable[Sequence[str]]]
     unreachable: Callable[[], ICrashPublisher]
 
 
@@ -56,19 +56,19 @@ class PublisherContract:
     @in_reactor
     async def test_a_check_tells_nothing(self, subject: Publisher, publisher: ICrashPublisher) -> None:
         await publisher.check()
-        assert list(await subject.told()) == []
+        assert list(await subject.published()) == []
 
     @in_reactor
     async def test_the_bare_id(self, subject: Publisher, publisher: ICrashPublisher) -> None:
         crash = make_crash()
         await publisher.publish(crash)
-        assert list(await subject.told()) == [crash.crash_id]
+        assert list(await subject.published()) == [crash.crash_id]
 
     @in_reactor
     async def test_many_at_once(self, subject: Publisher, publisher: ICrashPublisher) -> None:
         crashes = [make_crash() for _ in range(500)]  # many more than a recursion bears
         await gather(publisher.publish(crash) for crash in crashes)
-        assert sorted(await subject.told()) == sorted(crash.crash_id for crash in crashes)
+        assert sorted(await subject.published()) == sorted(crash.crash_id for crash in crashes)
 
     @in_reactor
     async def test_unreachable(self, subject: Publisher) -> None:

@@ -25,7 +25,7 @@ COLLECTORD = Path(sys.executable).with_name("collectord")
 
 
 @frozen
-class Places:
+class Locations:
     """Of one daemon."""
 
     path: Path
@@ -56,9 +56,9 @@ class Places:
         command = [str(COLLECTORD), "audit", "today", "--config", str(self.work / "collectord.toml"), "--json", *args]
         ran = subprocess.run(command, cwd=self.work, capture_output=True, text=True, timeout=60, check=False)
         assert ran.stderr == ""
-        told: dict[str, Any] = json.loads(ran.stdout)
-        assert ran.returncode == (1 if told["fates"]["unaccounted"] else 0)
-        return told
+        output: dict[str, Any] = json.loads(ran.stdout)
+        assert ran.returncode == (1 if output["fates"]["unaccounted"] else 0)
+        return output
 
     def fates(self, *args: str) -> dict[str, int]:
         return {fate: count for fate, count in self.audit(*args)["fates"].items() if count}
@@ -69,101 +69,101 @@ class Places:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path)
+def locations(tmp_path: Path) -> Locations:
+    return Locations(tmp_path)
 
 
 def today() -> str:
     return f"{datetime.now(UTC):%Y%m%d}"
 
 
-def test_what_was_moved(places: Places) -> None:
-    with places.daemon() as daemon:
+def test_what_was_moved(locations: Locations) -> None:
+    with locations.daemon() as daemon:
         acknowledged = submit(daemon, *(f"n{n}" for n in range(50)))
-        until(lambda: not files_of_crashes(places.source))
-        told = places.audit()
-        assert told["fates"]["moved"] == told["crashes"] == 50
-        assert told["moved"] == told["at_destinations"] == {str(places.destination): 50}
-        assert told["unclean_stops"] == []
-    assert {("kept", crash_id) for crash_id in acknowledged} <= places.lines()
-    assert places.journals.stat().st_mode & 0o777 == 0o700
-    assert {kind for kind, _ in places.lines()} == {"start", "stop", "kept", "moved", "removed"}
+        until(lambda: not files_of_crashes(locations.source))
+        output = locations.audit()
+        assert output["fates"]["moved"] == output["crashes"] == 50
+        assert output["moved"] == output["at_destinations"] == {str(locations.destination): 50}
+        assert output["unclean_stops"] == []
+    assert {("kept", crash_id) for crash_id in acknowledged} <= locations.lines()
+    assert locations.journals.stat().st_mode & 0o777 == 0o700
+    assert {kind for kind, _ in locations.lines()} == {"start", "stop", "kept", "moved", "removed"}
 
 
-def test_kills_leave_nothing_unaccounted(places: Places) -> None:
-    daemon = places.daemon()
+def test_kills_leave_nothing_unaccounted(locations: Locations) -> None:
+    daemon = locations.daemon()
     acknowledged: dict[str, str] = {}
     for n in range(3):
         daemon.start()
         with load(daemon.port, shapes=[SMALL]) as clients:
             clients.wait_for_more(50)
-            until(lambda n=n: sum(kind == "start" for kind, _ in places.lines()) == n + 1)  # type: ignore[misc]
+            until(lambda n=n: sum(kind == "start" for kind, _ in locations.lines()) == n + 1)  # type: ignore[misc]
             daemon.kill()
         acknowledged |= clients.acknowledged
-        told = places.audit()
-        assert told["unaccounted"] == [], n
-        assert len(told["unclean_stops"]) == n + 1
+        output = locations.audit()
+        assert output["unaccounted"] == [], n
+        assert len(output["unclean_stops"]) == n + 1
     with daemon:
-        until(lambda: not files_of_crashes(places.source), 60)
-        told = places.audit()
-    assert told["unaccounted"] == []
-    assert told["crashes"] >= len(acknowledged) - 150  # lines of the last quarter of a second before a kill are lost
-    assert stored_crashes(places.destination).keys() >= acknowledged.keys()
+        until(lambda: not files_of_crashes(locations.source), 60)
+        output = locations.audit()
+    assert output["unaccounted"] == []
+    assert output["crashes"] >= len(acknowledged) - 150  # lines of the last quarter of a second before a kill are lost
+    assert stored_crashes(locations.destination).keys() >= acknowledged.keys()
 
 
-def test_a_stop_while_crashes_are_moved_loses_no_line(places: Places) -> None:
-    with places.daemon(moves=False) as daemon:
+def test_a_stop_while_crashes_are_moved_loses_no_line(locations: Locations) -> None:
+    with locations.daemon(moves=False) as daemon:
         submit(daemon, *(f"n{n}" for n in range(300)))
-    assert places.fates() == {"stays": 300}
-    with places.daemon() as daemon:
-        until(lambda: len(list(places.destination.glob("*/name/*/*/*.json"))) > 20)
+    assert locations.fates() == {"stays": 300}
+    with locations.daemon() as daemon:
+        until(lambda: len(list(locations.destination.glob("*/name/*/*/*.json"))) > 20)
         daemon.stop()
-        fates = places.fates()
+        fates = locations.fates()
         assert fates.keys() == {"waiting", "moved"}
         assert sum(fates.values()) == 300
-        assert places.audit()["unclean_stops"] == []
+        assert locations.audit()["unclean_stops"] == []
 
 
-def test_a_file_that_was_removed_by_hand(places: Places) -> None:
-    with places.daemon(moves=False) as daemon:
+def test_a_file_that_was_removed_by_hand(locations: Locations) -> None:
+    with locations.daemon(moves=False) as daemon:
         acknowledged = submit(daemon, "one", "two", "three")
-        until(lambda: {("kept", crash_id) for crash_id in acknowledged} <= places.lines())
-    assert places.fates() == {"stays": 3}
+        until(lambda: {("kept", crash_id) for crash_id in acknowledged} <= locations.lines())
+    assert locations.fates() == {"stays": 3}
     removed = next(iter(acknowledged))
-    for path in files_of_crashes(places.source):
+    for path in files_of_crashes(locations.source):
         if path.name.startswith(removed):
             path.unlink()
-    told = places.audit()
-    assert [crash["crash_id"] for crash in told["unaccounted"]] == [removed]
-    assert [line["what"] for line in told["unaccounted"][0]["lines"]] == ["kept"]
-    assert told["fates"]["stays"] == 2
+    output = locations.audit()
+    assert [crash["crash_id"] for crash in output["unaccounted"]] == [removed]
+    assert [line["what"] for line in output["unaccounted"][0]["lines"]] == ["kept"]
+    assert output["fates"]["stays"] == 2
 
 
-def test_a_damaged_journal_is_made_anew_while_the_daemon_runs(places: Places) -> None:
-    with places.daemon(moves=False) as daemon:
+def test_a_damaged_journal_is_made_anew_while_the_daemon_runs(locations: Locations) -> None:
+    with locations.daemon(moves=False) as daemon:
         acknowledged = submit(daemon, *(f"n{n}" for n in range(20)))
-        until(lambda: {("kept", crash_id) for crash_id in acknowledged} <= places.lines())
-        journal = journal_of(places.journals, today())
+        until(lambda: {("kept", crash_id) for crash_id in acknowledged} <= locations.lines())
+        journal = journal_of(locations.journals, today())
         content = bytearray(journal.read_bytes())
         content[300:1500] = bytes(1200)
         journal.write_bytes(content)
-        assert places.audit()["damaged_lines"] > 0
-        told = places.audit("--rebuild")
-        assert told["rebuilt"]["added"] >= 5
-        assert told["damaged_lines"] == 0
-        assert told["fates"]["stays"] == told["kept"][str(places.source)] == 20
+        assert locations.audit()["damaged_lines"] > 0
+        output = locations.audit("--rebuild")
+        assert output["rebuilt"]["added"] >= 5
+        assert output["damaged_lines"] == 0
+        assert output["fates"]["stays"] == output["kept"][str(locations.source)] == 20
         (late,) = submit(daemon, "late")
-        until(lambda: ("kept", late) in places.lines())
+        until(lambda: ("kept", late) in locations.lines())
     assert "Traceback" not in daemon.log()
 
 
-def test_a_ledger_that_can_t_be_written_harms_nobody(places: Places) -> None:
-    places.source.mkdir()
-    places.journals.write_text("a file, where the directory should be")
-    with places.daemon() as daemon:
+def test_a_ledger_that_can_t_be_written_harms_nobody(locations: Locations) -> None:
+    locations.source.mkdir()
+    locations.journals.write_text("a file, where the directory should be")
+    with locations.daemon() as daemon:
         acknowledged = submit(daemon, "one", "two")
-        until(lambda: not files_of_crashes(places.source))
+        until(lambda: not files_of_crashes(locations.source))
         until(lambda: "the journal can't be written" in daemon.log())
-    assert stored_crashes(places.destination).keys() == acknowledged.keys()
+    assert stored_crashes(locations.destination).keys() == acknowledged.keys()
     assert "Traceback" not in daemon.log()
     assert daemon.log().count("the journal can't be written") == 1

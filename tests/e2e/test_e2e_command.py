@@ -124,7 +124,7 @@ def test_refusals(tmp_path: Path, dump: Path) -> None:
     toml = config(port, tmp_path / "crashes", submission="max_body_bytes = 400000\nsubmitter_token = 'hunter2'")
     with Daemon(f"{toml}[throttle]\nrules = {json.dumps(str(rules))}\n", port, tmp_path / "work") as daemon:
         settings = daemon.workdir / "collectord.toml"
-        for args, told in (
+        for args, output in (
             ([dump, "-a", "ProductName=Fenix"], "200 Discarded=rule_nobody"),
             ([dump], "400 Discarded=malformed_no_annotations"),
             ([dump, "-a", "a=1", "--dump", f"b={dump}"], "413 Discarded=too_large"),
@@ -133,7 +133,7 @@ def test_refusals(tmp_path: Path, dump: Path) -> None:
         ):
             ran = collectord("submit", daemon.url("/submit"), *args)
             assert (ran.status, ran.stdout) == (1, "")
-            assert told in ran.stderr
+            assert output in ran.stderr
     assert collectord("submit", daemon.url(), dump).status == 2
 
 
@@ -206,9 +206,9 @@ def test_status(tmp_path: Path, dump: Path) -> None:
         submitted(daemon, dump, "-a", "A=1")
         until(lambda: collectord("status", "--config", settings, "--json").status == 0)
         assert collectord("status", "--config", settings, "--json").json()["stores"][0]["name"] == str(store)
-        told = collectord("status", "--config", settings)
-        assert (told.status, told.stderr) == (0, "")
-        assert str(store) in told.stdout
+        output = collectord("status", "--config", settings)
+        assert (output.status, output.stderr) == (0, "")
+        assert str(store) in output.stdout
         url = f"http://127.0.0.1:{admin}"
         without = collectord("status", "--url", url)
         assert without.status == 2

@@ -94,9 +94,9 @@ def test_a_bucket_that_comes_late_and_a_broker_that_is_killed_and_comes_back(
         rabbit.start()
         until(lambda: not files_of_crashes(source), 90)
     whole_in(s3, acknowledged)
-    told = [crash_id for crash_id, _ in taken_from(rabbit.port, QUEUE)]
-    assert set(told) == acknowledged.keys()
-    assert len(told) - len(set(told)) <= CONCURRENCY  # what the broker took and had not confirmed
+    published = [crash_id for crash_id, _ in taken_from(rabbit.port, QUEUE)]
+    assert set(published) == acknowledged.keys()
+    assert len(published) - len(set(published)) <= CONCURRENCY  # what the broker took and had not confirmed
 
 
 def test_without_an_outage_every_id_is_told_once(tmp_path: Path, s3: S3Server, rabbit: RabbitServer) -> None:

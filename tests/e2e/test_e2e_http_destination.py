@@ -257,8 +257,8 @@ async def test_wrong_token(other: Other) -> None:
     for token in ("", "wrong"):
         error = await error_of(store_at(other.url(False), token=token).save(make_crash()))
         assert isinstance(error, StorageError)
-        told = f"{other.url(False)}: answered 401 Discarded=unauthorized_uuid: is the token right?"
-        assert str(error) == told
+        message = f"{other.url(False)}: answered 401 Discarded=unauthorized_uuid: is the token right?"
+        assert str(error) == message
     assert other.kept() == {}
 
 
@@ -266,11 +266,11 @@ async def test_wrong_token(other: Other) -> None:
 async def test_a_check_takes_no_connection_from_a_crash(other: Other) -> None:
     # The answer to a check is not read, and its connection may be another's when that is noticed.
     store = store_at(other.url(False), token="wrong")
-    told: set[str] = set()
+    message: set[str] = set()
 
     async def save() -> None:
         for _ in range(20):
-            told.add(str(await error_of(store.save(make_crash()))))
+            message.add(str(await error_of(store.save(make_crash()))))
 
     async def check() -> None:
         for _ in range(100):
@@ -278,7 +278,7 @@ async def test_a_check_takes_no_connection_from_a_crash(other: Other) -> None:
 
     for work in [Deferred.fromCoroutine(each) for each in (save(), save(), save(), save(), check())]:
         await work
-    assert told == {f"{other.url(False)}: answered 401 Discarded=unauthorized_uuid: is the token right?"}
+    assert message == {f"{other.url(False)}: answered 401 Discarded=unauthorized_uuid: is the token right?"}
 
 
 @in_reactor
@@ -289,7 +289,7 @@ async def test_certificates_are_verified(other: Other, certificates: Certificate
     wrong_name = secure(other, certificates, server_name="elsewhere.example")
     untrusted = secure(other, certificates, ca_file=str(certificates.stranger))
     systems = store_at(url, token=TOKEN)
-    for store, told in (
+    for store, message in (
         (wrong_name, "its certificate is not for elsewhere.example"),
         (untrusted, "TLS failed: certificate verify failed: its certificate is not trusted"),
         (systems, "TLS failed: certificate verify failed: its certificate is not trusted"),
@@ -297,7 +297,7 @@ async def test_certificates_are_verified(other: Other, certificates: Certificate
         for work in (store.check(), store.save(make_crash(NEIGHBOUR))):
             error = await error_of(work)
             assert isinstance(error, StorageError)
-            assert str(error).startswith(f"{store.name}: {told}")
+            assert str(error).startswith(f"{store.name}: {message}")
     assert set(other.kept()) == {CRASH_ID}
 
 
@@ -456,7 +456,7 @@ async def saved_to(fake: Fake, crash: Crash | None = None, tls: Certificates | N
 
 
 @pytest.mark.parametrize(
-    ("fake", "told"),
+    ("fake", "message"),
     [
         (Fake(RECEIPT), ""),
         (Fake(response("200 OK", f"CrashID={CRASH_ID}")), ""),
@@ -483,8 +483,8 @@ async def saved_to(fake: Fake, crash: Crash | None = None, tls: Certificates | N
     ids=lambda value: value.answer[:60] if isinstance(value, Fake) else "",
 )
 @in_reactor
-async def test_answers(fake: Fake, told: str) -> None:
-    assert await saved_to(fake) == told
+async def test_answers(fake: Fake, message: str) -> None:
+    assert await saved_to(fake) == message
 
 
 @TLS
@@ -496,8 +496,8 @@ async def test_an_answer_before_the_end_stops_the_post(
 ) -> None:
     fake = Fake(response("413 Too Large", "Discarded=too_large"), HEAD, reads=reads)
     made = Made(20, urandom(MIB))
-    told = await saved_to(fake, made.crash(), certificates if tls else None, gzip=gzip)
-    assert told == "answered 413 Discarded=too_large"
+    message = await saved_to(fake, made.crash(), certificates if tls else None, gzip=gzip)
+    assert message == "answered 413 Discarded=too_large"
     if reads:
         await fake.gone
     assert made.asked < 12
@@ -664,7 +664,7 @@ async def test_cancelled_while_it_waits_for_a_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (response("200 OK", "hello"), None),
         (response("404 Not Found", "x" * 10000), None),
@@ -674,15 +674,15 @@ async def test_cancelled_while_it_waits_for_a_connection() -> None:
     ],
 )
 @in_reactor
-async def test_check_of_others(answer: bytes, told: str | None) -> None:
+async def test_check_of_others(answer: bytes, message: str | None) -> None:
     port = Fake(answer, HEAD).listen()
     store = store_at(f"http://127.0.0.1:{port.getHost().port}/submit")
-    if told is None:
+    if message is None:
         assert await store.check() == {}
     else:
         error = await error_of(store.check())
         assert isinstance(error, StorageError)
-        assert str(error) == f"{store.name}: {told}"
+        assert str(error) == f"{store.name}: {message}"
     await port.stopListening()
     await store._pool.closeCachedConnections()
 
@@ -728,16 +728,16 @@ def test_a_name_that_no_host_can_bear(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "No such file"),
         (b"", "no PEM certificate"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "ca_file"),
     ],
 )
-def test_a_ca_file_that_is_wrong(tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_a_ca_file_that_is_wrong(tmp_path: Path, content: bytes | None, message: str) -> None:
     ca_file = tmp_path / "ca.pem"
     if content is not None:
         ca_file.write_bytes(content)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         store_at("https://x/submit", ca_file=str(ca_file))

@@ -159,10 +159,10 @@ def test_nobody_reads_it_and_then_somebody_does(tmp_path: Path, workers: int, fo
             until(lambda: any(f"{again} kept" in line for line in lines(read)))
             assert daemon.stop() < 5
             until(lambda: any("Server Shut Down" in line for line in lines(read)))
-        told = [line for line in lines(read) if "log lines were lost" in line]
+        message = [line for line in lines(read) if "log lines were lost" in line]
         assert not any(f"{first} kept" in line for line in lines(read))
         assert sum("noise 0" in line for line in lines(read)) > 10 * LINES
-        assert len(told) <= workers
+        assert len(message) <= workers
         assert all(line.startswith("{" if form == "json" else "20") for line in lines(read))
 
 

@@ -178,9 +178,9 @@ def values(before: str, after: str | None) -> str:
 def check(tool: str, *arguments: str | Path, content: bytes = b"") -> str:
     """What promtool says; an C{AssertionError} if it is not content."""
     ran = subprocess.run(["promtool", tool, *arguments], input=content, capture_output=True, check=False)
-    told = (ran.stdout + ran.stderr).decode()
-    assert ran.returncode == 0, told
-    return told
+    output = (ran.stdout + ran.stderr).decode()
+    assert ran.returncode == 0, output
+    return output
 
 
 def series(name: str) -> str:

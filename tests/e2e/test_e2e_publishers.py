@@ -66,13 +66,13 @@ class TestRabbitmq(PublisherContract):
     def subject(self, rabbit: RabbitServer) -> Publisher:
         queue = f"q{uuid4().hex}"
 
-        async def told() -> Sequence[str]:
+        async def published() -> Sequence[str]:
             return await ids_in(rabbit, queue)
 
         nowhere = f"amqp://localhost:{free_port()}/"
         return Publisher(
             lambda: to_rabbit(rabbit, queue=queue)[1],
-            told,
+            published,
             lambda: publisher(type="rabbitmq", url=nowhere, timeout_s=5.0),
         )
 
@@ -114,9 +114,9 @@ async def test_a_queue_that_is_deleted_is_declared_again(rabbit: RabbitServer) -
 @in_reactor
 async def test_a_wrong_password(rabbit: RabbitServer) -> None:
     _, made = to_rabbit(rabbit, url=f"amqp://crash:wrong@127.0.0.1:{rabbit.port}/")
-    with pytest.raises(PublishError, match="are user, password and virtual host right") as told:
+    with pytest.raises(PublishError, match="are user, password and virtual host right") as error:
         await made.check()
-    assert "wrong@" not in str(told.value)
+    assert "wrong@" not in str(error.value)
     await made.close()
 
 
@@ -171,12 +171,12 @@ def in_stream(broker: RedisServer, stream: str = "socorro.standard") -> list[str
 class TestRedis(PublisherContract):
     @pytest.fixture
     def subject(self, store: RedisServer) -> Publisher:
-        async def told() -> Sequence[str]:
+        async def published() -> Sequence[str]:
             return in_stream(store)
 
         return Publisher(
             lambda: publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0"),
-            told,
+            published,
             lambda: publisher(type="redis", url=f"redis://127.0.0.1:{free_port()}/0"),
         )
 
@@ -219,14 +219,14 @@ class Hook(Resource):
     def __init__(self) -> None:
         super().__init__()
         self.code = 204
-        self.told: list[tuple[str, str | None, bytes]] = []
+        self.published: list[tuple[str, str | None, bytes]] = []
 
     def render_HEAD(self, request: Any) -> bytes:
         request.setResponseCode(self.code)
         return b""
 
     def render_POST(self, request: Any) -> Any:
-        self.told.append(
+        self.published.append(
             (request.getHeader("Content-Type"), request.getHeader("Authorization"), request.content.read())
         )
         if not self.code:
@@ -248,12 +248,12 @@ class TestHttp(PublisherContract):
     def subject(self, hook: tuple[Hook, str]) -> Publisher:
         resource, url = hook
 
-        async def told() -> Sequence[str]:
-            return [body.decode() for _, _, body in resource.told]
+        async def published() -> Sequence[str]:
+            return [body.decode() for _, _, body in resource.published]
 
         return Publisher(
             lambda: publisher(type="http", url=url, timeout_s=60.0),
-            told,
+            published,
             lambda: publisher(type="http", url=f"http://127.0.0.1:{free_port()}/"),
         )
 
@@ -264,7 +264,7 @@ async def test_what_the_hook_gets(hook: tuple[Hook, str]) -> None:
     made = publisher(type="http", url=url, token="secret")
     crash = make_crash()
     await made.publish(crash)
-    assert resource.told == [("text/plain", "Bearer secret", crash.crash_id.encode())]
+    assert resource.published == [("text/plain", "Bearer secret", crash.crash_id.encode())]
     await made.close()
 
 
@@ -274,9 +274,9 @@ async def test_what_is_no_success(hook: tuple[Hook, str], code: int) -> None:
     resource, url = hook
     resource.code = code
     made = publisher(type="http", url=url, token="secret")
-    with pytest.raises(PublishError, match=f"answered {code}") as told:
+    with pytest.raises(PublishError, match=f"answered {code}") as error:
         await made.publish(make_crash())
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(error.value)
     await made.close()
 
 
@@ -305,7 +305,7 @@ class Topics:
     """
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.published: list[str] = []
         self.code: Any = None
 
     def publish(self, request: PublishRequest, context: Any) -> PublishResponse:
@@ -313,7 +313,7 @@ class Topics:
             context.abort(self.code, "so it is")
         if request.topic != "projects/p/topics/t":
             context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.topic}")
-        self.told += [message.data.decode() for message in request.messages]
+        self.published += [message.data.decode() for message in request.messages]
         return PublishResponse(message_ids=[uuid4().hex for _ in request.messages])
 
     def get_topic(self, request: GetTopicRequest, context: Any) -> Topic:
@@ -343,12 +343,12 @@ def topics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Topics]:
 class TestPubsub(PublisherContract):
     @pytest.fixture
     def subject(self, topics: Topics) -> Publisher:
-        async def told() -> Sequence[str]:
-            return topics.told
+        async def published() -> Sequence[str]:
+            return topics.published
 
         return Publisher(
             lambda: publisher(type="pubsub", project="p", topic="t"),
-            told,
+            published,
             lambda: publisher(type="pubsub", project="p", topic="another", timeout_s=2.0),
         )
 
@@ -362,5 +362,5 @@ async def test_pubsub_that_says_no(topics: Topics) -> None:
     topics.code = None
     crash = make_crash()
     await made.publish(crash)
-    assert topics.told == [crash.crash_id]
+    assert topics.published == [crash.crash_id]
     await made.close()

@@ -48,12 +48,12 @@ class Rig:
         submission = f"workers = {self.workers}\n{submission}"
         return config(self.port, self.tmp_path / "root", submission=submission, moves=moves) + more
 
-    def reload(self, toml: str, told: str = "the settings were read again") -> None:
-        before = self.daemon.log().count(told)
+    def reload(self, toml: str, message: str = "the settings were read again") -> None:
+        before = self.daemon.log().count(message)
         (self.daemon.workdir / "collectord.toml").write_text(toml)
         os.kill(self.daemon.pid, signal.SIGHUP)
         try:
-            until(lambda: self.daemon.log().count(told) > before)
+            until(lambda: self.daemon.log().count(message) > before)
         except TimeoutError as e:
             raise AssertionError(self.daemon.log()) from e
 
@@ -123,7 +123,7 @@ def test_destinations(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ("[nonsense]\n", "[nonsense]: unknown key"),
         ('[throttle]\nrules = "absent.toml"\n', "absent.toml"),
@@ -131,10 +131,10 @@ def test_destinations(rig: Rig) -> None:
         ("[logging\n", "not TOML"),
     ],
 )
-def test_a_bad_file_changes_nothing(rig: Rig, bad: str, told: str) -> None:
+def test_a_bad_file_changes_nothing(rig: Rig, bad: str, message: str) -> None:
     moves = "crashmover" in bad
     rig.reload(rig.toml("max_body_bytes = 5000", bad, moves=moves), "the settings are bad, and nothing changes")
-    until(lambda: told in rig.daemon.log())
+    until(lambda: message in rig.daemon.log())
     rig.always(200, b"CrashID=", 10_000)
 
 

@@ -173,7 +173,7 @@ async def test_a_file_is_streamed(rig: Rig, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"secret_key": "wrong"}, "bucket crashes: SignatureDoesNotMatch The request signature"),
         ({"access_key": "AKIANOBODY"}, "bucket crashes: InvalidAccessKeyId"),
@@ -182,11 +182,11 @@ async def test_a_file_is_streamed(rig: Rig, tmp_path: Path) -> None:
     ],
 )
 @in_reactor
-async def test_refused(rig: Rig, settings: dict[str, str], told: str) -> None:
+async def test_refused(rig: Rig, settings: dict[str, str], message: str) -> None:
     store = rig.store(**settings)
     for error in (await error_of(store.save(make_crash())), await error_of(store.check())):
         assert isinstance(error, StorageError)
-        assert str(error).startswith(told)
+        assert str(error).startswith(message)
         assert "\n" not in str(error)
     assert rig.objects() == {}
 
@@ -364,7 +364,7 @@ async def test_a_dump_that_is_gone(rig: Rig, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"access_key": "A"}, "access_key and secret_key come together"),
         ({"sse_kms_key_id": "k"}, "sse_kms_key_id is for"),
@@ -374,8 +374,8 @@ async def test_a_dump_that_is_gone(rig: Rig, tmp_path: Path) -> None:
         ({"multipart_bytes": MIB}, "greater than or equal"),
     ],
 )
-def test_settings_that_can_t_be_used(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_settings_that_can_t_be_used(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         S3Settings(type="s3", **{"bucket": BUCKET, **settings})
 
 

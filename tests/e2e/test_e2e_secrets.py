@@ -121,30 +121,30 @@ def test_nothing_secret_shows(workers: int, tmp_path: Path, echo: int) -> None:
                 text: str = response.read().decode()
                 return text
 
-        told = {path: page(path) for path in ("/", "/overview.json", "/metrics", f"/crashes/{crash_id}.json")}
-        told["heartbeat"] = curl(daemon.url("/__heartbeat__"))[1].decode()
+        output = {path: page(path) for path in ("/", "/overview.json", "/metrics", f"/crashes/{crash_id}.json")}
+        output["heartbeat"] = curl(daemon.url("/__heartbeat__"))[1].decode()
         settings_file = tmp_path / "daemon" / "collectord.toml"
         settings_file.write_text(toml)
         for args in (["check-config"], ["check-config", "--json"], ["status"], ["status", "--json"]):
             ran = collectord(*args, "--config", settings_file)
-            told[" ".join(args)] = ran.stdout + ran.stderr
+            output[" ".join(args)] = ran.stdout + ran.stderr
         children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
         for pid in [str(daemon.pid), *children]:
-            told[f"command line of {pid}"] = Path(f"/proc/{pid}/cmdline").read_text()
+            output[f"command line of {pid}"] = Path(f"/proc/{pid}/cmdline").read_text()
         for pid in children:
-            told[f"environment of {pid}"] = Path(f"/proc/{pid}/environ").read_text()
-        names = [outlet["name"] for outlet in json.loads(told["/overview.json"])["outlets"]]
-    told["log"] = daemon.log()
-    told |= {
+            output[f"environment of {pid}"] = Path(f"/proc/{pid}/environ").read_text()
+        names = [outlet["name"] for outlet in json.loads(output["/overview.json"])["outlets"]]
+    output["log"] = daemon.log()
+    output |= {
         str(path): path.read_text() for path in (root / "ledger").rglob("*") if path.suffix != ".gz" and path.is_file()
     }
-    assert {where: found for where, text in told.items() if (found := leaks(text))} == {}
+    assert {where: found for where, text in output.items() if (found := leaks(text))} == {}
     assert names[:3] == [
         f"http://127.0.0.1:{echo}/submit?key=***&env=***",
         f"http://127.0.0.1:{echo}/submit?key=***&env=*** (2)",
         f"http://127.0.0.1:{echo}/hook/***/submit",
     ]
-    assert "answered 503 no such page: /submit?key=***&env=***" in told["log"]
+    assert "answered 503 no such page: /submit?key=***&env=***" in output["log"]
 
 
 _SLIPS = {

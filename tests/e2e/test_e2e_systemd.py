@@ -200,7 +200,7 @@ def test_it_tells_that_it_reads_its_settings_again(tmp_path: Path, notices: Noti
         notices.until("READY=1")
         os.kill(daemon.pid, signal.SIGHUP)
         assert notices.until("RELOADING=1") == []
-        assert [told for told in notices.until("READY=1") if not told.startswith("STATUS=")] == []
+        assert [message for message in notices.until("READY=1") if not message.startswith("STATUS=")] == []
         assert crash_id_in(post(port, make_report("reloaded", 1000).body(), HEADERS))
 
 

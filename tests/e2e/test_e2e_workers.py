@@ -215,8 +215,8 @@ def test_a_parent_that_hangs_stops_no_collecting(tmp_path: Path) -> None:
 
         def is_logged_again() -> bool:  # the lines of a while may be lost
             later.append(crash_id_in(post(port, make_report("again", 1000).body(), HEADERS)))
-            told = log.read_text()
-            return any(f"{crash_id} kept" in told for crash_id in later)
+            output = log.read_text()
+            return any(f"{crash_id} kept" in output for crash_id in later)
 
         until(is_logged_again)
     finally:

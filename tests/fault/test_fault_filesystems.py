@@ -97,7 +97,7 @@ def test_without_links_of_any_kind(poor: FuseMount, tmp_path: Path, lacks: tuple
 
 @needs_fuse
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ("eio rename", "renames do not work here (rename: EIO)"),
         ("enosys mkdir", ""),
@@ -105,13 +105,13 @@ def test_without_links_of_any_kind(poor: FuseMount, tmp_path: Path, lacks: tuple
         ("eperm unlink", "removals do not work here (unlink: EPERM)"),
     ],
 )
-def test_what_can_be_no_store_says_so_at_once(poor: FuseMount, tmp_path: Path, fault: str, told: str) -> None:
+def test_what_can_be_no_store_says_so_at_once(poor: FuseMount, tmp_path: Path, fault: str, message: str) -> None:
     poor.fault(fault)
     chain = make_chain(tmp_path, poor.path / "crashes")
     with chain.daemon:
         status, problems = chain.heartbeat()
         assert status == 503
-        assert told in problems[str(chain.primary)]
+        assert message in problems[str(chain.primary)]
         assert problems[str(chain.primary)] != ""
         crash_id = chain.post(make_report("first", 100), timeout=5)
         assert chain.where(crash_id) == ["secondary"]

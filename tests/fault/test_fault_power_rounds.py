@@ -183,11 +183,11 @@ def cut_during_a_command(disk: Ext4, chance: Random, number: int, *args: object)
             )
         )
         assert process.stdout is not None
-        told = {process.stdout.readline().partition(":")[0] for _ in range(chance.randrange(1, number))}
+        output = {process.stdout.readline().partition(":")[0] for _ in range(chance.randrange(1, number))}
         time.sleep(chance.random() * 0.01)
         disk.power_cut()
-        told |= {line.partition(":")[0] for line in process.stdout if " stays " not in line}
-    return told - {""}
+        output |= {line.partition(":")[0] for line in process.stdout if " stays " not in line}
+    return output - {""}
 
 
 def quarantined(root: Path) -> dict[str, StoredCrash]:

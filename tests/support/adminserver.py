@@ -15,18 +15,18 @@ from attrs import evolve, frozen
 from collectord.admin.site import AdminSite
 from collectord.crashid import is_crash_id
 from collectord.observe.status import (
-    Answer,
+    AnswerCount,
+    CrashLocation,
     CrashPage,
     DumpFile,
-    Event,
+    JournalEntry,
     Loss,
     Overview,
-    Place,
     Rates,
     Recent,
     RuleCount,
     SinkStatus,
-    Store,
+    StoreStatus,
     WorkerStatus,
 )
 
@@ -127,7 +127,7 @@ def empty(now: float) -> Overview:
         answers=[],
         rules=[RuleCount(name="accept_everything", condition="every report", results={})],
         stores=[
-            Store(
+            StoreStatus(
                 name="/home/me/crashes",
                 problem="",
                 free_bytes=48_412_000_000,
@@ -167,11 +167,11 @@ def busy(now: float) -> Overview:
         rates=rates(at),
         history=[rates(float(second)) for second in range(at - 599, at + 1)],
         answers=[
-            Answer(status="200", reason="kept", count=kept),
-            Answer(status="200", reason="rule_unsupported_product", count=refused - 5821),
-            Answer(status="400", reason="malformed_no_annotations", count=4410),
-            Answer(status="413", reason="too_large", count=1207),
-            Answer(status="408", reason="too_slow", count=204),
+            AnswerCount(status="200", reason="kept", count=kept),
+            AnswerCount(status="200", reason="rule_unsupported_product", count=refused - 5821),
+            AnswerCount(status="400", reason="malformed_no_annotations", count=4410),
+            AnswerCount(status="413", reason="too_large", count=1207),
+            AnswerCount(status="408", reason="too_slow", count=204),
         ],
         rules=[
             RuleCount(
@@ -193,7 +193,7 @@ def busy(now: float) -> Overview:
             RuleCount(name="accept_everything", condition="every report", results={"accept": 99_210}),
         ],
         stores=[
-            Store(
+            StoreStatus(
                 name="/var/lib/collectord/crashes",
                 problem="",
                 free_bytes=412_300_000_000,
@@ -202,7 +202,7 @@ def busy(now: float) -> Overview:
                 oldest_age_s=2.0 + at % 4,
                 quarantined=0,
             ),
-            Store(
+            StoreStatus(
                 name="/mnt/nfs/crashes",
                 problem="",
                 free_bytes=7_910_000_000_000,
@@ -323,10 +323,10 @@ def crash_page(crash_id: str, annotations: dict[str, str]) -> CrashPage:
             DumpFile(name="upload_file_minidump", size=391_204, expected="9f86d081884c7d65" * 4),
             DumpFile(name="memory_report", size=20_113, expected=""),
         ],
-        places=[Place(store="/var/lib/collectord/crashes", state="waits to be moved")],
+        places=[CrashLocation(store="/var/lib/collectord/crashes", state="waits to be moved")],
         events=[
-            Event(at=1_466_608_789.1, what="kept", where="/var/lib/collectord/crashes"),
-            Event(at=1_466_608_791.9, what="moved", where="s3: crashes"),
+            JournalEntry(at=1_466_608_789.1, what="kept", where="/var/lib/collectord/crashes"),
+            JournalEntry(at=1_466_608_791.9, what="moved", where="s3: crashes"),
         ],
     )
 

@@ -95,7 +95,7 @@ class FakeProcess:
     """
     A process that was spawned.
 
-    @ivar told: what was written to its standard input.
+    @ivar received: what was written to its standard input.
     @ivar dies: it ends when it is killed; else it waits for a disk.
     @ivar lives: it is for L{FakeReactor.run} to let it speak.
     """
@@ -105,7 +105,7 @@ class FakeProcess:
     command: Sequence[str]
     environment: dict[str, str]
     descriptors: dict[int, Any]
-    told: list[bytes] = field(factory=list)
+    received: list[bytes] = field(factory=list)
     killed: bool = False
     dies: bool = True
     ended: bool = False
@@ -113,7 +113,7 @@ class FakeProcess:
 
     def writeToChild(self, descriptor: int, data: bytes) -> None:
         assert descriptor == 0
-        self.told.append(data)
+        self.received.append(data)
 
     def signalProcess(self, name: str) -> None:
         assert name == "KILL"
@@ -131,7 +131,7 @@ class FakeProcess:
     @property
     def words(self) -> list[bytes]:
         """The commands that it got after its settings."""
-        return [data.split()[0] for data in self.told[1:]]
+        return [data.split()[0] for data in self.received[1:]]
 
 
 class FakeReactor(Clock):

@@ -251,8 +251,8 @@ def test_no_module_is_imported_by_a_name_in_a_text() -> None:
 )
 def test_what_would_be_wrong(module: str, source: str, wrong: str | None) -> None:
     (found,) = imports_of(module, source)
-    told = wrong_with(found)
-    assert told is None if wrong is None else told is not None and wrong in told
+    reported = wrong_with(found)
+    assert reported is None if wrong is None else reported is not None and wrong in reported
 
 
 def test_relative_imports_are_refused() -> None:

@@ -53,7 +53,7 @@ def test_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "reported"),
     [
         ({}, "here type is missing; known here: absent, "),
         ({"type": "pigeon"}, "here type = 'pigeon': there is none; known here: absent, "),
@@ -67,9 +67,9 @@ def test_made() -> None:
         ({"type": "no_extra"}, "here type = 'no_extra': the module collectord_no_such is missing: pip install 'coll"),
     ],
 )
-def test_what_is_wrong(table: Mapping[str, Any], told: str) -> None:
+def test_what_is_wrong(table: Mapping[str, Any], reported: str) -> None:
     with pytest.raises(ConfigError) as raised:
         made(table)
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(reported)
     assert "\n" not in str(raised.value)
     assert "secret" not in str(raised.value)

@@ -77,7 +77,7 @@ def decode(line: bytes) -> Message:
     raise ValueError(f"no message: {line[:80]!r}")
 
 
-class Lines:
+class LineSplitter:
     """
     Cuts what comes into lines.
 

@@ -12,7 +12,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from collectord.daemon.workers.messages import CHANNEL, STOP, Counted, CrashEvents, Lines, Ready, decode
+from collectord.daemon.workers.messages import CHANNEL, STOP, Counted, CrashEvents, LineSplitter, Ready, decode
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
@@ -60,7 +60,7 @@ class WorkerProcess(ProcessProtocol):
     def __init__(self, parent: Parent, since: float, clock: Any) -> None:
         self._parent = parent
         self._clock = clock
-        self._lines = Lines(self._told)
+        self._lines = LineSplitter(self._line_received)
         self._unfinished: dict[int, bytes] = {}
         self.since = since
         self.pid = 0
@@ -93,7 +93,7 @@ class WorkerProcess(ProcessProtocol):
         if end:
             self._parent.write(whole + end)
 
-    def _told(self, line: bytes) -> None:
+    def _line_received(self, line: bytes) -> None:
         self.is_heard = True
         self.silent_s = 0.0
         try:
@@ -112,7 +112,7 @@ class WorkerProcess(ProcessProtocol):
             case Counted(metrics):
                 self._parent.counted(self, metrics)
 
-    def tell(self, word: bytes) -> None:
+    def send(self, word: bytes) -> None:
         """One line to it; nobody hears it where it is gone."""
         if self.transport is not None:
             with suppress(KeyError):  # its end is closed
@@ -121,7 +121,7 @@ class WorkerProcess(ProcessProtocol):
     def stop(self) -> None:
         """Ask it to end in order."""
         self.expendable = True
-        self.tell(STOP)
+        self.send(STOP)
 
     def kill(self) -> None:
         """End it. In two seconds it is gone, or given up."""

@@ -44,8 +44,8 @@ class SilenceWatch:
         self._clock = clock
         self._last = 0.0
         self._unserved_s: float | None = None  # nobody expects an answer before the first worker has started
-        self._patient_until: float | None = None
-        self._loop = LoopingCall(self._look)
+        self._grace_until: float | None = None
+        self._loop = LoopingCall(self._check_all)
         self._loop.clock = clock
 
     @property
@@ -60,49 +60,49 @@ class SilenceWatch:
 
     def hurry(self, seconds: float) -> None:
         """It is a stop: from now on even who only starts is to be heard, and after C{seconds} who hangs is killed."""
-        self._patient_until = self._clock.seconds() + seconds
+        self._grace_until = self._clock.seconds() + seconds
 
     def stop(self) -> None:
         """Look no more."""
         if self._loop.running:
             self._loop.stop()
 
-    def _look(self) -> None:
+    def _check_all(self) -> None:
         now = self._clock.seconds()
         passed = min(now - self._last, 2 * TICK_S)
         self._last = now
         workers = list(self._workers())
-        if sum([self._look_at(worker, passed) for worker in workers]):
+        if sum([self._check(worker, passed) for worker in workers]):
             self._changed()
         if any(worker.answers for worker in workers):
             self._unserved_s = 0.0
         elif self._unserved_s is not None:
             self._unserved_s += passed
 
-    def _look_at(self, worker: WorkerProcess, passed: float) -> bool:
+    def _check(self, worker: WorkerProcess, passed: float) -> bool:
         """Whether it hangs, and did not before, or the other way round."""
         before = worker.is_hung
         worker.silent_s += passed
         hung_s, kill_s = self._limits(worker)
         worker.is_hung = worker.silent_s >= hung_s
         if worker.is_hung and not before:
-            self._tell("worker {pid} hangs: nothing of it for {silent:.0f} s", worker)
+            self._log_error("worker {pid} hangs: nothing of it for {silent:.0f} s", worker)
         if before and not worker.is_hung:
             self._log.info("worker {pid} is well again", pid=worker.pid)
         if worker.is_hung and worker.silent_s >= kill_s and not worker.is_killed:
-            self._tell("worker {pid} is killed: nothing of it for {silent:.0f} s", worker)
+            self._log_error("worker {pid} is killed: nothing of it for {silent:.0f} s", worker)
             worker.kill()
         return worker.is_hung is not before
 
-    def _tell(self, text: str, worker: WorkerProcess) -> None:
+    def _log_error(self, text: str, worker: WorkerProcess) -> None:
         self._log.error(text, pid=worker.pid, silent=worker.silent_s)
 
     def _limits(self, worker: WorkerProcess) -> tuple[float, float]:
         """Seconds of silence until it counts as hung, and until it is killed."""
         timeout = self._timeout()
         hung_s = min(HUNG_S, timeout)
-        if self._patient_until is not None:
-            return hung_s, hung_s if self._clock.seconds() >= self._patient_until else timeout
+        if self._grace_until is not None:
+            return hung_s, hung_s if self._clock.seconds() >= self._grace_until else timeout
         if worker.is_heard:
             return hung_s, timeout
         return START_S, max(2 * START_S, timeout)

@@ -79,10 +79,10 @@ class Supervisor(Service):
         self._workers: list[WorkerProcess] = []
         self._failures = 0
         self._restarting = self._draining = False
-        self._told_ready = False
+        self._announced = False
         self._aggregated = aggregated
-        self._watch = SilenceWatch(lambda: self._workers, self._timeout, self._tell_who_hangs, reactor)
-        self._nowhere: int | None = None
+        self._watch = SilenceWatch(lambda: self._workers, self._timeout, self._report_hung, reactor)
+        self._devnull: int | None = None
         self.on_event = on_event
 
     def privilegedStartService(self) -> None:
@@ -105,9 +105,9 @@ class Supervisor(Service):
 
     def began(self, worker: WorkerProcess) -> None:
         """A worker takes submissions."""
-        self._tell_who_hangs()
-        if not self._told_ready and sum(worker.is_ready for worker in self._workers) >= self._count:
-            self._told_ready = True
+        self._report_hung()
+        if not self._announced and sum(worker.is_ready for worker in self._workers) >= self._count:
+            self._announced = True
             self._ready()
 
     def counted(self, worker: WorkerProcess, metrics: Snapshot) -> None:
@@ -132,13 +132,13 @@ class Supervisor(Service):
         """There was no worker that answers for so long that none will come: the daemon has to start anew."""
         return self._watch.is_hopeless
 
-    def _tell_who_hangs(self) -> None:
+    def _report_hung(self) -> None:
         """In the metrics, and to the workers: they answer the heartbeat."""
         hung = sum(worker.is_hung for worker in self._workers)
         WORKERS.set(sum(worker.answers for worker in self._workers))
         WORKERS_HUNG.set(hung)
         for worker in self._workers:
-            worker.tell(HUNG + b"%d" % hung)
+            worker.send(HUNG + b"%d" % hung)
 
     def write(self, data: bytes) -> None:
         """What a worker logged."""
@@ -157,9 +157,9 @@ class Supervisor(Service):
         # They import what this process does: with -P, nothing of the working directory.
         command = [sys.executable, "-P", "-m", "collectord.daemon.workers.worker", *named]
         self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
-        worker.tell(self._loaded().to_wire())
+        worker.send(self._loaded().to_wire())
         if self._draining:
-            worker.tell(DRAIN)
+            worker.send(DRAIN)
         self._workers.append(worker)
         return worker
 
@@ -167,14 +167,14 @@ class Supervisor(Service):
         """Standard output or error for a worker. Where ours was closed, another file may have got its number."""
         if (sys.__stdout__, sys.__stderr__)[number - 1] is not None:
             return number
-        if self._nowhere is None:
-            self._nowhere = os.open(os.devnull, os.O_WRONLY)
-        return self._nowhere
+        if self._devnull is None:
+            self._devnull = os.open(os.devnull, os.O_WRONLY)
+        return self._devnull
 
     def gone(self, worker: WorkerProcess, why: str) -> None:
         """A worker ended, or is given up."""
         self._workers.remove(worker)
-        self._tell_who_hangs()
+        self._report_hung()
         self._aggregated.forget(worker)
         if worker.expendable or not self.running:
             return
@@ -198,17 +198,17 @@ class Supervisor(Service):
             self._log.error("no worker can be started: {why}", why=e)
             self._reactor.callLater(_RETRY_S, self._replace)
 
-    def stops(self) -> None:
+    def start_draining(self) -> None:
         """The daemon is about to stop: all of them drain until then."""
         self._draining = True
         for worker in self._workers:
-            worker.tell(DRAIN)
+            worker.send(DRAIN)
 
     def reload(self) -> None:
         """All of them live by the settings of now."""
         wire = self._loaded().to_wire()
         for worker in self._workers:
-            worker.tell(RELOAD + wire)
+            worker.send(RELOAD + wire)
 
     async def restart(self) -> None:
         """Replace them one after the other; each goes when the next one is there, so that no request is lost."""

@@ -95,7 +95,7 @@ class Parent(LineOnlyReceiver):
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._stop()
 
-    def tell(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Send C{message}; what happened before it goes first."""
         self._send()
         self.sendLine(encode(message))
@@ -131,7 +131,7 @@ class WorkerMain:
             globalLogPublisher.addObserver(sentry)
             reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
         self._thread = ThreadPool("reload", 1, reactor.callFromThread)
-        self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._know_hung, stop=self._stop)
+        self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._set_hung, stop=self._stop)
         backends, _ = build_backends(settings, reactor)
         self._ingest = IngestPipeline(settings, loaded.rules, backends, self._parent.on_event, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
@@ -162,25 +162,25 @@ class WorkerMain:
             self._reactor.stop()
 
     def _ready(self) -> None:
-        self._parent.tell(Ready())
+        self._parent.send(Ready())
 
     def _drain(self) -> None:
-        self._ingest.stops()
+        self._ingest.start_draining()
 
     def _report(self) -> None:
         """By this the parent knows that the reactor of this process runs; the loop must not end."""
         try:
-            self._parent.tell(Counted(snapshot(REGISTRY)))
+            self._parent.send(Counted(snapshot(REGISTRY)))
         except Exception:
             self._log.failure("the metrics could not be told")
 
-    def _know_hung(self, workers: int) -> None:
+    def _set_hung(self, workers: int) -> None:
         self._ingest.public.hung_workers = workers
 
     def _reload(self, line: bytes) -> None:
-        spawn(self._live_by(line), self._log, "a worker can't reload")
+        spawn(self._apply(line), self._log, "a worker can't reload")
 
-    async def _live_by(self, line: bytes) -> None:
+    async def _apply(self, line: bytes) -> None:
         loaded, renew = await self._thread(lambda: (from_wire(line), self._listeners.renewed()))
         self._ingest.apply(loaded.settings, loaded.rules)
         self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)

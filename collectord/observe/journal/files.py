@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from collectord.model import CrashEvent
-from collectord.observe.journal.lines import HEAL, Line, day_of, format_event, journal_of, packed, time_of
+from collectord.observe.journal.lines import HEAL, Line, format_event, journal_day, journal_of, packed, time_of
 
 _QUIET_S = 2 * 24 * 3600.0
 """A journal to which nothing was added for so long is compressed."""
@@ -98,7 +98,7 @@ class JournalFiles:
         for event in events:
             lines.setdefault(event.crash_id[-6:], []).append(format_event(event))
         for of_day in lines.values():
-            self._append(day_of(of_day[0].split("\t")[2]), "".join(of_day).encode())
+            self._append(journal_day(of_day[0].split("\t")[2]), "".join(of_day).encode())
         for day, count in lost.items():
             self._append(day, Line(time_of(now.timestamp()), "lost", str(count)).encode())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
 from collectord.model import CrashEvent
-from collectord.observe.status import Event
+from collectord.observe.status import JournalEntry
 
 OF_CRASHES: Final = frozenset({"kept", "moved", "published", "removed", "quarantined"})
 """Kinds of lines about a crash."""
@@ -155,7 +155,7 @@ def packed(journal: Path) -> Path:
     return journal.with_name(f"{journal.name}.gz")
 
 
-def day_of(crash_id: str) -> str:
+def journal_day(crash_id: str) -> str:
     """Return the day, C{yyyymmdd}, in whose journal the lines of a crash are: the day that its id ends with."""
     return f"20{crash_id[-6:]}"
 
@@ -226,11 +226,11 @@ class Journal:
             pass
 
 
-def events_of(directory: Path, crash_id: str) -> list[Event]:
+def events_of(directory: Path, crash_id: str) -> list[JournalEntry]:
     """
     Return what happened to a crash, by the journals in C{directory}. This blocks.
 
     @raise OSError: they can't be read.
     """
-    lines = Journal(directory, day_of(crash_id)).about(crash_id)
-    return [Event(at=line.at, what=line.kind, where=line.where) for line in dict.fromkeys(lines)]
+    lines = Journal(directory, journal_day(crash_id)).about(crash_id)
+    return [JournalEntry(at=line.at, what=line.kind, where=line.where) for line in dict.fromkeys(lines)]

@@ -24,7 +24,7 @@ from collectord.errors import StoreTimeout
 from collectord.metrics import JOURNAL_FAILURES
 from collectord.model import CrashEvent
 from collectord.observe.journal.files import JournalFiles, pack
-from collectord.observe.journal.lines import day_of
+from collectord.observe.journal.lines import journal_day
 from collectord.settings.schema import Settings
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class JournalWriter(Service):
 
     def _many_wait(self) -> None:
         if len(self._waiting) > _LIMIT:
-            self._lost.update(day_of(event.crash_id) for event in self._waiting[:_BATCH])
+            self._lost.update(journal_day(event.crash_id) for event in self._waiting[:_BATCH])
             del self._waiting[:_BATCH]
             self._failed(f"{_LIMIT:,} lines wait, and the oldest are given up")
         elif self._loop.running and not self._busy and not self._failing:

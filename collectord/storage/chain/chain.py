@@ -62,7 +62,7 @@ class Backend:
 
     @ivar timeout: seconds that it may take for one part of a big dump.
     @ivar cautions: what the store can't promise, as far as it knows by now.
-    @ivar glance: raises a L{StorageError} where the store is known to be full or away, at next to no cost.
+    @ivar quick_check: raises a L{StorageError} where the store is known to be full or away, at next to no cost.
     @ivar prepare: returns once crashes can be moved out of it, full or not.
     @ivar refuse_other: raises OSError where something else has taken the store's place, such as an empty mount point.
     @ivar source: makes a source of what the store keeps, that reads on the threads it is given; None: there is none.
@@ -74,7 +74,7 @@ class Backend:
     timeout: float
     breaker: Breaker = field(factory=Breaker)
     cautions: Callable[[], Sequence[str]] = tuple
-    glance: Callable[[], Awaitable[object]] | None = None
+    quick_check: Callable[[], Awaitable[object]] | None = None
     prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
     refuse_other: Callable[[], None] = lambda: None
     source: Callable[[ThreadRunner], ICrashSource] | None = None
@@ -142,7 +142,7 @@ class FallbackCrashStorage:
         digest = hashlib.sha256()
         async for piece in self.read_spilled(content):
             digest.update(piece)
-            await self.within(backend, copy.append([piece]))
+            await self.timed(backend, copy.append([piece]))
         if digest.hexdigest() != dump.sha256:
             self._refuse(dump, digest.hexdigest())
         return evolve(dump, content=copy.content())
@@ -166,7 +166,7 @@ class FallbackCrashStorage:
 
     async def _check(self, backend: Backend) -> BackendState:
         try:
-            figures = await self.within(backend, backend.storage.check(), CHECK_S)
+            figures = await self.timed(backend, backend.storage.check(), CHECK_S)
         except StorageError as e:
             self._open_breaker(backend, e, fatal=True)
             return BackendState(backend.name, str(e), {}, backend.cautions())
@@ -174,7 +174,7 @@ class FallbackCrashStorage:
             self._log.info("{store} is well again", store=backend.name)
         return BackendState(backend.name, "", figures, backend.cautions())
 
-    async def look_at(self, backend: Backend, times: int) -> None:
+    async def probe_backend(self, backend: Backend, times: int) -> None:
         """
         Find out whether a store that is left alone is well again, or another is not any more.
 
@@ -182,9 +182,9 @@ class FallbackCrashStorage:
         """
         if backend.breaker.open or times % _CHECK_EVERY == _CHECK_EVERY - 1:
             await self._check(backend)
-        elif backend.glance is not None:
+        elif backend.quick_check is not None:
             try:
-                await self.within(backend, backend.glance(), CHECK_S)
+                await self.timed(backend, backend.quick_check(), CHECK_S)
             except StorageError as e:
                 self._open_breaker(backend, e, fatal=True)
 
@@ -204,7 +204,7 @@ class FallbackCrashStorage:
     async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
         return any(
             await gather(
-                self.within(backend, backend.staging.is_shared_by(staging_ids), CHECK_S)
+                self.timed(backend, backend.staging.is_shared_by(staging_ids), CHECK_S)
                 for backend in self.backends
                 if not backend.breaker.open
             )
@@ -223,7 +223,7 @@ class FallbackCrashStorage:
         pieces = content.chunks()
         while True:
             try:
-                piece = await self.within(home, anext(pieces, None))
+                piece = await self.timed(home, anext(pieces, None))
             except StorageError as e:
                 raise AllStoresFailed(f"what was spilled to {home.name} can't be read back") from e
             if piece is None:
@@ -240,7 +240,7 @@ class FallbackCrashStorage:
 
         @raise AllStoresFailed: there was none, for a while.
         """
-        give_up: float | None = None
+        deadline: float | None = None
         pause = _FIRST_PAUSE_S
         while True:
             for backend in self.backends:
@@ -257,11 +257,11 @@ class FallbackCrashStorage:
                     self._refused = 0
                     return done
             now = self._clock.seconds()
-            give_up = now + self._retry_for if give_up is None else give_up
-            if now >= give_up:
+            deadline = now + self._retry_for if deadline is None else deadline
+            if now >= deadline:
                 self._refused, self._refused_at = self._refused + 1, now
                 raise AllStoresFailed("no store takes anything")
-            await deferLater(self._clock, min(pause, give_up - now))
+            await deferLater(self._clock, min(pause, deadline - now))
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     def failed(self, backend: Backend, error: StorageError) -> None:
@@ -276,7 +276,7 @@ class FallbackCrashStorage:
             return
         self._log.error("{store} is left alone until it is well again; last: {why}", store=backend.name, why=str(error))
 
-    async def within(self, backend: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
+    async def timed(self, backend: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
         """
         C{work} of a store, in its time (or in so many seconds).
 
@@ -297,7 +297,7 @@ class _FallbackStagedDump:
     async def append(self, pieces: Sequence[bytes]) -> None:
         if self._dump is not None and self._backend is not None:
             try:
-                await self._chain.within(self._backend, self._dump.append(pieces))
+                await self._chain.timed(self._backend, self._dump.append(pieces))
                 return
             except StorageError as e:
                 self._chain.failed(self._backend, e)
@@ -309,8 +309,8 @@ class _FallbackStagedDump:
             if self._dump is not None:
                 self._chain.doubtful.add(dump.content())  # nobody knows yet whether this is what was received
                 async for piece in self._chain.read_spilled(self._dump.content()):
-                    await self._chain.within(backend, dump.append([piece]))
-            await self._chain.within(backend, dump.append(pieces))
+                    await self._chain.timed(backend, dump.append([piece]))
+            await self._chain.timed(backend, dump.append(pieces))
         except BaseException:
             dump.discard()
             raise
@@ -353,4 +353,4 @@ class ProbeService(Service):
             loop.stop()
 
     def _tick(self, backend: Backend, times: Iterator[int]) -> Deferred[None]:
-        return spawn(self._chain.look_at(backend, next(times)), self._log, "a probe failed")
+        return spawn(self._chain.probe_backend(backend, next(times)), self._log, "a probe failed")

@@ -45,7 +45,7 @@ class _NoStaging:
 
 
 @implementer(ICrashStorage)
-class _Within:
+class _TimeLimited:
     """A destination with a time limit."""
 
     def __init__(self, storage: Any, timeout: float, clock: IReactorTime) -> None:
@@ -101,7 +101,7 @@ def _fallback(settings: FallbackDestination, daemon: PluginContext) -> FallbackO
     ]
     backends = []
     for name, plugin in zip(numbered(plugin.instance.name for plugin in plugins), plugins, strict=True):
-        timed = _Within(plugin.instance, plugin.settings.timeout_s, daemon.reactor)
+        timed = _TimeLimited(plugin.instance, plugin.settings.timeout_s, daemon.reactor)
         backends.append(
             Backend(
                 name,

@@ -105,7 +105,7 @@ class StoreChecks:
         self._refuse_itself()
         return refuse_full(self._root, self._min_free_bytes)
 
-    def glance(self) -> None:
+    def quick_check(self) -> None:
         """
         Look whether the store is full, read-only or away. Unlike L{check} it writes nothing.
 

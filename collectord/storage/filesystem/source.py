@@ -160,7 +160,7 @@ class FilesystemCrashSource:
     def _read(self, place: Place) -> Crash:
         try:
             with open(place.raw_crash, "rb") as file:
-                seen = version_of(file.fileno())
+                source_version = version_of(file.fileno())
                 raw_crash = json.load(file)
         except (ValueError, RecursionError) as e:
             raise UnreadableCrash(f"the raw crash is no JSON: {e}") from e
@@ -178,7 +178,7 @@ class FilesystemCrashSource:
             raise UnreadableCrash(f"a dump is missing: {e.filename}") from e
         except ValueError as e:
             raise UnreadableCrash(f"a dump has no name: {e}") from e
-        return Crash(crash_id=place.crash_id, raw_crash=raw_crash, dumps=dumps, seen=seen)
+        return Crash(crash_id=place.crash_id, raw_crash=raw_crash, dumps=dumps, source_version=source_version)
 
     def _dump_names(self, place: Place) -> list[str]:
         files = dump_files_of(place.crash_id, list_directory(place.name_dir))
@@ -211,7 +211,7 @@ class FilesystemCrashSource:
             unlink_if_there(place.link)
             return
         try:
-            take_out(self._staging, place.crash_id, place.raw_crash, crash.seen)
+            take_out(self._staging, place.crash_id, place.raw_crash, crash.source_version)
         except FileNotFoundError:
             return  # somebody else was first
         self._taken_out.add(place.crash_id)

@@ -92,7 +92,7 @@ class FilesystemCrashStorage:
         self._checks = StoreChecks(self._directory, whole, settings.min_free_bytes, settings.others, clock.seconds)
         # One of each at a time: a hung mount holds one thread, however often it is asked for.
         self._checked = SingleFlight(lambda: self._checker(self._checks.check))
-        self._glanced = SingleFlight(lambda: self._checker(self._checks.glance))
+        self._quick_checked = SingleFlight(lambda: self._checker(self._checks.quick_check))
         self._prepared = SingleFlight(lambda: self._checker(self._checks.prepare))
         self._waiting: dict[CommitLatch, _Waiting] = {}  # in the order of their deadlines
         self._timer: IDelayedCall | None = None
@@ -212,14 +212,14 @@ class FilesystemCrashStorage:
         except OSError as e:
             raise StorageError(describe_error(self.name, e)) from e
 
-    async def glance(self) -> None:
+    async def quick_check(self) -> None:
         """
         Look whether the store is full, read-only or away. Unlike L{check} it writes nothing.
 
         @raise StorageError: it is; the text says what.
         """
         try:
-            await self._glanced()
+            await self._quick_checked()
         except OSError as e:
             raise StorageError(describe_error(self.name, e)) from e
 

@@ -66,13 +66,13 @@ def make_report(crash: Crash, boundary: str) -> Report:
 
     @param boundary: by chance, so that it is in no dump.
     """
-    told = {name: value for name, value in crash.raw_crash.items() if name not in COLLECTOR_NAMES}
-    told["uuid"] = crash.crash_id
-    if len(told) + len(crash.dumps) > _MANY_PARTS:
-        extra = json.dumps(told).encode()
+    fields = {name: value for name, value in crash.raw_crash.items() if name not in COLLECTOR_NAMES}
+    fields["uuid"] = crash.crash_id
+    if len(fields) + len(crash.dumps) > _MANY_PARTS:
+        extra = json.dumps(fields).encode()
         text = _head(boundary, "extra", "extra.json", "application/json") + extra + b"\r\n"
     else:
-        text = b"".join(_head(boundary, name) + _as_text(value) + b"\r\n" for name, value in told.items())
+        text = b"".join(_head(boundary, name) + _as_text(value) + b"\r\n" for name, value in fields.items())
     dumps = [(_head(boundary, dump.name, dump.name), dump) for dump in crash.dumps]
     length = len(text) + sum(len(head) + dump.size + 2 for head, dump in dumps) + len(_end(boundary))
     return Report(boundary, length, text, dumps)

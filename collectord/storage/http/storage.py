@@ -128,16 +128,16 @@ class HttpCrashStorage:
         if status != OK or not _is_receipt(answer, crash.crash_id):
             hint = ": is the token right?" if status == UNAUTHORIZED else ""
             kind = CrashRejectedByStore if status in _REFUSALS or _NOT_KEPT.match(answer) else StorageError
-            raise kind(f"{self.name}: answered {status} {self._said(answer)}".rstrip() + hint)
+            raise kind(f"{self.name}: answered {status} {self._excerpt(answer)}".rstrip() + hint)
         return self.name
 
     async def check(self) -> Mapping[str, int]:
         status, answer = await self._exchange(b"GET", {}, None)
         if status >= 500:
-            raise StorageError(f"{self.name}: answered {status} {self._said(answer)}".rstrip())
+            raise StorageError(f"{self.name}: answered {status} {self._excerpt(answer)}".rstrip())
         return {}
 
-    def _said(self, answer: bytes) -> str:
+    def _excerpt(self, answer: bytes) -> str:
         """The beginning of C{answer} on one line. Many servers tell what they were asked, secrets included."""
         text = " ".join(answer.decode(errors="replace").split())
         text = without_secrets(text.replace(urlsplit(self._settings.url).path, urlsplit(self.name).path))[:100]
@@ -158,10 +158,10 @@ class HttpCrashStorage:
                 if method == b"POST" or response.code >= 500:
                     await treq.collect(response, collect)
             except (*WRAPPERS, *NETWORK_ERRORS) as e:
-                raise self._told(e) from e
+                raise self._describe_error(e) from e
         return response.code, bytes(answer)
 
-    def _told(self, error: Exception) -> Exception:
+    def _describe_error(self, error: Exception) -> Exception:
         """What to raise for what went wrong below."""
         received = isinstance(error, client.ResponseFailed)
         match error := innermost(error):

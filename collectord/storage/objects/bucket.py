@@ -71,7 +71,7 @@ class Bucket(Protocol):
     def delete(self, key: str) -> None:
         """Delete an object."""
 
-    def told(self, error: Exception) -> str:
+    def describe_error(self, error: Exception) -> str:
         """One of its errors in words."""
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class BucketCrashStorage:
         try:
             self._bucket.put(item, proceed)
         except self._bucket.errors as e:
-            raise StorageError(f"{where}: {_one_line(self._bucket.told(e))}") from e
+            raise StorageError(f"{where}: {_one_line(self._bucket.describe_error(e))}") from e
         except OSError as e:
             raise StorageError(f"{where}: {item.what} can't be read: {_one_line(str(e))}") from e
         except Mismatch as e:

@@ -81,7 +81,7 @@ class GcsBucket:
     def delete(self, key: str) -> None:
         self._blob(key).delete(timeout=self._timeout, retry=self._retry)
 
-    def told(self, error: Exception) -> str:
+    def describe_error(self, error: Exception) -> str:
         if isinstance(error, RetryError):
             return f"{error.message} {error.cause}"
         if isinstance(error, GoogleAPICallError):

@@ -95,7 +95,7 @@ class S3Bucket:
     def delete(self, key: str) -> None:
         self._client().delete_object(Bucket=self._settings.bucket, Key=key)
 
-    def told(self, error: Exception) -> str:
+    def describe_error(self, error: Exception) -> str:
         if isinstance(error, ClientError):
             code, message = (error.response.get("Error", {}).get(key, "") for key in ("Code", "Message"))
             return f"{code} {message}"

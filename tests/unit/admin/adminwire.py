@@ -27,7 +27,7 @@ HOST = IPv4Address("TCP", "10.1.2.3", 8001)
 
 
 @define(eq=False)
-class Told:
+class FakeSource:
     """What the daemon tells: a scenario, or an error."""
 
     scenario: str = "busy"
@@ -119,11 +119,11 @@ class Admin:
     """The admin site."""
 
     def __init__(self, *, token: str = "", hosts: Sequence[str] = (), host: IAddress = HOST) -> None:
-        self.told = Told()
+        self.source = FakeSource()
         self.clock = Clock()
         self.clock.advance(1000)
         self.in_thread: list[Callable[[], object]] = []
-        self.site = AdminSite(self.told, token=token, hosts=hosts, clock=self.clock, in_thread=self._in_thread)
+        self.site = AdminSite(self.source, token=token, hosts=hosts, clock=self.clock, in_thread=self._in_thread)
         self._factory = self.site.factory()
         self._host = host
 

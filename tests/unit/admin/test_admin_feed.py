@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from collectord.admin.feed import MAX_STREAMS, PATIENCE_S
+from collectord.admin.feed import MAX_STREAMS, STALLED_S
 from tests.unit.admin.adminwire import Admin, Browser
 from tests.unit.intake.parts import LogRecorder
 
@@ -27,12 +27,12 @@ def test_the_events_of_one_second(admin: Admin) -> None:
     assert (first, second) == ("overview", "page")
     assert whole == json.loads(admin.ask("/overview.json").body)
     assert page["summary"] == "All is well"
-    admin.told.now += 1
-    admin.told.scenario = "troubled"
+    admin.source.now += 1
+    admin.source.scenario = "troubled"
     admin.wait(1)
     (_, latest), (_, page) = browser.news
-    told = json.loads(admin.ask("/overview.json").body)
-    assert latest == told | {"history": told["history"][-1:]}
+    overview = json.loads(admin.ask("/overview.json").body)
+    assert latest == overview | {"history": overview["history"][-1:]}
     assert page["summary"] == "3 things need attention"
 
 
@@ -44,7 +44,7 @@ def test_one_event_each_second(admin: Admin) -> None:
 
 
 def test_an_empty_history(admin: Admin) -> None:
-    admin.told.scenario = "empty"
+    admin.source.scenario = "empty"
     browser = admin.follow()
     admin.wait(1)
     assert histories(browser) == [0, 0]
@@ -52,9 +52,9 @@ def test_an_empty_history(admin: Admin) -> None:
 
 def test_all_clients_share_the_events_of_a_second(admin: Admin) -> None:
     browsers = [admin.follow() for _ in range(10)]
-    assert admin.told.overviews == 1
+    assert admin.source.overviews == 1
     admin.wait(3)
-    assert admin.told.overviews == 4
+    assert admin.source.overviews == 4
     assert [histories(browser) for browser in browsers] == [[600, 1, 1, 1]] * 10
 
 
@@ -70,7 +70,7 @@ def test_without_clients_nothing_is_made(admin: Admin) -> None:
     first, second = admin.follow(), admin.follow()
     first.hang_up()
     admin.wait(2)
-    assert admin.told.overviews == 3
+    assert admin.source.overviews == 3
     assert histories(second) == [600, 1, 1]
     second.hang_up()
     assert admin.clock.getDelayedCalls() == []
@@ -83,7 +83,7 @@ def test_a_slow_client_is_sent_nothing_until_it_has_caught_up(admin: Admin) -> N
     slow, other = admin.follow(), admin.follow()
     slow.take_nothing()
     before = len(slow.received)
-    admin.wait(int(PATIENCE_S))
+    admin.wait(int(STALLED_S))
     assert len(slow.received) == before
     assert not slow.aborted
     assert histories(slow) == [600]
@@ -105,7 +105,7 @@ def test_a_client_that_was_full_only_for_a_moment_missed_nothing(admin: Admin) -
 def test_a_client_that_reads_nothing_is_disconnected(admin: Admin) -> None:
     slow, other = admin.follow(), admin.follow()
     slow.take_nothing()
-    admin.wait(int(PATIENCE_S) + 1)
+    admin.wait(int(STALLED_S) + 1)
     assert slow.aborted
     assert not other.aborted
     slow.hang_up()
@@ -125,14 +125,14 @@ def test_too_many_clients(admin: Admin) -> None:
 def test_a_state_that_cannot_be_found_out(admin: Admin, log: LogRecorder) -> None:
     browser = admin.follow()
     assert histories(browser) == [600]
-    admin.told.error = ZeroDivisionError("secret")
+    admin.source.error = ZeroDivisionError("secret")
     admin.wait(2)
     assert [name for name, _ in browser.news] == ["comment", "comment"]
     assert len(log.failures) == 2
     log.events.clear()
     late = admin.follow()
     assert [name for name, _ in late.news] == ["comment"]
-    admin.told.error = None
+    admin.source.error = None
     admin.wait(1)
     assert (histories(browser), histories(late)) == ([1], [600])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectord.admin.format import count, moment, rate, share, size, span, time_of_day, visible
-from collectord.admin.templating import filled
+from collectord.admin.templating import render
 from collectord.admin.view import (
     MAX_ANNOTATIONS,
     MAX_NAME,
@@ -17,7 +17,7 @@ from collectord.admin.view import (
     crash_values,
     overview_values,
 )
-from collectord.observe.status import Answer, CrashPage, Trouble, WorkerStatus
+from collectord.observe.status import AnswerCount, CrashPage, Trouble, WorkerStatus
 from tests.support.adminserver import CRASH_ID, HOSTILE, busy, crash_page, empty, hostile, troubled
 from tests.unit.admin.adminwire import Admin
 
@@ -98,7 +98,7 @@ def test_the_overview(admin: Admin) -> None:
     assert page.row("too_slow") == ["too_slow", "408", "204", "< 0.1 %"]
     assert page.row("2")[1:] == ["infobar_is_true", '* : SubmittedFromInfobar = "true"', "5,170", "reject 5,170"]
     assert page.row("4022") == ["4022", "takes submissions", "2016-06-22 12:53:22 UTC", "2 h 26 min"]
-    newest = admin.told.named.overview().recent[0]
+    newest = admin.source.named.overview().recent[0]
     assert page.row(newest.crash_id)[1:] == [
         time_of_day(newest.at),
         newest.product,
@@ -112,7 +112,7 @@ def test_the_overview(admin: Admin) -> None:
 
 
 def test_troubles(admin: Admin) -> None:
-    admin.told.scenario = "troubled"
+    admin.source.scenario = "troubled"
     page = page_at(admin, "/")
     assert "3 things need attention" in page.text
     assert "Store /var/lib/collectord/crashes No space left on device" in page.text
@@ -134,12 +134,12 @@ def test_a_worker_that_hangs() -> None:
 
 
 def test_what_is_not_promised(admin: Admin) -> None:
-    admin.told.scenario = "busy"
+    admin.source.scenario = "busy"
     assert "Store /mnt/nfs/crashes on nfs4: its server may sync nothing" in page_at(admin, "/").text
 
 
 def test_crashes_are_being_lost(admin: Admin) -> None:
-    admin.told.scenario = "losing"
+    admin.source.scenario = "losing"
     page = page_at(admin, "/")
     assert page.text.startswith("CRASHES ARE BEING LOST · collectord ")
     assert "since 2016-06-22 15:16:48 UTC, 3 min 12 s ago. 1,115 reports were answered 503 so far" in page.text
@@ -149,7 +149,7 @@ def test_crashes_are_being_lost(admin: Admin) -> None:
 
 
 def test_a_daemon_that_has_just_started(admin: Admin) -> None:
-    admin.told.scenario = "empty"
+    admin.source.scenario = "empty"
     page = page_at(admin, "/")
     assert page.row("/home/me/crashes")[2:] == ["48.4 GB", "268 MB", "—", "—", "0"]
     assert "No crash has come since the start." in page.text
@@ -201,7 +201,7 @@ def test_totals_that_have_no_tile_are_facts() -> None:
 @pytest.mark.parametrize("path", ["/", f"/crashes/{CRASH_ID}"])
 def test_what_a_client_sent_is_never_markup(admin: Admin, path: str) -> None:
     harmless = page_at(admin, path)
-    admin.told.scenario = "hostile"
+    admin.source.scenario = "hostile"
     page = page_at(admin, path)
     assert page.elements == harmless.elements
     assert {name for name, _ in page.attributes} == {name for name, _ in harmless.attributes}
@@ -222,7 +222,7 @@ def test_nothing_inline_and_nothing_from_elsewhere(admin: Admin) -> None:
 
 
 def test_what_can_not_be_seen_is_shown_by_its_number(admin: Admin) -> None:
-    admin.told.scenario = "hostile"
+    admin.source.scenario = "hostile"
     page = page_at(admin, f"/crashes/{CRASH_ID}")
     assert page.row("Bidi") == ["Bidi", "harmless⟨U+202E⟩txt.exe"]
     assert page.row("Control") == ["Control", "a⟨U+0000⟩b⟨U+001B⟩[31mc⟨U+007F⟩⟨U+009B⟩"]
@@ -231,7 +231,7 @@ def test_what_can_not_be_seen_is_shown_by_its_number(admin: Admin) -> None:
 
 
 def test_huge_values_are_cut(admin: Admin) -> None:
-    admin.told.scenario = "hostile"
+    admin.source.scenario = "hostile"
     page = page_at(admin, f"/crashes/{CRASH_ID}")
     assert page.row("Huge")[1] == "x" * MAX_VALUE + "… 2,995,000 more characters are in the JSON."
     assert page.row(("Long" + "n" * 500)[:MAX_NAME])[1] == "a name"
@@ -247,7 +247,7 @@ def test_many_annotations_are_cut() -> None:
 
 def test_every_value_of_an_overview_is_sanitized() -> None:
     overview = hostile(busy(NOW))
-    overview = evolve(overview, answers=[Answer(status="2\x0000", reason="\u202e", count=1)])
+    overview = evolve(overview, answers=[AnswerCount(status="2\x0000", reason="\u202e", count=1)])
     values = overview_values(overview)
     assert values["answers"][0]["status"] == "2⟨U+0000⟩00"  # type: ignore[index]
     assert values["answers"][0]["reason"] == "⟨U+202E⟩"  # type: ignore[index]
@@ -260,14 +260,14 @@ def test_any_text_can_be_shown_and_sent(text: str) -> None:
     assert not any(0xD800 <= ord(character) < 0xE000 for character in shown)
     template = fromstring('<p data-text="x" data-href="x" data-class="x" />')
     page = Page()
-    page.feed(filled(template, {"x": shown}).decode())
+    page.feed(render(template, {"x": shown}).decode())
     assert page.elements == {"p"}
     assert "".join(page.texts).lstrip("\n") == shown.replace("\r", "\n").lstrip("\n")
 
 
 def test_rows_are_repeated_beside_their_template() -> None:
     template = fromstring('<ul data-rows="x"><li data-key="key"><b data-text="a" /></li></ul>')
-    assert filled(template, {"x": [{"key": "1", "a": "<"}, {"key": "2", "a": "&"}]}) == (
+    assert render(template, {"x": [{"key": "1", "a": "<"}, {"key": "2", "a": "&"}]}) == (
         b'<!DOCTYPE html>\n<ul data-rows="x"><template><li data-key="key"><b data-text="a"></b></li></template>'
         b'<li data-key="1"><b data-text="a">&lt;</b></li><li data-key="2"><b data-text="a">&amp;</b></li></ul>'
     )

@@ -21,11 +21,11 @@ def admin() -> Admin:
 def test_the_overview_as_json(admin: Admin) -> None:
     response = admin.ask("/overview.json")
     assert (response.status, response.headers["content-type"]) == (200, "application/json")
-    assert json.loads(response.body) == json.loads(json.dumps(asdict(admin.told.named.overview())))
+    assert json.loads(response.body) == json.loads(json.dumps(asdict(admin.source.named.overview())))
 
 
 def test_a_crash_as_json(admin: Admin) -> None:
-    admin.told.scenario = "hostile"
+    admin.source.scenario = "hostile"
     response = admin.ask(f"/crashes/{CRASH_ID}.json")
     assert (response.status, response.headers["content-type"]) == (200, "application/json")
     found = json.loads(response.body)
@@ -68,7 +68,7 @@ def test_static_files(admin: Admin, name: str, content_type: str) -> None:
 @pytest.mark.parametrize("name", [f"bp-{CRASH_ID}", CRASH_ID.upper(), f"x{CRASH_ID}"])
 def test_a_crash_by_the_name_that_its_client_knows(admin: Admin, path: str, name: str) -> None:
     assert admin.ask(path.replace(CRASH_ID, name)).status == 200
-    assert admin.told.asked == [CRASH_ID]
+    assert admin.source.asked == [CRASH_ID]
 
 
 @pytest.mark.parametrize(
@@ -78,25 +78,25 @@ def test_a_crash_by_the_name_that_its_client_knows(admin: Admin, path: str, name
 def test_what_is_no_crash_id_is_not_looked_for(admin: Admin, name: str, suffix: str) -> None:
     response = admin.ask(f"/crashes/{name}{suffix}")
     assert (response.status, response.body) == (404, b"Not found\n")
-    assert admin.told.asked == []
+    assert admin.source.asked == []
 
 
 @pytest.mark.parametrize("path", CRASH_PATHS)
 def test_a_crash_that_is_not_there(admin: Admin, path: str) -> None:
-    admin.told.scenario = "empty"
+    admin.source.scenario = "empty"
     response = admin.ask(path)
     assert (response.status, response.body) == (404, b"Not found\n")
-    assert admin.told.asked == [CRASH_ID]
+    assert admin.source.asked == [CRASH_ID]
 
 
 @pytest.mark.parametrize("path", CRASH_PATHS)
 def test_a_client_that_hangs_up_while_its_crash_is_looked_for(admin: Admin, path: str) -> None:
     cancelled: list[object] = []
-    admin.told.waiting = Deferred(cancelled.append)
+    admin.source.waiting = Deferred(cancelled.append)
     browser = admin.connect()
     browser.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     browser.hang_up()
-    assert cancelled == [admin.told.waiting]
+    assert cancelled == [admin.source.waiting]
     assert browser.received == b""
 
 
@@ -126,7 +126,7 @@ def test_unknown_paths(admin: Admin, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/overview.json", "/metrics", *CRASH_PATHS])
 def test_a_defect(admin: Admin, path: str, log: LogRecorder) -> None:
-    admin.told.error = ZeroDivisionError("secret")
+    admin.source.error = ZeroDivisionError("secret")
     response = admin.ask(path)
     assert (response.status, response.body) == (500, b"Internal error\n")
     (failure,) = log.failures

@@ -101,15 +101,15 @@ class Place:
     def audit(self, *args: str, day: str = DAY) -> Result:
         return run("audit", day, "--config", self.config(), *args)
 
-    def told(self, *args: str) -> dict[str, Any]:
+    def output(self, *args: str) -> dict[str, Any]:
         result = self.audit("--json", *args)
-        told: dict[str, Any] = json.loads(result.stdout)
-        assert result.exit_code == (1 if told["fates"]["unaccounted"] or told["unlinked"] else 0)
-        assert told["crashes"] == sum(told["fates"].values())
-        return told
+        output: dict[str, Any] = json.loads(result.stdout)
+        assert result.exit_code == (1 if output["fates"]["unaccounted"] or output["unlinked"] else 0)
+        assert output["crashes"] == sum(output["fates"].values())
+        return output
 
     def fates(self, *args: str) -> dict[str, int]:
-        return {fate: count for fate, count in self.told(*args)["fates"].items() if count}
+        return {fate: count for fate, count in self.output(*args)["fates"].items() if count}
 
 
 @pytest.fixture
@@ -145,8 +145,8 @@ def everything(place: Place) -> None:
 
 def test_the_fates(place: Place) -> None:
     everything(place)
-    told = place.told()
-    assert told["fates"] == {
+    output = place.output()
+    assert output["fates"] == {
         "waiting": 2,
         "stays": 1,
         "moved": 2,
@@ -155,18 +155,18 @@ def test_the_fates(place: Place) -> None:
         "gone": 2,
         "unaccounted": 1,
     }
-    assert told["crashes"] == 11
-    assert told["kept"] == {place.primary: 7, place.second: 2}
-    assert told["moved"] == {place.destination: 4, "s3": 1}
-    assert told["published"] == {"queue": 2}
-    assert told["removed"] == {place.primary: 2}
-    assert told["at_destinations"] == {place.destination: 2}
-    (lost,) = told["unaccounted"]
+    assert output["crashes"] == 11
+    assert output["kept"] == {place.primary: 7, place.second: 2}
+    assert output["moved"] == {place.destination: 4, "s3": 1}
+    assert output["published"] == {"queue": 2}
+    assert output["removed"] == {place.primary: 2}
+    assert output["at_destinations"] == {place.destination: 2}
+    (lost,) = output["unaccounted"]
     assert (lost["crash_id"], lost["kept"], lost["rule"]) == (id_of(11), [place.second], "every")
     assert lost["lines"] == [{"time": time_of(NOON), "what": "kept", "where": place.second}]
-    assert [crash["crash_id"] for crash in told["gone"]] == [id_of(8), id_of(9)]
-    assert told["arrived"][0]["arrived_at"] == [place.destination]
-    assert (told["damaged_lines"], told["lost_lines"], told["unclean_stops"]) == (0, 0, [])
+    assert [crash["crash_id"] for crash in output["gone"]] == [id_of(8), id_of(9)]
+    assert output["arrived"][0]["arrived_at"] == [place.destination]
+    assert (output["damaged_lines"], output["lost_lines"], output["unclean_stops"]) == (0, 0, [])
 
 
 def test_for_people(place: Place) -> None:
@@ -200,9 +200,9 @@ def test_nothing_is_unaccounted(place: Place) -> None:
 
 
 def test_a_day_without_anything(place: Place) -> None:
-    assert place.told()["crashes"] == 0
+    assert place.output()["crashes"] == 0
     shutil.rmtree(place.directory)
-    assert place.told()["crashes"] == 0
+    assert place.output()["crashes"] == 0
 
 
 @pytest.mark.parametrize("crash_files", ["raw crash", "link too"])
@@ -246,8 +246,8 @@ def test_only_its_day(place: Place) -> None:
         event = CrashEvent(at=NOON, crash_id=id_of(1, other), kind="kept", where=place.primary)
         file.write(format_event(event))
     place.put_aside(2, place.primary, other)
-    told = place.told()
-    assert (told["crashes"], told["damaged_lines"]) == (1, 1)
+    output = place.output()
+    assert (output["crashes"], output["damaged_lines"]) == (1, 1)
 
 
 def test_what_was_packed_and_what_was_not(place: Place) -> None:
@@ -297,11 +297,11 @@ def test_damage_is_counted(place: Place) -> None:
         file.write(bytes(4096) + b"\x1b[31mgarbage\n" + b"cut of")
     place.note_line(Line(time_of(NOON), "lost", "70"))
     place.keep_crash(1, place.primary)
-    told = place.told()
-    assert (told["damaged_lines"], told["lost_lines"]) == (2, 0)  # it was added to what was cut off
+    output = place.output()
+    assert (output["damaged_lines"], output["lost_lines"]) == (2, 0)  # it was added to what was cut off
     place.note_line(Line(time_of(NOON), "lost", "7"))
     place.note_line(Line(time_of(NOON), "lost", "many"))
-    assert place.told()["lost_lines"] == 7
+    assert place.output()["lost_lines"] == 7
     shown = place.audit().stdout
     assert "damaged lines" in shown
     assert "lost lines" in shown
@@ -317,13 +317,13 @@ def test_lines_that_were_lost_by_an_unclean_stop(place: Place, at: float, explai
     place.note(1, ("kept", place.primary), at=at)
     place.note(2, ("kept", place.primary), at=at)
     place.keep_crash(2, place.destination)
-    told = place.told()
-    assert told["unclean_stops"] == [
+    output = place.output()
+    assert output["unclean_stops"] == [
         {"process": "host-7-ab", "after": time_of(NOON), "before": time_of(NOON + 30)},
     ]
-    assert [crash["crash_id"] for crash in told["unaccounted"]] == [id_of(1)]  # it may be more than a line
-    assert [crash["crash_id"] for crash in told["arrived"]] == [id_of(2)]
-    assert [crash["in_doubt"] for crash in (*told["unaccounted"], *told["arrived"])] == [explained] * 2
+    assert [crash["crash_id"] for crash in output["unaccounted"]] == [id_of(1)]  # it may be more than a line
+    assert [crash["crash_id"] for crash in output["arrived"]] == [id_of(2)]
+    assert [crash["in_doubt"] for crash in (*output["unaccounted"], *output["arrived"])] == [explained] * 2
     shown = [line for line in place.audit().stdout.splitlines() if "lines were lost by an unclean stop" in line]
     assert [id_of(2) in line for line in shown] == [True] * explained
 
@@ -334,9 +334,9 @@ def test_an_unclean_stop_after_which_nobody_started(place: Place) -> None:
     os.utime(running, (NOON, NOON))
     place.note(1, ("kept", place.primary), at=NOON + 3)
     place.keep_crash(1, place.destination)
-    told = place.told()
-    assert told["unclean_stops"] == [{"process": "host-7-ab", "after": time_of(NOON), "before": "now"}]
-    assert told["arrived"][0]["in_doubt"]
+    output = place.output()
+    assert output["unclean_stops"] == [{"process": "host-7-ab", "after": time_of(NOON), "before": "now"}]
+    assert output["arrived"][0]["in_doubt"]
     assert running.exists()
 
 
@@ -347,36 +347,36 @@ def test_a_lost_journal_is_made_anew(place: Place) -> None:
     everything(place)
     before = place.fates()
     journal_of(place.directory, DAY).unlink()
-    told = place.told("--rebuild")
-    assert told["rebuilt"] == {"read": 0, "added": 5}
-    assert {fate: count for fate, count in told["fates"].items() if count} == {
+    output = place.output("--rebuild")
+    assert output["rebuilt"] == {"read": 0, "added": 5}
+    assert {fate: count for fate, count in output["fates"].items() if count} == {
         "waiting": before["waiting"],
         "stays": before["stays"],
         "quarantined": before["quarantined"],
     }
     kept = [line for line in Journal(place.directory, DAY) if line.about == id_of(1)]
     assert kept == [Line("2016-06-22T15:19:49.123Z", "kept", id_of(1), place.primary, "every")]
-    assert told["kept"] == {place.primary: 2, place.second: 1}
-    assert told["quarantined"] == {place.primary: 1, place.second: 1}
+    assert output["kept"] == {place.primary: 2, place.second: 1}
+    assert output["quarantined"] == {place.primary: 1, place.second: 1}
 
 
 def test_a_damaged_journal_is_made_anew(place: Place) -> None:
     everything(place)
     journal = journal_of(place.directory, DAY)
-    before = place.told()
+    before = place.output()
     packed(journal).write_bytes(gzip.compress(journal.read_bytes()))
     place.note_line(Line(time_of(NOON), "unclean", "host-7-ab", time_of(NOON)))
     with journal.open("ab") as file:
         file.write(bytes(10_000) + b"\xffgarbage\n" * 7 + b"cut of")
-    damaged = place.told()
+    damaged = place.output()
     assert damaged["damaged_lines"] > 7
-    told = place.told("--rebuild")
-    assert told["fates"] == before["fates"] == damaged["fates"]
-    assert told["damaged_lines"] == 0
-    assert len(told["unclean_stops"]) == 1
-    assert told["rebuilt"]["added"] == 2
+    output = place.output("--rebuild")
+    assert output["fates"] == before["fates"] == damaged["fates"]
+    assert output["damaged_lines"] == 0
+    assert len(output["unclean_stops"]) == 1
+    assert output["rebuilt"]["added"] == 2
     assert not packed(journal).exists()
-    assert place.told("--rebuild")["rebuilt"]["added"] == 0
+    assert place.output("--rebuild")["rebuilt"]["added"] == 0
     assert "The journal was written anew" in place.audit("--rebuild").stdout
 
 
@@ -386,7 +386,7 @@ def test_a_raw_crash_that_says_nothing_is_noted_too(place: Place) -> None:
         (raw_crash,) = Path(place.primary).glob(f"{DAY}/name/*/*/{id_of(n)}.json")
         raw_crash.write_text(content)
         os.utime(raw_crash, (NOON, NOON))
-    assert place.told("--rebuild")["rebuilt"]["added"] == 5
+    assert place.output("--rebuild")["rebuilt"]["added"] == 5
     assert {line.time for line in Journal(place.directory, DAY)} == {time_of(NOON)}
 
 
@@ -421,7 +421,7 @@ def test_a_store_that_is_not_there(place: Place) -> None:
 
 def test_a_destination_that_is_not_there(place: Place) -> None:
     shutil.rmtree(place.destination)
-    assert place.told()["at_destinations"] == {place.destination: None}
+    assert place.output()["at_destinations"] == {place.destination: None}
     assert "not there" in place.audit().stdout
 
 
@@ -465,9 +465,9 @@ def test_many_that_are_missing(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     result = place.audit()
     assert sum("-57c6-" in line for line in result.stdout.splitlines()) == 100
     assert "50 more" in result.stderr
-    told = place.told()
-    assert len(told["unaccounted"]) == 150
-    assert sum(bool(crash["lines"]) for crash in told["unaccounted"]) == 120
+    output = place.output()
+    assert len(output["unaccounted"]) == 150
+    assert sum(bool(crash["lines"]) for crash in output["unaccounted"]) == 120
 
 
 def test_the_journals_of_the_settings_without_a_directory(place: Place) -> None:
@@ -491,19 +491,19 @@ def test_a_crash_without_a_link_is_found_unless_it_was_moved(place: Place) -> No
     place.keep_crash(4, place.primary, new=False)  # went home, and nowhere else
     place.note(5, ("kept", place.primary))
     place.keep_crash(5, place.primary)
-    told = place.told()
-    assert told["unlinked"] == [id_of(1), id_of(2), id_of(4)]
-    assert told["fates"]["stays"] == 4
+    output = place.output()
+    assert output["unlinked"] == [id_of(1), id_of(2), id_of(4)]
+    assert output["fates"]["stays"] == 4
     for_people = place.audit()
     assert for_people.exit_code == 1
     assert f"3 crashes, as {id_of(1)}" in for_people.stdout
-    assert place.audit("--unlinked").stdout.split() == told["unlinked"]
+    assert place.audit("--unlinked").stdout.split() == output["unlinked"]
 
 
 def test_a_crash_that_came_while_it_looked_is_not_without_a_link(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.keep_crash(1, place.primary)
     monkeypatch.setattr(look, "_links", lambda root, day: {})
-    assert place.told()["unlinked"] == []
+    assert place.output()["unlinked"] == []
 
 
 def test_a_link_without_a_crash(place: Place) -> None:
@@ -513,7 +513,7 @@ def test_a_link_without_a_crash(place: Place) -> None:
         [raw_crash] = Path(place.primary).glob(f"*/name/*/*/{id_of(number)}.json")
         raw_crash.unlink()
     place.put_aside(3, place.primary)
-    assert place.told()["dangling"] == [id_of(1)]
+    assert place.output()["dangling"] == [id_of(1)]
     assert place.audit("--dangling").stdout == f"{id_of(1)}\n"
     assert f"1 links, as that of {id_of(1)}" in place.audit().stdout
 

@@ -98,7 +98,7 @@ def test_list_what_can_not_be_read(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "output"),
     [
         (["list", "--store", "nowhere"], "collectord: there is no store at "),
         (["list", "--config", "nowhere.toml"], "collectord: nowhere.toml: No such file or directory"),
@@ -118,12 +118,12 @@ def test_list_what_can_not_be_read(root: Path) -> None:
         (["export", CRASH_ID], "Missing argument"),
     ],
 )
-def test_what_can_not_be_done(root: Path, args: list[str], told: str) -> None:
+def test_what_can_not_be_done(root: Path, args: list[str], output: str) -> None:
     result = run("crashes", *args)
     assert (result.exit_code, result.stdout) == (2, "")
     [line] = result.stderr.splitlines()
     assert line.startswith("collectord: ")
-    assert told in line
+    assert output in line
 
 
 def test_list_in_the_order_of_ids(root: Path) -> None:
@@ -226,7 +226,7 @@ def test_verify_finds_what_is_wrong(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "output"),
     [
         (lambda place: Path(place.dump("extra_2")).unlink(), "the dump extra_2 is missing"),
         (lambda place: Path(place.dump("more")).write_bytes(b"x"), "the dump more has no checksum"),
@@ -234,12 +234,12 @@ def test_verify_finds_what_is_wrong(root: Path) -> None:
         (lambda place: Path(place.raw_crash).write_text('{"uuid": "x"}'), "the raw crash says uuid 'x'"),
     ],
 )
-def test_verify_finds(root: Path, harm: object, told: str) -> None:
+def test_verify_finds(root: Path, harm: object, output: str) -> None:
     place = keep(root)
     harm(place)  # type: ignore[operator]
     verified = run("crashes", "verify", CRASH_ID)
     assert verified.exit_code == 1
-    assert told in verified.stdout
+    assert output in verified.stdout
 
 
 def test_verify_of_another_collectors(root: Path) -> None:

@@ -20,12 +20,12 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownStores:
     return KnownStores(str(tmp_path / "state"))
 
 
-def seen(*args: object) -> dict[str, dict[str, object]]:
+def infos(*args: object) -> dict[str, dict[str, object]]:
     return {str(line["root"]): line for line in lines(run("stores", "list", "--json", *args))}
 
 
 def test_a_new_store(root: Path, known: KnownStores) -> None:
-    [store] = seen().values()
+    [store] = infos().values()
     assert store["root"] == str(root)
     assert (store["store_id"], store["remembered"], store["problem"], store["in_settings"]) == (None, None, None, True)
     assert store["mount_point"]
@@ -36,11 +36,11 @@ def test_a_new_store(root: Path, known: KnownStores) -> None:
 def test_adopted_and_then_lost_and_then_adopted(root: Path, known: KnownStores) -> None:
     assert run("stores", "adopt", root).exit_code == 0
     first = read_mark(str(root))
-    assert seen()[str(root)]["remembered"] == seen()[str(root)]["store_id"] == first
+    assert infos()[str(root)]["remembered"] == infos()[str(root)]["store_id"] == first
     shutil.rmtree(root)
     for make in (lambda: None, root.mkdir):
         make()
-        assert "this is not the store that was here before" in str(seen()[str(root)]["problem"])
+        assert "this is not the store that was here before" in str(infos()[str(root)]["problem"])
         listed = run("stores", "list")
         assert listed.exit_code == 1
         assert f"collectord stores adopt {root}" in listed.stdout
@@ -51,9 +51,9 @@ def test_adopted_and_then_lost_and_then_adopted(root: Path, known: KnownStores) 
     assert json.loads(run("stores", "adopt", root, "--json").stdout)["store_id"] not in (None, first)
     assert run("stores", "list").exit_code == run("check-config").exit_code == 0
     (root / MARK).write_text("{")
-    assert "damaged" in str(seen()[str(root)]["problem"])
+    assert "damaged" in str(infos()[str(root)]["problem"])
     assert run("stores", "adopt", root).exit_code == 0
-    assert seen()[str(root)]["problem"] is None
+    assert infos()[str(root)]["problem"] is None
 
 
 def test_a_destination_is_a_store_too(root: Path, known: KnownStores, tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_a_destination_is_a_store_too(root: Path, known: KnownStores, tmp_path: 
     for path in (there, tmp_path / "second"):
         tables += f'[[crashmover.destination.of]]\ntype = "filesystem"\nroot = "{path}"\nrequire_mount = true\n'
     settings.write_text(f'[[storage]]\nroot = "{root}"\n{tables}')
-    assert seen("--config", settings).keys() == {str(root), str(there), str(tmp_path / "second")}
-    assert "require_mount is true" in str(seen("--config", settings)[str(there)]["problem"])
+    assert infos("--config", settings).keys() == {str(root), str(there), str(tmp_path / "second")}
+    assert "require_mount is true" in str(infos("--config", settings)[str(there)]["problem"])
     there.mkdir()
     assert run("stores", "adopt", there, "--config", settings).exit_code == 0
     assert known.get(str(there)) is not None
@@ -71,7 +71,7 @@ def test_a_destination_is_a_store_too(root: Path, known: KnownStores, tmp_path: 
 
 def test_what_is_remembered_and_not_in_the_settings(root: Path, known: KnownStores) -> None:
     known.remember(KnownStore(root="/mnt/gone", store_id="1", device="xfs"))
-    assert seen()["/mnt/gone"]["in_settings"] is False
+    assert infos()["/mnt/gone"]["in_settings"] is False
     listed = run("stores", "list")
     assert "not in these settings; if it was given up, run: collectord stores forget /mnt/gone" in listed.stdout
     assert "adopt" not in listed.stdout

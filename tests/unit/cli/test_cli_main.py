@@ -49,7 +49,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "output"),
     [
         (["crash"], "No such command 'crash'"),
         (["--nope"], "No such option"),
@@ -59,12 +59,12 @@ def test_version() -> None:
         (["crashes", "show", "\x1b[31m"], "\\x1b[31m"),
     ],
 )
-def test_wrong_usage_is_one_line(args: list[str], told: str) -> None:
+def test_wrong_usage_is_one_line(args: list[str], output: str) -> None:
     result = run(*args)
     assert (result.exit_code, result.stdout) == (2, "")
     [line] = result.stderr.splitlines()
     assert line.startswith("collectord: ")
-    assert told in line
+    assert output in line
     assert line.endswith("--help'.")
     assert "\x1b" not in line
 

@@ -139,7 +139,7 @@ def test_release_after_a_dump_was_put_right(root: Path, aside: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw_crash", "told"),
+    ("raw_crash", "output"),
     [
         ("{", "its raw crash can't be read"),
         ("[]", "its raw crash can't be read: the raw crash is no JSON object"),
@@ -150,15 +150,15 @@ def test_release_after_a_dump_was_put_right(root: Path, aside: Path) -> None:
         (json.dumps({**raw_crash_of(), "uuid": STRANGER}), f"the raw crash says uuid '{STRANGER}'"),
     ],
 )
-def test_release_of_what_would_come_back(root: Path, aside: Path, raw_crash: str, told: str) -> None:
+def test_release_of_what_would_come_back(root: Path, aside: Path, raw_crash: str, output: str) -> None:
     (aside / f"{CRASH_ID}.json").write_text(raw_crash)
     before = files_below(root)
     refused = run("quarantine", "release", CRASH_ID)
     assert refused.exit_code == 1
-    assert told in refused.stderr
+    assert output in refused.stderr
     assert files_below(root) == before
     [line] = lines(run("quarantine", "release", "--json", CRASH_ID))
-    assert (line["released"], told in str(line["why_not"])) == (False, True)
+    assert (line["released"], output in str(line["why_not"])) == (False, True)
 
 
 def test_release_without_a_raw_crash(root: Path, aside: Path) -> None:

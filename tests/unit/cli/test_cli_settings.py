@@ -92,7 +92,7 @@ def test_for_scripts(settings: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("toml", "told"),
+    ("toml", "output"),
     [
         ("[submission]\nlissen = []", ["[submission] lissen", "unknown key"]),
         ("[submission]\nlisten = ['tpc:8000']", ["[submission] listen = 'tpc:8000'"]),
@@ -111,13 +111,13 @@ def test_for_scripts(settings: Path) -> None:
         ("[sentry]\ndsn = 'hunter2'", ["[sentry] dsn = …"]),
     ],
 )
-def test_what_the_daemon_would_not_start_with(settings: Path, toml: str, told: list[str]) -> None:
+def test_what_the_daemon_would_not_start_with(settings: Path, toml: str, output: list[str]) -> None:
     settings.write_text(toml)
     checked = run("check-config", "--config", settings)
     assert (checked.exit_code, checked.stdout) == (1, "")
     [line] = checked.stderr.splitlines()
     assert line.startswith("collectord: ")
-    for text in told:
+    for text in output:
         assert text in line
     assert "hunter2" not in line
     as_json = run("check-config", "--config", settings, "--json")

@@ -8,12 +8,22 @@ from attrs import evolve
 from collectord.admin.json import as_json
 from collectord.cli.client import url_of
 from collectord.cli.shared import CannotRun
-from collectord.observe.status import Answer, Loss, Overview, Rates, Recent, RuleCount, SinkStatus, Store, WorkerStatus
+from collectord.observe.status import (
+    AnswerCount,
+    Loss,
+    Overview,
+    Rates,
+    Recent,
+    RuleCount,
+    SinkStatus,
+    StoreStatus,
+    WorkerStatus,
+)
 from tests.support.daemon import free_port
 from tests.unit.cli.fakeserver import serving
 from tests.unit.cli.made import CRASH_ID, run
 
-STORE = Store(
+STORE = StoreStatus(
     name="/var/crashes",
     problem="",
     free_bytes=5 << 30,
@@ -34,7 +44,7 @@ WELL = Overview(
     totals={"received": 12345, "kept": 12000},
     rates=Rates(at=1_090_000.0, received=12.5, kept=12.0, refused=0.5, moved=11.0, bytes_in=1536.0),
     history=[Rates(at=1_089_999.0)],
-    answers=[Answer(status="200", reason="kept", count=12000)],
+    answers=[AnswerCount(status="200", reason="kept", count=12000)],
     rules=[RuleCount(name="accept_everything", condition="*", results={"ACCEPT": 12000})],
     stores=[STORE],
     outlets=[OUTLET],
@@ -152,7 +162,7 @@ def test_where_the_settings_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "output"),
     [
         ((401, b"no"), "the admin port answers 401: is [admin] token the daemon's?"),
         ((404, b"\x1b[31mno such page"), "this is no admin port of collectord: 404 \\x1b[31mno such page"),
@@ -164,13 +174,13 @@ def test_where_the_settings_say(tmp_path: Path) -> None:
         ((200, as_json(WELL).replace(b'"started":1000000.0', b'"started":"long ago"')), "not that of this version"),
     ],
 )
-def test_another_answer(answer: tuple[int, bytes], told: str) -> None:
+def test_another_answer(answer: tuple[int, bytes], output: str) -> None:
     with serving(answer) as server:
         result = run("status", "--url", server.url)
     assert (result.exit_code, result.stdout) == (2, "")
     [line] = result.stderr.splitlines()
     assert line.startswith("collectord: ")
-    assert told in line
+    assert output in line
 
 
 def test_not_reachable(tmp_path: Path) -> None:

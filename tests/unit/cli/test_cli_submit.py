@@ -111,7 +111,7 @@ def test_for_scripts(dump: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "output"),
     [
         ((200, b"Discarded=rule_b2g"), "200 Discarded=rule_b2g"),
         ((200, b"Unsupported=1\n"), "200 Unsupported=1"),
@@ -121,12 +121,12 @@ def test_for_scripts(dump: Path) -> None:
         ((503, b"\x1b[31mno\nmore"), "503 \\x1b[31mno"),
     ],
 )
-def test_refused(dump: Path, answer: tuple[int, bytes], told: str) -> None:
+def test_refused(dump: Path, answer: tuple[int, bytes], output: str) -> None:
     with serving(answer, KEPT) as server:
         sent = run("submit", server.url, dump, dump)
     assert sent.exit_code == 1
     assert sent.stdout == f"bp-{CRASH_ID}\n", "the next one is sent"
-    assert sent.stderr == f"collectord: {dump}: refused: {told}\n"
+    assert sent.stderr == f"collectord: {dump}: refused: {output}\n"
 
 
 def test_the_answer_of_another_collector_is_its_id(dump: Path) -> None:
@@ -171,7 +171,7 @@ def test_away_in_the_middle(dump: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "output"),
     [
         ([], "Missing argument 'URL'"),
         (["http://x"], "Nothing to send"),
@@ -193,13 +193,13 @@ def test_away_in_the_middle(dump: Path) -> None:
         (["http://x:99999", "a.dmp"], "no URL"),
     ],
 )
-def test_what_can_not_be_sent(dump: Path, tmp_path: Path, args: list[str], told: str) -> None:
+def test_what_can_not_be_sent(dump: Path, tmp_path: Path, args: list[str], output: str) -> None:
     (tmp_path / "list.json").write_text("[]")
     sent = run("submit", *args)
     assert (sent.exit_code, sent.stdout) == (2, "")
     [line] = sent.stderr.splitlines()
     assert line.startswith("collectord: ")
-    assert told in line
+    assert output in line
 
 
 def test_the_json_of_extra_is_sent_to_the_byte(tmp_path: Path) -> None:

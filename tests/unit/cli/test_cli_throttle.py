@@ -114,8 +114,8 @@ def test_a_pattern_that_means_something_else_is_told(command: str, root: Path, t
         as_json = json.loads(run("check-config", "-c", settings, "--json").stdout)
         assert [note[:14] for note in as_json["notes"]] == ["rule 'digits':"]
     assert result.exit_code == 0, result.stderr
-    told = result.stdout if command == "check-config" else result.stderr
-    assert r"note: rule 'digits': matches = '^\\d': \d is 0-9 alone" in told
+    output = result.stdout if command == "check-config" else result.stderr
+    assert r"note: rule 'digits': matches = '^\\d': \d is 0-9 alone" in output
 
 
 def test_explain_a_file(rules: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_explain_no_match(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "stdin", "told"),
+    ("args", "stdin", "output"),
     [
         (["-"], "{", "-: not JSON"),
         (["-"], "[" * 100_000, "-: not JSON"),
@@ -161,12 +161,12 @@ def test_explain_no_match(tmp_path: Path) -> None:
         ([CRASH_ID], "", "not in"),
     ],
 )
-def test_what_can_not_be_explained(root: Path, args: list[str], stdin: str, told: str) -> None:
+def test_what_can_not_be_explained(root: Path, args: list[str], stdin: str, output: str) -> None:
     result = run("throttle", "explain", *args, stdin=stdin)
     assert (result.exit_code, result.stdout) == (2, "")
     [line] = result.stderr.splitlines()
     assert line.startswith("collectord: ")
-    assert told in line
+    assert output in line
 
 
 def test_explain_shows_hostile_values_harmlessly(rules: Path) -> None:

@@ -91,7 +91,7 @@ def said(event: LogEvent) -> str:
 
 
 @pytest.mark.parametrize(
-    ("result", "told", "kept"),
+    ("result", "reported", "kept"),
     [
         (Result.ACCEPT, CRASH_ID, True),
         (Result.DEFER, CRASH_ID, True),
@@ -100,9 +100,9 @@ def said(event: LogEvent) -> str:
         (Result.IGNORE, None, False),
     ],
 )
-def test_verdicts(rig: Rig, result: Result, told: str | None, kept: bool) -> None:
+def test_verdicts(rig: Rig, result: Result, reported: str | None, kept: bool) -> None:
     rig.judge.verdict = Verdict(result, "some_rule", 100)
-    assert rig.collect(report({"a": "1"})) == Outcome(result, "some_rule", told)
+    assert rig.collect(report({"a": "1"})) == Outcome(result, "some_rule", reported)
     assert list(rig.storage.crashes) == ([CRASH_ID] if kept else [])
 
 

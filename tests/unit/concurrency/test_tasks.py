@@ -45,15 +45,15 @@ def test_results_come_in_the_order_of_the_works() -> None:
 def test_the_first_error_is_raised_as_it_is_and_no_other_is_left_unhandled() -> None:
     events: list[Deferred[int]] = [Deferred() for _ in range(3)]
     gathered = Deferred.fromCoroutine(gather(map(until, events)))
-    told: list[Failure] = []
-    gathered.addErrback(told.append)
+    reported: list[Failure] = []
+    gathered.addErrback(reported.append)
     first = OSError("first")
     events[1].errback(first)
-    assert [failure.value for failure in told] == [first]
+    assert [failure.value for failure in reported] == [first]
     with recorded_log() as log:
         events[0].errback(OSError("second"))
         events[2].callback(2)
-        del events, gathered, told, first
+        del events, gathered, reported, first
         gc.collect()
     assert log.events == []
 
@@ -63,10 +63,10 @@ def test_cancelling_cancels_all_of_them() -> None:
     events: list[Deferred[int]] = [Deferred(lambda _, number=number: cancelled.append(number)) for number in range(3)]  # type: ignore[misc]
     gathered = Deferred.fromCoroutine(gather(map(until, events)))
     gathered.cancel()
-    told: list[Failure] = []
-    gathered.addErrback(told.append)
+    reported: list[Failure] = []
+    gathered.addErrback(reported.append)
     assert cancelled == [0, 1, 2]
-    assert told[0].check(CancelledError) is not None
+    assert reported[0].check(CancelledError) is not None
 
 
 def test_of_nothing_comes_nothing() -> None:

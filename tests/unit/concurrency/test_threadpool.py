@@ -50,10 +50,10 @@ def test_results(pump: Pump) -> None:
 
 def test_the_work_is_done_elsewhere_and_the_result_comes_here(pump: Pump) -> None:
     workers = ThreadPool("test", 1, pump)
-    told: list[tuple[str, int]] = []
-    workers(lambda: current_thread().name).addCallback(lambda name: told.append((name, get_ident())))
+    reported: list[tuple[str, int]] = []
+    workers(lambda: current_thread().name).addCallback(lambda name: reported.append((name, get_ident())))
     pump.turn()
-    assert told == [("test-1", get_ident())]
+    assert reported == [("test-1", get_ident())]
 
 
 @pytest.mark.parametrize("error", [OSError(5, "injected"), ValueError("odd"), SystemExit(1)])

@@ -22,7 +22,7 @@ class Work:
         return await done
 
 
-def told(waiter: Deferred[str]) -> list[Any]:
+def fired(waiter: Deferred[str]) -> list[Any]:
     results: list[Any] = []
     waiter.addCallbacks(results.append, lambda failure: results.append(failure.type))
     return results
@@ -31,7 +31,7 @@ def told(waiter: Deferred[str]) -> list[Any]:
 def test_once_for_all_who_ask_meanwhile() -> None:
     work = Work()
     shared = SingleFlight(work)
-    results = [told(shared()) for _ in range(5000)]
+    results = [fired(shared()) for _ in range(5000)]
     assert len(work.begun) == 1
     work.begun[0].callback("done")
     assert results == [["done"]] * 5000
@@ -40,9 +40,9 @@ def test_once_for_all_who_ask_meanwhile() -> None:
 def test_again_for_who_asks_afterwards() -> None:
     work = Work()
     shared = SingleFlight(work)
-    first = told(shared())
+    first = fired(shared())
     work.begun[0].callback("one")
-    second = told(shared())
+    second = fired(shared())
     assert (first, second, len(work.begun)) == (["one"], [], 2)
     work.begun[1].callback("two")
     assert second == ["two"]
@@ -51,10 +51,10 @@ def test_again_for_who_asks_afterwards() -> None:
 def test_a_failure_is_everybodys() -> None:
     work = Work()
     shared = SingleFlight(work)
-    results = [told(shared()) for _ in range(3)]
+    results = [fired(shared()) for _ in range(3)]
     work.begun[0].errback(OSError("no"))
     assert results == [[OSError]] * 3
-    told(shared())
+    fired(shared())
     assert len(work.begun) == 2
 
 
@@ -62,7 +62,7 @@ def test_cancelling_ends_the_waiting_and_not_the_work() -> None:
     work = Work()
     shared = SingleFlight(work)
     gone = shared()
-    results = [told(gone), told(shared())]
+    results = [fired(gone), fired(shared())]
     gone.cancel()
     assert results == [[CancelledError], []]
     work.begun[0].callback("done")
@@ -73,9 +73,9 @@ def test_nobody_waits_any_more() -> None:
     work = Work()
     shared = SingleFlight(work)
     gone = shared()
-    told(gone)
+    fired(gone)
     gone.cancel()
-    after = told(shared())
+    after = fired(shared())
     assert (after, len(work.begun)) == ([], 1)
     work.begun[0].errback(OSError("no"))
     assert after == [OSError]
@@ -89,10 +89,10 @@ def test_who_is_told_may_cancel_another_and_ask_again() -> None:
 
     def act(result: str) -> None:
         second.cancel()
-        again.append(told(shared()))
+        again.append(fired(shared()))
 
     first.addCallback(act)
-    results = told(second)
+    results = fired(second)
     work.begun[0].callback("done")
     assert (results, again, len(work.begun)) == ([CancelledError], [[]], 2)
     work.begun[1].callback("next")
@@ -103,4 +103,4 @@ def test_work_that_never_waits() -> None:
     async def at_once() -> str:
         return "done"
 
-    assert told(SingleFlight(at_once)()) == ["done"]
+    assert fired(SingleFlight(at_once)()) == ["done"]

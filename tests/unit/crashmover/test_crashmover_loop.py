@@ -49,13 +49,13 @@ class Rig:
 
     def stop(self) -> list[str]:
         """Something is in it once it has stopped."""
-        told: list[str] = []
+        fired: list[str] = []
         stopped = self.service.stopService()
         if stopped is None:
-            told.append("stopped")
+            fired.append("stopped")
         else:
-            stopped.addCallback(lambda _: told.append("stopped"))
-        return told
+            stopped.addCallback(lambda _: fired.append("stopped"))
+        return fired
 
 
 def test_what_is_there_is_moved_at_the_start_and_the_rest_in_the_next_pass() -> None:
@@ -202,11 +202,11 @@ def test_stop_waits_for_what_is_under_way_and_begins_nothing() -> None:
     rig.sink.hangs = []
     rig.source.add(*range(10))
     rig.service.startService()
-    told = rig.stop()
-    assert told == []
+    fired = rig.stop()
+    assert fired == []
     for hung in rig.sink.hangs[:3]:
         hung.callback(None)
-    assert told == ["stopped"]
+    assert fired == ["stopped"]
     assert len(rig.sink.got) == rig.source.loads == 3
     assert len(rig.source.crashes) == 7
     assert rig.clock.getDelayedCalls() == []
@@ -217,11 +217,11 @@ def test_stop_gives_up_what_takes_too_long() -> None:
     rig.sink.hangs = []
     rig.source.add(1, 2)
     rig.service.startService()
-    told = rig.stop()
+    fired = rig.stop()
     rig.clock.advance(29.9)
-    assert told == []
+    assert fired == []
     rig.clock.advance(0.2)
-    assert told == ["stopped"]
+    assert fired == ["stopped"]
     assert sorted(rig.source.crashes) == [crash_id(1), crash_id(2)]
 
 
@@ -240,10 +240,10 @@ def test_stop_while_the_source_is_listed_and_a_destination_is_away() -> None:
     rig.source.add(1)
     listing = rig.source.listing = Deferred()
     rig.service.startService()
-    told = rig.stop()
+    fired = rig.stop()
     if not listing.called:
         listing.callback(None)
-    assert told == ["stopped"]
+    assert fired == ["stopped"]
     assert rig.clock.getDelayedCalls() == []
 
 
@@ -263,9 +263,9 @@ def test_stop_while_the_collector_gets_its_rest() -> None:
         rig.service.wake()
     rig.service.startService()
     rig.clock.advance(0.2)
-    told = rig.stop()
+    fired = rig.stop()
     rig.sink.hangs.pop().callback(None)
-    assert told == ["stopped"]
+    assert fired == ["stopped"]
     assert rig.source.loads == 1
 
 

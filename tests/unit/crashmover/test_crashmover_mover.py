@@ -104,10 +104,10 @@ def test_sinks_that_have_confirmed_one_version_get_another_version_again(since: 
     """Another process may have acknowledged the crash since: perhaps a sink which had it, and has moved it back."""
     rig = Rig()
     crash = rig.source.crashes[NEW.crash_id]
-    rig.source.crashes[NEW.crash_id] = evolve(crash, seen=(1,))
+    rig.source.crashes[NEW.crash_id] = evolve(crash, source_version=(1,))
     rig.queue.fails = True
     assert not rig.move()
-    rig.source.crashes[NEW.crash_id] = evolve(crash, seen=since)
+    rig.source.crashes[NEW.crash_id] = evolve(crash, source_version=since)
     rig.queue.fails = False
     assert rig.move()
     assert rig.got == got

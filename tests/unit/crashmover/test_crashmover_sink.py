@@ -24,9 +24,9 @@ def test_pauses_differ() -> None:
 
 def ready(sink: object) -> list[bool]:
     """True is in it once the sink is ready."""
-    told: list[bool] = []
-    Deferred.fromCoroutine(sink.ready()).addCallback(lambda _: told.append(True))  # type: ignore[attr-defined]
-    return told
+    fired: list[bool] = []
+    Deferred.fromCoroutine(sink.ready()).addCallback(lambda _: fired.append(True))  # type: ignore[attr-defined]
+    return fired
 
 
 def test_ready_without_verification() -> None:
@@ -47,14 +47,14 @@ def test_not_used_after_a_failure_until_a_check_succeeds() -> None:
     sink = fake.as_sink(clock)
     with pytest.raises(StorageError):
         result_of(sink.deliver(make_crash()))
-    told = [ready(sink), ready(sink)]
+    fired = [ready(sink), ready(sink)]
     clock.advance(1)
-    assert (told, fake.checks) == ([[], []], 1)
+    assert (fired, fake.checks) == ([[], []], 1)
     fake.fails = False
     clock.advance(1.9)
-    assert told == [[], []]
+    assert fired == [[], []]
     clock.advance(0.2)
-    assert (told, fake.checks) == ([[True], [True]], 2)
+    assert (fired, fake.checks) == ([[True], [True]], 2)
     result_of(sink.deliver(make_crash()))
 
 
@@ -71,9 +71,9 @@ def test_success_makes_the_next_pause_short_again() -> None:
     with pytest.raises(StorageError):
         result_of(sink.deliver(make_crash()))
     fake.fails = False
-    told = ready(sink)
+    fired = ready(sink)
     clock.advance(1)
-    assert told == [True]
+    assert fired == [True]
 
 
 def test_many_failures_at_once_count_as_one() -> None:
@@ -83,9 +83,9 @@ def test_many_failures_at_once_count_as_one() -> None:
         with pytest.raises(StorageError):
             result_of(sink.deliver(make_crash()))
     fake.fails = False
-    told = ready(sink)
+    fired = ready(sink)
     clock.advance(1)
-    assert told == [True]
+    assert fired == [True]
 
 
 def test_what_hangs_is_given_up() -> None:
@@ -121,12 +121,12 @@ def test_an_unexpected_error_is_logged_and_holds_up_this_crash_only(logged_failu
 def test_an_unexpected_error_of_a_check_is_a_failed_check(logged_failures: list[LogEvent]) -> None:
     clock, fake = Clock(), FakeSink("one", raises=KeyError("bucket"))
     sink = fake.as_sink(clock, verify=True)
-    told = ready(sink)
-    assert (told, sink.problem) == ([], "'bucket'")
+    fired = ready(sink)
+    assert (fired, sink.problem) == ([], "'bucket'")
     logged_failures.clear()
     fake.raises = None
     clock.advance(1)
-    assert (told, sink.problem) == ([True], "")
+    assert (fired, sink.problem) == ([True], "")
 
 
 def test_tried_at_the_start() -> None:

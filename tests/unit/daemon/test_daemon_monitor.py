@@ -127,7 +127,7 @@ def test_nothing_of_another_file_system_is_told(rig: Rig, monkeypatch: pytest.Mo
 def test_the_age_grows_between_counts(rig: Rig) -> None:
     rig.clock.advance(105)
     rig.watch.startService()
-    rig.watch._seen[rig.one.name].count_again_at = 1e9
+    rig.watch._states[rig.one.name].count_again_at = 1e9
     rig.clock.advance(INTERVAL_S)
     assert gauge("backlog_oldest_age_seconds", rig.one) == 110
     rig.watch.stopService()
@@ -135,7 +135,7 @@ def test_the_age_grows_between_counts(rig: Rig) -> None:
 
 def test_a_count_that_hangs_hides_no_trouble(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.daemon.monitor.free_bytes", lambda root: 3)
-    monkeypatch.setattr(rig.watch._seen[rig.one.name], "threads", lambda work: Deferred())
+    monkeypatch.setattr(rig.watch._states[rig.one.name], "threads", lambda work: Deferred())
     rig.watch.startService()
     rig.one.error = StorageError("no space")
     rig.clock.advance(INTERVAL_S)

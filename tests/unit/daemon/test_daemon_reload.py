@@ -80,7 +80,7 @@ class Rig:
     running: bool = True
     snapshot: SettingsSnapshot = field(factory=snapshot_of)
     done: list[str] = field(factory=list)
-    told: list[str] = field(factory=list)
+    reported: list[str] = field(factory=list)
     clock: Clock = field(factory=Clock)
     applying: Deferred[None] | None = None
     bad_delivery: ConfigError | None = None
@@ -125,10 +125,10 @@ class Rig:
     # What it tells systemd
 
     def reloading(self) -> None:
-        self.told.append("reloading")
+        self.reported.append("reloading")
 
     def ready(self) -> None:
-        self.told.append("ready")
+        self.reported.append("ready")
 
     def reload(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.reloader.reload())
@@ -146,7 +146,7 @@ def test_settings_are_read_and_put_into_effect() -> None:
     assert rig.done == ["renewed", "applied"]
     assert rig.snapshot.settings.submission.max_parts == 7
     assert [formatEvent(event) for event in log.events] == ["the settings were read again"]
-    assert rig.told == ["reloading", "ready"]
+    assert rig.reported == ["reloading", "ready"]
     assert reloads("done") == before + 1
 
 
@@ -184,16 +184,16 @@ def test_where_anything_is_bad_nothing_changes(spoil: Callable[[Rig], None]) -> 
         "the settings are bad, and nothing changes: one is bad",
         "the settings are bad, and nothing changes: another, too",
     ]
-    assert rig.told == ["reloading", "ready"]
+    assert rig.reported == ["reloading", "ready"]
     assert reloads("refused") == refused + 1
 
 
 def test_a_defect_is_told_to_whoever_asked_and_the_next_reload_works() -> None:
     rig = Rig([OSError("no memory"), snapshot_of()])
-    failed, told = reloads("failed"), list[Failure]()
-    rig.reload().addErrback(told.append)
-    assert [failure.type for failure in told] == [OSError]
-    assert rig.told == ["reloading", "ready"]
+    failed, reported = reloads("failed"), list[Failure]()
+    rig.reload().addErrback(reported.append)
+    assert [failure.type for failure in reported] == [OSError]
+    assert rig.reported == ["reloading", "ready"]
     assert reloads("failed") == failed + 1
     rig.reload()
     assert rig.done == ["renewed", "applied"]
@@ -208,7 +208,7 @@ def test_signals_that_come_during_a_reload_make_one_more() -> None:
     waiting, rig.applying = rig.applying, None
     waiting.callback(None)
     assert (first.called, rig.loads) == (True, 2)
-    assert rig.told == ["reloading", "ready"]
+    assert rig.reported == ["reloading", "ready"]
 
 
 def test_a_daemon_that_stops_is_not_reloaded_and_does_not_say_that_it_is_ready() -> None:
@@ -219,7 +219,7 @@ def test_a_daemon_that_stops_is_not_reloaded_and_does_not_say_that_it_is_ready()
     rig.running = False
     rig.applying.callback(None)
     assert rig.loads == 1
-    assert rig.told == ["reloading"]
+    assert rig.reported == ["reloading"]
 
 
 def test_a_pipeline_whose_settings_are_the_same_goes_on() -> None:

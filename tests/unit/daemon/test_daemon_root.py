@@ -188,7 +188,7 @@ def test_at_a_reload_workers_get_the_settings_of_now(rig: Rig) -> None:
     daemon = rig.started(**submission(workers=2))
     rig.found = rig.snapshot(**submission(max_parts=7, workers=2))
     os.kill(os.getpid(), signal.SIGHUP)
-    assert [process.told[-1] for process in rig.reactor.processes] == [b"reload " + rig.found.to_wire() + b"\n"] * 2
+    assert [process.received[-1] for process in rig.reactor.processes] == [b"reload " + rig.found.to_wire() + b"\n"] * 2
     stop(rig, daemon)
 
 

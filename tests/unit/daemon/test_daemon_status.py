@@ -10,7 +10,7 @@ from collectord.daemon.status import HISTORY_STEP_S, StatusReporter
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.recent import RecentCrashes
-from collectord.observe.status import Certificate, Event, Loss, SinkStatus, Store, WorkerStatus
+from collectord.observe.status import Certificate, JournalEntry, Loss, SinkStatus, StoreStatus, WorkerStatus
 from collectord.storage.filesystem.layout import place_at
 from collectord.throttle.combine import Always
 from collectord.throttle.rules import Result, Rule
@@ -36,7 +36,7 @@ def is_new(root: Path) -> None:
 
 
 def reporter(
-    tmp_path: Path, clock: FakeReactor, *, events: Sequence[Event] = (), recent: RecentCrashes | None = None
+    tmp_path: Path, clock: FakeReactor, *, events: Sequence[JournalEntry] = (), recent: RecentCrashes | None = None
 ) -> StatusReporter:
     return StatusReporter(
         AggregatedRegistry(metrics.REGISTRY),
@@ -44,7 +44,7 @@ def reporter(
         roots=[str(tmp_path / "one"), str(tmp_path / "two")],
         destinations=lambda: [str(tmp_path / "there")],
         rules=lambda: RULES,
-        stores=list[Store],
+        stores=list[StoreStatus],
         sinks=list[SinkStatus],
         workers=list[WorkerStatus],
         certificates=list[Certificate],
@@ -64,16 +64,16 @@ def crash(found: StatusReporter) -> Any:
 
 
 def test_rates_and_their_history(tmp_path: Path, clock: FakeReactor) -> None:
-    told = reporter(tmp_path, clock)
-    told.startService()
-    assert told.overview().history == []
+    reported = reporter(tmp_path, clock)
+    reported.startService()
+    assert reported.overview().history == []
     for _ in range(3):
         metrics.RECEIVED.inc(4)
         metrics.ANSWERS.labels("200", "kept").inc(3)
         metrics.ANSWERS.labels("413", "too_large").inc()
         metrics.RECEIVE_BYTES.observe(1000)
         clock.advance(HISTORY_STEP_S)
-    overview = told.overview()
+    overview = reported.overview()
     assert [(rates.received, rates.kept, rates.refused, rates.bytes_in) for rates in overview.history] == [
         (2.0, 1.5, 0.5, 500.0)
     ] * 3
@@ -81,22 +81,22 @@ def test_rates_and_their_history(tmp_path: Path, clock: FakeReactor) -> None:
     assert [rates.at for rates in overview.history] == [2.0, 4.0, 6.0]
     counts = {(answer.status, answer.reason): answer.count for answer in overview.answers}
     assert counts["413", "too_large"] >= 3
-    told.stopService()
+    reported.stopService()
     assert clock.getDelayedCalls() == []
 
 
 def test_crashes_that_are_being_lost(tmp_path: Path, clock: FakeReactor) -> None:
-    told = reporter(tmp_path, clock)
-    told.startService()
-    assert told.overview().loss is None
+    reported = reporter(tmp_path, clock)
+    reported.startService()
+    assert reported.overview().loss is None
     metrics.LOSING.set(1)
     clock.advance(HISTORY_STEP_S)
     metrics.ANSWERS.labels("503", "nowhere_to_save").inc(3)
-    assert told.overview().loss == Loss(since=HISTORY_STEP_S, refused=3)
+    assert reported.overview().loss == Loss(since=HISTORY_STEP_S, refused=3)
     metrics.LOSING.set(0)
     clock.advance(HISTORY_STEP_S)
-    assert told.overview().loss is None
-    told.stopService()
+    assert reported.overview().loss is None
+    reported.stopService()
 
 
 def test_rules_in_their_order_with_their_counts(tmp_path: Path, clock: FakeReactor) -> None:
@@ -124,7 +124,7 @@ def test_metrics(tmp_path: Path, clock: FakeReactor) -> None:
 def test_a_crash(tmp_path: Path, clock: FakeReactor) -> None:
     keep(tmp_path / "two", ProductName="<b>", legacy_processing=0)
     is_new(tmp_path / "two")
-    page = crash(reporter(tmp_path, clock, events=[Event(at=1.0, what="kept", where="/a")]))
+    page = crash(reporter(tmp_path, clock, events=[JournalEntry(at=1.0, what="kept", where="/a")]))
     assert page.annotations == {"ProductName": "<b>"}
     assert page.facts["metadata.user_agent"] == "me"
     assert "metadata.dump_checksums" not in page.facts
@@ -154,5 +154,5 @@ def test_a_raw_crash_that_is_broken(tmp_path: Path, clock: FakeReactor) -> None:
 
 def test_an_unknown_crash(tmp_path: Path, clock: FakeReactor) -> None:
     assert crash(reporter(tmp_path, clock)) is None
-    gone = crash(reporter(tmp_path, clock, events=[Event(at=1.0, what="removed", where="/a")]))
+    gone = crash(reporter(tmp_path, clock, events=[JournalEntry(at=1.0, what="removed", where="/a")]))
     assert (gone.places, gone.dumps, len(gone.events)) == ([], [], 1)

@@ -192,34 +192,34 @@ def test_beyond_the_budget_the_oldest_is_spilled() -> None:
 
 def test_as_many_are_spilled_as_are_needed() -> None:
     upload = uploads(100_000)
-    spools = [upload.buffer() for _ in range(4)]
-    for buffer in spools[:3]:
+    buffers = [upload.buffer() for _ in range(4)]
+    for buffer in buffers[:3]:
         buffer.write(b"x" * 33_000)
-    spools[3].write(b"x" * 66_000)
+    buffers[3].write(b"x" * 66_000)
     assert len(upload.staging.dumps) == 2
     assert upload.budget.used - upload.budget.flushing == 99_000
     upload.staging.fire_all()
-    for buffer in spools:
+    for buffer in buffers:
         buffer.release()
     upload.check_nothing_is_left()
 
 
 def test_less_than_a_unit_is_not_spilled() -> None:
     upload = uploads(0)
-    spools = [upload.buffer() for _ in range(10)]
-    for buffer in spools:
+    buffers = [upload.buffer() for _ in range(10)]
+    for buffer in buffers:
         buffer.write(b"x" * (SPILL_UNIT - 1))
     assert upload.staging.dumps == []
-    spools[5].write(b"x")
+    buffers[5].write(b"x")
     assert len(upload.staging.dumps) == 1
     upload.staging.fire()
     assert upload.staging.dumps[0].appends == [SPILL_UNIT]
-    spools[5].write(b"x" * (SPILL_UNIT - 1))
+    buffers[5].write(b"x" * (SPILL_UNIT - 1))
     assert upload.staging.waiting == []
-    spools[5].write(b"x")
+    buffers[5].write(b"x")
     assert len(upload.staging.waiting) == 1
     upload.staging.fire()
-    for buffer in spools:
+    for buffer in buffers:
         buffer.release()
     upload.check_nothing_is_left()
 
@@ -467,7 +467,7 @@ OPERATIONS = st.lists(
 @given(OPERATIONS, st.sampled_from([0, 1, 50_000, 100_000, MIB]), st.booleans())
 def test_anything_in_any_order(operations: list[tuple[str, int, int]], limit: int, failing: bool) -> None:
     upload = uploads(limit)
-    spools = [upload.buffer(name) for name in "abc"]
+    buffers = [upload.buffer(name) for name in "abc"]
     written = [b"", b"", b""]
     finished: dict[int, Finishing] = {}
     released: set[int] = set()
@@ -475,7 +475,7 @@ def test_anything_in_any_order(operations: list[tuple[str, int, int]], limit: in
         if operation == "write" and which not in finished and which not in released:
             data = bytes([n % 256]) * size
             try:
-                spools[which].write(data)
+                buffers[which].write(data)
             except CollectordError:
                 assert failing
             else:
@@ -485,15 +485,15 @@ def test_anything_in_any_order(operations: list[tuple[str, int, int]], limit: in
         elif operation == "fail" and failing and upload.staging.waiting:
             upload.staging.fail(StorageError("full"), which % len(upload.staging.waiting))
         elif operation == "finish" and which not in finished and which not in released:
-            finished[which] = finishing(spools[which])
+            finished[which] = finishing(buffers[which])
         elif operation == "release":
-            spools[which].release()
+            buffers[which].release()
             released.add(which)
         assert 0 <= upload.budget.flushing <= upload.budget.used
         if not upload.staging.waiting:
             assert not any(flow.held for flow in upload.flows) or upload.budget.flushing > limit
     upload.staging.fire_all()
-    for which, buffer in enumerate(spools):
+    for which, buffer in enumerate(buffers):
         if which in released:
             continue
         if which not in finished:

@@ -16,7 +16,7 @@ from twisted.logger import capturedLogs
 
 from collectord import metrics
 from collectord.observe.aggregate import AggregatedRegistry, snapshot
-from collectord.observe.statsd import PACKET_BYTES, Lines, Resolver, StatsdService, packets
+from collectord.observe.statsd import PACKET_BYTES, Resolver, StatsdLines, StatsdService, packets
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ def test_each_interval_and_at_the_end(rig: Rig) -> None:
 
 
 def test_a_histogram_is_a_count_a_sum_and_a_mean(rig: Rig) -> None:
-    lines = Lines()
+    lines = StatsdLines()
     primary = rig.seconds.labels("/var/lib/collectord: primary")
     primary.observe(0.001)
     primary.observe(0.004)
@@ -118,7 +118,7 @@ def test_a_histogram_is_a_count_a_sum_and_a_mean(rig: Rig) -> None:
 def test_bytes_have_no_timing() -> None:
     registry = CollectorRegistry()
     Histogram("collectord_save_bytes", ".", registry=registry).observe(10_240)
-    assert list(Lines().of(registry.collect())) == [
+    assert list(StatsdLines().of(registry.collect())) == [
         "collectord.save_bytes.count:1|c",
         "collectord.save_bytes.sum:10240|c",
     ]
@@ -127,7 +127,7 @@ def test_bytes_have_no_timing() -> None:
 def test_labels_as_tags(rig: Rig) -> None:
     rig.answers.labels("200", "kept").inc()
     rig.seconds.labels("nfs").observe(1)
-    assert list(Lines(tags=True).of(rig.registry.collect())) == [
+    assert list(StatsdLines(tags=True).of(rig.registry.collect())) == [
         "collectord.answers:1|c|#status:200,reason:kept",
         "collectord.connections:0|g",
         "collectord.save_seconds.count:1|c|#store:nfs",
@@ -141,21 +141,22 @@ def test_labels_as_tags(rig: Rig) -> None:
 
 
 def test_a_counter_that_fell_began_again() -> None:
-    lines = Lines()
+    lines = StatsdLines()
     for counted in (5, 2):
         registry = CollectorRegistry()
         Counter("collectord_received", ".", registry=registry).inc(counted)
-        told = list(lines.of(registry.collect()))
-    assert told == ["collectord.received:2|c"]
+        reported = list(lines.of(registry.collect()))
+    assert reported == ["collectord.received:2|c"]
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(-1.5, ["collectord.age:0|g"]), (float("nan"), []), (2**40, ["collectord.age:1099511627776|g"])]
+    ("value", "reported"),
+    [(-1.5, ["collectord.age:0|g"]), (float("nan"), []), (2**40, ["collectord.age:1099511627776|g"])],
 )
-def test_gauges(value: float, told: list[str]) -> None:
+def test_gauges(value: float, reported: list[str]) -> None:
     registry = CollectorRegistry()
     Gauge("collectord_age", ".", registry=registry).set(value)
-    assert list(Lines().of(registry.collect())) == told
+    assert list(StatsdLines().of(registry.collect())) == reported
 
 
 def test_every_metric_makes_lines_that_a_server_can_read_also_the_sums_over_processes() -> None:
@@ -167,7 +168,7 @@ def test_every_metric_makes_lines_that_a_server_can_read_also_the_sums_over_proc
     sums = AggregatedRegistry(registry)
     sums.update("worker", snapshot(registry))
     for tags in (False, True):
-        lines = list(Lines(tags=tags).of(sums.collect()))
+        lines = list(StatsdLines(tags=tags).of(sums.collect()))
         assert [line for line in lines if not _LINE.fullmatch(line)] == []
         assert len(lines) >= len(list(metrics.declared()))
         names = [line.partition(":")[0] for line in lines]
@@ -213,8 +214,8 @@ def test_a_host_is_looked_up_until_it_is_found(rig: Rig) -> None:
             rig.clock.advance(10)
     assert asked == ["statsd.example"] * 3
     assert rig.heard().count("collectord.answers.200.kept:1|c") == 1
-    told = [log for log in logs if log["log_namespace"].startswith("collectord.observe.statsd")]
-    assert [(log["log_level"].name, log["why"].errno) for log in told] == [("warn", -2)]
+    reported = [log for log in logs if log["log_namespace"].startswith("collectord.observe.statsd")]
+    assert [(log["log_level"].name, log["why"].errno) for log in reported] == [("warn", -2)]
     service.stopService()
 
 

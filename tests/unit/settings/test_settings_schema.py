@@ -244,7 +244,7 @@ def test_bad_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (
             "[submission]\nmax_body = 5\n",
@@ -301,9 +301,9 @@ def test_bad_utf8(tmp_path: Path) -> None:
         ("[logging]\nlevel = 'loud'\n", r"\[logging\] level = 'loud': .*'debug', 'info', 'warn' or 'error'"),
     ],
 )
-def test_errors_of_a_file(toml: Toml, text: str, told: str) -> None:
+def test_errors_of_a_file(toml: Toml, text: str, reported: str) -> None:
     path = toml(text)
-    assert re.fullmatch(re.escape(f"{path}: ") + told, error(path), re.DOTALL)
+    assert re.fullmatch(re.escape(f"{path}: ") + reported, error(path), re.DOTALL)
 
 
 def test_all_errors_are_told(toml: Toml) -> None:
@@ -325,7 +325,7 @@ def test_a_token_is_not_told(toml: Toml) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "reported"),
     [
         ("SUBMISSION__MAX_PARTS", "x", r"environment, {key}: \[submission\] max_parts = 'x': .*valid integer.*"),
         ("SUBMISSION__MAX_PART", "1", r"environment, {key}: \[submission\] max_part: unknown key; known here: .*"),
@@ -345,11 +345,11 @@ def test_a_token_is_not_told(toml: Toml) -> None:
     ],
 )
 def test_errors_of_the_environment(
-    toml: Toml, env: Callable[[str, str], None], key: str, value: str, told: str
+    toml: Toml, env: Callable[[str, str], None], key: str, value: str, reported: str
 ) -> None:
     env(key, value)
     said = error(toml("[throttle]\nrules = 'mozilla'\n"))
-    assert re.fullmatch(told.format(key=f"{PREFIX}{key}"), said, re.DOTALL), said
+    assert re.fullmatch(reported.format(key=f"{PREFIX}{key}"), said, re.DOTALL), said
 
 
 def test_the_file_is_blamed_for_what_is_its_own(toml: Toml, env: Callable[[str, str], None]) -> None:

@@ -69,7 +69,7 @@ def logged_failures() -> Iterator[list[LogEvent]]:
 
 
 @pytest.fixture
-def told() -> Iterator[Callable[[], list[str]]]:
+def reported() -> Iterator[Callable[[], list[str]]]:
     """The log lines of a test, by now."""
     seen: list[str] = []
 

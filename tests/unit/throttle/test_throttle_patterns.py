@@ -88,7 +88,7 @@ def test_what_it_means(pattern: str, text: str, found: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "reported"),
     [
         (r"^\d+x", [r"\d"]),
         (r"[^\d$]", [r"\d"]),
@@ -111,8 +111,8 @@ def test_what_it_means(pattern: str, text: str, found: bool) -> None:
         ("é", []),
     ],
 )
-def test_differences_are_told(pattern: str, told: list[str]) -> None:
-    assert [difference.split(" ")[0] for difference in differences(pattern)] == told
+def test_differences_are_told(pattern: str, reported: list[str]) -> None:
+    assert [difference.split(" ")[0] for difference in differences(pattern)] == reported
 
 
 @pytest.mark.parametrize(

@@ -284,17 +284,17 @@ def test_deferred(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "told"),
+    ("result", "reported"),
     [
         (Result.REJECT, b"Discarded=rule_some_rule"),
         (Result.IGNORE, b"Unsupported=1\n"),
         (Result.FAKEACCEPT, KEPT),
     ],
 )
-def test_not_kept(rig: Rig, result: Result, told: bytes) -> None:
+def test_not_kept(rig: Rig, result: Result, reported: bytes) -> None:
     rig.rule = Verdict(result, "some_rule", 100)
     response = rig.ask(post(REPORT))
-    assert (response.status, response.body) == (200, told)
+    assert (response.status, response.body) == (200, reported)
     assert rig.store.kept.crashes == {}
 
 
@@ -617,33 +617,33 @@ def test_the_heartbeat_while_a_worker_hangs(rig: Rig) -> None:
     rig.public.hung_workers = 1
     client = rig.connect()
     client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
-    status, told = json_of(client)
-    assert (status, told["status"], told["hung_workers"]) == (503, "error", 1)
+    status, reported = json_of(client)
+    assert (status, reported["status"], reported["hung_workers"]) == (503, "error", 1)
 
 
 def test_what_a_store_can_t_promise_is_no_problem(rig: Rig) -> None:
     rig.store.states = [State("/primary", cautions=["on tmpfs: it lies in memory"])]
     client = rig.connect()
     client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
-    status, told = json_of(client)
-    assert (status, told["stores"]["/primary"]["cautions"]) == (200, ["on tmpfs: it lies in memory"])
+    status, reported = json_of(client)
+    assert (status, reported["stores"]["/primary"]["cautions"]) == (200, ["on tmpfs: it lies in memory"])
 
 
 def test_a_store_that_is_not_well(rig: Rig) -> None:
     rig.store.states = [State("/primary", figures={"free_bytes": 5}), State("/second", "no space left")]
     client = rig.connect()
     client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
-    status, told = json_of(client)
-    assert (status, told["status"]) == (503, "error")
-    assert told["stores"]["/second"] == {"problem": "no space left", "cautions": []}
+    status, reported = json_of(client)
+    assert (status, reported["status"]) == (503, "error")
+    assert reported["stores"]["/second"] == {"problem": "no space left", "cautions": []}
 
 
 def test_the_heartbeat_while_crashes_are_lost(rig: Rig) -> None:
     rig.store.takes_crashes = False
     client = rig.connect()
     client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
-    status, told = json_of(client)
-    assert (status, told["status"]) == (503, "CRASHES ARE BEING LOST")
+    status, reported = json_of(client)
+    assert (status, reported["status"]) == (503, "CRASHES ARE BEING LOST")
 
 
 def test_the_version(rig: Rig) -> None:

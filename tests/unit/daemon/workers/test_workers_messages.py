@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.daemon.workers.messages import Counted, CrashEvents, Lines, Message, Ready, decode, encode
+from collectord.daemon.workers.messages import Counted, CrashEvents, LineSplitter, Message, Ready, decode, encode
 from collectord.model import CrashEvent
 
 KEPT = CrashEvent(at=1.5, crash_id="a", kind="kept", where="/a", about={"product": "\n\ud800", "size": 3})
@@ -33,7 +33,7 @@ def test_what_nobody_understands(line: bytes) -> None:
 def test_lines_in_any_pieces(lines: Sequence[bytes], data: st.DataObject) -> None:
     sent = b"".join(line + b"\n" for line in lines) + b"unfinished"
     got: list[bytes] = []
-    cut = Lines(got.append)
+    cut = LineSplitter(got.append)
     while sent:
         size = data.draw(st.integers(1, len(sent)))
         cut.feed(sent[:size])

@@ -25,22 +25,22 @@ EVENT = CrashEvent(at=1.5, crash_id="an id", kind="kept", where="/a", about={"ru
 class Parent:
     """What was told to the parent, in order."""
 
-    told: list[Any] = field(factory=list)
+    received: list[Any] = field(factory=list)
 
     def began(self, worker: WorkerProcess) -> None:
-        self.told.append("began")
+        self.received.append("began")
 
     def on_event(self, event: CrashEvent) -> None:
-        self.told.append(event)
+        self.received.append(event)
 
     def counted(self, worker: WorkerProcess, metrics: Snapshot) -> None:
-        self.told.append(metrics)
+        self.received.append(metrics)
 
     def write(self, lines: bytes) -> None:
-        self.told.append(lines)
+        self.received.append(lines)
 
     def gone(self, worker: WorkerProcess, why: str) -> None:
-        self.told.append(why)
+        self.received.append(why)
 
 
 @define
@@ -64,7 +64,7 @@ def test_what_it_says_is_told_however_it_is_cut() -> None:
     data = b"".join(encode(each) + b"\n" for each in (Ready(), CrashEvents([EVENT, EVENT]), Counted([])))
     for cut in range(len(data)):
         rig.says(data[cut : cut + 1])
-    assert rig.parent.told == ["began", EVENT, EVENT, []]
+    assert rig.parent.received == ["began", EVENT, EVENT, []]
     assert rig.worker.ready.called
     assert rig.worker.answers
 
@@ -79,7 +79,7 @@ def test_what_nobody_understands_is_logged_and_the_next_message_counts(
 ) -> None:
     rig = Rig()
     rig.says(line + b"\n" + encode(Ready()) + b"\n")
-    assert rig.parent.told == ["began"]
+    assert rig.parent.received == ["began"]
     (event,) = logged_failures
     assert formatEvent(event) == "worker 1234 said what nobody understands"
     logged_failures.clear()
@@ -98,14 +98,14 @@ def test_lines_that_it_logs_are_handed_on_whole() -> None:
     rig.worker.childDataReceived(1, b"one\ntwo\nth")
     rig.worker.childDataReceived(2, b"error\n")
     rig.worker.childDataReceived(1, b"ree\n")
-    assert rig.parent.told == [b"one\ntwo\n", b"error\n", b"three\n"]
+    assert rig.parent.received == [b"one\ntwo\n", b"error\n", b"three\n"]
 
 
 def test_a_line_without_an_end_does_not_grow_for_ever() -> None:
     rig = Rig()
     for _ in range(3):
         rig.worker.childDataReceived(1, b"x" * 2**19)
-    assert rig.parent.told == [b"x" * 3 * 2**19 + b"\n"]
+    assert rig.parent.received == [b"x" * 3 * 2**19 + b"\n"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_how_it_ended_is_told_after_its_last_words(end: int | None, why: str) ->
     rig = Rig()
     rig.worker.childDataReceived(2, b"last words")
     rig.process.end(end)
-    assert rig.parent.told == [b"last words\n", why]
+    assert rig.parent.received == [b"last words\n", why]
     assert rig.worker.ended.called
     assert rig.worker.ready.called  # nobody waits for it any more
 
@@ -125,9 +125,9 @@ def test_how_it_ended_is_told_after_its_last_words(end: int | None, why: str) ->
 def test_an_end_in_order() -> None:
     rig = Rig()
     rig.worker.stop()
-    assert (rig.process.told, rig.worker.expendable) == ([b"stop\n"], True)
+    assert (rig.process.received, rig.worker.expendable) == ([b"stop\n"], True)
     rig.worker.processEnded(Failure(ProcessDone(0)))
-    assert rig.parent.told == ["exit status 0"]
+    assert rig.parent.received == ["exit status 0"]
 
 
 def test_one_that_is_killed_and_does_not_end_is_given_up_and_gone_once() -> None:
@@ -135,11 +135,11 @@ def test_one_that_is_killed_and_does_not_end_is_given_up_and_gone_once() -> None
     rig.process.dies = False
     rig.worker.kill()
     rig.clock.advance(1.9)
-    assert (rig.process.killed, rig.parent.told) == (True, [])
+    assert (rig.process.killed, rig.parent.received) == (True, [])
     rig.clock.advance(0.1)
-    assert rig.parent.told == ["it was killed, and does not end"]
+    assert rig.parent.received == ["it was killed, and does not end"]
     rig.process.end(signal.SIGKILL)
-    assert rig.parent.told == ["it was killed, and does not end"]
+    assert rig.parent.received == ["it was killed, and does not end"]
 
 
 def test_one_that_has_ended_is_not_killed() -> None:
@@ -157,4 +157,4 @@ def test_a_word_to_one_whose_end_of_the_pipe_is_closed_is_lost(monkeypatch: pyte
         raise KeyError(descriptor)
 
     monkeypatch.setattr(FakeProcess, "writeToChild", staticmethod(closed))
-    rig.worker.tell(b"drain")
+    rig.worker.send(b"drain")

@@ -27,11 +27,11 @@ class Reactor(FakeReactor):
         for _ in range(round(seconds / TICK_S)):
             for process in self.there:
                 if process.lives and process.protocol.is_heard:
-                    tell(process, Counted([]))
+                    send(process, Counted([]))
             self.advance(TICK_S)
 
 
-def tell(process: FakeProcess, *messages: Any) -> None:
+def send(process: FakeProcess, *messages: Any) -> None:
     """A worker tells its parent something."""
     for message in messages:
         process.protocol.childDataReceived(CHANNEL, encode(message) + b"\n")
@@ -58,7 +58,7 @@ class Scene:
         self.supervisor.startService()
         if ready:
             for process in self.reactor.processes:
-                tell(process, Ready())
+                send(process, Ready())
         return self.reactor.processes
 
     def stop(self) -> list[float]:
@@ -119,16 +119,16 @@ def test_a_worker_that_hangs_is_told_of_and_then_replaced() -> None:
     at.reactor.run(TICK_S)
     assert (value("workers"), value("workers_hung")) == (1, 1)
     assert problems(at.supervisor) == ["hangs: nothing of it for 5 s", ""]
-    assert two.told[-1] == b"hung 1\n"
+    assert two.received[-1] == b"hung 1\n"
     assert not one.killed
     at.reactor.run(25)
     assert one.killed
     assert not two.killed
     assert len(at.reactor.there) == 2
-    tell(at.reactor.processes[2], Ready())
+    send(at.reactor.processes[2], Ready())
     assert problems(at.supervisor) == ["", ""]
     assert (value("workers"), value("workers_hung")) == (2, 0)
-    assert two.told[-1] == b"hung 0\n"
+    assert two.received[-1] == b"hung 0\n"
     assert value("worker_restarts_total") == restarts + 1
 
 
@@ -141,7 +141,7 @@ def test_a_worker_that_comes_back_in_time_is_well_again() -> None:
     one.lives = True
     at.reactor.run(1)
     assert value("workers_hung") == 0
-    assert two.told[-1] == b"hung 0\n"
+    assert two.received[-1] == b"hung 0\n"
     at.reactor.run(60)
     assert len(at.reactor.processes) == 2
 
@@ -171,7 +171,7 @@ def test_a_parent_that_gets_little_time_kills_nobody() -> None:
     for _ in range(100):
         at.reactor.advance(4)
         for process in processes:
-            tell(process, Counted([]))
+            send(process, Counted([]))
     assert len(at.reactor.processes) == 2
     assert value("workers_hung") == 0
 
@@ -184,7 +184,7 @@ def test_who_is_killed_and_does_not_end_is_replaced_all_the_same() -> None:
     at.reactor.run(35)
     assert one.killed
     assert len(at.reactor.processes) == 3
-    tell(at.reactor.processes[2], Ready())
+    send(at.reactor.processes[2], Ready())
     assert (value("workers"), value("workers_hung")) == (2, 0)
     one.end(signal.SIGKILL)
     at.reactor.run(5)
@@ -197,10 +197,10 @@ def test_what_a_worker_counted_counts_once_however_late_it_ends() -> None:
     at = scene()
     at.supervisor._aggregated = aggregated = AggregatedRegistry(CollectorRegistry())
     one, _ = at.begin()
-    tell(one, Counted(snapshot(registry)))
+    send(one, Counted(snapshot(registry)))
     one.lives = one.dies = False
     at.reactor.run(35)
-    tell(one, Counted(snapshot(registry)))
+    send(one, Counted(snapshot(registry)))
     one.end(signal.SIGKILL)
     assert aggregated._gone["a"] == {("a_total", ()): 5.0}
     assert one.protocol not in aggregated._others
@@ -211,10 +211,10 @@ def test_a_start_may_take_longer() -> None:
     one, two = at.begin(ready=False)
     at.reactor.run(START_S - 1)
     assert value("workers_hung") == 0
-    tell(two, Ready())
+    send(two, Ready())
     at.reactor.run(2)
     assert (value("workers"), value("workers_hung")) == (1, 1)
-    tell(one, Ready())
+    send(one, Ready())
     at.reactor.run(1)
     assert (value("workers"), value("workers_hung")) == (2, 0)
     assert at.ready == [1]
@@ -223,7 +223,7 @@ def test_a_start_may_take_longer() -> None:
 def test_a_start_that_never_ends_is_tried_again() -> None:
     at = scene()
     one, two = at.begin(ready=False)
-    tell(two, Ready())
+    send(two, Ready())
     at.reactor.run(2 * START_S + 1)
     assert (one.killed, two.killed) == (True, False)
     assert len(at.reactor.there) == 2
@@ -238,7 +238,7 @@ def test_it_is_hopeless_when_nobody_could_take_the_place_of_those_that_hang() ->
     assert not at.supervisor.is_hopeless
     at.reactor.run(33)
     assert at.supervisor.is_hopeless
-    tell(at.reactor.processes[2], Ready())
+    send(at.reactor.processes[2], Ready())
     at.reactor.run(1)
     assert not at.supervisor.is_hopeless
 
@@ -328,11 +328,11 @@ def test_who_hangs_in_a_rolling_restart_is_killed_and_all_are_replaced() -> None
     one, two = at.begin()
     one.lives = False
     done = Deferred.fromCoroutine(at.supervisor.restart())
-    tell(at.reactor.processes[2], Ready())
+    send(at.reactor.processes[2], Ready())
     assert b"stop" in one.words
     at.reactor.run(31)
     assert one.killed
-    tell(at.reactor.processes[3], Ready())
+    send(at.reactor.processes[3], Ready())
     play(at, 1, [two])
     assert done.called
     assert at.reactor.there == at.reactor.processes[2:]

@@ -94,7 +94,7 @@ def test_what_happens_is_told_soon_and_together() -> None:
 def test_what_happened_before_a_message_is_told_before_it() -> None:
     way = Way()
     way.parent.on_event(EVENT)
-    way.parent.tell(Ready())
+    way.parent.send(Ready())
     assert way.pipe.messages() == [CrashEvents([EVENT]), Ready()]
     assert way.clock.getDelayedCalls() == []
 

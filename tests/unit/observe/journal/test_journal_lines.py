@@ -27,7 +27,7 @@ from collectord.observe.journal.lines import (
     parse_line,
     time_of,
 )
-from collectord.observe.status import Event
+from collectord.observe.status import JournalEntry
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 NEIGHBOUR = "8f63aaaa-57c6-4e5d-b2cf-cabde2160622"
@@ -240,7 +240,7 @@ def test_the_lines_of_one_crash(tmp_path: Path) -> None:
     journal.write_bytes(others + twice + others + damaged)
     events = events_of(tmp_path, CRASH_ID)
     assert [(event.what, event.where) for event in events] == [("kept", "1"), ("moved", "2"), ("removed", "3")]
-    assert isinstance(events[0], Event)
+    assert isinstance(events[0], JournalEntry)
     assert events[0].at == pytest.approx(AT)
     assert events_of(tmp_path / "absent", CRASH_ID) == []
 

@@ -689,7 +689,7 @@ def test_a_lock_that_is_held_is_no_unclean_stop(tmp_path: Path) -> None:
     with alive.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         JournalFiles(tmp_path).begin(NOW)
-    told = [line.about for day in tmp_path.glob("*.journal") for line in Journal(tmp_path, day.stem) if line.where]
-    assert set(told) == {"host-2-bb"}
+    reported = [line.about for day in tmp_path.glob("*.journal") for line in Journal(tmp_path, day.stem) if line.where]
+    assert set(reported) == {"host-2-bb"}
     assert alive.exists()
     assert not dead.exists()

@@ -117,11 +117,11 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, str]] = []
+    reported: list[tuple[int, str]] = []
     names: list[str] = []
     monkeypatch.setattr(syslog, "openlog", names.append)
-    monkeypatch.setattr(syslog, "syslog", lambda priority, line: told.append((priority, line)))
+    monkeypatch.setattr(syslog, "syslog", lambda priority, line: reported.append((priority, line)))
     data = "<3>broken\nTraceback\n<6>wéll\0\n".encode() + b"<6>\xff\n"
     assert syslog_sink("me")(data) == len(data)
     assert names == ["me"]
-    assert told == [(3, "broken"), (3, "\tTraceback"), (6, "wéll"), (6, "�")]
+    assert reported == [(3, "broken"), (3, "\tTraceback"), (6, "wéll"), (6, "�")]

@@ -669,12 +669,12 @@ def test_the_probes_come_every_second(chain: Chain) -> None:
 def test_a_store_that_is_full_is_known_before_a_crash_comes(chain: Chain) -> None:
     full_now: list[bool] = []
 
-    async def glance() -> None:
+    async def quick_check() -> None:
         if full_now:
             raise full()
 
     for backend in chain.storage.backends:
-        backend.glance = glance
+        backend.quick_check = quick_check
     service = probing(chain)
     chain.pass_time(3)
     assert chain.storage.takes_crashes
@@ -690,7 +690,7 @@ def test_a_store_that_is_full_is_known_before_a_crash_comes(chain: Chain) -> Non
 
 
 def test_a_store_that_hangs_is_known_before_a_crash_comes(chain: Chain) -> None:
-    chain.storage.backends[0].glance = Deferred
+    chain.storage.backends[0].quick_check = Deferred
     service = probing(chain)
     chain.pass_time(6.5)
     assert chain.opened == [True, False, False]
@@ -778,7 +778,7 @@ def test_close_goes_to_every_store(chain: Chain) -> None:
 def test_a_store_that_can_not_be_closed_keeps_no_other_from_it(chain: Chain) -> None:
     chain.first.trouble = {"close": full()}
     closed = Deferred.fromCoroutine(chain.storage.close())
-    told: list[Failure] = []
-    closed.addErrback(told.append)
-    assert [failure.type for failure in told] == [StorageError]
+    reported: list[Failure] = []
+    closed.addErrback(reported.append)
+    assert [failure.type for failure in reported] == [StorageError]
     assert [store.calls for store in chain.stores] == [["close"]] * 3

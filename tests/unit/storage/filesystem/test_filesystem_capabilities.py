@@ -89,8 +89,8 @@ def test_what_it_does_not_know(rig: Rig, operation: str, lacks: Capabilities, co
 
 @pytest.mark.parametrize("operation", ["link", "symlink"])
 def test_what_it_could_do_before_is_an_error(rig: Rig, operation: str) -> None:
-    told = rf"do not work here \({operation}: EIO\)"
-    with lacking(rig.root, operation, errno.EIO), pytest.raises(OSError, match=told):
+    reported = rf"do not work here \({operation}: EIO\)"
+    with lacking(rig.root, operation, errno.EIO), pytest.raises(OSError, match=reported):
         probe(rig.staging.path, ALL)
     with lacking(rig.root, operation, errno.EOPNOTSUPP):  # mounted anew, with other options
         assert probe(rig.staging.path, ALL) != ALL
@@ -98,7 +98,7 @@ def test_what_it_could_do_before_is_an_error(rig: Rig, operation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "told"),
+    ("operation", "reported"),
     [
         ("mkdir", "directories do not work here (mkdir: EIO)"),
         ("open", "new files do not work here (create: EIO)"),
@@ -109,11 +109,11 @@ def test_what_it_could_do_before_is_an_error(rig: Rig, operation: str) -> None:
     ],
 )
 @in_reactor
-async def test_what_every_store_needs(root: Path, operation: str, told: str) -> None:
+async def test_what_every_store_needs(root: Path, operation: str, reported: str) -> None:
     store = make_store(root)
     store._directory.make()
     with lacking(root, operation, errno.EIO):
-        assert str(await error_of(store.check())) == f"{root}: {told}"
+        assert str(await error_of(store.check())) == f"{root}: {reported}"
     await store.check()
     await store.save(make_crash())
     assert is_kept(root)

@@ -641,9 +641,9 @@ def test_abandoned_at_any_point(
 
         with watched(rig.root, CHANGES, happen) as disk:
             rig.save(transaction, neighbour)
-        told = dict(rig.resolved)
-        assert (latch in told) is not abandoned
-        assert told[neighbour.latch] is None
+        reported = dict(rig.resolved)
+        assert (latch in reported) is not abandoned
+        assert reported[neighbour.latch] is None
         for path in everything(rig.root):
             if path.endswith(".part"):
                 (rig.root / path).unlink()

@@ -352,7 +352,7 @@ async def test_a_store_that_becomes_another_between_writing_and_telling(
 
 @in_reactor
 async def test_what_an_administrator_does_to_a_store_that_is_the_same(
-    root: Path, known: KnownStores, told: Callable[[], list[str]]
+    root: Path, known: KnownStores, reported: Callable[[], list[str]]
 ) -> None:
     store = await used(root, known)
     mark = root / MARK
@@ -365,7 +365,7 @@ async def test_what_an_administrator_does_to_a_store_that_is_the_same(
     mark.write_text(json.dumps({"store_id": "of the backup of another store"}))
     assert await problem_of(store) == ""
     assert [remembered.store_id for remembered in known.all()] == ["of the backup of another store"]
-    assert len([line for line in told() if "it is the same store still" in line]) == 2
+    assert len([line for line in reported() if "it is the same store still" in line]) == 2
 
     os.unlink(f"{store.directory.path}/lock")
     assert await problem_of(store) == ""
@@ -405,24 +405,24 @@ async def test_a_store_that_is_full_needs_no_mark_for_what_is_moved_out_of_it(tm
 
 
 @in_reactor
-async def test_no_place_to_remember(root: Path, tmp_path: Path, told: Callable[[], list[str]]) -> None:
+async def test_no_place_to_remember(root: Path, tmp_path: Path, reported: Callable[[], list[str]]) -> None:
     (tmp_path / "file").touch()
     store = await used(root, KnownStores(str(tmp_path / "file" / "state")))
     assert is_kept(root)
-    [line] = [line for line in told() if "is not remembered" in line]
+    [line] = [line for line in reported() if "is not remembered" in line]
     assert str(root) in line
     await store.save(make_crash(NEIGHBOUR))
 
 
 @in_reactor
 async def test_a_place_to_remember_that_was_full_for_a_while(
-    root: Path, tmp_path: Path, told: Callable[[], list[str]]
+    root: Path, tmp_path: Path, reported: Callable[[], list[str]]
 ) -> None:
     (tmp_path / "file").touch()
     known = KnownStores(str(tmp_path / "file" / "state"))
     store = await used(root, known)
     assert await problem_of(store) == ""
-    assert len([line for line in told() if "is not remembered" in line]) == 1
+    assert len([line for line in reported() if "is not remembered" in line]) == 1
     (tmp_path / "file").unlink()
     assert await problem_of(store) == ""
     remembered = known.get(str(root))

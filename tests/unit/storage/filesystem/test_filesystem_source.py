@@ -247,7 +247,7 @@ def test_a_removal_that_was_killed_is_finished_by_the_sweep(rig: Rig, step: int)
 
 @pytest.mark.parametrize("gone", [[".json"], [".json", ".dump"], [".json", ".dump", ".extra_2.dump"]])
 def test_what_nothing_here_has_removed_is_left_alone_and_told(
-    rig: Rig, gone: list[str], told: Callable[[], list[str]]
+    rig: Rig, gone: list[str], reported: Callable[[], list[str]]
 ) -> None:
     """So does a backup look that is just being copied here."""
     keep(rig, CRASH_ID)
@@ -260,20 +260,20 @@ def test_what_nothing_here_has_removed_is_left_alone_and_told(
             os.utime(rig.root / SLOT / CRASH_ID, (0, 0), follow_symlinks=False)
             assert result_of(source.load(new)) is None
     assert everything(rig.root) == before
-    [line] = [line for line in told() if "no raw crash" in line]
+    [line] = [line for line in reported() if "no raw crash" in line]
     assert CRASH_ID in line
     assert "1 links" in line
     assert DANGLING.labels(str(rig.root))._value.get() == 1
 
 
-def test_what_another_process_has_moved_meanwhile_is_not_told(rig: Rig, told: Callable[[], list[str]]) -> None:
+def test_what_another_process_has_moved_meanwhile_is_not_told(rig: Rig, reported: Callable[[], list[str]]) -> None:
     keep(rig, CRASH_ID)
     source, another = source_of(rig.root), source_of(rig.root)
     for [new] in result_of(batches(source)):
         result_of(another.remove(new, loaded(another, new), keep=False))
         assert result_of(source.load(new)) is None
     assert result_of(batches(source)) == []
-    assert [line for line in told() if "no raw crash" in line] == []
+    assert [line for line in reported() if "no raw crash" in line] == []
 
 
 @pytest.mark.parametrize("late", [".json", ".dump", ".extra_2.dump"])

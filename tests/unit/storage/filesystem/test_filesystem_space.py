@@ -28,9 +28,9 @@ def free(monkeypatch: pytest.MonkeyPatch, least: int, **values: int) -> int | No
 def test_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free(monkeypatch, 0, f_frsize=KIB, f_blocks=100, f_bavail=10) == 10 * KIB
     assert free(monkeypatch, 10 * KIB, f_frsize=KIB, f_blocks=100, f_bavail=10) == 10 * KIB
-    with pytest.raises(OSError, match="10240 bytes are free, min_free_bytes is 10241") as told:
+    with pytest.raises(OSError, match="10240 bytes are free, min_free_bytes is 10241") as reported:
         free(monkeypatch, 10 * KIB + 1, f_frsize=KIB, f_blocks=100, f_bavail=10)
-    assert told.value.errno == errno.ENOSPC
+    assert reported.value.errno == errno.ENOSPC
 
 
 def test_full_to_the_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,9 +51,9 @@ def test_no_fragment_size(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("there", "least"), [(20, 16), (1600, 16), (50_000, 500), (10**6, 1000), (2**60, 1000)])
 def test_inodes(monkeypatch: pytest.MonkeyPatch, there: int, least: int) -> None:
     assert free(monkeypatch, 0, f_files=there, f_favail=least) is None
-    with pytest.raises(OSError, match=f"{least - 1} inodes are free, and {least} are kept free") as told:
+    with pytest.raises(OSError, match=f"{least - 1} inodes are free, and {least} are kept free") as reported:
         free(monkeypatch, 0, f_files=there, f_favail=least - 1, f_blocks=10**9, f_bavail=10**9, f_frsize=KIB)
-    assert told.value.errno == errno.ENOSPC
+    assert reported.value.errno == errno.ENOSPC
 
 
 @pytest.mark.skipif(can_mount() != "", reason=can_mount())

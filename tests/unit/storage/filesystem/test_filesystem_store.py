@@ -207,28 +207,28 @@ Told = SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]]
 
 
 def store_that_tells_later(root: Path, clock: Clock) -> tuple[FilesystemCrashStorage, Told]:
-    told: Told = SimpleQueue()
+    reported: Told = SimpleQueue()
     store = FilesystemCrashStorage(
-        FilesystemSettings(root=str(root)), lambda function, *args: told.put((function, args)), clock
+        FilesystemSettings(root=str(root)), lambda function, *args: reported.put((function, args)), clock
     )
     check = started(store.check())
-    tell(told)
+    tell(reported)
     assert check.called
-    return store, told
+    return store, reported
 
 
-def tell(told: Told) -> None:
-    function, args = told.get(timeout=SOON)
+def tell(reported: Told) -> None:
+    function, args = reported.get(timeout=SOON)
     function(*args)
 
 
 @pytest.mark.parametrize("well", [True, False])
 def test_cancelled_between_the_decision_and_the_word(root: Path, well: bool) -> None:
-    store, told = store_that_tells_later(root, Clock())
+    store, reported = store_that_tells_later(root, Clock())
     if not well:
         store._checks._min_free_bytes = 2**62
     saving = started(store.save(make_crash()))
-    function, args = told.get(timeout=SOON)
+    function, args = reported.get(timeout=SOON)
     saving.cancel()
     if well:
         assert saving.result == str(root)
@@ -243,11 +243,11 @@ def test_cancelled_between_the_decision_and_the_word(root: Path, well: bool) -> 
 def test_late_between_the_decision_and_the_word(root: Path, well: bool) -> None:
     """What is decided is not given up: the word is on its way."""
     clock = Clock()
-    store, told = store_that_tells_later(root, clock)
+    store, reported = store_that_tells_later(root, clock)
     if not well:
         store._checks._min_free_bytes = 2**62
     saving = started(store.save(make_crash()))
-    function, args = told.get(timeout=SOON)
+    function, args = reported.get(timeout=SOON)
     clock.advance(100)
     assert not saving.called
     function(*args)
@@ -403,13 +403,13 @@ async def test_a_glance_writes_nothing_and_sees_what_is_full_or_gone(root: Path)
     store = make_store(root)
     await store.check()
     before = everything(root)
-    await store.glance()
+    await store.quick_check()
     assert everything(root) == before
     store._checks._min_free_bytes = 2**62
-    assert "min_free_bytes is 4611686018427387904" in str(await error_of(store.glance()))
+    assert "min_free_bytes is 4611686018427387904" in str(await error_of(store.quick_check()))
     store._checks._min_free_bytes = 0
     shutil.rmtree(root / "staging")
-    error = await error_of(store.glance())
+    error = await error_of(store.quick_check())
     assert isinstance(error, StorageError)
     assert "No such file or directory" in str(error)
 
@@ -420,7 +420,7 @@ async def test_a_glance_sees_what_is_read_only(root: Path, monkeypatch: pytest.M
     await store.check()
     found = os.statvfs(root)
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*found[:8], found.f_flag | os.ST_RDONLY, 255]))
-    assert str(await error_of(store.glance())) == f"{root}: Read-only file system"
+    assert str(await error_of(store.quick_check())) == f"{root}: Read-only file system"
 
 
 @in_reactor
