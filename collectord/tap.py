@@ -23,8 +23,9 @@ from collectord.observe.logging.events import LineObserver
 from collectord.observe.logging.sinks import RotatingFile, descriptor_sink, syslog_sink
 from collectord.observe.sentry import sentry_observer
 from collectord.observe.systemd import Notifier
+from collectord.settings.loading import DEFAULT_PATH
 from collectord.settings.paths import is_service
-from collectord.settings.schema import DEFAULT_PATH, Logging
+from collectord.settings.schema import Logging
 from collectord.settings.snapshot import load
 
 _log = Logger()

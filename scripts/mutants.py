@@ -55,7 +55,9 @@ TESTS = {
     "storage/filesystem/peers": ["storage/filesystem/test_filesystem_sweep.py", *COMMIT],
     "storage/filesystem/claims": ["storage/filesystem/test_filesystem_claims.py", *COMMIT],
     "storage/filesystem/sweep": ["storage/filesystem/test_filesystem_sweep.py", *COMMIT],
-    "storage/chain/chain": ["storage/chain/test_chain.py", "storage/filesystem/test_filesystem_spill.py"],
+    "storage/chain/chain": ["storage/chain", "storage/filesystem/test_filesystem_spill.py"],
+    "storage/chain/staged": ["storage/chain"],
+    "storage/chain/probe": ["storage/chain"],
     "storage/filesystem/removal": [
         "cli/test_cli_quarantine.py",
         "storage/filesystem/test_filesystem_unsynced.py",

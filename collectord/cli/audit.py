@@ -27,7 +27,7 @@ from collectord.cli.shared import (
     table,
 )
 from collectord.cli.stores import a_day
-from collectord.settings.schema import load_settings
+from collectord.settings.loading import load_settings
 from collectord.storage.filesystem.identity import read_mark
 
 _WAIT_S = 1.0

@@ -36,9 +36,10 @@ from collectord.daemon.ingest import build_backends
 from collectord.errors import ConfigError
 from collectord.net.listeners import Listeners
 from collectord.observe.sentry import sentry_observer
+from collectord.settings.loading import DEFAULT_PATH
 from collectord.settings.paths import is_service
 from collectord.settings.sanity import places_that_depend
-from collectord.settings.schema import DEFAULT_PATH, Settings
+from collectord.settings.schema import Settings
 from collectord.settings.snapshot import load
 from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.throttle import Rule

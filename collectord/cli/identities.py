@@ -24,7 +24,8 @@ from collectord.cli.shared import (
     show_json,
     table,
 )
-from collectord.settings.schema import Settings, load_settings
+from collectord.settings.loading import load_settings
+from collectord.settings.schema import Settings
 from collectord.storage.filesystem import identity
 from collectord.storage.filesystem.identity import StoreIdentity, read_mark
 from collectord.storage.filesystem.known import KnownStore, KnownStores, state_directory

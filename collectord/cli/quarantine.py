@@ -25,7 +25,7 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, store_option, store_roots
-from collectord.settings.schema import load_settings
+from collectord.settings.loading import load_settings
 from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash, quarantined_crashes
 from collectord.storage.filesystem.manual import staging_in
 from collectord.storage.filesystem.quarantine import CannotRelease, release

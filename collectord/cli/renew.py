@@ -24,7 +24,8 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, days_option, found_in, store_option, store_roots
-from collectord.settings.schema import Settings, load_settings
+from collectord.settings.loading import load_settings
+from collectord.settings.schema import Settings
 from collectord.storage.filesystem.finder import FoundCrash, crash_days, find_crash
 from collectord.storage.filesystem.manual import staging_in
 from collectord.storage.filesystem.renewing import CannotRenew

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from collectord.errors import CollectordError
-from collectord.settings.schema import DEFAULT_PATH
+from collectord.settings.loading import DEFAULT_PATH
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from collectord.cli.shared import (
     table,
 )
 from collectord.observe.status import Loss
-from collectord.settings.schema import load_settings
+from collectord.settings.loading import load_settings
 
 _PATH = "/overview.json"
 _UNAUTHORIZED = (401, 403)

@@ -13,7 +13,7 @@ import click
 
 from collectord.cli.shared import CannotRun, say
 from collectord.crashid import is_crash_id
-from collectord.settings.schema import load_settings
+from collectord.settings.loading import load_settings
 from collectord.storage.filesystem.finder import FoundCrash, crash_days, crashes_of_day, find_crash
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -30,7 +30,7 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.model import MINIDUMP
-from collectord.settings.schema import load_settings
+from collectord.settings.loading import load_settings
 from collectord.storage.http.body import escaped
 
 _MEMORY = 16 * 1024 * 1024

@@ -31,7 +31,8 @@ from collectord.cli.stores import a_crash_id, a_day, crashes_in, days_option, fo
 from collectord.collector import with_aliases
 from collectord.crashid import day_of
 from collectord.model import Annotations, RawCrash
-from collectord.settings.schema import Settings, load_settings
+from collectord.settings.loading import load_settings
+from collectord.settings.schema import Settings
 from collectord.throttle import Result, Rule, load_rules
 from collectord.throttle.explain import Judgement, annotations_in, judge, verdict_in
 from collectord.throttle.load import differences_in

@@ -1,10 +1,10 @@
 """
-How long something may take, and waiting together for what is done once for all.
+How long something may take.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -32,43 +32,9 @@ async def with_timeout(work: Awaitable[T], seconds: float, clock: IReactorTime, 
             raise StoreTimeout(f"{who}: nothing for {seconds:g} s")
         return result  # it was done at the last moment
 
-    return await Deferred.fromCoroutine(_coroutine(work)).addTimeout(seconds, clock, too_long)
+    return await Deferred.fromCoroutine(as_coroutine(work)).addTimeout(seconds, clock, too_long)
 
 
-async def _coroutine(work: Awaitable[T]) -> T:
+async def as_coroutine(work: Awaitable[T]) -> T:
+    """C{work} as a coroutine, whatever else it is."""
     return await work
-
-
-class SingleFlight(Generic[T]):
-    """
-    Work that is done once for all who ask for it meanwhile. Cancelling ends one's waiting, not the work.
-
-    They are told in a loop: a lock that is handed on from one to the next recurses, and ends after a hundred.
-    """
-
-    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
-        self._work = work
-        self._busy = False
-        self._waiters: dict[Deferred[T], None] = {}
-
-    def __call__(self) -> Deferred[T]:
-        waiter: Deferred[T] = Deferred(lambda waiter: self._waiters.pop(waiter, None))
-        self._waiters[waiter] = None
-        if not self._busy:
-            self._busy = True
-            Deferred.fromCoroutine(_coroutine(self._work())).addBoth(self._notify)
-        return waiter
-
-    def _notify(self, result: T | Failure) -> None:
-        self._busy = False
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters:
-            if not waiter.called:  # one may have cancelled another
-                waiter.callback(result)
-
-
-def shielded(work: Deferred[T]) -> Deferred[T]:
-    """Cancelling what this returns does not cancel C{work}."""
-    shield: Deferred[T] = Deferred()
-    work.addCallbacks(shield.callback, shield.errback)
-    return shield

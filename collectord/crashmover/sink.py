@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from collectord.concurrency.timeouts import SingleFlight, with_timeout
+from collectord.concurrency.sharing import SingleFlight
+from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import CrashRejectedByStore, PublishError, StorageError
 from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES, SINK_HEALTHY
 from collectord.model import Crash

@@ -23,7 +23,7 @@ from collectord.observe.recent import RecentCrashes
 from collectord.observe.statsd import StatsdService
 from collectord.observe.status import JournalEntry, SinkStatus, WorkerStatus
 from collectord.settings.schema import Settings
-from collectord.storage.chain.chain import Backend
+from collectord.storage.chain.backend import Backend
 from collectord.throttle.rules import Rule
 
 

@@ -19,7 +19,7 @@ from collectord.model import CrashEvent
 from collectord.plugins import DESTINATIONS, PUBLISHERS, Plugin, PluginContext, make_plugin
 from collectord.settings.schema import Settings
 from collectord.settings.urls import numbered
-from collectord.storage.chain.chain import Backend
+from collectord.storage.chain.backend import Backend
 from collectord.storage.filesystem.known import state_directory
 
 _THREADS = 2

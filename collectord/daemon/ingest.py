@@ -36,15 +36,16 @@ from collectord.metrics import (
 )
 from collectord.model import Annotations, CrashEvent
 from collectord.settings.schema import Settings
-from collectord.storage.chain.chain import Backend, FallbackCrashStorage, ProbeService
+from collectord.storage.chain.backend import Backend
+from collectord.storage.chain.chain import FallbackCrashStorage
+from collectord.storage.chain.probe import ProbeService
 from collectord.storage.filesystem.destination import filesystem_store
 from collectord.storage.filesystem.known import state_directory
 from collectord.storage.filesystem.source import FilesystemCrashSource
 from collectord.storage.filesystem.store import FilesystemCrashStorage
 from collectord.throttle.effort import Effort
 from collectord.throttle.rules import Rule, Verdict, throttle
-from collectord.web.site import PublicSite
-from collectord.web.version import version
+from collectord.web.site import PublicSite, version_info
 
 _log = Logger()
 _OTHER_FILES = 2048
@@ -88,7 +89,7 @@ class IngestPipeline:
             self._receiver_for,
             self.stores,
             settings.submission.dump_id_prefix,
-            version(),
+            version_info(),
         )
         self.site = StreamingSite(
             self.public.resource(),

@@ -9,7 +9,7 @@ from typing import Any
 
 from collectord.observe.journal.writer import JournalWriter, directory_of
 from collectord.settings.schema import Settings
-from collectord.storage.chain.chain import Backend
+from collectord.storage.chain.backend import Backend
 
 
 def make_journal(settings: Settings, backends: Sequence[Backend], reactor: Any) -> JournalWriter | None:

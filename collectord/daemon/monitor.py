@@ -17,13 +17,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
-from collectord.concurrency.timeouts import SingleFlight, with_timeout
+from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StorageError, StoreTimeout
 from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_HEALTHY
 from collectord.observe.status import StoreStatus
-from collectord.storage.chain.chain import CHECK_S, Backend
+from collectord.storage.chain.backend import CHECK_S, Backend
 from collectord.storage.filesystem.backlog import count_quarantined, count_waiting
 from collectord.storage.filesystem.space import free_bytes
 

@@ -36,7 +36,7 @@ from collectord.observe.status import WorkerStatus
 from collectord.observe.systemd import Notifier, WatchdogService
 from collectord.settings.snapshot import SettingsSnapshot
 from collectord.throttle.load import differences_in
-from collectord.web.version import version
+from collectord.web.site import version_info
 
 
 class CollectordService(MultiService):
@@ -100,7 +100,7 @@ class CollectordService(MultiService):
 
     def _set_info_metrics(self) -> None:
         metrics.START_TIME.set(self._started)
-        metrics.INFO.labels(version()["version"]).set(1)
+        metrics.INFO.labels(version_info()["version"]).set(1)
 
     def _attach(self, *services: Any) -> None:
         for service in services:

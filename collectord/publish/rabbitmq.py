@@ -15,7 +15,8 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapCl
 from twisted.internet.ssl import optionsForClientTLS
 from zope.interface import implementer
 
-from collectord.concurrency.timeouts import SingleFlight, with_timeout
+from collectord.concurrency.sharing import SingleFlight
+from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import PublishError, StoreTimeout
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash

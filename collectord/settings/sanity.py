@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from collectord.errors import ConfigError
+from collectord.settings.loading import SECRETS
 from collectord.settings.paths import nested, others_can_read, relative
-from collectord.settings.schema import SECRETS, Settings
+from collectord.settings.schema import Settings
 from collectord.settings.urls import shown_url
 
 _LEDGER = "ledger"

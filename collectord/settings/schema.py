@@ -1,52 +1,19 @@
 """
-The settings: one TOML file, and the environment over it.
-
-Every key can be set as C{COLLECTORD_<SECTION>__<KEY>}, in the environment or as a credential of systemd (a file of that
-name in C{CREDENTIALS_DIRECTORY}); what is not a text, as JSON. Stores count from 0:
-C{COLLECTORD_STORAGE__0__ROOT}; they replace those of the file.
+The settings: their sections, the keys of each, and what a value has to be.
 """
 
-import json
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    NestedSecretsSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from collectord.errors import ConfigError
 from collectord.settings.paths import PlainPath
-from collectord.settings.urls import without_secrets
 
 PREFIX = "COLLECTORD_"
-_OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_.+|PORT(_[0-9]+_.+)?)")
-"""What it tells its containers about a service called collectord."""
-
-SECRETS = frozenset({"submitter_token", "token", "dsn"})
-"""Keys whose values are secret."""
-_TABLES = frozenset({"destination", "publisher"})
-"""They may hold what is."""
-_WITH_SECRETS = frozenset({"submission", "crashmover", "admin", "sentry"})
-
-DEFAULT_PATH = Path("/etc/collectord/collectord.toml")
 
 
 class _Section(BaseModel):
@@ -248,7 +215,7 @@ class Sentry(_Section):
     environment: str = ""
 
 
-_SECTIONS: dict[str, type[_Section]] = {
+SECTIONS: dict[str, type[_Section]] = {
     "submission": Submission,
     "throttle": Throttle,
     "storage": Storage,
@@ -285,116 +252,3 @@ class Settings(BaseSettings):
     metrics: Metrics = Metrics()
     sentry: Sentry = Sentry()
     logging: Logging = Logging()
-
-
-class WireSettings(Settings):
-    """Those of another process, as L{Settings.model_dump_json} has them, and of no file and no environment."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
-
-
-def load_settings(path: Path | None) -> Settings:
-    """
-    The settings of the file at C{path} and of the environment.
-
-    @param path: None: the default file if it is there, else built-in values.
-
-    @raise ConfigError: naming the file or the variable, the key, the value and what would be right.
-    """
-    if path is None and DEFAULT_PATH.is_file():
-        path = DEFAULT_PATH
-    _check_environment()
-
-    class FromFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            credentials = NestedSecretsSettingsSource(
-                file_secret_settings,
-                secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"),
-                secrets_dir_missing="ok",
-                secrets_prefix=PREFIX,
-                secrets_nested_delimiter="__",
-            )
-            return (env_settings, credentials, TomlConfigSettingsSource(settings_cls, toml_file=path))
-
-    try:
-        if path is not None:
-            path.open("rb").close()
-        return FromFile()
-    except ValidationError as e:
-        raise ConfigError("\n".join(_describe_error(error, path) for error in e.errors())) from e
-    except tomllib.TOMLDecodeError as e:
-        raise ConfigError(f"{path}: not TOML: {e}") from e
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{path}: not UTF-8 text: {e}") from e
-    except OSError as e:
-        raise ConfigError(f"{path}: {e.strerror}") from e
-    except ValueError as e:
-        raise ConfigError(_not_json(e)) from e
-
-
-def _not_json(error: ValueError) -> str:
-    cause = error.__cause__
-    if not isinstance(cause, json.JSONDecodeError):
-        return f"environment: {error}"
-    variables = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value == cause.doc]
-    where = f"environment, {' or '.join(variables)}" if variables else "a credential"  # its value may be secret
-    return f'{where}: not JSON: {cause}; a list looks like ["a", "b"], a table like {{"a": "b"}}'
-
-
-def _check_environment() -> None:
-    for variable in os.environ:
-        if variable.startswith(PREFIX) and not _OF_KUBERNETES.fullmatch(variable):
-            section = variable.removeprefix(PREFIX).partition("__")[0].lower()
-            if section not in Settings.model_fields:
-                known = ", ".join(f"{PREFIX}{name.upper()}__…" for name in Settings.model_fields)
-                raise ConfigError(f"{variable}: no such section; known are {known}")
-
-
-def _describe_error(error: Any, path: Path | None) -> str:
-    keys = [str(key) for key in error["loc"]]
-    variable = PREFIX + "__".join(keys).upper()
-    below = f"{PREFIX}STORAGE__" if keys[:1] == ["storage"] else f"{variable}__"  # stores come from one source
-    set_in_environment = any(
-        name == variable or variable.startswith(f"{name}__") or name.startswith(below)
-        for name in map(str.upper, os.environ)
-    )
-    source = f"environment, {variable}" if set_in_environment else str(path or "settings")
-    where = f"[{keys[0]}] {'.'.join(keys[1:])}".strip() if keys else "settings"
-    if error["type"] == "extra_forbidden":
-        return f"{source}: {where}: unknown key; known here: {', '.join(_known(keys[:-1]))}"
-    if error["type"] == "missing":
-        return f"{source}: {where}: is missing"
-    value = "…" if _may_be_secret(keys, error["input"]) else without_secrets(repr(error["input"]))
-    return f"{source}: {where} = {value}: {error['msg'].removeprefix('Value error, ')}"
-
-
-def _may_be_secret(keys: Sequence[str], value: object) -> bool:
-    """Whether it is one, or a table or a whole section that may hold one."""
-    if keys and keys[0] not in _WITH_SECRETS:
-        return False
-    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict | list) for each in value)):
-        return True
-    return len(keys) < 2 or not (SECRETS | _TABLES).isdisjoint(keys)
-
-
-def _known(keys: Sequence[str]) -> list[str]:
-    if not keys:
-        return list(Settings.model_fields)
-    return list(_SECTIONS[keys[0]].model_fields) if keys[0] in _SECTIONS else []

@@ -7,16 +7,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import evolve, frozen
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from collectord.errors import ConfigError
+from collectord.settings.loading import DEFAULT_PATH, load_settings
 from collectord.settings.sanity import refuse_odd_places, warnings_about
-from collectord.settings.schema import DEFAULT_PATH, Settings, WireSettings, load_settings
+from collectord.settings.schema import Settings
 from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
 
 _FIXED = ("storage", "admin", "ledger", "state", "metrics", "sentry")
 _NOT_ON_WIRE = {"crashmover", "admin", "ledger", "metrics"}
 _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
+
+
+class WireSettings(Settings):
+    """Those of another process, as L{Settings.model_dump_json} has them, and of no file and no environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
 
 
 @frozen(kw_only=True)

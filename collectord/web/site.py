@@ -2,6 +2,7 @@
 The routes of the public port: submissions, heartbeats and the version.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -14,8 +15,10 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+import twisted
+from collectord import __version__
 from collectord.collector import Collector, Outcome
-from collectord.concurrency.timeouts import shielded
+from collectord.concurrency.sharing import shielded
 from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
@@ -30,6 +33,18 @@ _REASONS = {
     Result.REJECT: "rejected",
     Result.IGNORE: "unsupported",
 }
+
+
+def version_info() -> dict[str, str]:
+    """For C{/__version__}."""
+    return {
+        "source": "collectord",
+        "version": __version__,
+        "commit": "",
+        "build": "",
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "twisted": twisted.__version__,
+    }
 
 
 class StoreState(Protocol):

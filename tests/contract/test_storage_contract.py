@@ -16,7 +16,8 @@ from zope.interface.verify import verifyObject
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import MINIDUMP, InMemory
-from collectord.storage.chain.chain import Backend, FallbackCrashStorage
+from collectord.storage.chain.backend import Backend
+from collectord.storage.chain.chain import FallbackCrashStorage
 from collectord.storage.filesystem.store import FilesystemCrashStorage
 from collectord.testing.memory import MemoryCrashStorage
 from tests.support.disk import StoredCrash, problems, stored_crashes

@@ -13,8 +13,9 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
+from collectord.concurrency.sharing import shielded
 from collectord.concurrency.tasks import gather
-from collectord.concurrency.timeouts import shielded, with_timeout
+from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD
 from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import START_S, SilenceWatch

@@ -6,78 +6,35 @@ and takes it back. When all fail, the crash waits and tries again, for a while.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 from weakref import WeakSet
 
-from attrs import Factory, define, evolve, field, frozen
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from collectord.concurrency.tasks import gather, spawn
-from collectord.concurrency.threadpool import ThreadRunner
+from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import AllStoresFailed, StorageError, StoreTimeout
-from collectord.interfaces import ICrashSource, ICrashStorage, IDumpStaging, IStagedDump
+from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import BROKEN_COPIES, STORE_FAILURES
 from collectord.model import Content, Crash, Dump
-from collectord.storage.chain.breaker import TRIES, Breaker
+from collectord.storage.chain.backend import CHECK_S, Backend, BackendState
+from collectord.storage.chain.breaker import TRIES
+from collectord.storage.chain.staged import FallbackStagedDump
 
 T = TypeVar("T")
 
 RETRY_FOR_S = 10.0
-PROBE_INTERVAL_S = 1.0
-CHECK_S = 5.0
 _CHECK_EVERY = 10
 """So many probes of a store that is well are glances, but for one."""
 _REFUSED_S = 10.0
 """For so long the last refusal tells of the next."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-
-
-@frozen
-class BackendState:
-    """
-    @ivar problem: empty where there is none.
-    @ivar figures: as L{ICrashStorage.check} has them.
-    @ivar cautions: what it can't promise, in plain sentences.
-    """
-
-    name: str
-    problem: str
-    figures: Mapping[str, int]
-    cautions: Sequence[str] = ()
-
-
-@define(eq=False)
-class Backend:
-    """
-    One store of the chain.
-
-    @ivar timeout: seconds that it may take for one part of a big dump.
-    @ivar cautions: what the store can't promise, as far as it knows by now.
-    @ivar quick_check: raises a L{StorageError} where the store is known to be full or away, at next to no cost.
-    @ivar prepare: returns once crashes can be moved out of it, full or not.
-    @ivar refuse_other: raises OSError where something else has taken the store's place, such as an empty mount point.
-    @ivar source: makes a source of what the store keeps, that reads on the threads it is given; None: there is none.
-    """
-
-    name: str
-    storage: ICrashStorage
-    staging: IDumpStaging
-    timeout: float
-    breaker: Breaker = field(factory=Breaker)
-    cautions: Callable[[], Sequence[str]] = tuple
-    quick_check: Callable[[], Awaitable[object]] | None = None
-    prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
-    refuse_other: Callable[[], None] = lambda: None
-    source: Callable[[ThreadRunner], ICrashSource] | None = None
 
 
 @implementer(ICrashStorage, IDumpStaging)
@@ -196,7 +153,7 @@ class FallbackCrashStorage:
         await gather(backend.storage.close() for backend in self.backends)
 
     def new_dump(self) -> IStagedDump:
-        return _FallbackStagedDump(self)
+        return FallbackStagedDump(self)
 
     def owns(self, content: Content) -> bool:
         return any(backend.staging.owns(content) for backend in self.backends)
@@ -283,74 +240,3 @@ class FallbackCrashStorage:
         @raise StoreTimeout: it was cancelled.
         """
         return await with_timeout(work, seconds or backend.timeout, self._clock, backend.name)
-
-
-@implementer(IStagedDump)
-class _FallbackStagedDump:
-    """A dump that moves on to the next store when the one it is spilled to fails."""
-
-    def __init__(self, chain: FallbackCrashStorage) -> None:
-        self._chain = chain
-        self._backend: Backend | None = None
-        self._dump: IStagedDump | None = None
-
-    async def append(self, pieces: Sequence[bytes]) -> None:
-        if self._dump is not None and self._backend is not None:
-            try:
-                await self._chain.timed(self._backend, self._dump.append(pieces))
-                return
-            except StorageError as e:
-                self._chain.failed(self._backend, e)
-        await self._chain.first_available(lambda backend: self._begin(backend, pieces))
-
-    async def _begin(self, backend: Backend, pieces: Sequence[bytes]) -> None:
-        dump = backend.staging.new_dump()
-        try:
-            if self._dump is not None:
-                self._chain.doubtful.add(dump.content())  # nobody knows yet whether this is what was received
-                async for piece in self._chain.read_spilled(self._dump.content()):
-                    await self._chain.timed(backend, dump.append([piece]))
-            await self._chain.timed(backend, dump.append(pieces))
-        except BaseException:
-            dump.discard()
-            raise
-        self.discard()
-        self._backend, self._dump = backend, dump
-
-    def content(self) -> Content:
-        assert self._dump is not None
-        return self._dump.content()
-
-    def discard(self) -> None:
-        if self._dump is not None:
-            self._dump.discard()
-
-
-class ProbeService(Service):
-    """
-    Looks at each store of a chain every second, so that one which is well again is used, and one which is full or hangs
-    is known even while no crash comes. Each is looked at by itself: one that hangs holds up no other.
-    """
-
-    _log = Logger()
-
-    def __init__(self, chain: FallbackCrashStorage, clock: IReactorTime) -> None:
-        self._chain = chain
-        self._loops: list[LoopingCall] = []
-        for backend in chain.backends:
-            loop = LoopingCall(self._tick, backend, count())
-            loop.clock = clock
-            self._loops.append(loop)
-
-    def startService(self) -> None:
-        super().startService()
-        for loop in self._loops:
-            loop.start(PROBE_INTERVAL_S, now=False)
-
-    def stopService(self) -> None:
-        super().stopService()
-        for loop in self._loops:
-            loop.stop()
-
-    def _tick(self, backend: Backend, times: Iterator[int]) -> Deferred[None]:
-        return spawn(self._chain.probe_backend(backend, next(times)), self._log, "a probe failed")

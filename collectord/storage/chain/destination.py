@@ -15,7 +15,9 @@ from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import Content, Crash
 from collectord.plugins import DESTINATIONS, PluginContext, PluginSettings, PluginType, make_plugin
 from collectord.settings.urls import numbered
-from collectord.storage.chain.chain import PROBE_INTERVAL_S, Backend, FallbackCrashStorage
+from collectord.storage.chain.backend import Backend
+from collectord.storage.chain.chain import FallbackCrashStorage
+from collectord.storage.chain.probe import PROBE_INTERVAL_S
 
 
 class FallbackDestination(PluginSettings):

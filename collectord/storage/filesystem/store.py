@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
-from collectord.concurrency.timeouts import SingleFlight, with_timeout
+from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import CrashRejectedByStore, StorageError, StoreTimeout
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.model import Content, Crash

@@ -18,13 +18,7 @@ from requests import RequestException
 from collectord.concurrency.lazily import Lazily
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
-from collectord.storage.objects.bucket import (
-    BucketCrashStorage,
-    BucketSettings,
-    Mismatch,
-    Proceed,
-    read_through,
-)
+from collectord.storage.objects.bucket import BucketCrashStorage, BucketSettings, Mismatch, Proceed, read_through
 from collectord.storage.objects.keys import Item
 
 _CHUNK = 8 * 1024 * 1024

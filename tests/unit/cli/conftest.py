@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collectord.settings import schema as config
+from collectord.settings import loading as config
 from collectord.settings.schema import PREFIX
 
 

@@ -11,7 +11,7 @@ from collectord.daemon.monitor import INTERVAL_S, StoreMonitor
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
-from collectord.storage.chain.chain import CHECK_S, Backend
+from collectord.storage.chain.backend import CHECK_S, Backend
 from collectord.testing.memory import MemoryCrashStorage
 from tests.support.fakereactor import FakeReactor
 

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 
-from collectord.concurrency.timeouts import SingleFlight
+from collectord.concurrency.sharing import SingleFlight
 
 
 @define(eq=False)

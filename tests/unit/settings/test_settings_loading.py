@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from collectord.errors import ConfigError
-from collectord.settings import schema as config
-from collectord.settings.schema import PREFIX, Settings, load_settings
+from collectord.settings import loading as config
+from collectord.settings.loading import load_settings
+from collectord.settings.schema import PREFIX, Settings
 
 Toml = Callable[[str], Path]
 

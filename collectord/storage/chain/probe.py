@@ -1,0 +1,48 @@
+"""
+Looking at the stores of a chain while no crash comes.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from collectord.concurrency.tasks import spawn
+from collectord.storage.chain.backend import Backend
+from collectord.storage.chain.chain import FallbackCrashStorage
+
+PROBE_INTERVAL_S = 1.0
+
+
+class ProbeService(Service):
+    """
+    Looks at each store of a chain every second, so that one which is well again is used, and one which is full or hangs
+    is known even while no crash comes. Each is looked at by itself: one that hangs holds up no other.
+    """
+
+    _log = Logger()
+
+    def __init__(self, chain: FallbackCrashStorage, clock: IReactorTime) -> None:
+        self._chain = chain
+        self._loops: list[LoopingCall] = []
+        for backend in chain.backends:
+            loop = LoopingCall(self._tick, backend, count())
+            loop.clock = clock
+            self._loops.append(loop)
+
+    def startService(self) -> None:
+        super().startService()
+        for loop in self._loops:
+            loop.start(PROBE_INTERVAL_S, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        for loop in self._loops:
+            loop.stop()
+
+    def _tick(self, backend: Backend, times: Iterator[int]) -> Deferred[None]:
+        return spawn(self._chain.probe_backend(backend, next(times)), self._log, "a probe failed")

@@ -1,0 +1,75 @@
+"""
+A dump that is spilled to a chain of stores: it moves on to the next store when the one that has it fails.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+from weakref import WeakSet
+
+from zope.interface import implementer
+
+from collectord.errors import StorageError
+from collectord.interfaces import IStagedDump
+from collectord.model import Content
+from collectord.storage.chain.backend import Backend
+
+T = TypeVar("T")
+
+
+class Chain(Protocol):
+    """What a dump asks of the chain of stores that it is spilled to."""
+
+    doubtful: WeakSet[Content]
+
+    async def first_available(self, act: Callable[[Backend], Awaitable[T]]) -> T:
+        """What the first store that can does."""
+
+    async def timed(self, backend: Backend, work: Awaitable[T]) -> T:
+        """C{work} of a store, in its time."""
+
+    def read_spilled(self, content: Content) -> AsyncIterator[bytes]:
+        """The pieces of a spilled dump."""
+
+    def failed(self, backend: Backend, error: StorageError) -> None:
+        """C{backend} did not do what it should."""
+
+
+@implementer(IStagedDump)
+class FallbackStagedDump:
+    """A dump that moves on to the next store when the one it is spilled to fails."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._backend: Backend | None = None
+        self._dump: IStagedDump | None = None
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        if self._dump is not None and self._backend is not None:
+            try:
+                await self._chain.timed(self._backend, self._dump.append(pieces))
+                return
+            except StorageError as e:
+                self._chain.failed(self._backend, e)
+        await self._chain.first_available(lambda backend: self._begin(backend, pieces))
+
+    async def _begin(self, backend: Backend, pieces: Sequence[bytes]) -> None:
+        dump = backend.staging.new_dump()
+        try:
+            if self._dump is not None:
+                self._chain.doubtful.add(dump.content())  # nobody knows yet whether this is what was received
+                async for piece in self._chain.read_spilled(self._dump.content()):
+                    await self._chain.timed(backend, dump.append([piece]))
+            await self._chain.timed(backend, dump.append(pieces))
+        except BaseException:
+            dump.discard()
+            raise
+        self.discard()
+        self._backend, self._dump = backend, dump
+
+    def content(self) -> Content:
+        assert self._dump is not None
+        return self._dump.content()
+
+    def discard(self) -> None:
+        if self._dump is not None:
+            self._dump.discard()
