@@ -34,14 +34,14 @@ setup(
         "click>=8.2",
         "google-re2>=1.1.20251105",
         "klein>=24.8",
-        "multipart>=2.0",
+        "multipart>=2.0,<3",  # collectord/intake/formdata.py builds on private parts of it
         "prometheus-client>=0.20",
         "pydantic>=2.7",
         "pydantic-settings>=2.12",
         "rich>=13.7",
         "service-identity>=24.1",
         "treq>=24.9",
-        "twisted[tls]>=26.4",
+        "twisted[tls]>=26.4,<27",  # collectord/net/twisted_private.py builds on private parts of it
         "zlib-ng>=0.5",
         "zope.interface>=6.4",
     ],

@@ -18,10 +18,10 @@ from collectord.concurrency.descriptors import open_files
 from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.daemon.draining import DrainFileWatch
 from collectord.intake.budget import MemoryBudget
-from collectord.intake.channel import ConnectionLimits
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
+from collectord.intake.timeouts import ConnectionLimits
 from collectord.metrics import (
     ANSWERS,
     CIRCUIT_OPEN,

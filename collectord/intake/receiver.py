@@ -3,20 +3,20 @@ The body of one submission: fed with bytes as they come, it never sees a transpo
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from collectord.errors import CollectordError, MalformedReport, TooLarge
-from collectord.intake.budget import MemoryBudget, Pausable
+from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
 from collectord.intake.extra import parse_extra
 from collectord.intake.formdata import boundary_of
 from collectord.intake.inflate import Inflater
 from collectord.intake.report import ReportBuilder
+from collectord.intake.turns import Connection
 from collectord.interfaces import IDumpStaging
 from collectord.model import SENDER, CrashReport
 
@@ -37,13 +37,6 @@ class Limits:
     annotations: int
     items: int = 10_000
     levels: int = 100
-
-
-class Connection(Pausable, Protocol):
-    """The way in of one upload, which shares the reactor's time with others."""
-
-    def rest(self, go_on: Callable[[], None]) -> bool:
-        """Whether its share is used up; C{go_on} is then called when its next turn comes."""
 
 
 class ReportReceiver:

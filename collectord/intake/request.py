@@ -5,7 +5,7 @@ A request whose body is consumed as it arrives, and which can be answered before
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
@@ -13,10 +13,8 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from collectord.errors import ClientGone, CollectordError, MalformedReport, TooSlow
+from collectord.intake.turns import Connection
 from collectord.metrics import ABANDONED
-
-if TYPE_CHECKING:
-    from collectord.intake.channel import StreamingChannel
 
 
 class Body(Protocol):
@@ -41,6 +39,32 @@ The request line and the headers are known by then.
 """
 
 
+class RequestSite(Protocol):
+    """What a request asks of the site that it came to."""
+
+    @property
+    def body_for(self) -> BodyFor:
+        """Finds what takes the body of a request."""
+
+    def now(self) -> float:
+        """The time in seconds, by a clock that is never set back."""
+
+
+class RequestConnection(Connection, Protocol):
+    """What a request asks of the connection that it came by."""
+
+    @property
+    def site(self) -> RequestSite:
+        """The site that accepted the connection."""
+
+    @property
+    def request_line(self) -> tuple[bytes, bytes, bytes]:
+        """Method, URI and version of the request whose headers have just ended."""
+
+    def abandon_body(self) -> None:
+        """Answer before the end of the body; nothing that follows is a request."""
+
+
 class StreamingRequest(Request):
     """
     One request. It is given to its resource when the body is complete, or as soon as it is clear that it is refused.
@@ -50,7 +74,7 @@ class StreamingRequest(Request):
     """
 
     _log = Logger()
-    channel: StreamingChannel
+    channel: RequestConnection  # type: ignore[assignment]
     defaultContentType = b"text/plain; charset=utf-8"
     body: Body | None = None
     began = 0.0

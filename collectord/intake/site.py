@@ -17,8 +17,10 @@ from twisted.web.server import Site
 
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StoreTimeout
-from collectord.intake.channel import ConnectionLimits, StreamingChannel
+from collectord.intake.channel import StreamingChannel
 from collectord.intake.request import BodyFor, StreamingRequest
+from collectord.intake.states import State
+from collectord.intake.timeouts import ConnectionLimits, TimedConnection
 from collectord.intake.turns import Turns
 
 _DRAIN_SWEEP_S = 0.1
@@ -60,8 +62,8 @@ class StreamingSite(Site):
         self.now: Callable[[], float] = clock.seconds
         self.max_connections = max_connections
         self.turns = Turns(clock)
-        self._channels: set[StreamingChannel] = set()
-        self._overdue: set[StreamingChannel] = set()  # that were so when nobody had looked at what they sent since
+        self._channels: set[TimedConnection] = set()
+        self._overdue: set[TimedConnection] = set()  # that were so when nobody had looked at what they sent since
         self._ports: list[PausablePort] = []
         self._opened = False
         self._shut = False
@@ -111,7 +113,7 @@ class StreamingSite(Site):
         for port in self._ports:
             port.startReading()
 
-    def connected(self, channel: StreamingChannel) -> None:
+    def connected(self, channel: TimedConnection) -> None:
         """A client is here."""
         self._channels.add(channel)
         if len(self._channels) >= self.max_connections and not self._shut:
@@ -120,7 +122,7 @@ class StreamingSite(Site):
             for port in self._ports:
                 port.stopReading()
 
-    def disconnected(self, channel: StreamingChannel) -> None:
+    def disconnected(self, channel: TimedConnection) -> None:
         """A client is gone."""
         self._channels.discard(channel)
         if self._shut:
@@ -143,12 +145,17 @@ class StreamingSite(Site):
     @property
     def receiving(self) -> int:
         """Of how many the body of a request is being received."""
-        return sum(channel.in_body for channel in self._channels)
+        return sum(channel.state is State.RECEIVING for channel in self._channels)
 
     @property
     def ending(self) -> bool:
         """Whether each connection ends with the answer that it waits for."""
         return self._drained is not None
+
+    @property
+    def is_last_answer(self) -> bool:
+        """Whether a connection ends with the answer that is being sent."""
+        return self.ending or self.draining
 
     async def drain(self, seconds: float) -> None:
         """
@@ -169,7 +176,7 @@ class StreamingSite(Site):
         self._log.warn("{count} connections are cut off by the stop", count=len(self._channels))
         self._drained = Deferred()
         for channel in list(self._channels):
-            channel.transport.abortConnection()
+            channel.abort()
         await self._drained
 
     def _sweep_all(self) -> None:
@@ -185,16 +192,16 @@ class StreamingSite(Site):
             # What they sent may wait in the kernel: the reactor reads from all sockets before it calls this.
             self._clock.callLater(0, self._look_again, overdue)
 
-    def _look_again(self, overdue: Sequence[StreamingChannel]) -> None:
+    def _look_again(self, overdue: Sequence[TimedConnection]) -> None:
         for channel in overdue:  # there may be thousands
             self.turns.wait(partial(self._end, channel))
 
-    def _end(self, channel: StreamingChannel) -> None:
+    def _end(self, channel: TimedConnection) -> None:
         self._overdue.discard(channel)
         if channel in self._channels and self._is_overdue(channel, self.now()):
             channel.end()
 
-    def _is_overdue(self, channel: StreamingChannel, now: float) -> bool:
+    def _is_overdue(self, channel: TimedConnection, now: float) -> bool:
         try:
             return channel.is_overdue(now)
         except Exception:

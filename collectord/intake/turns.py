@@ -6,15 +6,29 @@ Without this a few kilobytes, which unpack to megabytes or hold thousands of req
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+
+from collectord.intake.budget import Pausable
 
 _SHARE_S = 0.005
 """Of one connection."""
 
 _TURN_S = 0.01
 """Of all connections that wait for their turns, until the reactor looks at its sockets again."""
+
+
+class Connection(Pausable, Protocol):
+    """A connection that can be paused, and that shares the reactor's time with others."""
+
+    def rest(self, go_on: Callable[[], None]) -> bool:
+        """
+        Whether its share of the time is used up.
+
+        @param go_on: is called when its next turn comes, if so.
+        """
 
 
 class Turns:

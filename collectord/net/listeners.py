@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from collectord.errors import ConfigError
 from collectord.net.certificates import Validity, validity_of
+from collectord.net.twisted_private import accept_at_most
 
 BACKLOG = 1024
 """Twisted's own of 50 resets clients in a burst."""
@@ -107,7 +108,7 @@ class _Ports:
         if self._reactor is None:
             return None
         if self._inherited is None:
-            return _accepting(_AT_ONCE, listen(factory))
+            return accept_at_most(_AT_ONCE, listen(factory))
         port = _adopted(self._reactor, self._inherited, factory)
         return _Lent(port) if self._inherited[1] == socket.AF_UNIX else port
 
@@ -261,23 +262,7 @@ def take_waiting(ports: Iterable[IListeningPort], may_take: Callable[[], bool]) 
 
 def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:
     """A port that takes one connection at a time: who is busy leaves the next to the others."""
-    return _accepting(1, reactor.adoptStreamPort(*inherited, factory))
-
-
-def _accepting(at_once: int, port: Any) -> Any:
-    """
-    C{port}, which looks at what else there is to do after so many connections.
-
-    Twisted's own takes a hundred, and ever more while there are more; it does not stop in between where it is told to.
-    """
-    accept = port.doRead
-
-    def accept_some() -> None:
-        port.numberAccepts = at_once
-        accept()
-
-    port.doRead = accept_some
-    return port
+    return accept_at_most(1, reactor.adoptStreamPort(*inherited, factory))
 
 
 _SYSTEMD = "systemd:"

@@ -23,6 +23,7 @@ from collectord.errors import StoreTimeout
 from collectord.metrics import WORKER_RESTARTS, WORKERS, WORKERS_HUNG
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners, close_ports
+from collectord.net.twisted_private import lend
 from collectord.observe.aggregate import AggregatedRegistry, Snapshot
 from collectord.observe.status import WorkerStatus
 from collectord.settings.schema import PREFIX
@@ -91,9 +92,7 @@ class Supervisor(Service):
         super().privilegedStartService()
         self._ports = self._listeners.open(_Nobody())
         for port in self._ports:
-            port.stopReading()  # type: ignore[attr-defined]
-            # It is the workers', too: Twisted would shut it down for them as well.
-            port._shouldShutdown = False  # type: ignore[attr-defined]
+            lend(port)
 
     def startService(self) -> None:
         super().startService()

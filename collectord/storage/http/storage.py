@@ -32,6 +32,7 @@ from collectord.errors import ConfigError, CrashRejectedByStore, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import SENDER, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
+from collectord.net.twisted_private import is_unfinished
 from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import shown_url, telling_nothing, without_secrets
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report
@@ -212,7 +213,7 @@ class _Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._connection is not None and self._connection.state not in ("QUIESCENT", "CONNECTION_LOST"):
+        if self._connection is not None and is_unfinished(self._connection):
             self._aborted.add(self._connection)
             self._connection.transport.abortConnection()
 

@@ -1,7 +1,6 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
@@ -11,76 +10,13 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
-from collectord.errors import ClientGone, MalformedReport, TooLarge, TooSlow
+from collectord.errors import ClientGone, MalformedReport, TooSlow
 from collectord.intake.channel import StreamingChannel
-from collectord.intake.request import StreamingRequest
 from tests.unit.intake.parts import LogRecorder
-from tests.unit.intake.wire import Client, PausablePort, Server, StubBody, StubResource, serve
+from tests.unit.intake.rig import NewRig, Rig, chunked, make_rig, post
+from tests.unit.intake.wire import Client, PausablePort
 
 MIB = 1024 * 1024
-
-
-@define
-class Rig:
-    """A site whose bodies take C{limit} bytes, and which has no use for bodies outside of C{/body}."""
-
-    resource: StubResource
-    server: Server
-    bodies: list[StubBody] = field(factory=list)
-    lengths: list[int | None] = field(factory=list)
-    limit: int = 1_000_000
-
-    def connect(self) -> Client:
-        return self.server.connect()
-
-    def body_for(self, request: StreamingRequest, length: int | None) -> StubBody | None:
-        if request.path != b"/body":
-            return None
-        self.lengths.append(length)
-        body = StubBody(limit=self.limit)
-        if length is not None and length > self.limit:
-            body.refusal = TooLarge()
-        self.bodies.append(body)
-        return body
-
-
-NewRig = Callable[..., Rig]
-
-
-def make_rig(**settings: float) -> Rig:
-    resource = StubResource()
-    rigs: list[Rig] = []
-    server = serve(resource, lambda request, length: rigs[0].body_for(request, length), **settings)  # type: ignore[arg-type]
-    rigs.append(Rig(resource, server))
-    return rigs[0]
-
-
-@pytest.fixture
-def new_rig() -> Iterator[NewRig]:
-    rigs = []
-
-    def new(**settings: float) -> Rig:
-        rigs.append(make_rig(**settings))
-        return rigs[-1]
-
-    yield new
-    for rig in rigs:
-        rig.server.stop()
-
-
-@pytest.fixture
-def rig(new_rig: NewRig) -> Rig:
-    return new_rig()
-
-
-def post(body: bytes, *headers: bytes, path: bytes = b"/body", version: bytes = b"1.1") -> bytes:
-    lines = [b"POST %s HTTP/%s" % (path, version), b"Content-Length: %d" % len(body), *headers, b"", body]
-    return b"\r\n".join(lines)
-
-
-def chunked(*chunks: bytes, headers: bytes = b"") -> bytes:
-    head = b"POST /body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + headers + b"\r\n"
-    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
 
 
 # ——— bodies ———
@@ -534,7 +470,7 @@ def test_pipelined_requests_take_turns_with_other_clients(new_rig: NewRig, monke
     monkeypatch.setattr(rig.server.site.turns, "wait", waiting.append)
     impatient.send(post(b"one") + post(b"two") + post(b"three") + post(b"four")[:-1])
     assert [response.body[-3:] for response in impatient.responses] == [b"one"]
-    assert impatient.held
+    assert impatient.paused
     other.send(post(b"other"))
     assert other.response.status == 200
     waiting.pop()()
@@ -542,7 +478,7 @@ def test_pipelined_requests_take_turns_with_other_clients(new_rig: NewRig, monke
     waiting.pop()()
     waiting.pop()()
     assert waiting == []
-    assert not impatient.held
+    assert not impatient.paused
     impatient.send(b"r")
     assert [body.data for body in rig.bodies] == [b"one", b"other", b"two", b"three", b"four"]
     assert len(impatient.responses) == 4
@@ -846,12 +782,12 @@ def test_held_and_let(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
     client.channel.pause()
-    assert client.held
+    assert client.paused
     client.channel.pause()
     client.channel.resume()
-    assert client.held
+    assert client.paused
     client.channel.resume()
-    assert not client.held
+    assert not client.paused
 
 
 def test_who_is_held_is_not_late(new_rig: NewRig) -> None:
@@ -1031,6 +967,33 @@ def test_pipelined_requests_of_a_client_that_has_nothing_more_to_say_are_all_ans
     assert not client.closed
     rig.resource.answer_now()
     assert [response.body[-1:] for response in client.responses] == [b"1", b"2"]
+    assert client.closed
+
+
+@pytest.mark.parametrize("chunks", [True, False], ids=["chunked", "identity"])
+def test_so_they_are_where_all_but_the_first_are_answered_at_once(rig: Rig, chunks: bool) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"1") + b"".join(chunked(b"%d" % n) if chunks else post(b"%d" % n) for n in (2, 3, 4)))
+    client.channel.readConnectionLost()
+    rig.resource.later = False
+    rig.resource.answer_now()
+    assert [response.body[-1:] for response in client.responses] == [b"1", b"2", b"3", b"4"]
+    assert client.closed
+
+
+def test_so_they_are_where_they_wait_for_their_turns(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.resource.later = True
+    client = rig.connect()
+    client.send(post(b"1") + post(b"2") + post(b"3"))
+    client.channel.readConnectionLost()
+    rig.resource.later = False
+    monkeypatch.setattr(rig.server.site.turns, "is_over", lambda: True)
+    rig.resource.answer_now()
+    assert not client.closed
+    rig.server.clock.advance(0)
+    rig.server.clock.advance(0)
+    assert [response.body[-1:] for response in client.responses] == [b"1", b"2", b"3"]
     assert client.closed
 
 

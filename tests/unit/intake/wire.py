@@ -15,9 +15,10 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from collectord.errors import CollectordError, TooLarge
-from collectord.intake.channel import ConnectionLimits, StreamingChannel
+from collectord.intake.channel import StreamingChannel
 from collectord.intake.request import BodyFor, StreamingRequest
 from collectord.intake.site import StreamingSite
+from collectord.intake.timeouts import ConnectionLimits
 from tests.support.response import Response, parse_responses
 
 
@@ -90,7 +91,7 @@ class Client:
         return self.wire.half_closed and not self.closed and self.wire.producerState == "producing"
 
     @property
-    def held(self) -> bool:
+    def paused(self) -> bool:
         return bool(self.wire.producerState == "paused")
 
 

@@ -16,10 +16,10 @@ from twisted.internet.task import Clock
 
 from collectord.collector import Collector
 from collectord.intake.budget import MemoryBudget
-from collectord.intake.channel import ConnectionLimits
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
+from collectord.intake.timeouts import ConnectionLimits
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from collectord.web.site import PublicSite

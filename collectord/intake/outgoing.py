@@ -1,0 +1,60 @@
+"""
+The answers on their way to a client.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from twisted.web.http_headers import Headers
+
+from collectord.net.twisted_private import send_now
+
+BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 12\r\nConnection: close\r\n\r\n"
+    b"Bad request\n"
+)
+"""The answer to what is no valid request."""
+
+
+class Transport(Protocol):
+    """What a connection needs of its transport, plain or TLS."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def abortConnection(self) -> None: ...
+
+
+class Outgoing:
+    """
+    Keeps an answer until it is complete, and sends it in one go, without waiting for the reactor's next turn.
+
+    @ivar is_behind: something may wait in the transport, so that a direct send would overtake it.
+    """
+
+    is_behind = False
+    _unsent: Sequence[bytes] = ()
+
+    def begin(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Begin an answer."""
+        lines = [version, b" ", code, b" ", reason, b"\r\n"]
+        for name, values in headers.getAllRawHeaders():
+            for value in values:
+                lines += (name, b": ", value, b"\r\n")
+        self._unsent = [*lines, b"\r\n"]
+
+    def add(self, data: bytes) -> None:
+        """Add the next bytes of its content."""
+        self._unsent = [*self._unsent, data]
+
+    def send(self, transport: Transport) -> None:
+        """Send the answer, which is complete. What the socket doesn't take at once is sent as it can be."""
+        answer, self._unsent = b"".join(self._unsent), ()
+        if not self.is_behind:
+            answer = send_now(transport, answer)
+        if answer:
+            self.is_behind = True
+            transport.write(answer)
