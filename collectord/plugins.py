@@ -45,7 +45,7 @@ class PluginContext:
     What a plugin gets of the daemon.
 
     @ivar reactor: for connections and clocks; on its thread what it makes is called.
-    @ivar stores: what crashes are moved out of: names, by markers that nobody else has.
+    @ivar stores: what crashes are moved out of: names, by staging ids that nobody else has.
     @ivar state_directory: where it remembers what must outlive it; empty: nowhere.
     """
 

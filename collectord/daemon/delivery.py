@@ -28,7 +28,7 @@ _THREADS = 2
 
 class DeliveryPipeline:
     """
-    @param names: of the stores, by their markers.
+    @param names: of the stores, by their staging ids.
     @param on_event: is told each step of a crash.
     @ivar stop_s: what moves may take at the end.
     @ivar service: None where nothing is ever moved.

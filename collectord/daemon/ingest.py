@@ -175,7 +175,7 @@ class IngestPipeline:
 
 
 def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend], Mapping[str, str]]:
-    """The stores of the chain, and their names by their markers."""
+    """The stores of the chain, and their names by their staging ids."""
     backends: list[Backend] = []
     names: dict[str, str] = {}
     state = state_directory(settings.state.directory, os.environ)

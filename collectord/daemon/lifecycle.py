@@ -19,7 +19,7 @@ from collectord.intake.site import StreamingSite
 from collectord.net.listeners import close_ports, take_waiting
 
 _KEEP_S = 15.0
-"""For what was received whole: a little longer than the patience of the stores."""
+"""For what was received whole: a little longer than a crash waits for a store."""
 
 _DISCARD_S = 5.0
 

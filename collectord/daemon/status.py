@@ -50,7 +50,7 @@ class StatusReporter(Service):
     """
     @param roots: of the stores.
     @param destinations: roots of those that are file systems.
-    @param events: what the ledger knows of a crash; it blocks.
+    @param events: what the journal knows of a crash; it blocks.
     @param now: seconds since the epoch.
     """
 

@@ -99,7 +99,7 @@ class StreamingSite(Site):
             self._sweep.stop()
 
     def log(self, request: object) -> None:
-        """No access log: each happening has its own line."""
+        """No access log: each event has its own line."""
 
     def guard(self, port: PausablePort) -> None:
         """Shut C{port} until L{open}, and while there are too many connections."""

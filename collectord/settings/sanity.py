@@ -13,13 +13,13 @@ from collectord.settings.paths import nested, others_can_read, relative
 from collectord.settings.schema import Settings
 from collectord.settings.urls import shown_url
 
-_LEDGER = "ledger"
+_JOURNALS = "ledger"
 _MORE_SECRETS = frozenset({"access_key", "secret_key", "password"})
 
 
 def refuse_odd_places(settings: Settings, *, service: bool) -> None:
     """
-    Look at where crashes and the ledger are to lie, one beside the other.
+    Look at where crashes and the journal are to lie, one beside the other.
 
     @param service: nobody knows where the daemon is started.
     @raise ConfigError: one lies in another, or is relative in a service.
@@ -50,14 +50,14 @@ def _places(settings: Settings) -> Sequence[tuple[str, Path]]:
 
 
 def _ledger_in_a_store(settings: Settings) -> str:
-    """The ledger may have a directory of its own in a store, as it has by default, and no other place there."""
+    """The journal may have a directory of its own in a store, as it has by default, and no other place there."""
     directory = settings.ledger.directory
     if not settings.ledger.enabled or directory is None:
         return ""
     path = Path(os.path.abspath(directory))
     for name, root in _places(settings):
         around = Path(os.path.abspath(root))
-        if path == around or path in around.parents or (around in path.parents and path != around / _LEDGER):
+        if path == around or path in around.parents or (around in path.parents and path != around / _JOURNALS):
             return f"[ledger] directory = {str(directory)!r}: is not apart from {name} = {str(root)!r}"
     return ""
 

@@ -157,7 +157,7 @@ def test_a_damaged_journal_is_made_anew_while_the_daemon_runs(locations: Locatio
     assert "Traceback" not in daemon.log()
 
 
-def test_a_ledger_that_can_t_be_written_harms_nobody(locations: Locations) -> None:
+def test_a_journal_that_can_t_be_written_harms_nobody(locations: Locations) -> None:
     locations.source.mkdir()
     locations.journals.write_text("a file, where the directory should be")
     with locations.daemon() as daemon:

@@ -74,7 +74,7 @@ def test_what_was_there_before_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("home", [True, False], ids=["home", "to a destination"])
 def test_a_store_that_is_full_when_the_daemon_starts_is_emptied(tmp_path: Path, home: bool) -> None:
-    """Only what moves its crashes makes it well again."""
+    """Only what moves its crashes makes it healthy again."""
     port = free_port()
     primary, full, destination = tmp_path / "primary", tmp_path / "full", tmp_path / "processing"
     with Daemon(config(port, full), port, tmp_path / "before") as daemon:

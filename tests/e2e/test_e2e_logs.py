@@ -1,5 +1,5 @@
 """
-What the daemon says: one line for each happening, and nothing about whom it came from.
+What the daemon says: one line for each event, and nothing about whom it came from.
 """
 
 import json

@@ -78,7 +78,7 @@ def test_a_file_system_that_goes_away_and_comes_back(tmp_path: Path, workers: in
         audit = collectord("audit", "today", "-c", daemon.toml_path)
         assert audit.status == 2
         assert OTHER in audit.stderr
-        time.sleep(2)  # a probe each second, and the ledger four times
+        time.sleep(2)  # a probe each second, and the journal four times
         assert sorted(root.rglob("*")) == below
         with bind(kept, root):
             until(lambda: is_well(daemon))
@@ -95,7 +95,7 @@ def test_a_file_system_that_goes_away_and_comes_back(tmp_path: Path, workers: in
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_start_before_the_mount(tmp_path: Path, there: bool) -> None:
-    """The ledger lies below the root, too, and must not make it."""
+    """The journal lies below the root, too, and must not make it."""
     mountpoint, second, port = tmp_path / "mount", tmp_path / "second", free_port()
     root = mountpoint if there else mountpoint / "crashes"
     toml = config(port, root, second) + state_of(tmp_path)
@@ -113,7 +113,7 @@ def test_a_start_before_the_mount(tmp_path: Path, there: bool) -> None:
         acknowledged |= submit(daemon, "c", "d")
         assert OTHER in heartbeat(daemon)[1]
         assert collectord("check-config", "-c", daemon.toml_path).status == 1
-        time.sleep(4)  # the ledger has lost its patience
+        time.sleep(4)  # the journal is past its time of grace
         assert os.listdir(mountpoint) == []
         until(lambda: "the journal can't be written" in daemon.log())
         subprocess.run(mount, check=True)

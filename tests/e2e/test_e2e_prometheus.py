@@ -152,7 +152,7 @@ _CASES = {
     "one worker died": Case({"collectord_worker_restarts_total": "5"}, {421: [], 426: []}),
     "a bad reload": Case({_BAD: "3"}, {421: ["CollectordReloadFailed"], 440: []}),
     "the first bad reload": Case({_BAD: "1"}, {421: ["CollectordReloadFailed"], 436: []}, {_BAD: ""}),
-    "the ledger fails": Case({"collectord_ledger_failures_total": "1+1x"}, {423: ["CollectordLedgerFails"]}),
+    "the journal fails": Case({"collectord_ledger_failures_total": "1+1x"}, {423: ["CollectordLedgerFails"]}),
     "nobody crashes": Case({"collectord_received_total": "25200"}, {539: []}),  # for two hours
     "nobody has crashed since the start": Case(
         {}, {365: [], 539: ["CollectordNoCrashes"]}, {"collectord_received_total": "9", _STARTED: "0"}

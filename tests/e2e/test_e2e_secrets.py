@@ -1,5 +1,5 @@
 """
-No secret of the settings shows: not in the log, on the admin port, in the ledger, in errors, or in a list of processes.
+No secret of the settings shows: not in the log, on the admin port, in the journal, in errors, or among the processes.
 """
 
 import base64

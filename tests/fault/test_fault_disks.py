@@ -182,7 +182,7 @@ def test_a_primary_that_can_not_be_made(tmp_path: Path) -> None:
 @needs_mount
 @pytest.mark.parametrize("memory", [IN_MEMORY, SPILLS], ids=["in memory", "spilled"])
 def test_a_primary_that_goes_away_and_comes_back(tmp_path: Path, memory: int) -> None:
-    """An unmounted spool: nothing may be written to the directory below."""
+    """An unmounted store: nothing may be written to the directory below."""
     with bound(tmp_path / "source", tmp_path / "primary") as mountpoint:
         chain = make_chain(tmp_path, mountpoint.path, memory=memory)
         with chain.daemon, load(chain.daemon.port, shapes=[SMALL, SPILLED]) as clients:

@@ -68,7 +68,7 @@ def test_a_store_that_comes_back_in_time(full: Chain) -> None:
     with ThreadPoolExecutor(1) as client:
         answer = client.submit(post, full.daemon.port, report.body(), HEADERS, timeout=40)
         deadline = time.monotonic() + 10
-        while "is left alone" not in full.daemon.log():
+        while "is not used until" not in full.daemon.log():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         (full.secondary.parent / "ballast").unlink()

@@ -50,7 +50,7 @@ def test_synced_before_it_is_renamed_and_before_it_is_answered(tmp_path: Path, m
         return [n for n, call in enumerate(calls) if re.search(pattern, call)]
 
     (answered,) = at(rf"sendto\(.*CrashID=bp-{crash_id}")
-    # What was spilled gets a second name, the rest a new one.
+    # What was spilled gets a hard link, the rest is renamed.
     renames = at(rf'(rename|link)\("[^"]*staging/[^"]*", "[^"]*/name/[^"]*{crash_id}[^"]*"\)')
     assert len(renames) == 3
     assert len([n for n in renames if " link(" in calls[n]]) == (0 if memory else 1)

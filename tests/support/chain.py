@@ -36,7 +36,7 @@ class Chain:
         return [name for name, root in roots.items() if any(root.glob(f"*/name/*/*/{crash_id}.json"))]
 
     def until_primary_takes(self, timeout: float = 20) -> None:
-        """Until the primary store has found itself well again, and takes a crash."""
+        """Until the primary store is found healthy again, and takes a crash."""
 
         until(lambda: "primary" in self.where(self.post(make_report("again", 10))), timeout)
 

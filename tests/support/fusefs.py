@@ -1,5 +1,5 @@
 """
-A file system that hangs or fails on demand: it stands in for a sick NFS server.
+A file system that hangs or fails on demand: it stands in for an unhealthy NFS server.
 
 C{python -m tests.support.fusefs SOURCE MOUNTPOINT CONTROLFILE} mounts C{SOURCE}; L{tests.support.faults} says what the
 control file may hold.

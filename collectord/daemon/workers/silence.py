@@ -88,7 +88,7 @@ class SilenceWatch:
         if worker.is_hung and not before:
             self._log_error("worker {pid} hangs: nothing of it for {silent:.0f} s", worker)
         if before and not worker.is_hung:
-            self._log.info("worker {pid} is well again", pid=worker.pid)
+            self._log.info("worker {pid} answers again", pid=worker.pid)
         if worker.is_hung and worker.silent_s >= kill_s and not worker.is_killed:
             self._log_error("worker {pid} is killed: nothing of it for {silent:.0f} s", worker)
             worker.kill()

@@ -1,5 +1,5 @@
 """
-Whether a store is worth a try: after some failures in a row it is left alone, until a probe finds it well again.
+The circuit breaker of a store: after some failures in a row the store is not tried until a probe finds it healthy.
 """
 
 from attrs import define
@@ -10,7 +10,7 @@ TRIES = 3
 @define
 class Breaker:
     """
-    @ivar open: the store is left alone.
+    @ivar open: the store is not to be tried.
     """
 
     open: bool = False

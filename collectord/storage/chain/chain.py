@@ -1,8 +1,8 @@
 """
 A chain of stores: what one fails to take the next one takes, whole.
 
-A crash tries the stores in order. One that keeps failing is left alone and costs no time; a probe tries it every second
-and takes it back. When all fail, the crash waits and tries again, for a while.
+A crash tries the stores in order. The circuit of one that keeps failing is opened: it is not tried and costs no time,
+until a probe, each second, finds that it works. When all fail, the crash waits and tries again, for a while.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 RETRY_FOR_S = 10.0
 _CHECK_EVERY = 10
-"""So many probes of a store that is well are glances, but for one."""
+"""One in so many probes of a healthy store is a whole check, the others are quick ones."""
 _REFUSED_S = 10.0
 """For so long the last refusal tells of the next."""
 _FIRST_PAUSE_S = 0.1
@@ -115,7 +115,7 @@ class FallbackCrashStorage:
         states = await self.check_each()
         if all(state.problem for state in states):
             raise StorageError("; ".join(state.problem for state in states))
-        return {"stores": len(states), "well": sum(not state.problem for state in states)}
+        return {"stores": len(states), "healthy": sum(not state.problem for state in states)}
 
     async def check_each(self) -> list[BackendState]:
         """How each store is; the breakers take note."""
@@ -128,12 +128,12 @@ class FallbackCrashStorage:
             self._open_breaker(backend, e, fatal=True)
             return BackendState(backend.name, str(e), {}, backend.cautions())
         if backend.breaker.succeeded():
-            self._log.info("{store} is well again", store=backend.name)
+            self._log.info("{store} works again", store=backend.name)
         return BackendState(backend.name, "", figures, backend.cautions())
 
     async def probe_backend(self, backend: Backend, times: int) -> None:
         """
-        Find out whether a store that is left alone is well again, or another is not any more.
+        Find out whether a store whose circuit is open works again, or another does not any more.
 
         @param times: that it was looked at before.
         """
@@ -146,7 +146,7 @@ class FallbackCrashStorage:
                 self._open_breaker(backend, e, fatal=True)
 
     async def probe(self) -> None:
-        """Try the stores that are left alone."""
+        """Try the stores whose circuit is open."""
         await gather(self._check(backend) for backend in self.backends if backend.breaker.open)
 
     async def close(self) -> None:
@@ -228,10 +228,10 @@ class FallbackCrashStorage:
         self._open_breaker(backend, error, fatal=isinstance(error, StoreTimeout))
 
     def _open_breaker(self, backend: Backend, error: StorageError, *, fatal: bool) -> None:
-        """Leave C{backend} alone where it has failed badly, or often enough."""
+        """Open the circuit of C{backend} if the failure was fatal, or there were enough of them."""
         if not backend.breaker.failed(fatal=fatal):
             return
-        self._log.error("{store} is left alone until it is well again; last: {why}", store=backend.name, why=str(error))
+        self._log.error("{store} is not used until it works again; last: {why}", store=backend.name, why=str(error))
 
     async def timed(self, backend: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
         """

@@ -20,7 +20,7 @@ PROBE_INTERVAL_S = 1.0
 
 class ProbeService(Service):
     """
-    Looks at each store of a chain every second, so that one which is well again is used, and one which is full or hangs
+    Looks at each store of a chain every second, so that one which works again is used, and one which is full or hangs
     is known even while no crash comes. Each is looked at by itself: one that hangs holds up no other.
     """
 

@@ -89,7 +89,7 @@ class HttpDestinationSettings(PluginSettings):
 @implementer(ICrashStorage)
 class HttpCrashStorage:
     """
-    @param stores: the markers of those that crashes come from: who has one of them must not take its own for new.
+    @param stores: the staging ids of those that crashes come from: who has one of them must not take its own for new.
     @ivar name: the URL, without its secrets.
     """
 

@@ -430,7 +430,7 @@ def test_a_store_that_the_settings_do_not_know(place: Place) -> None:
     assert "/mnt/removed: no store of these settings" in place.audit().stdout
 
 
-def test_the_ledger_is_off(place: Place) -> None:
+def test_the_journal_is_off(place: Place) -> None:
     place.ledger = "enabled = false"
     result = place.audit()
     assert result.exit_code == 2

@@ -77,7 +77,7 @@ class MemorySource:
 @define(eq=False)
 class FakeSink:
     """
-    What an outlet leads to.
+    What a sink leads to.
 
     @ivar got: crash ids, each as often as it came.
     @ivar fails: whether it takes nothing.

@@ -144,7 +144,7 @@ def test_only_these_keys_are_sent(rig: Rig) -> None:
 def test_ordinary_lines_do_not_arrive(rig: Rig) -> None:
     for level in LogLevel.iterconstants():
         if level is not LogLevel.critical:
-            rig.log.emit(level, "{store} is left alone", store="primary")
+            rig.log.emit(level, "{store} is not used", store="primary")
     rig.foreign.critical(f"while {SECRET}")  # nothing of it could be told
     rig.log.critical("this does")
     assert [event["logentry"]["message"] for event in rig.events()] == ["this does"]

@@ -102,7 +102,7 @@ class FickleStore:
         return self.staging_id in staging_ids
 
     async def wait_for_discards(self) -> None:
-        await self.do("settled")
+        await self.do("wait_for_discards")
 
 
 def full() -> StorageError:

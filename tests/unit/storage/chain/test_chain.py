@@ -51,7 +51,7 @@ def test_only_a_storage_error_moves_a_crash_on(chain: Chain, error: Exception) -
     assert chain.opened == [False, False, False]
 
 
-def test_a_store_is_left_alone_after_three_failures_in_a_row(chain: Chain) -> None:
+def test_three_failures_in_a_row_open_the_circuit(chain: Chain) -> None:
     chain.first.trouble["save"] = full()
     chain.save()
     chain.save()
@@ -68,7 +68,7 @@ def test_a_store_is_left_alone_after_three_failures_in_a_row(chain: Chain) -> No
     assert chain.calls == [[], ["save"], []]
 
 
-def test_a_store_is_left_alone_at_once_where_it_took_too_long(chain: Chain) -> None:
+def test_a_timeout_opens_the_circuit_at_once(chain: Chain) -> None:
     chain.first.trouble["save"] = StoreTimeout("hung")
     assert chain.save().result == "second"
     assert chain.opened == [True, False, False]
@@ -110,10 +110,10 @@ def test_an_earlier_crash_that_comes_through_takes_it_back(chain: Chain) -> None
     assert not chain.opened[0]
 
 
-# Patience.
+# How long a crash waits.
 
 
-def test_patience_and_then_nowhere(chain: Chain) -> None:
+def test_all_stores_are_tried_again_for_a_while(chain: Chain) -> None:
     chain.trouble(save=full())
     tries: list[float] = []
     saving = chain.save()
@@ -155,7 +155,7 @@ def test_a_store_that_is_well_in_time(chain: Chain, after: float) -> None:
     assert saving.result == "second"
 
 
-def test_patience_is_for_each(chain: Chain) -> None:
+def test_each_crash_waits_for_itself(chain: Chain) -> None:
     chain.trouble(save=full())
     first = chain.save()
     chain.pass_time(5)
@@ -308,9 +308,9 @@ def test_a_dump_that_can_t_be_read_back_in_time(chain: Chain) -> None:
 
 
 def test_check(chain: Chain) -> None:
-    assert started(chain.storage.check()).result == {"stores": 3, "well": 3}
+    assert started(chain.storage.check()).result == {"stores": 3, "healthy": 3}
     chain.first.trouble["check"] = full()
-    assert started(chain.storage.check()).result == {"stores": 3, "well": 2}
+    assert started(chain.storage.check()).result == {"stores": 3, "healthy": 2}
     assert chain.opened == [True, False, False]
     chain.trouble(check=full())
     failed = error_in(started(chain.storage.check()))
@@ -342,10 +342,10 @@ def test_each_store_is_asked_whether_it_is_the_sender_s(chain: Chain, number: in
     assert error_in(started(chain.storage.is_shared_by(["another"]))).args == full().args
 
 
-def test_it_is_settled_once_each_store_is(chain: Chain) -> None:
-    chain.second.trouble["settled"] = None
+def test_it_waits_for_the_discards_of_each_store(chain: Chain) -> None:
+    chain.second.trouble["wait_for_discards"] = None
     wait_for_discards = started(chain.storage.wait_for_discards())
-    assert chain.calls == [["settled"]] * 3
+    assert chain.calls == [["wait_for_discards"]] * 3
     assert not wait_for_discards.called
     chain.second.hung[0].callback(None)
     assert wait_for_discards.called
@@ -376,4 +376,4 @@ def test_who_asks_may_go_away(chain: Chain) -> None:
     for hung in chain.first.hung[1:] + chain.second.hung + chain.third.hung:
         hung.callback(None)
     chain.pass_time(6)
-    assert started(chain.storage.check()).result == {"stores": 3, "well": 3}
+    assert started(chain.storage.check()).result == {"stores": 3, "healthy": 3}

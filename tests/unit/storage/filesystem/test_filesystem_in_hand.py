@@ -176,7 +176,7 @@ def test_a_crash_is_marked_in_steps_that_every_file_system_knows(rig: Rig) -> No
 
 
 @pytest.mark.parametrize(
-    "error", [None, errno.EPERM, errno.ENOSPC], ids=["as ever", "without second names", "on a full disk"]
+    "error", [None, errno.EPERM, errno.ENOSPC], ids=["as ever", "without hard links", "on a full disk"]
 )
 def test_what_another_process_has_in_hand_is_not_taken_away(rig: Rig, another: Rig, error: int | None) -> None:
     """By the time that it looks, the other one has looked already."""

@@ -1,5 +1,5 @@
 """
-A primary store that hangs or errs, as a sick NFS server does: the next one takes every crash, whole, also in the
+A primary store that hangs or errs, as an unhealthy NFS server does: the next one takes every crash, whole, also in the
 middle of an upload.
 """
 
@@ -32,7 +32,7 @@ IN_MEMORY, SPILLS = 64 * MIB, 0
 
 
 @pytest.fixture
-def sick(tmp_path: Path) -> Iterator[FuseMount]:
+def unhealthy(tmp_path: Path) -> Iterator[FuseMount]:
     """Healthy, at first."""
     source, mountpoint = tmp_path / "source", tmp_path / "mount"
     source.mkdir()
@@ -41,18 +41,18 @@ def sick(tmp_path: Path) -> Iterator[FuseMount]:
         yield mount
 
 
-def chain_on(sick: FuseMount, *, memory: int = IN_MEMORY, timeout: float = TIMEOUT) -> Chain:
-    """Its primary is on the sick file system, its secondary is not."""
-    return make_chain(sick.path.parent, sick.path / "root", memory=memory, timeout=timeout)
+def chain_on(unhealthy: FuseMount, *, memory: int = IN_MEMORY, timeout: float = TIMEOUT) -> Chain:
+    """Its primary is on the unhealthy file system, its secondary is not."""
+    return make_chain(unhealthy.path.parent, unhealthy.path / "root", memory=memory, timeout=timeout)
 
 
-def root_of(sick: FuseMount) -> Path:
+def root_of(unhealthy: FuseMount) -> Path:
     """The primary's root, out of the faults' reach."""
-    return sick.source / "root"
+    return unhealthy.source / "root"
 
 
-def spilled(sick: FuseMount) -> int:
-    return sum(path.stat().st_size for path in root_of(sick).glob("staging/*/*.part"))
+def spilled(unhealthy: FuseMount) -> int:
+    return sum(path.stat().st_size for path in root_of(unhealthy).glob("staging/*/*.part"))
 
 
 ERRORS = [
@@ -68,32 +68,32 @@ HANGS = ["hang write", "hang fsync", "hang fsyncdir", "hang create", "hang renam
 
 
 @pytest.mark.parametrize("fault", [*ERRORS, *HANGS])
-def test_falls_back(sick: FuseMount, fault: str) -> None:
-    chain = chain_on(sick)
+def test_falls_back(unhealthy: FuseMount, fault: str) -> None:
+    chain = chain_on(unhealthy)
     with chain.daemon:
         before = make_report("before", 100)
         acknowledged = {chain.post(before): before.annotations["Serial"]}
-        sick.fault(fault)
+        unhealthy.fault(fault)
         for n in range(5):
-            report = make_report(f"sick-{n}", 300_000, 10)
+            report = make_report(f"unhealthy-{n}", 300_000, 10)
             crash_id = chain.post(report)
             assert crash_id in stored_crashes(chain.secondary)
             acknowledged[crash_id] = report.annotations["Serial"]
-        sick.heal()
+        unhealthy.heal()
         chain.until_primary_takes()
         # By now what hung has ended late, and was undone: one thread commits one group after the other.
-        chain.settle(acknowledged, root_of(sick))
-        assert acknowledged.keys() & stored_crashes(root_of(sick)).keys() == set(list(acknowledged)[:1])
+        chain.settle(acknowledged, root_of(unhealthy))
+        assert acknowledged.keys() & stored_crashes(root_of(unhealthy)).keys() == set(list(acknowledged)[:1])
     assert "Traceback" not in chain.daemon.log()
-    assert chain.daemon.log().count("is left alone until it is well again") == 1
+    assert chain.daemon.log().count("is not used until it works again") == 1
 
 
 @pytest.mark.parametrize("fault", ["hang write", "hang fsync", "hang all"])
-def test_a_hung_primary_costs_later_clients_nothing(sick: FuseMount, fault: str) -> None:
-    chain = chain_on(sick, timeout=4)
+def test_a_hung_primary_costs_later_clients_nothing(unhealthy: FuseMount, fault: str) -> None:
+    chain = chain_on(unhealthy, timeout=4)
     with chain.daemon:
         crash_id_of_before = chain.post(make_report("before", 10))
-        sick.fault(fault)
+        unhealthy.fault(fault)
         began = time.monotonic()
         acknowledged = {chain.post(make_report("first", 10)): "first 10"}
         assert time.monotonic() - began >= 4
@@ -101,9 +101,9 @@ def test_a_hung_primary_costs_later_clients_nothing(sick: FuseMount, fault: str)
         for n in range(30):
             acknowledged[chain.post(make_report(f"later-{n}", 10))] = f"later-{n} 10"
         assert time.monotonic() - began < 3.5
-        sick.heal()
+        unhealthy.heal()
         acknowledged[crash_id_of_before] = "before 10"
-        chain.settle(acknowledged, root_of(sick))
+        chain.settle(acknowledged, root_of(unhealthy))
 
 
 @pytest.mark.parametrize(
@@ -119,51 +119,51 @@ def test_a_hung_primary_costs_later_clients_nothing(sick: FuseMount, fault: str)
         ("hang fsync", IN_MEMORY),
     ],
 )
-def test_falls_back_in_the_middle_of_an_upload(sick: FuseMount, fault: str, memory: int) -> None:
+def test_falls_back_in_the_middle_of_an_upload(unhealthy: FuseMount, fault: str, memory: int) -> None:
     report = make_report("middle", 10 * MIB, 50_000)
-    chain = chain_on(sick, memory=memory)
+    chain = chain_on(unhealthy, memory=memory)
     with chain.daemon, Upload(chain.daemon.port, report.body()) as upload:
         upload.send_to(5 * MIB)
         if memory == SPILLS:
-            until(lambda: spilled(sick) > 4 * MIB)
-        sick.fault(fault)
+            until(lambda: spilled(unhealthy) > 4 * MIB)
+        unhealthy.fault(fault)
         crash_id = crash_id_in(upload.finish())
         assert chain.where(crash_id) == ["secondary"]
-        sick.heal()
-        chain.settle({crash_id: report.annotations["Serial"]}, root_of(sick))
+        unhealthy.heal()
+        chain.settle({crash_id: report.annotations["Serial"]}, root_of(unhealthy))
         chain.until_primary_takes()
     assert "Traceback" not in chain.daemon.log()
 
 
 @pytest.mark.parametrize("fault", ["enospc write after 3000000 bytes", "eio write after 3000000 bytes"])
-def test_falls_back_in_the_middle_of_a_write(sick: FuseMount, fault: str) -> None:
+def test_falls_back_in_the_middle_of_a_write(unhealthy: FuseMount, fault: str) -> None:
     report = make_report("within", 10 * MIB, 50_000)
-    chain = chain_on(sick, memory=SPILLS)
+    chain = chain_on(unhealthy, memory=SPILLS)
     with chain.daemon:
-        sick.fault(fault)
+        unhealthy.fault(fault)
         crash_id = chain.post(report)
-        sick.heal()
-        chain.settle({crash_id: report.annotations["Serial"]}, root_of(sick))
+        unhealthy.heal()
+        chain.settle({crash_id: report.annotations["Serial"]}, root_of(unhealthy))
         assert chain.where(crash_id) == ["secondary"]
 
 
 @pytest.mark.parametrize("fault", ["hang all", "hang write", "hang fsync"])
-def test_hangs_when_half_of_an_upload_is_spilled(sick: FuseMount, fault: str) -> None:
+def test_hangs_when_half_of_an_upload_is_spilled(unhealthy: FuseMount, fault: str) -> None:
     """The half that lies there can't be read back: the report is refused, or whole."""
     report = make_report("lost", 10 * MIB, 50_000)
-    chain = chain_on(sick, memory=SPILLS)
+    chain = chain_on(unhealthy, memory=SPILLS)
     with chain.daemon, Upload(chain.daemon.port, report.body()) as upload:
         upload.send_to(5 * MIB)
-        until(lambda: spilled(sick) > 4 * MIB)
-        sick.fault(fault)
+        until(lambda: spilled(unhealthy) > 4 * MIB)
+        unhealthy.fault(fault)
         answer = upload.finish()
         acknowledged = {crash_id_in(answer): report.annotations["Serial"]} if answer.status == 200 else {}
         assert answer.status in (200, 503)
         assert answer.status == 200 or "retry-after" in answer.headers
         # Others are served by the secondary, big ones too.
         acknowledged[chain.post(report)] = report.annotations["Serial"]
-        sick.heal()
-        chain.settle(acknowledged, root_of(sick))
+        unhealthy.heal()
+        chain.settle(acknowledged, root_of(unhealthy))
         assert len(stored_crashes(chain.secondary)) == len(acknowledged)
         chain.until_primary_takes()
     assert "Traceback" not in chain.daemon.log()
@@ -178,68 +178,68 @@ def test_hangs_when_half_of_an_upload_is_spilled(sick: FuseMount, fault: str) ->
     ],
     ids=["in memory", "spilled", "spilled and hung"],
 )
-def test_comes_and_goes_under_load(sick: FuseMount, memory: int, faults: list[str]) -> None:
-    chain = chain_on(sick, memory=memory)
+def test_comes_and_goes_under_load(unhealthy: FuseMount, memory: int, faults: list[str]) -> None:
+    chain = chain_on(unhealthy, memory=memory)
     with chain.daemon:
         with load(chain.daemon.port, shapes=[SMALL, SPILLED]) as clients:
             for fault in faults:
                 clients.wait_for_more(15)
-                sick.fault(fault)
+                unhealthy.fault(fault)
                 clients.wait_for_more(15)
-                sick.heal()
+                unhealthy.heal()
         # What was spilled to where everything hangs can't be read back.
         may_refuse = memory == SPILLS and "hang all" in faults
         assert all(may_refuse and answer.status == 503 for answer in clients.refused), clients.refused
-        chain.settle(clients.acknowledged, root_of(sick))
+        chain.settle(clients.acknowledged, root_of(unhealthy))
     assert "Traceback" not in chain.daemon.log()
 
 
-def test_a_client_that_leaves_while_its_crash_is_being_saved(sick: FuseMount) -> None:
+def test_a_client_that_leaves_while_its_crash_is_being_saved(unhealthy: FuseMount) -> None:
     """It was received whole: it is kept."""
     report = make_report("left", 100_000)
-    chain = chain_on(sick, timeout=20)
+    chain = chain_on(unhealthy, timeout=20)
     with chain.daemon:
-        sick.fault("hang fsync")
+        unhealthy.fault("hang fsync")
         with Upload(chain.daemon.port, report.body()) as upload:
             upload.send_to(len(report.body()))
-            until(lambda: any(root_of(sick).glob("staging/*/*.json")))
+            until(lambda: any(root_of(unhealthy).glob("staging/*/*.json")))
             upload.hang_up(reset=True)
         curl(chain.daemon.url("/__lbheartbeat__"))  # once it answers, it knows that the client is gone
-        sick.heal()
-        until(lambda: stored_crashes(root_of(sick)))
-        [crash_id] = stored_crashes(root_of(sick))
-        chain.settle({crash_id: report.annotations["Serial"]}, root_of(sick))
+        unhealthy.heal()
+        until(lambda: stored_crashes(root_of(unhealthy)))
+        [crash_id] = stored_crashes(root_of(unhealthy))
+        chain.settle({crash_id: report.annotations["Serial"]}, root_of(unhealthy))
     assert "Traceback" not in chain.daemon.log()
 
 
-def test_a_server_that_dies(sick: FuseMount) -> None:
+def test_a_server_that_dies(unhealthy: FuseMount) -> None:
     """ENOTCONN, or whatever the kernel makes of it."""
-    chain = chain_on(sick)
+    chain = chain_on(unhealthy)
     with chain.daemon, load(chain.daemon.port, shapes=[SMALL]) as clients:
         clients.wait_for_more(15)
-        os.kill(sick.pid, signal.SIGKILL)
+        os.kill(unhealthy.pid, signal.SIGKILL)
         clients.wait_for_more(30)
     assert clients.refused == []
     acknowledged = set(clients.acknowledged)
-    found = stored_crashes(root_of(sick)).keys() | stored_crashes(chain.secondary).keys()
+    found = stored_crashes(root_of(unhealthy)).keys() | stored_crashes(chain.secondary).keys()
     assert acknowledged <= found
 
 
-def test_a_primary_that_hangs_from_the_start(sick: FuseMount) -> None:
-    sick.fault("hang all")
-    chain = chain_on(sick)
+def test_a_primary_that_hangs_from_the_start(unhealthy: FuseMount) -> None:
+    unhealthy.fault("hang all")
+    chain = chain_on(unhealthy)
     with chain.daemon:
         crash_id = chain.post(make_report("start", 300_000))
         assert crash_id in stored_crashes(chain.secondary)
-        sick.heal()
+        unhealthy.heal()
         chain.until_primary_takes()
 
 
-def test_stops_while_the_primary_hangs(sick: FuseMount) -> None:
-    chain = chain_on(sick)
+def test_stops_while_the_primary_hangs(unhealthy: FuseMount) -> None:
+    chain = chain_on(unhealthy)
     with chain.daemon:
         chain.post(make_report("before", 10))
-        sick.fault("hang all")
+        unhealthy.fault("hang all")
         crash_id = chain.post(make_report("during", 300_000))
         began = time.monotonic()
         chain.daemon.stop(8)
@@ -247,24 +247,24 @@ def test_stops_while_the_primary_hangs(sick: FuseMount) -> None:
     assert crash_id in stored_crashes(chain.secondary)
 
 
-def test_the_heartbeat_says_what_ails_a_store(sick: FuseMount) -> None:
-    chain = chain_on(sick)
+def test_the_heartbeat_says_what_ails_a_store(unhealthy: FuseMount) -> None:
+    chain = chain_on(unhealthy)
     primary, secondary = str(chain.primary), str(chain.secondary)
     with chain.daemon:
         assert chain.heartbeat() == (200, {primary: "", secondary: ""})
-        sick.fault("eio fsync")
+        unhealthy.fault("eio fsync")
         status, trouble = chain.heartbeat()
         assert (status, trouble[secondary]) == (503, "")
         assert "syncs of files do not work here (fsync: EIO)" in trouble[primary]
-        sick.heal()
+        unhealthy.heal()
         assert chain.heartbeat() == (200, {primary: "", secondary: ""})
 
 
-def test_both_stores_hang(sick: FuseMount) -> None:
-    chain = make_chain(sick.path.parent, sick.path / "root", sick.path / "other", timeout=TIMEOUT)
+def test_both_stores_hang(unhealthy: FuseMount) -> None:
+    chain = make_chain(unhealthy.path.parent, unhealthy.path / "root", unhealthy.path / "other", timeout=TIMEOUT)
     report = make_report("nowhere", 300_000)
     with chain.daemon:
-        sick.fault("hang all")
+        unhealthy.fault("hang all")
         began = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
             heartbeat = pool.submit(chain.heartbeat)
@@ -274,7 +274,7 @@ def test_both_stores_hang(sick: FuseMount) -> None:
         assert (status, all("nothing for" in why or "hangs" in why for why in trouble.values())) == (503, True), trouble
         assert (answer.status, answer.body) == (503, b"Discarded=nowhere_to_save")
         assert int(answer.headers["retry-after"]) > 0
-        sick.heal()
+        unhealthy.heal()
         until(lambda: chain.heartbeat()[0] == 200)
         chain.settle({})
         assert stored_crashes(chain.primary) == stored_crashes(chain.secondary) == {}
