@@ -169,13 +169,13 @@ class PublicSite:
             state.name: {"problem": state.problem, "cautions": list(state.cautions), **state.figures}
             for state in states
         }
-        well = not any(state.problem for state in states) and not self.hung_workers
+        healthy = not any(state.problem for state in states) and not self.hung_workers
         losing = not self._stores.takes_crashes
-        status = "CRASHES ARE BEING LOST" if losing else "ok" if well else "error"
+        status = "CRASHES ARE BEING LOST" if losing else "ok" if healthy else "error"
         answer: dict[str, object] = {"status": status, "stores": stores}
         if self.hung_workers:
             answer["hung_workers"] = self.hung_workers
-        return json_text(request, 200 if well and not losing else 503, answer)
+        return json_text(request, 200 if healthy and not losing else 503, answer)
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:

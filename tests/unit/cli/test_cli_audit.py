@@ -15,7 +15,7 @@ import pytest
 from attrs import define, field
 from click.testing import Result
 
-from collectord.audit import scan as look
+from collectord.audit import scan
 from collectord.audit.fates import FATES
 from collectord.cli.audit import audit_command
 from collectord.cli.main import main
@@ -459,7 +459,7 @@ def test_nothing_hostile_reaches_the_terminal(place: Place) -> None:
 
 
 def test_many_that_are_missing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "_WITH_LINES", 120)
+    monkeypatch.setattr(scan, "_WITH_LINES", 120)
     for n in range(150):
         place.note(n, ("kept", place.primary))
     result = place.audit()
@@ -502,7 +502,7 @@ def test_a_crash_without_a_link_is_found_unless_it_was_moved(place: Place) -> No
 
 def test_a_crash_that_came_while_it_looked_is_not_without_a_link(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.keep_crash(1, place.primary)
-    monkeypatch.setattr(look, "_links", lambda root, day: {})
+    monkeypatch.setattr(scan, "_links", lambda root, day: {})
     assert place.output()["unlinked"] == []
 
 
