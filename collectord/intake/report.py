@@ -6,12 +6,10 @@ called.
 import re
 from collections.abc import Callable, Sequence
 
-import multipart
-
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
-from collectord.intake.formdata import FormDataParser, text_of
+from collectord.intake.formdata import FormDataParser, Part, text_of
 from collectord.model import CrashReport, Payload
 
 _HEADER_LINES = 5
@@ -63,16 +61,13 @@ class ReportBuilder:
         @raise ReportRefused: the report can't be taken.
         @raise StorageError: a big dump found no place.
         """
-        try:
-            for event in self._parser.parse(data):
-                if event is None:
-                    self._end()
-                elif type(event) is bytes:
-                    self._write(event)
-                else:
-                    self._begin(event)
-        except multipart.MultipartError as e:
-            raise MalformedReport("invalid_payload_structure") from e
+        for event in self._parser.parse(data):
+            if event is None:
+                self._end()
+            elif isinstance(event, bytes):
+                self._write(event)
+            else:
+                self._begin(event)
 
     async def finish(
         self,
@@ -89,10 +84,7 @@ class ReportBuilder:
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
-        try:
-            self._parser.close()
-        except multipart.MultipartError as e:
-            raise MalformedReport("invalid_payload_structure") from e
+        self._parser.close()
         structure, annotations = "multipart", self._annotations
         if self._extra is not None:
             structure = "json"
@@ -118,21 +110,21 @@ class ReportBuilder:
         for buffer in self._buffers.values():
             buffer.release()
 
-    def _begin(self, segment: multipart.MultipartSegment) -> None:
+    def _begin(self, part: Part) -> None:
         self._parts_left -= 1
         if self._parts_left < 0:
             raise MalformedReport("too_many_parts")
         self._write, self._end = _ignore, _nothing
-        name = text_of(segment.name or "")
+        name = text_of(part.name or "")
         if name is None:
             self._notes.append("a part whose name is not UTF-8 is left out")
             return
         name = name.replace("\0", "")
         if not name:
             self._notes.append("a part without a name is left out")
-        elif segment.content_type == "application/json" and name == "extra":
+        elif part.content_type == "application/json" and name == "extra":
             self._collect(name, self._end_extra)
-        elif not segment.filename and segment.content_type in (None, "text/plain"):
+        elif not part.filename and part.content_type in (None, "text/plain"):
             self._collect(name, self._end_annotation)
         else:
             self._begin_dump(name)

@@ -94,6 +94,10 @@ REACTOR = "twisted.internet.reactor"
 REACTOR_ROOMS = ["collectord.tap", "collectord.daemon.workers", "collectord.testing"]
 
 
+ADAPTERS = ["collectord.net.twisted_private", "collectord.intake.formdata"]
+"""Modules that use private names of other packages, which nobody else does."""
+
+
 @frozen
 class Import:
     """C{name} may be an attribute of a module."""
@@ -198,6 +202,52 @@ def test_no_module_is_imported_by_a_name_in_a_text() -> None:
         if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).endswith(("__import__", "import_module"))
     ]
     assert [caller for caller in callers if not caller.startswith("collectord.throttle.load:")] == []
+
+
+def private_uses(module: str, source: str) -> Iterator[str]:
+    """Private names that are taken from another package or object, or from a base class that is not in the module."""
+    tree = ast.parse(source)
+    ours = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in (each for given in targets for each in ast.walk(given)):
+                if isinstance(target, ast.Name):
+                    ours.add(target.id)
+                elif isinstance(target, ast.Attribute) and ast.unparse(target.value) in ("self", "cls"):
+                    ours.add(target.attr)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            of = ast.unparse(node.value)
+            if of == "super()" or (node.attr not in ours):
+                yield f"{module}:{node.lineno}: {of}.{node.attr}"
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            yield from (f"{module}:{node.lineno}: {each.name}" for each in node.names if is_private(each.name))
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def test_private_names_of_others_are_used_in_adapters_alone() -> None:
+    found = [use for module, path in modules().items() for use in private_uses(module, path.read_text())]
+    assert [use for use in found if use.split(":")[0] not in ADAPTERS] == []
+    assert {use.split(":")[0] for use in found} == set(ADAPTERS)
+
+
+@pytest.mark.parametrize(
+    ("source", "uses"),
+    [
+        ("from twisted.web.http import _ChunkedTransferDecoder", 1),
+        ("port._shouldShutdown = False", 1),
+        ("print(port._shouldShutdown)", 1),
+        ("class A(B):\n    def _c(self): super()._c()", 1),
+        ("class A(B):\n    def c(self): self._d()", 1),
+        ("class A:\n    def _c(self): self._d = self._c()", 0),
+    ],
+)
+def test_what_is_a_private_use(source: str, uses: int) -> None:
+    assert len(list(private_uses("module", source))) == uses
 
 
 @pytest.mark.parametrize(
