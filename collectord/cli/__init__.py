@@ -1,3 +1,3 @@
 """
-The command C{collectord}: send crashes, ask about those in the stores, try rules and settings.
+The command C{collectord}, for operators: it sends crashes, looks after those in the stores, tries rules and settings.
 """

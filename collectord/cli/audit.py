@@ -1,5 +1,5 @@
 """
-C{collectord audit}: what became of every crash of a day.
+C{collectord audit}: says what became of every crash of a day.
 """
 
 import time
@@ -10,7 +10,7 @@ import click
 from click.exceptions import Exit
 
 from collectord.audit.fates import FATES, Audit
-from collectord.audit.locations import locations_of
+from collectord.audit.locations import CrashLocations, locations_of
 from collectord.audit.rebuild import Rebuilt, rebuild
 from collectord.audit.scan import audit
 from collectord.cli.shared import (
@@ -31,9 +31,9 @@ from collectord.settings.loading import load_settings
 from collectord.storage.filesystem.identity import read_mark
 
 _WAIT_S = 1.0
-"""The daemon writes every quarter of a second."""
+"""After so long the lines of what happened before are surely written: the daemon writes every quarter of a second."""
 _SHOWN = 100
-"""Crashes that are listed for people."""
+"""The most crashes that are listed without C{--json}."""
 _STEPS = {
     "kept": "kept in",
     "moved": "moved to",
@@ -45,10 +45,10 @@ _STEPS = {
 
 @click.command("audit", epilog=EXIT_STATUS)
 @click.argument("day", metavar="DATE", type=a_day)
-@click.option("--unaccounted", "only_ids", is_flag=True, help="Write the ids that are unaccounted for, and no more.")
-@click.option("--unlinked", "only_unlinked", is_flag=True, help="Write the ids of crashes whose link is lost, no more.")
-@click.option("--dangling", "only_dangling", is_flag=True, help="Write the ids of links without a crash, no more.")
-@click.option("--rebuild", "anew", is_flag=True, help="First write the journal of that day anew: see below.")
+@click.option("--unaccounted", "only_ids", is_flag=True, help="Write only the ids of crashes that are unaccounted for.")
+@click.option("--unlinked", "only_unlinked", is_flag=True, help="Write only the ids of crashes whose link is lost.")
+@click.option("--dangling", "only_dangling", is_flag=True, help="Write only the ids of links without a crash.")
+@click.option("--rebuild", "anew", is_flag=True, help="First write the journal of that day anew; see above.")
 @config_option
 @json_option
 def audit_command(
@@ -61,16 +61,16 @@ def audit_command(
     as_json: bool,
 ) -> None:
     """
-    Account for every crash that came on DATE: yyyymmdd, yyyy-mm-dd, today or yesterday (UTC).
+    Account for every crash of a day.
 
-    The journal of the daemon says what happened to each; the stores, and destinations that are file systems, show
-    where it is. A crash that was kept and is in no store, and of which nobody says that it was moved, is unaccounted
-    for. Run this where the daemon runs, as its user.
+    DATE is the day (UTC): yyyymmdd, yyyy-mm-dd, today or yesterday. The daemon's journal says what happened to each
+    crash. The stores, and destinations that are file systems, show where it is. A crash is unaccounted for if it was
+    kept, is in no store, and no line says that it was moved. Run this on the host of the daemon, as its user.
 
-    One that lies in a store without the link that says that it is new is moved by nobody: "crashes renew" makes it new
-    again, if no line says that it was moved.
+    A new crash has a link, by which the crashmover finds it. A crash in a store that has lost its link, and of which no
+    line says that it was moved, would never be moved: "crashes renew" makes it new again.
 
-    --rebuild writes a journal that is damaged, or lost, anew: its readable lines, and what lies in the stores.
+    --rebuild writes a damaged or lost journal anew, from the lines that can be read and the crashes in the stores.
 
     \b
     collectord audit yesterday
@@ -78,10 +78,10 @@ def audit_command(
     """
     settings = load_settings(config)
     if not settings.ledger.enabled:
-        raise CannotRun("there is no journal: [ledger] enabled = false")
+        raise CannotRun("the daemon writes no journal to audit ([ledger] enabled = false)")
     locations = locations_of(settings)
     rebuilt = rebuild(locations, day) if anew else None
-    found = audit(locations, day, lambda: time.sleep(_WAIT_S))
+    found = audited(locations, day)
     if only_ids:
         for crash_id in found.of_fate("unaccounted"):
             show_json(_crash(found, crash_id)) if as_json else click.echo(crash_id)
@@ -94,6 +94,16 @@ def audit_command(
         _show(found, rebuilt)
     if found.fates()["unaccounted"] or found.unlinked():
         raise Exit(WRONG)
+
+
+def audited(locations: CrashLocations, day: str) -> Audit:
+    """
+    Audit the crashes of C{day} (C{yyyymmdd}), beside a daemon that may be running. This may take seconds.
+
+    @raise CannotAudit: a store is not there.
+    @raise OSError: a store or the journal can't be read.
+    """
+    return audit(locations, day, lambda: time.sleep(_WAIT_S))
 
 
 def _in_full(found: Audit, rebuilt: Rebuilt | None) -> Mapping[str, object]:
@@ -133,8 +143,8 @@ def _crash(found: Audit, crash_id: str) -> Mapping[str, object]:
 def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
     if rebuilt is not None:
         show(
-            f"The journal was written anew: {rebuilt.read:,} lines were there, {rebuilt.damaged:,} of them damaged, "
-            f"and {rebuilt.added:,} were added by what is on disk."
+            f"The journal was written anew: {rebuilt.read:,} lines were kept, {rebuilt.damaged:,} damaged lines were "
+            f"left out, and {rebuilt.added:,} were added for crashes that are on disk."
         )
     show(f"{len(found.crashes):,} crashes of {found.day}")
     fates = table("crashes", "", "which is", right=["crashes"])
@@ -148,7 +158,10 @@ def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
             add_row(locations, f"{count:,}", in_words, where)
     for root, there in found.at_destinations.items():
         add_row(
-            locations, "?" if there is None else f"{there:,}", "are at", f"{root}: not there" if there is None else root
+            locations,
+            "?" if there is None else f"{there:,}",
+            "are at",
+            f"{root}, which is not there" if there is None else root,
         )
     show(locations)
     _show_trouble(found)
@@ -161,30 +174,30 @@ def _show_trouble(found: Audit) -> None:
         for unclean in found.unclean_stops
     ]
     if found.damaged:
-        rows.append(("damaged lines", f"{found.damaged:,} of the journal; --rebuild leaves them out"))
+        rows.append(("damaged lines", f"{found.damaged:,} in the journal; --rebuild writes it without them"))
     if found.lost:
-        rows.append(("lost lines", f"{found.lost:,}: the journal could not be written"))
+        rows.append(("lost lines", f"{found.lost:,}, since the journal could not be written for a while"))
     if unlinked := found.unlinked():
         rows.append(
             (
                 "no link",
-                f"{len(unlinked):,} crashes, as {unlinked[0]}: nothing would move them, and no line says that they "
-                f"were moved; collectord crashes renew --day {found.day} makes them new again",
+                f"{len(unlinked):,} crashes, such as {unlinked[0]}, would never be moved, and no line says that they "
+                f"were; collectord crashes renew --day {found.day} makes them new again",
             )
         )
     if found.dangling:
         rows.append(
             (
                 "no crash",
-                f"{len(found.dangling):,} links, as that of {found.dangling[0]}, lead to none (--dangling)",
+                f"{len(found.dangling):,} links, such as that of {found.dangling[0]}, lead to no crash (--dangling)",
             )
         )
     for root in found.locations.stores:
         if read_mark(root) is None:
-            rows.append(("no mark", f"{root}: no daemon has used it by now; or is its file system not mounted?"))
+            rows.append(("no mark", f"{root}: no daemon has used it yet, or its file system is not mounted"))
     unknown = sorted({*found.by_location("kept")} - {*found.locations.stores})
     if unknown:
-        rows.append(("not looked at", f"{', '.join(unknown)}: no store of these settings"))
+        rows.append(("not audited", f"{', '.join(unknown)}: the settings have no such store"))
     if rows:
         show(facts(rows))
 
@@ -210,9 +223,13 @@ def _show_missing(found: Audit) -> None:
         )
     show(shown)
     if len(missing) > _SHOWN:
-        say(f"{len(missing) - _SHOWN:,} more: --json tells all of them")
+        say(f"{len(missing) - _SHOWN:,} more are not shown: --json lists all of them")
 
 
 def _is_explained(found: Audit, crash_id: str) -> bool:
-    """Only of a crash that is somewhere: of another, more than lines may be lost."""
+    """
+    Whether lines about the crash were lost by an unclean stop, and nothing else.
+
+    That holds only for a crash that is somewhere. Of one that is nowhere, more than lines may have been lost.
+    """
     return found.fate(crash_id) == "arrived" and found.unclean_stop_of(crash_id) is not None

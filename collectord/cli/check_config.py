@@ -1,5 +1,5 @@
 """
-C{collectord check-config}: would the daemon start with these settings?
+C{collectord check-config}: says whether the daemon would start with these settings.
 """
 
 import os
@@ -54,10 +54,12 @@ _KINDS = {"moved": "destination", "published": "publisher"}
 @json_option
 def check_config(config: Path | None, as_json: bool) -> None:
     """
-    Check the settings as the daemon does at its start, and show what they say. Nothing is opened, made or connected to.
+    Check the settings, and show them.
 
-    The environment counts too (COLLECTORD_…), as for the daemon. Secrets are not shown. The exit status is 1 where the
-    daemon would not start, or would not use a store.
+    This does what the daemon does at its start, but opens no port, makes no directory, and connects to no server.
+
+    The environment (COLLECTORD_…) counts too, as for the daemon. Secrets are not shown. The exit status is 1 if the
+    daemon would not start, or would not use one of its stores.
 
     \b
     collectord check-config --config /etc/collectord/collectord.toml
@@ -90,8 +92,8 @@ def check_config(config: Path | None, as_json: bool) -> None:
 
 
 def _sinks(settings: Settings) -> Sequence[tuple[str, str]]:
-    """The kind and the name of each destination and publisher, made and thrown away."""
-    reactor: Any = SelectReactor()  # it never runs
+    """Make each destination and publisher, and return its kind and name. They are never used."""
+    reactor: Any = SelectReactor()  # It never runs.
     backends, names = build_backends(settings, reactor)
     delivery = DeliveryPipeline(settings, backends, names, lambda event: None, reactor)
     return [(_KINDS[sink.kind], sink.name) for sink in delivery.sinks]
@@ -101,7 +103,7 @@ def _as_json(settings: Settings, rules: Sequence[Rule], sinks: Sequence[tuple[st
     shown = settings.model_dump(mode="json")
     for section, key in (("submission", "submitter_token"), ("admin", "token"), ("sentry", "dsn")):
         shown[section][key] = _secret(shown[section][key])
-    for kind in ("destination", "publisher"):  # their tables may hold passwords
+    for kind in ("destination", "publisher"):  # Their tables may hold passwords, so only their names are shown.
         shown["crashmover"][kind] = [name for sink, name in sinks if sink == kind]
     return {
         "ok": True,
@@ -114,7 +116,7 @@ def _as_json(settings: Settings, rules: Sequence[Rule], sinks: Sequence[tuple[st
 
 
 def _filesystems(settings: Settings) -> Iterator[tuple[str, str]]:
-    """The root of each store and destination that is a file system, and what it says of C{sync}."""
+    """Yield the root of each store and destination that is a file system, and its setting C{sync}."""
     for store in settings.storage:
         yield str(store.root.absolute()), store.sync
     for root, sync in settings.crashmover.filesystems():
@@ -132,26 +134,26 @@ def _refuse_idle_syncs(settings: Settings) -> None:
 
 
 def _refuse_files(settings: Settings) -> None:
-    """A root is made where it is missing, which takes a directory."""
+    """Refuse a root that is a file, or below one. The daemon makes a missing root, which needs a directory above it."""
     problems = []
     for root, _sync in _filesystems(settings):
         there = next(path for path in (Path(root), *Path(root).parents) if os.path.exists(path))
         if not there.is_dir():
-            problems.append(f"{root}: {there} is no directory")
+            problems.append(f"{root}: {there} is not a directory")
     if problems:
         raise ConfigError("\n".join(problems))
 
 
 def _refuse_other_stores(settings: Settings) -> None:
     unusable = [store for store in store_infos(settings) if store.is_ours and store.problem]
-    # Who may not look into a root is not the daemon.
+    # A user who may not look into a root is not that of the daemon, and can't tell whether the store is the right one.
     problems = [store for store in unusable if os.access(store.root, os.X_OK) or not os.path.exists(store.root)]
     if problems:
         raise ConfigError("\n".join(f"{store.root}: {store.problem}" for store in problems))
 
 
 def _cautions(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
-    """What can't be promised, by root."""
+    """Yield the root of each file system that can't promise everything, and what it can't promise."""
     for root, _ in _filesystems(settings):
         if cautions := cautions_at(root):
             yield root, cautions
@@ -171,7 +173,7 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], sinks:
                 ("submissions", ", ".join(submission.listen)),
                 ("workers", submission.workers),
                 ("largest report", size_in_words(submission.max_body_bytes)),
-                ("submitter token", _secret(submission.submitter_token) or "none: nobody chooses a crash id"),
+                ("submitter token", _secret(submission.submitter_token) or "none: clients can't choose crash ids"),
                 ("admin port", ", ".join(settings.admin.listen) or "off"),
                 ("admin token", _secret(settings.admin.token) or "none"),
                 ("crashmover", _crashmover(settings, sinks)),
@@ -184,7 +186,7 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], sinks:
     )
     stores = table("store", "full below", "", right=["full below"])
     for store in settings.storage:
-        there = "is there" if store.root.is_dir() else "is made at the start"
+        there = "is there" if store.root.is_dir() else "the daemon makes it at its start"
         add_row(stores, store.root.absolute(), size_in_words(store.min_free_bytes), there)
     show(stores)
     for root, cautions in _cautions(settings):
@@ -209,4 +211,4 @@ def _crashmover(settings: Settings, sinks: Sequence[tuple[str, str]]) -> str:
         return "off"
     if sinks:
         return f"to {len(sinks)} destinations and publishers"
-    return "crashes stay; those of a fallback store go home" if len(settings.storage) > 1 else "crashes stay"
+    return "crashes stay; those in a fallback store go to the primary" if len(settings.storage) > 1 else "crashes stay"

@@ -1,5 +1,5 @@
 """
-HTTP requests of the command: one connection to one server, and errors in one line.
+The HTTP client of the command: one blocking connection to one server, and errors in one line.
 """
 
 import re
@@ -16,12 +16,12 @@ from collectord.cli.shared import CannotRun
 from collectord.settings.urls import shown_url
 
 _LONGEST = 64 * 1024 * 1024
-"""Of an answer, in bytes."""
+"""The most bytes of an answer that are read."""
 
 
 @frozen(kw_only=True)
 class Response:
-    """What the server said."""
+    """The answer of a server to one request."""
 
     status: int
     reason: str
@@ -29,7 +29,7 @@ class Response:
 
     @property
     def first_line(self) -> str:
-        """Of the body; all that a crash client reads."""
+        """The first line of the body, which is all that a crash client reads."""
         return self.body.decode(errors="replace").strip().partition("\n")[0]
 
 
@@ -46,10 +46,12 @@ class _UnixConnection(HTTPConnection):
 
 class Server:
     """
-    The server of a URL. As a context manager it closes the connection.
+    A connection to the server of a URL. Use it as a context manager, which closes the connection.
 
     @param url: C{http://}, C{https://}, or C{unix:} and the path of a socket.
-    @raise CannotRun: it is no URL.
+    @param timeout: seconds to wait for the server, each time.
+    @param default_path: the path that is asked for if the URL has none.
+    @raise CannotRun: C{url} is not a URL.
     """
 
     def __init__(self, url: str, timeout: float, default_path: str) -> None:
@@ -62,9 +64,9 @@ class Server:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as e:
-            raise CannotRun(f"{url}: no URL: {e}") from e
+            raise CannotRun(f"{url}: not a URL: {e}") from e
         if parts.scheme not in ("http", "https") or not host:
-            raise CannotRun(f"{url}: no URL; one looks like http://127.0.0.1:8000{default_path}")
+            raise CannotRun(f"{url}: not a URL; it should look like http://127.0.0.1:8000{default_path}")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._connection = kind(host, port, timeout=timeout)
         path = parts.path if parts.path not in ("", "/") else default_path
@@ -80,9 +82,10 @@ class Server:
 
     def ask(self, method: str, headers: Mapping[str, str], body: BinaryIO | None = None) -> Response:
         """
-        One request, and its answer.
+        Send a request and return its answer.
 
-        @raise CannotRun: there is none.
+        @param body: the content of the request, from its present position on.
+        @raise CannotRun: there is no answer.
         """
         try:
             self._send(method, headers, body)
@@ -101,7 +104,7 @@ class Server:
         except (BrokenPipeError, ConnectionResetError):
             if body is None or self._connection.sock is None:
                 raise
-            # It hung up while it was sent to: it may have answered before that, with a refusal.
+            # The server closed the connection in the middle of the body. It may have answered before, to refuse it.
 
 
 def _why(error: Exception) -> str:
@@ -110,9 +113,9 @@ def _why(error: Exception) -> str:
 
 def url_of(endpoint: str) -> str:
     """
-    The URL of what listens at a Twisted endpoint string, seen from this host.
+    Return the URL of a Twisted server endpoint string, for a client on this host.
 
-    @raise CannotRun: it can't be told.
+    @raise CannotRun: the endpoint has no URL, or one that can't be known.
     """
     kind, *fields = [field.replace("\\:", ":") for field in re.split(r"(?<!\\):", endpoint)]
     named = dict(field.split("=", 1) for field in fields if "=" in field)
@@ -121,8 +124,8 @@ def url_of(endpoint: str) -> str:
         return f"unix:{named.get('address') or bare[0]}"
     port = named.get("port") or (bare[0] if bare else "")
     if kind not in ("tcp", "tcp6", "ssl", "tls") or not port.isdigit():
-        raise CannotRun(f"nobody can tell the URL of {endpoint!r}: give it by --url")
+        raise CannotRun(f"the URL of {endpoint!r} can't be known: name it with --url")
     host = named.get("interface", "")
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104  (all of them, this host's own too)
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104  (all addresses, so loopback too)
         host = "::1" if kind == "tcp6" else "127.0.0.1"
     return f"{'https' if kind in ('ssl', 'tls') else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,5 +1,5 @@
 """
-C{collectord crashes export} and C{remove}: the files of a crash, taken elsewhere or away.
+C{collectord crashes export} and C{remove}: copies the files of crashes, or removes them.
 """
 
 import os
@@ -24,18 +24,21 @@ from collectord.cli.shared import (
     show_json,
     tracked,
 )
-from collectord.cli.stores import a_crash_id, found_in, store_option, store_roots
+from collectord.cli.stores import crash_ids_argument, found_in, store_option, store_roots
 from collectord.storage.filesystem import removal
 from collectord.storage.filesystem.finder import FoundCrash, find_crash, quarantined_crash, remains_of, symlinks_of
 
 
 @click.command(epilog=EXIT_STATUS)
-@click.argument("crash_ids", nargs=-1, required=True, type=a_crash_id, metavar="CRASH_ID...")
+@crash_ids_argument(required=True)
 @click.argument("to", type=click.Path(), metavar="DESTINATION")
 @click.option(
-    "--tar", "as_tar", is_flag=True, help='DESTINATION is a tar file; "-" is standard output; .gz compresses.'
+    "--tar",
+    "as_tar",
+    is_flag=True,
+    help='Write a tar file to DESTINATION, compressed if its name ends in ".gz"; "-" is standard output.',
 )
-@click.option("--force", is_flag=True, help="Overwrite files that are there.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @store_option
 @config_option
 @json_option
@@ -49,7 +52,7 @@ def export(
     as_json: bool,
 ) -> None:
     """
-    Copy crashes, raw crash and dumps, to the directory DESTINATION, under the names that they have in the store.
+    Copy raw crashes and dumps to the directory DESTINATION, under the names that they have in the store.
 
     \b
     collectord crashes export bp-8f63752c-57c6-4e5d-b2cf-cabde2160622 /tmp/crash
@@ -88,7 +91,7 @@ def _copy(path: str, directory: str, force: bool) -> str:
 
 
 def _new(path: str, force: bool) -> int:
-    """For nobody else to read: a dump is memory of somebody's program."""
+    """Make a file that nobody else may read, since a dump holds memory of somebody's program."""
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL), 0o600)
     except FileExistsError as e:
@@ -99,7 +102,7 @@ def _new(path: str, force: bool) -> int:
 def _tar(to: str, force: bool) -> Iterator[tarfile.TarFile]:
     if to == "-":
         if sys.stdout.isatty():
-            raise CannotRun("a tar file does not belong on a terminal")
+            raise CannotRun("a tar file can't be shown on a terminal: redirect standard output")
         with tarfile.open(mode="w|", fileobj=sys.stdout.buffer) as tar:
             yield tar
         return
@@ -113,16 +116,16 @@ def _tar(to: str, force: bool) -> Iterator[tarfile.TarFile]:
 
 
 @click.command(epilog=EXIT_STATUS)
-@click.argument("crash_ids", nargs=-1, required=True, type=a_crash_id, metavar="CRASH_ID...")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@crash_ids_argument(required=True)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @store_option
 @config_option
 @json_option
 def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: Path | None, as_json: bool) -> None:
     """
-    Remove crashes, raw crash and dumps, from every store that has them, and from the quarantine. This is for good.
+    Remove raw crashes and dumps from every store that has them, and from the quarantine, for good.
 
-    So it removes what is left of one whose raw crash is gone: dumps, and the link that says that it is new.
+    If the raw crash is gone this removes what is left: dumps, and the link by which the crashmover finds it.
 
     \b
     collectord crashes remove bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
@@ -131,7 +134,7 @@ def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: P
     found = [crash for crash_id in crash_ids for crash in _found_or_left(roots, crash_id)]
     for crash in found:
         if symlinks_of(crash) and os.path.lexists(crash.raw_crash):
-            say(f"{crash.crash_id} waits to be moved: nobody else has it")
+            say(f"{crash.crash_id} waits to be moved, and may be nowhere else")
     if not yes:
         click.confirm(f"Remove {len(found)} crashes from {', '.join(roots)}?", abort=True, err=True)
     failed = False
@@ -140,7 +143,7 @@ def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: P
             _remove(crash)
         except OSError as e:
             failed = True
-            say(f"{crash.crash_id}: not removed, or not all of it: {e}")
+            say(f"{crash.crash_id}: not removed, or only in part: {e}")
         else:
             if as_json:
                 show_json({"crash_id": crash.crash_id, "store": crash.root, "removed": True})
@@ -157,7 +160,7 @@ def _found_or_left(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
 
 
 def _remove(crash: FoundCrash) -> None:
-    """From the quarantine too, if it is in both."""
+    """Remove a crash, and from the quarantine too, if it is in both places."""
     removal.remove(crash)
     if not crash.reason and (aside := quarantined_crash(crash.root, crash.crash_id)) is not None:
         removal.remove(aside)

@@ -1,5 +1,5 @@
 """
-C{collectord crashes}: what is in the stores.
+C{collectord crashes}: lists, shows and verifies the crashes in the stores.
 """
 
 import json
@@ -30,7 +30,16 @@ from collectord.cli.shared import (
     table,
     tracked,
 )
-from collectord.cli.stores import a_crash_id, crashes_in, days_option, found_in, store_option, store_roots
+from collectord.cli.stores import (
+    a_crash_id,
+    crash_ids_argument,
+    crashes_in,
+    days_option,
+    found_in,
+    refuse_unless_one_choice,
+    store_option,
+    store_roots,
+)
 from collectord.model import COLLECTOR_NAMES, RawCrash, checksums_in, metadata_of
 from collectord.storage.filesystem.finder import FoundCrash, link_of, problems_of
 
@@ -41,11 +50,12 @@ def crashes() -> None:
 
 
 @frozen(kw_only=True)
-class _Read:
+class _ReadCrash:
     """
-    A crash and what its raw crash says, which may be anything.
+    A crash in a store and its raw crash, whose values come from a client and may be of any type.
 
-    @ivar unreadable: why its raw crash can't be read.
+    @ivar is_new: whether it waits to be moved.
+    @ivar unreadable: why its raw crash can't be read; empty if it can.
     """
 
     crash: FoundCrash
@@ -72,25 +82,25 @@ class _Read:
         }
 
 
-def _read(crash: FoundCrash) -> _Read | None:
-    """None: it is gone by now."""
+def _read(crash: FoundCrash) -> _ReadCrash | None:
+    """Read the raw crash of C{crash}. Return None if it has been moved meanwhile."""
     try:
         raw_crash = crash.read()
     except FileNotFoundError:
         if not crash.reason:
             return None
-        return _Read(crash=crash, raw_crash={}, is_new=False, unreadable="there is no raw crash")
+        return _ReadCrash(crash=crash, raw_crash={}, is_new=False, unreadable="there is no raw crash")
     except (OSError, ValueError) as e:
-        return _Read(crash=crash, raw_crash={}, is_new=crash.is_new(), unreadable=str(e))
+        return _ReadCrash(crash=crash, raw_crash={}, is_new=crash.is_new(), unreadable=str(e))
     link = link_of(crash.root, crash.crash_id, raw_crash)
-    return _Read(crash=crash, raw_crash=raw_crash, is_new=not crash.reason and os.path.lexists(link))
+    return _ReadCrash(crash=crash, raw_crash=raw_crash, is_new=not crash.reason and os.path.lexists(link))
 
 
 @crashes.command("list", epilog=EXIT_STATUS)
-@days_option("Only of this day: yyyymmdd, today or yesterday (UTC). May be given several times.")
-@click.option("--product", help="Only of this ProductName.")
-@click.option("--new", "only_new", is_flag=True, help="Only those that wait to be moved.")
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="So many; 0: all.")
+@days_option("Only crashes of this day")
+@click.option("--product", help="Only crashes with this ProductName.")
+@click.option("--new", "only_new", is_flag=True, help="Only crashes that wait to be moved.")
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most so many; 0: all.")
 @store_option
 @config_option
 @json_option
@@ -104,9 +114,9 @@ def list_crashes(
     as_json: bool,
 ) -> None:
     """
-    List crashes: the newest day first, and those of a day by their id.
+    List crashes: the newest day first, and those of one day by their id.
 
-    With --json each is one line.
+    With --json there is one line for each crash.
 
     \b
     collectord crashes list --day today --product Firefox
@@ -123,7 +133,7 @@ def list_crashes(
         say(f"there are more than {limit}: --limit 0 lists all")
 
 
-def _wanted(roots: Sequence[str], days: Sequence[str], product: str | None, only_new: bool) -> Iterator[_Read]:
+def _wanted(roots: Sequence[str], days: Sequence[str], product: str | None, only_new: bool) -> Iterator[_ReadCrash]:
     for found in tracked(crashes_in(roots, days), "reading crashes"):
         crash = _read(found)
         if crash is None or (only_new and not crash.is_new):
@@ -132,7 +142,7 @@ def _wanted(roots: Sequence[str], days: Sequence[str], product: str | None, only
             yield crash
 
 
-def _show_list(rows: Sequence[_Read]) -> None:
+def _show_list(rows: Sequence[_ReadCrash]) -> None:
     shown = table(
         "crash id", "submitted", "product", "version", "size", "rule", "dumps", "new", right=["size", "dumps"]
     )
@@ -165,7 +175,7 @@ def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_jso
     """
     Show one crash: its annotations, its dumps, where it lies and whether it waits to be moved.
 
-    Long annotations are cut; --json has all of them.
+    Long annotations are cut; --json shows them whole.
 
     \b
     collectord crashes show bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
@@ -173,7 +183,7 @@ def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_jso
     found = found_in(store_roots(config, stores), crash_id)
     read = [crash for crash in map(_read, found) if crash is not None]
     if not read:
-        raise CannotRun(f"{crash_id}: gone while it was read")
+        raise CannotRun(f"{crash_id}: it was moved or removed while it was read")
     if as_json:
         show_json([{**crash.row(), **_in_full(crash)} for crash in read])
     else:
@@ -183,7 +193,7 @@ def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_jso
         raise Exit(WRONG)
 
 
-def _in_full(crash: _Read) -> dict[str, object]:
+def _in_full(crash: _ReadCrash) -> dict[str, object]:
     return {
         "quarantined": crash.crash.reason or None,
         "files": {"raw_crash": crash.crash.raw_crash, **crash.crash.dumps},
@@ -191,13 +201,13 @@ def _in_full(crash: _Read) -> dict[str, object]:
     }
 
 
-def _state(crash: _Read) -> str:
+def _state(crash: _ReadCrash) -> str:
     if crash.crash.reason:
         return f"in the quarantine: {crash.crash.reason}"
-    return "new: waits to be moved" if crash.is_new else "stays: was moved, or nothing moves it"
+    return "new: it waits to be moved" if crash.is_new else "it stays: it was moved, or nothing moves it"
 
 
-def _show(crash: _Read) -> None:
+def _show(crash: _ReadCrash) -> None:
     where = [("crash", crash.crash.crash_id), ("store", crash.crash.root), ("state", shortened(_state(crash)))]
     show(facts([*where, ("raw crash", crash.crash.raw_crash)]), "")
     if crash.unreadable:
@@ -208,13 +218,13 @@ def _show(crash: _Read) -> None:
     for name, value in sorted(annotations.items()):
         add_row(shown, shortened(name, 80), shortened(value))
     show(shown)
-    said = table("the collector says", "")
+    said = table("added by the collector", "")
     for name, value in [*own.items(), *sorted(crash.metadata.items())]:
         if name != "dump_checksums":
             add_row(said, shortened(name, 80), shortened(value if isinstance(value, str) else json.dumps(value)))
     show(said)
     checksums = checksums_in(crash.raw_crash) or {}
-    dumps = table("dump", "size", "sha256 when it was received", "file", right=["size"])
+    dumps = table("dump", "size", "sha256 as received", "file", right=["size"])
     for name in sorted({*crash.crash.dumps, *checksums}):
         path = crash.crash.dumps.get(name)
         add_row(
@@ -231,8 +241,8 @@ def _size(path: str | None) -> str:
 
 
 @crashes.command(epilog=EXIT_STATUS)
-@click.argument("crash_ids", nargs=-1, type=a_crash_id, metavar="[CRASH_ID]...")
-@days_option("All of this day: yyyymmdd, today or yesterday (UTC). May be given several times.")
+@crash_ids_argument(required=False)
+@days_option("All crashes of this day")
 @click.option("--all", "everything", is_flag=True, help="All crashes in the stores.")
 @store_option
 @config_option
@@ -246,16 +256,15 @@ def verify(
     as_json: bool,
 ) -> None:
     """
-    Read crashes and compare each dump with the SHA-256 that was written when it was received.
+    Read crashes, and compare each dump with the SHA-256 of what was received.
 
-    What is wrong is told, one crash a line; the exit status is then 1. With --json every crash is one line.
+    There is a line for each crash that is broken; the exit status is then 1. With --json every crash has a line.
 
     \b
     collectord crashes verify --day yesterday
     collectord crashes verify --all --store /mnt/backup/crashes
     """
-    if bool(crash_ids) + bool(days) + everything != 1:
-        raise click.UsageError("Name crashes, or give --day, or --all.")
+    refuse_unless_one_choice(crash_ids, days, everything, "--all")
     roots = store_roots(config, stores)
     found = (crash for one in crash_ids for crash in found_in(roots, one)) if crash_ids else crashes_in(roots, days)
     looked_at = wrong = 0
@@ -268,7 +277,7 @@ def verify(
         elif problems:
             show(f"{crash.crash_id}: {'; '.join(problems)}")
     if not as_json:
-        show(f"{looked_at} crashes: {'all are well' if not wrong else f'{wrong} are broken'}")
+        show(f"{looked_at} crashes: {'all are whole' if not wrong else f'{wrong} are broken'}")
     if wrong:
         raise Exit(WRONG)
 

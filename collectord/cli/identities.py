@@ -1,5 +1,5 @@
 """
-C{collectord stores}: which stores there are, and whether what lies at their roots is what was there before.
+C{collectord stores}: says whether each root holds the store that was there before, and adopts another one.
 """
 
 import os
@@ -39,20 +39,22 @@ def stores() -> None:
     """
     Look after the identity of the stores.
 
-    A store bears a mark, and the daemon remembers which store it has kept crashes in. One that comes up without its
-    mark, with another, or on another file system is not used until it is adopted: its file system may not be mounted,
-    and crashes kept in its mount point would be hidden once it is. Run this as the user of the daemon.
+    Each store has a mark, and the daemon remembers in which stores it has kept crashes. A store that comes up without
+    its mark, with another mark, or on another file system is not used until it is adopted. Its file system may not be
+    mounted, and crashes kept in the empty mount point would be hidden once it is. Run this as the user of the daemon.
     """
 
 
 @frozen(kw_only=True)
 class StoreInfo:
     """
-    A store of the settings, or one that is remembered.
+    What was found at the root of a store that the settings name, or that the daemon remembers.
 
-    @ivar store_id: of its mark; None: it has none, or can't be read.
+    @ivar store_id: the id in its mark; None if there is no mark, or it can't be read.
+    @ivar known: what the daemon remembers of it; None if it remembers nothing.
+    @ivar mount: the file system at the root; None if that can't be found out.
     @ivar is_ours: whether the settings name it.
-    @ivar problem: why a daemon would not use it; empty: it would.
+    @ivar problem: why a daemon would not use it; empty if it would.
     """
 
     root: str
@@ -63,7 +65,7 @@ class StoreInfo:
     problem: str
 
     def row(self) -> dict[str, object]:
-        """For scripts."""
+        """Return what C{--json} shows of it."""
         return {
             "root": self.root,
             "store_id": self.store_id,
@@ -78,16 +80,16 @@ class StoreInfo:
 
 def store_infos(settings: Settings) -> Iterator[StoreInfo]:
     """
-    Every store and destination of the settings that is a file system, and what else is remembered.
+    Look at every store and every destination of the settings that is a file system, and at what else is remembered.
 
     @raise OSError: what is remembered can't be read.
-    @raise CannotRun: it may not be read by this user.
+    @raise CannotRun: this user may not read what is remembered.
     """
     known = known_stores(settings)
     try:
         remembered = {store.root: store for store in known.all()}
     except PermissionError as e:
-        whose = "what is remembered of the stores is for the user of the daemon, who has to run this"
+        whose = "only the user of the daemon may read what it remembers of the stores: run this as that user"
         raise CannotRun(f"{e.filename}: {e.strerror}; {whose} (see [state] directory)") from e
     required = roots_of(settings)
     for root in dict.fromkeys([*required, *remembered]):
@@ -107,12 +109,12 @@ def store_infos(settings: Settings) -> Iterator[StoreInfo]:
 
 
 def known_stores(settings: Settings) -> KnownStores:
-    """What the daemon of these settings remembers."""
+    """Return what the daemon with these settings remembers of its stores."""
     return KnownStores(state_directory(settings.state.directory, os.environ))
 
 
 def roots_of(settings: Settings) -> Mapping[str, Any]:
-    """C{require_mount} of each store and destination that is a file system, by its root."""
+    """Return the setting C{require_mount} of each store and destination that is a file system, by its root."""
     destinations = settings.crashmover.filesystem_tables()
     return {
         **{str(store.root.absolute()): store.require_mount for store in settings.storage},
@@ -124,7 +126,11 @@ def roots_of(settings: Settings) -> Mapping[str, Any]:
 @config_option
 @json_option
 def list_stores(config: Path | None, as_json: bool) -> None:
-    """List the stores, with what is mounted there and why one is not used. With --json each is one line."""
+    """
+    List the stores, what is mounted there, and why one is not used.
+
+    With --json there is one line for each store. The exit status is 1 if the daemon would not use one.
+    """
     settings = load_settings(config)
     infos = list(store_infos(settings))
     if as_json:
@@ -152,9 +158,10 @@ def _show(settings: Settings, infos: list[StoreInfo]) -> None:
 @json_option
 def adopt(root: str, config: Path | None, as_json: bool) -> None:
     """
-    Let what lies at ROOT now be the store that belongs there: it gets a mark if it has none, and is remembered.
+    Say that the store at ROOT is the right one: it gets a mark if it has none, and the daemon remembers it.
 
-    A running daemon uses it after a few seconds. Look first whether a file system should be mounted there.
+    A running daemon uses it after a few seconds. Before you do this, check whether a file system should be mounted
+    there.
 
     \b
     sudo -u collectord collectord stores adopt /mnt/crashes
@@ -162,18 +169,18 @@ def adopt(root: str, config: Path | None, as_json: bool) -> None:
     settings, root = load_settings(config), os.path.abspath(root)
     known = known_stores(settings)
     if root not in roots_of(settings):
-        raise CannotRun(f"{root}: no store of these settings, which are {', '.join(roots_of(settings))}")
+        raise CannotRun(f"{root} is not a store of these settings; their stores are {', '.join(roots_of(settings))}")
     if not os.path.isdir(root):
-        raise CannotRun(f"there is nothing at {root}: make the directory, or mount its file system")
+        raise CannotRun(f"there is no directory at {root}: make it, or mount its file system")
     try:
         store = identity.adopt(root, known)
     except PermissionError as e:
-        whose = "the store and what is remembered belong to the user of the daemon, who has to run this"
+        whose = "the store, and what is remembered of it, belong to the user of the daemon: run this as that user"
         raise CannotRun(f"{root} is not adopted: {e.filename}: {e.strerror}; {whose}") from e
     if as_json:
         show_json({"root": root, "store_id": store.store_id, "state_directory": known.directory})
     else:
-        show(f"{root} is the store {store.store_id} from now on; that is remembered in {known.directory}")
+        show(f"{root} is adopted as the store {store.store_id}; that is remembered in {known.directory}")
 
 
 @stores.command(epilog=EXIT_STATUS)
@@ -181,7 +188,7 @@ def adopt(root: str, config: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def forget(root: str, config: Path | None, as_json: bool) -> None:
-    """Remember nothing of ROOT any more, as of a store that was given up. What lies there stays as it is."""
+    """Make the daemon forget the store at ROOT, if it was given up. The files there stay as they are."""
     root = os.path.abspath(root)
     was_known = known_stores(load_settings(config)).forget(root)
     if as_json:

@@ -1,5 +1,5 @@
 """
-The command C{collectord}, made of its subcommands; and the one place where errors become a line and an exit status.
+The command C{collectord} with its subcommands, and the only place where errors become a line and an exit status.
 """
 
 import sys
@@ -27,7 +27,7 @@ _NAME = "collectord"
 
 
 class _Errors(click.Group):
-    """Every error is one line on standard error."""
+    """Writes every error as one line on standard error, and exits with its status."""
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -68,7 +68,9 @@ def main() -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """
-    Print a script that lets SHELL complete the words of this command.
+    Print a completion script for a shell.
+
+    With it SHELL completes the subcommands and options of this command.
 
     \b
     bash:  collectord completion bash > ~/.local/share/bash-completion/completions/collectord

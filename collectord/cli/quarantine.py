@@ -1,9 +1,8 @@
 """
-C{collectord quarantine}: the crashes that the crashmover put aside.
+C{collectord quarantine}: lists, shows and releases the crashes that were put aside.
 """
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -22,22 +21,21 @@ from collectord.cli.shared import (
     show,
     show_json,
     table,
-    tracked,
 )
-from collectord.cli.stores import a_crash_id, store_option, store_roots
-from collectord.settings.loading import load_settings
+from collectord.cli.staged import modes_of_stores, with_staging
+from collectord.cli.stores import crash_ids_argument, store_option, store_roots
 from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash, quarantined_crashes
-from collectord.storage.filesystem.manual import staging_in
 from collectord.storage.filesystem.quarantine import CannotRelease, release
-from collectord.storage.filesystem.staging import Modes, StagingDirectory
+from collectord.storage.filesystem.staging import StagingDirectory
 
 
 @click.group(epilog=EXIT_STATUS)
 def quarantine() -> None:
     """
-    Look after crashes that the crashmover put aside, for they are broken or could not be read.
+    Look after crashes that were put aside.
 
-    What is wrong with one is in its reason. When that was put right, "release" gives it back to the crashmover.
+    The crashmover puts a crash aside if it is broken or can't be read. Each has a reason, which says what is wrong.
+    Once that is repaired, "release" gives the crash back to the crashmover.
     """
 
 
@@ -46,7 +44,7 @@ def quarantine() -> None:
 @config_option
 @json_option
 def list_quarantined(stores: Sequence[str], config: Path | None, as_json: bool) -> None:
-    """List the crashes in the quarantine, and why they are there. With --json each is one line."""
+    """List the crashes in the quarantine, and why they are there. With --json there is one line for each."""
     shown = table("crash id", "reason", "dumps", "store", right=["dumps"])
     for root in store_roots(config, stores):
         for crash in quarantined_crashes(root):
@@ -63,11 +61,11 @@ quarantine.add_command(show_crash)
 
 
 @quarantine.command("release", epilog=EXIT_STATUS)
-@click.argument("crash_ids", nargs=-1, required=True, type=a_crash_id, metavar="CRASH_ID...")
+@crash_ids_argument(required=True)
 @click.option(
     "--as-it-is",
     is_flag=True,
-    help="Release a crash whose dumps are missing, or are not what was received. Its raw crash then says so.",
+    help="Release crashes even if dumps are missing, or are not what was received. Their raw crashes then say so.",
 )
 @store_option
 @config_option
@@ -76,23 +74,20 @@ def release_crashes(
     crash_ids: Sequence[str], as_it_is: bool, stores: Sequence[str], config: Path | None, as_json: bool
 ) -> None:
     """
-    Put crashes back in their place, as new: the crashmover tries again.
+    Put crashes back where they were, as new crashes, so that the crashmover tries them again.
 
-    A crash that is still broken would come back at once, and is refused: put it right first, or say --as-it-is. One
-    whose raw crash is no JSON has to be put right. Run this as the user of the daemon.
+    A crash that is still broken is refused, since it would be put aside again at once: repair it first, or use
+    --as-it-is. A raw crash that is not JSON has to be repaired. Run this as the user of the daemon.
 
     \b
     sudo -u collectord collectord quarantine release 8f63752c-57c6-4e5d-b2cf-cabde2160622
     """
     roots = store_roots(config, stores)
-    modes = modes_of_stores(config) if not stores else {}
+    modes = modes_of_stores(config, stores)
     found = [crash for crash_id in crash_ids for crash in _quarantined(roots, crash_id)]
     refused = False
-    for root in dict.fromkeys(crash.root for crash in found):
-        mine = [crash for crash in found if crash.root == root]
-        with staging_in(root, modes.get(root, Modes())) as staging:
-            for crash in tracked(mine, "releasing", len(mine)):
-                refused |= not _release(crash, staging, as_it_is, as_json)
+    for crash, staging in with_staging(found, modes, "releasing"):
+        refused |= not _release(crash, staging, as_it_is, as_json)
     if refused:
         raise Exit(WRONG)
 
@@ -117,11 +112,3 @@ def _release(crash: FoundCrash, staging: StagingDirectory, as_it_is: bool, as_js
     if as_json:
         show_json({"crash_id": crash.crash_id, "store": crash.root, "released": not why, "why_not": why or None})
     return not why
-
-
-def modes_of_stores(config: Path | None) -> Mapping[str, Modes]:
-    """The permissions of what each store of the settings makes, by its root."""
-    return {
-        os.path.abspath(store.root): Modes(directory=store.directory_mode, file=store.file_mode)
-        for store in load_settings(config).storage
-    }

@@ -1,8 +1,7 @@
 """
-C{collectord crashes renew}: crashes whose link is lost are new again.
+C{collectord crashes renew}: makes crashes new again whose link is lost, so that the crashmover finds them.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import click
 from click.exceptions import Exit
 
 from collectord.audit.locations import locations_of
-from collectord.audit.scan import audit
-from collectord.cli.quarantine import modes_of_stores
+from collectord.cli.audit import audited
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -21,25 +19,28 @@ from collectord.cli.shared import (
     say,
     show,
     show_json,
-    tracked,
 )
-from collectord.cli.stores import a_crash_id, days_option, found_in, store_option, store_roots
+from collectord.cli.staged import modes_of_stores, with_staging
+from collectord.cli.stores import (
+    crash_ids_argument,
+    days_option,
+    found_in,
+    refuse_unless_one_choice,
+    store_option,
+    store_roots,
+)
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
 from collectord.storage.filesystem.finder import FoundCrash, crash_days, find_crash
-from collectord.storage.filesystem.manual import staging_in
 from collectord.storage.filesystem.renewing import CannotRenew
 from collectord.storage.filesystem.renewing import renew as renew_crash
-from collectord.storage.filesystem.staging import Modes, StagingDirectory
-
-_WAIT_S = 1.0
-"""The daemon writes its journal every quarter of a second."""
+from collectord.storage.filesystem.staging import StagingDirectory
 
 
 @click.command(epilog=EXIT_STATUS)
-@click.argument("crash_ids", nargs=-1, type=a_crash_id, metavar="[CRASH_ID]...")
-@days_option("Those of this day whose link is lost: yyyymmdd, today or yesterday (UTC). May be given several times.")
-@click.option("--all-unlinked", "everything", is_flag=True, help="All whose link is lost, of every day.")
+@crash_ids_argument(required=False)
+@days_option("Crashes of this day whose link is lost")
+@click.option("--all-unlinked", "everything", is_flag=True, help="All crashes whose link is lost, of every day.")
 @store_option
 @config_option
 @json_option
@@ -52,42 +53,39 @@ def renew(
     as_json: bool,
 ) -> None:
     """
-    Make crashes new again, so that the crashmover moves them: as after a backup was copied back without their links.
+    Make crashes new again, so that the crashmover moves them. They may have lost their links, by which it finds them,
+    when a backup was copied back without links.
 
-    With --day and --all-unlinked those are taken of which the journal does not say that they were moved; crashes that
-    are named are moved once more, whatever it says. Each has to be whole. Run this as the user of the daemon, which may
-    be running.
+    --day and --all-unlinked leave out crashes that were moved, by the journal. Crashes that are named are moved again,
+    even if the journal says that they were moved. A crash that is not whole is refused. Run this as the user of the
+    daemon, which may be running.
 
     \b
     sudo -u collectord collectord crashes renew --day yesterday
     sudo -u collectord collectord crashes renew 8f63752c-57c6-4e5d-b2cf-cabde2160622
     """
-    if bool(crash_ids) + bool(days) + everything != 1:
-        raise click.UsageError("Name crashes, or give --day, or --all-unlinked.")
+    refuse_unless_one_choice(crash_ids, days, everything, "--all-unlinked")
     roots = store_roots(config, stores)
-    modes = {} if stores else modes_of_stores(config)
+    modes = modes_of_stores(config, stores)
     if crash_ids:
         found = [crash for crash_id in crash_ids for crash in found_in(roots, crash_id)]
     else:
         found = list(_unlinked(load_settings(config), roots, days))
     refused = False
-    for root in dict.fromkeys(crash.root for crash in found):
-        mine = [crash for crash in found if crash.root == root]
-        with staging_in(root, modes.get(root, Modes())) as staging:
-            for crash in tracked(mine, "renewing", len(mine)):
-                refused |= not _renew(crash, staging, as_json)
+    for crash, staging in with_staging(found, modes, "renewing"):
+        refused |= not _renew(crash, staging, as_json)
     if not as_json and not found:
-        show("no link is lost")
+        show("no crash has lost its link")
     if refused:
         raise Exit(WRONG)
 
 
 def _unlinked(settings: Settings, roots: Sequence[str], days: Iterable[str]) -> Iterator[FoundCrash]:
     if not settings.ledger.enabled:
-        raise CannotRun("there is no journal that says which crashes were moved ([ledger] enabled = false): name them")
+        raise CannotRun("no journal says which crashes were moved ([ledger] enabled = false): name the crashes instead")
     locations = locations_of(settings)
     for day in days or sorted({day for root in roots for day in crash_days(root)}):
-        for crash_id in audit(locations, day, lambda: time.sleep(_WAIT_S)).unlinked():
+        for crash_id in audited(locations, day).unlinked():
             for root in roots:
                 if (crash := find_crash(root, crash_id)) is not None and not crash.reason:
                     yield crash

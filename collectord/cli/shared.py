@@ -1,5 +1,7 @@
 """
-What all subcommands share: options, and how they write. What is shown may come from clients, and is hostile.
+What all subcommands share: options, exit statuses, and how they write.
+
+Texts that are shown may come from clients, and be hostile, so everything is cleaned before it is written.
 """
 
 import json
@@ -22,14 +24,19 @@ from collectord.settings.loading import DEFAULT_PATH
 T = TypeVar("T")
 
 WRONG = 1
-"""The exit status where something was found wrong, or was refused."""
+"""The exit status if something was found wrong, or was refused."""
 CANNOT_RUN = 2
+"""The exit status if the command could not do its work."""
 
-EXIT_STATUS = "Exit status: 0 all is well; 1 something was found wrong, or was refused; 2 wrong usage, or can't run."
+EXIT_STATUS = (
+    "Exit status: 0: all is well. 1: something is wrong, or was refused. "
+    "2: wrong usage, or the command could not do its work."
+)
 
 _NO_TERMINAL_WIDTH = 10_000
-"""Lines that go to a file or a pipe are not folded."""
+"""A width that keeps rich from folding lines that go to a file or a pipe."""
 _SILENT_S = 1.0
+"""Seconds until a progress bar is shown."""
 
 config_option = click.option(
     "--config",
@@ -38,7 +45,7 @@ config_option = click.option(
     metavar="FILE",
     help=f"The settings of the daemon.  [default: {DEFAULT_PATH} if it is there, else built-in values]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for scripts.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
 
 
 class CannotRun(CollectordError):
@@ -47,9 +54,10 @@ class CannotRun(CollectordError):
 
 def json_object(content: bytes, where: object) -> dict[str, object]:
     """
-    Annotations, from a file.
+    Read annotations, written as a JSON object.
 
-    @raise CannotRun: they are none.
+    @param where: what the content is from, for the error.
+    @raise CannotRun: it is not a JSON object.
     """
     try:
         found = json.loads(content)
@@ -61,18 +69,18 @@ def json_object(content: bytes, where: object) -> dict[str, object]:
 
 
 def clean(value: object) -> str:
-    """C{value} on one line, without anything that a terminal would obey."""
+    """Return C{value} as a text on one line, with control characters as escapes, so that no terminal obeys them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def shortened(value: object, longest: int = 400) -> str:
-    """As L{clean}; the end of a long one is left out."""
+    """Return C{value} as L{clean} does, without the end if it is long."""
     text = str(value)
     return clean(text) if len(text) <= longest else f"{clean(text[:longest])}… ({len(text):,} characters)"
 
 
 def size_in_words(size: float) -> str:
-    """C{1536} is C{1.5 KiB}."""
+    """Write a number of bytes, such as 1536, as C{1.5 KiB}."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
@@ -81,25 +89,29 @@ def size_in_words(size: float) -> str:
 
 
 def show(*what: RenderableType) -> None:
-    """On standard output; texts are printed as they are, once cleaned."""
+    """Write texts and tables to standard output. Texts are cleaned, and their lines are not folded."""
     console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH, highlight=False)
     for item in what:
         console.print(Text(clean(item)) if isinstance(item, str) else item, soft_wrap=isinstance(item, str))
 
 
 def show_json(value: object) -> None:
-    """One line of ASCII on standard output."""
+    """Write C{value} to standard output as JSON, in one line of ASCII."""
     click.echo(json.dumps(value))
 
 
 def say(text: object) -> None:
-    """What is wrong, or worth a note, on standard error: a line for each of its lines."""
+    """Write what is wrong, or worth a note, to standard error, and put C{collectord:} before each line."""
     for line in str(text).splitlines():
         click.echo(f"collectord: {clean(line)}", err=True)
 
 
 def table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
-    """@param right: columns of numbers."""
+    """
+    Make a table without rows.
+
+    @param right: the columns that are aligned to the right, as numbers are.
+    """
     made = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -107,12 +119,12 @@ def table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
 
 
 def add_row(to: Table, *cells: object, style: str = "") -> None:
-    """Cells that are no L{Text} are cleaned first."""
+    """Add a row to a table. Cells that are not L{Text} are cleaned first."""
     to.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in cells), style=style or None)
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> Table:
-    """Names and values, one below the other."""
+    """Make a table of names and values, one pair in each row."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -122,7 +134,12 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
 
 
 def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """C{items}, with a progress bar on standard error once it takes longer than a second and a terminal is there."""
+    """
+    Yield C{items}, and show a progress bar on standard error if that is a terminal and it takes longer than a second.
+
+    @param what: what is being done, as the bar shows it.
+    @param total: how many items there are; None if that is not known.
+    """
     console = Console(stderr=True)
     progress = Progress(
         SpinnerColumn(),
@@ -133,7 +150,7 @@ def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator
         console=console,
         transient=True,
         disable=not console.is_terminal,
-        redirect_stdout=sys.stdout.isatty(),  # else what goes into a pipe would land on the terminal
+        redirect_stdout=sys.stdout.isatty(),  # Otherwise rich would write what belongs into a pipe to the terminal.
         redirect_stderr=True,
     )
     task = progress.add_task(what, total=total)

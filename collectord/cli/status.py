@@ -1,5 +1,5 @@
 """
-C{collectord status}: how a running daemon is, by its admin port, in the words of the admin page.
+C{collectord status}: asks the admin port how a running daemon is, and says it in the words of the admin page.
 """
 
 import json
@@ -37,7 +37,7 @@ _UNAUTHORIZED = (401, 403)
 
 @click.command(epilog=EXIT_STATUS)
 @click.option(
-    "--url", help="The admin port, as http://127.0.0.1:8001.  [default: the first of [admin] listen in the settings]"
+    "--url", help="Its admin port, as http://127.0.0.1:8001.  [default: the first of [admin] listen in the settings]"
 )
 @click.option(
     "--timeout", default=5.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Seconds to wait for it."
@@ -46,10 +46,11 @@ _UNAUTHORIZED = (401, 403)
 @json_option
 def status(url: str | None, timeout: float, config: Path | None, as_json: bool) -> None:
     """
-    Ask the running daemon how it is: its stores, what waits to be moved, and what comes in.
+    Ask the running daemon how it is.
 
-    The exit status is 1 where anything needs attention, as on the admin page, 2 where the daemon does not answer. Where
-    no store takes anything, the first line says that crashes are being lost.
+    It shows its stores, how many crashes wait to be moved, and how many reports come in. The exit status is 1 if
+    anything needs attention, as on the admin page, and 2 if the daemon does not answer. If no store takes crashes, the
+    first line says that crashes are being lost.
 
     \b
     collectord status
@@ -57,7 +58,7 @@ def status(url: str | None, timeout: float, config: Path | None, as_json: bool) 
     """
     admin = load_settings(config).admin
     if not url and not admin.listen:
-        raise CannotRun("the daemon has no admin port ([admin] listen is empty); give another one's by --url")
+        raise CannotRun("the daemon has no admin port ([admin] listen is empty); name that of another with --url")
     headers = {"Authorization": f"Bearer {admin.token}"} if admin.token else {}
     with Server(url or url_of(admin.listen[0]), timeout, _PATH) as server:
         overview = _overview(server.ask("GET", headers))
@@ -68,7 +69,8 @@ def status(url: str | None, timeout: float, config: Path | None, as_json: bool) 
         else:
             _show(overview)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as e:
-        raise CannotRun(f"the answer is not that of this version of collectord: {type(e).__name__}: {e}") from e
+        why = f"{type(e).__name__}: {e}"
+        raise CannotRun(f"the answer can't be read; is the daemon of this command's version? ({why})") from e
     if not as_json:
         for problem in problems:
             say(problem)
@@ -78,13 +80,15 @@ def status(url: str | None, timeout: float, config: Path | None, as_json: bool) 
 
 def _overview(answer: Response) -> Mapping[str, Any]:
     if answer.status in _UNAUTHORIZED:
-        raise CannotRun(f"the admin port answers {answer.status}: is [admin] token the daemon's?")
+        raise CannotRun(f"the admin port answers {answer.status}: does it have the same [admin] token and hosts?")
     try:
         overview = json.loads(answer.body) if answer.status == 200 else None
     except (ValueError, RecursionError):
         overview = None
     if not isinstance(overview, dict):
-        raise CannotRun(f"this is no admin port of collectord: {answer.status} {shortened(answer.first_line, 100)}")
+        raise CannotRun(
+            f"not an admin port of collectord: it answers {answer.status} {shortened(answer.first_line, 100)}"
+        )
     return overview
 
 

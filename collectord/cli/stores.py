@@ -1,5 +1,5 @@
 """
-Which stores, days and crashes a subcommand is about.
+How a command line chooses stores, days and crashes: options, arguments, and what they lead to.
 """
 
 import os
@@ -26,39 +26,72 @@ store_option = click.option(
     multiple=True,
     type=click.Path(),
     metavar="ROOT",
-    help="Look in this store, and not in those of the settings. May be given several times.",
+    help="Look in this store instead of those in the settings. May be given several times.",
 )
 
 
 def a_crash_id(text: str) -> str:
-    """A crash id, bare or as clients see it: C{bp-…}, C{CrashID=bp-…}."""
+    """
+    Read a crash id, bare or as clients see it: C{bp-…}, C{CrashID=bp-…}.
+
+    @raise BadParameter: it is not a crash id.
+    """
     found = _WITH_PREFIX.fullmatch(text.strip())
     if found is None or not is_crash_id(found[1]):
-        raise click.BadParameter(f"{text!r} is no crash id.")
+        raise click.BadParameter(f"{text!r} is not a crash id.")
     return found[1]
 
 
 def a_day(text: str) -> str:
-    """C{yyyymmdd}, C{today} or C{yesterday}, in UTC."""
+    """
+    Read a day: C{yyyymmdd}, C{yyyy-mm-dd}, C{today} or C{yesterday}, in UTC.
+
+    @return: C{yyyymmdd}.
+    @raise BadParameter: it is not a day.
+    """
     today = datetime.now(UTC)
     if text in ("today", "yesterday"):
         return f"{today - timedelta(days=text == 'yesterday'):%Y%m%d}"
     try:
         return f"{datetime.strptime(text.replace('-', ''), '%Y%m%d'):%Y%m%d}"
     except ValueError as e:
-        raise click.BadParameter(f"{text!r} is no day: write yyyymmdd, today or yesterday.") from e
+        raise click.BadParameter(f"{text!r} is not a day: write yyyymmdd, today or yesterday.") from e
 
 
-def days_option(text: str) -> Callable[[F], F]:
-    """C{--day}, that may come several times."""
+def crash_ids_argument(*, required: bool) -> Callable[[F], F]:
+    """Declare the argument C{crash_ids}: several crash ids."""
+    metavar = "CRASH_ID..." if required else "[CRASH_ID]..."
+    return click.argument("crash_ids", nargs=-1, required=required, type=a_crash_id, metavar=metavar)
+
+
+def days_option(which: str) -> Callable[[F], F]:
+    """
+    Declare the option C{--day}, which may be given several times.
+
+    @param which: the crashes that it chooses, for C{--help}.
+    """
+    text = f"{which}: yyyymmdd, today or yesterday (UTC). May be given several times."
     return click.option("--day", "days", multiple=True, type=a_day, metavar="DAY", help=text)
+
+
+def refuse_unless_one_choice(crash_ids: Sequence[str], days: Sequence[str], everything: bool, option: str) -> None:
+    """
+    Refuse a command line that does not choose crashes in exactly one way: by their ids, by day, or all.
+
+    @param option: the option for all of them.
+    @raise UsageError: it chooses them in no way, or in more than one.
+    """
+    if bool(crash_ids) + bool(days) + everything != 1:
+        raise click.UsageError(f"Name crashes, or give --day, or {option}.")
 
 
 def store_roots(config: Path | None, stores: Sequence[str]) -> list[str]:
     """
-    The stores to look in: those that were named, else those of the settings; the primary first.
+    Return the roots of the stores to look in: those that C{--store} names, or else those of the settings, in order.
 
-    @raise CannotRun: none of them is there.
+    A store of the settings that is not there is left out, with a note.
+
+    @raise CannotRun: a store that C{--store} names is not there, or none of the settings is.
     @raise ConfigError: the settings can't be used.
     """
     roots = [os.path.abspath(root) for root in stores or (store.root for store in load_settings(config).storage)]
@@ -66,15 +99,15 @@ def store_roots(config: Path | None, stores: Sequence[str]) -> list[str]:
     if missing and (stores or len(missing) == len(roots)):
         raise CannotRun(f"there is no store at {', '.join(missing)}")
     for root in missing:
-        say(f"there is no store at {root}: it is left out")
+        say(f"there is no store at {root}, so it is left out")
     return [root for root in roots if root not in missing]
 
 
 def found_in(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
     """
-    The crash in every store that has it.
+    Find a crash in every store that has it.
 
-    @raise CannotRun: none has.
+    @raise CannotRun: no store has it.
     """
     found = [crash for root in roots if (crash := find_crash(root, crash_id)) is not None]
     if not found:
@@ -84,9 +117,9 @@ def found_in(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
 
 def crashes_in(roots: Sequence[str], days: Sequence[str] = ()) -> Iterator[FoundCrash]:
     """
-    All of the stores, the newest day first.
+    Yield the crashes of each store, the newest day first.
 
-    @param days: these only, unless it is empty.
+    @param days: only the crashes of these days (C{yyyymmdd}); if it is empty, those of all days.
     """
     for root in roots:
         for day in sorted(days or crash_days(root), reverse=True):

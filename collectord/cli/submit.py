@@ -1,5 +1,5 @@
 """
-C{collectord submit}: send crash reports to a collector, this one or another.
+C{collectord submit}: sends crash reports to a collector.
 """
 
 import gzip
@@ -34,14 +34,16 @@ from collectord.settings.loading import load_settings
 from collectord.storage.http.body import escaped
 
 _MEMORY = 16 * 1024 * 1024
-"""Bytes of a report that are held in memory; a larger one becomes a temporary file."""
+"""The most bytes of a report that are held in memory; a larger report goes to a temporary file."""
 
 
 @frozen(kw_only=True)
 class _Report:
     """
-    @ivar extra: a JSON object of annotations, or None.
-    @ivar dumps: their files, by name.
+    A crash report that is to be sent.
+
+    @ivar extra: more annotations, as a JSON object; None if there are none.
+    @ivar dumps: the files of the dumps, by the name of the dump.
     """
 
     annotations: Mapping[str, str]
@@ -49,7 +51,7 @@ class _Report:
     dumps: Mapping[str, Path]
 
     def write(self, to: BinaryIO, boundary: str) -> None:
-        """As multipart/form-data."""
+        """Write the report as multipart/form-data."""
         if self.extra is not None:
             _begin(to, boundary, "extra", "extra.json", "application/json")
             to.write(self.extra + b"\r\n")
@@ -88,13 +90,15 @@ def _file_pair(text: str) -> tuple[str, Path]:
 @click.argument("url")
 @click.argument("minidumps", nargs=-1, type=click.Path(path_type=Path), metavar="[MINIDUMP]...")
 @click.option(
-    "--annotation", "-a", "annotations", multiple=True, type=_pair, metavar="NAME=VALUE", help="Of every report."
+    "--annotation", "-a", "annotations", multiple=True, type=_pair, metavar="NAME=VALUE", help="An annotation."
 )
 @click.option("--extra", type=click.Path(path_type=Path), metavar="FILE.json", help="A JSON object of annotations.")
-@click.option("--dump", "dumps", multiple=True, type=_file_pair, metavar="NAME=FILE", help="Another dump.")
+@click.option(
+    "--dump", "dumps", multiple=True, type=_file_pair, metavar="NAME=FILE", help="A dump besides the minidump."
+)
 @click.option("--gzip", "compressed", is_flag=True, help="Compress the report.")
 @click.option(
-    "--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Send each report so many times."
+    "--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="How often to send each report."
 )
 @click.option(
     "--timeout",
@@ -103,7 +107,12 @@ def _file_pair(text: str) -> tuple[str, Path]:
     type=click.FloatRange(min=0, min_open=True),
     help="Seconds to wait for the server.",
 )
-@click.option("--token", envvar="SUBMITTER_TOKEN", show_envvar=True, help="A bearer token, to choose the uuid.")
+@click.option(
+    "--token",
+    envvar="SUBMITTER_TOKEN",
+    show_envvar=True,
+    help="The submitter token, with which a report may choose its uuid.",
+)
 @config_option
 @json_option
 def submit(
@@ -120,11 +129,12 @@ def submit(
     as_json: bool,
 ) -> None:
     """
-    Send a crash report to the collector at URL for each MINIDUMP, or one without a minidump, and print the crash ids.
+    Send crash reports to a collector.
 
-    All reports get the same annotations and other dumps; -a and --dump may be given several times. A report that is
-    refused is told on standard error, the next ones are sent, and the exit status is 1. With --json each answer is one
-    line. With --config the token is taken from those settings.
+    A report for each MINIDUMP, or one without a minidump if none is named, is sent to the collector at URL, and the
+    crash ids are printed. All reports get the same annotations and the same other dumps; -a and --dump may be given
+    several times. If a report is refused, standard error says so, the next one is sent, and the exit status is 1. With
+    --json there is one line for each answer. With --config the token is read from those settings.
 
     \b
     collectord submit http://127.0.0.1:8000 crash.dmp -a ProductName=Fenix -a Version=1.0
@@ -135,7 +145,7 @@ def submit(
     said = dict(annotations)
     others = dict(dumps)
     if MINIDUMP in others and minidumps:
-        raise click.UsageError(f"{MINIDUMP} is the name of each MINIDUMP.")
+        raise click.UsageError(f"--dump can't be named {MINIDUMP}: that is the name of each MINIDUMP.")
     for path in (*minidumps, *others.values()):
         path.open("rb").close()
     read = _extra(extra) if extra is not None else None
@@ -171,7 +181,7 @@ def _send(server: Server, report: _Report, token: str, compressed: bool) -> Resp
     if compressed:
         headers["Content-Encoding"] = "gzip"
     with _body(report, boundary, compressed) as body:
-        headers["Content-Length"] = str(body.tell())  # not chunked: some collectors take no other
+        headers["Content-Length"] = str(body.tell())  # Some collectors don't take a chunked body.
         body.seek(0)
         return server.ask("POST", headers, body)
 
@@ -189,7 +199,7 @@ def _body(report: _Report, boundary: str, compressed: bool) -> Iterator[BinaryIO
 
 
 def _show(report: _Report, answer: Response, as_json: bool) -> bool:
-    """@return: whether it was taken."""
+    """Write what the server answered, and return whether it kept the report."""
     line = answer.first_line
     accepted = answer.status == 200 and bool(line) and not line.startswith(("Discarded=", "Unsupported="))
     file = report.dumps.get(MINIDUMP)

@@ -1,5 +1,5 @@
 """
-C{collectord throttle}: which rule takes a crash and why, and what other rules would say of crashes that are kept.
+C{collectord throttle}: explains which rule decides about a crash, and tries other rules on stored crashes.
 """
 
 import sys
@@ -48,8 +48,12 @@ def throttle() -> None:
 
 @throttle.command(epilog=EXIT_STATUS)
 @click.argument("crash", metavar="CRASH_ID|FILE|-")
-@click.option("--rules", metavar="RULES", help="Other rules than those of the settings: a .toml file, a built-in set …")
-@click.option("--as-of", type=a_day, metavar="DAY", help="For what looks at a build's age.  [default: when it came]")
+@click.option(
+    "--rules", metavar="RULES", help="Rules to use instead of those in the settings: a .toml file, a built-in set …"
+)
+@click.option(
+    "--as-of", type=a_day, metavar="DAY", help="The day to count a build's age from.  [default: when the crash came]"
+)
 @store_option
 @config_option
 @json_option
@@ -57,10 +61,10 @@ def explain(
     crash: str, rules: str | None, as_of: str | None, stores: Sequence[str], config: Path | None, as_json: bool
 ) -> None:
     """
-    Show which rule takes a crash, and why: every rule that is tried, its condition, and what it says.
+    Show which rule decides about a crash, and why: every rule that is tried, its condition, and whether it matches.
 
-    The crash is a stored one, by its id, or a JSON object of annotations in a file or on standard input ("-"). Of a
-    stored crash the rules can't see what is not kept (remove_annotations in the settings).
+    The crash is named by its id if it is stored. Otherwise it is a JSON object of annotations, in a file or on standard
+    input ("-"). Rules can't see annotations of a stored crash that the settings remove (remove_annotations).
 
     \b
     collectord throttle explain bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
@@ -148,8 +152,8 @@ def _value(annotations: Annotations, key: str) -> str:
 
 @throttle.command(epilog=EXIT_STATUS)
 @click.argument("rules")
-@days_option("Only crashes of this day: yyyymmdd, today or yesterday (UTC). May be given several times.")
-@click.option("--per-day", is_flag=True, help="Count each day for itself.")
+@days_option("Only crashes of this day")
+@click.option("--per-day", is_flag=True, help="Count each day separately.")
 @store_option
 @config_option
 @json_option
@@ -157,11 +161,11 @@ def replay(
     rules: str, days: Sequence[str], per_day: bool, stores: Sequence[str], config: Path | None, as_json: bool
 ) -> None:
     """
-    Run RULES over the crashes in the stores, and count what would change.
+    Run RULES over the crashes in the stores, and count how many would get another result.
 
-    RULES is a .toml file, the name of a built-in set, or package.module:NAME. The products of the settings apply. Only
-    crashes that were kept are there to be asked: what was rejected then is unknown. Where rules take samples the
-    numbers are those to be expected. A build's age is that of the day on which the crash came.
+    RULES is a .toml file, the name of a built-in set, or package.module:NAME. The products of the settings apply.
+    Crashes that were rejected when they came are not in the stores, and not counted. If a rule takes a sample, the
+    numbers are those to be expected. A build's age is counted from the day on which the crash came.
 
     \b
     collectord throttle replay new-rules.toml --day yesterday
@@ -170,7 +174,7 @@ def replay(
     counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
     total, unreadable = 0, 0
     for crash in tracked(crashes_in(store_roots(config, stores), days), "replaying"):
-        with suppress(FileNotFoundError):  # it was moved a moment ago
+        with suppress(FileNotFoundError):  # The crash has been moved since it was listed.
             try:
                 raw_crash = crash.read()
             except ValueError:
@@ -189,7 +193,7 @@ def replay(
         return
     _show_replay(counts, per_day)
     if unreadable:
-        say(f"{unreadable} raw crashes can't be read, and were left out")
+        say(f"{unreadable} raw crashes can't be read, and are left out")
     lost = sum(count for row, count in changed.items() if row[4] not in [result.value for result in _KEPT])
     show(
         f"{total} crashes: {_number(sum(changed.values()))} would get another result, {_number(lost)} would not be kept"

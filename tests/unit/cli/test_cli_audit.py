@@ -427,10 +427,10 @@ def test_a_destination_that_is_not_there(place: Place) -> None:
 
 def test_a_store_that_the_settings_do_not_know(place: Place) -> None:
     place.note(1, ("kept", "/mnt/removed"))
-    assert "/mnt/removed: no store of these settings" in place.audit().stdout
+    assert "/mnt/removed: the settings have no such store" in place.audit().stdout
 
 
-def test_the_journal_is_off(place: Place) -> None:
+def test_without_a_journal_there_is_no_audit(place: Place) -> None:
     place.ledger = "enabled = false"
     result = place.audit()
     assert result.exit_code == 2
@@ -448,11 +448,11 @@ def test_days(place: Place, day: str) -> None:
 
 
 @pytest.mark.parametrize("day", ["2016-06-31", "soon", ""])
-def test_no_days(place: Place, day: str) -> None:
+def test_texts_that_are_no_days(place: Place, day: str) -> None:
     assert place.audit(day=day).exit_code == 2
 
 
-def test_nothing_hostile_reaches_the_terminal(place: Place) -> None:
+def test_control_characters_do_not_reach_the_terminal(place: Place) -> None:
     place.note(1, ("kept", "/a\x1b[31m\x9b\r\u202e"), ("published", "\x1b]0;title\x07"))
     shown = place.audit().stdout
     assert all(c.isprintable() or c == "\n" for c in shown)
@@ -496,7 +496,7 @@ def test_a_crash_without_a_link_is_found_unless_it_was_moved(place: Place) -> No
     assert output["fates"]["stays"] == 4
     for_people = place.audit()
     assert for_people.exit_code == 1
-    assert f"3 crashes, as {id_of(1)}" in for_people.stdout
+    assert f"3 crashes, such as {id_of(1)}" in for_people.stdout
     assert place.audit("--unlinked").stdout.split() == output["unlinked"]
 
 
@@ -515,11 +515,11 @@ def test_a_link_without_a_crash(place: Place) -> None:
     place.put_aside(3, place.primary)
     assert place.output()["dangling"] == [id_of(1)]
     assert place.audit("--dangling").stdout == f"{id_of(1)}\n"
-    assert f"1 links, as that of {id_of(1)}" in place.audit().stdout
+    assert f"1 links, such as that of {id_of(1)}" in place.audit().stdout
 
 
 @pytest.mark.parametrize("which", ["primary", "second"])
-def test_who_can_t_see_the_store_says_so(place: Place, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_who_can_t_see_the_store_is_told(place: Place, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file system is not mounted: what is there now is another directory."""
     monkeypatch.setenv("COLLECTORD_STATE__DIRECTORY", str(place.path / "state"))
     everything(place)

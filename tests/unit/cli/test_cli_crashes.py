@@ -102,13 +102,13 @@ def test_list_what_can_not_be_read(root: Path) -> None:
     [
         (["list", "--store", "nowhere"], "collectord: there is no store at "),
         (["list", "--config", "nowhere.toml"], "collectord: nowhere.toml: No such file or directory"),
-        (["list", "--day", "20160631"], "'20160631' is no day"),
+        (["list", "--day", "20160631"], "'20160631' is not a day"),
         (["list", "--limit", "-1"], "-1"),
         (["show", CRASH_ID], f"collectord: {CRASH_ID}: not in "),
-        (["show", "8f63752c"], "'8f63752c' is no crash id"),
-        (["show", f"a{CRASH_ID}"], "is no crash id"),
-        (["show", "../../../../etc/passwd"], "is no crash id"),
-        (["show", f"{CRASH_ID[:-6]}169999"], "is no crash id"),
+        (["show", "8f63752c"], "'8f63752c' is not a crash id"),
+        (["show", f"a{CRASH_ID}"], "is not a crash id"),
+        (["show", "../../../../etc/passwd"], "is not a crash id"),
+        (["show", f"{CRASH_ID[:-6]}169999"], "is not a crash id"),
         (["show"], "Missing argument"),
         (["verify"], "Name crashes, or give --day, or --all."),
         (["verify", "--all", CRASH_ID], "Name crashes"),
@@ -141,7 +141,7 @@ def test_show(root: Path, prefix: str) -> None:
     place = keep(root, raw_crash_of(Comments="it fell over"))
     shown = run("crashes", "show", f"{prefix}{CRASH_ID}")
     assert shown.exit_code == 0
-    for text in (CRASH_ID, "Comments", "it fell over", "new: waits to be moved", str(root), "accept_everything"):
+    for text in (CRASH_ID, "Comments", "it fell over", "new: it waits to be moved", str(root), "accept_everything"):
         assert text in shown.stdout
     for name in DUMPS:
         assert place.dump(name) in shown.stdout
@@ -208,7 +208,7 @@ def test_verify(root: Path) -> None:
     for args in (["--all"], [CRASH_ID], [CRASH_ID, STRANGER], ["--day", "20160622"]):
         verified = run("crashes", "verify", *args)
         assert (verified.exit_code, verified.stderr) == (0, "")
-        assert "all are well" in verified.stdout
+        assert "all are whole" in verified.stdout
 
 
 def test_verify_finds_what_is_wrong(root: Path) -> None:

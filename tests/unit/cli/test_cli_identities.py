@@ -85,11 +85,11 @@ def test_what_is_remembered_and_not_in_the_settings(root: Path, known: KnownStor
 def test_no_store_is_adopted_by_mistake(root: Path, known: KnownStores, tmp_path: Path) -> None:
     other = run("stores", "adopt", tmp_path / "other")
     assert other.exit_code == 2
-    assert "no store of these settings" in other.stderr
+    assert "is not a store of these settings" in other.stderr
     root.rmdir()
     missing = run("stores", "adopt", root)
     assert missing.exit_code == 2
-    assert "there is nothing at" in missing.stderr
+    assert "there is no directory at" in missing.stderr
     assert known.all() == []
 
 
@@ -103,7 +103,7 @@ def test_a_store_of_another_user_is_not_adopted(
     refused = run("stores", "adopt", root)
     assert refused.exit_code == 2
     assert refused.stderr.startswith(f"collectord: {root} is not adopted: {root / MARK}: Permission denied; ")
-    assert "the user of the daemon, who has to run this" in refused.stderr
+    assert "run this as that user" in refused.stderr
 
 
 @pytest.mark.parametrize("command", [("stores", "list"), ("check-config",)])
@@ -117,4 +117,4 @@ def test_what_is_remembered_is_not_for_everybody(
     refused = run(*command)
     assert refused.exit_code == 2
     assert refused.stderr.startswith("collectord: /state/stores: Permission denied; ")
-    assert "the user of the daemon, who has to run this" in refused.stderr
+    assert "run this as that user" in refused.stderr

@@ -15,7 +15,7 @@ from tests.unit.cli.made import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep
 
 @pytest.fixture(autouse=True)
 def _no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectord.cli.renew.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("collectord.cli.audit.time.sleep", lambda seconds: None)
 
 
 def is_new(root: Path, crash_id: str) -> bool:
@@ -26,7 +26,7 @@ def without_staging(root: Path) -> dict[str, bytes]:
     return {path: content for path, content in files_below(root).items() if not path.startswith("staging")}
 
 
-def test_by_its_id(root: Path) -> None:
+def test_a_crash_that_is_named_is_new_again(root: Path) -> None:
     linked = keep(root)
     wanted = without_staging(root)
     os.unlink(linked.link)
@@ -54,12 +54,12 @@ def test_all_whose_link_is_lost(root: Path) -> None:
     assert run("crashes", "renew", "--day", "20160622").exit_code == 0
     assert [is_new(root, crash_id) for crash_id in (CRASH_ID, NEIGHBOUR, STRANGER)] == [True, False, False]
     assert [line["crash_id"] for line in lines(run("crashes", "renew", "--all-unlinked", "--json"))] == [STRANGER]
-    assert run("crashes", "renew", "--all-unlinked").stdout == "no link is lost\n"
+    assert run("crashes", "renew", "--all-unlinked").stdout == "no crash has lost its link\n"
     assert run("crashes", "renew", NEIGHBOUR).exit_code == 0
     assert is_new(root, NEIGHBOUR)
 
 
-def test_only_what_is_whole(root: Path) -> None:
+def test_a_crash_that_is_not_whole_is_refused(root: Path) -> None:
     place = keep(root, new=False)
     Path(place.dump("extra_2")).write_bytes(b"something other")
     keep(root, raw_crash_of(NEIGHBOUR), new=False)
@@ -70,7 +70,7 @@ def test_only_what_is_whole(root: Path) -> None:
     assert is_new(root, NEIGHBOUR)
 
 
-def test_not_what_another_process_has_in_hand(root: Path) -> None:
+def test_a_crash_that_another_process_works_on_is_refused(root: Path) -> None:
     place = keep(root, new=False)
     other = root / "staging" / "host-1-00000000"
     other.mkdir(parents=True)
@@ -80,7 +80,7 @@ def test_not_what_another_process_has_in_hand(root: Path) -> None:
     assert "is just keeping it" in done.stderr
 
 
-def test_not_out_of_the_quarantine(root: Path) -> None:
+def test_a_crash_in_the_quarantine_is_refused(root: Path) -> None:
     from tests.unit.cli.made import put_aside
 
     put_aside(root, keep(root))
@@ -90,7 +90,7 @@ def test_not_out_of_the_quarantine(root: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [[], [CRASH_ID, "--day", "today"], ["--day", "today", "--all-unlinked"]])
-def test_one_way_to_say_which(root: Path, args: list[str]) -> None:
+def test_crashes_are_chosen_in_one_way(root: Path, args: list[str]) -> None:
     assert run("crashes", "renew", *args).exit_code == 2
 
 

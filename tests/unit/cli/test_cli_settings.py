@@ -62,7 +62,7 @@ def test_no_secret_is_shown(settings: Path, options: list[str]) -> None:
     assert "hunter2" not in checked.stdout + checked.stderr
 
 
-def test_what_is_odd(settings: Path, tmp_path: Path) -> None:
+def test_warnings(settings: Path, tmp_path: Path) -> None:
     settings.write_text(f"[admin]\ntoken = 'hunter2'\n[[storage]]\nroot = '{tmp_path}/a'\n")
     settings.chmod(0o600)
     assert run("check-config", "-c", settings).stderr == ""
@@ -140,7 +140,7 @@ def of_fuse(path: str) -> Mount:
         ),
     ],
 )
-def test_a_sync_that_reaches_nobody(
+def test_syncfs_on_a_file_system_that_syncs_nothing(
     settings: Path, monkeypatch: pytest.MonkeyPatch, toml: str, roots: list[str]
 ) -> None:
     monkeypatch.setattr("collectord.cli.check_config.mount_of", of_fuse)
@@ -167,10 +167,10 @@ def test_a_root_that_can_be_no_directory(settings: Path, tmp_path: Path) -> None
     destination = f'[[crashmover.destination]]\ntype = "filesystem"\nroot = "{tmp_path / "file"}"\n'
     settings.write_text(f'[[storage]]\nroot = "{tmp_path / "a" / "b"}"\n[[storage]]\nroot = "{within}"\n')
     checked = run("check-config", "--config", settings)
-    assert (checked.exit_code, checked.stderr) == (1, f"collectord: {within}: {tmp_path / 'file'} is no directory\n")
+    assert (checked.exit_code, checked.stderr) == (1, f"collectord: {within}: {tmp_path / 'file'} is not a directory\n")
     settings.write_text(f'[[storage]]\nroot = "{tmp_path / "a" / "b"}"\n{destination}')
     checked = run("check-config", "--config", settings)
-    assert checked.stderr == f"collectord: {tmp_path / 'file'}: {tmp_path / 'file'} is no directory\n"
+    assert checked.stderr == f"collectord: {tmp_path / 'file'}: {tmp_path / 'file'} is not a directory\n"
 
 
 def test_several_problems_are_several_lines(settings: Path) -> None:

@@ -164,14 +164,14 @@ def test_where_the_settings_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "output"),
     [
-        ((401, b"no"), "the admin port answers 401: is [admin] token the daemon's?"),
-        ((404, b"\x1b[31mno such page"), "this is no admin port of collectord: 404 \\x1b[31mno such page"),
-        ((200, b"<html>"), "this is no admin port of collectord"),
-        ((200, b"[]"), "this is no admin port of collectord"),
-        ((200, b"[" * 100_000), "this is no admin port of collectord"),
-        ((200, b"{}"), "not that of this version of collectord"),
-        ((200, as_json(WELL).replace(b'"rates":{', b'"rates":[],"x":{')), "not that of this version"),
-        ((200, as_json(WELL).replace(b'"started":1000000.0', b'"started":"long ago"')), "not that of this version"),
+        ((401, b"no"), "the admin port answers 401: does it have the same [admin] token and hosts?"),
+        ((404, b"\x1b[31mno such page"), "not an admin port of collectord: it answers 404 \\x1b[31mno such page"),
+        ((200, b"<html>"), "not an admin port of collectord"),
+        ((200, b"[]"), "not an admin port of collectord"),
+        ((200, b"[" * 100_000), "not an admin port of collectord"),
+        ((200, b"{}"), "the answer can't be read"),
+        ((200, as_json(WELL).replace(b'"rates":{', b'"rates":[],"x":{')), "the answer can't be read"),
+        ((200, as_json(WELL).replace(b'"started":1000000.0', b'"started":"long ago"')), "the answer can't be read"),
     ],
 )
 def test_another_answer(answer: tuple[int, bytes], output: str) -> None:
@@ -219,5 +219,5 @@ def test_the_url_of_an_endpoint(endpoint: str, url: str | None) -> None:
     if url is not None:
         assert url_of(endpoint) == url
     else:
-        with pytest.raises(CannotRun, match="give it by --url"):
+        with pytest.raises(CannotRun, match="name it with --url"):
             url_of(endpoint)

@@ -186,11 +186,11 @@ def test_away_in_the_middle(dump: Path) -> None:
         (["http://x", "a.dmp", "--extra", "list.json"], "has to be a JSON object"),
         (["http://x", "a.dmp", "--repeat", "0"], "0"),
         (["http://x", "a.dmp", "--timeout", "0"], "0"),
-        (["x", "a.dmp"], "x: no URL; one looks like http://127.0.0.1:8000/submit"),
-        (["ftp://x", "a.dmp"], "no URL"),
-        (["http://", "a.dmp"], "no URL"),
-        (["http://[", "a.dmp"], "no URL"),
-        (["http://x:99999", "a.dmp"], "no URL"),
+        (["x", "a.dmp"], "x: not a URL; it should look like http://127.0.0.1:8000/submit"),
+        (["ftp://x", "a.dmp"], "not a URL"),
+        (["http://", "a.dmp"], "not a URL"),
+        (["http://[", "a.dmp"], "not a URL"),
+        (["http://x:99999", "a.dmp"], "not a URL"),
     ],
 )
 def test_what_can_not_be_sent(dump: Path, tmp_path: Path, args: list[str], output: str) -> None:

@@ -156,8 +156,8 @@ def test_explain_no_match(tmp_path: Path) -> None:
         (["-"], "[]", "-: has to be a JSON object"),
         (["-", "--rules", "nowhere.toml"], "{}", "nowhere.toml"),
         (["-", "--rules", "unheard_of"], "{}", "unheard_of"),
-        (["-", "--as-of", "soon"], "{}", "'soon' is no day"),
-        (["nowhere.json"], "", "no crash id"),
+        (["-", "--as-of", "soon"], "{}", "'soon' is not a day"),
+        (["nowhere.json"], "", "not a crash id"),
         ([CRASH_ID], "", "not in"),
     ],
 )
