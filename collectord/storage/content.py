@@ -1,5 +1,5 @@
 """
-Dumps as they lie in a source, and the checks that they are still what was received.
+The content of dumps that are in files, and the check that it is still what was received.
 """
 
 import errno
@@ -21,9 +21,7 @@ _READ = 1024 * 1024
 
 
 class NotAsReceived(OSError):
-    """
-    What was read is not what was received, by its checksum.
-    """
+    """The content of a dump is not what was received: its checksum is another one."""
 
     def __init__(self, path: str, found: str, received: str) -> None:
         super().__init__(errno.EIO, f"has the checksum {found}; it was received with {received}", path)
@@ -32,7 +30,10 @@ class NotAsReceived(OSError):
 @frozen
 class StoredFile:
     """
-    The content of a dump that is a file of its own, and should not change.
+    The content of a dump that is in a file of its own, which should not change.
+
+    @ivar size: in bytes.
+    @ivar in_thread: runs blocking work on a thread.
     """
 
     path: str
@@ -49,7 +50,9 @@ class StoredFile:
 
 def open_content(content: Content) -> BinaryIO:
     """
-    C{content} to be read on a thread, wherever it lies.
+    Open the content of a dump for reading, on a thread.
+
+    @param content: in memory or in a file.
 
     @raise OSError: it can't be opened.
     """
@@ -61,11 +64,11 @@ def open_content(content: Content) -> BinaryIO:
 
 def stored_dump(name: str, path: str, sha256: str | None, in_thread: ThreadRunner) -> Dump:
     """
-    The dump in the file at C{path}; reads all of it.
+    Read the whole file at C{path}, and return the dump that it is. It blocks.
 
-    @param sha256: what it was when it was received; None: nobody knows.
+    @param sha256: the checksum when it was received; None: nobody knows.
 
-    @raise UnreadableCrash: it is another by now.
+    @raise UnreadableCrash: the file has another checksum by now, or is no regular file.
     @raise OSError: it can't be read.
     """
     with open(path, "rb", buffering=0, opener=open_at_once) as file:
@@ -79,7 +82,7 @@ def stored_dump(name: str, path: str, sha256: str | None, in_thread: ThreadRunne
 
 
 def open_at_once(path: str, flags: int) -> int:
-    """For C{open}: a pipe without a writer does not hold the thread for ever."""
+    """An opener for C{open} that never waits. A pipe without a writer would otherwise hold the thread forever."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

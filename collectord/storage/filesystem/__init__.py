@@ -1,3 +1,3 @@
 """
-Crashes on a file system, in Socorro's layout, durable.
+Crashes on a file system, in Socorro's layout, durable before they are acknowledged.
 """

@@ -1,5 +1,5 @@
 """
-How much waits in a store on a file system. It blocks, and never holds more than one slot in memory.
+How many crashes wait in a store. All of it blocks, and no more than one directory at a time is held in memory.
 """
 
 import os
@@ -14,8 +14,10 @@ from collectord.storage.filesystem.layout import QUARANTINE
 @frozen
 class Waiting:
     """
-    @ivar crashes: that wait to be moved.
-    @ivar oldest: when the first of them was received, in seconds since the epoch; None: there is none.
+    The crashes that wait to be moved.
+
+    @ivar crashes: how many there are.
+    @ivar oldest: when the oldest of them was received, in seconds since the epoch; None: none waits.
     """
 
     crashes: int
@@ -24,7 +26,7 @@ class Waiting:
 
 def count_waiting(root: str) -> Waiting:
     """
-    By the date branch.
+    Count the crashes that wait to be moved, by the date branch.
 
     @raise OSError: the store can't be read.
     """
@@ -43,7 +45,7 @@ def count_waiting(root: str) -> Waiting:
 
 def count_quarantined(root: str) -> int:
     """
-    Crashes that were put aside.
+    Count the crashes in the quarantine.
 
     @raise OSError: the store can't be read.
     """
@@ -61,8 +63,8 @@ def _directories(path: str) -> list[str]:
 def _entries(path: str) -> int:
     try:
         with os.scandir(path) as entries:
-            return sum(not entry.name.startswith(".") for entry in entries)  # hidden: removed while it was open
-    except FileNotFoundError:  # the crashmover was here
+            return sum(not entry.name.startswith(".") for entry in entries)  # hidden: removed while open
+    except FileNotFoundError:  # the crashmover removed it
         return 0
 
 

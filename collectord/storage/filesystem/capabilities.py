@@ -1,7 +1,7 @@
 """
-What a file system can do, found out by doing exactly what a commit does.
+What a file system can do, found out by trying what the commit of a crash does.
 
-Some of it every store needs; without the rest it works in another way.
+Some of these operations every store needs. Without the others, a store works in another way.
 """
 
 import errno
@@ -24,26 +24,27 @@ from collectord.storage.filesystem.fsops import (
 )
 
 _LONGEST_NAME = 80
-"""Of a file of ours: a crash id, the name of a dump that came again, and what tells it apart."""
+"""The longest name of a file: a crash id, the name of a dump that came twice, and a suffix that tells the two apart."""
 
 _CONTENT = b"What a store writes, "
 _MORE = b"and what it adds."
 
 _OF_THE_MOMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ESTALE, errno.ENOTCONN, errno.EMFILE)
-"""They say nothing of what a file system can do."""
+"""Errors that say nothing of what a file system can do."""
 
 
 @frozen(kw_only=True)
 class Capabilities:
     """
-    What a store may use of its file system.
+    What a file system can do, besides what every store needs.
 
-    @ivar hard_links: a file may have two names. Else it is renamed, or copied.
-    @ivar symlinks: Else a small file says that a crash is new.
-    @ivar case: names that differ by case only are two names. Else dumps get a number.
-    @ivar modes: permissions can be set. Else they are whatever the mount says.
-    @ivar directory_sync: directories can be synced. Else nobody knows when a name is durable.
-    @ivar open_file_removal: a file that is removed while it is open leaves its directory. Else once it is closed.
+    @ivar hard_links: a file may have two names. Otherwise it is renamed, or written twice.
+    @ivar symlinks: there are symlinks. Otherwise a small file says that a crash is new.
+    @ivar case: file names may differ only by case. Otherwise the names of such dumps get a number.
+    @ivar modes: permissions can be set. Otherwise they are what the mount says.
+    @ivar directory_sync: directories can be synced. Otherwise nobody knows when a name is durable.
+    @ivar open_file_removal: an open file that is removed leaves its directory at once. Otherwise it leaves it when it
+        is closed.
     """
 
     hard_links: bool = True
@@ -55,7 +56,7 @@ class Capabilities:
 
     @property
     def missing(self) -> Sequence[str]:
-        """What there is not, in words."""
+        """What the file system can't do, in words."""
         return [name.replace("_", " ") for name in fields_dict(Capabilities) if not getattr(self, name)]
 
 
@@ -66,15 +67,16 @@ class _Probe:
     """
     One probe, in a directory of its own.
 
-    @param before: what it was known to be able to do; an I/O error then is one, and not the lack of something.
+    @param before: what the last probe found. If an operation worked then, an I/O error now does not mean that the file
+        system lacks it.
     """
 
     def __init__(self, directory: str, before: Capabilities | None) -> None:
         self._before = before
         self._in = directory
-        self._names = f"{directory}/name"
-        self._slot = f"{directory}/date"
-        self._file = f"{self._names}/file"
+        self._name_dir = f"{directory}/name"
+        self._date_dir = f"{directory}/date"
+        self._file = f"{self._name_dir}/file"
 
     def run(self) -> Capabilities:
         self._indispensable()
@@ -98,7 +100,7 @@ class _Probe:
 
     def _indispensable(self) -> None:
         with _needed("directories", "mkdir"):
-            for directory in (self._in, self._names, self._slot):
+            for directory in (self._in, self._name_dir, self._date_dir):
                 os.mkdir(directory, 0o700)
         staged = f"{self._in}/staged"
         with _needed("new files", "create"):
@@ -115,41 +117,41 @@ class _Probe:
             os.rename(self._file, staged)
         self._expect(staged, "renames over another file")
         with _needed(f"names of {_LONGEST_NAME} characters", "rename"):
-            os.rename(staged, f"{self._names}/{'n' * _LONGEST_NAME}")
+            os.rename(staged, f"{self._name_dir}/{'n' * _LONGEST_NAME}")
         with _needed("renames", "rename"):
-            os.rename(f"{self._names}/{'n' * _LONGEST_NAME}", self._file)
+            os.rename(f"{self._name_dir}/{'n' * _LONGEST_NAME}", self._file)
         with _needed("removals", "unlink"):
             create_empty(staged)
             os.unlink(staged)
 
     def _expect(self, path: str, what: str) -> None:
-        """What was written is there."""
+        """Make sure that the file at C{path} has what was written."""
         with _needed(what, "read"), open(path, "rb") as file:
             if file.read() != _CONTENT + _MORE:
                 raise OSError(errno.EIO, "it is not what was written")
 
     def _link(self) -> bool:
-        os.link(self._file, f"{self._slot}/linked")
-        with open(f"{self._slot}/linked", "rb") as file:
+        os.link(self._file, f"{self._date_dir}/linked")
+        with open(f"{self._date_dir}/linked", "rb") as file:
             return file.read() == _CONTENT + _MORE
 
     def _symlink(self) -> bool:
-        mark = f"{self._slot}/mark"
+        mark = f"{self._date_dir}/mark"
         os.symlink("../name", mark)
         return S_ISLNK(
             os.lstat(mark).st_mode
         )  # sshfs lets nobody read one with "..", and it does its work nevertheless
 
     def _case(self) -> bool:
-        create_empty(f"{self._slot}/case")
+        create_empty(f"{self._date_dir}/case")
         try:
-            create_empty(f"{self._slot}/CASE")
+            create_empty(f"{self._date_dir}/CASE")
         except FileExistsError:
             return False
-        return {"case", "CASE"} <= set(os.listdir(self._slot))
+        return {"case", "CASE"} <= set(os.listdir(self._date_dir))
 
     def _sync_directory(self) -> None:
-        sync_and_close(os.open(self._names, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        sync_and_close(os.open(self._name_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _remove_open(self) -> bool:
         directory = f"{self._in}/open"
@@ -168,34 +170,34 @@ class _Probe:
 
 def probe(staging: str, before: Capabilities | None = None) -> Capabilities:
     """
-    Find out what can be done below the directory C{staging}; nothing is left there. It blocks.
+    Find out what the file system can do, by trying it in the directory C{staging}. Nothing is left there. It blocks.
 
-    @param before: what was found the last time.
+    @param before: what the last probe found; None: there was none.
 
     @raise OSError: no store can be there; the text says what does not work.
     """
     directory = f"{staging}/probe"
     try:
-        remove_any(directory)  # left by a probe that failed
+        remove_any(directory)  # a probe that failed may have left it
     except OSError:
         directory += f"-{secrets.token_hex(4)}"
     try:
         return _Probe(directory, before).run()
     finally:
-        with suppress(OSError):  # the sweep does
+        with suppress(OSError):  # a sweep removes it
             remove_any(directory)
 
 
 def try_out(staging: str, known: Capabilities) -> None:
     """
-    Do what the commit of one crash does, below the directory C{staging}: the short form of a probe. It blocks.
+    Do in the directory C{staging} what the commit of one crash does. This is much cheaper than a probe. It blocks.
 
-    @param known: what the last probe has found.
+    @param known: what the last probe found.
 
-    @raise OSError: the text says what does not work.
+    @raise OSError: something does not work; the text says what.
     """
     new, placed, mark = (f"{staging}/check-{name}" for name in ("new", "placed", "mark"))
-    _clear(new, placed, mark)  # left by a check that failed
+    _clear(new, placed, mark)  # a check that failed may have left them
     try:
         with _needed("new files", "create"):
             fd = create_file(new)
@@ -218,14 +220,14 @@ def _clear(*paths: str) -> None:
 
 
 def _write(fd: int, content: bytes, what: str = "writes") -> None:
-    """Write and sync it, and close the file."""
+    """Write C{content} to an open file, sync it and close it."""
     try:
         with _needed(what, "write"):
             os.writev(fd, [content])
         with _needed("syncs of files", "fsync"):
             os.fsync(fd)
     except OSError:
-        with suppress(OSError):  # it tells the same
+        with suppress(OSError):  # it may fail for the same reason
             os.close(fd)
         raise
     with _needed(what, "close"):
@@ -241,7 +243,10 @@ def _needed(what: str, call: str) -> Iterator[None]:
 
 
 def _describe_error(what: str, call: str, error: OSError) -> OSError:
-    """C{error} in words; as it is, where it says nothing of what the file system can do."""
+    """
+    C{error} with a text that says which operation does not work; unchanged if it says nothing of what the file system
+    can do.
+    """
     if error.errno in _OF_THE_MOMENT:
         return error
     code = errno.errorcode.get(error.errno or 0, str(error.errno))

@@ -1,5 +1,5 @@
 """
-The destination C{type = "filesystem"}: crashes stay on a file system, where others look for them.
+The destination C{type = "filesystem"}: crashes stay on a file system, where other programs look for them.
 """
 
 from collections.abc import Mapping
@@ -13,21 +13,21 @@ from collectord.storage.filesystem.store import FilesystemCrashStorage, Filesyst
 
 
 class FilesystemDestination(PluginSettings, Files):
-    """Socorro's layout below C{root}."""
+    """The settings of the destination: crashes are kept in Socorro's layout below C{root}."""
 
-    verify: Literal[True] = True  # nothing is saved before the staging area is there
+    verify: Literal[True] = True  # no crash can be saved before the check has made the staging directory
 
 
 def filesystem_store(
     files: Files, timeout: float, reactor: Any, others: Mapping[str, str], state_directory: str, threads: int = 1
 ) -> FilesystemCrashStorage:
     """
-    The store that the settings describe.
+    Make the store that the settings describe.
 
-    @param timeout: seconds that a crash may take.
-    @param others: the names, by their staging ids, of stores that it must not be.
+    @param timeout: how many seconds it may take to keep a crash.
+    @param others: the names of the stores that it must not be, by their staging ids.
     @param state_directory: where stores are remembered; empty: nowhere.
-    @param threads: that spill dumps.
+    @param threads: how many threads spill dumps.
     """
     return FilesystemCrashStorage(
         FilesystemSettings(

@@ -1,5 +1,5 @@
 """
-Which file system a root is on, and whether one is mounted there at all. All of it blocks.
+Which file system a root is on, and whether it is the one that is meant to be mounted there. All of it blocks.
 """
 
 import errno
@@ -10,20 +10,22 @@ from collectord.storage.filesystem.mounted import mount_of
 
 _FAMILIES = {"ext2": "ext", "ext3": "ext", "ext4": "ext", "nfs4": "nfs", "fuseblk": "fuse"}
 _NUMBERED = ("ext", "btrfs")
-"""Their C{f_fsid} is made of the UUID of the file system: it is the same after a reboot, and on another machine."""
+"""Kinds whose C{f_fsid} is made of the UUID of the file system: it stays the same after a reboot, on any machine."""
 _OF_THE_SYSTEM = re.compile(r"/|/(dev|dev/shm|home|media|mnt|opt|run|srv|tmp|usr|usr/local|var|var/lib|var/tmp)")
-"""Directories that every machine has, and that are file systems of their own on many."""
+"""Directories that every machine has. On many machines they are file systems of their own."""
 
 
 def family_of(kind: str) -> str:
-    """The kind of a file system, without what may be another one after an update of the system."""
+    """The kind of a file system, without the part that may change when the system is updated."""
     return _FAMILIES.get(kind, kind.partition(".")[0])
 
 
 def device_of(path: str) -> str:
     """
-    The file system of C{path} in a word or two that stay the same when it is mounted again: its family, and its own
-    number where it has one that lasts. Empty: the kernel does not tell.
+    Name the file system of C{path} in a word or two that stay the same when it is mounted again: its family, and its
+    number if it has one that lasts.
+
+    @return: empty if the kernel does not tell.
 
     @raise OSError: C{path} is not there.
     """
@@ -37,11 +39,11 @@ def refuse_unmounted(root: str, require_mount: bool | str) -> None:
     """
     Refuse a root whose file system is not mounted.
 
-    @param require_mount: the directory that has to be the mount point of a file system of its own. True: C{root}, or a
-        directory above it, but for C{/} and those that every machine has, such as C{/var}: what is mounted there is
-        there without the store, too.
+    @param require_mount: the directory that has to be the mount point of a file system of its own. True: it may be
+        C{root} or any directory above it, except C{/} and those that every machine has, such as C{/var}; they are there
+        without the store, too. False: nothing is refused.
 
-    @raise OSError: it is not.
+    @raise OSError: it is not mounted.
     """
     if not require_mount:
         return
@@ -58,8 +60,10 @@ def refuse_unmounted(root: str, require_mount: bool | str) -> None:
 
 def mount_of_its_own(path: str) -> str:
     """
-    The directory above C{path}, or C{path}, that a file system of its own is mounted on; empty: C{path} is on one that
-    every machine has. A directory that is only bound to itself, as systemd binds those of a service, does not count.
+    Find the directory, C{path} or one above it, on which a file system of its own is mounted. A directory that is only
+    bound to itself, as systemd does with those of a service, does not count.
+
+    @return: empty if C{path} is on a file system that every machine has.
     """
     mount = mount_of(path)
     if mount is None or (_OF_THE_SYSTEM.fullmatch(mount.point) and mount.point != os.path.realpath(path)):

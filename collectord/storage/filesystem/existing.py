@@ -1,8 +1,8 @@
 """
-What lies in a store already under the id of a crash.
+What a store already has under the id of a crash that it is asked to keep.
 
-Whoever sends a crash again throws its last copy away once it is confirmed. So what is confirmed was read from the disk
-just before, and compared with what was received. All of it blocks.
+Whoever sends a crash a second time throws the last copy away once it is confirmed. So before the store confirms it,
+what it has is read from the disk and compared with what was received. All of it blocks.
 """
 
 import errno
@@ -28,22 +28,22 @@ _BROKEN = frozenset(
         *(errno.ENOSPC, errno.EDQUOT),
     }
 )
-"""They are told of this file; others say that the store can't be read now."""
+"""The errors of a file that is broken. Any other error says that the store can't be read now."""
 
 
 class _Broken(Exception):
-    """The text says what is wrong."""
+    """A crash that is there is not whole; the text says what is wrong."""
 
 
 @frozen(kw_only=True)
 class Existing:
     """
-    What was found.
+    What a store has under the id of a crash.
 
-    @ivar files: the names of its files; none: there is nothing.
-    @ivar problem: why it is no whole crash; empty: it is one.
-    @ivar checksums: the SHA-256 of each of its dumps as it was read, by name.
-    @ivar date_dir: the directory of the link that says that it is new; empty: none says so.
+    @ivar files: the names of the files; none if there is nothing.
+    @ivar problem: why they are no whole crash, in words; empty if they are one.
+    @ivar checksums: the SHA-256 of each dump as it was read, by the names of the dumps.
+    @ivar date_dir: the directory of the link that says that the crash is new; empty if there is no link.
     """
 
     files: Sequence[str]
@@ -53,7 +53,7 @@ class Existing:
     _raw_crash: tuple[int, ...] | None
 
     def is_still_there(self, place: Place) -> bool:
-        """Whether its raw crash is the one that was looked at; or there is still nothing at all."""
+        """Whether the raw crash is still the same file, or there is still nothing at all."""
         found = _identity(place.raw_crash)
         return found == self._raw_crash and (found is not None or not self.files)
 
@@ -63,7 +63,7 @@ NOTHING = Existing(files=[], problem="", checksums={}, date_dir="", raw_crash=No
 
 def look_at(place: Place) -> Existing:
     """
-    Read all that lies there.
+    Read everything that a store has of a crash.
 
     @raise OSError: it can't be read now.
     """
@@ -125,9 +125,9 @@ def _checksum(path: str, what: str) -> str:
 @contextmanager
 def _opened(path: str, what: str) -> Iterator[Any]:
     """
-    A regular file to be read from the disk.
+    Open a regular file, and make sure that its content comes from the disk.
 
-    Whoever put it there may not have synced it; and what is in memory need not be what is on the disk.
+    Whoever wrote it may not have synced it, and what the kernel has in memory need not be what is on the disk.
     """
     try:
         with open(path, "rb", buffering=0, opener=_open_itself) as file:

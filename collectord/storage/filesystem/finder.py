@@ -1,5 +1,5 @@
 """
-Crashes in a store on a file system, for whoever asks: by id, by day, or in the quarantine. All of it blocks.
+Finding crashes in a store: by id, by day, or in the quarantine. All of it blocks.
 """
 
 import hashlib
@@ -27,9 +27,12 @@ from collectord.storage.filesystem.layout import (
 @frozen(kw_only=True)
 class FoundCrash:
     """
+    A crash that was found in a store.
+
+    @ivar root: of the store.
     @ivar raw_crash: the path of the raw crash.
-    @ivar dumps: the paths of the dumps, by name.
-    @ivar reason: why it is in the quarantine; empty: it is not.
+    @ivar dumps: the paths of the dumps, by their names.
+    @ivar reason: why the crash is in the quarantine; empty if it is not there.
     """
 
     crash_id: str
@@ -40,7 +43,7 @@ class FoundCrash:
 
     def read(self) -> RawCrash:
         """
-        Its raw crash.
+        Read its raw crash.
 
         @raise OSError: it can't be read.
         @raise ValueError: it is no JSON object.
@@ -55,18 +58,18 @@ class FoundCrash:
         return raw_crash
 
     def is_new(self) -> bool:
-        """Whether it waits to be moved."""
+        """Whether the crash waits to be moved."""
         return not self.reason and os.path.lexists(self.link())
 
     def link(self) -> str:
-        """The path of the symlink that says that it is new; empty where its raw crash can't be read."""
+        """The path of the symlink that says that the crash is new; empty if its raw crash can't be read."""
         with suppress(OSError, ValueError):
             return link_of(self.root, self.crash_id, self.read())
         return ""
 
 
 def link_of(root: str, crash_id: str, raw_crash: RawCrash) -> str:
-    """The path of the symlink that says that a crash is new; empty where its raw crash does not say when it came."""
+    """The path of the symlink that says that a crash is new; empty if its raw crash does not say when it came."""
     with suppress(ValueError):
         return place_at(root, crash_id, str(raw_crash.get("submitted_timestamp"))).link
     return ""
@@ -74,7 +77,9 @@ def link_of(root: str, crash_id: str, raw_crash: RawCrash) -> str:
 
 def find_crash(root: str, crash_id: str) -> FoundCrash | None:
     """
-    The crash in the store at C{root}, or in its quarantine.
+    Find a crash in the store at C{root}, or in its quarantine.
+
+    @return: None if it is in neither.
 
     @raise OSError: the store can't be read.
     """
@@ -86,7 +91,10 @@ def find_crash(root: str, crash_id: str) -> FoundCrash | None:
 
 def remains_of(root: str, crash_id: str) -> FoundCrash | None:
     """
-    What is left of a crash in the store at C{root} whose raw crash is gone: dumps, a link, or both.
+    Find what is left of a crash whose raw crash is gone: dumps, a link, or both.
+
+    @param root: of the store.
+    @return: None if nothing is left.
 
     @raise OSError: the store can't be read.
     """
@@ -95,13 +103,15 @@ def remains_of(root: str, crash_id: str) -> FoundCrash | None:
 
 
 def symlinks_of(crash: FoundCrash) -> list[str]:
-    """The symlinks that say that a crash is new: one or none, wherever it came in that day."""
+    """The symlinks that say that a crash is new, at whatever time of its day it came: one or none."""
     return place_in(crash.root, crash.crash_id, "").links()
 
 
 def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
     """
-    The crash in the quarantine of the store at C{root}; of several that have its id, the first.
+    Find a crash in the quarantine of the store at C{root}; if several have its id, the first.
+
+    @return: None if it is not there.
 
     @raise OSError: the store can't be read.
     """
@@ -109,12 +119,12 @@ def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
 
 
 def crash_days(root: str) -> list[str]:
-    """The days, C{yyyymmdd}, of which the store at C{root} has crashes, or had."""
+    """The days, as C{yyyymmdd}, of which the store at C{root} has crashes or had some."""
     return sorted(name for name in list_directory(root) if len(name) == 8 and name.isdigit())
 
 
 def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
-    """The crashes of one day (C{yyyymmdd}) in the order of their ids, a directory at a time."""
+    """The crashes of one day (C{yyyymmdd}) in the order of their ids. One directory at a time is read."""
     for directory, directories, files in os.walk(f"{root}/{day}/name"):
         directories.sort()
         for name in sorted(files):
@@ -124,7 +134,7 @@ def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
 
 
 def quarantined_crashes(root: str) -> Iterator[FoundCrash]:
-    """Those that the crashmover put aside."""
+    """The crashes in the quarantine of the store at C{root}."""
     names = list_directory(f"{root}/{QUARANTINE}")
     for crash_id in sorted({crash_id_of(name) for name in names} - {""}):
         yield from _copies(root, crash_id, names)
@@ -138,9 +148,9 @@ def _copies(root: str, crash_id: str, names: Sequence[str]) -> Iterator[FoundCra
 
 def problems_of(crash: FoundCrash) -> list[str]:
     """
-    What is wrong with its files, by what its raw crash says of them; reads all of them.
+    Read all files of a crash, and compare them with what its raw crash says.
 
-    @return: in words; empty: nothing, or it is gone by now.
+    @return: what is wrong, in words; empty if nothing is, or if the crash is gone by now.
     """
     problems = list(_problems(crash))
     return problems if os.path.lexists(crash.raw_crash) or crash.reason else []
@@ -173,7 +183,11 @@ def _problems(crash: FoundCrash) -> Iterator[str]:
 
 
 def sha256_of(path: str) -> str:
-    """Of a file, in hex."""
+    """
+    The SHA-256 of a file, in hex.
+
+    @raise OSError: it can't be read.
+    """
     with open(path, "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,9 +1,10 @@
 """
-Whether what lies at a root is the store that it was: a file system may be away, or another one may be there instead.
+Whether the store at a root is still the same: its file system may have gone away, or another one may be mounted
+instead.
 
-A store bears a mark, C{<root>/collectord-store.json}, with an id that no other store has. What is remembered outside of
-the root (L{KnownStores}) says which mark belongs there. While a process runs it compares numbers, which cost next to
-nothing: an open directory would tell, too, but nobody could unmount its file system any more.
+A store has a mark, C{<root>/collectord-store.json}, with an id that no other store has. What is remembered outside of
+the root (L{KnownStores}) says which mark belongs there. While a process runs, it compares numbers of the file system,
+which costs next to nothing. An open directory would do as well, but then nobody could unmount the file system.
 """
 
 import errno
@@ -25,10 +26,10 @@ from collectord.storage.filesystem.mounted import mount_of
 from collectord.storage.filesystem.sync import File, Sync
 
 MARK = "collectord-store.json"
-"""The name of the file in the root; no day, so that readers of the layout pass by."""
+"""The name of the mark. It is not the name of a day, so programs that read the layout ignore it."""
 
 _NUMBERED = ("ext", "btrfs", "tmpfs")
-"""File systems that have numbers of their own: no other one has the same while they are mounted, or right after."""
+"""The kinds of file systems whose numbers no other file system has, while they are mounted and soon after."""
 _DAY_S = 24 * 3600.0
 
 Numbers = tuple[int, int, int]
@@ -37,9 +38,9 @@ Numbers = tuple[int, int, int]
 
 class StoreIdentity:
     """
-    What a process knows of the store at one root. All of it blocks; any thread may ask.
+    What this process knows of the store at one root. All of it blocks; any thread may call it.
 
-    @param known: what is remembered outside of the root; None: nothing is.
+    @param known: the stores that are remembered outside of their roots; None: nothing is remembered.
     @param require_mount: as L{refuse_unmounted} has it.
     """
 
@@ -52,16 +53,16 @@ class StoreIdentity:
         self._seen: KnownStore | None = None
         self._numbers: Numbers | None = None
         self._is_remembered = False
-        self._is_forgotten = False  # it could not be remembered, and that was told
+        self._is_forgotten = False  # it could not be remembered, and that was logged
 
     def confirm(self, *, is_same: Callable[[], bool]) -> None:
         """
-        Return where the root may be used: it is the store that it was, or a new one.
+        Make sure that the root may be used: it is the same store as before, or a new one.
 
-        @param is_same: whether the directory now surely is the one that was confirmed before, whatever has become of
+        @param is_same: returns whether the directory is surely the one that was confirmed before, whatever became of
             its mark.
 
-        @raise OSError: it may not, and nothing must be written there; the text says why.
+        @raise OSError: it may not be used, and nothing may be written there; the text says why.
         """
         try:
             self._confirm(is_same)
@@ -76,10 +77,10 @@ class StoreIdentity:
         expected, found = known or self._seen, read_mark(self._root)
         device = "" if numbers is None else device_of(self._root)
         same = is_same() or self._is_numbered(numbers)
-        if _numbers_of(self._root) != numbers:  # then the mark and the device may be another one's
+        if _numbers_of(self._root) != numbers:  # the mark and the device may be those of another store
             raise OSError(errno.ESTALE, "its file system came or went just now")
         if expected is not None and found != expected.store_id and same:
-            # Somebody removed it, or copied a backup of another store here.
+            # Somebody removed the mark, or copied a backup of another store here.
             self._log.warn("{store}: its mark was removed or replaced; it is the same store still", store=self._root)
             found = found or self._mark_again(expected.store_id)
             self._is_remembered = False
@@ -89,7 +90,7 @@ class StoreIdentity:
             self._seen = KnownStore(root=self._root, store_id=found, device=device)
             _keep_young(f"{self._root}/{MARK}")
         if expected is not None:
-            # Somebody may have forgotten it since, and it is used still.
+            # A command may have made the host forget the store, though it is still used.
             self._is_remembered = self._is_remembered and known is not None and not self._is_forgotten
             self.remember()
         self._numbers = numbers
@@ -98,7 +99,7 @@ class StoreIdentity:
         try:
             _write_mark(self._root, store_id)
         except OSError as e:
-            if e.errno not in FULL:  # then later; what is here can still be moved
+            if e.errno not in FULL:  # a full disk gets its mark later; crashes can still be moved out of it
                 raise
         return store_id
 
@@ -108,30 +109,29 @@ class StoreIdentity:
         return same and mount is not None and family_of(mount.kind) in _NUMBERED
 
     def _remembered(self) -> KnownStore | None:
-        """It goes before what was seen: somebody may have adopted what is here now."""
+        """What is remembered counts more than what this process saw: somebody may have adopted another store here."""
         return self._known.get(self._root) if self._known is not None else None
 
     def mark(self) -> None:
         """
-        Give a store its mark if it has none, durably; one that is full gets it later. Its root is there.
+        Give the store a mark if it has none, durably. The root has to exist. A store that is full gets its mark later.
 
-        @raise OSError: it may not have one.
+        @raise OSError: it may have none.
         """
         if self._seen is not None:
             return
         try:
             _write_mark(self._root, secrets.token_hex(16), first=True)
         except OSError as e:
-            # Another process was first, or nothing can be kept here now; what is here can still be moved.
+            # Another process was faster, or the disk is full. Crashes can still be moved out of a full store.
             if e.errno not in (errno.EEXIST, *FULL):
                 raise
         self.confirm(is_same=lambda: False)
 
     def remember(self) -> None:
         """
-        Remember the store, for it keeps crashes; where that is not possible, say so, and go on.
-
-        The next L{confirm} tries again.
+        Remember the store, because it keeps crashes now. If that is not possible, log it and go on; the next L{confirm}
+        tries again.
         """
         if self._is_remembered or self._known is None or self._seen is None:
             return
@@ -150,14 +150,16 @@ class StoreIdentity:
 
     def refuse_other(self) -> None:
         """
-        @raise OSError: what lies at the root is not what was confirmed last.
+        Refuse to go on if another store than the confirmed one is at the root.
+
+        @raise OSError: another store is there, or nobody knows which.
         """
         if self._numbers is None or _numbers_of(self._root) != self._numbers:
             unknown = "it is not known whether this is the store that was here a moment ago"
             raise OSError(errno.ESTALE, self.problem() or unknown)
 
     def problem(self) -> str:
-        """Why the root can't be used now, in words; empty where it can. Nothing is made or written."""
+        """Why the root can't be used now, in words; empty if it can. Nothing is made or written."""
         try:
             refuse_unmounted(self._root, self._require_mount)
             expected, found = self._remembered() or self._seen, read_mark(self._root)
@@ -169,10 +171,12 @@ class StoreIdentity:
 @frozen
 class ConfirmedSync:
     """
-    A sync that counts only where the store still is the one that was written to; it is remembered before any crash
-    in it is acknowledged.
+    A sync that fails if another store is at the root by now. If it does not fail, the store is remembered before any
+    crash in it is acknowledged.
 
-    @ivar refuse_other: raises OSError where it is another.
+    @ivar sync: the sync itself.
+    @ivar refuse_other: raises L{OSError} if another store is there.
+    @ivar remember: remembers the store.
     """
 
     sync: Sync
@@ -194,7 +198,9 @@ class ConfirmedSync:
 
 def read_mark(root: str) -> str | None:
     """
-    The id of the store at C{root}; empty where its mark is damaged, None where it has none.
+    Read the mark of the store at C{root}.
+
+    @return: the id in it; empty if the mark is damaged, None if there is none.
 
     @raise OSError: it can't be read.
     """
@@ -210,9 +216,9 @@ def read_mark(root: str) -> str | None:
 
 def adopt(root: str, known: KnownStores) -> KnownStore:
     """
-    Let what lies at C{root} now be the store that belongs there, durably: it gets a mark if it has none.
+    Remember the store that is at C{root} now as the one that belongs there, durably. It gets a mark if it has none.
 
-    @raise OSError: it may not be.
+    @raise OSError: it may not be remembered.
     """
     store_id = read_mark(root)
     if not store_id:
@@ -229,14 +235,14 @@ def _write_mark(root: str, store_id: str, *, first: bool = False) -> None:
 
 
 def _keep_young(path: str) -> None:
-    """Whoever clears old files away (systemd-tmpfiles) is to leave this one."""
-    with suppress(OSError):  # on a file system that is full, or of another user
+    """Renew the time of a file once a day, so that a program that removes old files (systemd-tmpfiles) leaves it."""
+    with suppress(OSError):  # the file system may be full, or the file may belong to another user
         if time.time() - os.stat(path).st_mtime > _DAY_S:
             os.utime(path)
 
 
 def _difference(root: str, expected: KnownStore | None, found: str | None, device: str) -> str:
-    """What is wrong, in words, with the way out; empty: nothing is."""
+    """What is wrong with a store, in words, and what to do about it; empty: nothing is wrong."""
     if found == "":
         why = f"its mark {MARK} is damaged"
     elif expected is None:
@@ -256,7 +262,7 @@ def _difference(root: str, expected: KnownStore | None, found: str | None, devic
 
 
 def _numbers_of(root: str) -> Numbers | None:
-    """None: there is no root."""
+    """The numbers of a root; None if it does not exist."""
     try:
         found = os.stat(root)
         return found.st_dev, found.st_ino, os.statvfs(root).f_fsid

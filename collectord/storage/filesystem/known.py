@@ -1,7 +1,7 @@
 """
-The stores that daemons of this host have kept crashes in, remembered outside of them. All of it blocks.
+The stores in which daemons of this host have kept crashes, remembered outside of the stores. All of it blocks.
 
-C{<state directory>/stores/<hash of the root>.json}: one small file for each root.
+There is one small file for each root: C{<state directory>/stores/<hash of the root>.json}.
 """
 
 import errno
@@ -22,10 +22,10 @@ _STORES = "stores"
 @frozen(kw_only=True)
 class KnownStore:
     """
-    A store as it was seen.
+    What is remembered of one store.
 
     @ivar root: its absolute path.
-    @ivar store_id: of its mark.
+    @ivar store_id: the id in its mark.
     @ivar device: its file system, as L{collectord.storage.filesystem.devices.device_of} names it.
     """
 
@@ -36,7 +36,7 @@ class KnownStore:
 
 class KnownStores:
     """
-    What is remembered in a state directory, which several daemons may share.
+    The stores that are remembered in a state directory, which several daemons may share.
 
     @ivar directory: the state directory.
     """
@@ -50,7 +50,7 @@ class KnownStores:
 
     def get(self, root: str) -> KnownStore | None:
         """
-        The store that was at C{root}; None: no crash was kept there.
+        The store that belongs at C{root}; None if no crash was ever kept there.
 
         @raise OSError: what is remembered can't be read.
         """
@@ -58,9 +58,9 @@ class KnownStores:
 
     def all(self) -> list[KnownStore]:
         """
-        Every store that is remembered, by root.
+        Every store that is remembered, sorted by root.
 
-        @raise OSError: it can't be read.
+        @raise OSError: what is remembered can't be read.
         """
         directory = f"{self.directory}/{_STORES}"
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -71,7 +71,7 @@ class KnownStores:
 
     def remember(self, store: KnownStore) -> None:
         """
-        Let C{store} be what belongs to its root, durably.
+        Remember C{store} as the one that belongs at its root, durably.
 
         @raise OSError: it may not be remembered.
         """
@@ -81,7 +81,9 @@ class KnownStores:
 
     def forget(self, root: str) -> bool:
         """
-        Remember nothing of C{root} any more, durably. False: nothing was.
+        Forget the store that belongs at C{root}, durably.
+
+        @return: whether there was one.
 
         @raise OSError: it may still be remembered.
         """
@@ -94,6 +96,8 @@ class KnownStores:
 
     def refuse_unwritable(self) -> None:
         """
+        Refuse a state directory that can't be written to.
+
         @raise OSError: nothing can be remembered here.
         """
         self._make()
@@ -106,22 +110,26 @@ class KnownStores:
 
 
 def _make_private(directory: str) -> None:
-    """Make it and what is missing above it, durably, for its owner alone: the root of a store may be among these."""
+    """
+    Make a directory and what is missing above it, durably. Only the owner may enter them: the root of a store may be
+    one of them.
+    """
     if os.path.isdir(directory):
         return
     above = os.path.dirname(directory)
     _make_private(above)
     with suppress(FileExistsError):
         os.mkdir(directory, 0o700)
-    with suppress(PermissionError):  # one that we may not read was not made here
+    with suppress(PermissionError):  # a directory that we may not read was not made here
         fsync_directory(above)
 
 
 def state_directory(configured: os.PathLike[str] | None, environment: Mapping[str, str]) -> str:
     """
-    Where a daemon remembers what must outlive it.
+    The directory in which a daemon remembers what has to outlive it.
 
-    @param configured: what the settings say; None: systemd's state directory, else the user's own.
+    @param configured: the one in the settings; None: the one that systemd gives the service, or else the user's own.
+    @param environment: the environment variables.
     """
     if configured is not None:
         return os.path.abspath(configured)
@@ -133,12 +141,12 @@ def state_directory(configured: os.PathLike[str] | None, environment: Mapping[st
 
 def write_durably(path: str, value: Mapping[str, object], *, first: bool = False) -> None:
     """
-    Put a small JSON file in its place, whole or not at all; it belongs to whom its directory belongs.
+    Write a small JSON file durably, whole or not at all. It belongs to the owner of its directory.
 
-    @param first: nothing is replaced.
+    @param first: refuse to replace a file.
 
-    @raise FileExistsError: there is something, and nothing is to be replaced.
-    @raise OSError: it may not be there.
+    @raise FileExistsError: C{first}, and the file exists.
+    @raise OSError: the file may not be there.
     """
     directory = os.path.dirname(path)
     new = f"{path}.{secrets.token_hex(4)}.tmp"
@@ -148,10 +156,10 @@ def write_durably(path: str, value: Mapping[str, object], *, first: bool = False
             file.write("\n")
             file.flush()
             owner = os.stat(directory)
-            if os.geteuid() == 0 and owner.st_uid != 0:  # root repairs what the daemon has to go on with
+            if os.geteuid() == 0 and owner.st_uid != 0:  # the daemon has to read what root repairs
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fsync(file.fileno())
-        if not first or not _try_hard_link(new, path):
+        if not first or not _link_if_possible(new, path):
             os.rename(new, path)
     except BaseException:
         unlink_if_there(new)
@@ -160,8 +168,14 @@ def write_durably(path: str, value: Mapping[str, object], *, first: bool = False
     fsync_directory(directory)
 
 
-def _try_hard_link(new: str, path: str) -> bool:
-    """False: the file system knows no second names, and nothing is there."""
+def _link_if_possible(new: str, path: str) -> bool:
+    """
+    Give a file a second name if that is possible.
+
+    @return: False if it is not, and nothing has that name.
+
+    @raise FileExistsError: C{path} exists.
+    """
     try:
         os.link(new, path)
     except FileExistsError:
@@ -179,6 +193,6 @@ def _read(path: str) -> KnownStore | None:
             found = json.load(file)
         return KnownStore(**{name: str(found[name]) for name in ("root", "store_id", "device")})
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return None  # one who may not read it may not write it either, and said so at the start
+        return None  # whoever may not read it may not write it either, and that was logged at the start
     except (ValueError, LookupError, TypeError) as e:
         raise OSError(errno.EIO, "what is remembered of the store can't be read", path) from e

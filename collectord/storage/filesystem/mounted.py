@@ -1,7 +1,7 @@
 """
 What kind of file system a path is on, and what cannot be promised there.
 
-A file system that swallows an C{fsync} says nothing of it, and no probe can find out: only its kind tells.
+Some file systems ignore an C{fsync} and report success. No probe can find that out; only the kind of file system tells.
 """
 
 import os
@@ -15,12 +15,12 @@ from attrs import frozen
 @frozen(kw_only=True)
 class Mount:
     """
-    A file system, as the kernel lists it.
+    A mounted file system, as the kernel lists it.
 
-    @ivar kind: C{ext4}, C{nfs4}, C{fuse.sshfs}, or C{fuse} where its server has not said what it is.
-    @ivar options: of the mount, and of the file system.
+    @ivar kind: C{ext4}, C{nfs4}, C{fuse.sshfs}, or C{fuse} if its server did not say what it is.
+    @ivar options: of the mount and of the file system.
     @ivar point: the directory that it is mounted on.
-    @ivar source: the device, or what else is mounted.
+    @ivar source: the device, or whatever is mounted.
     """
 
     kind: str
@@ -51,7 +51,7 @@ _OF_KINDS: Sequence[tuple[str, str]] = [
     (r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|afs|ceph|lustre|beegfs|glusterfs|vboxsf|prl_fs|vmhgfs", _NETWORK),
     (r"ext2|vfat|msdos|exfat|minix|hfs|hfsplus|udf|ufs|sysv|affs|qnx4|bfs|adfs|omfs", _NO_JOURNAL),
 ]
-"""Of the kinds of file systems: the first that fits counts."""
+"""What can't be promised on a kind of file system. The first pattern that matches counts."""
 
 _OF_OPTIONS: Sequence[tuple[str, str]] = [
     (r"volatile|fsync=volatile", _VOLATILE),
@@ -59,17 +59,17 @@ _OF_OPTIONS: Sequence[tuple[str, str]] = [
 ]
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
-"""A space in a path, and the like, as the kernel writes it."""
+"""How the kernel writes a space in a path, and the like."""
 
 _SYNCS_NOTHING = re.compile(r"fuse(\..+|blk)?|9p|cifs|smb3|smbfs")
-"""C{syncfs} comes back at once there, and its server hears nothing."""
+"""The kinds of file systems on which C{syncfs} does nothing: it never reaches the server."""
 
 
 def mount_of(path: str) -> Mount | None:
     """
-    The file system of C{path}, or where it is not there yet, of what it will be made in.
+    Look up the file system of C{path}, or if that does not exist yet, of the directory in which it will be made.
 
-    @return: None where that can't be found out.
+    @return: None if that can't be found out.
     """
     number, fields = _mount_number(path), list[str]()
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
@@ -104,7 +104,7 @@ def _mount_number(path: str) -> str:
 
 
 def cautions_at(path: str) -> Sequence[str]:
-    """What can't be promised on the file system of C{path}, and on what it is a layer of: plain sentences."""
+    """What can't be promised on the file system of C{path}, or on the one below it (overlayfs), in plain sentences."""
     mount = mount_of(path)
     if mount is None:
         return []
@@ -114,14 +114,14 @@ def cautions_at(path: str) -> Sequence[str]:
 
 
 def cautions_of(mount: Mount) -> Sequence[str]:
-    """What can't be promised on a file system of this kind."""
+    """What can't be promised on a file system of this kind, in plain sentences."""
     of_kind = next((text for kind, text in _OF_KINDS if re.fullmatch(kind, mount.kind)), None)
     of_options = [text for option, text in _OF_OPTIONS if any(re.fullmatch(option, each) for each in mount.options)]
     return [f"on {mount.kind}: {text}" for text in [*([of_kind] if of_kind else []), *of_options]]
 
 
 def unsynced_by_syncfs(mount: Mount | None) -> str:
-    """Why C{sync = "filesystem"} is of no use there; empty: it is, as far as anyone knows."""
+    """Why C{sync = "filesystem"} does nothing there, in words; empty if it works, as far as anyone knows."""
     if mount is None or _SYNCS_NOTHING.fullmatch(mount.kind) is None:
         return ""
     return f'sync = "filesystem" syncs nothing on {mount.kind}: take sync = "files"'

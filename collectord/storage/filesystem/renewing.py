@@ -1,5 +1,5 @@
 """
-Crashes whose link is lost are made new again, so that the crashmover finds them. All of it blocks.
+Making a crash new again whose link is lost, so that the crashmover finds it. All of it blocks.
 """
 
 import os
@@ -21,11 +21,13 @@ class CannotRenew(CollectordError):
 
 def renew(crash: FoundCrash, staging: StagingDirectory) -> bool:
     """
-    Make a crash new again, durably; the crashmover moves it once more, wherever it is already.
+    Make a crash new again, durably. The crashmover will move it, even to where it is already.
 
-    @param staging: in the same store.
-    @return: False: it is new already.
-    @raise CannotRenew: it is not whole, or nobody knows when it came, or somebody else has it in hand.
+    @param staging: the staging directory of this process in the same store.
+    @return: whether it was not new before.
+
+    @raise CannotRenew: it is not whole, or nobody knows when it came.
+    @raise CrashContended: another process has it in hand.
     @raise OSError: it may not be new.
     """
     if crash.reason:
@@ -47,7 +49,7 @@ def renew(crash: FoundCrash, staging: StagingDirectory) -> bool:
                 staging.mark_new(place.link, place.link_target)
             fsync_directory(place.date_dir)
             return True
-        except FileNotFoundError:  # the crashmover removes empty slots
+        except FileNotFoundError:  # the crashmover removed the directory while it was empty
             if left == 1:
                 raise
     raise AssertionError("it has been tried")

@@ -6,31 +6,34 @@ import errno
 import os
 
 _MOST_INODES = 1000
-"""That are kept free: a group of crashes takes about half as many."""
+"""At most so many inodes are kept free: a group of crashes takes about half as many."""
 
 _LEAST_INODES = 16
-"""That one crash may take, with its directories."""
+"""At least so many inodes are kept free: one crash may take as many, with its directories."""
 
 
 def free_bytes(path: str) -> int | None:
     """
-    What an ordinary user may still write below C{path}, however little; it blocks. None: nobody knows.
+    How many bytes an ordinary user may still write below C{path}. It blocks.
 
-    @raise OSError: it is not there.
+    @return: None if nobody knows.
+
+    @raise OSError: C{path} is not there.
     """
     return _free(os.statvfs(path))
 
 
 def refuse_full(path: str, min_free_bytes: int) -> int | None:
     """
-    What an ordinary user may still write below C{path}, in bytes; it blocks.
+    Refuse a file system that counts as full, a little before it is. It blocks.
 
-    @return: None: nobody knows. Some file systems (ramfs, many of FUSE) answer with zeros alone.
+    @return: how many bytes an ordinary user may still write below C{path}; None if nobody knows. Some file systems
+        (ramfs, many FUSE ones) report nothing but zeros.
 
-    @raise OSError: it counts as full, before it is; or it is not there.
+    @raise OSError: it counts as full, or C{path} is not there.
     """
     stat = os.statvfs(path)
-    # Many count no inodes (btrfs, vfat, NFS of such): 0 of 0 are free.
+    # Many file systems count no inodes (btrfs, vfat, NFS that serves such a one): 0 of 0 are free.
     if stat.f_files and stat.f_favail < (least := _least_inodes(stat.f_files)):
         raise OSError(errno.ENOSPC, f"{stat.f_favail} inodes are free, and {least} are kept free")
     free = _free(stat)
@@ -44,5 +47,5 @@ def _free(stat: os.statvfs_result) -> int | None:
 
 
 def _least_inodes(there: int) -> int:
-    """A hundredth of them, within bounds."""
+    """How many inodes are kept free: a hundredth of them, within bounds."""
     return max(_LEAST_INODES, min(_MOST_INODES, there // 100))

@@ -1,9 +1,9 @@
 """
-Dumps that were spilled to a store's staging area while they were received.
+Dumps that are spilled to the staging directory of a store while they are received.
 
-An error in writing one back has to be noticed until its crash is kept, whoever else the kernel tells of it. So each is
-held open from before its first write. There are no descriptors for thousands at once: what goes beyond a share of them
-is synced by each append instead.
+If the kernel can't write such a file to the disk, that has to be noticed before its crash is kept. The kernel reports
+an error only to descriptors that are open when it happens. So each file is held open from before its first write. There
+are not enough descriptors for thousands of dumps; the files beyond a certain number are synced by each append instead.
 """
 
 import errno
@@ -26,8 +26,9 @@ from collectord.storage.filesystem.fsops import unlink_if_there
 from collectord.storage.filesystem.staging import StagingDirectory
 
 _HELD = 256
+"""At most so many spilled dumps are held open."""
 _SHARE = 32
-"""One in so many descriptors holds a spilled dump, and no more than C{_HELD}."""
+"""One in so many descriptors may hold a spilled dump."""
 
 
 @implementer(IDumpStaging)
@@ -35,10 +36,12 @@ class StagingArea:
     """
     The dumps that are spilled to one store.
 
-    @param refuse_full: raises OSError where the store counts as full.
-    @param failed: is told that a dump could not be written.
-    @param held: dumps that are held open at a time; None: what the limit of open files leaves for them.
-    @ivar to_hold: how many more may be.
+    @param directory: the staging directory of this process in the store.
+    @param in_thread: runs blocking work on a thread.
+    @param refuse_full: raises L{OSError} if the store counts as full; called on threads.
+    @param failed: called on the reactor thread when a dump could not be written.
+    @param held: how many dumps may be held open at a time; None: as many as the process can spare.
+    @ivar to_hold: counts how many more may be.
     """
 
     _log = Logger()
@@ -66,7 +69,7 @@ class StagingArea:
         return isinstance(content, StagedFile) and content.area is self
 
     def remove(self, file: "StagedFile") -> None:
-        """Remove a file, in the background."""
+        """Remove the file of a dump, in the background."""
         removal = self.in_thread(file.remove)
         self._removals.add(removal)
         removal.addErrback(
@@ -83,7 +86,13 @@ class StagingArea:
 
 @implementer(IStagedDump)
 class StagedFile:
-    """A file of one staging area; also the content of the dump in it."""
+    """
+    A spilled dump: its file in the staging directory, and the content of that file.
+
+    L{take} and L{remove} block, and run on threads. Everything else is called on the reactor thread.
+
+    @ivar path: of the file.
+    """
 
     def __init__(self, area: StagingArea, name: str) -> None:
         self.area = area
@@ -92,7 +101,7 @@ class StagedFile:
         self._size = 0
         self._begun = False
         self._discarded = False
-        self._held: list[int] = []  # one descriptor, or none: whoever pops it has it
+        self._held: list[int] = []  # one descriptor or none; the thread that pops it closes it
         self._taken = False
 
     async def append(self, pieces: Sequence[bytes]) -> None:
@@ -114,7 +123,7 @@ class StagedFile:
             else:
                 self.area.directory.append(self._name, pieces, first=first, sync=not self._held)
         finally:
-            if self._discarded:  # while this hung
+            if self._discarded:  # while this was hanging
                 self.remove()
 
     def _begin(self, pieces: Sequence[bytes]) -> None:
@@ -127,9 +136,10 @@ class StagedFile:
 
     def take(self) -> int:
         """
-        A descriptor to sync and close, for one try to keep the dump. What failed to be synced is never trusted again.
+        Return a descriptor that the caller syncs and closes, to keep the dump. That is possible once: after a sync that
+        failed, this file is never trusted again.
 
-        @raise OSError: there was a try before, or the file is gone.
+        @raise OSError: somebody tried to keep the dump before, or the file is gone.
         """
         if self._taken:
             raise OSError(errno.ESTALE, "it could not be kept before, and has to be copied", self.path)
@@ -157,7 +167,7 @@ class StagedFile:
             self.area.remove(self)
 
     def remove(self) -> None:
-        """Leave nothing of it behind, on a thread. Once more does no harm."""
+        """Close and remove the file. A second call does no harm."""
         held = self._release_descriptor()
         try:
             if held is not None:

@@ -1,5 +1,5 @@
 """
-Which version of a raw crash somebody has read, and whether somebody else counts on it since.
+Telling whether a raw crash is still the one that was read before, and whether somebody else counts on it since.
 """
 
 import os
@@ -10,9 +10,12 @@ from collectord.storage.filesystem.fsops import NOT_HERE
 
 def version_of(file: str | int) -> tuple[int, ...]:
     """
-    What tells a file from another in its place, and from itself before L{mark_as_confirmed}.
+    The size and the modification time of a file, by its path or descriptor.
 
-    Not by its inode: not every file system keeps the numbers of what nobody has open.
+    They change if another file takes its place, and by L{mark_as_confirmed}. The inode number is no part of it: some
+    file systems give a file another one once nobody has it open.
+
+    @raise OSError: there is no such file.
     """
     found = os.stat(file)
     return found.st_size, found.st_mtime_ns
@@ -20,12 +23,13 @@ def version_of(file: str | int) -> tuple[int, ...]:
 
 def mark_as_confirmed(path: str) -> None:
     """
-    Let whoever has read a file before see that somebody has been told since that it is there, and counts on it.
+    Note that somebody was just told that a crash is kept, and counts on it, by the modification time of its raw crash.
+    Whoever read the raw crash before sees that by its L{version_of}, and does not remove it.
 
     @raise OSError: nobody may see it.
     """
     found = os.stat(path)
-    # Some file systems count times in steps of two seconds.
+    # Some file systems store times in steps of two seconds.
     changed = max(time.time_ns(), found.st_mtime_ns + 2_000_000_000)
     try:
         os.utime(path, ns=(found.st_atime_ns, changed))
