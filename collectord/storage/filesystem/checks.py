@@ -152,7 +152,11 @@ class StoreChecks:
             raise OSError(errno.EINVAL, problem)
         found = probe(self._staging.path, self._capabilities)
         if found != self._capabilities and found.missing:
-            self._log.info("{store}: it does without {missing}", store=self._root, missing=", ".join(found.missing))
+            self._log.info(
+                "{store}: its file system has no {missing}; it does without",
+                store=self._root,
+                missing=", ".join(found.missing),
+            )
         self._capabilities = self._staging.capabilities = found
         self._caution()
 
@@ -181,8 +185,8 @@ class StoreChecks:
             )
         for crash_id in swept.crashes:
             self._log.info(
-                "{crash_id}: its rest is removed from {store}: it was not acknowledged, or was moved, when that was "
-                "cut off",
+                "{crash_id}: what was left of it in {store} is removed: a process died before it had acknowledged the "
+                "crash, or after it had moved it",
                 crash_id=crash_id,
                 store=self._root,
             )

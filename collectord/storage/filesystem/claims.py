@@ -84,7 +84,7 @@ def _claim(raw_crash: str, record: str, crash_id: str) -> Literal["hard link", "
         raise
     except OSError as e:
         if os.path.lexists(record):
-            raise CrashContended("somebody keeps it once more just now", crash_id) from e
+            raise CrashContended("this process keeps it once more right now", crash_id) from e
         if e.errno in FULL:
             return "disk is full"
     else:

@@ -81,7 +81,7 @@ class Peers:
 
     def _refuse(self, names: Sequence[str], crash_id: str, *, may_be_swept: bool = False) -> None:
         if name := self.contender(names, crash_id, may_be_swept=may_be_swept):
-            raise CrashContended(f"{name} is just keeping it, too", crash_id)
+            raise CrashContended(f"{name} has this crash in hand, too", crash_id)
 
     def contender(
         self, names: Sequence[str], crash_id: str, except_for: str = "", *, may_be_swept: bool = False

@@ -124,8 +124,8 @@ class FilesystemCrashSource:
         DANGLING.labels(self.name).set(len(self._dangling))
         if len(self._dangling) > self._dangling_reported:
             self._log.warn(
-                "{store}: {count} links lead to no raw crash, as that of {crash_id}: they are left alone, for nothing "
-                "here has removed it; it may still come from a backup, or was removed by hand",
+                "{store}: {count} links lead to no raw crash, such as that of {crash_id}: they are left alone, because "
+                "collectord did not remove the crashes; they may still come from a backup, or were removed by hand",
                 store=self.name,
                 count=len(self._dangling),
                 crash_id=min(self._dangling),

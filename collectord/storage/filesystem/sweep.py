@@ -69,7 +69,7 @@ def _sweep_directory(staging: StagingDirectory, directory: str, crashes: list[st
             if file.endswith(".json") and is_crash_id(crash_id):
                 is_ours = os.path.lexists(staging.intent_record(crash_id))
                 if is_ours or staging.peers.contender(peers, crash_id, os.path.basename(directory)):
-                    raise CrashContended("somebody keeps it just now", crash_id)  # the next sweep tries again
+                    raise CrashContended("somebody has this crash in hand", crash_id)  # the next sweep tries again
                 if _remove_unfinished(staging.root, crash_id, f"{directory}/{file}"):
                     crashes.append(crash_id)
         remove_all_but_lock(directory)

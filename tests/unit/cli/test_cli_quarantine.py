@@ -298,7 +298,7 @@ def test_release_of_what_another_process_is_just_keeping(root: Path, aside: Path
     before = files_below(root)
     refused = run("quarantine", "release", CRASH_ID)
     assert refused.exit_code == 1
-    assert f"{os.path.basename(other.path)} is just keeping it, too" in refused.stderr
+    assert f"{os.path.basename(other.path)} has this crash in hand, too" in refused.stderr
     assert files_below(root) == before
     other.remove()
     assert run("quarantine", "release", CRASH_ID).exit_code == 0

@@ -126,7 +126,7 @@ def test_what_another_process_just_keeps_can_t_be_claimed(rig: Rig, other: Stagi
     """Its staging directory was made since this one looked last."""
     staged = Path(other.intent_record(CRASH_ID))
     staged.write_bytes(CONTENT)
-    with pytest.raises(OSError, match="is just keeping it, too") as caught, claimed(rig.staging, CRASH_ID):
+    with pytest.raises(OSError, match="has this crash in hand, too") as caught, claimed(rig.staging, CRASH_ID):
         raise AssertionError("it was claimed")
     assert caught.value.errno == errno.EBUSY
     assert not taken(rig).exists()

@@ -717,7 +717,7 @@ def test_what_another_has_not_decided_yet_is_not_confirmed(rig: Rig) -> None:
     rig.save(ours)
     (error,) = rig.errors(ours)
     assert error is not None
-    assert "is just keeping it, too" in str(error)
+    assert "has this crash in hand, too" in str(error)
     other.commit.commit([], renamed)
     again = rig.transaction(make_crash())
     rig.save(again)

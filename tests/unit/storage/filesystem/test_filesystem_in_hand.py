@@ -265,7 +265,7 @@ async def test_a_store_that_is_closed_lets_others_see_what_is_not_decided(root: 
         await error_of(saving)
         closing = started(store.close())
         rest()
-        assert "is just keeping it, too" in str(await error_of(other.save(make_crash(fresh=False))))
+        assert "has this crash in hand, too" in str(await error_of(other.save(make_crash(fresh=False))))
     await closing
     until(lambda: not os.path.exists(store.directory.path))
     await other.save(make_crash(fresh=False))

@@ -159,7 +159,7 @@ def test_without_locks_only_what_is_a_day_old_is_swept(
     staging.peers.refresh()
     yesterday = left.stat().st_mtime - 25 * 3600
     os.utime(left, (yesterday, yesterday))
-    with pytest.raises(OSError, match="is just keeping it"):  # nobody can know whether it is dead
+    with pytest.raises(OSError, match="has this crash in hand"):  # nobody can know whether it is dead
         staging.peers.refuse_contended(CRASH_ID)
     (root / "raw crash").touch()
     take_out(staging, CRASH_ID, f"{root}/raw crash")  # whoever sweeps it removes it, too
