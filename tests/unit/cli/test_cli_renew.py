@@ -77,7 +77,7 @@ def test_a_crash_that_another_process_works_on_is_refused(root: Path) -> None:
     os.link(place.raw_crash, other / f"{CRASH_ID}.json")
     done = run("crashes", "renew", CRASH_ID)
     assert done.exit_code == 1
-    assert "is just keeping it" in done.stderr
+    assert "has this crash in hand" in done.stderr
 
 
 def test_a_crash_in_the_quarantine_is_refused(root: Path) -> None:

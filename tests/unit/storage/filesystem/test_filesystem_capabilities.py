@@ -206,7 +206,7 @@ def test_what_another_process_has_not_decided_is_seen_without_hard_links(unlinke
     renamed = unlinked.commit.commit([transaction], [])
     again = other.transaction(make_crash())
     other.save(again)
-    assert "is just keeping it" in str(other.errors(again)[0])
+    assert "has this crash in hand" in str(other.errors(again)[0])
     unlinked.commit.commit([], renamed)
     assert unlinked.errors(transaction) == [None]
     assert is_kept(unlinked.root)
