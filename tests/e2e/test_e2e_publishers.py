@@ -51,7 +51,7 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
 def to_rabbit(broker: RabbitServer, **more: Any) -> tuple[str, ICrashPublisher]:
     """A new queue, and a publisher to it."""
     queue = f"q{uuid4().hex}"
-    table = {"type": "rabbitmq", "url": rabbitmq_url(broker.port), "queue": queue, "timeout_s": 5.0} | more
+    table = {"type": "rabbitmq", "url": rabbitmq_url(broker.port), "queue": queue, "timeout_s": 20.0} | more
     return str(table["queue"]), publisher(**table)
 
 
@@ -122,12 +122,12 @@ async def test_a_wrong_password(rabbit: RabbitServer) -> None:
 
 @in_reactor
 async def test_a_broker_that_is_stopped_and_goes_on(rabbit: RabbitServer) -> None:
-    queue, made = to_rabbit(rabbit, timeout_s=1.0)
+    queue, made = to_rabbit(rabbit, timeout_s=2.0)
     await made.check()
     rabbit.signal(signal.SIGSTOP)
     try:
         for _ in range(2):  # once on the open connection, once on a new one
-            with pytest.raises(PublishError, match="nothing for 1 s"):
+            with pytest.raises(PublishError, match="nothing for 2 s"):
                 await made.publish(make_crash())
     finally:
         rabbit.signal(signal.SIGCONT)
@@ -183,7 +183,7 @@ class TestRedis(PublisherContract):
 
 @in_reactor
 async def test_redis_killed_and_back(store: RedisServer) -> None:
-    made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0", timeout_s=2.0)
+    made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0", timeout_s=20.0)
     first, second = make_crash(), make_crash()
     await made.publish(first)
     await deferToThread(store.kill)
