@@ -138,9 +138,8 @@ class _Probe:
     def _symlink(self) -> bool:
         mark = f"{self._date_dir}/mark"
         os.symlink("../name", mark)
-        return S_ISLNK(
-            os.lstat(mark).st_mode
-        )  # sshfs lets nobody read one with "..", and it does its work nevertheless
+        # Do not read it: sshfs lets nobody read a symlink with "..", though it works.
+        return S_ISLNK(os.lstat(mark).st_mode)
 
     def _case(self) -> bool:
         create_empty(f"{self._date_dir}/case")

@@ -12,6 +12,7 @@ import pytest
 
 from collectord.storage.filesystem.claims import claimed
 from collectord.storage.filesystem.claims import take_out as take_out_of
+from collectord.storage.filesystem.peers import CrashContended
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from tests.unit.storage.stores import CRASH_ID, NAMES, Rig, failing, is_kept, make_crash, make_rig, watched
 
@@ -96,7 +97,7 @@ def test_without_its_staging_directory_it_stays(rig: Rig, raw_crash: Path) -> No
 
 def test_one_that_comes_once_more_just_now_stays(rig: Rig, raw_crash: Path) -> None:
     taken(rig).write_bytes(b"of the one that comes")
-    with pytest.raises(OSError, match="keeps it once more") as caught:
+    with pytest.raises(CrashContended, match="keeps it once more") as caught:
         take_out(rig, raw_crash)
     assert caught.value.errno == errno.EBUSY
     assert raw_crash.read_bytes() == CONTENT
@@ -126,7 +127,7 @@ def test_what_another_process_just_keeps_can_t_be_claimed(rig: Rig, other: Stagi
     """Its staging directory was made since this one looked last."""
     staged = Path(other.intent_record(CRASH_ID))
     staged.write_bytes(CONTENT)
-    with pytest.raises(OSError, match="has this crash in hand, too") as caught, claimed(rig.staging, CRASH_ID):
+    with pytest.raises(CrashContended, match="has this crash in hand, too") as caught, claimed(rig.staging, CRASH_ID):
         raise AssertionError("it was claimed")
     assert caught.value.errno == errno.EBUSY
     assert not taken(rig).exists()
