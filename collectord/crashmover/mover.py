@@ -13,7 +13,8 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from collectord.crashmover.sink import Sink, SinkError, backoff_delay
+from collectord.concurrency.backoff import backoff_delay
+from collectord.crashmover.sink import FIRST_PAUSE_S, Sink, SinkError
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
@@ -167,7 +168,7 @@ class Crashmover:
 
     def _back_off(self, new: NewCrash, unfinished: _Unfinished, error: Exception) -> Literal[False]:
         unfinished.failures += 1
-        pause = backoff_delay(unfinished.failures, self._chance(), longest=_LONGEST_S)
+        pause = backoff_delay(unfinished.failures, first=FIRST_PAUSE_S, longest=_LONGEST_S, chance=self._chance())
         unfinished.again_at = self._clock.seconds() + pause
         self._unfinished[new.crash_id] = unfinished
         if len(self._unfinished) > _REMEMBERED:

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import CrashRejectedByStore, PublishError, StorageError
@@ -19,27 +20,14 @@ from collectord.model import Crash
 from collectord.settings.urls import without_secrets
 
 FIRST_PAUSE_S = 1.0
+"""So many seconds after the first failure something is tried again; after each further one in a row twice as many."""
 LONGEST_PAUSE_S = 60.0
-_JITTER = 0.25
-"""A pause is up to a quarter longer or shorter, so that sinks that failed together are not tried together."""
 
 SinkKind = Literal["moved", "published"]
 """What a crash is once the sink has confirmed it: a destination makes it moved, a publisher makes it published."""
 
 SinkError = (StorageError, PublishError)
 """The exceptions that a sink raises."""
-
-
-def backoff_delay(
-    failures: int, chance: float, first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S
-) -> float:
-    """
-    Return how many seconds to wait after so many failures in a row: twice as many each time, give or take a quarter.
-
-    @param failures: 1 or more.
-    @param chance: a random number from 0 to 1.
-    """
-    return min(longest, first * 2.0 ** min(failures - 1, 30)) * (1 + _JITTER * (2 * chance - 1))
 
 
 class Sink:
@@ -167,6 +155,6 @@ class Sink:
         if self._resume_at > self._clock.seconds():
             return  # of many deliveries that were under way together and failed together, only the first counts
         self._failures += 1
-        pause = backoff_delay(self._failures, self._chance())
+        pause = backoff_delay(self._failures, first=FIRST_PAUSE_S, longest=LONGEST_PAUSE_S, chance=self._chance())
         self._resume_at = self._clock.seconds() + pause
         self._log.error("{sink} failed; trying again in {pause:.1f} s: {why}", sink=self.name, pause=pause, why=why)

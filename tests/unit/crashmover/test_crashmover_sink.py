@@ -7,19 +7,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from collectord.crashmover.sink import LONGEST_PAUSE_S, backoff_delay
 from collectord.errors import CrashRejectedByStore, StorageError, StoreTimeout
 from tests.unit.crashmover.places import FakeSink
 from tests.unit.intake.parts import result_of
 from tests.unit.storage.stores import make_crash
-
-
-def test_pauses_grow_up_to_a_limit() -> None:
-    assert [backoff_delay(n, 0.5) for n in (1, 2, 3, 6, 7, 1000)] == [1, 2, 4, 32, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
-
-
-def test_pauses_differ() -> None:
-    assert [backoff_delay(3, chance) for chance in (0.0, 1.0)] == [3.0, 5.0]
 
 
 def ready(sink: object) -> list[bool]:
