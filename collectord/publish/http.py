@@ -1,9 +1,8 @@
 """
-Crash ids posted to a web hook.
+A publisher that posts crash ids to a web hook.
 """
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from treq import collect
@@ -19,14 +18,16 @@ from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
 from collectord.plugins import PluginContext, PluginSettings, PluginType
-from collectord.settings.urls import shown_url, telling_nothing
+from collectord.settings.urls import http_parts, shown_url, telling_nothing
 
 _SERVER_ERROR = 500
 
 
 class HttpPublisherSettings(PluginSettings):
     """
-    @ivar token: a bearer token.
+    The settings of a publisher of C{type = "http"}.
+
+    @ivar token: a bearer token that is sent with each id; empty: none is sent.
     """
 
     url: str = Field(repr=False)
@@ -37,15 +38,14 @@ class HttpPublisherSettings(PluginSettings):
     @classmethod
     def _is_url(cls, url: str) -> str:
         with telling_nothing("must be http://host/path, or https; a secret goes into token"):
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.port == 0:
+            if http_parts(url).username:
                 raise ValueError(url)
         return url
 
 
 @implementer(ICrashPublisher)
 class HttpPublisher:
-    """The body is the bare id; any 2xx confirms it."""
+    """This publisher posts the bare id as C{text/plain}. Any status 2xx confirms it."""
 
     def __init__(self, settings: HttpPublisherSettings, reactor: Any) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class HttpPublisher:
             raise PublishError(f"{self.name}: answered {code}")
 
     async def check(self) -> None:
-        """Nothing is known of it but that it answers."""
+        """Ask with HEAD whether the server answers. More can't be known without publishing an id."""
         code = await self._answer("HEAD", None)
         if code >= _SERVER_ERROR:
             raise PublishError(f"{self.name}: answered {code}")
@@ -78,7 +78,7 @@ class HttpPublisher:
             raise PublishError(str(e)) from e
         except (*WRAPPERS, *NETWORK_ERRORS) as e:
             error = innermost(e)
-            if isinstance(error, CancelledError):  # by whoever waits no longer
+            if isinstance(error, CancelledError):  # the caller has cancelled this
                 raise error from e
             raise PublishError(f"{self.name}: {error}") from e
 

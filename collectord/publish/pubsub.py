@@ -1,5 +1,5 @@
 """
-Crash ids to a topic of Google's Pub/Sub.
+A publisher that sends crash ids to a topic of Google's Pub/Sub.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,12 @@ _THREADS = 8
 
 
 class PubsubSettings(PluginSettings):
-    """Credentials come by the usual chain; C{PUBSUB_EMULATOR_HOST} is honoured."""
+    """
+    The settings of a publisher of C{type = "pubsub"}.
+
+    Credentials come by the usual chain of Google's clients. If the environment has C{PUBSUB_EMULATOR_HOST}, that server
+    is used.
+    """
 
     project: str = Field(min_length=1)
     topic: str = Field(min_length=1)
@@ -33,11 +38,11 @@ class PubsubSettings(PluginSettings):
 
 @implementer(ICrashPublisher)
 class PubsubPublisher:
-    """Each message is the bare id."""
+    """This publisher sends each id as one message, whose data is the bare id."""
 
     def __init__(self, settings: PubsubSettings, threads: ThreadPool) -> None:
         self._threads = threads
-        self._client: Lazily[Any] = Lazily(PublisherClient)  # it looks for credentials, perhaps over the network
+        self._client: Lazily[Any] = Lazily(PublisherClient)  # looks for credentials, so it may block
         self._topic = f"projects/{settings.project}/topics/{settings.topic}"
         self._timeout = settings.timeout_s / 2
         self.name = f"pubsub {self._topic}"

@@ -1,5 +1,5 @@
 """
-Crash ids to a stream in Redis.
+A publisher that adds crash ids to a stream in Redis.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,10 @@ _THREADS = 4
 
 class RedisSettings(PluginSettings):
     """
+    The settings of a publisher of C{type = "redis"}.
+
     @ivar url: C{redis://user:password@host:port/db}, or C{rediss}, or C{unix}.
-    @ivar maxlen: about so many entries are kept; 0: all.
+    @ivar maxlen: Redis removes the oldest entries beyond about so many; 0: it removes none.
     """
 
     url: str = Field(default="redis://localhost:6379/0", repr=False)
@@ -43,7 +45,7 @@ class RedisSettings(PluginSettings):
 
 @implementer(ICrashPublisher)
 class RedisPublisher:
-    """Each entry has one field, C{crash_id}."""
+    """This publisher adds an entry with one field, C{crash_id}, for each id."""
 
     def __init__(self, settings: RedisSettings, threads: ThreadPool) -> None:
         self._settings = settings

@@ -1,5 +1,5 @@
 """
-Paths in the settings: what can't be meant is refused, before crashes are kept where nobody looks for them.
+Checks of paths in the settings. A path that can't be meant is refused, before crashes are kept where nobody looks.
 """
 
 import os
@@ -23,22 +23,26 @@ def _plain(value: object) -> object:
     if not value.strip():
         raise ValueError("is empty: write the whole path, as in /var/lib/collectord/crashes")
     if _PLACEHOLDER.search(value):
-        raise ValueError("has a placeholder in it that nobody has filled in: write the whole path")
+        raise ValueError("has a placeholder in it that was not filled in: write the whole path")
     if value.startswith("~"):
         raise ValueError("~ is not expanded here: write the whole path")
     if "://" in value:
         raise ValueError("is a URL: write the path of a directory")
     if value != value.strip() or not value.isprintable():
-        raise ValueError("has spaces around it, or what can't be seen in it")
+        raise ValueError("has spaces around it, or characters in it that can't be seen")
     return value
 
 
 PlainPath = Annotated[Path, BeforeValidator(_plain)]
-"""A path that is meant as it stands."""
+"""A path without placeholders, C{~} or anything else that would have to be expanded."""
 
 
 def nested(places: Sequence[tuple[str, Path]]) -> str:
-    """Which of C{places}, names and paths, lies in another; empty: none does. Links are followed."""
+    """
+    Describe the first of C{places}, which are names and paths, that lies in another one; else return an empty text.
+
+    This blocks, since symlinks are followed.
+    """
     resolved = [(name, path, _resolved(path)) for name, path in places]
     for (inner, path, at), (outer, root, around) in permutations(resolved, 2):
         if at != around and around in at.parents:
@@ -47,7 +51,7 @@ def nested(places: Sequence[tuple[str, Path]]) -> str:
 
 
 def _resolved(path: Path) -> Path:
-    """Without links; as it is written, where a mount on the way hangs."""
+    """Resolve the symlinks in C{path}. If a mount on the way hangs, return it as it is written."""
     found = [Path(os.path.abspath(path))]
     thread = Thread(target=lambda: found.append(Path(os.path.realpath(path))), daemon=True)
     thread.start()
@@ -57,9 +61,9 @@ def _resolved(path: Path) -> Path:
 
 def others_can_read(file: Path) -> bool:
     """
-    Whether any user of this host may read C{file}.
+    Tell whether all users of this host can read C{file}. This blocks.
 
-    @raise OSError: it is not there.
+    @raise OSError: the file does not exist.
     """
     path = Path(os.path.realpath(file))
     return bool(path.stat().st_mode & stat.S_IROTH) and all(
@@ -69,8 +73,9 @@ def others_can_read(file: Path) -> bool:
 
 def is_service(environment: Mapping[str, str], *, has_terminal: bool) -> bool:
     """
-    Whether systemd has started this process, not a person. Terminals inherit C{INVOCATION_ID} from the desktop that
-    they run on.
+    Tell whether this process was started by systemd and not by a person.
+
+    C{INVOCATION_ID} alone does not say so, since a terminal inherits it from the desktop session that it runs in.
     """
     if "NOTIFY_SOCKET" in environment or environment.get("SYSTEMD_EXEC_PID") == str(os.getpid()):
         return True
@@ -78,7 +83,7 @@ def is_service(environment: Mapping[str, str], *, has_terminal: bool) -> bool:
 
 
 def relative(places: Sequence[tuple[str, Path]]) -> Sequence[str]:
-    """Which of C{places} depend on where the daemon is started, in words."""
+    """Describe each of C{places}, which are names and paths, whose path is relative."""
     return [f"{name} = {str(path)!r}: {_RELATIVE}" for name, path in places if not path.is_absolute()]
 
 

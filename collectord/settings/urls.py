@@ -1,13 +1,14 @@
 """
-URLs as everybody may see them: what is secret in one is replaced by C{***}.
+Checks URLs in the settings, and hides the secrets in them before they are shown.
 
-A user and a password are secret, so is every value of a query, and so is what looks like a token in a path.
+The user, the password, every value of the query, and whatever looks like a token in the path count as secret. Each of
+them is replaced by C{***}.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from collectord.crashid import is_crash_id
 
@@ -18,16 +19,28 @@ _QUERY_VALUE = re.compile(r"([?&][\w.~%-]+=)[^\s&'\"<>\\)]+")
 _SEPARATOR = re.compile(r"[-._~]")
 
 
+def http_parts(url: str) -> SplitResult:
+    """
+    Split an http or https URL into its parts.
+
+    @raise ValueError: it has another scheme, no host, or no valid port. The text may contain all of the URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError(f"no URL of a web server: {url!r}")
+    return parts
+
+
 def shown_url(url: str) -> str:
     """
-    C{url} without its secrets. It is no URL any more, and others may look just like it.
+    Return C{url} with its secrets replaced, such as C{https://hooks.example.com/services/***?key=***}.
 
-    C{https://hooks.example.com/services/***?key=***}
+    The result can't be used as a URL, and different URLs may have the same result.
     """
     scheme, _, rest = url.partition("://")
     rest, hash_sign, _ = rest.partition("#")
     place, question_mark, query = rest.partition("?")
-    # A password may have a slash in it: whatever comes before the last @ may be one.
+    # A password may have a slash in it, so all that comes before the last @ may be a part of one.
     _, at, place = place.rpartition("@")
     host, slash, path = place.partition("/")
     if not at and not _is_host(host):
@@ -40,7 +53,7 @@ def shown_url(url: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """C{text} with all URLs in it as L{shown_url} has them, and the values of queries hidden."""
+    """Return C{text} with the secrets in all of its URLs replaced, and the values of queries without a URL as well."""
     if "://" in text:
         text = _URL.sub(lambda found: shown_url(found[0]), text)
     return _QUERY_VALUE.sub(rf"\1{HIDDEN}", text) if "?" in text or "&" in text else text
@@ -49,9 +62,12 @@ def without_secrets(text: str) -> str:
 @contextmanager
 def telling_nothing(wrong: str) -> Iterator[None]:
     """
-    Whatever goes wrong with a URL inside: others tell what they could not read, and that may be a password.
+    Replace any exception that is raised inside by one with the text C{wrong}.
 
-    @raise ValueError: it did; C{wrong} is its text.
+    To be used around everything that parses a URL of the settings: exceptions of other libraries quote what they could
+    not parse, which may be a password.
+
+    @raise ValueError: anything went wrong.
     """
     try:
         yield
@@ -60,7 +76,7 @@ def telling_nothing(wrong: str) -> Iterator[None]:
 
 
 def numbered(names: Iterable[str]) -> list[str]:
-    """C{names}, each once: of those that are the same the second is called C{name (2)}."""
+    """Return C{names} with a number added to those that were there before: the second C{name} becomes C{name (2)}."""
     found: list[str] = []
     for name in names:
         number, unlike = 1, name
@@ -74,7 +90,7 @@ def numbered(names: Iterable[str]) -> list[str]:
 def _is_host(text: str) -> bool:
     try:
         return urlsplit(f"//{text}").port != 0
-    except ValueError:  # after the colon there is no port, but the beginning of a password
+    except ValueError:  # the text after the colon is no port, so it may be the beginning of a password
         return False
 
 

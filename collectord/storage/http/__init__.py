@@ -1,3 +1,3 @@
 """
-Crashes sent on to another collector.
+The destination that posts crashes to another collector.
 """

@@ -1,3 +1,3 @@
 """
-Crashes in buckets of object stores.
+Destinations that keep crashes in a bucket of an object store, S3 or Google Cloud Storage, as Socorro reads them.
 """

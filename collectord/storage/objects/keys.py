@@ -1,8 +1,8 @@
 """
-A crash as objects of an object store, as a Socorro processor reads them.
+The objects that a crash consists of in a bucket, with the keys that a Socorro processor reads.
 
-C{v1/dump/<id>} for the minidump, C{v1/<name>/<id>} for another dump, C{v1/dump_names/<id>} (a JSON list), and
-C{v1/raw_crash/<yyyymmdd>/<id>}.
+C{v1/dump/<id>} is the minidump, C{v1/<name>/<id>} another dump, C{v1/dump_names/<id>} a JSON list of the dumps, and
+C{v1/raw_crash/<yyyymmdd>/<id>} the raw crash.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ _JSON = "application/json"
 @frozen(kw_only=True)
 class Item:
     """
-    One object.
+    An item is one object that is to be stored in a bucket.
 
-    @ivar what: in words, for errors.
+    @ivar what: what the object is, in words, for error messages.
     @ivar size: in bytes.
-    @ivar sha256: of the content, in hex.
+    @ivar sha256: the checksum of the content, in hex.
     """
 
     key: str
@@ -37,9 +37,11 @@ class Item:
 
 def items_of(crash: Crash, prefix: str = "") -> Iterator[Item]:
     """
-    What to store, in this order: a processor that finds the last one, the raw crash, finds all of it.
+    Give the objects of C{crash} in the order in which they have to be stored.
 
-    @param prefix: of every key.
+    The raw crash comes last, so a processor that finds it finds all of the crash.
+
+    @param prefix: comes before every key.
     """
     crash_id = crash.crash_id
     for dump in crash.dumps:
@@ -60,9 +62,9 @@ def items_of(crash: Crash, prefix: str = "") -> Iterator[Item]:
 
 def probe(token: str, prefix: str = "") -> Item:
     """
-    An object that is there to see whether one can be stored.
+    Make an object that is stored only to see whether objects can be stored.
 
-    @param token: it differs from one probe to the next: where objects can be stored, they may not be replaced.
+    @param token: a text that differs from one probe to the next, since a bucket may forbid to replace an object.
     """
     return _small(f"{prefix}v1/check/{token}", "a check", "text/plain", b"collectord")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from collectord.settings.urls import numbered, shown_url, telling_nothing, without_secrets
+from collectord.settings.urls import http_parts, numbered, shown_url, telling_nothing, without_secrets
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 
@@ -70,3 +70,25 @@ def test_nothing_of_a_url_that_can_not_be_read_is_told() -> None:
     with pytest.raises(ValueError, match=r"^must be another$") as raised, telling_nothing("must be another"):
         raise TypeError("S3CR3T")
     assert raised.value.__suppress_context__
+
+
+def test_an_http_url_is_split() -> None:
+    parts = http_parts("https://h:8443/submit?key=1")
+    assert (parts.scheme, parts.hostname, parts.port, parts.path) == ("https", "h", 8443, "/submit")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("h/submit", id="no scheme"),
+        pytest.param("ftp://h/submit", id="another scheme"),
+        pytest.param("http:///submit", id="no host"),
+        pytest.param("http://h:0/submit", id="port 0"),
+        pytest.param("http://h:port/submit", id="no number"),
+        pytest.param("http://h:65536/submit", id="port too large"),
+    ],
+)
+def test_what_is_no_http_url(url: str) -> None:
+    with pytest.raises(ValueError, match=r"no URL of a web server|[Pp]ort"):
+        http_parts(url)
