@@ -1,8 +1,8 @@
 """
-Kinds of destinations and publishers, ours and others': found by their entry points, each with settings of its own.
+Finds and makes plugins: every destination and publisher of the crashmover is one, those of collectord itself as well.
 
-An entry point of the group L{DESTINATIONS} or L{PUBLISHERS} names a L{PluginType}; its own name is the C{type} in the
-settings.
+A plugin is found by its entry point in the group L{DESTINATIONS} or L{PUBLISHERS}. The entry point names a
+L{PluginType}, and its own name is the C{type} in the settings.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +24,11 @@ _INTERFACES = {DESTINATIONS: ICrashStorage, PUBLISHERS: ICrashPublisher}
 
 class PluginSettings(BaseModel):
     """
-    What every kind has; a kind adds its own.
+    The settings that every plugin has. A type of plugin has a subclass with keys of its own.
 
-    @ivar timeout_s: seconds for one crash, or for one id.
+    @ivar type: the name of the entry point.
+    @ivar timeout_s: seconds that saving one crash, or publishing one id, may take.
+    @ivar verify: whether the plugin is checked before it gets its first crash.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -42,11 +44,11 @@ S = TypeVar("S", bound=PluginSettings)
 @frozen
 class PluginContext:
     """
-    What a plugin gets of the daemon.
+    The plugin context is what a plugin gets of the daemon that makes it.
 
-    @ivar reactor: for connections and clocks; on its thread what it makes is called.
-    @ivar stores: what crashes are moved out of: names, by staging ids that nobody else has.
-    @ivar state_directory: where it remembers what must outlive it; empty: nowhere.
+    @ivar reactor: for connections and clocks. All methods of the plugin are called on its thread.
+    @ivar stores: the names of the stores that crashes are moved out of, by their staging ids, which are unique.
+    @ivar state_directory: a directory for what has to be remembered after a restart; empty: there is none.
     """
 
     reactor: Any
@@ -57,10 +59,11 @@ class PluginContext:
 @frozen
 class PluginType(Generic[S]):
     """
-    A kind of destination or publisher.
+    A plugin type is a kind of destination or publisher; an entry point names it.
 
-    @ivar make: an L{ICrashStorage}, or an L{ICrashPublisher}. It connects to nothing yet. It may read files: at a
-        reload it is called on another thread than the reactor's.
+    @ivar settings: the class of its settings.
+    @ivar make: makes an L{ICrashStorage} or an L{ICrashPublisher}, which connects to nothing yet. This may read files:
+        at a reload it is called on a thread other than the reactor's.
     """
 
     settings: type[S]
@@ -69,7 +72,11 @@ class PluginType(Generic[S]):
 
 @frozen
 class Plugin:
-    """One that was made."""
+    """
+    A plugin that was made, with its settings.
+
+    @ivar instance: an L{ICrashStorage} or an L{ICrashPublisher}.
+    """
 
     settings: PluginSettings
     instance: Any
@@ -77,11 +84,12 @@ class Plugin:
 
 def make_plugin(group: str, table: Mapping[str, Any], daemon: PluginContext, where: str) -> Plugin:
     """
-    What the settings in C{table} describe.
+    Make the plugin that a table of the settings describes. This may block.
 
-    @param where: the table in words, for errors.
+    @param group: L{DESTINATIONS} or L{PUBLISHERS}.
+    @param where: the name of the table, for error messages.
 
-    @raise ConfigError: it can't be made; the text says why.
+    @raise ConfigError: the plugin can't be made; the text says why.
     """
     name = table.get("type")
     found = {point.name: point for point in entry_points(group=group)}
@@ -96,7 +104,7 @@ def make_plugin(group: str, table: Mapping[str, Any], daemon: PluginContext, whe
             extra = f"pip install 'collectord[{point.extras[0]}]'"
             raise ConfigError(f"{where} type = {name!r}: the module {e.name} is missing: {extra}") from e
         raise ConfigError(_broken(where, point, e)) from e
-    except Exception as e:  # anything can go wrong in others' modules
+    except Exception as e:  # a module of another author may raise anything
         raise ConfigError(_broken(where, point, e)) from e
     if not isinstance(plugin_type, PluginType):
         raise ConfigError(f"{where} type = {name!r}: {point.value} is no collectord.plugins.PluginType")

@@ -360,7 +360,7 @@ async def test_a_dump_on_disk(other: Other, tmp_path: Path) -> None:
     spoiled = make_crash(NEIGHBOUR, dumps={"upload_file_minidump": content}, places=stored)
     error = await error_of(store.save(spoiled))
     assert isinstance(error, StorageError)
-    assert str(error) == f"{store.name}: {path}: shorter than it was"
+    assert str(error) == f"{store.name}: {path}: the file is shorter than it was"
     assert set(other.kept()) == {CRASH_ID}
 
 
