@@ -1,5 +1,5 @@
 """
-Crash ids to RabbitMQ: persistent messages in a durable queue, each confirmed by the broker.
+A publisher that sends crash ids to RabbitMQ: as persistent messages in a durable queue, each confirmed by the broker.
 """
 
 import logging
@@ -28,14 +28,18 @@ T = TypeVar("T")
 
 _PERSISTENT = pika.BasicProperties(delivery_mode=2, content_type="text/plain")
 
-logging.getLogger("pika").addHandler(logging.NullHandler())  # what it says on standard error, the errors say, too
+# Without a handler pika's warnings are written to standard error. They say nothing that its exceptions do not say.
+logging.getLogger("pika").addHandler(logging.NullHandler())
 
 
 class RabbitmqSettings(PluginSettings):
     """
+    The settings of a publisher of C{type = "rabbitmq"}.
+
     @ivar url: C{amqp://user:password@host:port/vhost}, or C{amqps}.
-    @ivar priority_queue: for crashes that L{priority_when} names: annotations, and values of each.
-    @ivar declare: make the queues, durable, where they are not there.
+    @ivar priority_queue: the queue of the crashes that L{priority_when} selects; empty: C{queue}.
+    @ivar priority_when: selects crashes: annotation names, and a list of values of each.
+    @ivar declare: make the queues, as durable ones, if they do not exist.
     """
 
     url: str = Field(default="amqp://localhost/", repr=False)
@@ -57,7 +61,10 @@ class RabbitmqSettings(PluginSettings):
 
 @implementer(ICrashPublisher)
 class RabbitmqPublisher:
-    """One connection and one channel, made when they are needed, and again after a loss."""
+    """
+    This publisher uses one connection with one channel, which it makes when an id is to be published, and makes again
+    after it was lost.
+    """
 
     def __init__(self, settings: RabbitmqSettings, reactor: Any) -> None:
         self._settings = settings
@@ -71,7 +78,7 @@ class RabbitmqPublisher:
 
     async def publish(self, crash: Crash) -> None:
         channel = await self._ready()
-        # mandatory: else a message that fits no queue is confirmed, and gone.
+        # Without "mandatory" the broker would confirm a message that fits no queue, and drop it.
         message = crash.crash_id.encode()
         await self._confirmed(channel.basic_publish("", self._queue_for(crash), message, _PERSISTENT, mandatory=True))
 
@@ -95,7 +102,7 @@ class RabbitmqPublisher:
     async def _connect_anew(self) -> TwistedChannel:
         self._drop()
         channel = await self._confirmed(Deferred.fromCoroutine(self._connect()))
-        if self._closed:  # while it was connecting, and nobody has closed this connection yet
+        if self._closed:  # it was closed while it was connecting, and close() has not seen this connection
             self._drop()
             raise PublishError(f"{self.name}: it is closed")
         self._channel = channel
@@ -120,15 +127,19 @@ class RabbitmqPublisher:
 
     async def _confirmed(self, work: Awaitable[T]) -> T:
         """
-        What the broker says, in time: one that is stopped, or is out of memory, says nothing and keeps the connection.
+        Wait for C{work}, which asks something of the broker, for a limited time.
+
+        The limit is needed: a broker that is stopped, or out of memory, keeps the connection and never answers.
+
+        @raise PublishError: the broker refuses it, does not answer in time, or can't be reached.
         """
         try:
             return await with_timeout(work, self._settings.timeout_s, self._reactor, self.name)
         except StoreTimeout as e:
             self._drop()
             raise PublishError(str(e)) from e
-        except (NackError, UnroutableError) as e:  # its queue does not work, or is gone: connect anew, declare it again
-            self._drop()
+        except (NackError, UnroutableError) as e:
+            self._drop()  # the queue fails, or is gone: a new connection declares it again
             raise PublishError(f"{self.name}: the broker can't keep the message ({type(e).__name__})") from e
         except (AMQPError, *NETWORK_ERRORS) as e:
             raise PublishError(f"{self.name}: {self._why(e)}") from e

@@ -1,3 +1,3 @@
 """
-The settings: what they may say, where they come from, and what a worker gets of them.
+The settings: which keys there are, where their values come from, and what a worker process gets of them.
 """

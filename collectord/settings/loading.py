@@ -1,9 +1,9 @@
 """
-Reading the settings, from a TOML file, the environment and credentials of systemd; what is wrong with them, in words.
+Reads the settings from a TOML file, the environment and credentials of systemd, and describes what is wrong with them.
 
 Every key can be set as C{COLLECTORD_<SECTION>__<KEY>}, in the environment or as a credential of systemd (a file of that
-name in C{CREDENTIALS_DIRECTORY}); what is not a text, as JSON. Stores count from 0:
-C{COLLECTORD_STORAGE__0__ROOT}; they replace those of the file.
+name in C{CREDENTIALS_DIRECTORY}). A value that is no text is written as JSON. Stores are numbered from 0, as in
+C{COLLECTORD_STORAGE__0__ROOT}, and replace those of the file.
 """
 
 import json
@@ -27,22 +27,24 @@ from collectord.settings.schema import PREFIX, SECTIONS, Settings
 from collectord.settings.urls import without_secrets
 
 DEFAULT_PATH = Path("/etc/collectord/collectord.toml")
+"""The settings file that is read if it exists and no other is named."""
 _OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_.+|PORT(_[0-9]+_.+)?)")
-"""What it tells its containers about a service called collectord."""
+"""Variables that Kubernetes sets in containers about a service that is called collectord. They are no settings."""
 SECRETS = frozenset({"submitter_token", "token", "dsn"})
 """Keys whose values are secret."""
 _TABLES = frozenset({"destination", "publisher"})
-"""They may hold what is."""
+"""Keys whose tables may contain secrets."""
 _WITH_SECRETS = frozenset({"submission", "crashmover", "admin", "sentry"})
+"""The sections that may contain secrets."""
 
 
 def load_settings(path: Path | None) -> Settings:
     """
-    The settings of the file at C{path} and of the environment.
+    Read the settings from the file at C{path} and from the environment, which takes precedence. This blocks.
 
-    @param path: None: the default file if it is there, else built-in values.
+    @param path: None: the file L{DEFAULT_PATH} if it exists, else the defaults of all keys.
 
-    @raise ConfigError: naming the file or the variable, the key, the value and what would be right.
+    @raise ConfigError: the text names the file or the variable, the key, the value, and what would be right.
     """
     if path is None and DEFAULT_PATH.is_file():
         path = DEFAULT_PATH
@@ -104,7 +106,8 @@ def _check_environment() -> None:
 def _describe_error(error: Any, path: Path | None) -> str:
     keys = [str(key) for key in error["loc"]]
     variable = PREFIX + "__".join(keys).upper()
-    below = f"{PREFIX}STORAGE__" if keys[:1] == ["storage"] else f"{variable}__"  # stores come from one source
+    # Stores come either from the file or from the environment, so one variable of any store says which it is.
+    below = f"{PREFIX}STORAGE__" if keys[:1] == ["storage"] else f"{variable}__"
     set_in_environment = any(
         name == variable or variable.startswith(f"{name}__") or name.startswith(below)
         for name in map(str.upper, os.environ)
@@ -120,7 +123,7 @@ def _describe_error(error: Any, path: Path | None) -> str:
 
 
 def _may_be_secret(keys: Sequence[str], value: object) -> bool:
-    """Whether it is one, or a table or a whole section that may hold one."""
+    """Tell whether the value of a key is secret, or is a table or a section that may contain a secret."""
     if keys and keys[0] not in _WITH_SECRETS:
         return False
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict | list) for each in value)):

@@ -1,5 +1,5 @@
 """
-What can be wrong with settings that are right each by itself, or with the file that they are in.
+Checks of settings that are each right by themselves but can't be right together, and of the file that they are in.
 """
 
 import os
@@ -19,10 +19,11 @@ _MORE_SECRETS = frozenset({"access_key", "secret_key", "password"})
 
 def refuse_odd_places(settings: Settings, *, service: bool) -> None:
     """
-    Look at where crashes and the journal are to lie, one beside the other.
+    Check the directories of stores, destinations and the journal. This blocks, since symlinks are followed.
 
-    @param service: nobody knows where the daemon is started.
-    @raise ConfigError: one lies in another, or is relative in a service.
+    @param service: whether the daemon runs as a service, which may be started in any directory.
+
+    @raise ConfigError: one of them lies in another, or is relative in a service.
     """
     problems = places_that_depend(settings) if service else []
     problem = nested(_places(settings)) or _ledger_in_a_store(settings)
@@ -33,7 +34,7 @@ def refuse_odd_places(settings: Settings, *, service: bool) -> None:
 
 
 def places_that_depend(settings: Settings) -> Sequence[str]:
-    """What would be refused in a service, in words."""
+    """Describe each path that is relative, and would be refused if the daemon ran as a service."""
     others = [
         ("[state] directory", settings.state.directory),
         ("[ledger] directory", settings.ledger.directory),
@@ -50,7 +51,7 @@ def _places(settings: Settings) -> Sequence[tuple[str, Path]]:
 
 
 def _ledger_in_a_store(settings: Settings) -> str:
-    """The journal may have a directory of its own in a store, as it has by default, and no other place there."""
+    """Describe a journal that lies in a store but is not C{<root>/ledger}, which is its default; else return ""."""
     directory = settings.ledger.directory
     if not settings.ledger.enabled or directory is None:
         return ""
@@ -63,12 +64,12 @@ def _ledger_in_a_store(settings: Settings) -> str:
 
 
 def warnings_about(file: Path) -> Sequence[str]:
-    """What is odd about a settings file that can be used. It blocks."""
+    """Describe what the operator should change about a settings file that can be used. This blocks."""
     try:
         if others_can_read(file) and _has_secrets(tomllib.loads(file.read_text("utf-8"))):
             return [f"{file}: there are secrets in it, and all users of this host can read it: chmod o= {file}"]
     except (OSError, ValueError):
-        pass  # it was read a moment ago; if it can't be now, the next reload says so
+        pass  # the file was read a moment ago; if it can't be read now, the next reload says so
     return []
 
 

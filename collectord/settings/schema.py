@@ -1,5 +1,7 @@
 """
-The settings: their sections, the keys of each, and what a value has to be.
+The sections of the settings, the keys of each section with their defaults, and the checks of their values.
+
+C{docs/settings.rst} says what each key means.
 """
 
 import os
@@ -39,11 +41,11 @@ Mode = Annotated[
     PlainSerializer(lambda mode: f"{mode:04o}", when_used="json"),
     Field(ge=0, le=0o777),
 ]
-"""Permissions, octal in quotes: "0700"."""
+"""A number with the permissions of a file, which is written as octal digits in quotes: "0700"."""
 
 
 class Submission(_Section):
-    """How reports are taken."""
+    """C{[submission]}: how crash reports are received."""
 
     listen: list[str] = Field(default=["tcp:8000:interface=127.0.0.1"], min_length=1)
     workers: int = Field(default=1, ge=1, le=64)
@@ -67,14 +69,14 @@ class Submission(_Section):
 
 
 class Throttle(_Section):
-    """Which reports are kept."""
+    """C{[throttle]}: which reports are kept."""
 
     rules: str = "accept_all"
     products: list[str] = []
 
 
 def _mount(value: object) -> object:
-    if isinstance(value, str) and value.lower() in ("true", "false"):  # of the environment
+    if isinstance(value, str) and value.lower() in ("true", "false"):  # values in the environment are texts
         return value.lower() == "true"
     if isinstance(value, str) and not value.startswith("/"):
         raise ValueError('has to be true, false, or the path of a mount point, as in "/mnt/crashes"')
@@ -82,7 +84,7 @@ def _mount(value: object) -> object:
 
 
 class Files(_Section):
-    """Where crashes lie on a file system, and how."""
+    """The keys that a store and a destination of C{type = "filesystem"} have in common."""
 
     root: PlainPath
     require_mount: Annotated[bool | str, BeforeValidator(_mount)] = False
@@ -99,14 +101,14 @@ class Files(_Section):
 
 
 class Storage(Files):
-    """One store."""
+    """C{[[storage]]}: one store, which keeps crashes on a file system."""
 
     threads: int = Field(default=4, gt=0, le=256)
     timeout_s: float = Field(default=10.0, gt=0)
 
 
 def _listed(value: object) -> object:
-    """Tables that the environment numbers."""
+    """Turn tables that the environment has numbered from 0 into a list."""
     if isinstance(value, dict) and value and all(str(key).isdigit() for key in value):
         return [value[key] for key in sorted(value, key=int)]
     return value
@@ -121,14 +123,18 @@ def _apart(stores: Sequence[Storage]) -> Sequence[Storage]:
 
 
 class Logging(_Section):
-    """What is told, and how."""
+    """C{[logging]}: which log lines are written, and in which format."""
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warn", "error"] = "info"
 
 
 class Crashmover(_Section):
-    """How crashes are moved to where they are processed. Each destination and publisher knows its own keys."""
+    """
+    C{[crashmover]}: how crashes are moved to where they are processed.
+
+    The tables of destinations and publishers are checked by their plugins, which know their keys.
+    """
 
     enabled: bool = True
     interval_s: float = Field(default=5.0, gt=0)
@@ -139,25 +145,25 @@ class Crashmover(_Section):
     publisher: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
 
     def filesystem_roots(self) -> list[Path]:
-        """Of the destinations that are file systems, also as parts of others."""
+        """Return the absolute roots of all destinations of C{type = "filesystem"}, also of those in a fallback."""
         return [root for root, _ in self.filesystems()]
 
     def filesystems(self) -> list[tuple[Path, str]]:
-        """The root, and C{sync}, of each destination that is a file system, also as a part of another."""
+        """Return the absolute root and C{sync} of all destinations of C{type = "filesystem"}, also in a fallback."""
         return [(Path(table["root"]).absolute(), str(table.get("sync", "files"))) for table in self.filesystem_tables()]
 
     def roots_as_written(self) -> list[Path]:
-        """As L{filesystem_roots}, but those that are relative are that."""
+        """Return the same roots as L{filesystem_roots}, but relative ones as they are written."""
         return [Path(table["root"]) for table in self.filesystem_tables()]
 
     def filesystem_tables(self) -> list[dict[str, Any]]:
-        """The tables of the destinations that are file systems, also as parts of others."""
+        """Return the tables of all destinations of C{type = "filesystem"}, also of those in a fallback."""
         return list(_filesystem_tables(self.destination))
 
     @model_validator(mode="after")
     def _published_where_it_is(self) -> Self:
         if self.publisher and not self.destination:
-            raise ValueError("a publisher tells of crashes at a destination, and there is none")
+            raise ValueError("a publisher needs a destination, since its queue says which crashes are there")
         return self
 
 
@@ -171,7 +177,7 @@ def _filesystem_tables(tables: Iterable[object]) -> Iterator[dict[str, Any]]:
 
 
 class Admin(_Section):
-    """The admin page and the metrics: never for the public."""
+    """C{[admin]}: the port of the admin page and the metrics, which must not be public."""
 
     listen: list[str] = ["tcp:8001:interface=127.0.0.1"]
     token: str = Field(default="", repr=False)
@@ -180,7 +186,7 @@ class Admin(_Section):
 
 
 class Ledger(_Section):
-    """The journal of what happened to each crash."""
+    """C{[ledger]}: the journal of what happened to each crash."""
 
     enabled: bool = True
     directory: PlainPath | None = None
@@ -188,7 +194,7 @@ class Ledger(_Section):
 
 
 class State(_Section):
-    """What the daemon remembers outside of its stores."""
+    """C{[state]}: where the daemon remembers things outside of its stores."""
 
     directory: PlainPath | None = None
 
@@ -201,7 +207,7 @@ def _is_address(value: str) -> str:
 
 
 class Metrics(_Section):
-    """Where metrics are sent to, besides being shown on the admin port."""
+    """C{[metrics]}: a statsd server that gets the metrics as well."""
 
     statsd: Annotated[str, AfterValidator(_is_address)] = ""
     statsd_interval_s: float = Field(default=10.0, gt=0)
@@ -209,7 +215,7 @@ class Metrics(_Section):
 
 
 class Sentry(_Section):
-    """Where unhandled errors are told."""
+    """C{[sentry]}: where unhandled errors are reported."""
 
     dsn: str = Field(default="", repr=False)
     environment: str = ""
@@ -230,7 +236,7 @@ SECTIONS: dict[str, type[_Section]] = {
 
 
 class Settings(BaseSettings):
-    """All of them."""
+    """All settings of a daemon."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,

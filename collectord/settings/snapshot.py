@@ -1,5 +1,7 @@
 """
-The settings and all that they name, read once more while the daemon runs.
+A snapshot of the settings and the throttle rules, as they were read at one time.
+
+It is read at the start and again at each reload, compared with the one before, and sent to the worker processes.
 """
 
 import json
@@ -17,12 +19,15 @@ from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
 
 _FIXED = ("storage", "admin", "ledger", "state", "metrics", "sentry")
+"""The sections that can't change while the daemon runs."""
 _NOT_ON_WIRE = {"crashmover", "admin", "ledger", "metrics"}
+"""The sections that workers have no use for. There may be passwords in them, so they are not sent."""
 _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
+"""The keys of C{[submission]} that can't change while the daemon runs."""
 
 
 class WireSettings(Settings):
-    """Those of another process, as L{Settings.model_dump_json} has them, and of no file and no environment."""
+    """Settings that were received from another process, and are completed by no file and no environment."""
 
     @classmethod
     def settings_customise_sources(
@@ -39,11 +44,11 @@ class WireSettings(Settings):
 @frozen(kw_only=True)
 class SettingsSnapshot:
     """
-    Settings with their throttle rules.
+    A settings snapshot holds settings and the throttle rules that they name.
 
-    @ivar rules_text: of the rules, where they are a file.
-    @ivar source: of the settings, in words.
-    @ivar warnings: what is odd about them, and does not stop the start.
+    @ivar rules_text: the content of the rule file; None if the rules do not come from a file.
+    @ivar source: the path of the settings file, or another name of where the settings come from.
+    @ivar warnings: what the operator should change, in sentences, though the settings can be used as they are.
     """
 
     settings: Settings
@@ -54,14 +59,16 @@ class SettingsSnapshot:
 
     def to_wire(self) -> bytes:
         """
-        One line for a process that takes submissions, which is to live by the very same, whatever has become of the
-        files. What it has no use for stays here: there are passwords in it.
+        Make the line that is sent to a worker process, so that it has the same settings as its parent.
+
+        A worker does not read the files itself, because they may have changed. Sections that it has no use for are left
+        out, since there may be passwords in them.
         """
         settings = self.settings.model_dump(mode="json", exclude=_NOT_ON_WIRE)
         return json.dumps({"settings": settings, "rules_text": self.rules_text}).encode()
 
     def keeping_restart_only(self, old: "SettingsSnapshot") -> "SettingsSnapshot":
-        """This, but for what can't be changed while the daemon runs."""
+        """Return this snapshot, but with the values of C{old} for all that can't change while the daemon runs."""
         submission = self.settings.submission.model_copy(
             update={key: getattr(old.settings.submission, key) for key in _FIXED_OF_SUBMISSION}
         )
@@ -71,10 +78,12 @@ class SettingsSnapshot:
 
 def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
     """
-    Read them. It blocks.
+    Read the settings and the throttle rules that they name. This blocks.
 
-    @param service: nobody knows in which directory the daemon is started.
-    @raise ConfigError: naming what is wrong, and where.
+    @param path: the settings file; None: the default one, if it exists.
+    @param service: whether the daemon runs as a service, which may be started in any directory.
+
+    @raise ConfigError: the text says what is wrong, and where.
     """
     settings = load_settings(path)
     file = path or (DEFAULT_PATH if DEFAULT_PATH.is_file() else None)
@@ -96,9 +105,9 @@ def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
 
 def from_wire(line: bytes) -> SettingsSnapshot:
     """
-    What L{SettingsSnapshot.to_wire} hands over.
+    Read the line that L{SettingsSnapshot.to_wire} has made in the parent process.
 
-    @raise ConfigError: there are rules in Python, and they can't be used by now.
+    @raise ConfigError: the rules are written in Python, and their module can't be used any more.
     """
     wire = json.loads(line)
     settings = WireSettings(**wire["settings"])
@@ -108,7 +117,7 @@ def from_wire(line: bytes) -> SettingsSnapshot:
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
-    """What differs and can't be changed while the daemon runs."""
+    """List the sections and keys that differ and can't change while the daemon runs."""
     sections = [f"[{name}]" for name in _FIXED if getattr(old, name) != getattr(new, name)]
     keys = [
         f"[submission] {key}"

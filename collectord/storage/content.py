@@ -91,5 +91,5 @@ def _read(path: str, offset: int, size: int) -> bytes:
         file.seek(offset)
         data = file.read(size)
     if len(data) < size:
-        raise OSError("shorter than it was")
+        raise OSError("the file is shorter than it was")
     return data

@@ -236,7 +236,7 @@ def test_a_publisher_needs_a_destination(tmp_path: Path) -> None:
     settings.write_text('[[crashmover.publisher]]\ntype = "redis"\nurl = "redis://:s3cret@localhost/"\n')
     status, output = twistd(tmp_path, "--config", str(settings))
     assert status == 1
-    assert "a publisher tells of crashes at a destination, and there is none" in complaint(output)
+    assert "a publisher needs a destination, since its queue says which crashes are there" in complaint(output)
     assert "s3cret" not in output
 
 

@@ -1,5 +1,5 @@
 """
-One store of a chain, and how it is.
+One store of a chain, with what the chain has to know about it, and its state as a check found it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,14 +11,17 @@ from collectord.interfaces import ICrashSource, ICrashStorage, IDumpStaging
 from collectord.storage.chain.breaker import Breaker
 
 CHECK_S = 5.0
+"""So many seconds a check of a store may take."""
 
 
 @frozen
 class BackendState:
     """
-    @ivar problem: empty where there is none.
-    @ivar figures: as L{ICrashStorage.check} has them.
-    @ivar cautions: what it can't promise, in plain sentences.
+    What a check has found out about one store.
+
+    @ivar problem: why the store could not save a crash; empty if it could.
+    @ivar figures: as L{ICrashStorage.check} returns them.
+    @ivar cautions: what the store can't promise, in sentences.
     """
 
     name: str
@@ -30,14 +33,15 @@ class BackendState:
 @define(eq=False)
 class Backend:
     """
-    One store of the chain.
+    A backend is one store of a chain.
 
-    @ivar timeout: seconds that it may take for one part of a big dump.
-    @ivar cautions: what the store can't promise, as far as it knows by now.
-    @ivar quick_check: raises a L{StorageError} where the store is known to be full or away, at next to no cost.
-    @ivar prepare: returns once crashes can be moved out of it, full or not.
-    @ivar refuse_other: raises OSError where something else has taken the store's place, such as an empty mount point.
-    @ivar source: makes a source of what the store keeps, that reads on the threads it is given; None: there is none.
+    @ivar timeout: seconds that the store may take for one part of a big dump.
+    @ivar cautions: returns what the store can't promise, in sentences, as far as that is known by now.
+    @ivar quick_check: raises L{StorageError} if the store is full or away. It costs next to nothing. None: there is no
+        such check.
+    @ivar prepare: returns once crashes can be moved out of the store, even if it is full.
+    @ivar refuse_other: raises OSError if something else lies at the path of the store, such as an empty mount point.
+    @ivar source: makes a source of the crashes in the store, which reads on the given threads. None: there is none.
     """
 
     name: str

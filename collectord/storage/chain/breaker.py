@@ -1,16 +1,19 @@
 """
-The circuit breaker of a store: after some failures in a row the store is not tried until a probe finds it healthy.
+A circuit breaker: after some failures in a row a store is not used until a probe finds it healthy again.
 """
 
 from attrs import define
 
 TRIES = 3
+"""So many failures in a row open a breaker."""
 
 
 @define
 class Breaker:
     """
-    @ivar open: the store is not to be tried.
+    A breaker counts the failures of one store, and says whether it is to be used.
+
+    @ivar open: the store has failed, and is not to be used for now.
     """
 
     open: bool = False
@@ -18,9 +21,11 @@ class Breaker:
 
     def failed(self, *, fatal: bool = False) -> bool:
         """
-        The store failed; C{fatal} where one such failure is enough.
+        Note that the store has failed.
 
-        @return: this opened the breaker.
+        @param fatal: whether this one failure is enough to open the breaker.
+
+        @return: whether this has opened the breaker.
         """
         self._failures += 1
         opens = not self.open and (fatal or self._failures >= TRIES)
@@ -29,9 +34,9 @@ class Breaker:
 
     def succeeded(self) -> bool:
         """
-        The store did what it should.
+        Note that the store has done what it was asked to.
 
-        @return: this closed the breaker.
+        @return: whether this has closed the breaker.
         """
         closes, self.open = self.open, False
         self._failures = 0

@@ -1,8 +1,9 @@
 """
-A chain of stores: what one fails to take the next one takes, whole.
+A chain of stores: a crash that one store fails to save is saved, all of it, in the next one.
 
-A crash tries the stores in order. The circuit of one that keeps failing is opened: it is not tried and costs no time,
-until a probe, each second, finds that it works. When all fail, the crash waits and tries again, for a while.
+The stores are tried in order. The breaker of a store that keeps failing opens, and the store is skipped at no cost,
+until a probe, which is made every second, finds it healthy again. If all stores fail, the crash waits, and all of them
+are tried again for some time.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import AllStoresFailed, StorageError, StoreTimeout
@@ -29,10 +31,11 @@ from collectord.storage.chain.staged import FallbackStagedDump
 T = TypeVar("T")
 
 RETRY_FOR_S = 10.0
+"""So many seconds a crash is tried again when every store has failed."""
 _CHECK_EVERY = 10
-"""One in so many probes of a healthy store is a whole check, the others are quick ones."""
+"""One in so many probes of a healthy store is a full check; the others are quick checks."""
 _REFUSED_S = 10.0
-"""For so long the last refusal tells of the next."""
+"""After some refusals in a row, the chain counts as failing until so many seconds have passed without another."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 
@@ -40,8 +43,14 @@ _LONGEST_PAUSE_S = 2.0
 @implementer(ICrashStorage, IDumpStaging)
 class FallbackCrashStorage:
     """
-    @param backends: the primary first.
-    @ivar doubtful: dumps that were spilled, and may be read but not kept as they lie.
+    This store saves each crash in the first store of a chain that can, and spills dumps to it in the same way.
+
+    All of it runs on the reactor thread.
+
+    @param backends: the stores in order, the primary first.
+    @param retry_for: seconds for which a crash is tried again when all stores have failed.
+    @ivar doubtful: spilled dumps whose sync may have failed. They have to be read back, compared with their checksum
+        and copied to new files; they can't be kept as they are.
     """
 
     _log = Logger()
@@ -57,17 +66,17 @@ class FallbackCrashStorage:
 
     @property
     def takes_crashes(self) -> bool:
-        """Whether any store takes crashes now, as far as is known without asking one."""
+        """Whether some store can save crashes, as far as is known without trying one now."""
         if all(backend.breaker.open for backend in self.backends):
             return False
-        # A store may pass each probe, and yet keep nothing.
+        # A store may pass every probe and fail with every crash, so refusals count as well.
         return self._refused < TRIES or self._clock.seconds() - self._refused_at > _REFUSED_S
 
     async def save(self, crash: Crash) -> str:
         """
-        As L{ICrashStorage.save}.
+        Save C{crash} in the first store that can: see L{ICrashStorage.save}.
 
-        @raise AllStoresFailed: every store failed, again and again.
+        @raise AllStoresFailed: every store failed, for as long as they were tried.
         """
         return await self.first_available(lambda backend: self._save(backend, crash))
 
@@ -78,7 +87,7 @@ class FallbackCrashStorage:
         copies: list[IStagedDump] = []
         try:
             dumps = [await self._copy_into(backend, dump, copies) for dump in crash.dumps]
-            # Whatever becomes of it: once it was tried, it may not be on the disk though it can be read.
+            # If this save fails, a sync may have failed: then the dumps are not on the disk, though they can be read.
             self.doubtful.update(spilled)
             return await backend.storage.save(evolve(crash, dumps=dumps))
         finally:
@@ -87,9 +96,11 @@ class FallbackCrashStorage:
 
     async def _copy_into(self, backend: Backend, dump: Dump, copies: list[IStagedDump]) -> Dump:
         """
-        C{dump}, copied to the store if it was spilled to another, or if what was spilled is in doubt.
+        Copy C{dump} to the store C{backend} if it was spilled to another one, or if it is doubtful; else return it.
 
-        @raise AllStoresFailed: what was spilled is not what was received any more.
+        @param copies: gets the copy, which the caller has to discard in the end.
+
+        @raise AllStoresFailed: the spilled dump no longer has the content that was received.
         """
         content = dump.content
         if not self.owns(content) or (backend.staging.owns(content) and content not in self.doubtful):
@@ -118,7 +129,7 @@ class FallbackCrashStorage:
         return {"stores": len(states), "healthy": sum(not state.problem for state in states)}
 
     async def check_each(self) -> list[BackendState]:
-        """How each store is; the breakers take note."""
+        """Check all stores at the same time, and open or close their breakers by what is found."""
         return await gather(self._check(backend) for backend in self.backends)
 
     async def _check(self, backend: Backend) -> BackendState:
@@ -133,9 +144,9 @@ class FallbackCrashStorage:
 
     async def probe_backend(self, backend: Backend, times: int) -> None:
         """
-        Find out whether a store whose circuit is open works again, or another does not any more.
+        Find out whether a store whose breaker is open is healthy again, or whether a healthy one has begun to fail.
 
-        @param times: that it was looked at before.
+        @param times: how often the store was probed before.
         """
         if backend.breaker.open or times % _CHECK_EVERY == _CHECK_EVERY - 1:
             await self._check(backend)
@@ -146,7 +157,7 @@ class FallbackCrashStorage:
                 self._open_breaker(backend, e, fatal=True)
 
     async def probe(self) -> None:
-        """Try the stores whose circuit is open."""
+        """Check all stores whose breakers are open."""
         await gather(self._check(backend) for backend in self.backends if backend.breaker.open)
 
     async def close(self) -> None:
@@ -172,9 +183,9 @@ class FallbackCrashStorage:
 
     async def read_spilled(self, content: Content) -> AsyncIterator[bytes]:
         """
-        The pieces of a spilled dump whose store may have failed since.
+        Read a spilled dump back, in pieces. Its store may have failed since.
 
-        @raise AllStoresFailed: they can't be had in time.
+        @raise AllStoresFailed: the dump can't be read, or not in time.
         """
         home = self._home(content)
         pieces = content.chunks()
@@ -188,24 +199,26 @@ class FallbackCrashStorage:
             yield piece
 
     def _home(self, content: Content) -> Backend:
-        """The store that C{content} was spilled to."""
+        """Return the store that C{content} was spilled to."""
         return next(backend for backend in self.backends if backend.staging.owns(content))
 
     async def first_available(self, act: Callable[[Backend], Awaitable[T]]) -> T:
         """
-        What the first store that can does.
+        Call C{act} with each store in turn until one succeeds, and return the result.
 
-        @raise AllStoresFailed: there was none, for a while.
+        Stores whose breakers are open are skipped. If all fail, all are tried again after a pause.
+
+        @raise AllStoresFailed: every store failed, for as long as they were tried.
         """
         deadline: float | None = None
-        pause = _FIRST_PAUSE_S
+        rounds = 0
         while True:
             for backend in self.backends:
                 if backend.breaker.open:
                     continue
                 try:
                     done = await act(backend)
-                except AllStoresFailed:  # no fault of this store
+                except AllStoresFailed:  # a dump is lost, which is not the fault of this store
                     raise
                 except StorageError as e:
                     self.failed(backend, e)
@@ -217,26 +230,27 @@ class FallbackCrashStorage:
             deadline = now + self._retry_for if deadline is None else deadline
             if now >= deadline:
                 self._refused, self._refused_at = self._refused + 1, now
-                raise AllStoresFailed("no store takes anything")
+                raise AllStoresFailed("every store failed")
+            rounds += 1
+            pause = backoff_delay(rounds, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
             await deferLater(self._clock, min(pause, deadline - now))
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     def failed(self, backend: Backend, error: StorageError) -> None:
-        """C{backend} did not do what it should."""
+        """Count and log that C{backend} has failed with a crash or a spilled dump; this may open its breaker."""
         STORE_FAILURES.labels(backend.name).inc()
-        self._log.error("failed: {why}", why=str(error))
+        self._log.error("a store failed: {why}", why=str(error))
         self._open_breaker(backend, error, fatal=isinstance(error, StoreTimeout))
 
     def _open_breaker(self, backend: Backend, error: StorageError, *, fatal: bool) -> None:
-        """Open the circuit of C{backend} if the failure was fatal, or there were enough of them."""
+        """Note a failure, and log it if the breaker opens: if the failure is fatal, or one of several in a row."""
         if not backend.breaker.failed(fatal=fatal):
             return
         self._log.error("{store} is not used until it works again; last: {why}", store=backend.name, why=str(error))
 
     async def timed(self, backend: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
         """
-        C{work} of a store, in its time (or in so many seconds).
+        Wait for C{work} of a store for its time limit, or for so many seconds.
 
-        @raise StoreTimeout: it was cancelled.
+        @raise StoreTimeout: it took longer, and was cancelled.
         """
         return await with_timeout(work, seconds or backend.timeout, self._clock, backend.name)

@@ -1,5 +1,5 @@
 """
-The destination C{type = "fallback"}: a chain of other destinations.
+The destination C{type = "fallback"}: a chain of other destinations, each for what the one before failed to save.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,10 @@ from collectord.storage.chain.probe import PROBE_INTERVAL_S
 
 class FallbackDestination(PluginSettings):
     """
-    @ivar of: destinations; each takes what the one before failed to take.
-    @ivar timeout_s: of all together; each has its own.
+    The settings of a destination of C{type = "fallback"}.
+
+    @ivar of: the tables of the destinations, in order. Each gets the crashes that the one before failed to save.
+    @ivar timeout_s: seconds for all of them together. Each has a time limit of its own, too.
     """
 
     timeout_s: float = Field(default=3600.0, gt=0)
@@ -33,6 +35,8 @@ class FallbackDestination(PluginSettings):
 
 @implementer(IDumpStaging)
 class _NoStaging:
+    """No dump is ever spilled to a destination, since the crashes that are moved lie on disk already."""
+
     def new_dump(self) -> IStagedDump:
         raise NotImplementedError
 
@@ -48,7 +52,7 @@ class _NoStaging:
 
 @implementer(ICrashStorage)
 class _TimeLimited:
-    """A destination with a time limit."""
+    """A destination whose saves are cancelled after a time limit."""
 
     def __init__(self, storage: Any, timeout: float, clock: IReactorTime) -> None:
         self.name: str = storage.name
@@ -69,7 +73,11 @@ class _TimeLimited:
 
 @implementer(ICrashStorage)
 class FallbackOfDestinations:
-    """A chain that doesn't wait: whoever moves crashes has more patience than a client."""
+    """
+    This destination saves each crash in the first of its destinations that can.
+
+    If all of them fail, it does not try again: the crashmover does that, after a pause.
+    """
 
     def __init__(self, backends: Sequence[Backend], clock: IReactorTime) -> None:
         self._chain = FallbackCrashStorage(backends, clock, retry_for=0)
@@ -86,7 +94,7 @@ class FallbackOfDestinations:
 
     @property
     def cautions(self) -> Sequence[str]:
-        """What its parts can't promise, as far as they know by now."""
+        """What the destinations can't promise, in sentences, as far as that is known by now."""
         return [f"{backend.name}: {caution}" for backend in self._chain.backends for caution in backend.cautions()]
 
     async def check(self) -> Mapping[str, int]:

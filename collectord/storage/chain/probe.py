@@ -1,5 +1,5 @@
 """
-Looking at the stores of a chain while no crash comes.
+Probes the stores of a chain every second, whether or not crashes are received.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,10 @@ PROBE_INTERVAL_S = 1.0
 
 class ProbeService(Service):
     """
-    Looks at each store of a chain every second, so that one which works again is used, and one which is full or hangs
-    is known even while no crash comes. Each is looked at by itself: one that hangs holds up no other.
+    This service probes each store of a chain every second.
+
+    So a store that has recovered is used again soon, and a store that is full or hangs is found before a crash is given
+    to it. Each store has a loop of its own, so one that hangs does not hold up the others.
     """
 
     _log = Logger()

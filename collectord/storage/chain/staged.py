@@ -1,5 +1,5 @@
 """
-A dump that is spilled to a chain of stores: it moves on to the next store when the one that has it fails.
+A dump that is spilled to a chain of stores, and is copied to the next store when the one that has it fails.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,26 +17,26 @@ T = TypeVar("T")
 
 
 class Chain(Protocol):
-    """What a dump asks of the chain of stores that it is spilled to."""
+    """The part of a chain of stores that a dump needs which is spilled to it."""
 
     doubtful: WeakSet[Content]
 
     async def first_available(self, act: Callable[[Backend], Awaitable[T]]) -> T:
-        """What the first store that can does."""
+        """Call C{act} with each store in turn until one succeeds, and return the result."""
 
     async def timed(self, backend: Backend, work: Awaitable[T]) -> T:
-        """C{work} of a store, in its time."""
+        """Wait for C{work} of a store for its time limit."""
 
     def read_spilled(self, content: Content) -> AsyncIterator[bytes]:
-        """The pieces of a spilled dump."""
+        """Read a spilled dump back, in pieces."""
 
     def failed(self, backend: Backend, error: StorageError) -> None:
-        """C{backend} did not do what it should."""
+        """Note that C{backend} has failed."""
 
 
 @implementer(IStagedDump)
 class FallbackStagedDump:
-    """A dump that moves on to the next store when the one it is spilled to fails."""
+    """A dump that is spilled to one store of a chain, and to the next one when that store fails."""
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
@@ -56,7 +56,7 @@ class FallbackStagedDump:
         dump = backend.staging.new_dump()
         try:
             if self._dump is not None:
-                self._chain.doubtful.add(dump.content())  # nobody knows yet whether this is what was received
+                self._chain.doubtful.add(dump.content())  # what is copied now is compared with the checksum only later
                 async for piece in self._chain.read_spilled(self._dump.content()):
                     await self._chain.timed(backend, dump.append([piece]))
             await self._chain.timed(backend, dump.append(pieces))

@@ -1,5 +1,5 @@
 """
-A crash as a client's report: C{multipart/form-data}, written while it is sent.
+Turns a crash into the body of a report as a client sends it, C{multipart/form-data}, while it is being sent.
 """
 
 import hashlib
@@ -23,16 +23,18 @@ from collectord.model import COLLECTOR_NAMES, Crash, Dump
 _GZIP = 16 + zlib_ng.MAX_WBITS
 _GZIP_LEVEL = 6
 _AT_ONCE = 16 * 1024
-"""Bytes that are compressed faster than handed to a thread."""
+"""So many bytes or fewer are compressed faster on the reactor thread than they can be handed to another thread."""
 
 _MANY_PARTS = 500
-"""Beyond it the annotations go as one part: collectors have a limit, and this one counts its own."""
+"""If there would be more parts, all annotations are sent in one, as JSON: collectors limit the number of parts."""
 
 
 @frozen
 class Report:
     """
-    @ivar length: of all that C{pieces} gives.
+    A report is the body of a request that posts one crash.
+
+    @ivar length: of the whole body, in bytes.
     """
 
     boundary: str
@@ -42,14 +44,17 @@ class Report:
 
     @property
     def content_type(self) -> str:
+        """The value of the Content-Type header."""
         return f"multipart/form-data; boundary={self.boundary}"
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """
-        The body, of which no more than a piece of a dump is in memory at a time. It does not end as a body does where
-        a dump is not what was received.
+        Give the body in pieces. At most one piece of one dump is in memory at a time.
 
-        @raise StorageError: so it is with this dump, or it can't be read.
+        The checksum of a dump is known only when all of it was sent. If it is wrong, the body ends there, without the
+        last boundary, so that no collector takes it for a complete report.
+
+        @raise StorageError: a dump is not what was received, or can't be read.
         """
         yield self._text
         for head, dump in self._dumps:
@@ -62,9 +67,9 @@ class Report:
 
 def make_report(crash: Crash, boundary: str) -> Report:
     """
-    What a client would have sent.
+    Make the report that a client would send for C{crash}.
 
-    @param boundary: by chance, so that it is in no dump.
+    @param boundary: the text between the parts. It has to be random, so that no dump contains it.
     """
     fields = {name: value for name, value in crash.raw_crash.items() if name not in COLLECTOR_NAMES}
     fields["uuid"] = crash.crash_id
@@ -79,7 +84,7 @@ def make_report(crash: Crash, boundary: str) -> Report:
 
 
 async def gzipped(pieces: AsyncIterator[bytes], in_thread: ThreadRunner) -> AsyncIterator[bytes]:
-    """C{pieces}, compressed."""
+    """Compress C{pieces} with gzip, the larger ones on a thread."""
     gzip = zlib_ng.compressobj(_GZIP_LEVEL, wbits=_GZIP)
     async for piece in pieces:
         compress = partial(gzip.compress, piece)
@@ -92,7 +97,7 @@ async def gzipped(pieces: AsyncIterator[bytes], in_thread: ThreadRunner) -> Asyn
 @implementer(IBodyProducer)
 class PiecesProducer:
     """
-    Writes pieces, and asks for the next one only while the consumer wants more.
+    This body producer writes pieces to a request, and asks for the next one only while the connection can take more.
 
     @ivar length: in bytes, or C{UNKNOWN_LENGTH}.
     """
@@ -118,7 +123,7 @@ class PiecesProducer:
             paused.callback(None)
 
     def stopProducing(self) -> None:
-        """What is being read meanwhile may take as long as it takes: nobody waits for it."""
+        """Write nothing more. A read that is under way is not waited for, since it may hang."""
         self._stopped = True
         self.resumeProducing()
 
@@ -131,7 +136,7 @@ class PiecesProducer:
             consumer.write(piece)
 
     def _written(self, result: Failure | None, done: Deferred[None]) -> None:
-        if not self._stopped:  # whoever stops it must hear nothing any more
+        if not self._stopped:  # a producer that was stopped must not fire this Deferred any more
             done.callback(result)
 
 
@@ -159,7 +164,7 @@ def _end(boundary: str) -> bytes:
 
 
 def escaped(name: str) -> str:
-    """A name in a header, as browsers do it."""
+    """Escape C{name} for a Content-Disposition header, in the way in which browsers do."""
     return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -168,4 +173,4 @@ def _as_text(value: object) -> bytes:
 
 
 def _utf8(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")  # JSON may have half a surrogate pair
+    return text.encode(errors="backslashreplace")  # annotations from JSON may have half a surrogate pair

@@ -1,5 +1,5 @@
 """
-Crashes posted to another collector: collectord, Socorro's or Antenna.
+The destination C{type = "http"}: it posts crashes to another collector, which may be collectord, Socorro's or Antenna.
 """
 
 import re
@@ -34,13 +34,16 @@ from collectord.model import SENDER, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
 from collectord.net.twisted_private import is_unfinished
 from collectord.plugins import PluginContext, PluginSettings, PluginType
-from collectord.settings.urls import shown_url, telling_nothing, without_secrets
+from collectord.settings.urls import http_parts, shown_url, telling_nothing, without_secrets
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report
 
 _ANSWER = 4096
+"""The most bytes of an answer: no collector sends more."""
 _CONNECT_S = 10.0
 _IDLE_S = 10
-"""A connection is not used again after so long: collectors close idle ones, and that may cross with a post."""
+"""
+A connection that was idle for so long is not used again: the collector may close it at the moment when we post to it.
+"""
 
 _Fields = dict[str, list[str]]
 _AGENT: _Fields = {"User-Agent": [f"collectord/{__version__}"]}
@@ -48,17 +51,20 @@ _GZIP_THREADS = 2
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _URL = re.compile("https?://[!-~]+")
 _REFUSALS = frozenset({400, 408, 413, 422})
+"""Statuses by which a collector that works refuses this one report."""
 _NOT_KEPT = re.compile(rb"Discarded=(rule|malformed)_|Unsupported=")
-"""It is well, and has judged this crash."""
+"""Answers by which a collector that works says that it does not keep this one report."""
 
 
 class HttpDestinationSettings(PluginSettings):
     """
-    @ivar url: where reports are posted.
-    @ivar token: the other collector's; lets the crash keep its id.
-    @ivar ca_file: certificates to trust instead of the system's; PEM.
-    @ivar server_name: to verify instead of the host in the URL.
-    @ivar connections: at the same time, and kept open for the next crash.
+    The settings of a destination of C{type = "http"}.
+
+    @ivar url: where the other collector takes reports.
+    @ivar token: the C{submitter_token} of the other collector, which lets the crash keep its id.
+    @ivar ca_file: a PEM file of certificates to trust instead of the system's.
+    @ivar server_name: the name that the certificate has to be for, instead of the host in the URL.
+    @ivar connections: how many may be open at the same time. They are kept open for the next crash.
     """
 
     url: str = Field(repr=False)
@@ -72,8 +78,8 @@ class HttpDestinationSettings(PluginSettings):
     @classmethod
     def _is_url(cls, url: str) -> str:
         with telling_nothing("must be http://host[:port]/path, or https, in ASCII"):
-            parts = urlsplit(url)
-            if not _URL.fullmatch(url) or not parts.hostname or parts.port == 0:
+            parts = http_parts(url)
+            if not _URL.fullmatch(url):
                 raise ValueError(url)
         if parts.username is not None:
             raise ValueError("has no place for a user and password; the token has")
@@ -89,7 +95,10 @@ class HttpDestinationSettings(PluginSettings):
 @implementer(ICrashStorage)
 class HttpCrashStorage:
     """
-    @param stores: the staging ids of those that crashes come from: who has one of them must not take its own for new.
+    This destination posts each crash to another collector, and takes the CrashID in its answer for the confirmation.
+
+    @param stores: the staging ids of the stores that crashes are moved out of. They are sent along, so that a
+        collectord which has one of these stores itself refuses the crash.
     @ivar name: the URL, without its secrets.
     """
 
@@ -139,7 +148,11 @@ class HttpCrashStorage:
         return {}
 
     def _excerpt(self, answer: bytes) -> str:
-        """The beginning of C{answer} on one line. Many servers tell what they were asked, secrets included."""
+        """
+        Return the beginning of C{answer} on one line.
+
+        Many servers quote the URL that they were asked for, so the secrets in it are hidden.
+        """
         text = " ".join(answer.decode(errors="replace").split())
         text = without_secrets(text.replace(urlsplit(self._settings.url).path, urlsplit(self.name).path))[:100]
         return "".join(c if c.isprintable() else "?" for c in text)
@@ -163,7 +176,7 @@ class HttpCrashStorage:
         return response.code, bytes(answer)
 
     def _describe_error(self, error: Exception) -> Exception:
-        """What to raise for what went wrong below."""
+        """Make the exception to raise for one that was raised by Twisted or by TLS."""
         received = isinstance(error, client.ResponseFailed)
         match error := innermost(error):
             case CancelledError() | net.ConnectingCancelledError():
@@ -190,8 +203,10 @@ class HttpCrashStorage:
 @define
 class _Lease:
     """
-    The pool, for one request, after which the connection is in the pool again or gone: also where the answer came
-    before the request was sent, which Twisted would go on to send.
+    A lease is the connection pool as one request uses it, as a context manager.
+
+    When it ends, the connection is back in the pool or is closed. If the answer comes before the request was sent
+    completely, Twisted would go on sending, so the connection is closed in this case, too.
     """
 
     _pool: client.HTTPConnectionPool
@@ -203,7 +218,7 @@ class _Lease:
         return Deferred.fromCoroutine(self._get(key, endpoint))
 
     async def _get(self, key: Any, endpoint: Any) -> Any:
-        # One that was aborted in the middle of an answer gets back into the pool if the rest of it was there already.
+        # Twisted puts a connection that was aborted back into the pool if it had all of the answer by then.
         while (connection := await self._pool.getConnection(key, endpoint)) in self._aborted:
             pass
         self._connection = connection
@@ -222,7 +237,9 @@ class _Lease:
 @frozen
 class _Verified:
     """
-    @ivar server_name: to verify; empty: the host of the URL.
+    A TLS policy that verifies certificates with certain certificates to trust, and perhaps with another name.
+
+    @ivar server_name: the name that the certificate has to be for; empty: the host of the URL.
     """
 
     trust_root: Any
@@ -243,20 +260,22 @@ def _trust_root(ca_file: Path) -> Any:
 
 
 def _is_receipt(answer: bytes, crash_id: str) -> bool:
-    """Whether it says C{CrashID=}, whatever the prefix, and the id."""
+    """Tell whether C{answer} is C{CrashID=} with this id, with or without a prefix."""
     return re.fullmatch(rb"CrashID=(?:.*-)?" + crash_id.encode() + rb"\s*", answer) is not None
 
 
 def make(settings: HttpDestinationSettings, daemon: PluginContext) -> HttpCrashStorage:
     """
-    @raise ConfigError: there is nothing right in C{ca_file}, or a name can't be one.
+    Make a destination of C{type = "http"}. It reads C{ca_file}, and connects to nothing yet.
+
+    @raise ConfigError: C{ca_file} can't be read or has no certificate, or the host can't be the name of a host.
     """
     trust_root = _trust_root(settings.ca_file) if settings.ca_file else platformTrust()
     policy = client.HostnameCachingHTTPSPolicy(_Verified(trust_root, settings.server_name))
     host = urlsplit(settings.url).hostname or ""
     try:
         policy.creatorForNetloc(host.encode(), 0)
-    except ValueError as e:  # Twisted would say so at each connection, in plain HTTP too
+    except ValueError as e:  # otherwise Twisted would raise this at each connection, also without TLS
         raise ConfigError(f"{settings.server_name or host!r} can't be a host's name: {e}") from e
     return HttpCrashStorage(settings, policy, daemon.stores, daemon.reactor)
 

@@ -1,5 +1,6 @@
 """
-Crashes in a bucket, whoever's: one object after the other, on threads.
+What all destinations that are buckets have in common: the objects of a crash are stored one after the other, on a
+thread, and checked to be what was received.
 """
 
 import hashlib
@@ -27,13 +28,15 @@ _READ = 1024 * 1024
 _WHY = 300
 
 Proceed = Callable[[], None]
-"""Raises L{StorageError} where the crash was abandoned."""
+"""A function that raises L{StorageError} if the crash was abandoned meanwhile."""
 
 
 class BucketSettings(PluginSettings):
     """
-    @ivar prefix: a folder for everything; Socorro's processor reads what has none.
-    @ivar threads: objects that are sent at the same time.
+    The settings that every destination with a bucket has.
+
+    @ivar prefix: comes before all keys, as a folder. Socorro's processor reads objects without a prefix.
+    @ivar threads: how many objects may be sent at the same time.
     """
 
     bucket: str = Field(min_length=3, pattern=r"^[^\s/]+$")
@@ -52,10 +55,10 @@ class BucketSettings(PluginSettings):
 
 class Bucket(Protocol):
     """
-    A bucket to be used on threads.
+    A bucket stores single objects. Its methods block, and may be called from several threads at the same time.
 
-    @ivar name: for logs.
-    @ivar errors: what it raises besides L{StorageError}.
+    @ivar name: its URL, for logs.
+    @ivar errors: the exceptions that it raises besides L{StorageError} and L{Mismatch}.
     """
 
     name: str
@@ -63,26 +66,30 @@ class Bucket(Protocol):
 
     def put(self, item: Item, proceed: Proceed) -> None:
         """
-        Store C{item}, in the place of what may be there; return once it is there, as it should be.
+        Store C{item}, and return once the server has confirmed that it has the right content.
 
-        @param proceed: to be called now and then, where it takes long.
+        An object that has this key already is replaced.
+
+        @param proceed: to be called now and then if this takes long.
         """
 
     def delete(self, key: str) -> None:
-        """Delete an object."""
+        """Delete the object with this key."""
 
     def describe_error(self, error: Exception) -> str:
-        """One of its errors in words."""
+        """Describe one of C{errors} in words, for the operator."""
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
 
 
 @implementer(ICrashStorage)
 class BucketCrashStorage:
     """
-    What an abandoned crash left is not deleted: the next try may be under way already. It is no crash without its raw
-    crash.
+    This destination keeps crashes in a bucket.
+
+    The objects of a crash that was abandoned are not deleted, because another attempt to save the same crash may be
+    under way already. They do no harm: without its raw crash, which is stored last, no reader takes them for a crash.
     """
 
     def __init__(self, bucket: Bucket, settings: BucketSettings, call_from_thread: CallFromThread) -> None:
@@ -131,37 +138,39 @@ class BucketCrashStorage:
 
     def _try_out(self, item: Item) -> None:
         self._put(item, lambda: None)
-        with suppress(*self._bucket.errors):  # who may write need not be allowed to delete
+        with suppress(*self._bucket.errors):  # credentials that allow writing need not allow deleting
             self._bucket.delete(item.key)
 
 
 class Mismatch(Exception):
-    """What was stored is not what was received; the text follows the name of the object."""
+    """An object does not have the content that was received. The text is the second half of a sentence about it."""
 
 
 @frozen
 class Digests:
-    """Of some bytes."""
+    """The checksums of some bytes."""
 
     md5: bytes
     sha256: bytes
 
     @property
     def base64_md5(self) -> str:
+        """The MD5 as HTTP headers have it."""
         return b64encode(self.md5).decode()
 
     @property
     def base64_sha256(self) -> str:
+        """The SHA-256 as HTTP headers have it."""
         return b64encode(self.sha256).decode()
 
 
 def read_through(file: BinaryIO, item: Item, also: Callable[[bytes], object] = len) -> Digests:
     """
-    The digests of all of C{file}, which is at its beginning again afterwards.
+    Read all of C{file}, go back to its beginning, and return the checksums.
 
-    @param also: gets the pieces, too.
+    @param also: is called with each piece that was read.
 
-    @raise Mismatch: it is not C{item}'s content any more.
+    @raise Mismatch: the file no longer has the content of C{item} that was received.
     """
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     for piece in pieces(file, _READ):
@@ -175,14 +184,16 @@ def read_through(file: BinaryIO, item: Item, also: Callable[[bytes], object] = l
 
 def as_received(item: Item, sha256: str) -> None:
     """
-    @raise Mismatch: it is not.
+    Compare a checksum, in hex, with the one that C{item} was received with.
+
+    @raise Mismatch: they differ.
     """
     if sha256 != item.sha256:
         raise Mismatch(f"has the checksum {sha256}; it was received with {item.sha256}")
 
 
 def pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The rest of C{file}, in pieces of this size."""
+    """Read the rest of C{file} in pieces of C{size} bytes."""
     while piece := file.read(size):
         yield piece
 

@@ -1,5 +1,5 @@
 """
-Crashes in a bucket of Google Cloud Storage.
+The destination C{type = "gcs"}: crashes in a bucket of Google Cloud Storage.
 """
 
 from base64 import b64encode
@@ -22,21 +22,28 @@ from collectord.storage.objects.bucket import BucketCrashStorage, BucketSettings
 from collectord.storage.objects.keys import Item
 
 _CHUNK = 8 * 1024 * 1024
-"""What is larger is sent in chunks of this size; the client has one of them in memory."""
+"""Larger objects are sent in chunks of this size, of which Google's client has one in memory."""
 
 
 class GcsSettings(BucketSettings):
     """
-    Credentials come by the usual chain; none are needed where C{STORAGE_EMULATOR_HOST} is set.
+    The settings of a destination of C{type = "gcs"}.
 
-    @ivar retry_s: for so long a request that failed is tried again.
+    Credentials come by the usual chain of Google's clients. If the environment has C{STORAGE_EMULATOR_HOST}, that
+    server is used, and no credentials are needed.
+
+    @ivar retry_s: so many seconds a request that failed is tried again.
     """
 
     retry_s: float = Field(default=10.0, ge=0)
 
 
 class GcsBucket:
-    """What a L{Bucket<collectord.storage.objects.bucket.Bucket>} is."""
+    """
+    A bucket of Google Cloud Storage.
+
+    It implements L{Bucket<collectord.storage.objects.bucket.Bucket>}.
+    """
 
     errors: tuple[type[Exception], ...] = (
         GoogleAPIError,
@@ -58,7 +65,7 @@ class GcsBucket:
         with open_content(item.content) as file:
             digests = read_through(file, item, crc32c.update)
             blob = self._blob(item.key)
-            blob.md5_hash = digests.base64_md5  # the server refuses what is another
+            blob.md5_hash = digests.base64_md5  # the server refuses content with another checksum
             blob.upload_from_file(
                 _Watched(file, proceed),
                 size=item.size,
@@ -91,7 +98,7 @@ class GcsBucket:
 
 @frozen
 class _Watched:
-    """A file that is not read any further once the crash was abandoned."""
+    """A file that can't be read any further once the crash was abandoned, so that its upload ends."""
 
     file: BinaryIO
     proceed: Proceed
@@ -115,6 +122,7 @@ def _message_in(response: Any) -> str:
 
 
 def make(settings: GcsSettings, daemon: PluginContext) -> BucketCrashStorage:
+    """Make a destination of C{type = "gcs"}. It connects to nothing yet."""
     return BucketCrashStorage(GcsBucket(settings), settings, daemon.reactor.callFromThread)
 
 

@@ -1,5 +1,5 @@
 """
-Crashes in a bucket of S3, or of what speaks its protocol.
+The destination C{type = "s3"}: crashes in a bucket of Amazon's S3, or of another server that speaks its protocol.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from collectord.concurrency.lazily import Lazily
 from collectord.plugins import PluginContext, PluginType
-from collectord.settings.urls import telling_nothing
+from collectord.settings.urls import http_parts, telling_nothing
 from collectord.storage.content import open_content
 from collectord.storage.objects.bucket import (
     BucketCrashStorage,
@@ -34,15 +34,20 @@ if TYPE_CHECKING:
 
 _MIB = 1024 * 1024
 _PART = 8 * _MIB
+"""The least size of a part, which is in memory while it is sent."""
 _PARTS = 10_000
+"""The most parts that S3 allows for one object."""
 _ATTEMPTS = 3
+"""How often boto3 tries each request."""
 
 
 class S3Settings(BucketSettings):
     """
-    @ivar endpoint_url: of another than Amazon's.
-    @ivar access_key: empty: the usual chain: environment, profile, role.
-    @ivar multipart_bytes: what is larger is sent in parts.
+    The settings of a destination of C{type = "s3"}.
+
+    @ivar endpoint_url: the address of a server that is not Amazon's.
+    @ivar access_key: if it is empty, credentials come by the usual chain of environment, profile and role.
+    @ivar multipart_bytes: an object that is larger is sent in parts.
     """
 
     endpoint_url: str = ""
@@ -57,10 +62,8 @@ class S3Settings(BucketSettings):
     @classmethod
     def _is_url(cls, url: str) -> str:
         with telling_nothing("must be http://host[:port], or https, and nothing else"):
-            parts = urlsplit(url)
-            if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0):
-                raise ValueError(url)
-            if parts.username is not None or parts.query or parts.fragment:  # boto3 would tell them in its errors
+            parts = http_parts(url) if url else urlsplit(url)
+            if parts.username is not None or parts.query or parts.fragment:  # boto3's errors would show them
                 raise ValueError(url)
         return url
 
@@ -74,7 +77,11 @@ class S3Settings(BucketSettings):
 
 
 class S3Bucket:
-    """What a L{Bucket<collectord.storage.objects.bucket.Bucket>} is."""
+    """
+    A bucket of S3.
+
+    It implements L{Bucket<collectord.storage.objects.bucket.Bucket>}.
+    """
 
     errors: tuple[type[Exception], ...] = (ClientError, BotoCoreError)
 
@@ -111,7 +118,9 @@ class S3Bucket:
             read_timeout=settings.read_timeout_s,
             max_pool_connections=settings.threads,
             retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-            request_checksum_calculation="when_required",  # what we send bears its own, and others know no trailers
+            # We send checksums of our own. Those of boto3 would be HTTP trailers, which servers other than Amazon's
+            # do not understand.
+            request_checksum_calculation="when_required",
         )
         client: S3Client = Session().client(
             "s3",
@@ -159,12 +168,12 @@ class S3Bucket:
             proceed()
             done = self._client().complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         etag = f"{hashlib.md5(etags, usedforsecurity=False).hexdigest()}-{len(parts)}"
-        if not _is_kms(done) and done.get("ETag", "").strip('"') not in ("", etag):  # Ceph tells none
+        if not _is_kms(done) and done.get("ETag", "").strip('"') not in ("", etag):  # Ceph answers without one
             raise Mismatch(f"was stored with the ETag {done['ETag']}; it should be {etag}")
 
     @contextmanager
     def _upload(self, item: Item) -> Iterator[Any]:
-        """A multipart upload; it is aborted where it fails, for its parts are paid for."""
+        """Begin a multipart upload. If the body of the C{with} raises, it is aborted, since stored parts cost money."""
         made = self._client().create_multipart_upload(
             Bucket=self._settings.bucket,
             Key=item.key,
@@ -183,7 +192,9 @@ class S3Bucket:
 
 def _verify(answer: Any, digests: Digests) -> None:
     """
-    @raise Mismatch: what was stored is not what was sent.
+    Compare the checksums in the server's answer with those of what was sent.
+
+    @raise Mismatch: they differ.
     """
     checksum, etag = answer.get("ChecksumSHA256"), answer.get("ETag", "").strip('"')
     if checksum not in (None, digests.base64_sha256):
@@ -193,11 +204,12 @@ def _verify(answer: Any, digests: Digests) -> None:
 
 
 def _is_kms(answer: Any) -> bool:
-    """Whether the object is encrypted so that its ETag is not its MD5, by request or by the bucket's default."""
+    """Tell whether the object is encrypted with KMS, by request or by the bucket's default: its ETag is then no MD5."""
     return str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
 
 
 def make(settings: S3Settings, daemon: PluginContext) -> BucketCrashStorage:
+    """Make a destination of C{type = "s3"}. It connects to nothing yet."""
     return BucketCrashStorage(S3Bucket(settings), settings, daemon.reactor.callFromThread)
 
 
