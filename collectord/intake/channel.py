@@ -111,7 +111,7 @@ class StreamingChannel(HTTPConnection):
         self._close_if_client_has()
 
     def _close_if_client_has(self) -> None:
-        if self._is_half_closed and not (self.is_parsing or self.paused):  # all that it sent is parsed
+        if not (self.is_parsing or self.paused):  # all that it has sent is parsed
             self._handle(Event.HALF_CLOSED)
 
     def writeConnectionLost(self) -> None:
@@ -128,7 +128,8 @@ class StreamingChannel(HTTPConnection):
         elif self.state in PARSING:
             self.site.turns.begin(now)
             LineReceiver.dataReceived(self, data)
-            self._close_if_client_has()
+            if self._is_half_closed:
+                self._close_if_client_has()
         elif progress.received > self.site.limits.linger_bytes:
             self._handle(Event.FLOODED)
 
@@ -139,17 +140,15 @@ class StreamingChannel(HTTPConnection):
             return
         if not self._request_line:  # an empty line may come before it
             self._request_line = line
-        super().lineReceived(line)
+        try:
+            super().lineReceived(line)
+        except ValueError:  # a Content-Length of thousands of digits
+            if self.state is not State.WAITING:
+                raise
+            self.bad_request()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self.bad_request()
-
-    def headerReceived(self, line: bytes) -> bool:
-        try:
-            return bool(super().headerReceived(line))
-        except ValueError:  # a Content-Length of thousands of digits
-            self.bad_request()
-            return False
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
@@ -216,7 +215,8 @@ class StreamingChannel(HTTPConnection):
         self._handle(Event.ANSWERED)
         super().requestDone(request)
         self._share_time()
-        self._close_if_client_has()
+        if self._is_half_closed:
+            self._close_if_client_has()
 
     def loseConnection(self) -> None:
         self._handle(Event.CLOSE)
@@ -244,7 +244,8 @@ class StreamingChannel(HTTPConnection):
         self.paused = False
         self.resume()
         LineReceiver.dataReceived(self, b"")
-        self._close_if_client_has()
+        if self._is_half_closed:
+            self._close_if_client_has()
 
     def pause(self) -> None:
         """Read nothing more from the client. Pauses are counted; none of them lets the client look slow."""

@@ -2,7 +2,6 @@
 The answers on their way to a client.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.web.http_headers import Headers
@@ -36,7 +35,9 @@ class Outgoing:
     """
 
     is_behind = False
-    _unsent: Sequence[bytes] = ()
+
+    def __init__(self) -> None:
+        self._unsent: list[bytes] = []
 
     def begin(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Begin an answer."""
@@ -44,15 +45,16 @@ class Outgoing:
         for name, values in headers.getAllRawHeaders():
             for value in values:
                 lines += (name, b": ", value, b"\r\n")
-        self._unsent = [*lines, b"\r\n"]
+        lines.append(b"\r\n")
+        self._unsent = lines
 
     def add(self, data: bytes) -> None:
         """Add the next bytes of its content."""
-        self._unsent = [*self._unsent, data]
+        self._unsent.append(data)
 
     def send(self, transport: Transport) -> None:
         """Send the answer, which is complete. What the socket doesn't take at once is sent as it can be."""
-        answer, self._unsent = b"".join(self._unsent), ()
+        answer, self._unsent = b"".join(self._unsent), []
         if not self.is_behind:
             answer = send_now(transport, answer)
         if answer:

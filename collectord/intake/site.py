@@ -155,7 +155,7 @@ class StreamingSite(Site):
     @property
     def is_last_answer(self) -> bool:
         """Whether a connection ends with the answer that is being sent."""
-        return self.ending or self.draining
+        return self.draining or self._drained is not None
 
     async def drain(self, seconds: float) -> None:
         """
