@@ -1,3 +1,3 @@
 """
-Threads, time limits and open files: what all that waits for something shares.
+Tools for work that takes time: threads, time limits, work in the background, and the limit of open files.
 """

@@ -1,5 +1,5 @@
 """
-The limit of open files (LimitNOFILE, ulimit -n): raised as far as it goes, and shared out among those who open many.
+The limit of open files (LimitNOFILE, ulimit -n): raised as far as possible, and divided among those who open many.
 """
 
 import resource
@@ -9,7 +9,7 @@ _UNLIMITED = 1 << 20
 
 
 def open_files() -> int:
-    """How many this process may have open; the soft limit is raised to the hard one."""
+    """Raise the limit of open files as far as this process may, and return it. It may be called on any thread."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -17,5 +17,9 @@ def open_files() -> int:
 
 
 def share(parts: int, most: int) -> int:
-    """One part of so many, C{most} at most."""
+    """
+    How many files one of C{parts} users may have open, so that there are enough for all.
+
+    @param most: that it needs. It gets at least 8, even where that is more than its part.
+    """
     return max(_LEAST, min(most, open_files() // parts))

@@ -1,7 +1,7 @@
 """
-The one seam to threads: blocking work goes in, a Deferred comes out.
+The only way to threads: blocking work goes in, a Deferred comes out.
 
-The threads are daemons: what hangs on a dead mount does not keep the process from ending.
+The threads are daemon threads: one that hangs on a dead mount does not keep the process from ending.
 """
 
 from collections.abc import Callable
@@ -19,24 +19,28 @@ CallFromThread = Callable[..., Any]
 
 
 class ThreadRunner(Protocol):
-    """Does blocking work on a thread."""
+    """Runs blocking work on a thread."""
 
     def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
         """
-        @return: fires on the reactor thread with the result. Cancelling stops the waiting, not the work.
+        Run C{work} on another thread. To be called on the reactor thread.
+
+        @return: fires on the reactor thread with the result or the error. Cancelling ends the waiting, not the work.
         """
 
 
 def at_once(work: Callable[[], T], /) -> Deferred[T]:
-    """An L{ThreadRunner} without a thread, for work that does not block."""
+    """Run C{work} here and now: a L{ThreadRunner} without a thread, for work that does not block."""
     return execute(work)
 
 
 class ThreadPool:
     """
-    A pool of threads.
+    A pool of threads, which is a L{ThreadRunner}. Its methods are for the reactor thread.
 
-    @param count: of threads at most; they start as they are needed.
+    @param name: of the threads, which get a number each.
+    @param count: the most threads that it starts; they are started as they are needed.
+    @param call_from_thread: calls a function on the reactor thread.
     """
 
     def __init__(self, name: str, count: int, call_from_thread: CallFromThread) -> None:
@@ -47,7 +51,7 @@ class ThreadPool:
         self._started = 0
 
     def do(self, work: Callable[[], None]) -> None:
-        """Do C{work}, which must not raise, on one of the threads."""
+        """Run C{work}, which must not raise, on one of the threads."""
         self._queue.put(work)
         if self._started < self._count:
             self._started += 1
@@ -67,7 +71,7 @@ class ThreadPool:
         return done
 
     def close(self) -> None:
-        """End the threads, once they have done what was given to them."""
+        """End the threads once they have done all work that was given to them. It does not wait for that."""
         for _ in range(self._started):
             self._queue.put(None)
         self._started = 0

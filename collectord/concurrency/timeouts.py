@@ -1,5 +1,5 @@
 """
-How long something may take.
+Limits of time, and the clock that they go by.
 """
 
 from collections.abc import Awaitable
@@ -16,21 +16,28 @@ T = TypeVar("T")
 
 
 def use_monotonic_clock(reactor: Any) -> None:
-    """Let C{reactor} go by a clock that nobody sets back: each limit and pause would last as much longer."""
+    """
+    Make C{reactor} use a clock that is never set back.
+
+    Twisted's own clock follows the system time. When that is set back, every time limit would last as much longer.
+    """
     reactor.seconds = monotonic
 
 
 async def with_timeout(work: Awaitable[T], seconds: float, clock: IReactorTime, who: str) -> T:
     """
-    C{work} of C{who}, in its time.
+    Wait for C{work}, but no longer than C{seconds}; then cancel it.
 
-    @raise StoreTimeout: it was cancelled.
+    To be called on the reactor thread.
+
+    @param who: does the work; for the text of the error.
+    @raise StoreTimeout: the work was cancelled.
     """
 
     def too_long(result: T | Failure, seconds: float) -> T:
         if isinstance(result, Failure):
             raise StoreTimeout(f"{who}: nothing for {seconds:g} s")
-        return result  # it was done at the last moment
+        return result  # it was done at the last moment, in spite of being cancelled
 
     return await Deferred.fromCoroutine(as_coroutine(work)).addTimeout(seconds, clock, too_long)
 

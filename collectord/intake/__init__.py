@@ -1,1 +1,1 @@
-"""The wire: from the bytes of a POST to a L{collectord.model.CrashReport}, as they arrive."""
+"""Receives submissions: from the bytes of a POST, as they arrive, to a L{collectord.model.CrashReport}."""

@@ -25,15 +25,15 @@ from collectord.intake.timeouts import ConnectionSite, Progress
 from collectord.net.twisted_private import HTTPConnection
 
 _MOST_LINES = 1000
-"""Lines in the headers of one request, those that only continue a header included."""
+"""Lines that the headers of one request may have, those that only continue a header included."""
 
 
 @implementer(IHalfCloseableProtocol)
 class StreamingChannel(HTTPConnection):
     """
-    One connection of a client; all of it is for the reactor thread.
+    One connection of a client. All of it is for the reactor thread.
 
-    Its site asks each connection from time to time whether it L{is_overdue}: a timer for each would cost more.
+    Its site asks it now and then whether it L{is_overdue}, since a timer for each connection would cost more.
 
     @ivar state: what the connection is doing. Only L{_handle} changes it, by the table L{TRANSITIONS}.
     """
@@ -53,7 +53,7 @@ class StreamingChannel(HTTPConnection):
     _host: IAddress | None = None
 
     def _handle(self, event: Event) -> bool:
-        """@return: whether C{event} is allowed in this state; the connection is in the next state then."""
+        """@return: whether C{event} is allowed in the current state; if so, the one that follows is entered."""
         step = _STEPS[self.state].get(event)
         if step is None:
             return False
@@ -77,7 +77,7 @@ class StreamingChannel(HTTPConnection):
     def _linger(self) -> None:
         self.clearLineBuffer()
         half_closeable: Any = IHalfCloseableDescriptor(self.transport, None)
-        # TLS has no half close. The client would see its stream cut off; and it knows where the answer ends.
+        # TLS can't close one side only: the client would see a broken stream. The answer's length tells where it ends.
         if half_closeable is not None and not ISSLTransport.providedBy(self.transport):
             half_closeable.loseWriteConnection()
         self.transport.resumeProducing()
@@ -106,16 +106,16 @@ class StreamingChannel(HTTPConnection):
         super().connectionLost(reason)
 
     def readConnectionLost(self) -> None:
-        """The client has closed its sending side. It may well wait for its answer."""
+        """The client has closed its sending side. It may still wait for an answer."""
         self._is_half_closed = True
         self._close_if_client_has()
 
     def _close_if_client_has(self) -> None:
-        if not (self.is_parsing or self.paused):  # all that it has sent is parsed
+        if self._is_half_closed and not (self.is_parsing or self.paused):  # everything that it has sent is parsed
             self._handle(Event.HALF_CLOSED)
 
     def writeConnectionLost(self) -> None:
-        """Our sending side is closed; that was our own doing."""
+        """Our sending side is closed, which was our own doing."""
 
     def dataReceived(self, data: bytes) -> None:
         progress = self._progress
@@ -124,12 +124,11 @@ class StreamingChannel(HTTPConnection):
             progress.since = now  # the time for the headers begins with their first byte
         progress.received += len(data)
         if self.is_parsing:
-            LineReceiver.dataReceived(self, data)  # keeps it for later
+            LineReceiver.dataReceived(self, data)  # keeps it until the bytes before it are parsed
         elif self.state in PARSING:
             self.site.turns.begin(now)
             LineReceiver.dataReceived(self, data)
-            if self._is_half_closed:
-                self._close_if_client_has()
+            self._close_if_client_has()
         elif progress.received > self.site.limits.linger_bytes:
             self._handle(Event.FLOODED)
 
@@ -152,7 +151,7 @@ class StreamingChannel(HTTPConnection):
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
-        # Twisted's decoder takes 30 ms for 64 KiB of tiny chunks.
+        # Twisted's own decoder is not used: it takes 30 ms for 64 KiB of tiny chunks.
         self._chunks = ChunkedDecoder(request.handleContentChunk, self._chunks_ended) if self.length is None else None
         self._handle(Event.HEADERS_COMPLETE)
         super().allHeadersReceived()
@@ -193,7 +192,7 @@ class StreamingChannel(HTTPConnection):
         return method, uri, version
 
     def abandon_body(self) -> None:
-        """The answer comes before the end of the body; nothing that follows is a request."""
+        """Prepare for an answer before the end of the body. Nothing that the client sends then is a request."""
         self._handle(Event.BODY_UNWANTED)
 
     def getHost(self) -> IAddress:
@@ -215,8 +214,7 @@ class StreamingChannel(HTTPConnection):
         self._handle(Event.ANSWERED)
         super().requestDone(request)
         self._share_time()
-        if self._is_half_closed:
-            self._close_if_client_has()
+        self._close_if_client_has()
 
     def loseConnection(self) -> None:
         self._handle(Event.CLOSE)
@@ -224,19 +222,19 @@ class StreamingChannel(HTTPConnection):
     # ——— sharing the reactor's time ———
 
     def rest(self, go_on: Callable[[], None]) -> bool:
-        """Whether its share of the reactor's time is used up; C{go_on} is then called when its next turn comes."""
+        """Whether its share of the reactor's time is used up. If so, C{go_on} is called when its next turn comes."""
         if not self.site.turns.is_over():
             return False
         self.site.turns.wait(go_on)
         return True
 
     def _share_time(self) -> None:
-        """Where many requests came at once, let other connections have their turn before the next one."""
+        """Before the next of several pipelined requests, let other connections have their turn, if it is time."""
         if self.paused or self.state is not State.WAITING or not self.site.turns.is_over():
             return
         if requests := self.clearLineBuffer():
             self.paused = True
-            LineReceiver.dataReceived(self, requests)  # puts them back: nothing is parsed now
+            LineReceiver.dataReceived(self, requests)  # puts them back, and parses nothing while paused
             self.pause()
             self.site.turns.wait(self._go_on)
 
@@ -244,17 +242,16 @@ class StreamingChannel(HTTPConnection):
         self.paused = False
         self.resume()
         LineReceiver.dataReceived(self, b"")
-        if self._is_half_closed:
-            self._close_if_client_has()
+        self._close_if_client_has()
 
     def pause(self) -> None:
-        """Read nothing more from the client. Pauses are counted; none of them lets the client look slow."""
+        """Stop reading from the client. Pauses are counted, and a paused client is never taken for a slow one."""
         self._pauses += 1
         if self._pauses == 1 and self.state is not State.LINGERING:
             self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Take one pause back."""
+        """Take back one call of L{pause}, and read on if it was the last."""
         self._pauses -= 1
         if self._pauses == 0 and self.state is not State.LINGERING:
             self._progress.restart(self.site.now())
@@ -263,13 +260,13 @@ class StreamingChannel(HTTPConnection):
     # ——— what the site asks ———
 
     def is_overdue(self, now: float) -> bool:
-        """Whether it takes too long, judged by what has been read of it so far."""
+        """Whether the connection takes too long, judged by what has been read of it so far."""
         if self._pauses and self.state is State.RECEIVING:
             self._progress.restart(now)  # the client can't send
         return self._progress.is_overdue(self.state, now, self.site)
 
     def end(self) -> None:
-        """End it, since it is overdue."""
+        """End the connection, since it is overdue. A client whose body is late is told so first."""
         if self._handle(Event.OVERDUE) and self.state is State.REFUSING:
             self.requests[-1].body_is_late()
 
@@ -278,7 +275,7 @@ class StreamingChannel(HTTPConnection):
         self._progress.forgive(seconds)
 
     def abort(self) -> None:
-        """Cut it off at once."""
+        """Cut the connection off at once."""
         self._handle(Event.CUT_OFF)
 
 
@@ -291,7 +288,7 @@ _ENTER: Mapping[State, Callable[[StreamingChannel], None]] = {
     State.TIMED_OUT: StreamingChannel._close,
     State.ABORTED: StreamingChannel._abort,
 }
-"""What is done when a state is entered."""
+"""What is done when a state is entered. Nothing is, where it is not listed."""
 
 _STEPS = {
     state: {event: (after, _ENTER.get(after)) for event, after in events.items()}

@@ -1,5 +1,5 @@
 """
-Chunked bodies (RFC 9112, 7.1), decoded a read at a time: what tiny chunks cost is little more than what they take.
+Decodes chunked bodies (RFC 9112, 7.1), all chunks of one read at once, so that tiny chunks cost little each.
 """
 
 import re
@@ -14,28 +14,30 @@ _END = b"\r\n"
 
 
 class MalformedChunks(CollectordError):
-    """They can't be understood."""
+    """A body is not chunked as it should be."""
 
 
 class ChunkedDecoder:
     """
     Decodes one body.
 
-    @param received: takes the bytes of the body, all of one read at once.
-    @param finished: takes what comes behind the body.
+    @param received: is called with bytes of the body, once a read at most.
+    @param finished: is called at the end of the body, with the bytes that follow it.
     """
 
     def __init__(self, received: Callable[[bytes], None], finished: Callable[[bytes], None]) -> None:
         self._received = received
         self._finished = finished
-        self._rest = b""  # the beginning of a line
-        self._left = 0  # bytes of the chunk that are still to come
-        self._in_chunk = False  # or before the end of its line
+        self._rest = b""  # of a line that has not come whole
+        self._left = 0  # bytes of the chunk that are still missing
+        self._in_chunk = False  # or before the line end that follows it
         self._in_trailers = False
 
     def dataReceived(self, data: bytes) -> None:
         """
-        @raise MalformedChunks: nothing more can be understood.
+        Take the next bytes.
+
+        @raise MalformedChunks: the body can't be decoded. Nothing more may be given then.
         """
         pieces: list[bytes] = []
         try:
@@ -47,7 +49,7 @@ class ChunkedDecoder:
             self._finished(rest)
 
     def _decode(self, data: bytes, pieces: list[bytes]) -> bytes | None:
-        """@return: what comes behind the body; None: it has not ended."""
+        """@return: the bytes that follow the body; None where it has not ended."""
         self._rest = b""
         at = 0
         while not self._in_trailers:

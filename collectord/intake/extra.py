@@ -1,7 +1,7 @@
 """
-The JSON object C{extra} that has all annotations.
+Parses the part C{extra}: a JSON object that holds all annotations.
 
-Values that are texts are the annotations' values. Of any other value it is the JSON text, just as it was sent.
+A string is the value of its annotation. For any other value the annotation is its JSON text, exactly as it was sent.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from collectord.errors import MalformedReport, TooLarge
 from collectord.jsontext import TooManyItems, check_items, depth_of
 
-# Numbers stay text, so that nobody computes one of thousands of digits.
+# Numbers are not computed: they may have thousands of digits, and their text is kept anyway.
 _DECODER = json.JSONDecoder(parse_int=len, parse_float=len)
 _scan = _DECODER.raw_decode
 _BEGIN, _COLON, _COMMA = (re.compile(rf"[ \t\r\n]*+{mark}[ \t\r\n]*+") for mark in (r"\{", ":", ",?"))
@@ -19,12 +19,13 @@ _BEGIN, _COLON, _COMMA = (re.compile(rf"[ \t\r\n]*+{mark}[ \t\r\n]*+") for mark 
 
 def parse_extra(content: bytes, *, most_items: int, most_levels: int) -> dict[str, str]:
     """
-    The annotations.
+    The annotations in C{content}, by name.
 
-    @param most_items: values, of all levels together.
-    @param most_levels: of lists and objects within each other.
+    @param most_items: values that there may be, all levels together.
+    @param most_levels: depth of lists and objects within each other.
     @raise TooLarge: there are more items.
-    @raise MalformedReport: C{invalid_json}: it is none, or nested too deep; C{invalid_json_value}: it is no object.
+    @raise MalformedReport: C{invalid_json}: it is not JSON, or nested too deep; C{invalid_json_value}: it is JSON, but
+        not an object.
     """
     try:
         text = content.decode(json.detect_encoding(content), "surrogatepass")
@@ -44,7 +45,7 @@ def parse_extra(content: bytes, *, most_items: int, most_levels: int) -> dict[st
 
 
 def _members(text: str) -> Iterator[tuple[str, str]]:
-    """Those of the object that C{text} is known to be."""
+    """The names and values of the object in C{text}, which is known to be valid JSON."""
     at = _end(_BEGIN, text, 0)
     while text[at] == '"':
         name, at = _scan(text, at)

@@ -14,7 +14,7 @@ import multipart
 from collectord.errors import MalformedReport
 
 _PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("(?:\\.|[^"\\])*"|[^;]*)')
-_BOUNDARY = 256  # RFC 2046 says 70
+_BOUNDARY = 256  # the longest; RFC 2046 says 70
 _MEDIA_TYPES = (b"multipart/form-data", b"multipart/mixed")
 _HEADER_LINE = 4096
 
@@ -31,7 +31,8 @@ def boundary_of(content_type: bytes | None) -> bytes:
     """
     The boundary that a C{Content-Type} header announces.
 
-    @raise MalformedReport: C{no_content_type}, C{wrong_content_type}, C{no_boundary}.
+    @param content_type: the value of the header; None where there is none.
+    @raise MalformedReport: C{no_content_type}, C{wrong_content_type} or C{no_boundary}.
     """
     if content_type is None or not content_type.strip():
         raise MalformedReport("no_content_type")
@@ -52,7 +53,8 @@ class FormDataParser:
     """
     Splits a multipart body into its parts, fed with its bytes as they come.
 
-    @param max_header_lines: of all parts together.
+    @param boundary: as L{boundary_of} finds it.
+    @param max_header_lines: that all parts may have together.
     """
 
     def __init__(self, boundary: bytes, max_header_lines: int = 10_000) -> None:
@@ -62,7 +64,7 @@ class FormDataParser:
 
     def parse(self, data: bytes) -> Iterator[Part | bytes | None]:
         """
-        Take the next bytes, and yield what is in them: for each part a L{Part}, its bytes in pieces, and C{None}.
+        Take the next bytes, and yield what is in them: for each part a L{Part}, its bytes in pieces, then C{None}.
 
         Consume all of it before the next call.
 
@@ -80,7 +82,7 @@ class FormDataParser:
         """
         The body has ended.
 
-        @raise MalformedReport: C{invalid_payload_structure}: it has no end.
+        @raise MalformedReport: C{invalid_payload_structure}: the final boundary has not come.
         """
         try:
             self._parser.close()
@@ -125,7 +127,7 @@ class _PartParser(multipart.PushMultipartParser):  # type: ignore[misc]
 
 
 def text_of(header: str) -> str | None:
-    """The text that was sent as UTF-8 in a header value; None where it was not UTF-8."""
+    """The text of a header value, which was read as latin-1 but sent as UTF-8; None where it was not UTF-8."""
     if header.isascii():
         return header
     try:

@@ -1,5 +1,5 @@
 """
-gzip bodies, inflated piece by piece: memory stays bounded, and a bomb stops at the limit.
+Inflates gzip bodies piece by piece: memory stays bounded, and a decompression bomb stops at the limit.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ _PIECE = 64 * 1024
 
 class Inflater:
     """
-    Inflates one or more gzip members.
+    Inflates a body of one or more gzip members.
 
-    @param limit: bytes, unpacked.
+    @param limit: bytes that the body may have when it is inflated.
     """
 
     def __init__(self, limit: int) -> None:
@@ -25,10 +25,10 @@ class Inflater:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """
-        Pieces of at most 64 KiB. Consume them all before the next call.
+        Inflate the next bytes, and yield pieces of at most 64 KiB. Consume all of them before the next call.
 
-        @raise TooLarge: more than the limit comes out.
-        @raise MalformedReport: C{bad_gzip}.
+        @raise TooLarge: the body is larger than the limit.
+        @raise MalformedReport: C{bad_gzip}: it is not valid gzip.
         """
         while data:
             if self._member.eof:
@@ -49,7 +49,9 @@ class Inflater:
 
     def finish(self) -> None:
         """
-        @raise MalformedReport: C{bad_gzip}: the last member is cut off.
+        The body has ended.
+
+        @raise MalformedReport: C{bad_gzip}: its last member is cut off.
         """
         if not self._member.eof:
             raise MalformedReport("bad_gzip")

@@ -1,5 +1,5 @@
 """
-The answers on their way to a client.
+Answers on their way to a client: each is sent whole, in one go.
 """
 
 from typing import Protocol
@@ -29,9 +29,9 @@ class Transport(Protocol):
 
 class Outgoing:
     """
-    Keeps an answer until it is complete, and sends it in one go, without waiting for the reactor's next turn.
+    Keeps an answer until it is complete, then sends it at once, without waiting for the reactor's next turn.
 
-    @ivar is_behind: something may wait in the transport, so that a direct send would overtake it.
+    @ivar is_behind: earlier bytes may wait in the transport. Nothing is sent at once then, or it would overtake them.
     """
 
     is_behind = False
@@ -40,7 +40,7 @@ class Outgoing:
         self._unsent: list[bytes] = []
 
     def begin(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """Begin an answer."""
+        """Begin an answer with its status line and headers."""
         lines = [version, b" ", code, b" ", reason, b"\r\n"]
         for name, values in headers.getAllRawHeaders():
             for value in values:
@@ -53,7 +53,7 @@ class Outgoing:
         self._unsent.append(data)
 
     def send(self, transport: Transport) -> None:
-        """Send the answer, which is complete. What the socket doesn't take at once is sent as it can be."""
+        """Send the answer, which is complete. The transport sends later what the socket does not take at once."""
         answer, self._unsent = b"".join(self._unsent), []
         if not self.is_behind:
             answer = send_now(transport, answer)

@@ -1,5 +1,5 @@
 """
-The body of one submission: fed with bytes as they come, it never sees a transport.
+Receives the body of one submission: it is fed with bytes as they come, and never sees a transport.
 """
 
 from collections import deque
@@ -24,12 +24,13 @@ from collectord.model import SENDER, CrashReport
 @frozen(kw_only=True)
 class Limits:
     """
-    How much of a report is too much.
+    How large a report may be.
 
-    @ivar body: bytes, on the wire and unpacked.
-    @ivar annotations: bytes of all annotations together.
-    @ivar items: values in the JSON of C{extra}, of all levels together.
-    @ivar levels: of lists and objects within each other there.
+    @ivar body: bytes of the body, both as sent and inflated.
+    @ivar parts: number of parts in the body.
+    @ivar annotations: bytes of all annotations together, names and values.
+    @ivar items: values in the JSON of C{extra}, all levels together.
+    @ivar levels: depth of lists and objects within each other in the JSON of C{extra}.
     """
 
     body: int
@@ -41,9 +42,14 @@ class Limits:
 
 class ReportReceiver:
     """
-    Receives one report.
+    Makes a report of the body of one submission. All of it is for the reactor thread.
 
-    @ivar refusal: why the report is not taken; once set, nothing is looked at any more.
+    @param budget: the memory that all uploads share.
+    @param staging: where dumps go that do not fit into memory.
+    @param headers: of the request.
+    @param length: of the body in bytes; None where it is chunked.
+    @param connection: the one that the body comes by.
+    @ivar refusal: why the report is refused. Once it is set, further bytes are ignored.
     """
 
     refusal: CollectordError | None = None
@@ -102,7 +108,7 @@ class ReportReceiver:
         return DumpBuffer(name, self._budget, self._staging, self)
 
     def received(self, data: bytes) -> None:
-        """Take the next bytes of the body. What is wrong with them becomes the L{refusal}."""
+        """Take the next bytes of the body. An error in them becomes the L{refusal}."""
         if self.refusal is not None:
             return
         assert self._builder is not None
@@ -119,12 +125,16 @@ class ReportReceiver:
             self.refuse(e)
 
     def pause(self) -> None:
-        """Read nothing more, and inflate nothing more of what came: it may become a thousand times as much."""
+        """
+        Stop reading, and stop inflating what has come: it may become a thousand times as much.
+
+        Pauses are counted: it goes on after as many calls of L{resume}.
+        """
         self._pauses += 1
         self._connection.pause()
 
     def resume(self) -> None:
-        """Take one hold back."""
+        """Take back one call of L{pause}, and go on if it was the last."""
         self._pauses -= 1
         self._connection.resume()
         if self._inflater is not None and self._builder is not None:
@@ -159,17 +169,17 @@ class ReportReceiver:
             waiter.callback(None)
 
     def refuse(self, reason: CollectordError) -> None:
-        """Give the report up."""
+        """Give the report up, and what has been received of it. The first reason counts."""
         self.refusal = self.refusal or reason
         self.release()
         self._caught_up()
 
     async def report(self) -> CrashReport:
         """
-        The report, after the last byte, or early where it is refused.
+        The report. To be called after the last byte, or once there is a L{refusal}.
 
-        @raise ReportRefused: it is not taken.
-        @raise StorageError: a big dump found no place.
+        @raise ReportRefused: the report is refused.
+        @raise StorageError: a dump that does not fit into memory can't be kept anywhere else.
         """
         if self.refusal is not None:
             raise self.refusal
@@ -192,7 +202,7 @@ class ReportReceiver:
         )
 
     def release(self) -> None:
-        """The report is saved, or given up: keep nothing of it here."""
+        """Free what is held for the report, which is saved or given up."""
         if self._builder is not None:
             self._builder.release()
 

@@ -1,6 +1,5 @@
 """
-From the parts of a multipart body to a L{CrashReport}: which part is an annotation, which is a dump, and what each is
-called.
+Makes a L{CrashReport} of the parts of a multipart body: which part is an annotation, which is a dump, and its name.
 """
 
 import re
@@ -13,7 +12,7 @@ from collectord.intake.formdata import FormDataParser, Part, text_of
 from collectord.model import CrashReport, Payload
 
 _HEADER_LINES = 5
-"""Of a part, on average: they take longer than anything else in a part. Real clients send two or three."""
+"""Header lines that the parts may have on average. Nothing takes longer to parse; real clients send two or three."""
 
 _LEAST_HEADER_LINES = 1000
 _NAME_LENGTH = 30
@@ -23,10 +22,12 @@ _RESERVED_NAMES = frozenset({"dump_names", "raw_crash", "processed_crash", "dump
 
 class ReportBuilder:
     """
-    Builds one report of one multipart body.
+    Builds one report of one multipart body, which it is fed with. All of it is for the reactor thread.
 
+    @param new_buffer: makes a buffer for a dump of that name.
+    @param budget: the memory that all uploads share.
     @param max_annotation_bytes: of all annotations together, names and values.
-    @param read_extra: makes annotations of the JSON of C{extra}; it raises L{Refused}.
+    @param read_extra: makes annotations of the JSON in the part C{extra}. It may raise L{ReportRefused}.
     """
 
     def __init__(
@@ -58,8 +59,8 @@ class ReportBuilder:
         """
         Take the next bytes of the body.
 
-        @raise ReportRefused: the report can't be taken.
-        @raise StorageError: a big dump found no place.
+        @raise ReportRefused: the report is refused.
+        @raise StorageError: a dump that does not fit into memory can't be kept anywhere else.
         """
         for event in self._parser.parse(data):
             if event is None:
@@ -79,8 +80,10 @@ class ReportBuilder:
         sender_stores: Sequence[str] = (),
     ) -> CrashReport:
         """
-        The report, after the last byte.
+        The report. To be called after the last byte.
 
+        @param payload_size: bytes of the body, as it was sent.
+        @param compressed: it was sent compressed.
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
@@ -103,7 +106,7 @@ class ReportBuilder:
         )
 
     def release(self) -> None:
-        """The report is saved, or given up: its dumps are not needed any more."""
+        """Free what is held for the report, which is saved or given up."""
         self._write, self._end = _ignore, _nothing
         self._budget.release_annotations(self._annotation_bytes)
         self._annotation_bytes = 0
@@ -130,7 +133,7 @@ class ReportBuilder:
             self._begin_dump(name)
 
     def _collect(self, name: str, end: Callable[[str, bytearray], None]) -> None:
-        value = bytearray()  # a list of pieces would be many times their size if they are tiny
+        value = bytearray()  # a list of tiny pieces would take many times their size
 
         def write(data: bytes) -> None:
             self._take(len(data))

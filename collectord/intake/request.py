@@ -1,5 +1,5 @@
 """
-A request whose body is consumed as it arrives, and which can be answered before its body has ended.
+A request whose body is processed while it arrives, and which can be answered before its body has ended.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from collectord.metrics import ABANDONED
 
 
 class Body(Protocol):
-    """What takes the body of one request."""
+    """Takes the body of one request, piece by piece."""
 
     @property
     def refusal(self) -> CollectordError | None:
-        """Why the rest of the body is not wanted; the request is then answered at once."""
+        """Why the rest of the body is not wanted. Once there is a reason, the request is answered at once."""
 
     def received(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes of the body."""
 
     def refuse(self, reason: CollectordError) -> None:
-        """Give the body up, and what was made of it."""
+        """Give up the body, and what has been made of it. C{reason} becomes the L{refusal}, unless there is one."""
 
 
 BodyFor = Callable[["StreamingRequest", int | None], Body | None]
 """
-What takes the body of a request (its length in bytes, None where it is chunked): None for what has no use for a body.
+Finds what takes the body of a request; None where a body is of no use.
 
-The request line and the headers are known by then.
+It is called when the headers are complete, with the request and the length of its body in bytes. The length is None
+where the body is chunked.
 """
 
 
 class RequestSite(Protocol):
-    """What a request asks of the site that it came to."""
+    """What a request asks of the site that it has come to."""
 
     @property
     def body_for(self) -> BodyFor:
@@ -51,7 +52,7 @@ class RequestSite(Protocol):
 
 
 class RequestConnection(Connection, Protocol):
-    """What a request asks of the connection that it came by."""
+    """What a request asks of the connection that it has come by."""
 
     @property
     def site(self) -> RequestSite:
@@ -62,15 +63,15 @@ class RequestConnection(Connection, Protocol):
         """Method, URI and version of the request whose headers have just ended."""
 
     def abandon_body(self) -> None:
-        """Answer before the end of the body; nothing that follows is a request."""
+        """Prepare for an answer before the end of the body. Nothing that the client sends then is a request."""
 
 
 class StreamingRequest(Request):
     """
-    One request. It is given to its resource when the body is complete, or as soon as it is clear that it is refused.
+    One request. Its resource answers it when the body is complete, or as soon as the body is refused.
 
-    @ivar body: what took the body; the resource asks it for the result.
-    @ivar began: when its headers were complete, by the clock of the site.
+    @ivar body: what takes the body; the resource asks it for the result. None where a body is of no use.
+    @ivar began: when the headers were complete, in seconds by the clock of the site.
     """
 
     _log = Logger()
@@ -81,7 +82,7 @@ class StreamingRequest(Request):
     _answering = False
 
     def gotLength(self, length: int | None) -> None:
-        """The headers are complete."""
+        """The headers are complete. Twisted calls this with the length of the body; None where it is chunked."""
         self.began = self.channel.site.now()
         self._know(*self.channel.request_line)
         self.body = self.channel.site.body_for(self, length)
@@ -89,7 +90,7 @@ class StreamingRequest(Request):
             self._answer_early()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """The next bytes of the body."""
+        """Take the next bytes of the body."""
         if self._answering or self.body is None:
             return
         self.body.received(data)
@@ -97,17 +98,17 @@ class StreamingRequest(Request):
             self._answer_early()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """The body is complete."""
+        """The body is complete: have the request answered, unless that has been done."""
         if not self._answering:
             self._answering = True
             self.process()
 
     def body_is_late(self) -> None:
-        """Nobody waits for this body any longer."""
+        """Refuse the body since it comes too slowly."""
         self._refuse(TooSlow())
 
     def body_is_broken(self) -> None:
-        """Its chunks can't be understood."""
+        """Refuse the body since its chunks are malformed."""
         self._refuse(MalformedReport("invalid_payload_structure"))
 
     def _refuse(self, reason: CollectordError) -> None:
@@ -116,7 +117,7 @@ class StreamingRequest(Request):
             self._answer_early()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client is gone. What is being saved by now is saved nevertheless."""
+        """The client has gone. A crash that is already being saved is saved nevertheless."""
         if self.body is not None and not self._answering:
             self.body.refuse(ClientGone())
             ABANDONED.inc()
@@ -124,7 +125,7 @@ class StreamingRequest(Request):
         super().connectionLost(reason)
 
     def getRequestHostname(self) -> bytes:
-        """Klein asks, and answers 500 to a C{Host} that it can't read; no route depends on it."""
+        """A fixed name: Klein would answer 500 to a C{Host} header that it can't decode, and no route depends on it."""
         return b"localhost"
 
     def _know(self, method: bytes, uri: bytes, version: bytes) -> None:
@@ -133,7 +134,7 @@ class StreamingRequest(Request):
         self.args = {}
 
     def _answer_early(self) -> None:
-        # Without this the channel would ask for the body that is not wanted.
+        # Twisted would answer "100 Continue" to this header, and so ask for the body that is not wanted.
         self.requestHeaders.removeHeader(b"Expect")
         self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         self._answering = True
@@ -142,7 +143,7 @@ class StreamingRequest(Request):
 
 
 def _path(uri: bytes) -> bytes:
-    """Without the query, and without the scheme and host that a client of a proxy may send."""
+    """The path in C{uri}, without the query, and without the scheme and host that a client of a proxy may send."""
     path = uri.partition(b"?")[0]
     if path.lower().startswith((b"http://", b"https://")):
         path = b"/" + path.split(b"/", 3)[3] if path.count(b"/") > 2 else b"/"
@@ -150,7 +151,7 @@ def _path(uri: bytes) -> bytes:
 
 
 def _readable(path: bytes) -> bytes:
-    """C{path}, or one that leads nowhere where it is not UTF-8: Klein would log a traceback."""
+    """C{path}; where it is not UTF-8, another path that has no route, since Klein would log a traceback."""
     try:
         unquote_to_bytes(path).decode()
     except UnicodeDecodeError:

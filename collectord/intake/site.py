@@ -1,5 +1,5 @@
 """
-The factory of connections: it counts them, keeps the accept queue shut while there are too many, and sweeps the slow.
+The factory of connections: it counts them, accepts no more while there are too many, and ends those that are too slow.
 """
 
 from __future__ import annotations
@@ -27,18 +27,27 @@ _DRAIN_SWEEP_S = 0.1
 
 
 class PausablePort(Protocol):
-    """A listening port's way of not accepting for a while."""
+    """A listening port that can be told to accept no connections for a while."""
 
-    def stopReading(self) -> None: ...
+    def stopReading(self) -> None:
+        """Accept no more connections. New clients wait in the kernel's accept queue."""
 
-    def startReading(self) -> None: ...
+    def startReading(self) -> None:
+        """Accept connections again."""
 
 
 class StreamingSite(Site):
     """
-    @param body_for: gives each request what takes its body.
-    @param max_connections: beyond it clients wait in the accept queue of the kernel.
-    @ivar draining: each answer ends its connection, so that the next request finds its way to another host.
+    The public port's factory of connections, which limits how many there are and how long each may take.
+
+    All of it is for the reactor thread.
+
+    @param resource: answers the requests.
+    @param body_for: finds what takes the body of a request.
+    @param limits: how long a connection may take. It may be replaced at any time, and so may C{max_connections}.
+    @param max_connections: while there are so many, new clients wait in the kernel's accept queue.
+    @param clock: tells the time, and calls back.
+    @ivar draining: each answer ends its connection, so that a load balancer sends the next request to another host.
     """
 
     noisy = False
@@ -63,7 +72,7 @@ class StreamingSite(Site):
         self.max_connections = max_connections
         self.turns = Turns(clock)
         self._channels: set[TimedConnection] = set()
-        self._overdue: set[TimedConnection] = set()  # that were so when nobody had looked at what they sent since
+        self._overdue: set[TimedConnection] = set()  # were overdue in the sweep, and are looked at once more
         self._ports: list[PausablePort] = []
         self._opened = False
         self._shut = False
@@ -79,7 +88,7 @@ class StreamingSite(Site):
         return StreamingChannel()
 
     def startFactory(self) -> None:
-        """Start to sweep."""
+        """Begin to look for connections that take too long. Twisted calls this when the first port opens."""
         if not self._sweep.running:
             self._sweep_every(1.0)
 
@@ -90,7 +99,7 @@ class StreamingSite(Site):
         self._sweep.start(self._interval, now=False)
 
     def stopFactory(self) -> None:
-        """Stop to sweep, and leave the ports alone: they are closed."""
+        """Stop looking. Twisted calls this when the last port is closed, so the ports are forgotten."""
         self._ports.clear()
         self._stop_sweep()
 
@@ -99,31 +108,31 @@ class StreamingSite(Site):
             self._sweep.stop()
 
     def log(self, request: object) -> None:
-        """No access log: each event has its own line."""
+        """Write no access log: what happens to a crash has a log line of its own."""
 
     def guard(self, port: PausablePort) -> None:
-        """Shut C{port} until L{open}, and while there are too many connections."""
+        """Let C{port} accept nothing until L{open} is called, and later while there are too many connections."""
         self._ports.append(port)
         if not self._opened:
             port.stopReading()
 
     def open(self) -> None:
-        """Let clients in. Until then they wait in the accept queue of the kernel."""
+        """Accept connections. Until then clients wait in the kernel's accept queue."""
         self._opened = True
         for port in self._ports:
             port.startReading()
 
     def connected(self, channel: TimedConnection) -> None:
-        """A client is here."""
+        """A client has connected."""
         self._channels.add(channel)
         if len(self._channels) >= self.max_connections and not self._shut:
             self._shut = True
-            self._log.warn("{count} connections: the next ones wait", count=len(self._channels))
+            self._log.warn("{count} connections are open: new ones wait until one ends", count=len(self._channels))
             for port in self._ports:
                 port.stopReading()
 
     def disconnected(self, channel: TimedConnection) -> None:
-        """A client is gone."""
+        """A client has gone."""
         self._channels.discard(channel)
         if self._shut:
             self._shut = False
@@ -134,34 +143,34 @@ class StreamingSite(Site):
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """How many connections there are."""
         return len(self._channels)
 
     @property
     def is_full(self) -> bool:
-        """Whether others may be waiting for a connection."""
+        """Whether other clients may be waiting for a connection."""
         return self._shut
 
     @property
     def receiving(self) -> int:
-        """Of how many the body of a request is being received."""
+        """How many connections are receiving the body of a request."""
         return sum(channel.state is State.RECEIVING for channel in self._channels)
 
     @property
     def ending(self) -> bool:
-        """Whether each connection ends with the answer that it waits for."""
+        """Whether the process stops: a connection ends with the request that it has begun."""
         return self._drained is not None
 
     @property
     def is_last_answer(self) -> bool:
-        """Whether a connection ends with the answer that is being sent."""
+        """Whether the answer that is being sent is the last one of its connection."""
         return self.draining or self._drained is not None
 
     async def drain(self, seconds: float) -> None:
         """
-        Let every request that has begun end; the ports are closed by now.
+        Wait until every request that has begun is answered. The ports must be closed by now.
 
-        @param seconds: that they may take; who still sends by then is cut off, and was told nothing.
+        @param seconds: how long to wait. Connections that are still there then are cut off without an answer.
         """
         self._drained = Deferred()
         if self._channels:
@@ -173,7 +182,7 @@ class StreamingSite(Site):
         self._stop_sweep()
 
     async def _cut_off(self) -> None:
-        self._log.warn("{count} connections are cut off by the stop", count=len(self._channels))
+        self._log.warn("the process stops: {count} connections are cut off", count=len(self._channels))
         self._drained = Deferred()
         for channel in list(self._channels):
             channel.abort()
@@ -183,17 +192,17 @@ class StreamingSite(Site):
         now = self.now()
         late = now - self._swept - self._interval
         self._swept = now
-        if late > self._interval:  # this process stood still, and read nothing
+        if late > self._interval:  # the process stood still and read nothing, which is no client's fault
             for channel in self._channels:
                 channel.forgive(late)
         overdue = [c for c in self._channels if self._is_overdue(c, now) and c not in self._overdue]
         if overdue:
             self._overdue.update(overdue)
-            # What they sent may wait in the kernel: the reactor reads from all sockets before it calls this.
+            # What they have sent may still wait in the kernel. The reactor reads from all sockets before it calls this.
             self._clock.callLater(0, self._look_again, overdue)
 
     def _look_again(self, overdue: Sequence[TimedConnection]) -> None:
-        for channel in overdue:  # there may be thousands
+        for channel in overdue:  # a turn each, since there may be thousands
             self.turns.wait(partial(self._end, channel))
 
     def _end(self, channel: TimedConnection) -> None:
@@ -205,5 +214,5 @@ class StreamingSite(Site):
         try:
             return channel.is_overdue(now)
         except Exception:
-            self._log.failure("a connection could not be checked")
+            self._log.failure("it can't be told whether a connection takes too long")
             return False

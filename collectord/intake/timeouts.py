@@ -13,7 +13,7 @@ from collectord.intake.states import State
 from collectord.intake.turns import Turns
 
 _LAST_CHANCE_S = 0.5
-"""While the process stops: who has sent nothing for so long has probably not begun a request."""
+"""While the process stops: a client that has sent nothing for so long has probably not begun a request."""
 
 
 @frozen(kw_only=True)
@@ -38,7 +38,7 @@ class ConnectionLimits:
 @define
 class Progress:
     """
-    What one connection has received, and when. All times are in seconds, by the clock of the site.
+    What one connection has received, and when. All times are in seconds by the clock of the site.
 
     @ivar since: when the window began in which bytes are counted.
     @ivar received: bytes in that window.
@@ -63,7 +63,11 @@ class Progress:
         self.body_began += seconds
 
     def is_overdue(self, state: State, now: float, site: ConnectionSite) -> bool:
-        """Whether the connection has been in C{state} for too long. The making of an answer has no limit."""
+        """
+        Whether the connection has been in C{state} for too long, or receives a body too slowly.
+
+        There is no limit for the making of an answer: that is up to the stores.
+        """
         limits = site.limits
         if state is State.WAITING:
             return now - self.since > (min(limits.idle, _LAST_CHANCE_S) if site.ending else limits.idle)
@@ -74,7 +78,7 @@ class Progress:
         return state is State.TIMED_OUT
 
     def _is_too_slow(self, now: float, limits: ConnectionLimits, others_wait: bool) -> bool:
-        # Judged when a window is over. While others wait for a connection, no second is free.
+        # A body is judged when a window of limits.idle seconds is over. While other clients wait, no seconds are free.
         elapsed = now - self.since
         if not limits.min_rate or elapsed < limits.idle:
             return False
@@ -95,16 +99,16 @@ class TimedConnection(Protocol):
         """What it is doing."""
 
     def is_overdue(self, now: float) -> bool:
-        """Whether it takes too long, judged by what has been read of it so far."""
+        """Whether the connection takes too long, judged by what has been read of it so far."""
 
     def end(self) -> None:
-        """End it, since it is overdue."""
+        """End the connection, since it is overdue."""
 
     def forgive(self, seconds: float) -> None:
         """Take time off in which this process read nothing."""
 
     def abort(self) -> None:
-        """Cut it off at once."""
+        """Cut the connection off at once."""
 
 
 class ConnectionSite(RequestSite, Protocol):

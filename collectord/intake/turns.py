@@ -1,7 +1,8 @@
 """
-Sharing the reactor's time: what one connection has still to do when its share is used up waits for its next turn.
+Shares the reactor's time between connections: one that has used up its share waits for its next turn.
 
-Without this a few kilobytes, which unpack to megabytes or hold thousands of requests, would hold up everybody else.
+A few kilobytes can inflate to megabytes, or hold thousands of requests. Without turns, one such client would hold up
+all others.
 """
 
 from collections import deque
@@ -14,10 +15,10 @@ from twisted.logger import Logger
 from collectord.intake.budget import Pausable
 
 _SHARE_S = 0.005
-"""Of one connection."""
+"""How long one connection may work in one turn."""
 
 _TURN_S = 0.01
-"""Of all connections that wait for their turns, until the reactor looks at its sockets again."""
+"""How long all waiting connections may work before the reactor looks at its sockets again."""
 
 
 class Connection(Pausable, Protocol):
@@ -25,14 +26,14 @@ class Connection(Pausable, Protocol):
 
     def rest(self, go_on: Callable[[], None]) -> bool:
         """
-        Whether its share of the time is used up.
+        Whether the connection has used up its share of the reactor's time.
 
-        @param go_on: is called when its next turn comes, if so.
+        @param go_on: if so, is called when its next turn comes.
         """
 
 
 class Turns:
-    """The turns of all connections of one site, in order."""
+    """The queue of a site's connections that wait for their next turn. All of it is for the reactor thread."""
 
     _log = Logger()
 
@@ -43,15 +44,15 @@ class Turns:
         self._share_ends = 0.0
 
     def begin(self, now: float) -> None:
-        """A connection has something to do: its share begins."""
+        """Begin the share of a connection that has something to do."""
         self._share_ends = now + _SHARE_S
 
     def is_over(self) -> bool:
-        """Whether the connection that began last has used its share up."""
+        """Whether the connection that began last has used up its share."""
         return self._clock.seconds() > self._share_ends
 
     def wait(self, work: Callable[[], None]) -> None:
-        """Do C{work} when its turn comes."""
+        """Call C{work} when its turn comes."""
         self._waiting.append(work)
         self._call()
 
@@ -62,7 +63,7 @@ class Turns:
 
     def _take_turns(self) -> None:
         ends = self._clock.seconds() + _TURN_S
-        for _ in range(len(self._waiting)):  # who waits again meanwhile has its next turn after all others
+        for _ in range(len(self._waiting)):  # a connection that waits again meanwhile comes after all others
             now = self._clock.seconds()
             if now > ends:
                 break
@@ -70,6 +71,6 @@ class Turns:
             try:
                 self._waiting.popleft()()
             except Exception:
-                self._log.failure("what a connection had still to do failed")
+                self._log.failure("the rest of the work of a connection failed")
         self._called = False
         self._call()

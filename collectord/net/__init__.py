@@ -1,3 +1,3 @@
 """
-Ports, certificates and how connections end.
+The network: listening ports, certificates, the errors of connections, and what is private in Twisted.
 """

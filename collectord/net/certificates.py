@@ -1,5 +1,5 @@
 """
-Until when the certificates are valid that ports are served with.
+How long the certificates of listening ports are valid.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,11 @@ _TLS = "tls:"
 @frozen
 class Validity:
     """
-    Of the certificates of one port; where there are several, from the last that begins to the first that ends.
+    When the certificates of one port are valid, all of them at the same time.
 
-    @ivar listen: the port, as the settings have it.
-    @ivar begins: in seconds since the epoch; C{ends} likewise.
+    @ivar listen: the endpoint string of the port, as in the settings.
+    @ivar begins: seconds since the epoch.
+    @ivar ends: seconds since the epoch.
     """
 
     listen: str
@@ -28,10 +29,11 @@ class Validity:
 
 def validity_of(listen: str, contexts: Any) -> Validity | None:
     """
-    Of the certificates that a port is served with; it blocks.
+    When the certificates of a port are valid. It reads files, so it is for a thread.
 
-    @param contexts: of an C{ssl} endpoint; None: it is another.
-    @return: None: it has none.
+    @param listen: the endpoint string of the port.
+    @param contexts: the TLS context factory of an C{ssl} endpoint; None for any other.
+    @return: None where the port has no certificates.
     """
     if getattr(contexts, "certificate", None) is not None:
         found = [each.to_cryptography() for each in (contexts.certificate, *(contexts.extraCertChain or ()))]
@@ -49,4 +51,4 @@ def _in_directory(path: Path) -> Iterator[x509.Certificate]:
         try:
             yield from x509.load_pem_x509_certificates(file.read_bytes())
         except (OSError, ValueError):
-            continue  # a key alone; what can't be used, the endpoint says
+            continue  # a key alone, for example. The endpoint itself complains about files that it can't use.

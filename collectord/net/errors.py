@@ -1,5 +1,5 @@
 """
-What a connection ends with when it does not end well.
+The errors of outgoing connections, and how to find them in what an HTTP client raises.
 """
 
 from OpenSSL import SSL
@@ -7,12 +7,14 @@ from twisted.internet.error import ConnectError, ConnectingCancelledError, Conne
 from twisted.web.client import RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed
 
 NETWORK_ERRORS = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, SSL.Error)
+"""What a connection that fails ends with."""
+
 WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
-"""In which an HTTP client hands over what went wrong below."""
+"""What an HTTP client raises instead: the errors of the connection are inside."""
 
 
 def innermost(error: Exception) -> Exception:
-    """What C{error} wraps."""
+    """The error that C{error} wraps, through all L{WRAPPERS}; C{error} itself where it is none of them."""
     while isinstance(error, WRAPPERS) and error.reasons:
         error = error.reasons[0].value
     return error

@@ -1,8 +1,8 @@
 """
-Listening by endpoint strings: a port can be opened here and served by other processes, and its certificate renewed.
+Opens listening ports by endpoint strings. Other processes can serve a port, and its certificate can be renewed.
 
-Endpoints ask a reactor for their ports. The one that they are given here opens them, or takes those that a process
-inherited, and wraps TLS itself.
+An endpoint asks a reactor for its port. Here it is given an object instead that opens the port, or takes the one that
+this process inherited, and that wraps TLS itself.
 """
 
 import os
@@ -27,11 +27,11 @@ from collectord.net.certificates import Validity, validity_of
 from collectord.net.twisted_private import accept_at_most
 
 BACKLOG = 1024
-"""Twisted's own of 50 resets clients in a burst."""
+"""Clients that may wait in the kernel's accept queue. With Twisted's 50, a burst of clients sees resets."""
 
 _TWISTEDS_OWN = 50
 _AT_ONCE = 20
-"""Connections that are taken before the others have their turn."""
+"""Connections that a port accepts before the reactor does something else."""
 
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 """Of TLS 1.2, best first, all with forward secrecy. Windows 7 and 8 know only the last (CBC) for RSA certificates."""
@@ -39,26 +39,35 @@ _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 
 class CannotListen(SystemExit, Exception):
     """
-    Ends the start with one line and no traceback.
+    A port can't be opened. It ends the start of the process with one line and no traceback.
 
-    As an C{Exception}, too: of nothing else does a twistd that became a daemon tell its parent, which waits for ever.
+    It is an C{Exception}, too, since a twistd that runs in the background reports nothing else to its parent, which
+    would wait for ever.
     """
 
 
 @implementer(IOpenSSLContextFactory)
 class Certificate:
-    """Gives each new connection the TLS context of today."""
+    """
+    Gives each new connection the current TLS context, so that a certificate can be renewed.
+
+    @ivar contexts: the TLS context factory in use; it may be replaced at any time.
+    """
 
     def __init__(self, contexts: Any) -> None:
         self.contexts = contexts
 
     def getContext(self) -> SSL.Context:
-        """As Twisted asks for it."""
+        """The TLS context for a new connection."""
         return cast(SSL.Context, self.contexts.getContext())
 
 
 class _Lent:
-    """A unix socket: Twisted would remove its file, which belongs to the process that opened it."""
+    """
+    The port of a unix socket that another process has opened.
+
+    Closing it only stops reading. Twisted would also remove the socket's file, which belongs to the other process.
+    """
 
     def __init__(self, port: Any) -> None:
         self.doRead, self.fileno = port.doRead, port.fileno
@@ -68,12 +77,13 @@ class _Lent:
 
 class _Ports:
     """
-    What an endpoint needs of a reactor.
+    What an endpoint needs of a reactor: the methods that open ports.
 
-    @param reactor: opens the ports; None: nothing is opened.
-    @param inherited: a listening socket that is used instead of opening one; None: there is none.
-    @ivar contexts: of TLS, where the endpoint wants it.
-    @ivar interface: that it is to listen on; None: it is no TCP port.
+    @param reactor: opens the ports. Where it is None, none is opened, and the endpoint string is only looked at.
+    @param inherited: descriptor and address family of a listening socket to use instead of opening one, or None.
+    @ivar contexts: the TLS context factory that the endpoint has made, if any.
+    @ivar certificate: wraps C{contexts} for the port; None without TLS.
+    @ivar interface: the address that the endpoint listens on; None where it is no TCP endpoint.
     """
 
     def __init__(self, reactor: Any, inherited: tuple[int, int] | None = None) -> None:
@@ -119,12 +129,15 @@ def _longer(backlog: int) -> int:
 
 class Listeners:
     """
-    The ports of some endpoint strings.
+    The ports of one section of the settings, which lists them as endpoint strings.
 
-    @param section: of the settings, for errors.
-    @param local: none may be reached from another host.
+    To make one reads the certificates, and so blocks.
 
-    @raise ConfigError: one is no endpoint, its certificate can't be used, or it is open and must not be.
+    @param descriptions: the endpoint strings.
+    @param section: the name of the section, for the texts of errors.
+    @param local: no port may be reachable from another host.
+
+    @raise ConfigError: one is no endpoint string, its certificate can't be used, or it is reachable and must not be.
     """
 
     def __init__(self, descriptions: Sequence[str], section: str, reactor: Any, *, local: bool = False) -> None:
@@ -138,8 +151,9 @@ class Listeners:
 
     def open(self, factory: Any) -> Sequence[IListeningPort]:
         """
-        Open them.
+        Open the ports.
 
+        @param factory: makes the protocol of each connection.
         @raise CantListen: one can't be opened.
         """
         for description in self.descriptions:
@@ -147,13 +161,18 @@ class Listeners:
         return self.ports
 
     def adopt(self, factory: Any, inherited: Sequence[tuple[int, int]]) -> Sequence[IListeningPort]:
-        """Take the ports that another process opened, in the same order: descriptor and address family."""
+        """
+        Use ports that another process has opened.
+
+        @param factory: makes the protocol of each connection.
+        @param inherited: descriptor and address family of each port, in the order of the endpoint strings.
+        """
         for description, each in zip(self.descriptions, inherited, strict=True):
             if description.startswith(_SYSTEMD):
                 self.ports.append(_adopted(self._reactor, each, factory))
             else:
                 self._open(description, factory, each)
-            os.close(each[0])  # its port has a descriptor of its own
+            os.close(each[0])  # the port has made a descriptor of its own
         return self.ports
 
     def _open(self, description: str, factory: Any, inherited: tuple[int, int] | None) -> None:
@@ -169,13 +188,14 @@ class Listeners:
             raise CannotListen(f"collectord: can't listen on {description}: {failures[0].getErrorMessage()}")
         if ports.certificate is not None:
             self._certificates[description] = ports.certificate
-        if self._local and self._is_open():  # such as one of systemd's, of which nothing was known before
+        if self._local and self._is_open():  # nothing was known before of one that systemd has opened
             raise CannotListen(f"collectord: {self._open_to_all(description)}")
 
     def renewed(self) -> Callable[[], None]:
         """
-        Read the certificates again; it blocks. What this returns puts them to use.
+        Read the certificates again. It blocks, so it is for a thread.
 
+        @return: puts them to use when it is called, on the reactor thread.
         @raise ConfigError: one can't be used.
         """
         contexts = {each: self._contexts(each) for each, used in self._in_use.items() if used is not None}
@@ -188,7 +208,7 @@ class Listeners:
         return use
 
     def validities(self) -> Iterator[Validity]:
-        """How long the certificates are valid; it blocks."""
+        """How long the certificates in use are valid. It may read files, so it is for a thread."""
         for description, contexts in self._in_use.items():
             if (validity := validity_of(description, contexts)) is not None:
                 yield validity
@@ -229,7 +249,7 @@ class Listeners:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens there is reached from this host alone."""
+    """Whether C{host}, an address or name to listen on, is reachable from this host alone."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -238,7 +258,7 @@ def is_loopback(host: str) -> bool:
 
 
 async def close_ports(ports: Iterable[IListeningPort]) -> None:
-    """Listen no more."""
+    """Close C{ports}."""
     for port in ports:
         stopped = port.stopListening()
         if isinstance(stopped, Deferred):
@@ -247,21 +267,21 @@ async def close_ports(ports: Iterable[IListeningPort]) -> None:
 
 def take_waiting(ports: Iterable[IListeningPort], may_take: Callable[[], bool]) -> None:
     """
-    Take the connections that wait in the accept queues of C{ports}: the kernel resets these when a port is closed.
+    Accept the connections that wait in the accept queues of C{ports}, since the kernel resets them when a port closes.
 
-    @param may_take: whether there is room for more.
+    @param may_take: whether there is room for another connection.
     """
     for port in cast(Iterable[Any], ports):
         waiting = select.poll()
         waiting.register(port.fileno(), select.POLLIN)
-        for _ in range(BACKLOG):  # at most: who can't take one would try for ever
+        for _ in range(BACKLOG):  # at most, since accepting may fail again and again
             if not may_take() or not waiting.poll(0):
                 break
             port.doRead()
 
 
 def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:
-    """A port that takes one connection at a time: who is busy leaves the next to the others."""
+    """A port for an inherited socket. It accepts one connection at a time: a busy process leaves the rest to others."""
     return accept_at_most(1, reactor.adoptStreamPort(*inherited, factory))
 
 
