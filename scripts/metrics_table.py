@@ -1,5 +1,5 @@
 """
-Makes the table of all metrics in docs/metrics.rst.
+Writes the table of all metrics in docs/metrics.rst, from the metrics that the code declares.
 
     python scripts/metrics_table.py [--check] [FILE]
 """
@@ -16,7 +16,7 @@ _DOCS = Path(__file__).parents[1] / "docs" / "metrics.rst"
 
 
 def table() -> str:
-    """A simple table of reStructuredText: name as it is exposed, type, labels, help."""
+    """Return a reStructuredText table of all metrics: name as Prometheus sees it, type, labels, meaning."""
     rows = [("Metric", "Type", "Labels", "Meaning")]
     for metric in declared():
         name = f"{metric._name}_total" if metric._type == "counter" else metric._name
@@ -29,7 +29,7 @@ def table() -> str:
 
 
 def main() -> int:
-    """Write it, or with --check tell whether it is up to date."""
+    """Write the table, or with --check only say whether it is up to date; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if it is not up to date")
     parser.add_argument("file", type=Path, nargs="?", default=_DOCS)
@@ -38,7 +38,7 @@ def main() -> int:
     before, _, rest = old.partition(_BEGIN)
     _, found, after = rest.partition(_END)
     if not found:
-        print(f"{options.file}: no place for the table", file=sys.stderr)
+        print(f"{options.file}: there are no comments that mark the place of the table", file=sys.stderr)
         return 1
     new = f"{before}{_BEGIN}{table()}{_END}{after}"
     if options.check:

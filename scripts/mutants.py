@@ -1,12 +1,13 @@
 """
-Mutation testing: break one small thing at a time, and see whether a unit test notices.
+Mutation testing: breaks one small thing of a module at a time, and sees whether a unit test fails.
 
-C{python scripts/mutants.py [MODULE ...]}: makes the mutants of each module (its path below C{collectord/}, without
-C{.py}), runs the unit tests of each with a time limit, and prints those that no test noticed. What was killed once is
-remembered in C{.mutants.json} and not tried again until the module changes; survivors are tried again each time.
+C{python scripts/mutants.py [MODULE ...]} makes the mutants of each module (its path below C{collectord/}, without
+C{.py}), runs the module's unit tests on each with a time limit, and prints the mutants with which no test failed. A
+mutant that was noticed once is remembered in C{.mutants.json}, and not tried again until the module changes; survivors
+are tried again each time.
 
-A well-kept tool would do, but mutmut runs pytest several times in one process, where Twisted's reactor can't start
-again; and neither it nor cosmic-ray removes statements, which is what a forgotten sync is.
+The existing tools do not fit: mutmut runs pytest several times in one process, where Twisted's reactor can't start
+again; and neither mutmut nor cosmic-ray removes statements, so neither shows whether a test notices a missing sync.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 KILLED = ROOT / ".mutants.json"
 LIMIT_S = 600.0
-"""Of a run without a change. With one it may take three times as long as without; what hangs is noticed."""
+"""The time limit of a run without a mutant. A run with one may take three times as long, then it counts as hung."""
 
 COMMIT = [
     f"storage/filesystem/test_filesystem_{name}.py"
@@ -74,10 +75,10 @@ TESTS = {
     "crashmover/mover": ["crashmover"],
     "collector": ["collector"],
 }
-"""The unit tests of each module, the quickest to notice first."""
+"""The unit tests of each module; those that notice most mutants soonest come first."""
 
-UNTOLD = ("_log.", "STORE_FAILURES", "QUARANTINED", "REMOVED", "SAVE_SECONDS", "SAVE_BYTES", "THROTTLED")
-"""How log lines and metrics begin."""
+NOT_MUTATED = ("_log.", "STORE_FAILURES", "QUARANTINED", "REMOVED", "SAVE_SECONDS", "SAVE_BYTES", "THROTTLED")
+"""How statements begin that log or count, and are left as they are."""
 
 STATEMENTS = ("removed", "returns None", "suppresses nothing", "handles nothing", "nothing finally")
 BOUNDARY = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
@@ -86,7 +87,7 @@ ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: as
 
 
 def mutants(source: str) -> Iterator[tuple[str, str]]:
-    """What is changed, with its line, and the source with that one change."""
+    """Yield what one mutant changes, with its line, and the source with that change; statements first."""
     tree = ast.parse(source)
     lines = source.splitlines()
     seen = {ast.unparse(tree)}
@@ -106,15 +107,15 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
 
 
 def _unpromised(node: ast.AST) -> list[ast.AST]:
-    """What is below a node that promises nothing about a crash: log lines, metrics, types."""
+    """Return the parts of a node on which no crash depends: log lines, metrics, types."""
     match node:
-        case ast.Expr() if ast.unparse(node).removeprefix("self.").startswith(UNTOLD):
+        case ast.Expr() if ast.unparse(node).removeprefix("self.").startswith(NOT_MUTATED):
             return [node]
         case ast.FunctionDef() | ast.AsyncFunctionDef() if node.returns is not None:
             return [node.returns]
         case ast.ClassDef():
             return [*node.decorator_list]
-        case ast.Module():  # how long, how many, how big: tuning
+        case ast.Module():  # Constants of a module that are numbers are tuning: how long, how many, how big.
             return [each.value for each in node.body if isinstance(each, ast.Assign) and _is_number(each.value)]
         case ast.arg(annotation=ast.expr() as annotation) | ast.AnnAssign(annotation=annotation):
             return [annotation]
@@ -122,7 +123,7 @@ def _unpromised(node: ast.AST) -> list[ast.AST]:
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """What can go wrong at one node: in words, and what is there instead."""
+    """Yield each change that is made to a node: in words, and the node that replaces it."""
     match node:
         case ast.Expr(value=ast.Constant()):
             return
@@ -191,13 +192,13 @@ def _replace(tree: ast.AST, old: ast.AST, new: ast.AST) -> None:
 
 
 FORKS = multiprocessing.get_context("forkserver")
-"""Each run is a fork of a process that has imported the libraries, for that would take longer than most runs."""
+"""Each run is a fork of a process that has imported the libraries, since importing takes longer than most runs."""
 
 FORKS.set_forkserver_preload(["pytest", "hypothesis", "twisted.web.server", "pydantic_settings", "prometheus_client"])
 
 
 class Copy:
-    """A copy of the tree, to be broken in one place at a time."""
+    """A copy of the source tree, in which one mutant at a time is tried."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -207,7 +208,7 @@ class Copy:
             shutil.copy(ROOT / file, path)
 
     def is_noticed(self, module: str, mutated: str, limit: float = LIMIT_S) -> bool:
-        """Whether a unit test of the module fails, or hangs, with this source."""
+        """Return whether a unit test of the module fails, or hangs, with this source."""
         file = self.path / f"collectord/{module}.py"
         original = file.read_text()
         file.write_text(mutated)
@@ -228,7 +229,7 @@ class Copy:
 
 
 def _run_tests(path: Path, tests: list[str]) -> None:
-    """In a process of its own, which has imported only what is below the tests and C{collectord}."""
+    """Run tests in a process of its own, which has imported the libraries, but neither the tests nor C{collectord}."""
     os.chdir(path)
     sys.path.insert(0, str(path))
     os.environ |= {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -243,11 +244,11 @@ def _run_tests(path: Path, tests: list[str]) -> None:
 
 
 def main() -> int:
-    """Print what survived; the exit status is how many did, at most 1."""
+    """Print the mutants that survived; return the exit status, which is 1 if any did."""
     parser = argparse.ArgumentParser(description="Mutation testing: prints the changes that no unit test notices.")
-    parser.add_argument("modules", nargs="*", default=list(TESTS), help=f"of {', '.join(TESTS)}")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--statements", action="store_true", help="only whole statements: the quicker third")
+    parser.add_argument("modules", nargs="*", default=list(TESTS), help=f"modules to mutate, of {', '.join(TESTS)}")
+    parser.add_argument("--processes", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--statements", action="store_true", help="mutate whole statements only: a third of all")
     arguments = parser.parse_args()
     killed: set[str] = set(json.loads(KILLED.read_text())) if KILLED.exists() else set()
     survived = tried = 0
@@ -266,7 +267,7 @@ def main() -> int:
                 source = ast.unparse(ast.parse((ROOT / f"collectord/{module}.py").read_text()))
                 began = time.monotonic()
                 if idle[0].is_noticed(module, source):
-                    print(f"{module}: its tests fail as it is", flush=True)
+                    print(f"{module}: its tests fail without any change", flush=True)
                     return 1
                 limit = 10 + 3 * (time.monotonic() - began)
                 everything = list(mutants((ROOT / f"collectord/{module}.py").read_text()))
@@ -291,6 +292,7 @@ def main() -> int:
 
 
 def digest(module: str, mutated: str) -> str:
+    """Return the key by which a mutant is remembered."""
     return hashlib.sha256(f"{module} {mutated}".encode()).hexdigest()[:16]
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Posts one crash with curl and shows the answer.
+# Sends one crash report with curl, and shows the answer.
 #
 #     scripts/send_crash_report.sh [URL [MINIDUMP]]
 set -eu
@@ -12,7 +12,7 @@ fi
 if [ -z "$dump" ]; then
     dump=$(mktemp)
     trap 'rm -f "$dump"' EXIT
-    # The header of a minidump without streams: signature, version, no streams, their place, checksum, time, flags.
+    # A minidump without streams is only a header: signature, version, number and offset of streams, checksum, time, flags.
     printf 'MDMP\223\247\000\000\000\000\000\000\040\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000' >"$dump"
 fi
 curl --silent --show-error --max-time 60 \

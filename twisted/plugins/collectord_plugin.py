@@ -1,4 +1,4 @@
-"""Makes C{twistd collectord} known."""
+"""The Twisted plugin that makes C{twistd collectord} start the daemon."""
 
 from twisted.application.service import ServiceMaker
 
