@@ -23,7 +23,7 @@ _BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
 _VERSION = 2
 _TYPE_TAG = "bp"
 _SHOWN = 80
-"""So many characters of an annotation are passed on in events, for the admin page and the journal."""
+"""The most characters of an annotation that are passed on in events, for the admin page and the journal."""
 
 
 async def _shares_nothing(staging_ids: Sequence[str]) -> bool:

@@ -26,20 +26,20 @@ from collectord.model import NewCrash
 T = TypeVar("T")
 
 SOON_S = 0.1
-"""A pass begins so many seconds after the first crash that was kept, so that one pass finds many crashes."""
+"""Seconds from the first crash that was kept to the pass that moves it, so that one pass finds many crashes."""
 _WINDOW_S = 0.25
 _BUSY = 25
 """
-If so many crashes are kept within a window, the collector needs the machine: then one crash is moved at a time, with
+If this many crashes are kept within a window, the collector needs the machine: then one crash is moved at a time, with
 pauses between.
 """
 _BAD_IN_A_ROW = 20
 """
-If so many crashes can't be moved, one after the other, the pass ends: the fault must lie with the source, and trying
+If this many crashes can't be moved, one after the other, the pass ends: the fault must lie with the source, and trying
 all others would be in vain.
 """
 _CLOSE_S = 5.0
-"""So many seconds a destination or publisher may take to let go of its threads and connections."""
+"""Seconds that a destination or publisher may take to let go of its threads and connections."""
 
 
 @define(eq=False)

@@ -27,7 +27,7 @@ _LONGEST_S = 3600.0
 _READS = 5
 """A crash that can't be read more often than this, while others can, is put into the quarantine."""
 _REMEMBERED = 100_000
-"""So many unfinished moves are remembered at most, to bound the memory."""
+"""The most unfinished moves that are remembered, to bound the memory."""
 
 
 @define

@@ -20,7 +20,7 @@ from collectord.model import Crash
 from collectord.settings.urls import without_secrets
 
 FIRST_PAUSE_S = 1.0
-"""So many seconds after the first failure something is tried again; after each further one in a row twice as many."""
+"""Seconds before something that has failed once is tried again. The pause doubles with each further failure."""
 LONGEST_PAUSE_S = 60.0
 
 SinkKind = Literal["moved", "published"]

@@ -25,7 +25,7 @@ class RedisSettings(PluginSettings):
     The settings of a publisher of C{type = "redis"}.
 
     @ivar url: C{redis://user:password@host:port/db}, or C{rediss}, or C{unix}.
-    @ivar maxlen: Redis removes the oldest entries beyond about so many; 0: it removes none.
+    @ivar maxlen: about how many entries Redis keeps, before it removes the oldest; 0: it keeps all.
     """
 
     url: str = Field(default="redis://localhost:6379/0", repr=False)

@@ -14,7 +14,7 @@ from collectord.throttle.conditions import JsonAtMost, JsonEquals, Matches
 from collectord.throttle.rules import Rule
 
 _JSON = 25
-"""Parsing one character of JSON takes as long as so many steps of a regular expression."""
+"""The steps of a regular expression that take as long as parsing one character of JSON."""
 
 
 @frozen

@@ -24,7 +24,7 @@ _MOST_REPETITIONS = 1000
 _ADVICE = {
     r"\(\?(<?[=!])": "RE2 has no look-around; put conditions together with all, any and not",
     r"\\[1-9]|\(\?P$": "RE2 has no back-references",
-    r"[+*?}]\+|\(\?>": "nothing is possessive or atomic in RE2, nor has it need of it: leave that out",
+    r"[+*?}]\+|\(\?>": "RE2 has no possessive or atomic parts, and needs none: leave that out",
     r"\\Z": r"write \z for the end of the text",
     r"\\[uUN]": r"write the character itself, or its number as in \x{20AC}",
     r"\(\?[aLu]": "leave the flag out: text is Unicode",

@@ -50,7 +50,7 @@ def parse_rules(text: str, source: str) -> tuple[Rule, ...]:
     if document:
         raise ConfigError(f"{source}: unknown key {_names(document)}; a rule file has [[rule]] tables only")
     if tables is None or tables == []:
-        raise ConfigError(f"{source}: no rules; write one [[rule]] table at least")
+        raise ConfigError(f"{source}: no rules; write at least one [[rule]] table")
     if not _is_list_of_tables(tables):
         raise ConfigError(f"{source}: rule must be tables; begin each with [[rule]]")
     rules: dict[str, Rule] = {}
@@ -62,7 +62,7 @@ def parse_rules(text: str, source: str) -> tuple[Rule, ...]:
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
         if rule.name in rules:
-            raise ConfigError(f"{where}: number {number} has the name of a rule before it; give each its own")
+            raise ConfigError(f"{where}: rule number {number} has the name of an earlier rule; give each its own")
         rules[rule.name] = rule
     return tuple(rules.values())
 
@@ -112,7 +112,7 @@ def _condition(table: _Table) -> Condition:
         raise ConfigError(f"no condition; the conditions are {_names(CONDITIONS)}")
     if len(found) > 1:
         raise ConfigError(
-            f"{len(found)} conditions, {_names(found)}, where one is right; put them together with all or any"
+            f"found {len(found)} conditions, {_names(found)}, but only one is allowed; combine them with all or any"
         )
     name = found[0]
     try:

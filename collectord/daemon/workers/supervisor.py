@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
+from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.sharing import shielded
 from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
@@ -180,7 +181,9 @@ class Supervisor(Service):
             return
         lived = self._now() - worker.since
         self._failures = 0 if lived > _STEADY_S else self._failures + 1
-        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, 10)) if self._failures else 0.0
+        pause = 0.0
+        if self._failures:
+            pause = backoff_delay(self._failures + 1, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
         WORKER_RESTARTS.inc()
         self._log.error(
             "worker {pid} died ({why}); another starts in {pause:.1f} s",

@@ -11,7 +11,7 @@ from collectord.interfaces import ICrashSource, ICrashStorage, IDumpStaging
 from collectord.storage.chain.breaker import Breaker
 
 CHECK_S = 5.0
-"""So many seconds a check of a store may take."""
+"""The time limit of a check of a store, in seconds."""
 
 
 @frozen

@@ -5,7 +5,7 @@ A circuit breaker: after some failures in a row a store is not used until a prob
 from attrs import define
 
 TRIES = 3
-"""So many failures in a row open a breaker."""
+"""The number of failures in a row that open a breaker."""
 
 
 @define

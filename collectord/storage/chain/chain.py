@@ -31,11 +31,11 @@ from collectord.storage.chain.staged import FallbackStagedDump
 T = TypeVar("T")
 
 RETRY_FOR_S = 10.0
-"""So many seconds a crash is tried again when every store has failed."""
+"""When every store has failed, a crash is tried again for this many seconds."""
 _CHECK_EVERY = 10
 """One in so many probes of a healthy store is a full check; the others are quick checks."""
 _REFUSED_S = 10.0
-"""After some refusals in a row, the chain counts as failing until so many seconds have passed without another."""
+"""After some refusals in a row, the chain counts as failing until this many seconds have passed without another."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 
@@ -249,7 +249,9 @@ class FallbackCrashStorage:
 
     async def timed(self, backend: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
         """
-        Wait for C{work} of a store for its time limit, or for so many seconds.
+        Wait for C{work} of a store, within the time limit of the store.
+
+        @param seconds: another time limit.
 
         @raise StoreTimeout: it took longer, and was cancelled.
         """

@@ -23,7 +23,7 @@ from collectord.model import COLLECTOR_NAMES, Crash, Dump
 _GZIP = 16 + zlib_ng.MAX_WBITS
 _GZIP_LEVEL = 6
 _AT_ONCE = 16 * 1024
-"""So many bytes or fewer are compressed faster on the reactor thread than they can be handed to another thread."""
+"""The most bytes that are compressed on the reactor thread: handing them to another thread would take longer."""
 
 _MANY_PARTS = 500
 """If there would be more parts, all annotations are sent in one, as JSON: collectors limit the number of parts."""

@@ -41,9 +41,7 @@ _ANSWER = 4096
 """The most bytes of an answer: no collector sends more."""
 _CONNECT_S = 10.0
 _IDLE_S = 10
-"""
-A connection that was idle for so long is not used again: the collector may close it at the moment when we post to it.
-"""
+"""Seconds after which an idle connection is not used again: its collector may close it just when we post to it."""
 
 _Fields = dict[str, list[str]]
 _AGENT: _Fields = {"User-Agent": [f"collectord/{__version__}"]}

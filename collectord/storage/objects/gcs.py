@@ -32,7 +32,7 @@ class GcsSettings(BucketSettings):
     Credentials come by the usual chain of Google's clients. If the environment has C{STORAGE_EMULATOR_HOST}, that
     server is used, and no credentials are needed.
 
-    @ivar retry_s: so many seconds a request that failed is tried again.
+    @ivar retry_s: seconds for which a request that failed is tried again.
     """
 
     retry_s: float = Field(default=10.0, ge=0)

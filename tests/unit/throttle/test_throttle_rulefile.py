@@ -88,9 +88,9 @@ def test_the_order_of_the_file_stays() -> None:
 
 
 FILES: list[tuple[str, str]] = [
-    ("", "no rules; write one [[rule]] table at least"),
-    ("# nothing\n", "no rules; write one [[rule]] table at least"),
-    ("rule = []", "no rules; write one [[rule]] table at least"),
+    ("", "no rules; write at least one [[rule]] table"),
+    ("# nothing\n", "no rules; write at least one [[rule]] table"),
+    ("rule = []", "no rules; write at least one [[rule]] table"),
     ("rule = 5", "rule must be tables; begin each with [[rule]]"),
     ('[rule]\nname = "x"', "rule must be tables; begin each with [[rule]]"),
     ("rule = [1]", "rule must be tables; begin each with [[rule]]"),
@@ -110,7 +110,7 @@ RULES: list[tuple[str, str]] = [
     (written('equal = "x"'), "unknown key equal; known are name, key, result, percent, below, above, equals, "),
     (
         written('equals = "x"\nprefix = "y"'),
-        "2 conditions, equals, prefix, where one is right; put them together with all",
+        "found 2 conditions, equals, prefix, but only one is allowed; combine them with all",
     ),
     (written(""), "no condition; where any A will do, write present = true; the conditions are equals, "),
     (written("equals = 5"), "equals: it must be a string, not 5"),
@@ -216,6 +216,6 @@ def test_a_rule_without_a_key() -> None:
 
 def test_a_name_given_twice() -> None:
     with pytest.raises(
-        ConfigError, match=r"^file: rule 'r': number 2 has the name of a rule before it; give each its own"
+        ConfigError, match=r"^file: rule 'r': rule number 2 has the name of an earlier rule; give each its own"
     ):
         parse_rules(written("", key="*") * 2, "file")
