@@ -1,0 +1,6 @@
+"""Fixtures of the tests of the publishers."""
+
+from tests.support.wirefixtures import clocked, server
+from tests.unit.storage.stores import logged_failures
+
+__all__ = ["clocked", "logged_failures", "server"]

@@ -1,0 +1,153 @@
+"""
+An id is published to Pub/Sub once that has given its message an id. The server speaks gRPC to the real client.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import grpc
+import pytest
+import pytest_twisted  # type: ignore[import-untyped]
+from attrs import define, field
+from google.pubsub_v1 import GetTopicRequest, PublishRequest, PublishResponse, Topic
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+
+from collectord.errors import PublishError
+from collectord.interfaces import ICrashPublisher
+from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
+from collectord.testing import make_crash
+from collectord.testing.leaks import assert_nothing_is_left, held_now
+from collectord.testing.running import in_reactor
+
+TOPIC = "projects/p/topics/t"
+
+
+@define(eq=False)
+class Topics:
+    """
+    The server, which has one topic.
+
+    @ivar code: what it answers instead; None: it takes messages.
+    @ivar over: it answers once this is set.
+    """
+
+    told: list[str] = field(factory=list)
+    code: Any = None
+    over: Event = field(factory=Event)
+
+    def publish(self, request: PublishRequest, context: Any) -> PublishResponse:
+        self.over.wait()
+        if self.code is not None:
+            context.abort(self.code, "so it is")
+        self.told += [message.data.decode() for message in request.messages]
+        return PublishResponse(message_ids=["an id"] * len(request.messages))
+
+    def get_topic(self, request: GetTopicRequest, context: Any) -> Topic:
+        if request.topic != TOPIC:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.topic}")
+        return Topic(name=request.topic)
+
+
+@pytest.fixture
+def topics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Topics]:
+    made = Topics()
+    made.over.set()
+    methods = {
+        "Publish": grpc.unary_unary_rpc_method_handler(
+            made.publish, PublishRequest.deserialize, PublishResponse.serialize
+        ),
+        "GetTopic": grpc.unary_unary_rpc_method_handler(made.get_topic, GetTopicRequest.deserialize, Topic.serialize),
+    }
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", methods)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
+    yield made
+    made.over.set()
+    server.stop(0).wait()
+
+
+def publisher(topic: str = "t", timeout_s: float = 10.0) -> ICrashPublisher:
+    table = {"type": "pubsub", "project": "p", "topic": topic, "timeout_s": timeout_s}
+    made: ICrashPublisher = make_plugin(PUBLISHERS, table, PluginContext(reactor), "here").instance
+    return made
+
+
+@pytest.fixture
+def to_topic(topics: Topics) -> Iterator[ICrashPublisher]:
+    made = publisher()
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
+
+
+@in_reactor
+async def test_the_bare_id_is_published_once_it_is_confirmed(topics: Topics, to_topic: ICrashPublisher) -> None:
+    topics.over.clear()
+    crash = make_crash()
+    publishing = Deferred.fromCoroutine(to_topic.publish(crash))
+    await to_topic.check()
+    assert (publishing.called, topics.told) == (False, [])
+    topics.over.set()
+    await publishing
+    assert topics.told == [crash.crash_id]
+
+
+@in_reactor
+async def test_what_pubsub_refuses_is_not_published(topics: Topics, to_topic: ICrashPublisher) -> None:
+    topics.code = grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(PublishError, match=rf"^pubsub {TOPIC}: .*so it is"):
+        await to_topic.publish(make_crash())
+    topics.code = None
+    await to_topic.publish(make_crash())
+    assert len(topics.told) == 1
+
+
+@in_reactor
+async def test_a_topic_that_is_not_there(topics: Topics) -> None:
+    made = publisher("another")
+    with pytest.raises(PublishError, match="no projects/p/topics/another"):
+        await made.check()
+    await made.close()
+
+
+@in_reactor
+async def test_one_that_does_not_answer_is_given_up(topics: Topics) -> None:
+    topics.over.clear()
+    made = publisher(timeout_s=0.4)
+    with pytest.raises(PublishError):
+        await made.publish(make_crash())
+    topics.over.set()
+    await made.close()
+
+
+@in_reactor
+async def test_cancelled_it_waits_no_longer(topics: Topics, to_topic: ICrashPublisher) -> None:
+    topics.over.clear()
+    publishing = Deferred.fromCoroutine(to_topic.publish(make_crash()))
+    publishing.cancel()
+    with pytest.raises(CancelledError):
+        await publishing
+    topics.over.set()
+
+
+@in_reactor
+async def test_closed_it_leaves_no_thread_and_no_connection(topics: Topics) -> None:
+    async def use_one() -> None:
+        made = publisher()
+        await made.publish(make_crash())
+        await made.close()
+        await made.close()
+
+    await use_one()  # what gRPC makes once in a process, and keeps, is there now
+    before = held_now()
+    await use_one()
+    await assert_nothing_is_left(before)
+
+
+@in_reactor
+async def test_one_that_was_never_used_is_closed_without_a_word(topics: Topics) -> None:
+    await publisher().close()
