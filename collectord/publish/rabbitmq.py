@@ -101,12 +101,8 @@ class RabbitmqPublisher:
 
     async def _connect_anew(self) -> TwistedChannel:
         self._drop()
-        channel = await self._confirmed(Deferred.fromCoroutine(self._connect()))
-        if self._closed:  # it was closed while it was connecting, and close() has not seen this connection
-            self._drop()
-            raise PublishError(f"{self.name}: it is closed")
-        self._channel = channel
-        return channel
+        self._channel = await self._confirmed(Deferred.fromCoroutine(self._connect()))
+        return self._channel
 
     async def _connect(self) -> TwistedChannel:
         where = self._parameters
@@ -117,6 +113,10 @@ class RabbitmqPublisher:
         ready = connection.ready
         assert ready is not None
         await connectProtocol(endpoint, connection)
+        if self._closed:  # meanwhile, when there was no connection to close yet
+            ready.addErrback(lambda _: None)  # it fails by this, and nobody waits for it
+            connection.transport.abortConnection()
+            raise PublishError(f"{self.name}: it is closed")
         await ready
         channel: TwistedChannel = await connection.channel()
         await channel.confirm_delivery()

@@ -1,0 +1,243 @@
+"""
+A crash is kept by a bucket of Google's once each object of it was stored as it was received, the raw crash last.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import pytest_twisted  # type: ignore[import-untyped]
+from attrs import define, field
+from google_crc32c import Checksum
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from zope.interface.verify import verifyObject
+
+from collectord.errors import StorageError
+from collectord.interfaces import ICrashStorage
+from collectord.model import MINIDUMP
+from collectord.plugins import PluginContext
+from collectord.storage.objects.bucket import BucketCrashStorage
+from collectord.storage.objects.gcs import GcsSettings, make
+from collectord.testing.leaks import assert_nothing_is_left, held_now
+from tests.unit.storage.stores import CRASH_ID, DUMPS, in_reactor, make_crash
+
+
+@define(eq=False)
+class FakeGcs:
+    """
+    Speaks as much of Google's JSON interface as uploads and removals need, on threads.
+
+    @ivar objects: by key, in the order in which they came.
+    @ivar refuses: a status and a message for every request; None: it works.
+    @ivar forges: what it says of an object besides, or instead.
+    @ivar may_go_on: an upload waits for it.
+    """
+
+    objects: dict[str, bytes] = field(factory=dict)
+    deleted: list[str] = field(factory=list)
+    uploads: int = 0
+    refuses: tuple[int, str] | None = None
+    refuses_removals: bool = False
+    forges: dict[str, str] = field(factory=dict)
+    may_go_on: Event = field(factory=Event)
+    came: Event = field(factory=Event)
+    _server: Any = None
+
+    def __enter__(self) -> "FakeGcs":
+        fake = self
+        self.may_go_on.set()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                fake.came.set()
+                fake.may_go_on.wait()
+                fake.uploads += 1
+                if fake.refuses is not None:
+                    self._answer(fake.refuses[0], {"error": {"message": fake.refuses[1]}})
+                    return
+                boundary = self.headers["Content-Type"].partition("boundary=")[2].strip('"').encode()
+                _, about, content, _ = body.split(b"--" + boundary)
+                described = json.loads(about.partition(b"\r\n\r\n")[2])
+                data = content.partition(b"\r\n\r\n")[2][:-2]
+                fake.objects[described["name"]] = data
+                self._answer(200, described | digests(data) | fake.forges)
+
+            def do_DELETE(self) -> None:
+                if fake.refuses_removals:
+                    self._answer(403, {"error": {"message": "no"}})
+                    return
+                key = unquote(self.path.rpartition("/o/")[2].partition("?")[0])
+                fake.deleted.append(key)
+                del fake.objects[key]
+                self._answer(204, None)
+
+            def _answer(self, status: int, value: object) -> None:
+                body = b"" if value is None else json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __exit__(self, *args: object) -> None:
+        self.may_go_on.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def digests(data: bytes) -> dict[str, str]:
+    crc32c = Checksum(data)
+    return {
+        "md5Hash": base64.b64encode(hashlib.md5(data).digest()).decode(),
+        "crc32c": base64.b64encode(crc32c.digest()).decode(),
+    }
+
+
+@pytest.fixture
+def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
+    with FakeGcs() as fake:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
+        yield fake
+
+
+@pytest.fixture
+def storage(gcs: FakeGcs) -> Iterator[BucketCrashStorage]:
+    made = new_storage()
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
+
+
+def new_storage(**settings: Any) -> BucketCrashStorage:
+    given = GcsSettings(type="gcs", bucket="crashes", retry_s=0, **settings)
+    return make(given, PluginContext(reactor))
+
+
+async def error_of(work: Any) -> str:
+    with pytest.raises(StorageError) as told:
+        await work
+    return str(told.value)
+
+
+RAW_CRASH = f"v1/raw_crash/20160622/{CRASH_ID}"
+
+
+@in_reactor
+async def test_a_crash_is_objects_and_the_raw_crash_comes_last(gcs: FakeGcs, storage: BucketCrashStorage) -> None:
+    verifyObject(ICrashStorage, storage)
+    crash = make_crash()
+    assert await storage.save(crash) == storage.name == "gs://crashes"
+    keys = [f"v1/dump/{CRASH_ID}", f"v1/extra_2/{CRASH_ID}", f"v1/dump_names/{CRASH_ID}", RAW_CRASH]
+    assert list(gcs.objects) == keys
+    assert gcs.objects[keys[0]] == DUMPS[MINIDUMP]
+    assert json.loads(gcs.objects[keys[2]]) == [MINIDUMP, "extra_2"]
+    assert json.loads(gcs.objects[RAW_CRASH]) == crash.raw_crash
+
+
+@in_reactor
+async def test_a_prefix_is_before_every_key(gcs: FakeGcs) -> None:
+    storage = new_storage(prefix="stage")
+    await storage.save(make_crash(dumps={}))
+    assert list(gcs.objects) == [f"stage/v1/dump_names/{CRASH_ID}", f"stage/{RAW_CRASH}"]
+    await storage.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(403, "403 Forbidden you may not"), (404, "404 NotFound you may not"), (400, "400 BadRequest you may not")],
+)
+@in_reactor
+async def test_what_google_refuses_is_not_kept(
+    gcs: FakeGcs, storage: BucketCrashStorage, status: int, said: str
+) -> None:
+    gcs.refuses = status, "you\n may not"
+    assert said in await error_of(storage.save(make_crash()))
+    assert said in await error_of(storage.check())
+    assert gcs.objects == {}
+
+
+@pytest.mark.parametrize("kind", ["md5Hash", "crc32c"])
+@in_reactor
+async def test_an_object_that_was_stored_as_another_is_an_error_and_no_raw_crash_follows(
+    gcs: FakeGcs, storage: BucketCrashStorage, kind: str
+) -> None:
+    gcs.forges = {kind: digests(b"something else")[kind]}
+    assert "was stored with the" in await error_of(storage.save(make_crash()))
+    assert RAW_CRASH not in gcs.objects
+
+
+@in_reactor
+async def test_a_dump_that_is_no_longer_what_was_received_is_not_sent(
+    gcs: FakeGcs, storage: BucketCrashStorage
+) -> None:
+    crash = make_crash()
+    object.__setattr__(crash.dumps[0], "sha256", "0" * 64)
+    assert "it was received with 000" in await error_of(storage.save(crash))
+    assert gcs.objects == {}
+
+
+@in_reactor
+async def test_cancelled_it_sends_no_further_object(gcs: FakeGcs, storage: BucketCrashStorage) -> None:
+    gcs.may_go_on.clear()
+    saving = Deferred.fromCoroutine(storage.save(make_crash()))
+    await storage._workers(gcs.came.wait)
+    saving.cancel()
+    with pytest.raises(CancelledError):
+        await saving
+    gcs.may_go_on.set()
+    await storage.close()
+    await assert_nothing_is_left(without_workers())
+    assert (gcs.uploads, list(gcs.objects)) == (1, [f"v1/dump/{CRASH_ID}"])
+
+
+def without_workers() -> Any:
+    """What this process holds, but for the threads of the bucket."""
+    held = held_now()
+    for name in [name for name in held if name.startswith("thread gs://")]:
+        del held[name]
+    return held
+
+
+@pytest.mark.parametrize("may_delete", [True, False], ids=["may delete", "may not"])
+@in_reactor
+async def test_a_check_stores_an_object_and_removes_it_where_it_may(
+    gcs: FakeGcs, storage: BucketCrashStorage, may_delete: bool
+) -> None:
+    gcs.refuses_removals = not may_delete
+    assert await storage.check() == {}
+    assert gcs.uploads == 1
+    assert [key.startswith("v1/check/") for key in gcs.deleted] == ([True] if may_delete else [])
+
+
+@in_reactor
+async def test_closed_it_leaves_no_thread_and_no_connection(gcs: FakeGcs) -> None:
+    async def use_one() -> None:
+        storage = new_storage()
+        await storage.check()
+        await storage.close()
+        await storage.close()
+
+    await use_one()
+    before = held_now()
+    await use_one()
+    await assert_nothing_is_left(before)
