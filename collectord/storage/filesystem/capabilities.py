@@ -15,6 +15,7 @@ from attrs import fields_dict, frozen
 
 from collectord.storage.filesystem.fsops import (
     NOT_HERE,
+    STILL_OPEN,
     create_empty,
     create_file,
     fsync_directory,
@@ -161,7 +162,7 @@ class _Probe:
             try:
                 os.rmdir(directory)
             except OSError as e:
-                if e.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+                if e.errno not in STILL_OPEN:
                     raise
                 return False
         return True

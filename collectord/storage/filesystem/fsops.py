@@ -30,7 +30,8 @@ _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUP
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 """The errors of a file system without C{flock}: Lustre without C{-o flock}, NFS without its lock daemon."""
 
-_STILL_OPEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
+STILL_OPEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
+"""The errors of removing a directory that still has a file which was removed while it was open."""
 
 _PAUSES_S = (0.0, 0.01, 0.05, 0.25)
 """The pause before each try to remove a directory: FUSE tells its server late that a file was closed."""
@@ -189,7 +190,7 @@ def remove_tree(path: str) -> None:
         failed: list[OSError] = []
         shutil.rmtree(path, onerror=lambda _, __, why, failed=failed: failed.append(why[1]))  # type: ignore[misc]
         failed = [error for error in failed if not isinstance(error, FileNotFoundError)]
-        if any(error.errno not in _STILL_OPEN for error in failed):
+        if any(error.errno not in STILL_OPEN for error in failed):
             break
         if not failed:
             return
