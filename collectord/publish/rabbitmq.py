@@ -113,10 +113,10 @@ class RabbitmqPublisher:
         ready = connection.ready
         assert ready is not None
         await connectProtocol(endpoint, connection)
-        if self._closed:  # meanwhile, when there was no connection to close yet
-            ready.addErrback(lambda _: None)  # it fails by this, and nobody waits for it
+        if self._closed:  # close() was called while this was connecting, and had no connection to close yet
+            ready.addErrback(lambda _: None)  # the abort makes it fail, and nothing waits for it
             connection.transport.abortConnection()
-            raise PublishError(f"{self.name}: it is closed")
+            raise PublishError(f"{self.name}: the publisher is closed")
         await ready
         channel: TwistedChannel = await connection.channel()
         await channel.confirm_delivery()
@@ -147,7 +147,7 @@ class RabbitmqPublisher:
     def _why(self, error: Exception) -> str:
         where = f"{self._parameters.host}:{self._parameters.port}"
         if self._connection is not None and self._connection.transport is not None and self._channel is None:
-            hint = "are user, password and virtual host right, and TLS or not as it is there?"
+            hint = "check user, password and virtual host, and whether this port expects TLS"
             return f"{where} ends the connection: {hint} ({error!r})"
         return f"{where}: {error!r}"
 

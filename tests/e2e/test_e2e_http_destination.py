@@ -339,7 +339,7 @@ async def test_a_dump_that_is_another_by_now(other: Other) -> None:
         spoiled = Dump(name=dump.name, size=dump.size, sha256=dump.sha256, content=content)
         error = await error_of(store.save(Crash(crash_id=CRASH_ID, raw_crash=whole.raw_crash, dumps=[spoiled])))
         assert isinstance(error, StorageError)
-        assert str(error) == f"{store.name}: the dump {dump.name} is not what was received any more"
+        assert str(error) == f"{store.name}: the dump {dump.name} no longer has the checksum that it was received with"
     assert other.kept() == {}
     await store.save(whole)
     assert set(other.kept()) == {CRASH_ID}
@@ -469,7 +469,7 @@ async def saved_to(fake: Fake, crash: Crash | None = None, tls: Certificates | N
         (Fake(response("302 Found", "", "Location: /elsewhere")), "answered 302"),
         (Fake(response("400 Bad", "Discarded=malformed_x")), "answered 400 Discarded=malformed_x"),
         (Fake(response("503 Unavailable", "a\nb\x1b[0m" + "c" * 200)), "answered 503 a b?[0m" + "c" * 93),
-        (Fake(response("200 OK", "x" * 5000)), "answered over 4096 bytes: no collector"),
+        (Fake(response("200 OK", "x" * 5000)), "answered with more than 4096 bytes, so it is no collector"),
         (Fake(RECEIPT[:-20], close=True), "hung up before its answer was complete"),
         (Fake(b"HTTP/1.1 200 OK\r\nContent-Len", close=True), "hung up before its answer was complete"),
         (Fake(b"HTTP/1.1 two hundred\r\n\r\n"), "its answer is no HTTP (ParseError)"),

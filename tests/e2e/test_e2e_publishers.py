@@ -114,7 +114,7 @@ async def test_a_queue_that_is_deleted_is_declared_again(rabbit: RabbitServer) -
 @in_reactor
 async def test_a_wrong_password(rabbit: RabbitServer) -> None:
     _, made = to_rabbit(rabbit, url=f"amqp://crash:wrong@127.0.0.1:{rabbit.port}/")
-    with pytest.raises(PublishError, match="are user, password and virtual host right") as error:
+    with pytest.raises(PublishError, match="check user, password and virtual host") as error:
         await made.check()
     assert "wrong@" not in str(error.value)
     await made.close()

@@ -366,8 +366,8 @@ async def test_a_dump_that_is_gone(rig: Rig, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"access_key": "A"}, "access_key and secret_key come together"),
-        ({"sse_kms_key_id": "k"}, "sse_kms_key_id is for"),
+        ({"access_key": "A"}, "set both access_key and secret_key, or neither"),
+        ({"sse_kms_key_id": "k"}, "sse_kms_key_id needs"),
         ({"endpoint_url": "minio:9000"}, "must be http://"),
         ({"prefix": "/stage"}, "one slash between"),
         ({"bucket": "s3://crashes"}, "should match pattern"),

@@ -149,7 +149,7 @@ async def _checked(dump: Dump) -> AsyncIterator[bytes]:
             break
         yield piece
     if size != dump.size or digest.hexdigest() != dump.sha256:
-        raise StorageError(f"the dump {dump.name} is not what was received any more")
+        raise StorageError(f"the dump {dump.name} no longer has the checksum that it was received with")
 
 
 def _head(boundary: str, name: str, filename: str | None = None, kind: str = "application/octet-stream") -> bytes:

@@ -80,13 +80,13 @@ class HttpDestinationSettings(PluginSettings):
             if not _URL.fullmatch(url):
                 raise ValueError(url)
         if parts.username is not None:
-            raise ValueError("has no place for a user and password; the token has")
+            raise ValueError("must not have a user and password in it; use the key token")
         return url
 
     @model_validator(mode="after")
     def _has_tls_where_it_is_set_up(self) -> Self:
         if (self.ca_file or self.server_name) and not self.url.startswith("https:"):
-            raise ValueError("ca_file and server_name are for an https url")
+            raise ValueError("ca_file and server_name need an https url")
         return self
 
 
@@ -161,7 +161,7 @@ class HttpCrashStorage:
         def collect(data: bytes) -> None:
             answer.extend(data[: _ANSWER + 1 - len(answer)])
             if method == b"POST" and len(answer) > _ANSWER:
-                raise StorageError(f"{self.name}: answered over {_ANSWER} bytes: no collector")
+                raise StorageError(f"{self.name}: answered with more than {_ANSWER} bytes, so it is no collector")
 
         with _Lease(self._pool, self._aborted) as lease:
             agent = client.Agent(self._reactor, self._policy, _CONNECT_S, pool=lease)

@@ -70,9 +70,9 @@ class S3Settings(BucketSettings):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if bool(self.access_key) != bool(self.secret_key):
-            raise ValueError("access_key and secret_key come together")
+            raise ValueError("set both access_key and secret_key, or neither")
         if self.sse_kms_key_id and not self.server_side_encryption.startswith("aws:kms"):
-            raise ValueError("sse_kms_key_id is for server_side_encryption = 'aws:kms'")
+            raise ValueError("sse_kms_key_id needs server_side_encryption = 'aws:kms'")
         return self
 
 

@@ -120,7 +120,7 @@ async def test_a_connection_that_is_lost_before_the_confirmation_is_an_error_and
 @in_reactor
 async def test_a_broker_that_ends_the_connection_is_told_of_with_what_may_be_wrong(rig: Rig, method: str) -> None:
     rig.broker.ends_at = method
-    with pytest.raises(PublishError, match="are user, password and virtual host right") as told:
+    with pytest.raises(PublishError, match="check user, password and virtual host") as told:
         await rig.publisher().check()
     assert "wr0ng" not in str(told.value)
 

@@ -139,7 +139,7 @@ async def test_no_secret_is_told(another: Another) -> None:
 async def test_an_answer_that_is_too_long_is_not_read_to_its_end(another: Another) -> None:
     another.server.answers = [answer(200, b"x" * 100_000)]
     error = await error_of(another.storage().save(make_crash()))
-    assert "answered over 4096 bytes: no collector" in str(error)
+    assert "answered with more than 4096 bytes, so it is no collector" in str(error)
     await another.server.until(lambda: not another.server.connections)
 
 
