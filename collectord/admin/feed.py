@@ -68,6 +68,7 @@ class _Stream:
     _full_since: float | None = field(default=None, init=False)
 
     def send(self, edition: Edition | None) -> None:
+        """Write the events of this second, or a comment if there are none; disconnect a client that reads nothing."""
         if self._full_since is not None:
             self._knows_history = False
             if self._now() - self._full_since > STALLED_S:

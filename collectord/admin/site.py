@@ -126,7 +126,7 @@ class AdminSite:
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:
-        """Answer 200: whoever gets this answer knows that the daemon runs."""
+        """Answer 200, which shows that the daemon runs."""
         return text(request, 200, "")
 
     @app.route("/static/<name>", methods=["GET"])

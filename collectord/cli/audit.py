@@ -48,7 +48,7 @@ _STEPS = {
 @click.option("--unaccounted", "only_ids", is_flag=True, help="Write only the ids of crashes that are unaccounted for.")
 @click.option("--unlinked", "only_unlinked", is_flag=True, help="Write only the ids of crashes whose link is lost.")
 @click.option("--dangling", "only_dangling", is_flag=True, help="Write only the ids of links without a crash.")
-@click.option("--rebuild", "anew", is_flag=True, help="First write the journal of that day anew; see above.")
+@click.option("--rebuild", "rewrite", is_flag=True, help="First write the journal of that day anew; see above.")
 @config_option
 @json_option
 def audit_command(
@@ -56,7 +56,7 @@ def audit_command(
     only_ids: bool,
     only_unlinked: bool,
     only_dangling: bool,
-    anew: bool,
+    rewrite: bool,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -80,7 +80,7 @@ def audit_command(
     if not settings.ledger.enabled:
         raise CannotRun("the daemon writes no journal to audit ([ledger] enabled = false)")
     locations = locations_of(settings)
-    rebuilt = rebuild(locations, day) if anew else None
+    rebuilt = rebuild(locations, day) if rewrite else None
     found = audited(locations, day)
     if only_ids:
         for crash_id in found.of_fate("unaccounted"):

@@ -52,7 +52,9 @@ def export(
     as_json: bool,
 ) -> None:
     """
-    Copy raw crashes and dumps to the directory DESTINATION, under the names that they have in the store.
+    Copy crashes to a directory or a tar file.
+
+    The raw crashes and dumps are copied to DESTINATION, under the names that they have in the store.
 
     \b
     collectord crashes export bp-8f63752c-57c6-4e5d-b2cf-cabde2160622 /tmp/crash
@@ -123,15 +125,16 @@ def _tar(to: str, force: bool) -> Iterator[tarfile.TarFile]:
 @json_option
 def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: Path | None, as_json: bool) -> None:
     """
-    Remove raw crashes and dumps from every store that has them, and from the quarantine, for good.
+    Remove crashes for good.
 
-    If the raw crash is gone this removes what is left: dumps, and the link by which the crashmover finds it.
+    The raw crashes and dumps are removed from every store that has them, and from the quarantine. If a raw crash is
+    gone this removes what is left: dumps, and the link by which the crashmover finds it.
 
     \b
     collectord crashes remove bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
     """
     roots = store_roots(config, stores)
-    found = [crash for crash_id in crash_ids for crash in _found_or_left(roots, crash_id)]
+    found = [crash for crash_id in crash_ids for crash in _crashes_or_remains(roots, crash_id)]
     for crash in found:
         if symlinks_of(crash) and os.path.lexists(crash.raw_crash):
             say(f"{crash.crash_id} waits to be moved, and may be nowhere else")
@@ -153,7 +156,7 @@ def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: P
         raise Exit(WRONG)
 
 
-def _found_or_left(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
+def _crashes_or_remains(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
     if any(find_crash(root, crash_id) for root in roots):
         return found_in(roots, crash_id)
     return [left for root in roots if (left := remains_of(root, crash_id))] or found_in(roots, crash_id)

@@ -65,9 +65,11 @@ class _ReadCrash:
 
     @property
     def metadata(self) -> Mapping[str, object]:
+        """The metadata in its raw crash; empty if it has none."""
         return metadata_of(self.raw_crash)
 
     def row(self) -> dict[str, object]:
+        """Return what C{list --json} shows of it."""
         return {
             "crash_id": self.crash.crash_id,
             "submitted": self.raw_crash.get("submitted_timestamp"),
@@ -114,9 +116,9 @@ def list_crashes(
     as_json: bool,
 ) -> None:
     """
-    List crashes: the newest day first, and those of one day by their id.
+    List crashes, newest day first.
 
-    With --json there is one line for each crash.
+    Those of one day are listed by their id. With --json there is one line for each crash.
 
     \b
     collectord crashes list --day today --product Firefox
@@ -173,9 +175,10 @@ def _word(value: object) -> str:
 @json_option
 def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_json: bool) -> None:
     """
-    Show one crash: its annotations, its dumps, where it lies and whether it waits to be moved.
+    Show one crash.
 
-    Long annotations are cut; --json shows them whole.
+    This shows its annotations, its dumps, where it lies, and whether it waits to be moved. Long annotations are cut;
+    --json shows them whole.
 
     \b
     collectord crashes show bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
@@ -256,9 +259,10 @@ def verify(
     as_json: bool,
 ) -> None:
     """
-    Read crashes, and compare each dump with the SHA-256 of what was received.
+    Verify that crashes are whole.
 
-    There is a line for each crash that is broken; the exit status is then 1. With --json every crash has a line.
+    This reads crashes, and compares each dump with the SHA-256 of what was received. There is a line for each crash
+    that is broken; the exit status is then 1. With --json every crash has a line.
 
     \b
     collectord crashes verify --day yesterday

@@ -89,8 +89,8 @@ def store_infos(settings: Settings) -> Iterator[StoreInfo]:
     try:
         remembered = {store.root: store for store in known.all()}
     except PermissionError as e:
-        whose = "only the user of the daemon may read what it remembers of the stores: run this as that user"
-        raise CannotRun(f"{e.filename}: {e.strerror}; {whose} (see [state] directory)") from e
+        advice = "only the user of the daemon may read what it remembers of the stores: run this as that user"
+        raise CannotRun(f"{e.filename}: {e.strerror}; {advice} (see [state] directory)") from e
     required = roots_of(settings)
     for root in dict.fromkeys([*required, *remembered]):
         problem = StoreIdentity(root, known, required.get(root, False)).problem()
@@ -127,9 +127,10 @@ def roots_of(settings: Settings) -> Mapping[str, Any]:
 @json_option
 def list_stores(config: Path | None, as_json: bool) -> None:
     """
-    List the stores, what is mounted there, and why one is not used.
+    List the stores.
 
-    With --json there is one line for each store. The exit status is 1 if the daemon would not use one.
+    This shows what is mounted at each, and why the daemon would not use it. With --json there is one line for each
+    store. The exit status is 1 if the daemon would not use one.
     """
     settings = load_settings(config)
     infos = list(store_infos(settings))
@@ -158,10 +159,10 @@ def _show(settings: Settings, infos: list[StoreInfo]) -> None:
 @json_option
 def adopt(root: str, config: Path | None, as_json: bool) -> None:
     """
-    Say that the store at ROOT is the right one: it gets a mark if it has none, and the daemon remembers it.
+    Accept the store at ROOT as the right one.
 
-    A running daemon uses it after a few seconds. Before you do this, check whether a file system should be mounted
-    there.
+    The store gets a mark if it has none, and the daemon remembers it. A running daemon uses it after a few seconds.
+    Before you do this, check whether a file system should be mounted there.
 
     \b
     sudo -u collectord collectord stores adopt /mnt/crashes
@@ -175,8 +176,8 @@ def adopt(root: str, config: Path | None, as_json: bool) -> None:
     try:
         store = identity.adopt(root, known)
     except PermissionError as e:
-        whose = "the store, and what is remembered of it, belong to the user of the daemon: run this as that user"
-        raise CannotRun(f"{root} is not adopted: {e.filename}: {e.strerror}; {whose}") from e
+        advice = "the store, and what is remembered of it, belong to the user of the daemon: run this as that user"
+        raise CannotRun(f"{root} is not adopted: {e.filename}: {e.strerror}; {advice}") from e
     if as_json:
         show_json({"root": root, "store_id": store.store_id, "state_directory": known.directory})
     else:
@@ -188,7 +189,11 @@ def adopt(root: str, config: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def forget(root: str, config: Path | None, as_json: bool) -> None:
-    """Make the daemon forget the store at ROOT, if it was given up. The files there stay as they are."""
+    """
+    Forget the store at ROOT.
+
+    Use this for a store that was given up: the daemon does not expect it any more. The files there stay as they are.
+    """
     root = os.path.abspath(root)
     was_known = known_stores(load_settings(config)).forget(root)
     if as_json:

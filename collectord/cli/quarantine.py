@@ -44,7 +44,11 @@ def quarantine() -> None:
 @config_option
 @json_option
 def list_quarantined(stores: Sequence[str], config: Path | None, as_json: bool) -> None:
-    """List the crashes in the quarantine, and why they are there. With --json there is one line for each."""
+    """
+    List the crashes in the quarantine.
+
+    This shows why each is there. With --json there is one line for each.
+    """
     shown = table("crash id", "reason", "dumps", "store", right=["dumps"])
     for root in store_roots(config, stores):
         for crash in quarantined_crashes(root):
@@ -74,10 +78,11 @@ def release_crashes(
     crash_ids: Sequence[str], as_it_is: bool, stores: Sequence[str], config: Path | None, as_json: bool
 ) -> None:
     """
-    Put crashes back where they were, as new crashes, so that the crashmover tries them again.
+    Put crashes back where they were.
 
-    A crash that is still broken is refused, since it would be put aside again at once: repair it first, or use
-    --as-it-is. A raw crash that is not JSON has to be repaired. Run this as the user of the daemon.
+    They are new again, and the crashmover tries them again. A crash that is still broken is refused, since it would be
+    put aside again at once: repair it first, or use --as-it-is. A raw crash that is not JSON has to be repaired. Run
+    this as the user of the daemon.
 
     \b
     sudo -u collectord collectord quarantine release 8f63752c-57c6-4e5d-b2cf-cabde2160622

@@ -53,8 +53,10 @@ def renew(
     as_json: bool,
 ) -> None:
     """
-    Make crashes new again, so that the crashmover moves them. They may have lost their links, by which it finds them,
-    when a backup was copied back without links.
+    Make crashes new again.
+
+    The crashmover finds new crashes by their links. Crashes may have lost theirs when a backup was copied back without
+    links. This makes the links again, so that the crashes are moved.
 
     --day and --all-unlinked leave out crashes that were moved, by the journal. Crashes that are named are moved again,
     even if the journal says that they were moved. A crash that is not whole is refused. Run this as the user of the

@@ -142,25 +142,25 @@ def submit(
     """
     if config is not None and not token:
         token = load_settings(config).submission.submitter_token
-    said = dict(annotations)
+    values = dict(annotations)
     others = dict(dumps)
     if MINIDUMP in others and minidumps:
         raise click.UsageError(f"--dump can't be named {MINIDUMP}: that is the name of each MINIDUMP.")
     for path in (*minidumps, *others.values()):
         path.open("rb").close()
-    read = _extra(extra) if extra is not None else None
-    reports = [_Report(annotations=said, extra=read, dumps={MINIDUMP: path} | others) for path in minidumps]
-    reports = reports or [_Report(annotations=said, extra=read, dumps=others)]
-    if not (said or read or reports[0].dumps):
+    more = _extra(extra) if extra is not None else None
+    reports = [_Report(annotations=values, extra=more, dumps={MINIDUMP: path} | others) for path in minidumps]
+    reports = reports or [_Report(annotations=values, extra=more, dumps=others)]
+    if not (values or more or reports[0].dumps):
         raise click.UsageError("Nothing to send: give annotations, or a minidump.")
     refused = False
     with Server(url, timeout, "/submit") as server:
-        all_of_them = [report for report in reports for _ in range(repeat)]
-        for number, report in enumerate(tracked(all_of_them, "sending", len(all_of_them))):
+        to_send = [report for report in reports for _ in range(repeat)]
+        for number, report in enumerate(tracked(to_send, "sending", len(to_send))):
             try:
                 answer = _send(server, report, token or "", compressed)
             except CannotRun as e:
-                sent = f"; {number} of {len(all_of_them)} reports were sent" if number else ""
+                sent = f"; {number} of {len(to_send)} reports were sent" if number else ""
                 raise CannotRun(f"{e}{sent}") from e
             refused |= not _show(report, answer, as_json)
     if refused:
@@ -168,6 +168,7 @@ def submit(
 
 
 def _extra(path: Path) -> bytes:
+    """Read a file, and refuse it unless it is a JSON object."""
     content = path.read_bytes()
     json_object(content, path)
     return content

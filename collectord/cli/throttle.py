@@ -61,10 +61,11 @@ def explain(
     crash: str, rules: str | None, as_of: str | None, stores: Sequence[str], config: Path | None, as_json: bool
 ) -> None:
     """
-    Show which rule decides about a crash, and why: every rule that is tried, its condition, and whether it matches.
+    Show which rule decides about a crash.
 
-    The crash is named by its id if it is stored. Otherwise it is a JSON object of annotations, in a file or on standard
-    input ("-"). Rules can't see annotations of a stored crash that the settings remove (remove_annotations).
+    This shows every rule that is tried, its condition, and whether it matches. The crash is named by its id if it is
+    stored. Otherwise it is a JSON object of annotations, in a file or on standard input ("-"). Rules can't see
+    annotations of a stored crash that the settings remove (remove_annotations).
 
     \b
     collectord throttle explain bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
@@ -161,11 +162,12 @@ def replay(
     rules: str, days: Sequence[str], per_day: bool, stores: Sequence[str], config: Path | None, as_json: bool
 ) -> None:
     """
-    Run RULES over the crashes in the stores, and count how many would get another result.
+    Try rules on the crashes in the stores.
 
-    RULES is a .toml file, the name of a built-in set, or package.module:NAME. The products of the settings apply.
-    Crashes that were rejected when they came are not in the stores, and not counted. If a rule takes a sample, the
-    numbers are those to be expected. A build's age is counted from the day on which the crash came.
+    This counts how many crashes would get another result by RULES than they got when they came. RULES is a .toml file,
+    the name of a built-in set, or package.module:NAME. The products of the settings apply. Crashes that were rejected
+    when they came are not in the stores, and not counted. If a rule takes a sample, the numbers are those to be
+    expected. A build's age is counted from the day on which the crash came.
 
     \b
     collectord throttle replay new-rules.toml --day yesterday

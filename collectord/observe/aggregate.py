@@ -35,7 +35,9 @@ class AggregatedRegistry(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._others: dict[object, dict[str, tuple[str, Sequence[Any]]]] = {}  # types and samples, by metric
+        self._others: dict[
+            object, dict[str, tuple[str, Sequence[Any]]]
+        ] = {}  # Type and samples of each metric, by its name.
         self._gone: dict[str, _Values] = {}
 
     def update(self, process: object, metrics: Snapshot) -> None:

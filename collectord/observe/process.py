@@ -32,10 +32,12 @@ class ProcessMetrics(Service):
         self._cpu = 0.0
 
     def startService(self) -> None:
+        """Begin to look."""
         super().startService()
         self._schedule()
 
     def stopService(self) -> None:
+        """Look no more."""
         super().stopService()
         if self._next is not None:
             self._next.cancel()

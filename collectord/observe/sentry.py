@@ -131,7 +131,9 @@ def _frames(traceback: TracebackType | None) -> Iterator[dict[str, Any]]:
         code = traceback.tb_frame.f_code
         path = PurePath(code.co_filename).parts[-3:]
         yield {
-            "module": traceback.tb_frame.f_globals.get("__name__", ""),  # Empty once the failure was cleaned.
+            "module": traceback.tb_frame.f_globals.get(
+                "__name__", ""
+            ),  # No globals are left if the failure was cleaned.
             "function": code.co_name,
             "filename": "/".join(path),
             "lineno": traceback.tb_lineno,

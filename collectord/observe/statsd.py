@@ -63,24 +63,24 @@ class StatsdLines:
                     if math.isfinite(sample.value):
                         # statsd would take a number with a sign for a change.
                         yield self._line(sample, "", max(sample.value, 0), "g")
-                elif sample.name.endswith("_total") and (more := self._more(sample)):
-                    yield self._line(sample, "", more, "c")
+                elif sample.name.endswith("_total") and (increase := self._increase(sample)):
+                    yield self._line(sample, "", increase, "c")
 
     def _of_histogram(self, metric: Metric) -> Iterator[str]:
         counts: dict[tuple[str, ...], float] = {}
         for sample in metric.samples:  # The count of each histogram comes before its sum.
             labels = tuple(sample.labels.values())
             if sample.name.endswith("_count"):
-                counts[labels] = self._more(sample)
+                counts[labels] = self._increase(sample)
             elif sample.name.endswith("_sum"):
-                more = self._more(sample)
+                increase = self._increase(sample)
                 if count := counts.get(labels):
                     yield self._line(sample, ".count", count, "c")
-                    yield self._line(sample, ".sum", more, "c")
+                    yield self._line(sample, ".sum", increase, "c")
                     if metric.name.endswith("_seconds"):
-                        yield self._line(sample, ".mean", 1000 * more / count, "ms")
+                        yield self._line(sample, ".mean", 1000 * increase / count, "ms")
 
-    def _more(self, sample: Sample) -> float:
+    def _increase(self, sample: Sample) -> float:
         key = (sample.name, tuple(sample.labels.values()))
         before = self._counted.get(key, 0.0)
         self._counted[key] = sample.value

@@ -36,7 +36,7 @@ _REASONS = {
 
 
 def version_info() -> dict[str, str]:
-    """For C{/__version__}."""
+    """Return the versions of collectord, Python and Twisted, in the shape of Mozilla's C{/__version__}."""
     return {
         "source": "collectord",
         "version": __version__,

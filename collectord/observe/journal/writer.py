@@ -81,7 +81,7 @@ class JournalWriter(Service):
         self._in_thread = ThreadPool(f"journal {directory}", 1, call_from_thread)
         self._files = JournalFiles(directory)
         self._waiting: list[CrashEvent] = []
-        self._lost: Counter[str] = Counter()  # by day
+        self._lost: Counter[str] = Counter()  # Lines that were given up, by day.
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self._done: Deferred[Any] = succeed(None)

@@ -81,7 +81,7 @@ class LineObserver:
         self.change(form, level)
 
     def change(self, form: str, level: str) -> None:
-        """Log in this form and from this level on from now on."""
+        """Use another form and another lowest level from now on."""
         self._as_line = FORMATS[form]
         self._level = LogLevel.levelWithName(level)
 

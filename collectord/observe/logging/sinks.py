@@ -79,7 +79,7 @@ class RotatingFile:
 
     def _open(self) -> None:
         flags = os.O_APPEND | os.O_CREAT | os.O_NOCTTY
-        # To open a FIFO that nobody reads for writing alone would fail or block.
+        # Opened for writing alone, a FIFO that nobody reads would block.
         flags |= os.O_RDWR if self._path.is_fifo() else os.O_WRONLY
         descriptor = os.open(self._path, flags, _MODE)
         if self._descriptor >= 0:

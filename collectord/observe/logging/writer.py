@@ -42,13 +42,13 @@ class LogWriter:
         # Both are reentrant, since a signal may arrive while they are in use, and its handler may log.
         self._lock = RLock()
         self._wake: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._lines: list[bytes] = []
+        self._lines: list[bytes] = []  # What waits for the thread, and of how many bytes.
         self._size = 0
-        self._refused = 0
-        self._idle = True
-        self._missing = 0
+        self._refused = 0  # Lines that came while too many waited.
+        self._idle = True  # Whether the thread has to be woken.
+        self._missing = 0  # Lines that were lost, and of which the log does not say so yet; and why.
         self._why = ""
-        self._torn = False
+        self._torn = False  # Whether the line that was written last is cut off.
         self._closes_at: float | None = None
         self._thread: Thread | None = None
         atexit.register(self.close)
