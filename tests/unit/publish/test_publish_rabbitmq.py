@@ -178,7 +178,7 @@ async def test_closed_while_it_connects_it_keeps_no_connection(rig: Rig) -> None
     made = rig.publisher()
     checking = Deferred.fromCoroutine(made.check())
     await made.close()
-    with pytest.raises(PublishError, match="it is closed"):
+    with pytest.raises(PublishError, match="the publisher is closed"):
         await checking
     await rig.broker.until(lambda: not rig.broker.connections)
 
