@@ -1,5 +1,5 @@
 """
-C{twistd collectord}: its command line, and the daemon that is made of it.
+The entry of C{twistd collectord}: its command line, where it logs to, and the daemon.
 """
 
 import os
@@ -36,13 +36,13 @@ class Options(UsageOptions):
 
     synopsis = "[--config FILE]"
     longdesc = (
-        "Takes crash reports by HTTP POST /submit and answers a CrashID once they are durable. Without a configuration "
-        "it listens on 127.0.0.1:8000, keeps every crash, and keeps it under ./crashes; its admin page is on "
+        "Takes crash reports by HTTP POST /submit, and answers a CrashID once a crash is durable. Without settings "
+        "it listens on 127.0.0.1:8000, accepts every crash, and stores it under ./crashes; its admin page is at "
         "http://127.0.0.1:8001/. Every setting can also come from the environment: "
         "COLLECTORD_SUBMISSION__MAX_BODY_BYTES=1000000. SIGHUP reads the settings again."
     )
     optParameters = [  # noqa: RUF012  (so Twisted wants it)
-        ["config", "c", None, f"the settings, a TOML file [default: {DEFAULT_PATH} if it is there]"],
+        ["config", "c", None, f"the TOML file with the settings [default: {DEFAULT_PATH}, if it exists]"],
     ]
 
     def opt_version(self) -> None:
@@ -52,14 +52,18 @@ class Options(UsageOptions):
 
 
 class Root(MultiService):
-    """All services. What the application logs goes through C{observer}."""
+    """
+    The service that twistd runs. It makes twistd log by our observer.
+
+    @param observer: writes the log; None if twistd does.
+    """
 
     def __init__(self, observer: ILogObserver | None) -> None:
         super().__init__()
         self._observer = observer
 
     def setServiceParent(self, parent: Any) -> None:
-        """twistd shows its application only here."""
+        """Take the parent, and give our observer to twistd's application, which can be seen only here."""
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
@@ -67,9 +71,9 @@ class Root(MultiService):
 
 def makeService(options: Options) -> IService:
     """
-    The daemon.
+    Make the daemon, as twistd asks for it.
 
-    @raise SystemExit: it can't run with these settings; the text says why.
+    @raise SystemExit: the daemon can't run with these settings; the text says why, on one line for each problem.
     """
     from twisted.internet import reactor as any_reactor
 
@@ -105,7 +109,13 @@ def makeService(options: Options) -> IService:
 def _observer(
     settings: Logging, twistd: Mapping[str, Any], reactor: Any
 ) -> tuple[LineObserver | None, Callable[[bytes], object] | None]:
-    """What writes the log lines, and what takes those of workers; None: twistd, and the standard output."""
+    """
+    Return what writes the log, and what takes the log lines of workers.
+
+    The first is None if twistd writes the log, the second if workers write to standard output themselves.
+
+    @raise ConfigError: the log file can't be opened.
+    """
     if twistd.get("logger"):
         return None, _log_lines
     if twistd.get("syslog"):
@@ -113,7 +123,8 @@ def _observer(
         return _started(observer, twistd, reactor), _log_lines
     name = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     if name == "-":
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is no file to rotate; by default it would end the process
+        # There is no log file to open again. By default the signal would end the process.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         sink = len if sys.stdout is None else descriptor_sink(sys.stdout.fileno())
         return _started(LineObserver(sink, settings.format, settings.level), twistd, reactor), None
     try:
@@ -129,7 +140,7 @@ def _started(observer: LineObserver, twistd: Mapping[str, Any], reactor: Any) ->
     if twistd.get("nodaemon"):
         observer.writer.start()
     else:
-        reactor.callWhenRunning(observer.writer.start)  # it has forked by then
+        reactor.callWhenRunning(observer.writer.start)  # A thread does not survive the fork that comes before.
     reactor.addSystemEventTrigger("after", "shutdown", observer.writer.close)
     return observer
 

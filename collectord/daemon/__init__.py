@@ -1,3 +1,3 @@
 """
-The composition: which services run, and how they hang together.
+The composition of the daemon: which services it runs, made from its settings and connected with each other.
 """

@@ -1,5 +1,5 @@
 """
-The admin port, and all that is looked at for it; the metrics that are sent elsewhere.
+The admin port of a daemon with everything that gathers what it shows; also the metrics that are sent to statsd.
 """
 
 import time
@@ -29,9 +29,9 @@ from collectord.throttle.rules import Rule
 
 def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
     """
-    The ports of the admin site: whoever reaches them may look, unless there is a token.
+    Make the ports of the admin site. Without a token in the settings, everybody who reaches them may look.
 
-    @raise ConfigError: one can't be used, or is open to other hosts, and nobody said that it is meant.
+    @raise ConfigError: a port can't be used; or other hosts reach it without a token, and C{allow_open} is not set.
     """
     admin = settings.admin
     return Listeners(admin.listen, "admin", reactor, local=not admin.token and not admin.allow_open)
@@ -39,12 +39,14 @@ def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
 
 class AdminPort(MultiService):
     """
-    @param delivery: the crashmover of now.
-    @param rules: those of now.
-    @param workers: those that live.
-    @param submission: the ports of the submissions.
-    @ivar listeners: the ports.
-    @ivar certificates: of them, and of the submissions'.
+    The admin port, and the services that watch stores and certificates for it.
+
+    @param delivery: returns the delivery pipeline in use.
+    @param rules: returns the throttle rules in use.
+    @param workers: returns the state of each process that takes submissions.
+    @param submission: the ports of the submissions, whose certificates are shown, too.
+    @ivar listeners: the ports of the admin site.
+    @ivar certificates: watches the certificates of all ports.
     """
 
     def __init__(
@@ -131,7 +133,7 @@ def _statsd(settings: Settings, aggregated: AggregatedRegistry, reactor: Any) ->
 
 
 class AdminService(Service):
-    """Opens the port of the admin site."""
+    """Opens the ports of the admin site, and closes them at a stop."""
 
     def __init__(self, site: AdminSite, listeners: Listeners) -> None:
         self._site = site

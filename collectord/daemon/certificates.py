@@ -1,5 +1,5 @@
 """
-What is wrong with the certificates that ports are served with: told in time, at the start and each day.
+The watch over the certificates of the ports: at the start and each day, it logs which ones expire soon.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,11 @@ SOON_S = 21 * DAY_S
 
 
 def problem_of(validity: Validity, now: float) -> str:
-    """What is wrong with it, or soon will be, in words; empty: nothing is."""
+    """
+    Say in words what is wrong with a certificate, or will be within three weeks; empty if nothing is.
+
+    @param now: seconds since the epoch.
+    """
     ends, begins = validity.ends, validity.begins
     if ends <= now:
         return f"its certificate has expired: {moment(ends)} UTC, {span(now - ends)} ago"
@@ -35,8 +39,10 @@ def problem_of(validity: Validity, now: float) -> str:
 
 class CertificateWatch(Service):
     """
-    @param validities: of all ports; it is called on a thread.
-    @param now: seconds since the epoch.
+    Looks at the certificates of all ports once a day, and after a reload.
+
+    @param validities: reads how long the certificates are valid. It may block, and is called on a thread.
+    @param now: returns the time in seconds since the epoch.
     """
 
     _log = Logger()
@@ -58,7 +64,7 @@ class CertificateWatch(Service):
         self._loop.stop()
 
     def check(self) -> Deferred[None]:
-        """Look at them, and say what is wrong; at a reload they may be others."""
+        """Look at the certificates now, and log what is wrong. A reload may have changed them."""
         return spawn(self._check(), self._log, "the certificates could not be looked at")
 
     async def _check(self) -> None:
@@ -71,7 +77,7 @@ class CertificateWatch(Service):
                 log("{listen}: {problem}", listen=each.listen, problem=problem)
 
     def certificates(self) -> Sequence[Certificate]:
-        """As the admin page shows them."""
+        """Return the certificates as the admin page shows them, as of the last look."""
         now = self._now()
         return [
             Certificate(listen=each.listen, expires=each.ends, problem=problem_of(each, now)) for each in self._known

@@ -1,5 +1,5 @@
 """
-The crashmover of a daemon, made from its settings: what moves from where to where.
+The crashmover of a daemon, made from its settings: from which stores crashes are moved, and to which destinations.
 """
 
 import os
@@ -23,18 +23,22 @@ from collectord.storage.chain.backend import Backend
 from collectord.storage.filesystem.known import state_directory
 
 _THREADS = 2
-"""That read one source: with more of them, handing Python's lock about costs more than they gain."""
+"""Threads that read one source. With more of them, passing Python's global lock around costs more than they gain."""
 
 
 class DeliveryPipeline:
     """
-    @param names: of the stores, by their staging ids.
-    @param on_event: is told each step of a crash.
-    @ivar stop_s: what moves may take at the end.
-    @ivar service: None where nothing is ever moved.
+    Everything that moves crashes out of the stores: a loop for each store, and the destinations and publishers.
+
+    Without destinations, crashes that a fallback store keeps are moved home to the primary store.
+
+    @param names: the names of the stores, by their staging ids.
+    @param on_event: called with each step of a crash.
+    @ivar stop_s: seconds that moves which have begun may take at a stop.
+    @ivar service: runs the loops; None if nothing is ever moved.
     @ivar sinks: all destinations and publishers.
 
-    @raise ConfigError: one of them can't be made.
+    @raise ConfigError: a destination or publisher can't be made.
     """
 
     def __init__(
@@ -59,15 +63,15 @@ class DeliveryPipeline:
 
     @property
     def roots(self) -> Sequence[str]:
-        """Of the destinations that are file systems."""
+        """The root directories of the destinations that are file systems."""
         return [str(root) for root in self._settings.filesystem_roots()]
 
     def moves(self, store: str) -> bool:
-        """Whether what a store keeps is moved."""
+        """Tell whether the crashes of the store of that name are moved at all."""
         return store in self._loops
 
     def wake(self, store: str) -> None:
-        """A store keeps one more."""
+        """Note that the store of that name keeps one more crash, so that it is moved soon."""
         loop = self._loops.get(store)
         if loop is not None:
             loop.wake()
@@ -108,7 +112,8 @@ class DeliveryPipeline:
 
     def _home(self, primary: Backend, backend: Backend) -> Sink:
         async def check() -> None:
-            # The primary first: then the other one knows it, if it is the same by another path.
+            # The primary must make its staging directory first. If the other store is the same directory by another
+            # path, it finds that out by the staging directory of the primary.
             await primary.storage.check()
             await backend.prepare()
 
@@ -174,6 +179,11 @@ class DeliveryPipeline:
 
 
 def _refuse_circles(settings: Settings) -> None:
+    """
+    Check that no crash would be moved to where it is already.
+
+    @raise ConfigError: a destination has the root of a store.
+    """
     roots = {store.root.absolute() for store in settings.storage}
     for root in settings.crashmover.filesystem_roots():
         if root in roots:

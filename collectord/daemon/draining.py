@@ -1,5 +1,5 @@
 """
-Draining: load balancers are told to send no more, while reports that come nevertheless are taken as ever.
+Draining by a file: while it is there, load balancers are told to send no more. Reports that come are still taken.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ INTERVAL_S = 1.0
 
 class DrainFileWatch(Service):
     """
-    Looks each second whether the operator's file is there: while it is, the daemon drains.
+    Looks once a second whether the file is there by which an operator lets the daemon drain.
 
-    @param path: of the file; None: there is none to look for.
-    @param notify: is told each time whether it is there.
+    @param path: returns the path of the file, or None if the settings name no file.
+    @param notify: called after each look with whether the file is there.
     """
 
     _log = Logger()

@@ -1,5 +1,5 @@
 """
-What takes submissions in one process, made from its settings, and made anew while it runs.
+Everything that takes submissions in one process, made from its settings. A reload changes parts of it while it runs.
 """
 
 import os
@@ -49,23 +49,26 @@ from collectord.web.site import PublicSite, version_info
 
 _log = Logger()
 _OTHER_FILES = 2048
-"""Open files that are not connections: mostly those of the crashes that are being committed."""
+"""Open files that are set aside for other things than connections: mostly crashes that are being committed."""
 
 _JUDGES = 2
-"""Threads that try the rules on reports which may take them long."""
+"""Threads that apply the throttle rules to reports on which these may take long."""
 
 _STEP_S = 60.0
-"""Seconds for reading a crash that is moved, or for one step of a list."""
+"""Seconds that a source may take to read one crash, or to list one slot."""
 _AT_ONCE = 2_000_000
-"""Steps that rules may take without a thread: some 15 ms at worst."""
+"""Steps that the rules may take on the reactor thread: 15 ms at worst. Above it they are applied on a thread."""
 
 
 class IngestPipeline:
     """
-    @param on_event: is told each crash that is kept.
-    @ivar stores: the fallback chain.
-    @ivar site: serves the public resource.
-    @ivar services: that go with it.
+    The way of a report through one process: the site, the collector, and the chain of stores.
+
+    @param on_event: called with each crash that is kept.
+    @ivar stores: the stores, tried in order.
+    @ivar public: the routes of the public port.
+    @ivar site: takes the connections of the public port.
+    @ivar services: what has to run beside it.
     """
 
     def __init__(
@@ -114,7 +117,7 @@ class IngestPipeline:
         MEMORY.set_function(lambda: self._budget.used)
         DRAINING.set_function(lambda: self.public.draining)
         LOSING.set_function(lambda: not self.stores.takes_crashes)
-        # A series that begins with 1 shows no increase.
+        # Each series has to be there from the start: Prometheus sees no increase in one that begins with 1.
         ANSWERS.labels("503", "nowhere_to_save")
         for backend in backends:
             STORE_FAILURES.labels(backend.name)
@@ -122,7 +125,7 @@ class IngestPipeline:
             CIRCUIT_OPEN.labels(backend.name).set_function(partial(_is_open, backend))
 
     def start_draining(self) -> None:
-        """The daemon is about to stop: drain until then."""
+        """Drain from now on, since the daemon is about to stop."""
         self._stopping = True
         self._drain()
 
@@ -134,12 +137,12 @@ class IngestPipeline:
     def _drain(self) -> None:
         draining = self._stopping or self._drain_file_is_there
         if draining != self.public.draining:
-            text = "draining: load balancers are told to send no more" if draining else "it drains no more"
+            text = "draining: load balancers are told to send no more" if draining else "draining has ended"
             _log.info("{text}", text=text)
         self.public.draining = self.site.draining = draining
 
     def apply(self, settings: Settings, rules: Sequence[Rule]) -> None:
-        """Take rules, limits and the like from other settings, from the next report on."""
+        """Use the rules, limits and so on of other settings from the next report on."""
         self.public.collector = self._collector(settings, rules)
         self.public.prefix = settings.submission.dump_id_prefix
         self._drain_file = settings.submission.drain_file
@@ -152,7 +155,7 @@ class IngestPipeline:
         return ReportReceiver(self._limits, self._budget, self.stores, request.requestHeaders, length, request.channel)
 
     def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
-        chance = random.Random()  # noqa: S311  (a sample, not a secret)
+        chance = random.Random()  # noqa: S311  (it draws samples, not secrets)
         effort = Effort.of(rules)
 
         def judge(annotations: Annotations) -> Verdict:
@@ -175,7 +178,7 @@ class IngestPipeline:
 
 
 def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend], Mapping[str, str]]:
-    """The stores of the chain, and their names by their staging ids."""
+    """Make the stores of the chain, the primary first; also return their names, by their staging ids."""
     backends: list[Backend] = []
     names: dict[str, str] = {}
     state = state_directory(settings.state.directory, os.environ)
@@ -222,6 +225,8 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
 
 
 def _affordable(connections: int) -> int:
-    """So many connections, or what the limit of open files leaves for them; the soft limit is raised first."""
+    """
+    Return how many of C{connections} the limit of open files allows, after raising the soft limit to the hard one.
+    """
     files = open_files()
     return min(connections, max(1, files - min(_OTHER_FILES, files // 2)))

@@ -1,5 +1,5 @@
 """
-The daemon's life: ports are opened, stores are tried, and at the end what is being kept is kept first.
+The life of what takes submissions: it opens ports, tries the stores, and at a stop first saves what it has received.
 """
 
 import gc
@@ -19,16 +19,19 @@ from collectord.intake.site import StreamingSite
 from collectord.net.listeners import close_ports, take_waiting
 
 _KEEP_S = 15.0
-"""For what was received whole: a little longer than a crash waits for a store."""
+"""Seconds at a stop to save what was received whole: a little longer than a crash waits for a store."""
 
 _DISCARD_S = 5.0
+"""Seconds at a stop to remove the staged dumps of uploads that were cut off."""
 
 
 class CollectorService(Service):
     """
-    @param listen: opens the ports, and gives them.
-    @param ready: is called once clients are let in.
-    @param stop: seconds that what is being received may take at the end.
+    Takes submissions from start to stop, in one process.
+
+    @param listen: opens the ports for a site, and returns them.
+    @param ready: called once clients are let in.
+    @param stop: seconds that uploads which have begun may take at a stop.
     """
 
     _log = Logger()
@@ -52,14 +55,14 @@ class CollectorService(Service):
         self._ports: Sequence[IListeningPort] = ()
 
     def privilegedStartService(self) -> None:
-        """Open the ports, but let nobody in."""
+        """Open the ports, but let no client in yet."""
         super().privilegedStartService()
         self._ports = self._listen(self._site)
         for port in self._ports:
             self._site.guard(port)  # type: ignore[arg-type]
 
     def startService(self) -> None:
-        """Try the stores, and let clients in: whatever is wrong with a store, the next one may do."""
+        """Try the stores, then let clients in, also if stores have problems: a store that works may be enough."""
         super().startService()
         spawn(self._start(), self._log, "collectord can't start")
 
@@ -68,9 +71,10 @@ class CollectorService(Service):
             if state.problem:
                 self._log.error("a store can't be used: {why}", why=state.problem)
             else:
-                free = state.figures.get("free_bytes", "nobody knows how many")
+                free = state.figures.get("free_bytes", "an unknown number of")
                 self._log.info("store {store}: {free} bytes are free", store=state.name, free=free)
-        gc.freeze()  # what is there now stays: each full collection would walk through all of it
+        # What was made by now stays until the end, and full collections would walk through all of it each time.
+        gc.freeze()
         if self.running:
             self._site.open()
             self._ready()
@@ -83,10 +87,10 @@ class CollectorService(Service):
             await with_timeout(self._public.drained(), _KEEP_S, self._clock, "stop")
         except StoreTimeout:
             self._log.error("some crashes could not be kept in time; their clients were not told that they were")
-        with suppress(StoreTimeout):  # the next start sweeps
+        with suppress(StoreTimeout):  # The next start sweeps what is left.
             await with_timeout(self._stores.wait_for_discards(), _DISCARD_S, self._clock, "stop")
 
     def stopService(self) -> Deferred[None]:
-        """Let nobody in any more, and wait for what is being received, and then kept."""
+        """Close the ports, wait for the uploads that have begun, and then for the crashes that are being saved."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

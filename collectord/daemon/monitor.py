@@ -1,7 +1,8 @@
 """
-Looks at the stores now and then: whether they are well, and what waits in them.
+The regular look at the stores: whether they work, how much space is left, and how many crashes wait in them.
 
-What can still be read of a store that takes nothing is still told: a full disk is when everybody looks.
+A store that takes no crashes may still be readable, and its numbers are then still shown: operators need them most when
+a disk is full.
 """
 
 import errno
@@ -30,18 +31,21 @@ from collectord.storage.filesystem.space import free_bytes
 
 INTERVAL_S = 10.0
 _ANOTHER = (errno.ESTALE, errno.ENODEV)
-"""What is there now is not this store: nothing that can be read there is true of it."""
+"""Errors that say that something else is in the store's place now, so its numbers would be those of another."""
 _SHARE = 20
-"""A count that takes long is made so seldom that it takes this part of the time, at most."""
+"""After a count the next one waits so many times as long as it took, so that slow disks are not kept busy."""
 
 
 @define
 class _State:
     """
-    What is known of a store.
+    What is known of one store.
 
-    @ivar space: asks how much is free, on a thread.
-    @ivar threads: that count.
+    @ivar space: finds out how many bytes are free, on a thread.
+    @ivar threads: the pool that counts.
+    @ivar problem: why the store takes no crashes; empty if it does.
+    @ivar oldest: when the oldest crash that waits was received, in seconds since the epoch.
+    @ivar count_again_at: no count is made before this time.
     """
 
     space: SingleFlight[int | None]
@@ -57,11 +61,11 @@ class _State:
 
 class StoreMonitor(Service):
     """
-    Each store is looked at by itself: one that hangs holds up no other.
+    Checks each store every ten seconds, and counts what waits in it. A store that hangs delays no other one.
 
-    @param min_free_bytes: of each link.
-    @param is_moved: whether crashes of the store of that name are moved at all.
-    @param now: seconds since the epoch.
+    @param min_free_bytes: with less free space a store counts as full; one number for each backend.
+    @param is_moved: tells whether crashes of the store of that name are moved at all.
+    @param now: returns the time in seconds since the epoch.
     """
 
     _log = Logger()
@@ -102,7 +106,7 @@ class StoreMonitor(Service):
         self._loops.clear()
 
     def stores(self) -> Sequence[StoreStatus]:
-        """How they were when they were looked at last."""
+        """Return how each store was when it was checked last, in the order of the backends."""
         return [
             StoreStatus(
                 name=backend.name,
@@ -120,7 +124,7 @@ class StoreMonitor(Service):
         ]
 
     def _tick(self, backend: Backend) -> Deferred[None]:
-        return spawn(self._check(backend), self._log, "{store} could not be looked at", store=backend.name)
+        return spawn(self._check(backend), self._log, "{store} could not be checked", store=backend.name)
 
     async def _check(self, backend: Backend) -> None:
         state = self._states[backend.name]
@@ -131,7 +135,7 @@ class StoreMonitor(Service):
             state.problem = str(e)
             try:
                 state.free_bytes = await self._space_despite(e, backend, state)
-            except (OSError, StoreTimeout):  # nobody knows; what was known is no answer
+            except (OSError, StoreTimeout):  # Nothing can be known now, and what was known before may be wrong.
                 state.free_bytes = None
                 self._forget(backend.name, state)
                 state.count_again_at = 0.0
@@ -141,7 +145,7 @@ class StoreMonitor(Service):
             _set_gauge(FREE_BYTES, backend.name, state.free_bytes)
             _set_gauge(BACKLOG_AGE, backend.name, None if state.backlog is None else self._age(state))
         if not state.is_counting and self._now() >= state.count_again_at:
-            # Nobody waits for it: it may take minutes, and longer where the store begins to hang.
+            # The checks go on meanwhile: a count may take minutes, or for ever if the store begins to hang.
             spawn(self._count(backend.name, state), self._log, "{store} could not be counted", store=backend.name)
 
     async def _space_despite(self, problem: StorageError, backend: Backend, state: _State) -> int | None:
@@ -177,6 +181,7 @@ class StoreMonitor(Service):
 
 
 def _set_gauge(gauge: Gauge, store: str, value: float | None) -> None:
+    """Show C{value} of C{store}, or nothing at all if it is not known."""
     if value is not None:
         gauge.labels(store).set(value)
         return

@@ -178,9 +178,9 @@ class ReplaceableDelivery(MultiService):
             return
         try:
             stopped = pipeline.service.disownServiceParent()
-            await with_timeout(stopped, pipeline.stop_s + _CLOSE_S, self._clock, "the crashmover of before")
+            await with_timeout(stopped, pipeline.stop_s + _CLOSE_S, self._clock, "the old delivery pipeline")
         except Exception:
-            self._log.failure("the crashmover of before did not end in order")
+            self._log.failure("the old delivery pipeline did not end in order")
 
     def stopService(self) -> Deferred[None]:
         """Stop the pipeline in use, and wait for one that is being replaced."""

@@ -1,5 +1,5 @@
 """
-The signals that the daemon heeds.
+The signals that the daemon acts on.
 """
 
 import signal
@@ -14,25 +14,29 @@ _log = Logger()
 
 
 def act_on(number: signal.Signals, act: Callable[[], Coroutine[Any, Any, None]], reactor: Any) -> None:
-    """At this signal, do C{act} in the reactor."""
+    """
+    Run C{act} on the reactor thread whenever the signal C{number} comes. If it fails, that is logged.
+
+    To be called on the main thread.
+    """
 
     def begin() -> None:
-        spawn(act(), _log, "{signal} could not be obeyed", signal=number.name)
+        spawn(act(), _log, "what {signal} asks for failed", signal=number.name)
 
     signal.signal(number, lambda *_: reactor.callFromThread(begin))
 
 
 class StopOnce:
     """
-    SIGTERM and SIGINT stop the daemon once. Twisted takes another one for an error, and tells a traceback.
+    Lets SIGTERM and SIGINT stop the daemon once. Twisted would take a second one for an error, and log a traceback.
 
-    Make it when the reactor runs, for that has handlers of its own.
+    Make it when the reactor runs, since it wraps the signal handlers that the reactor installs at its start.
     """
 
     def __init__(self) -> None:
         self._stopping = False
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        # Who started the daemon may have one of them ignored.
+        # A signal that was ignored when the daemon was started stays ignored.
         self._first = {number: handler for number, handler in handlers.items() if callable(handler)}
         for number in self._first:
             signal.signal(number, self._heed)

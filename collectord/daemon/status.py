@@ -1,5 +1,5 @@
 """
-What the admin site tells, gathered from all parts of the daemon.
+What the admin site shows, gathered from all parts of the daemon.
 """
 
 import os
@@ -41,17 +41,19 @@ from collectord.throttle.wording import condition_in_words
 HISTORY_STEP_S = 2.0
 _HISTORY = 300
 _SMOOTH = 3
-"""Steps that the rates of now are a mean of."""
+"""The current rates are the mean of so many steps."""
 
 Totals = Mapping[str, float]
 
 
 class StatusReporter(Service):
     """
-    @param roots: of the stores.
-    @param destinations: roots of those that are file systems.
-    @param events: what the journal knows of a crash; it blocks.
-    @param now: seconds since the epoch.
+    Answers what the admin site asks: the overview, the metrics, and what is known of one crash.
+
+    @param roots: the root directories of the stores.
+    @param destinations: returns the root directories of the destinations that are file systems.
+    @param events: returns what the journal has on a crash. It blocks, and is called on a thread.
+    @param now: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -110,11 +112,11 @@ class StatusReporter(Service):
         return {metric.name: metric for metric in self._aggregated.collect()}
 
     def metrics(self) -> tuple[bytes, str]:
-        """For Prometheus: the text, and its content type."""
+        """Return all metrics as Prometheus reads them: the text, and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
     def overview(self) -> Overview:
-        """The state of the daemon, now."""
+        """Return the state of the daemon at this moment."""
         families = self._families()
         self._note_loss(families)
         now = self._now()
@@ -148,7 +150,7 @@ class StatusReporter(Service):
         )
 
     async def crash(self, crash_id: str) -> CrashPage | None:
-        """All that is known of a crash; None: nothing is."""
+        """Look a crash up in stores, destinations and the journal, on a thread; None if it is unknown."""
         return await self._threads(partial(self._crash, crash_id))
 
     def _crash(self, crash_id: str) -> CrashPage | None:
@@ -158,7 +160,7 @@ class StatusReporter(Service):
         if not found and not events:
             return None
         page = CrashPage(crash_id=crash_id, annotations={}, facts={}, dumps=[], places=[], events=events)
-        for crash in reversed(found):  # what the primary has counts
+        for crash in reversed(found):  # Later ones are overwritten, so that the primary's copy is shown.
             page = _with_content(page, crash)
         return evolve(page, places=[self._place(crash) for crash in found])
 
@@ -173,7 +175,7 @@ class StatusReporter(Service):
 def _find(root: str, crash_id: str) -> FoundCrash | None:
     try:
         return find_crash(root, crash_id)
-    except OSError:  # the others may know
+    except OSError:  # Another store may have it.
         return None
 
 

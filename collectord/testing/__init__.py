@@ -1,12 +1,12 @@
 """
-What every destination and every publisher promises, as tests: for the authors of plugins, and for our own.
+The tests that every destination and every publisher has to pass, ours and those of plugins.
 
-A destination's tests are these::
+A destination is tested like this::
 
     class TestMine(DestinationContract):
         @pytest.fixture
         def destination(self, tmp_path):
-            async def kept(crash_id):  # what a reader of it sees
+            async def kept(crash_id):  # what a reader of the destination sees
                 return Kept(raw_crash=..., dumps={...}) if ... else None
 
             return Destination(make=..., kept=kept, unreachable=...)

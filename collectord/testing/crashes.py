@@ -1,5 +1,5 @@
 """
-Crashes that are made up.
+Made-up crashes for tests.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ DUMPS: Mapping[str, bytes] = {"upload_file_minidump": b"MDMP a minidump", "uploa
 
 @frozen
 class Torn:
-    """A content that ends with an error after its first bytes."""
+    """The content of a dump that can't be read to its end: after the first bytes comes an error."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield b"MDMP"
@@ -27,9 +27,11 @@ class Torn:
 
 def make_crash(dumps: Mapping[str, bytes] = DUMPS, torn: str = "", **annotations: object) -> Crash:
     """
-    A crash of today with a new id.
+    Make a crash that was received now, with a new id.
 
+    @param dumps: the bytes of the dumps, by their names.
     @param torn: the name of a dump that can't be read to its end.
+    @param annotations: annotations of the crash besides C{ProductName} and C{Version}, or instead of them.
     """
     now = datetime.now(UTC)
     crash_id = make_crash_id(uuid4(), now.date())

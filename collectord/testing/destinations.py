@@ -1,5 +1,5 @@
 """
-What every destination promises.
+The contract of every destination, as tests.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -22,7 +22,11 @@ from collectord.testing.running import in_reactor
 
 @frozen
 class Kept:
-    """What a destination keeps of a crash."""
+    """
+    What a destination keeps of a crash.
+
+    @ivar dumps: the bytes of the dumps, by their names.
+    """
 
     raw_crash: RawCrash
     dumps: Mapping[str, bytes]
@@ -31,14 +35,15 @@ class Kept:
 @frozen
 class Destination:
     """
-    A kind of destination, to be tested.
+    The destination to test, as the author of the tests describes it.
 
-    @ivar make: makes a storage with the settings that are tested, and is called several times, as reloads do. All of
-        them lead to the same place, which is empty at first. The tests close them.
-    @ivar kept: what that place keeps of the crash of an id; None where it keeps no crash of that id. Who reads crashes
-        has to see the same.
-    @ivar streams: it reads dumps by C{Content.chunks}, and so meets an error in the middle of one.
-    @ivar unreachable: makes one like it that can't keep anything; None: there is no such thing.
+    @ivar make: makes a storage with the settings to test. It is called several times, as reloads do; all storages lead
+        to the same place, which is empty at first. The tests close them.
+    @ivar kept: returns what that place keeps of the crash with an id, as readers of crashes see it; None if there is no
+        crash with that id.
+    @ivar streams: whether it reads dumps by C{Content.chunks}, so that an error in the middle of one can be tested.
+    @ivar unreachable: makes a storage that can't keep anything, such as one whose server is not there; None if the
+        destination is always there.
     """
 
     make: Callable[[], ICrashStorage]
@@ -48,7 +53,11 @@ class Destination:
 
 
 class DestinationContract:
-    """The tests that every destination has to pass: to be subclassed, with a fixture C{destination}."""
+    """
+    The tests that every destination has to pass.
+
+    Make a subclass for your destination, and override the fixture C{destination} in it.
+    """
 
     @pytest.fixture
     def destination(self) -> Destination:
@@ -56,7 +65,7 @@ class DestinationContract:
 
     @pytest.fixture
     def storage(self, destination: Destination) -> Iterator[ICrashStorage]:
-        """One of those that C{destination} makes; it is closed at the end."""
+        """Make one storage, and close it at the end of the test."""
         storage = destination.make()
         yield storage
         pytest_twisted.blockon(Deferred.fromCoroutine(storage.close()))

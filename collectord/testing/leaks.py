@@ -1,5 +1,5 @@
 """
-What a process holds: threads and open files. Whoever is closed has to give back all of what it took.
+Threads and open files of this process, so that a test sees what is left behind by something that was closed.
 """
 
 import gc
@@ -13,16 +13,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 _THREADS_OF_THE_REACTOR = "PoolThread-twisted.internet.reactor-"
-"""Names of those that look up hosts for everybody; they stay."""
+"""In the names of the reactor's own threads, which look up host names and stay."""
 _STEP_S = 0.01
 _PATIENCE_S = 5.0
 
 Held = Counter[str]
-"""Threads by their names, and open files by what they lead to; each as often as it is there."""
+"""Threads, by their names, and open files, by what they lead to; with how many there are of each."""
 
 
 def held_now() -> Held:
-    """What this process holds at the moment."""
+    """Return the threads and open files of this process at the moment."""
     held = Counter(f"thread {thread.name}" for thread in all_threads())
     for name in list(held):
         if _THREADS_OF_THE_REACTOR in name:

@@ -1,5 +1,5 @@
 """
-Crashes in memory: for tests, and whoever wants to see what a store is.
+A store in memory: for tests, and as the simplest example of a store.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,6 +16,8 @@ from collectord.model import Content, Crash, InMemory
 @define(eq=False)
 class MemoryCrashStorage:
     """
+    Keeps crashes in memory for as long as the process runs.
+
     @ivar crashes: what was saved, by crash id.
     """
 
@@ -34,7 +36,7 @@ class MemoryCrashStorage:
         return {"crashes": len(self.crashes)}
 
     async def close(self) -> None:
-        """There is nothing to let go of: tests look at what was kept."""
+        """Keep the crashes, since tests look at them. Nothing else was taken."""
 
     def new_dump(self) -> "MemoryStagedDump":
         return MemoryStagedDump(self)
@@ -52,7 +54,11 @@ class MemoryCrashStorage:
 @implementer(IStagedDump)
 @define(eq=False)
 class MemoryStagedDump:
-    """A dump that was spilled from memory to memory."""
+    """
+    A staged dump, which lies in memory, too.
+
+    @ivar home: the store that it is staged in.
+    """
 
     home: MemoryCrashStorage
     pieces: list[bytes] = field(factory=list)

@@ -1,5 +1,5 @@
 """
-What every publisher promises.
+The contract of every publisher, as tests.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -21,12 +21,12 @@ from collectord.testing.running import in_reactor
 @frozen
 class Publisher:
     """
-    A kind of publisher, to be tested.
+    The publisher to test, as the author of the tests describes it.
 
-    @ivar make: makes a publisher with the settings that are tested, and is called several times, as reloads do. All of
-        them lead to the same queue, which is empty at first. The tests close them.
-    @ivar published: the bare ids that the queue holds, each as often as it does.
-    @ivar unreachable: makes one like it whose queue can't be reached.
+    @ivar make: makes a publisher with the settings to test. It is called several times, as reloads do; all publishers
+        lead to the same queue, which is empty at first. The tests close them.
+    @ivar published: returns the bare ids that the queue holds, each as often as the queue holds it.
+    @ivar unreachable: makes a publisher whose queue can't be reached.
     """
 
     make: Callable[[], ICrashPublisher]
@@ -35,7 +35,11 @@ class Publisher:
 
 
 class PublisherContract:
-    """The tests that every publisher has to pass: to be subclassed, with a fixture C{subject}."""
+    """
+    The tests that every publisher has to pass.
+
+    Make a subclass for your publisher, and override the fixture C{subject} in it.
+    """
 
     @pytest.fixture
     def subject(self) -> Publisher:
@@ -43,7 +47,7 @@ class PublisherContract:
 
     @pytest.fixture
     def publisher(self, subject: Publisher) -> Iterator[ICrashPublisher]:
-        """One of those that C{subject} makes; it is closed at the end."""
+        """Make one publisher, and close it at the end of the test."""
         publisher = subject.make()
         yield publisher
         pytest_twisted.blockon(Deferred.fromCoroutine(publisher.close()))

@@ -1,5 +1,5 @@
 """
-A test that runs in the reactor, and fails where it hangs.
+Tests that run in the reactor, and fail if they hang.
 """
 
 from collections.abc import Callable, Coroutine
@@ -15,7 +15,7 @@ SECONDS = 60.0
 
 
 def in_reactor(test: Callable[P, Coroutine[Any, Any, None]], seconds: float = SECONDS) -> Callable[P, None]:
-    """A coroutine function as a test that may take so many seconds."""
+    """Make a test of a coroutine function. It fails if it takes more than C{seconds}."""
 
     @wraps(test)
     async def bounded(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -1,1 +1,1 @@
-"""Processes that take submissions on one port, and their parent."""
+"""Worker processes, which take submissions from the same ports, and the parent that starts and watches them."""

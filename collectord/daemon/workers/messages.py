@@ -1,10 +1,12 @@
 """
-What a worker and its parent tell each other, as lines.
+The messages between a worker and its parent, one to a line.
 
-Down, to the worker's standard input: what it is to live by
-(L{collectord.settings.snapshot.SettingsSnapshot.wire}), and later C{reload} with the same, C{hung} with the number of
-workers that hang, C{drain} or C{stop}; its end means that the parent is gone.
-Up, on L{CHANNEL}: JSON objects of one key each, one a second at least, which show that the reactor runs.
+The parent writes to the worker's standard input. The first line is the settings, as
+L{to_wire<collectord.settings.snapshot.SettingsSnapshot.to_wire>} makes it. Later lines are C{reload} with other
+settings, C{hung} with the number of workers that hang, C{drain}, or C{stop}. When the input ends, the parent is gone.
+
+The worker writes JSON objects to the descriptor L{CHANNEL}: the classes below. It writes at least one a second, which
+shows that its reactor runs.
 """
 
 import json
@@ -17,7 +19,7 @@ from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
 CHANNEL = 3
-"""The descriptor of a worker that leads to its parent. Its ports come after it."""
+"""The descriptor on which a worker writes to its parent. The descriptors of its ports come after it."""
 
 RELOAD = b"reload "
 DRAIN = b"drain"
@@ -29,19 +31,19 @@ _EVENT_FIELDS = [field.name for field in fields(CrashEvent)]
 
 @frozen
 class Ready:
-    """It takes submissions."""
+    """The worker takes submissions from now on."""
 
 
 @frozen
 class CrashEvents:
-    """What became of crashes."""
+    """Things that have happened to crashes in the worker."""
 
     events: Sequence[CrashEvent]
 
 
 @frozen
 class Counted:
-    """Its metrics by now."""
+    """What the worker has counted so far, in all of its metrics."""
 
     metrics: Snapshot
 
@@ -50,7 +52,7 @@ Message = Ready | CrashEvents | Counted
 
 
 def encode(message: Message) -> bytes:
-    """One line, without its end."""
+    """Return C{message} as a line, without the newline."""
     match message:
         case Ready():
             value: dict[str, Any] = {"ready": True}
@@ -63,9 +65,10 @@ def encode(message: Message) -> bytes:
 
 def decode(line: bytes) -> Message:
     """
-    What L{encode} made.
+    Return the message that L{encode} has made into C{line}.
 
-    @raise ValueError: it did not.
+    @raise ValueError: the line is no message.
+    @raise TypeError: it has the form of a message, and wrong contents.
     """
     match json.loads(line):
         case {"ready": True}:
@@ -79,9 +82,9 @@ def decode(line: bytes) -> Message:
 
 class LineSplitter:
     """
-    Cuts what comes into lines.
+    Cuts a stream of bytes into lines.
 
-    @param received: is given each, without its end.
+    @param received: called with each line, without its newline.
     """
 
     def __init__(self, received: Callable[[bytes], None]) -> None:
@@ -89,7 +92,7 @@ class LineSplitter:
         self._pieces: list[bytes] = []
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes of the stream."""
         for line in self._whole(data):
             self._received(line)
 

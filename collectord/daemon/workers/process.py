@@ -1,5 +1,5 @@
 """
-One worker, as its parent sees it: a process that tells what happens, logs, and ends.
+A worker process as its parent sees it: it sends messages, writes log lines, and ends.
 """
 
 import signal
@@ -17,42 +17,43 @@ from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
 _DIE_S = 2.0
-"""Who was killed and is there for so much longer waits for a disk, and nobody waits for it."""
+"""A process that is still there so long after it was killed waits for a disk. It is given up."""
 _LONGEST = 2**20
+"""Bytes of a log line; a longer one is cut."""
 
 
 class Parent(Protocol):
-    """What a worker is the worker of."""
+    """What a worker process needs of its parent. All of it is called on the reactor thread."""
 
     def began(self, worker: "WorkerProcess") -> None:
-        """It takes submissions."""
+        """Note that C{worker} takes submissions now."""
 
     def on_event(self, event: CrashEvent) -> None:
-        """Something became of a crash."""
+        """Note what has happened to a crash in a worker."""
 
     def counted(self, worker: "WorkerProcess", metrics: Snapshot) -> None:
-        """Its metrics by now."""
+        """Note the current values of all metrics of C{worker}."""
 
     def write(self, lines: bytes) -> None:
-        """It logged these, each with its end."""
+        """Write log lines of a worker, each of which ends with a newline."""
 
     def gone(self, worker: "WorkerProcess", why: str) -> None:
-        """It has ended, or is given up."""
+        """Note that C{worker} has ended, or was given up. This is called once."""
 
 
 class WorkerProcess(ProcessProtocol):
     """
-    One process.
+    One worker process, and the parent's end of its pipes.
 
-    @ivar since: it was started, in seconds since the epoch.
-    @ivar is_heard: it has told something.
-    @ivar silent_s: since it told something, or was started.
-    @ivar is_hung: it is silent for too long.
-    @ivar is_ready: it takes submissions, unless it is hung.
-    @ivar is_killed: its end is a matter of time.
-    @ivar ready: fires once it does, or has ended before.
-    @ivar ended: fires when it is gone.
-    @ivar expendable: nobody replaces it.
+    @ivar since: when it was started, in seconds since the epoch.
+    @ivar is_heard: it has sent a message.
+    @ivar silent_s: seconds since its last message or its start, as the silence watch counts them.
+    @ivar is_hung: it has been silent for too long.
+    @ivar is_ready: it has said that it takes submissions.
+    @ivar is_killed: it was killed, and will end.
+    @ivar ready: fires once it takes submissions, or has ended without.
+    @ivar ended: fires when it has ended, or was given up.
+    @ivar expendable: no other worker is started in its place when it ends.
     """
 
     _log = Logger()
@@ -71,7 +72,7 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def answers(self) -> bool:
-        """It takes submissions, and is not hung."""
+        """Whether it takes submissions, and is not hung."""
         return self.is_ready and not self.is_hung
 
     def connectionMade(self) -> None:
@@ -85,7 +86,7 @@ class WorkerProcess(ProcessProtocol):
             self._logged(childFD, data)
 
     def _logged(self, descriptor: int, data: bytes) -> None:
-        """Hand on whole lines: those of others come in between."""
+        """Hand on whole lines only, since lines of other workers are written in between."""
         whole, end, rest = (self._unfinished.get(descriptor, b"") + data).rpartition(b"\n")
         if len(rest) > _LONGEST:
             whole, end, rest = whole + end + rest, b"\n", b""
@@ -99,7 +100,7 @@ class WorkerProcess(ProcessProtocol):
         try:
             message = decode(line)
         except (ValueError, TypeError):
-            self._log.failure("worker {pid} said what nobody understands", pid=self.pid)
+            self._log.failure("worker {pid} sent a message that can't be understood", pid=self.pid)
             return
         match message:
             case Ready():
@@ -113,18 +114,18 @@ class WorkerProcess(ProcessProtocol):
                 self._parent.counted(self, metrics)
 
     def send(self, word: bytes) -> None:
-        """One line to it; nobody hears it where it is gone."""
+        """Send it one line. If it has ended, the line is lost."""
         if self.transport is not None:
-            with suppress(KeyError):  # its end is closed
+            with suppress(KeyError):  # The pipe is closed already.
                 self.transport.writeToChild(0, word + b"\n")
 
     def stop(self) -> None:
-        """Ask it to end in order."""
+        """Ask it to finish what it has begun, and to end."""
         self.expendable = True
         self.send(STOP)
 
     def kill(self) -> None:
-        """End it. In two seconds it is gone, or given up."""
+        """Kill it. Within two seconds it has ended, or is given up."""
         if self.transport is not None and not self.ended.called:
             self.is_killed = True
             with suppress(ProcessExitedAlready):

@@ -1,5 +1,5 @@
 """
-Which workers hang: those that have been silent for too long.
+The watch over silent workers: a worker that has sent nothing for too long hangs, and is killed after a while.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,21 +12,22 @@ from collectord.daemon.workers.process import WorkerProcess
 
 TICK_S = 0.5
 HUNG_S = 5.0
-"""So long silent, while it should tell something each second."""
+"""Seconds of silence after which a worker counts as hung. It should send a message each second."""
 START_S = 30.0
-"""For a start: to import the code, and rules that lie on a slow disk."""
+"""The same for a worker that is starting: it may have to import code and rules from a slow disk."""
 
 
 class SilenceWatch:
     """
-    Looks at the workers twice a second, and kills those that hang for too long.
+    Looks at the workers twice a second, and kills those that have been hung for too long.
 
-    Only time in which this process ran counts: after the machine has stood still, what they told before has to be read
-    first. So each look adds little, however late it is, and between two of them all that has come is read.
+    Only time in which this process itself was running counts as silence. After the machine has been suspended, or this
+    process has been held up, the messages that came before have to be read first. So one look adds a second at most,
+    however late it is, and the reactor reads all that has come between two looks.
 
-    @param workers: those of now.
-    @param timeout: seconds until a worker that hangs is killed.
-    @param changed: is called when others hang than before.
+    @param workers: returns the workers that there are now.
+    @param timeout: returns the seconds of silence after which a worker is killed.
+    @param changed: called when a worker has begun or ceased to hang.
     """
 
     _log = Logger()
@@ -43,27 +44,30 @@ class SilenceWatch:
         self._changed = changed
         self._clock = clock
         self._last = 0.0
-        self._unserved_s: float | None = None  # nobody expects an answer before the first worker has started
+        self._unserved_s: float | None = None  # None until the first worker has started.
         self._grace_until: float | None = None
         self._loop = LoopingCall(self._check_all)
         self._loop.clock = clock
 
     @property
     def is_hopeless(self) -> bool:
-        """No worker answers, and none has for twice the time in which another should have taken its place."""
+        """Whether no worker has answered for twice the time after which one that hangs is replaced."""
         return self._unserved_s is not None and self._unserved_s > 2 * self._timeout()
 
     def start(self) -> None:
-        """Look from now on."""
+        """Begin to look."""
         self._last = self._clock.seconds()
         self._loop.start(TICK_S, now=False)
 
     def hurry(self, seconds: float) -> None:
-        """It is a stop: from now on even who only starts is to be heard, and after C{seconds} who hangs is killed."""
+        """
+        Be stricter, since the workers are stopping: one that is starting gets no extra time, and after C{seconds} one
+        that hangs is killed at once.
+        """
         self._grace_until = self._clock.seconds() + seconds
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking. Calling it twice does no harm."""
         if self._loop.running:
             self._loop.stop()
 
@@ -80,17 +84,17 @@ class SilenceWatch:
             self._unserved_s += passed
 
     def _check(self, worker: WorkerProcess, passed: float) -> bool:
-        """Whether it hangs, and did not before, or the other way round."""
+        """Add C{passed} seconds of silence to C{worker}; return whether it has begun or ceased to hang."""
         before = worker.is_hung
         worker.silent_s += passed
         hung_s, kill_s = self._limits(worker)
         worker.is_hung = worker.silent_s >= hung_s
         if worker.is_hung and not before:
-            self._log_error("worker {pid} hangs: nothing of it for {silent:.0f} s", worker)
+            self._log_error("worker {pid} hangs: nothing was heard of it for {silent:.0f} s", worker)
         if before and not worker.is_hung:
             self._log.info("worker {pid} answers again", pid=worker.pid)
         if worker.is_hung and worker.silent_s >= kill_s and not worker.is_killed:
-            self._log_error("worker {pid} is killed: nothing of it for {silent:.0f} s", worker)
+            self._log_error("worker {pid} is killed: nothing was heard of it for {silent:.0f} s", worker)
             worker.kill()
         return worker.is_hung is not before
 
@@ -98,7 +102,7 @@ class SilenceWatch:
         self._log.error(text, pid=worker.pid, silent=worker.silent_s)
 
     def _limits(self, worker: WorkerProcess) -> tuple[float, float]:
-        """Seconds of silence until it counts as hung, and until it is killed."""
+        """Return the seconds of silence after which C{worker} counts as hung, and after which it is killed."""
         timeout = self._timeout()
         hung_s = min(HUNG_S, timeout)
         if self._grace_until is not None:

@@ -1,5 +1,6 @@
 """
-The parent of the workers: it opens their ports, replaces those that die or hang, and hears what happens in them.
+The supervisor of the workers: it opens their ports, starts them, replaces those that die or hang, and collects what
+they report.
 """
 
 import os
@@ -40,18 +41,21 @@ _STEADY_S = 10.0
 
 
 class _Nobody(ServerFactory):
-    """Takes no connection: the port is not read here."""
+    """Takes no connection, since only the workers read from the ports."""
 
     noisy = False
 
 
 class Supervisor(Service):
     """
-    @param loaded: what the workers live by, now.
-    @param out: takes what they log; None: they write to the standard output of this process.
-    @param on_event: is told what they tell.
-    @param ready: is called once all of them take submissions.
-    @param stop: seconds that uploads may take at the end.
+    Keeps a number of worker processes running on the same ports.
+
+    @param loaded: returns the settings in effect, which new workers get.
+    @param out: takes what workers log; None if they write to the standard output of this process themselves.
+    @param on_event: called with what happens to crashes in any worker.
+    @param ready: called once all workers take submissions for the first time.
+    @param stop: seconds that uploads which have begun may take at a stop.
+    @param now: returns the time in seconds since the epoch.
     """
 
     _log = Logger()
@@ -89,7 +93,7 @@ class Supervisor(Service):
         self.on_event = on_event
 
     def privilegedStartService(self) -> None:
-        """Open the ports; only the workers take from them."""
+        """Open the ports. Only the workers take connections from them."""
         super().privilegedStartService()
         self._ports = self._listeners.open(_Nobody())
         for port in self._ports:
@@ -105,24 +109,24 @@ class Supervisor(Service):
         return self._loaded().settings.submission.worker_timeout_s
 
     def began(self, worker: WorkerProcess) -> None:
-        """A worker takes submissions."""
+        """As L{Parent.began<collectord.daemon.workers.process.Parent.began>}."""
         self._report_hung()
         if not self._announced and sum(worker.is_ready for worker in self._workers) >= self._count:
             self._announced = True
             self._ready()
 
     def counted(self, worker: WorkerProcess, metrics: Snapshot) -> None:
-        """What a worker has counted so far."""
-        if worker in self._workers:  # else it was given up, and is no more than what it was then
+        """As L{Parent.counted<collectord.daemon.workers.process.Parent.counted>}."""
+        if worker in self._workers:  # What one that was given up has counted is in the sums already.
             self._aggregated.update(worker, metrics)
 
     def states(self) -> Sequence[WorkerStatus]:
-        """Those that take submissions, and those that hang."""
+        """Return the state of each worker that takes submissions or hangs, but of none that is still starting."""
         return [
             WorkerStatus(
                 pid=worker.pid,
                 since=worker.since,
-                problem=f"hangs: nothing of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
+                problem=f"hangs: nothing was heard of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
             )
             for worker in self._workers
             if worker.is_ready or worker.is_hung
@@ -130,11 +134,11 @@ class Supervisor(Service):
 
     @property
     def is_hopeless(self) -> bool:
-        """There was no worker that answers for so long that none will come: the daemon has to start anew."""
+        """Whether no worker has answered for so long that only a new start of the daemon can help."""
         return self._watch.is_hopeless
 
     def _report_hung(self) -> None:
-        """In the metrics, and to the workers: they answer the heartbeat."""
+        """Show how many workers hang in the metrics, and tell the workers, since they answer the heartbeat."""
         hung = sum(worker.is_hung for worker in self._workers)
         WORKERS.set(sum(worker.answers for worker in self._workers))
         WORKERS_HUNG.set(hung)
@@ -142,7 +146,7 @@ class Supervisor(Service):
             worker.send(HUNG + b"%d" % hung)
 
     def write(self, data: bytes) -> None:
-        """What a worker logged."""
+        """As L{Parent.write<collectord.daemon.workers.process.Parent.write>}."""
         if self._out is not None:
             self._out(data)
 
@@ -155,7 +159,7 @@ class Supervisor(Service):
         descriptors |= {first + number: descriptor for number, descriptor in enumerate(inherited)}
         families = [port.addressFamily for port in self._ports]  # type: ignore[attr-defined]
         named = [f"{first + number}:{int(family)}" for number, family in enumerate(families)]
-        # They import what this process does: with -P, nothing of the working directory.
+        # A worker imports what this process does. With -P it imports nothing from the working directory.
         command = [sys.executable, "-P", "-m", "collectord.daemon.workers.worker", *named]
         self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
         worker.send(self._loaded().to_wire())
@@ -165,7 +169,11 @@ class Supervisor(Service):
         return worker
 
     def _standard(self, number: int) -> int:
-        """Standard output or error for a worker. Where ours was closed, another file may have got its number."""
+        """
+        Return the descriptor that becomes standard output or error of a worker.
+
+        If ours was closed, another file may have got its number since; a worker then gets C{/dev/null}.
+        """
         if (sys.__stdout__, sys.__stderr__)[number - 1] is not None:
             return number
         if self._devnull is None:
@@ -173,7 +181,7 @@ class Supervisor(Service):
         return self._devnull
 
     def gone(self, worker: WorkerProcess, why: str) -> None:
-        """A worker ended, or is given up."""
+        """As L{Parent.gone<collectord.daemon.workers.process.Parent.gone>}; start another one in its place."""
         self._workers.remove(worker)
         self._report_hung()
         self._aggregated.forget(worker)
@@ -197,24 +205,24 @@ class Supervisor(Service):
         try:
             while self.running and len(self._workers) < self._count:
                 self._spawn()
-        except OSError as e:  # no process, no descriptor, no memory: for now
+        except OSError as e:  # Processes, descriptors or memory have run out, perhaps only for now.
             self._log.error("no worker can be started: {why}", why=e)
             self._reactor.callLater(_RETRY_S, self._replace)
 
     def start_draining(self) -> None:
-        """The daemon is about to stop: all of them drain until then."""
+        """Let all workers drain from now on, since the daemon is about to stop."""
         self._draining = True
         for worker in self._workers:
             worker.send(DRAIN)
 
     def reload(self) -> None:
-        """All of them live by the settings of now."""
+        """Send the settings in effect to all workers."""
         wire = self._loaded().to_wire()
         for worker in self._workers:
             worker.send(RELOAD + wire)
 
     async def restart(self) -> None:
-        """Replace them one after the other; each goes when the next one is there, so that no request is lost."""
+        """Replace the workers one by one. Each ends when its successor is ready, so that no request is lost."""
         if self._restarting:
             return
         self._restarting = True
@@ -224,7 +232,7 @@ class Supervisor(Service):
                     await self._replace_in_order(worker)
         finally:
             self._restarting = False
-            self._replace()  # who died meanwhile was not missed
+            self._replace()  # A worker that has died meanwhile was not replaced.
 
     async def _replace_in_order(self, worker: WorkerProcess) -> None:
         new = self._spawn()
@@ -252,7 +260,7 @@ class Supervisor(Service):
             await shielded(worker.ended)
 
     def stopService(self) -> Deferred[None]:
-        """The port closes here and in the workers; they finish what they have begun, all at the same time."""
+        """Close the ports here and in the workers, which finish what they have begun, all at the same time."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -267,6 +275,9 @@ class Supervisor(Service):
 
 
 def _environment() -> dict[str, str]:
-    """That of a worker: its settings come by its standard input, and those of others are none of its business."""
+    """
+    Return the environment of a worker: without our settings, which it gets by its standard input, and with the import
+    path of this process.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     return environment | {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path)}

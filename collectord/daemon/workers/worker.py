@@ -1,7 +1,8 @@
 """
-A worker: takes submissions on ports that its parent opened, and tells it what happens.
+The process of a worker, which takes submissions from ports that its parent has opened, and reports what happens.
 
-C{python -m collectord.daemon.workers.worker DESCRIPTOR:FAMILY ...}: the ports; the settings come by standard input.
+It is run as C{python -m collectord.daemon.workers.worker DESCRIPTOR:FAMILY ...}. The arguments are the inherited ports:
+descriptor and address family of each. The settings come by standard input.
 """
 
 import json
@@ -50,16 +51,18 @@ from collectord.observe.sentry import sentry_observer
 from collectord.settings.snapshot import SettingsSnapshot, from_wire
 
 _SOON_S = 0.05
+"""Seconds for which events are gathered, to be sent together."""
 _METRICS_S = 1.0
 
 
 class Parent(LineOnlyReceiver):
     """
-    The way to the parent, and its commands.
+    The connection with the parent: receives its commands, and sends it messages.
 
-    @param reload: is called at its word; so is C{drain}.
-    @param hung: is told how many workers hang.
-    @param stop: is called at its word, or when it is gone.
+    @param reload: called with the new settings, as a line.
+    @param drain: called when the worker has to drain.
+    @param hung: called with the number of workers that hang.
+    @param stop: called when the worker has to stop, or when the parent is gone.
     """
 
     delimiter = b"\n"
@@ -96,12 +99,12 @@ class Parent(LineOnlyReceiver):
         self._stop()
 
     def send(self, message: Message) -> None:
-        """Send C{message}; what happened before it goes first."""
+        """Send C{message}, after the events that are waiting to be sent."""
         self._send()
         self.sendLine(encode(message))
 
     def on_event(self, event: CrashEvent) -> None:
-        """Tell it soon, together with what else happens."""
+        """Send C{event} a little later, together with others."""
         self._events.append(event)
         if self._flush is None:
             self._flush = self._clock.callLater(_SOON_S, self._send)
@@ -116,7 +119,11 @@ class Parent(LineOnlyReceiver):
 
 
 class WorkerMain:
-    """The parts of this process."""
+    """
+    All parts of a worker process.
+
+    @param inherited: descriptor and address family of each port, in the order of the settings.
+    """
 
     _log = Logger()
 
@@ -151,7 +158,7 @@ class WorkerMain:
         self._stopping = False
 
     def start(self) -> None:
-        """Begin, once the reactor runs."""
+        """Start all services; to be called when the reactor runs. If one can't start, the process ends."""
         try:
             self._services.privilegedStartService()
             cast(Any, StandardIO)(self._parent, stdin=0, stdout=CHANNEL, reactor=self._reactor)
@@ -168,11 +175,11 @@ class WorkerMain:
         self._ingest.start_draining()
 
     def _report(self) -> None:
-        """By this the parent knows that the reactor of this process runs; the loop must not end."""
+        """Send the metrics. They show the parent that this reactor runs, so an error must not end the loop."""
         try:
             self._parent.send(Counted(snapshot(REGISTRY)))
         except Exception:
-            self._log.failure("the metrics could not be told")
+            self._log.failure("the metrics could not be sent to the parent")
 
     def _set_hung(self, workers: int) -> None:
         self._ingest.public.hung_workers = workers
@@ -196,26 +203,29 @@ class WorkerMain:
         await cast(Deferred[object], self._services.stopService())
         self._metrics.stop()
         self._report()
-        # It is written by the reactor's next turns.
+        # The reactor needs some more turns to write the last messages.
         flushed: Deferred[None] = Deferred()
         self._reactor.callLater(_SOON_S, flushed.callback, None)
         await flushed
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run a worker until its parent wants no more of it."""
+    """Run a worker until its parent stops it, or is gone."""
     from twisted.internet import reactor as any_reactor
 
     reactor = cast(Any, any_reactor)
     use_monotonic_clock(reactor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too, and says what to do
+    # The parent gets these signals, too, and says what to do: a terminal sends SIGINT, and systemd sends SIGTERM, to
+    # all processes at once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd tells all processes of a service
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in arguments]
-    with open(0, "rb", buffering=0, closefd=False) as parent:  # no byte more than this line is taken from the reactor
+    # It is read without a buffer: what follows the first line is for the reactor.
+    with open(0, "rb", buffering=0, closefd=False) as parent:
         wire = parent.readline()
     if not wire:
-        return  # the parent is gone
+        return  # The parent has gone before it has sent the settings.
     logging = json.loads(wire)["settings"]["logging"]
     observer = LineObserver(descriptor_sink(1), logging["format"], logging["level"])
     observer.writer.start()

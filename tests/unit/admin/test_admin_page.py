@@ -116,12 +116,12 @@ def test_troubles(admin: Admin) -> None:
 
 
 def test_a_worker_that_hangs() -> None:
-    hangs = WorkerStatus(pid=7, since=NOW, problem="hangs: nothing of it for 7 s")
+    hangs = WorkerStatus(pid=7, since=NOW, problem="hangs: nothing was heard of it for 7 s")
     overview = evolve(busy(NOW), workers=[hangs, WorkerStatus(pid=8, since=NOW)])
-    assert overview.troubles == [Trouble(where="Worker 7", what="hangs: nothing of it for 7 s")]
+    assert overview.troubles == [Trouble(where="Worker 7", what="hangs: nothing was heard of it for 7 s")]
     rows: Any = overview_values(overview)["workers"]
     assert [(row["state"], row["level"]) for row in rows] == [
-        ("hangs: nothing of it for 7 s", "bad"),
+        ("hangs: nothing was heard of it for 7 s", "bad"),
         ("takes submissions", "good"),
     ]
     assert evolve(overview, workers=[hangs]).troubles[0].where == "No process"

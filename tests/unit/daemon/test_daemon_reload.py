@@ -249,7 +249,7 @@ def test_an_old_pipeline_that_does_not_end_is_given_up(logged_failures: list[Log
     rig.clock.advance(1)
     assert rig.done[3:] == ["two starts"]
     (event,) = logged_failures
-    assert formatEvent(event) == "the crashmover of before did not end in order"
+    assert formatEvent(event) == "the old delivery pipeline did not end in order"
     logged_failures.clear()
 
 

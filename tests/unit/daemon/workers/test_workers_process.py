@@ -81,7 +81,7 @@ def test_what_nobody_understands_is_logged_and_the_next_message_counts(
     rig.says(line + b"\n" + encode(Ready()) + b"\n")
     assert rig.parent.received == ["began"]
     (event,) = logged_failures
-    assert formatEvent(event) == "worker 1234 said what nobody understands"
+    assert formatEvent(event) == "worker 1234 sent a message that can't be understood"
     logged_failures.clear()
 
 

@@ -66,8 +66,8 @@ def test_one_that_is_silent_hangs_then_is_killed_and_each_is_said_once() -> None
         rig.pass_time(rig.timeout - HUNG_S + 10)
     assert rig.processes[0].killed
     assert [formatEvent(event) for event in log.events] == [
-        "worker 1000 hangs: nothing of it for 5 s",
-        "worker 1000 is killed: nothing of it for 30 s",
+        "worker 1000 hangs: nothing was heard of it for 5 s",
+        "worker 1000 is killed: nothing was heard of it for 30 s",
     ]
 
 

@@ -118,7 +118,7 @@ def test_a_worker_that_hangs_is_told_of_and_then_replaced() -> None:
     assert (value("workers"), value("workers_hung")) == (2, 0)
     at.reactor.run(TICK_S)
     assert (value("workers"), value("workers_hung")) == (1, 1)
-    assert problems(at.supervisor) == ["hangs: nothing of it for 5 s", ""]
+    assert problems(at.supervisor) == ["hangs: nothing was heard of it for 5 s", ""]
     assert two.received[-1] == b"hung 1\n"
     assert not one.killed
     at.reactor.run(25)
