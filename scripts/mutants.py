@@ -71,7 +71,21 @@ TESTS = {
         "cli/test_cli_crashes.py",
         "storage/filesystem/test_filesystem_existing.py",
     ],
-    "intake/channel": ["intake/test_intake_channel.py", "intake/test_intake_receiver.py", "web/test_public_site.py"],
+    **{
+        f"intake/{name}": [
+            "intake/test_intake_states.py",
+            "intake/test_intake_channel.py",
+            "intake/test_intake_receiver.py",
+            "web/test_public_site.py",
+        ]
+        for name in ("channel", "outgoing", "timeouts")
+    },
+    "intake/formdata": [
+        "intake/test_intake_formdata.py",
+        "intake/test_intake_report.py",
+        "intake/test_intake_receiver.py",
+    ],
+    "net/twisted_private": ["net"],
     "crashmover/mover": ["crashmover"],
     "collector": ["collector"],
 }

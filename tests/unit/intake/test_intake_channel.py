@@ -778,7 +778,7 @@ def test_a_site_sweeps_only_while_it_is_open(rig: Rig) -> None:
 # ——— back-pressure ———
 
 
-def test_held_and_let(rig: Rig) -> None:
+def test_paused_and_resumed(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
     client.channel.pause()
@@ -790,7 +790,7 @@ def test_held_and_let(rig: Rig) -> None:
     assert not client.paused
 
 
-def test_who_is_held_is_not_late(new_rig: NewRig) -> None:
+def test_a_paused_client_is_not_late(new_rig: NewRig) -> None:
     rig = new_rig(min_rate=100)
     client = rig.connect()
     client.send(post(b"hello" * 1000)[:-5000])
@@ -805,7 +805,7 @@ def test_who_is_held_is_not_late(new_rig: NewRig) -> None:
     assert client.response.status == 200
 
 
-def test_who_was_held_can_be_late_again(rig: Rig) -> None:
+def test_a_client_that_was_paused_can_be_late_again(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
     client.channel.pause()
@@ -815,7 +815,7 @@ def test_who_was_held_can_be_late_again(rig: Rig) -> None:
     assert client.response.body == b"POST /body HTTP/1.1 too_slow"
 
 
-def test_a_refusal_ends_the_hold(rig: Rig) -> None:
+def test_a_refusal_ends_the_pause(rig: Rig) -> None:
     client = rig.connect()
     client.send(chunked(b"hello", b"hello")[:-10])
     client.channel.pause()
@@ -832,7 +832,7 @@ def test_a_refusal_ends_the_hold(rig: Rig) -> None:
     assert client.lingering
 
 
-def test_letting_go_does_not_prolong_the_linger(rig: Rig) -> None:
+def test_resuming_does_not_prolong_the_linger(rig: Rig) -> None:
     rig.limit = 3
     client = rig.connect()
     client.channel.pause()
@@ -843,7 +843,7 @@ def test_letting_go_does_not_prolong_the_linger(rig: Rig) -> None:
     assert client.closed
 
 
-def test_letting_go_after_the_client_went(rig: Rig) -> None:
+def test_resuming_after_the_client_went(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
     client.channel.pause()

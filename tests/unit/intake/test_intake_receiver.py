@@ -370,8 +370,8 @@ def plain_receiver() -> ReportReceiver:
     return receiver
 
 
-def held_receiver(flow: CountingFlow, packed: bytes) -> ReportReceiver:
-    """One that was held before it got C{packed}."""
+def paused_receiver(flow: CountingFlow, packed: bytes) -> ReportReceiver:
+    """One that was paused before it got C{packed}."""
     receiver = new_receiver(headers={"Content-Type": CONTENT_TYPE, "Content-Encoding": b"gzip"}, flow=flow)
     receiver.pause()
     assert flow.held
@@ -380,9 +380,9 @@ def held_receiver(flow: CountingFlow, packed: bytes) -> ReportReceiver:
     return receiver
 
 
-def test_nothing_is_inflated_while_it_is_held() -> None:
+def test_nothing_is_inflated_while_it_is_paused() -> None:
     flow = CountingFlow()
-    receiver = held_receiver(flow, gzipped(REPORT))
+    receiver = paused_receiver(flow, gzipped(REPORT))
     reports: list[object] = []
     Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
     assert reports == []
@@ -395,7 +395,7 @@ def test_nothing_is_inflated_while_it_is_held() -> None:
 
 @pytest.mark.parametrize("packed", [gzipped(body(dump(b"raw_crash"))), b"no gzip at all", gzipped(REPORT)[:-3]])
 def test_what_is_wrong_shows_when_it_is_let(packed: bytes) -> None:
-    receiver = held_receiver(CountingFlow(), packed)
+    receiver = paused_receiver(CountingFlow(), packed)
     reports: list[object] = []
     Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
     assert (reports, receiver.refusal) == ([], None)
@@ -405,8 +405,8 @@ def test_what_is_wrong_shows_when_it_is_let(packed: bytes) -> None:
     assert failure.check(MalformedReport)
 
 
-def test_it_is_given_up_while_it_is_held() -> None:
-    receiver = held_receiver(CountingFlow(), gzipped(REPORT))
+def test_it_is_given_up_while_it_is_paused() -> None:
+    receiver = paused_receiver(CountingFlow(), gzipped(REPORT))
     reports: list[object] = []
     Deferred.fromCoroutine(receiver.report()).addBoth(reports.append)
     receiver.refuse(ClientGone())
