@@ -144,9 +144,9 @@ def test_a_damaged_journal_is_made_anew_while_the_daemon_runs(locations: Locatio
         acknowledged = submit(daemon, *(f"n{n}" for n in range(20)))
         until(lambda: {("kept", crash_id) for crash_id in acknowledged} <= locations.lines())
         journal = journal_of(locations.journals, today())
-        content = bytearray(journal.read_bytes())
-        content[300:1500] = bytes(1200)
-        journal.write_bytes(content)
+        lines = journal.read_bytes().splitlines(keepends=True)
+        hole = b"".join(lines[2:9])  # from the middle of one line to the middle of another
+        journal.write_bytes(b"".join(lines[:2]) + hole[:20] + bytes(len(hole) - 40) + hole[-20:] + b"".join(lines[9:]))
         assert locations.audit()["damaged_lines"] > 0
         output = locations.audit("--rebuild")
         assert output["rebuilt"]["added"] >= 5
