@@ -8,9 +8,9 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.parallel import pytest_collection_modifyitems, pytest_runtest_protocol, pytest_xdist_make_scheduler
+from tests.parallel import pytest_collection_finish, pytest_collection_modifyitems, pytest_xdist_make_scheduler
 
-__all__ = ["pytest_collection_modifyitems", "pytest_runtest_protocol", "pytest_xdist_make_scheduler"]
+__all__ = ["pytest_collection_finish", "pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
 
 pytest.register_assert_rewrite("tests.support")
 
