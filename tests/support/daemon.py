@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 """The top of the source tree."""
 
 _FIRST_PORT = 10_000
-_START_S = 20.0
+_START_S = 60.0
 _DIE_S = 10.0
 
 

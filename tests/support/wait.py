@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], timeout: float = 15) -> None:
+def until(condition: Callable[[], object], timeout: float = 30) -> None:
     """
     Wait until C{condition} holds.
 
