@@ -212,7 +212,7 @@ def test_status(tmp_path: Path, dump: Path) -> None:
         url = f"http://127.0.0.1:{admin}"
         without = collectord("status", "--url", url)
         assert without.status == 2
-        assert "is [admin] token the daemon's?" in without.stderr
+        assert "does it have the same [admin] token and hosts?" in without.stderr
         assert collectord("status", "--url", daemon.url()).status == 2
     assert collectord("status", "--config", settings).status == 2
 

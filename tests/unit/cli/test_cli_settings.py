@@ -107,7 +107,7 @@ def test_for_scripts(settings: Path) -> None:
         ("[[crashmover.destination]]\ntype = 's4'", ["type = 's4': there is none", "s3"]),
         ("[[crashmover.destination]]\ntype = 's3'\nbucket = 'crashes'\nbukket = 'b'", ["bukket", "unknown key"]),
         ("[[crashmover.destination]]\ntype = 'filesystem'\nroot = 'crashes'", ["is the root of a [[storage]]"]),
-        ("[[crashmover.publisher]]\ntype = 'http'\nurl = 'http://x'", ["there is none"]),
+        ("[[crashmover.publisher]]\ntype = 'http'\nurl = 'http://x'", ["a publisher needs a destination"]),
         ("[sentry]\ndsn = 'hunter2'", ["[sentry] dsn = …"]),
     ],
 )
