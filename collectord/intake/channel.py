@@ -240,9 +240,10 @@ class StreamingChannel(HTTPConnection):
 
     def _go_on(self) -> None:
         self.paused = False
-        self.resume()
-        LineReceiver.dataReceived(self, b"")
-        self._close_if_client_has()
+        if self.state in PARSING:
+            self.resume()
+            LineReceiver.dataReceived(self, b"")
+            self._close_if_client_has()
 
     def pause(self) -> None:
         """Stop reading from the client. Pauses are counted, and a paused client is never taken for a slow one."""

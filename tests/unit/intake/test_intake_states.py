@@ -243,6 +243,21 @@ def test_a_paused_connection_reads_on_when_it_lingers(rig: Rig, state: State) ->
     assert client.lingering
 
 
+@pytest.mark.parametrize(
+    "event", [Event.CLOSE, Event.OVERDUE, Event.CUT_OFF, Event.CONNECTION_LOST], ids=lambda event: event.name
+)
+def test_requests_that_wait_for_their_turn_are_dropped_with_the_connection(
+    rig: Rig, event: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = rig.connect()
+    monkeypatch.setattr(rig.server.site.turns, "is_over", lambda: True)
+    client.send(post(b"one") + post(b"two"))
+    assert client.paused
+    FIRE[event](rig, client)
+    rig.server.clock.advance(0)
+    assert [body.data for body in rig.bodies] == [b"one"]
+
+
 def test_no_request_follows_a_connection_that_is_being_closed(rig: Rig) -> None:
     """TLS still hands over what comes until the client has closed, too; but nothing can be sent any more."""
     client = begin(rig, State.TIMED_OUT)
