@@ -49,4 +49,5 @@ async def assert_nothing_is_left(before: Held) -> None:
     gc.collect()
     while (left := held_now() - before) and clock.seconds() < give_up_at:
         await deferLater(clock, _STEP_S)
+        gc.collect()  # a thread may have let go of it only now
     assert not left, f"close() has left behind: {dict(left)}"
