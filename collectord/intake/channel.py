@@ -128,7 +128,6 @@ class StreamingChannel(HTTPConnection):
         elif self.state in PARSING:
             self.site.turns.begin(now)
             LineReceiver.dataReceived(self, data)
-            self._close_if_client_has()
         elif progress.received > self.site.limits.linger_bytes:
             self._handle(Event.FLOODED)
 

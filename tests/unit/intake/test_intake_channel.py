@@ -488,6 +488,16 @@ def test_pipelined_requests_take_turns_with_other_clients(new_rig: NewRig, monke
     assert impatient.responses[-1].body == b"POST /body HTTP/1.1 too_slow", "who waited for a turn is watched again"
 
 
+def test_so_do_chunked_ones(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = rig.connect()
+    monkeypatch.setattr(rig.server.site.turns, "is_over", lambda: True)
+    client.send(chunked(b"one") + chunked(b"two") + chunked(b"three"))
+    for count in (1, 2, 3):
+        assert [body.data for body in rig.bodies] == [b"one", b"two", b"three"][:count]
+        assert client.paused == (count < 3)
+        rig.server.clock.advance(0)
+
+
 def test_a_client_that_leaves_gets_no_turn(new_rig: NewRig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = new_rig()
     client = rig.connect()
