@@ -490,12 +490,19 @@ def test_pipelined_requests_take_turns_with_other_clients(new_rig: NewRig, monke
 
 def test_so_do_chunked_ones(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     client = rig.connect()
+    waiting: list[Callable[[], None]] = []
     monkeypatch.setattr(rig.server.site.turns, "is_over", lambda: True)
+    monkeypatch.setattr(rig.server.site.turns, "wait", waiting.append)
     client.send(chunked(b"one") + chunked(b"two") + chunked(b"three"))
-    for count in (1, 2, 3):
-        assert [body.data for body in rig.bodies] == [b"one", b"two", b"three"][:count]
-        assert client.paused == (count < 3)
-        rig.server.clock.advance(0)
+    assert [body.data for body in rig.bodies] == [b"one"]
+    assert client.paused
+    waiting.pop()()
+    assert [body.data for body in rig.bodies] == [b"one", b"two"]
+    assert client.paused
+    waiting.pop()()
+    assert [body.data for body in rig.bodies] == [b"one", b"two", b"three"]
+    assert waiting == []
+    assert not client.paused
 
 
 def test_a_client_that_leaves_gets_no_turn(new_rig: NewRig, monkeypatch: pytest.MonkeyPatch) -> None:
