@@ -832,6 +832,15 @@ def test_a_client_that_was_paused_can_be_late_again(rig: Rig) -> None:
     assert client.response.body == b"POST /body HTTP/1.1 too_slow"
 
 
+def test_a_client_has_its_whole_time_again_when_it_is_resumed(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello")[:-5])
+    client.channel.pause()
+    rig.server.clock.rightNow += 100  # no sweep looks at it meanwhile
+    client.channel.resume()
+    assert not client.channel.is_overdue(rig.server.clock.seconds())
+
+
 def test_a_refusal_ends_the_pause(rig: Rig) -> None:
     client = rig.connect()
     client.send(chunked(b"hello", b"hello")[:-10])
