@@ -31,6 +31,7 @@ LAYERS = {
     "collectord.observe": 2,
     "collectord.testing": 2,
     "collectord.storage.content": 1.5,
+    "collectord.storage.files": 1.5,
     "collectord.storage": 1.5,
     "collectord.plugins": 1.5,
     "collectord.interfaces": 1,

@@ -3,15 +3,16 @@ Writes the files of the journals: lines are added and synced, quiet files are co
 
 All functions here block. Several processes share a directory. A process that adds lines holds a shared lock of the
 file, and one that replaces the file holds an exclusive lock; so nobody adds lines to a file that has been replaced.
+
+On a file system that has no locks or can't sync directories the journal fails. A store does without them: it goes by
+the age of what a process left, and it tells the operator what its file system can't do.
 """
 
 import fcntl
 import gzip
 import os
 import re
-import secrets
 import shutil
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -20,6 +21,7 @@ from typing import BinaryIO
 
 from collectord.model import CrashEvent
 from collectord.observe.journal.lines import HEAL, Line, format_event, journal_day, journal_of, packed, time_of
+from collectord.storage.files import new_process_name, sync_and_close
 
 _QUIET_S = 2 * 24 * 3600.0
 """A journal to which nothing was added for so long is compressed."""
@@ -41,7 +43,7 @@ class JournalFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._process = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._process = new_process_name()
         self._running: int | None = None
         self._unsynced: set[str] = set()
 
@@ -116,7 +118,7 @@ class JournalFiles:
             return
         for path in (*(journal_of(self._directory, day) for day in self._unsynced), self._directory):
             with suppress(FileNotFoundError):
-                _fsync(path)
+                _sync(path)
         self._unsynced.clear()
         if self._running is not None:
             os.utime(self._running, (now.timestamp(), now.timestamp()))
@@ -252,7 +254,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
-    _fsync(path.parent)
+    _sync(path.parent)
 
 
 def _is_cut_off(fd: int) -> bool:
@@ -268,9 +270,5 @@ def _age(path: Path, now: datetime) -> float:
         return 0.0
 
 
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _sync(path: Path) -> None:
+    sync_and_close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))

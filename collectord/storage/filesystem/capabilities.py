@@ -13,6 +13,7 @@ from stat import S_ISLNK
 
 from attrs import fields_dict, frozen
 
+from collectord.storage.files import sync_and_close
 from collectord.storage.filesystem.fsops import (
     NOT_HERE,
     STILL_OPEN,
@@ -20,7 +21,6 @@ from collectord.storage.filesystem.fsops import (
     create_file,
     fsync_directory,
     remove_any,
-    sync_and_close,
     unlink_if_there,
 )
 

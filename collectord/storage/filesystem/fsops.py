@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from collectord.storage.content import NotAsReceived, open_at_once
+from collectord.storage.files import sync_and_close
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """The errors of a file system that is full, or of a user whose quota is used up."""
@@ -118,18 +119,6 @@ def copy_verified(fd: int, path: str, sha256: str) -> None:
             write_all(fd, [piece])
     if digest.hexdigest() != sha256:
         raise NotAsReceived(path, digest.hexdigest(), sha256)
-
-
-def sync_and_close(fd: int) -> None:
-    """
-    Make the content of an open file durable; it is closed in any case.
-
-    @raise OSError: the content may not be durable.
-    """
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def fsync_directory(path: str) -> None:

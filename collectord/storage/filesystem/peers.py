@@ -9,11 +9,11 @@ only say what a sweep has to clear away.
 import errno
 import fcntl
 import os
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from collectord.storage.files import is_of_this_host
 from collectord.storage.filesystem.fsops import locked
 
 _FOREIGN_S = 24 * 3600.0
@@ -107,7 +107,7 @@ class Peers:
 
         @raise OSError: nobody knows.
         """
-        is_ours = os.path.basename(directory).rsplit("-", 2)[0] == socket.gethostname()
+        is_ours = is_of_this_host(os.path.basename(directory))
         is_old = time.time() - os.stat(directory).st_mtime >= _FOREIGN_S
         if not self.locks or not (is_ours or is_old):
             return is_old

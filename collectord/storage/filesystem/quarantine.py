@@ -16,8 +16,9 @@ from itertools import count
 
 from collectord.errors import CollectordError
 from collectord.model import RawCrash, checksums_in, metadata_of
+from collectord.storage.files import sync_and_close
 from collectord.storage.filesystem.finder import FoundCrash, find_crash, problems_of, sha256_of
-from collectord.storage.filesystem.fsops import fsync_directory, sync_and_close, unlink_if_there
+from collectord.storage.filesystem.fsops import fsync_directory, unlink_if_there
 from collectord.storage.filesystem.layout import QUARANTINE, REASON, Place, place_at
 from collectord.storage.filesystem.manual import make_directories
 from collectord.storage.filesystem.staging import StagingDirectory

@@ -9,14 +9,13 @@ place is removed by a sweep if the process dies.
 import fcntl
 import os
 import re
-import secrets
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 from attrs import frozen
 
+from collectord.storage.files import new_process_name
 from collectord.storage.filesystem.capabilities import ALL
 from collectord.storage.filesystem.fsops import (
     copy_verified,
@@ -64,7 +63,7 @@ class StagingDirectory:
         self._made_once = False
         self._to_sync: set[str] = set()  # directories with new entries
         self.area = f"{root}/staging"
-        self.staging_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.staging_id = new_process_name()
         self.path = f"{self.area}/{self.staging_id}"
         self.peers = Peers(self.area, self.staging_id)
         self.capabilities = ALL

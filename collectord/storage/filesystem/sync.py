@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Protocol
 
-from collectord.storage.filesystem.fsops import fsync_directory, sync_and_close
+from collectord.storage.files import sync_and_close
+from collectord.storage.filesystem.fsops import fsync_directory
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYNC_FILE_RANGE_WAIT_BEFORE = 1

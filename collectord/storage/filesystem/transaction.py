@@ -15,8 +15,9 @@ from twisted.logger import Logger
 from collectord.metrics import BROKEN_COPIES
 from collectord.model import Crash, InMemory
 from collectord.storage.content import StoredFile
+from collectord.storage.files import sync_and_close
 from collectord.storage.filesystem.existing import NOTHING, Existing, look_at
-from collectord.storage.filesystem.fsops import sync_and_close, try_hard_link, try_unlink
+from collectord.storage.filesystem.fsops import try_hard_link, try_unlink
 from collectord.storage.filesystem.layout import REASON, Place
 from collectord.storage.filesystem.quarantine import make_directory, put_aside
 from collectord.storage.filesystem.spill import StagedFile
