@@ -73,8 +73,12 @@ class CrashRejectedByStore(StorageError):
     """The store or destination works, but does not accept this one crash."""
 
 
-class StoreTimeout(StorageError):
-    """The store did not finish in time."""
+class TimedOut(StorageError):
+    """
+    Work took longer than its time limit, and was cancelled: of a store, a publisher, or collectord itself.
+
+    It is a L{StorageError}, so that a store that hangs is treated as one that failed.
+    """
 
 
 class AllStoresFailed(StorageError):

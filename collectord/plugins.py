@@ -82,7 +82,7 @@ class Plugin:
     instance: Any
 
 
-def make_plugin(group: str, table: Mapping[str, Any], daemon: PluginContext, where: str) -> Plugin:
+def make_plugin(group: str, table: Mapping[str, Any], context: PluginContext, where: str) -> Plugin:
     """
     Make the plugin that a table of the settings describes. This may block.
 
@@ -113,7 +113,7 @@ def make_plugin(group: str, table: Mapping[str, Any], daemon: PluginContext, whe
     except ValidationError as e:
         raise ConfigError("\n".join(_describe_error(error, where, plugin_type.settings) for error in e.errors())) from e
     try:
-        instance = plugin_type.make(settings, daemon)
+        instance = plugin_type.make(settings, context)
         verifyObject(_INTERFACES[group], instance)
     except ConfigError:
         raise

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from collectord.cli.shared import CannotRun
-from collectord.settings.urls import shown_url
+from collectord.settings.urls import redacted_url
 
 _LONGEST = 64 * 1024 * 1024
 """The most bytes of an answer that are read."""
@@ -55,7 +55,7 @@ class Server:
     """
 
     def __init__(self, url: str, timeout: float, default_path: str) -> None:
-        self._url = shown_url(url) if "://" in url else url
+        self._url = redacted_url(url) if "://" in url else url
         if url.startswith("unix:"):
             self._connection: HTTPConnection = _UnixConnection(url.removeprefix("unix:"), timeout)
             self._target = default_path

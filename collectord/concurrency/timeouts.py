@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from collectord.errors import StoreTimeout
+from collectord.errors import TimedOut
 
 T = TypeVar("T")
 
@@ -31,12 +31,12 @@ async def with_timeout(work: Awaitable[T], seconds: float, clock: IReactorTime, 
     To be called on the reactor thread.
 
     @param who: does the work; for the text of the error.
-    @raise StoreTimeout: the work was cancelled.
+    @raise TimedOut: the work was cancelled.
     """
 
     def too_long(result: T | Failure, seconds: float) -> T:
         if isinstance(result, Failure):
-            raise StoreTimeout(f"{who}: nothing for {seconds:g} s")
+            raise TimedOut(f"{who}: nothing for {seconds:g} s")
         return result  # it was done at the last moment, in spite of being cancelled
 
     return await Deferred.fromCoroutine(as_coroutine(work)).addTimeout(seconds, clock, too_long)

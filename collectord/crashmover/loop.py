@@ -18,7 +18,7 @@ from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.sink import Sink
-from collectord.errors import StorageError, StoreTimeout
+from collectord.errors import StorageError, TimedOut
 from collectord.interfaces import ICrashPublisher, ICrashSource, ICrashStorage
 from collectord.metrics import MOVING, QUARANTINED, REMOVED
 from collectord.model import NewCrash
@@ -272,5 +272,5 @@ class Crashmovers(MultiService):
     async def _close(self, each: ICrashStorage | ICrashPublisher) -> None:
         try:
             await with_timeout(each.close(), _CLOSE_S, self._clock, each.name)
-        except StoreTimeout as e:
+        except TimedOut as e:
             self._log.warn("could not be closed in time, and may leave threads or connections behind: {why}", why=e)

@@ -78,13 +78,13 @@ class DeliveryPipeline:
 
     def _make(self, settings: Settings, backends: Sequence[Backend]) -> None:
         _refuse_circles(settings)
-        daemon = PluginContext(self._reactor, self._names, state_directory(settings.state.directory, os.environ))
+        context = PluginContext(self._reactor, self._names, state_directory(settings.state.directory, os.environ))
         destinations = [
-            make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination]] {number}")
+            make_plugin(DESTINATIONS, table, context, f"[[crashmover.destination]] {number}")
             for number, table in enumerate(self._settings.destination)
         ]
         publishers = [
-            make_plugin(PUBLISHERS, table, daemon, f"[[crashmover.publisher]] {number}")
+            make_plugin(PUBLISHERS, table, context, f"[[crashmover.publisher]] {number}")
             for number, table in enumerate(self._settings.publisher)
         ]
         if destinations:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.ingest import IngestPipeline
-from collectord.errors import StoreTimeout
+from collectord.errors import TimedOut
 from collectord.intake.site import StreamingSite
 from collectord.net.listeners import close_ports, take_waiting
 
@@ -85,9 +85,9 @@ class CollectorService(Service):
         await self._site.drain(self._stop_s)
         try:
             await with_timeout(self._public.drained(), _KEEP_S, self._clock, "stop")
-        except StoreTimeout:
+        except TimedOut:
             self._log.error("some crashes could not be kept in time; their clients were not told that they were")
-        with suppress(StoreTimeout):  # The next start sweeps what is left.
+        with suppress(TimedOut):  # The next start sweeps what is left.
             await with_timeout(self._stores.wait_for_discards(), _DISCARD_S, self._clock, "stop")
 
     def stopService(self) -> Deferred[None]:

@@ -22,7 +22,7 @@ from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import StorageError, StoreTimeout
+from collectord.errors import StorageError, TimedOut
 from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_HEALTHY
 from collectord.observe.status import StoreStatus
 from collectord.storage.chain.backend import CHECK_S, Backend
@@ -135,7 +135,7 @@ class StoreMonitor(Service):
             state.problem = str(e)
             try:
                 state.free_bytes = await self._space_despite(e, backend, state)
-            except (OSError, StoreTimeout):  # Nothing can be known now, and what was known before may be wrong.
+            except (OSError, TimedOut):  # Nothing can be known now, and what was known before may be wrong.
                 state.free_bytes = None
                 self._forget(backend.name, state)
                 state.count_again_at = 0.0

@@ -16,7 +16,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import StoreTimeout
+from collectord.errors import TimedOut
 from collectord.intake.channel import StreamingChannel
 from collectord.intake.request import BodyFor, StreamingRequest
 from collectord.intake.states import State
@@ -177,7 +177,7 @@ class StreamingSite(Site):
             self._sweep_every(_DRAIN_SWEEP_S)
             try:
                 await with_timeout(self._drained, seconds, self._clock, "stop")
-            except StoreTimeout:
+            except TimedOut:
                 await self._cut_off()
         self._stop_sweep()
 

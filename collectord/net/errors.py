@@ -9,12 +9,16 @@ from twisted.web.client import RequestGenerationFailed, RequestTransmissionFaile
 NETWORK_ERRORS = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, SSL.Error)
 """What a connection that fails ends with."""
 
-WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
-"""What an HTTP client raises instead: the errors of the connection are inside."""
+WRAPPING_ERRORS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
+"""Twisted's HTTP client raises one of these. The errors of the connection, or of a cancel, are in its C{reasons}."""
 
 
-def innermost(error: Exception) -> Exception:
-    """The error that C{error} wraps, through all L{WRAPPERS}; C{error} itself where it is none of them."""
-    while isinstance(error, WRAPPERS) and error.reasons:
+def innermost_error(error: Exception) -> Exception:
+    """
+    Unwrap C{error}: return the first reason of a wrapping error, and of that one's if it wraps another.
+
+    An error that wraps none is returned as it is.
+    """
+    while isinstance(error, WRAPPING_ERRORS) and error.reasons:
         error = error.reasons[0].value
     return error

@@ -75,8 +75,9 @@ def _close(client: Any) -> None:
     client.transport.close()
 
 
-def _make(settings: PubsubSettings, daemon: PluginContext) -> PubsubPublisher:
-    return PubsubPublisher(settings, ThreadPool("pubsub", _THREADS, daemon.reactor.callFromThread))
+def _make(settings: PubsubSettings, context: PluginContext) -> PubsubPublisher:
+    return PubsubPublisher(settings, ThreadPool("pubsub", _THREADS, context.reactor.callFromThread))
 
 
 PUBSUB = PluginType(PubsubSettings, _make)
+"""The entry point C{pubsub} of collectord's own publishers (in C{setup.py}) names this."""

@@ -17,12 +17,12 @@ from zope.interface import implementer
 
 from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import PublishError, StoreTimeout
+from collectord.errors import PublishError, TimedOut
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS
 from collectord.plugins import PluginContext, PluginSettings, PluginType
-from collectord.settings.urls import telling_nothing
+from collectord.settings.urls import without_quoting_input
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class RabbitmqSettings(PluginSettings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        with telling_nothing("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
+        with without_quoting_input("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
             if not url.startswith(("amqp://", "amqps://")):
                 raise ValueError(url)
             pika.URLParameters(url)
@@ -135,7 +135,7 @@ class RabbitmqPublisher:
         """
         try:
             return await with_timeout(work, self._settings.timeout_s, self._reactor, self.name)
-        except StoreTimeout as e:
+        except TimedOut as e:
             self._drop()
             raise PublishError(str(e)) from e
         except (NackError, UnroutableError) as e:
@@ -157,8 +157,9 @@ class RabbitmqPublisher:
             connection.transport.abortConnection()
 
 
-def _make(settings: RabbitmqSettings, daemon: PluginContext) -> RabbitmqPublisher:
-    return RabbitmqPublisher(settings, daemon.reactor)
+def _make(settings: RabbitmqSettings, context: PluginContext) -> RabbitmqPublisher:
+    return RabbitmqPublisher(settings, context.reactor)
 
 
 RABBITMQ = PluginType(RabbitmqSettings, _make)
+"""The entry point C{rabbitmq} of collectord's own publishers (in C{setup.py}) names this."""

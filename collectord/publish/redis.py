@@ -15,7 +15,7 @@ from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.plugins import PluginContext, PluginSettings, PluginType
-from collectord.settings.urls import telling_nothing
+from collectord.settings.urls import without_quoting_input
 
 _THREADS = 4
 
@@ -36,7 +36,7 @@ class RedisSettings(PluginSettings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        with telling_nothing(
+        with without_quoting_input(
             "must be redis://user:password@host:port/db, or rediss, or unix; special characters as %40"
         ):
             Redis.from_url(url).close()
@@ -73,8 +73,9 @@ class RedisPublisher:
             raise PublishError(f"{self.name}: {e}") from e
 
 
-def _make(settings: RedisSettings, daemon: PluginContext) -> RedisPublisher:
-    return RedisPublisher(settings, ThreadPool("redis", _THREADS, daemon.reactor.callFromThread))
+def _make(settings: RedisSettings, context: PluginContext) -> RedisPublisher:
+    return RedisPublisher(settings, ThreadPool("redis", _THREADS, context.reactor.callFromThread))
 
 
 REDIS = PluginType(RedisSettings, _make)
+"""The entry point C{redis} of collectord's own publishers (in C{setup.py}) names this."""

@@ -11,7 +11,7 @@ from collectord.errors import ConfigError
 from collectord.settings.loading import SECRETS
 from collectord.settings.paths import nested, others_can_read, relative
 from collectord.settings.schema import Settings
-from collectord.settings.urls import shown_url
+from collectord.settings.urls import redacted_url
 
 _JOURNALS = "ledger"
 _MORE_SECRETS = frozenset({"access_key", "secret_key", "password"})
@@ -80,4 +80,4 @@ def _has_secrets(value: object, key: str = "") -> bool:
         return any(_has_secrets(each) for each in value)
     if not isinstance(value, str) or not value:
         return False
-    return key in SECRETS | _MORE_SECRETS or ("://" in value and shown_url(value) != value)
+    return key in SECRETS | _MORE_SECRETS or ("://" in value and redacted_url(value) != value)

@@ -31,7 +31,7 @@ def http_parts(url: str) -> SplitResult:
     return parts
 
 
-def shown_url(url: str) -> str:
+def redacted_url(url: str) -> str:
     """
     Return C{url} with its secrets replaced, such as C{https://hooks.example.com/services/***?key=***}.
 
@@ -55,24 +55,24 @@ def shown_url(url: str) -> str:
 def without_secrets(text: str) -> str:
     """Return C{text} with the secrets in all of its URLs replaced, and the values of queries without a URL as well."""
     if "://" in text:
-        text = _URL.sub(lambda found: shown_url(found[0]), text)
+        text = _URL.sub(lambda found: redacted_url(found[0]), text)
     return _QUERY_VALUE.sub(rf"\1{HIDDEN}", text) if "?" in text or "&" in text else text
 
 
 @contextmanager
-def telling_nothing(wrong: str) -> Iterator[None]:
+def without_quoting_input(message: str) -> Iterator[None]:
     """
-    Replace any exception that is raised inside by one with the text C{wrong}.
+    Replace any exception that is raised inside by a ValueError with the text C{message}.
 
     To be used around everything that parses a URL of the settings: exceptions of other libraries quote what they could
     not parse, which may be a password.
 
-    @raise ValueError: anything went wrong.
+    @raise ValueError: an exception was raised inside.
     """
     try:
         yield
     except Exception:  # libraries raise what they like
-        raise ValueError(wrong) from None
+        raise ValueError(message) from None
 
 
 def numbered(names: Iterable[str]) -> list[str]:

@@ -17,15 +17,15 @@ class Settings(PluginSettings):
     depth: int = 1
 
 
-def make_well(settings: Settings, daemon: PluginContext) -> MemoryCrashStorage:
+def make_well(settings: Settings, context: PluginContext) -> MemoryCrashStorage:
     return MemoryCrashStorage(f"depth {settings.depth}")
 
 
-def make_raising(settings: Settings, daemon: PluginContext) -> object:
+def make_raising(settings: Settings, context: PluginContext) -> object:
     raise KeyError("depth")
 
 
-def make_nothing(settings: Settings, daemon: PluginContext) -> object:
+def make_nothing(settings: Settings, context: PluginContext) -> object:
     return object()
 
 

@@ -21,7 +21,7 @@ from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD
 from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import START_S, SilenceWatch
-from collectord.errors import StoreTimeout
+from collectord.errors import TimedOut
 from collectord.metrics import WORKER_RESTARTS, WORKERS, WORKERS_HUNG
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners, close_ports
@@ -239,7 +239,7 @@ class Supervisor(Service):
         new.expendable = True
         try:
             await with_timeout(shielded(new.ready), START_S, self._reactor, f"worker {new.pid}")
-        except StoreTimeout:
+        except TimedOut:
             new.kill()
         new.expendable = not new.is_ready
         if new.expendable:
@@ -254,7 +254,7 @@ class Supervisor(Service):
     async def _end(self, worker: WorkerProcess) -> None:
         try:
             await with_timeout(shielded(worker.ended), self._stop_s + _END_S, self._reactor, f"worker {worker.pid}")
-        except StoreTimeout:
+        except TimedOut:
             self._log.error("worker {pid} does not end, and is killed", pid=worker.pid)
             worker.kill()
             await shielded(worker.ended)

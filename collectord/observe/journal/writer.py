@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import StoreTimeout
+from collectord.errors import TimedOut
 from collectord.metrics import JOURNAL_FAILURES
 from collectord.model import CrashEvent
 from collectord.observe.journal.files import JournalFiles, pack
@@ -199,7 +199,7 @@ class JournalWriter(Service):
             self._loop.stop()
         try:
             await with_timeout(self._end(), _STOP_S, self._clock, "journal")
-        except (StoreTimeout, OSError) as e:
+        except (TimedOut, OSError) as e:
             self._failed(str(e))
         lost = len(self._waiting) + self._lost.total()
         if lost:

@@ -104,14 +104,14 @@ class FallbackOfDestinations:
         await self._chain.close()
 
 
-def _fallback(settings: FallbackDestination, daemon: PluginContext) -> FallbackOfDestinations:
+def _fallback(settings: FallbackDestination, context: PluginContext) -> FallbackOfDestinations:
     plugins = [
-        make_plugin(DESTINATIONS, table, daemon, f"[[crashmover.destination.of]] {number}")
+        make_plugin(DESTINATIONS, table, context, f"[[crashmover.destination.of]] {number}")
         for number, table in enumerate(settings.of)
     ]
     backends = []
     for name, plugin in zip(numbered(plugin.instance.name for plugin in plugins), plugins, strict=True):
-        timed = _TimeLimited(plugin.instance, plugin.settings.timeout_s, daemon.reactor)
+        timed = _TimeLimited(plugin.instance, plugin.settings.timeout_s, context.reactor)
         backends.append(
             Backend(
                 name,
@@ -121,7 +121,8 @@ def _fallback(settings: FallbackDestination, daemon: PluginContext) -> FallbackO
                 cautions=partial(getattr, plugin.instance, "cautions", ()),
             )
         )
-    return FallbackOfDestinations(backends, daemon.reactor)
+    return FallbackOfDestinations(backends, context.reactor)
 
 
 FALLBACK = PluginType(FallbackDestination, _fallback)
+"""The entry point C{fallback} of collectord's own destinations (in C{setup.py}) names this."""

@@ -46,8 +46,9 @@ def filesystem_store(
     )
 
 
-def _filesystem(settings: FilesystemDestination, daemon: PluginContext) -> FilesystemCrashStorage:
-    return filesystem_store(settings, settings.timeout_s, daemon.reactor, daemon.stores, daemon.state_directory)
+def _filesystem(settings: FilesystemDestination, context: PluginContext) -> FilesystemCrashStorage:
+    return filesystem_store(settings, settings.timeout_s, context.reactor, context.stores, context.state_directory)
 
 
 FILESYSTEM = PluginType(FilesystemDestination, _filesystem)
+"""The entry point C{filesystem} of collectord's own destinations (in C{setup.py}) names this."""

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import CrashRejectedByStore, StorageError, StoreTimeout
+from collectord.errors import CrashRejectedByStore, StorageError, TimedOut
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.model import Content, Crash
 from collectord.storage.content import NotAsReceived
@@ -172,7 +172,7 @@ class FilesystemCrashStorage:
                 del self._waiting[latch]
                 self._hung_in = self._commit.rounds
                 self.doubt()
-                waiting.done.errback(StoreTimeout(f"{self.name}: nothing for {self._timeout:g} s"))
+                waiting.done.errback(TimedOut(f"{self.name}: nothing for {self._timeout:g} s"))
 
     def _on_resolved(self, group: Outcomes) -> None:
         self._call_from_thread(self._notify, group)

@@ -31,10 +31,10 @@ from collectord.concurrency.threadpool import ThreadPool
 from collectord.errors import ConfigError, CrashRejectedByStore, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import SENDER, Crash
-from collectord.net.errors import NETWORK_ERRORS, WRAPPERS, innermost
+from collectord.net.errors import NETWORK_ERRORS, WRAPPING_ERRORS, innermost_error
 from collectord.net.twisted_private import is_unfinished
 from collectord.plugins import PluginContext, PluginSettings, PluginType
-from collectord.settings.urls import http_parts, shown_url, telling_nothing, without_secrets
+from collectord.settings.urls import http_parts, redacted_url, without_quoting_input, without_secrets
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report
 
 _ANSWER = 4096
@@ -75,10 +75,10 @@ class HttpDestinationSettings(PluginSettings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        with telling_nothing("must be http://host[:port]/path, or https, in ASCII"):
+        with without_quoting_input("must be http://host[:port]/path, or https, in ASCII"):
             parts = http_parts(url)
             if not _URL.fullmatch(url):
-                raise ValueError(url)
+                raise ValueError("it is not in ASCII")
         if parts.username is not None:
             raise ValueError("must not have a user and password in it; use the key token")
         return url
@@ -104,7 +104,7 @@ class HttpCrashStorage:
         self, settings: HttpDestinationSettings, policy: IPolicyForHTTPS, stores: Iterable[str], reactor: Any
     ) -> None:
         self._stores = stores
-        self.name = shown_url(settings.url)
+        self.name = redacted_url(settings.url)
         self._settings = settings
         self._policy = policy
         self._reactor = reactor
@@ -169,14 +169,14 @@ class HttpCrashStorage:
                 response = await agent.request(method, self._settings.url.encode(), Headers(_AGENT | headers), body)
                 if method == b"POST" or response.code >= 500:
                     await treq.collect(response, collect)
-            except (*WRAPPERS, *NETWORK_ERRORS) as e:
+            except (*WRAPPING_ERRORS, *NETWORK_ERRORS) as e:
                 raise self._describe_error(e) from e
         return response.code, bytes(answer)
 
     def _describe_error(self, error: Exception) -> Exception:
         """Make the exception to raise for one that was raised by Twisted or by TLS."""
         received = isinstance(error, client.ResponseFailed)
-        match error := innermost(error):
+        match error := innermost_error(error):
             case CancelledError() | net.ConnectingCancelledError():
                 return CancelledError()
             case net.ConnectionDone():
@@ -262,7 +262,7 @@ def _is_receipt(answer: bytes, crash_id: str) -> bool:
     return re.fullmatch(rb"CrashID=(?:.*-)?" + crash_id.encode() + rb"\s*", answer) is not None
 
 
-def make(settings: HttpDestinationSettings, daemon: PluginContext) -> HttpCrashStorage:
+def make(settings: HttpDestinationSettings, context: PluginContext) -> HttpCrashStorage:
     """
     Make a destination of C{type = "http"}. It reads C{ca_file}, and connects to nothing yet.
 
@@ -275,7 +275,8 @@ def make(settings: HttpDestinationSettings, daemon: PluginContext) -> HttpCrashS
         policy.creatorForNetloc(host.encode(), 0)
     except ValueError as e:  # otherwise Twisted would raise this at each connection, also without TLS
         raise ConfigError(f"{settings.server_name or host!r} can't be a host's name: {e}") from e
-    return HttpCrashStorage(settings, policy, daemon.stores, daemon.reactor)
+    return HttpCrashStorage(settings, policy, context.stores, context.reactor)
 
 
 HTTP = PluginType(HttpDestinationSettings, make)
+"""The entry point C{http} of collectord's own destinations (in C{setup.py}) names this."""

@@ -121,9 +121,10 @@ def _message_in(response: Any) -> str:
         return ""
 
 
-def make(settings: GcsSettings, daemon: PluginContext) -> BucketCrashStorage:
+def make(settings: GcsSettings, context: PluginContext) -> BucketCrashStorage:
     """Make a destination of C{type = "gcs"}. It connects to nothing yet."""
-    return BucketCrashStorage(GcsBucket(settings), settings, daemon.reactor.callFromThread)
+    return BucketCrashStorage(GcsBucket(settings), settings, context.reactor.callFromThread)
 
 
 GCS = PluginType(GcsSettings, make)
+"""The entry point C{gcs} of collectord's own destinations (in C{setup.py}) names this."""

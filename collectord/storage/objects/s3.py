@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from collectord.concurrency.lazily import Lazily
 from collectord.plugins import PluginContext, PluginType
-from collectord.settings.urls import http_parts, telling_nothing
+from collectord.settings.urls import http_parts, without_quoting_input
 from collectord.storage.content import open_content
 from collectord.storage.objects.bucket import (
     BucketCrashStorage,
@@ -61,10 +61,10 @@ class S3Settings(BucketSettings):
     @field_validator("endpoint_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        with telling_nothing("must be http://host[:port], or https, and nothing else"):
+        with without_quoting_input("must be http://host[:port], or https, and nothing else"):
             parts = http_parts(url) if url else urlsplit(url)
             if parts.username is not None or parts.query or parts.fragment:  # boto3's errors would show them
-                raise ValueError(url)
+                raise ValueError("it has a user, a query or a fragment")
         return url
 
     @model_validator(mode="after")
@@ -208,9 +208,10 @@ def _is_kms(answer: Any) -> bool:
     return str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
 
 
-def make(settings: S3Settings, daemon: PluginContext) -> BucketCrashStorage:
+def make(settings: S3Settings, context: PluginContext) -> BucketCrashStorage:
     """Make a destination of C{type = "s3"}. It connects to nothing yet."""
-    return BucketCrashStorage(S3Bucket(settings), settings, daemon.reactor.callFromThread)
+    return BucketCrashStorage(S3Bucket(settings), settings, context.reactor.callFromThread)
 
 
 S3 = PluginType(S3Settings, make)
+"""The entry point C{s3} of collectord's own destinations (in C{setup.py}) names this."""

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from collectord.errors import CrashRejectedByStore, StorageError, StoreTimeout
+from collectord.errors import CrashRejectedByStore, StorageError, TimedOut
 from tests.unit.crashmover.places import FakeSink
 from tests.unit.intake.parts import result_of
 from tests.unit.storage.stores import make_crash
@@ -86,7 +86,7 @@ def test_what_hangs_is_given_up() -> None:
     clock.advance(4.9)
     assert failures == []
     clock.advance(0.2)
-    assert failures[0].check(StoreTimeout)  # type: ignore[attr-defined]
+    assert failures[0].check(TimedOut)  # type: ignore[attr-defined]
     assert fake.got == []
 
 

@@ -3,14 +3,18 @@ An id is published by HTTP once any 2xx is answered.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 
-from collectord.errors import PublishError
+from collectord.errors import ConfigError, PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import make_crash
@@ -33,6 +37,14 @@ class Hook:
     server: WireServer
     clock: ClockedReactor
     publisher: ICrashPublisher
+
+
+async def arrival() -> None:
+    """Return once what a socket of the test has written has been read at its other end."""
+    from twisted.internet import reactor
+
+    for _ in range(20):
+        await deferLater(cast(IReactorTime, reactor), 0)
 
 
 @pytest.fixture
@@ -106,6 +118,60 @@ async def test_cancelled_it_waits_no_longer_and_lets_go_of_the_connection(hook: 
     with pytest.raises(CancelledError):
         await publishing
     await hook.server.until(lambda: not hook.server.connections)
+
+
+def test_cancelled_while_it_connects() -> None:
+    reactor = MemoryReactorClock()
+    made = publisher(reactor, "http://127.0.0.1/hook")
+    publishing = Deferred.fromCoroutine(made.publish(make_crash()))
+    assert len(reactor.tcpClients) == 1
+    failures: list[Failure] = []
+    publishing.addErrback(failures.append)
+    publishing.cancel()
+    assert failures[0].check(CancelledError)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+@in_reactor
+async def test_a_body_that_does_not_end_in_time(hook: Hook, framing: bytes) -> None:
+    hook.server.answers = [b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n5\r\nabcde\r\n"]
+    publishing = Deferred.fromCoroutine(hook.publisher.publish(make_crash()))
+    await hook.server.until(lambda: hook.server.requests)
+    await arrival()
+    hook.clock.advance(10)
+    with pytest.raises(PublishError, match="nothing for 10 s"):
+        await publishing
+    await hook.server.until(lambda: not hook.server.connections)
+
+
+@in_reactor
+async def test_of_a_body_without_an_end_only_the_beginning_is_read(hook: Hook) -> None:
+    hook.server.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(100_000)]
+    await hook.publisher.publish(make_crash())
+    await hook.server.until(lambda: not hook.server.connections)
+
+
+@in_reactor
+async def test_after_a_short_body_the_connection_is_used_again(hook: Hook) -> None:
+    hook.server.answers = [answer(200, bytes(50_000))]
+    for _ in range(3):
+        await hook.publisher.publish(make_crash())
+    assert hook.server.opened == 1
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        pytest.param("user", id="user"),
+        pytest.param("user:S3CR3T", id="user and password"),
+        pytest.param(":S3CR3T", id="password"),
+        pytest.param("", id="nothing before the @"),
+    ],
+)
+def test_a_url_with_a_user_or_password_is_refused(user: str) -> None:
+    with pytest.raises(ConfigError, match="a secret goes into token") as raised:
+        publisher(None, f"http://{user}@127.0.0.1/hook")
+    assert "S3CR3T" not in str(raised.value)
 
 
 @in_reactor

@@ -1,6 +1,6 @@
 import pytest
 
-from collectord.settings.urls import http_parts, numbered, shown_url, telling_nothing, without_secrets
+from collectord.settings.urls import http_parts, numbered, redacted_url, without_quoting_input, without_secrets
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 
@@ -36,8 +36,8 @@ CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
     ],
 )
 def test_a_url_as_everybody_may_see_it(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
-    assert shown_url(shown) == shown
+    assert redacted_url(url) == shown
+    assert redacted_url(shown) == shown
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_names_that_are_the_same() -> None:
     assert numbered(["a", "b", "a", "a", "a (2)"]) == ["a", "b", "a (2)", "a (3)", "a (2) (2)"]
 
 
-def test_nothing_of_a_url_that_can_not_be_read_is_told() -> None:
-    with pytest.raises(ValueError, match=r"^must be another$") as raised, telling_nothing("must be another"):
+def test_an_error_does_not_quote_the_url() -> None:
+    with pytest.raises(ValueError, match=r"^must be another$") as raised, without_quoting_input("must be another"):
         raise TypeError("S3CR3T")
     assert raised.value.__suppress_context__
 

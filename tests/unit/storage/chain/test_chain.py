@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError
 from zope.interface.verify import verifyObject
 
-from collectord.errors import AllStoresFailed, StorageError, StoreTimeout
+from collectord.errors import AllStoresFailed, StorageError, TimedOut
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import BROKEN_COPIES
 from collectord.model import MINIDUMP
@@ -69,13 +69,13 @@ def test_three_failures_in_a_row_open_the_circuit(chain: Chain) -> None:
 
 
 def test_a_timeout_opens_the_circuit_at_once(chain: Chain) -> None:
-    chain.first.trouble["save"] = StoreTimeout("hung")
+    chain.first.trouble["save"] = TimedOut("hung")
     assert chain.save().result == "second"
     assert chain.opened == [True, False, False]
 
 
 def test_a_probe_takes_it_back(chain: Chain) -> None:
-    chain.first.trouble = {"save": StoreTimeout("hung"), "check": full()}
+    chain.first.trouble = {"save": TimedOut("hung"), "check": full()}
     chain.save()
     assert chain.calls == [["save"], ["save"], []]
     started(chain.storage.probe())
@@ -89,7 +89,7 @@ def test_a_probe_takes_it_back(chain: Chain) -> None:
 
 
 def test_a_probe_returns_when_its_stores_have_answered(chain: Chain) -> None:
-    chain.first.trouble = {"save": StoreTimeout("hung"), "check": None}
+    chain.first.trouble = {"save": TimedOut("hung"), "check": None}
     chain.save()
     probing = started(chain.storage.probe())
     assert not probing.called
@@ -101,7 +101,7 @@ def test_a_probe_returns_when_its_stores_have_answered(chain: Chain) -> None:
 def test_an_earlier_crash_that_comes_through_takes_it_back(chain: Chain) -> None:
     chain.first.trouble["save"] = None
     late = chain.save()
-    chain.first.trouble["save"] = StoreTimeout("hung")
+    chain.first.trouble["save"] = TimedOut("hung")
     chain.save()
     assert chain.opened[0]
     chain.first.trouble.clear()
@@ -218,7 +218,7 @@ def test_a_copy_that_is_not_needed_is_discarded(chain: Chain) -> None:
 def test_a_copy_that_fails_is_the_target_s_failure(chain: Chain) -> None:
     dump = chain.spilled(b"one", b"two")
     chain.first.trouble["save"] = full()
-    chain.second.trouble["append"] = StoreTimeout("hung")
+    chain.second.trouble["append"] = TimedOut("hung")
     assert chain.save(crash_with(dump, b"onetwo")).result == "third"
     assert chain.opened == [False, True, False]
     assert [copy.discarded for copy in chain.second.dumps] == [1]
@@ -281,7 +281,7 @@ def test_a_spilled_dump_that_is_read_back_as_another_is_refused(chain: Chain, wh
     assert [dump.discarded for dump in home.dumps] == ([0, 1] if where != "second" else [0])
 
 
-@pytest.mark.parametrize("error", [full(), StoreTimeout("hung")])
+@pytest.mark.parametrize("error", [full(), TimedOut("hung")])
 def test_a_dump_that_can_t_be_read_back_is_nobody_else_s_failure(chain: Chain, error: Exception) -> None:
     dump = chain.spilled(b"one", b"two")
     chain.first.trouble.update(save=full(), read=error)

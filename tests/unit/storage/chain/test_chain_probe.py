@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 
-from collectord.errors import AllStoresFailed, StorageError, StoreTimeout
+from collectord.errors import AllStoresFailed, StorageError, TimedOut
 from collectord.storage.chain.probe import ProbeService
 from tests.unit.storage.chain.fickle import Chain, error_in, full
 
@@ -21,7 +21,7 @@ def test_the_probes_come_every_second(chain: Chain) -> None:
     service = probing(chain)
     chain.pass_time(3)
     assert chain.calls == [[], [], []]
-    chain.first.trouble = {"save": StoreTimeout("hung"), "check": full()}
+    chain.first.trouble = {"save": TimedOut("hung"), "check": full()}
     chain.save()
     assert chain.calls == [["save"], ["save"], []]
     for _ in range(3):
@@ -79,7 +79,7 @@ def test_a_store_is_checked_now_and_then_while_it_seems_well(chain: Chain) -> No
 def test_one_that_hangs_holds_up_no_other_probe(chain: Chain) -> None:
     service = probing(chain)
     for store in (chain.first, chain.second):
-        store.trouble = {"save": StoreTimeout("hung"), "check": None}
+        store.trouble = {"save": TimedOut("hung"), "check": None}
     chain.save()
     chain.pass_time(1)
     assert chain.opened == [True, True, False]
@@ -113,7 +113,7 @@ def test_stores_that_pass_each_check_and_keep_nothing(chain: Chain) -> None:
 
 def test_probes_never_overlap(chain: Chain) -> None:
     service = probing(chain)
-    chain.first.trouble = {"save": StoreTimeout("hung"), "check": None}
+    chain.first.trouble = {"save": TimedOut("hung"), "check": None}
     chain.save()
     chain.pass_time(20)
     asked = chain.first.calls.count("check")
@@ -126,7 +126,7 @@ def test_probes_never_overlap(chain: Chain) -> None:
 
 def test_the_probes_survive_whatever_comes(chain: Chain, logged_failures: list[LogEvent]) -> None:
     service = probing(chain)
-    chain.first.trouble = {"save": StoreTimeout("hung"), "check": ValueError("odd")}
+    chain.first.trouble = {"save": TimedOut("hung"), "check": ValueError("odd")}
     chain.save()
     chain.pass_time(1)
     assert len(logged_failures) == 1

@@ -4,7 +4,7 @@ A dump that is spilled to a chain: it moves on, whole, while stores fail.
 
 import pytest
 
-from collectord.errors import StorageError, StoreTimeout
+from collectord.errors import StorageError, TimedOut
 from collectord.model import MINIDUMP
 from tests.unit.storage.chain.fickle import Chain, crash_with, error_in, full
 from tests.unit.storage.stores import started
@@ -17,7 +17,7 @@ def test_nothing_is_asked_for_before_the_first_append(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-@pytest.mark.parametrize("error", [full(), StoreTimeout("hung"), None])
+@pytest.mark.parametrize("error", [full(), TimedOut("hung"), None])
 def test_a_store_fails_in_the_middle_of_a_dump(chain: Chain, before: int, error: Exception | None) -> None:
     appends = [b"one", b"two", b"three"]
     dump = chain.spilled(*appends[:before])
@@ -30,7 +30,7 @@ def test_a_store_fails_in_the_middle_of_a_dump(chain: Chain, before: int, error:
     assert (moving.called, moving.result) == (True, None)
     for piece in appends[before + 1 :]:
         started(dump.append([piece]))
-    assert chain.opened == [not isinstance(error, StorageError) or isinstance(error, StoreTimeout), False, False]
+    assert chain.opened == [not isinstance(error, StorageError) or isinstance(error, TimedOut), False, False]
     assert chain.second.owns(dump.content())
     assert all(old.discarded for old in chain.first.dumps)
     assert [new.discarded for new in chain.second.dumps] == [0]
@@ -82,7 +82,7 @@ def test_no_store_takes_a_dump(chain: Chain) -> None:
 
 def test_a_dump_whose_beginning_can_t_be_read_back(chain: Chain) -> None:
     dump = chain.spilled(b"one")
-    chain.first.trouble.update(append=StoreTimeout("hung"), read=full())
+    chain.first.trouble.update(append=TimedOut("hung"), read=full())
     done = started(dump.append([b"two"]))
     assert isinstance(error_in(done), StorageError)
     assert chain.opened == [True, False, False]

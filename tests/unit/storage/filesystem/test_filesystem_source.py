@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from collectord.errors import CrashRejectedByStore, StorageError, StoreTimeout, UnreadableCrash
+from collectord.errors import CrashRejectedByStore, StorageError, TimedOut, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
 from collectord.model import MINIDUMP, Crash, NewCrash
@@ -425,7 +425,7 @@ def test_a_mount_that_hangs(root: Path) -> None:
     clock.advance(59)
     assert failures == []
     clock.advance(2)
-    assert failures[0].check(StoreTimeout)
+    assert failures[0].check(TimedOut)
 
 
 @pytest.mark.parametrize("number", range(1, 6))

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from collectord.errors import StorageError, StoreTimeout
+from collectord.errors import StorageError, TimedOut
 from collectord.model import MINIDUMP, Crash
 from collectord.storage.filesystem import space
 from collectord.storage.filesystem.identity import ConfirmedSync
@@ -165,7 +165,7 @@ async def test_too_long(root: Path, operation: str) -> None:
         assert not saving.called
         clock.advance(0.1)
         error = await error_of(saving)
-    assert type(error) is StoreTimeout
+    assert type(error) is TimedOut
     assert await store.save(make_crash(NEIGHBOUR)) == str(root)
     assert not is_kept(root)
     assert is_kept(root, NEIGHBOUR)
@@ -281,7 +281,7 @@ async def test_one_timer_for_all(root: Path) -> None:
         assert all(save.called for save in saves[2])
         assert clock.getDelayedCalls() == []
         errors = [type(await error_of(save)) for at in saves for save in at]
-    assert errors == [StoreTimeout] * 4 + [CancelledError] + [StoreTimeout] * 4
+    assert errors == [TimedOut] * 4 + [CancelledError] + [TimedOut] * 4
     await store.save(make_crash())
     assert everything(root) == of_crash(root)
     clock.advance(10)
@@ -304,7 +304,7 @@ async def test_whoever_is_told_may_save_again_at_once(root: Path) -> None:
         assert len(again) == 1
         assert len(clock.getDelayedCalls()) == 1
         clock.advance(1)
-        assert isinstance(await error_of(second), StoreTimeout)
+        assert isinstance(await error_of(second), TimedOut)
         assert len(clock.getDelayedCalls()) == 1
     assert await again[0] == str(root)
 
@@ -321,7 +321,7 @@ async def test_a_spilled_dump_discarded_while_its_store_hangs(root: Path) -> Non
         saving = started(store.save(crash))
         gate.wait_until_reached()
         clock.advance(10)
-        assert isinstance(await error_of(saving), StoreTimeout)
+        assert isinstance(await error_of(saving), TimedOut)
         dump.discard()
     await store.save(make_crash(NEIGHBOUR))
     await spilling_done(store)
