@@ -33,7 +33,7 @@ _NOWHERE: frozenset[str] = frozenset()
 @frozen(kw_only=True, eq=False)
 class Traces:
     """
-    What is known of one crash. Of a million crashes, most share a few of these values.
+    The traces are all that is known of one crash. Of a million crashes, most share a few of these values.
 
     The first five say what the journal has: in which stores, destinations and publishers that happened to the crash.
 
@@ -41,7 +41,8 @@ class Traces:
     @ivar waits_in: the stores where it lies and is new.
     @ivar stays_in: the stores where it lies and is new, but out of which nothing is moved.
     @ivar unlinked_in: the stores where it lies and is not new.
-    @ivar aside_in: the stores that have it in their quarantine.
+    @ivar quarantined_in: the stores where it lies in the quarantine. C{quarantined} has the stores that put it there,
+        by the journal; since then it may have been released.
     @ivar arrived_at: the destinations where it lies.
     """
 
@@ -54,7 +55,7 @@ class Traces:
     waits_in: frozenset[str] = _NOWHERE
     stays_in: frozenset[str] = _NOWHERE
     unlinked_in: frozenset[str] = _NOWHERE
-    aside_in: frozenset[str] = _NOWHERE
+    quarantined_in: frozenset[str] = _NOWHERE
     arrived_at: frozenset[str] = _NOWHERE
 
 
@@ -64,9 +65,9 @@ NOTHING = Traces()
 @lru_cache(maxsize=65536)
 def with_trace(traces: Traces, kind: str, where: str, rule: str = "") -> Traces:
     """
-    C{traces} with one more.
+    Return C{traces} with one more.
 
-    @param kind: the name of one of the sets.
+    @param kind: the name of one of the sets: a kind of line in the journal, or how a crash lies where it was found.
     @param where: what is added to that set.
     """
     return evolve(traces, **{kind: getattr(traces, kind) | {where}, "rule": rule or traces.rule})
@@ -75,11 +76,11 @@ def with_trace(traces: Traces, kind: str, where: str, rule: str = "") -> Traces:
 @lru_cache(maxsize=65536)
 def fate_of(traces: Traces, stores: frozenset[str]) -> Fate:
     """
-    What became of a crash.
+    Say what became of a crash. L{FATES} has the meaning of each answer.
 
     @param stores: the roots of all stores.
     """
-    if traces.aside_in:
+    if traces.quarantined_in:
         return "quarantined"
     if traces.waits_in:
         return "waiting"
@@ -94,8 +95,8 @@ def fate_of(traces: Traces, stores: frozenset[str]) -> Fate:
 
 
 def is_unlinked(traces: Traces, stores: frozenset[str]) -> bool:
-    """Whether a crash lies in a store, no link says that it is new, and no line says that it was moved."""
-    elsewhere = traces.aside_in | traces.waits_in | traces.stays_in
+    """Tell whether a crash lies in a store, no link says that it is new, and no line says that it was moved."""
+    elsewhere = traces.quarantined_in | traces.waits_in | traces.stays_in
     return bool(traces.unlinked_in) and not elsewhere and not traces.moved - stores
 
 
@@ -106,7 +107,7 @@ class UncleanStop:
 
     @ivar process: its name in the journal.
     @ivar after: the time up to which its lines are safe.
-    @ivar before: the time when the next process noticed it.
+    @ivar before: the time when the next process noticed it. If none has, it is "now", which sorts after all times.
     """
 
     process: str
@@ -114,23 +115,23 @@ class UncleanStop:
     before: str
 
     def may_explain(self, line: Line) -> bool:
-        """Whether lines that should follow C{line} may have been lost with this process."""
+        """Tell whether lines that should follow C{line} may have been lost with this process."""
         return seconds_of(self.after) - _FLUSHED_S <= line.at and line.time <= self.before
 
 
 @frozen(kw_only=True)
 class Audit:
     """
-    What an audit of one day found.
+    An audit is what was found out about the crashes of one day.
 
     @ivar day: C{yyyymmdd}.
     @ivar locations: where it looked.
     @ivar crashes: what is known of each crash, by its id.
     @ivar lines: the lines of the journal about the crashes that are C{unaccounted} or C{gone} or have C{arrived}, by
-        their ids; of the first 10,000.
+        their ids; of at most 10,000 crashes.
     @ivar dangling: the ids of links that lead to no crash, not even to one in a quarantine.
     @ivar at_destinations: how many of these crashes each destination has that is a file system, by its root; None: it
-        can't be looked at.
+        is not there, or a different store is mounted there.
     @ivar damaged: how many lines of the journal can't be read.
     @ivar lost: how many lines were never written.
     @ivar unclean_stops: the processes that may have lost lines.
@@ -147,27 +148,27 @@ class Audit:
     unclean_stops: Sequence[UncleanStop]
 
     def fate(self, crash_id: str) -> Fate:
-        """What became of one crash."""
+        """Say what became of one crash."""
         return fate_of(self.crashes[crash_id], frozenset(self.locations.stores))
 
     def of_fate(self, *fates: Fate) -> list[str]:
-        """The ids of the crashes that had one of these fates, sorted."""
+        """Return the ids of the crashes that had one of these fates, sorted."""
         return sorted(crash_id for crash_id in self.crashes if self.fate(crash_id) in fates)
 
     def unlinked(self) -> list[str]:
-        """The ids of the crashes that lost their link: nobody moved them, and nobody will; sorted."""
+        """Return the ids of the crashes that lost their link: nobody moved them, and nobody will; sorted."""
         stores = frozenset(self.locations.stores)
         return sorted(crash_id for crash_id, traces in self.crashes.items() if is_unlinked(traces, stores))
 
     def fates(self) -> Mapping[Fate, int]:
-        """How many crashes had each fate."""
+        """Count the crashes that had each fate."""
         counts: Counter[Fate] = Counter()
         for traces, count in Counter(self.crashes.values()).items():
             counts[fate_of(traces, frozenset(self.locations.stores))] += count
         return {fate: counts[fate] for fate in FATES}
 
     def by_location(self, kind: str) -> Mapping[str, int]:
-        """How many crashes were C{kept}, C{moved}, C{published} and so on, by where that was."""
+        """Count the crashes that were C{kept}, C{moved}, C{published} and so on, by where that was."""
         counts: Counter[str] = Counter()
         for traces, count in Counter(self.crashes.values()).items():
             for where in getattr(traces, kind):
@@ -175,6 +176,6 @@ class Audit:
         return dict(sorted(counts.items()))
 
     def unclean_stop_of(self, crash_id: str) -> UncleanStop | None:
-        """The unclean stop that may have lost lines about a crash; None: there was none."""
+        """Return the unclean stop that may have lost lines about a crash; None: there was none."""
         last = max(self.lines.get(crash_id, ()), default=None)
         return next((unclean for unclean in self.unclean_stops if last is not None and unclean.may_explain(last)), None)

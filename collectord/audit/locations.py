@@ -22,7 +22,7 @@ class CannotAudit(CollectordError):
 @frozen(kw_only=True)
 class CrashLocations:
     """
-    Where the crashes of a daemon may be.
+    The locations are all places where the crashes of a daemon may be.
 
     @ivar journals: the directory of the journals.
     @ivar stores: for the root of each store, the primary first, whether new crashes are ever moved out of it.
@@ -35,11 +35,11 @@ class CrashLocations:
     destinations: Sequence[str]
     known_stores: KnownStores | None = None
 
-    def refuse_absent(self) -> None:
+    def require_all_stores(self) -> None:
         """
-        Refuse to look if a store is missing.
+        Check that every store is there.
 
-        @raise CannotAudit: a store is not there, or another one is in its place.
+        @raise CannotAudit: a store is not there, or a different one is mounted there.
         """
         for root in self.stores:
             why = self.problem_of(root)
@@ -48,13 +48,17 @@ class CrashLocations:
                     f"{why or f'there is no store at {root}'}: nobody can say whether the crashes of {root} are there"
                 )
 
+    def can_search(self, root: str) -> bool:
+        """Tell whether the store or destination at C{root} is there, and no different one is mounted there."""
+        return not self.problem_of(root) and os.path.isdir(root)
+
     def problem_of(self, root: str) -> str:
-        """Why the store or destination at C{root} can't be looked at, in words; empty: it can."""
+        """Say in words why what is at C{root} is not the store or destination of the settings; empty: it is."""
         return StoreIdentity(root, self.known_stores).problem()
 
 
 def locations_of(settings: Settings) -> CrashLocations:
-    """Where the crashes of the daemon with these settings may be."""
+    """Return where the crashes of the daemon with these settings may be."""
     mover = settings.crashmover
     primary, *others = (str(store.root.absolute()) for store in settings.storage)
     return CrashLocations(

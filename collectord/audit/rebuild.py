@@ -1,5 +1,5 @@
 """
-Writing a journal again that was damaged or lost. All of it blocks.
+Writes a journal again that was damaged or lost. The command C{collectord audit --rebuild} calls it, and it blocks.
 """
 
 import os
@@ -14,7 +14,7 @@ from attrs import frozen
 from collectord.audit.locations import CrashLocations
 from collectord.audit.scan import is_of_day
 from collectord.observe.journal.files import add_lines, rewrite
-from collectord.observe.journal.lines import OF_CRASHES, Journal, Line, time_of
+from collectord.observe.journal.lines import CRASH_KINDS, Journal, Line, time_of
 from collectord.storage.filesystem.finder import FoundCrash, crashes_of_day, quarantined_crashes
 
 _BATCH = 1000
@@ -23,7 +23,7 @@ _BATCH = 1000
 @frozen(kw_only=True)
 class Rebuilt:
     """
-    How a journal was rebuilt.
+    These numbers say how a journal was rebuilt.
 
     @ivar read: how many of its lines were kept.
     @ivar damaged: how many lines could not be understood, and were left out.
@@ -47,18 +47,18 @@ def rebuild(locations: CrashLocations, day: str) -> Rebuilt:
     @raise CannotAudit: a store is not there.
     @raise OSError: the journal can't be written. No line is lost; some may be there twice.
     """
-    locations.refuse_absent()
+    locations.require_all_stores()
     journal = Journal(locations.journals, day)
     noted: dict[str, set[str]] = {"kept": set(), "quarantined": set()}
     counts: Counter[str] = Counter()
 
     def readable() -> Iterator[Line]:
         for line in journal:
-            if line.kind in OF_CRASHES and line.about not in noted["kept"] and not is_of_day(line.about, day):
-                counts["strange"] += 1
+            if line.kind in CRASH_KINDS and line.subject not in noted["kept"] and not is_of_day(line.subject, day):
+                counts["misfiled"] += 1
                 continue
             if line.kind in noted:
-                noted[line.kind].add(line.about)
+                noted[line.kind].add(line.subject)
             counts["read"] += 1
             yield line
 
@@ -72,7 +72,7 @@ def rebuild(locations: CrashLocations, day: str) -> Rebuilt:
             add_lines(locations.journals, day, batch)
             batch.clear()
     add_lines(locations.journals, day, batch)
-    return Rebuilt(read=counts["read"], damaged=journal.damaged + counts["strange"], added=counts["added"])
+    return Rebuilt(read=counts["read"], damaged=journal.damaged + counts["misfiled"], added=counts["added"])
 
 
 def _on_disk(locations: CrashLocations, day: str) -> Iterator[tuple[str, FoundCrash]]:
@@ -85,7 +85,7 @@ def _on_disk(locations: CrashLocations, day: str) -> Iterator[tuple[str, FoundCr
 
 
 def _line_of(crash: FoundCrash, kind: str) -> Line:
-    """The line that a crash should have, by what its raw crash says, if it says anything."""
+    """Return the line that a crash should have, by what its raw crash says, if it says anything."""
     at, rule = 0.0, ""
     with suppress(OSError, ValueError, TypeError, LookupError):
         at = os.stat(crash.raw_crash).st_mtime

@@ -120,6 +120,8 @@ def crashes_in(roots: Sequence[str], days: Sequence[str] = ()) -> Iterator[Found
     Yield the crashes of each store, the newest day first.
 
     @param days: only the crashes of these days (C{yyyymmdd}); if it is empty, those of all days.
+
+    @raise OSError: a directory can't be read.
     """
     for root in roots:
         for day in sorted(days or crash_days(root), reverse=True):

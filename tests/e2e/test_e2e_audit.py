@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from collectord.observe.journal.lines import Journal, journal_of
+from collectord.observe.journal.lines import Journal, journal_path
 from tests.e2e.test_e2e_crashmover import files_of_crashes, moving, submit
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import stored_crashes
@@ -65,7 +65,7 @@ class Locations:
 
     def lines(self) -> set[tuple[str, str]]:
         """What and about what."""
-        return {(line.kind, line.about) for line in Journal(self.journals, today())}
+        return {(line.kind, line.subject) for line in Journal(self.journals, today())}
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_a_damaged_journal_is_made_anew_while_the_daemon_runs(locations: Locatio
     with locations.daemon(moves=False) as daemon:
         acknowledged = submit(daemon, *(f"n{n}" for n in range(20)))
         until(lambda: {("kept", crash_id) for crash_id in acknowledged} <= locations.lines())
-        journal = journal_of(locations.journals, today())
+        journal = journal_path(locations.journals, today())
         lines = journal.read_bytes().splitlines(keepends=True)
         hole = b"".join(lines[2:9])  # from the middle of one line to the middle of another
         journal.write_bytes(b"".join(lines[:2]) + hole[:20] + bytes(len(hole) - 40) + hole[-20:] + b"".join(lines[9:]))

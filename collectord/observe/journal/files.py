@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from collectord.model import CrashEvent
-from collectord.observe.journal.lines import HEAL, Line, format_event, journal_day, journal_of, packed, time_of
+from collectord.observe.journal.lines import (
+    HEAL,
+    Line,
+    compressed_path,
+    format_event,
+    journal_day,
+    journal_path,
+    time_of,
+)
 from collectord.storage.files import new_process_name, sync_and_close
 
 _QUIET_S = 2 * 24 * 3600.0
@@ -116,7 +124,7 @@ class JournalFiles:
         """
         if not self._unsynced:
             return
-        for path in (*(journal_of(self._directory, day) for day in self._unsynced), self._directory):
+        for path in (*(journal_path(self._directory, day) for day in self._unsynced), self._directory):
             with suppress(FileNotFoundError):
                 _sync(path)
         self._unsynced.clear()
@@ -172,15 +180,15 @@ def ended_uncleanly(directory: Path) -> Iterator[tuple[str, float]]:
             yield path.stem, os.fstat(file.fileno()).st_mtime
 
 
-def pack(journal: Path) -> None:
+def compress(journal: Path) -> None:
     """
     Compress C{journal}: append its lines to those of that day that were compressed before, and remove it.
 
     @raise OSError: nothing was changed.
     """
     with _locked(journal, fcntl.LOCK_EX) as fd:
-        with _replacing(packed(journal)) as new:
-            with suppress(FileNotFoundError), packed(journal).open("rb") as before:
+        with _replacing(compressed_path(journal)) as new:
+            with suppress(FileNotFoundError), compressed_path(journal).open("rb") as before:
                 shutil.copyfileobj(before, new, _COPY)
             with gzip.GzipFile("", "wb", fileobj=new, mtime=0) as member, open(fd, "rb", closefd=False) as lines:
                 shutil.copyfileobj(lines, member, _COPY)
@@ -209,15 +217,15 @@ def rewrite(directory: Path, day: str, lines: Iterable[Line]) -> None:
     """
     with suppress(FileExistsError):
         directory.mkdir(0o700)
-    journal = journal_of(directory, day)
+    journal = journal_path(directory, day)
     with _locked(journal, fcntl.LOCK_EX):
         with _replacing(journal) as new:
             new.writelines(line.encode() for line in lines)
-        packed(journal).unlink(missing_ok=True)
+        compressed_path(journal).unlink(missing_ok=True)
 
 
 def _append(directory: Path, day: str, lines: bytes) -> None:
-    with _locked(journal_of(directory, day), fcntl.LOCK_SH) as fd:
+    with _locked(journal_path(directory, day), fcntl.LOCK_SH) as fd:
         rest = memoryview(HEAL + lines if _is_cut_off(fd) else lines)
         while rest:
             rest = rest[os.write(fd, rest) :]

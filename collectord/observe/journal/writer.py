@@ -23,7 +23,7 @@ from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import TimedOut
 from collectord.metrics import JOURNAL_FAILURES
 from collectord.model import CrashEvent
-from collectord.observe.journal.files import JournalFiles, pack
+from collectord.observe.journal.files import JournalFiles, compress
 from collectord.observe.journal.lines import journal_day
 from collectord.settings.schema import Settings
 
@@ -161,7 +161,7 @@ class JournalWriter(Service):
     async def _tidy(self) -> None:
         await self._do(lambda: self._files.remove_old(self._keep_days, self._now()))
         for journal in await self._do(lambda: self._files.quiet(self._now())):
-            await self._do(lambda journal=journal: pack(journal))  # type: ignore[misc]
+            await self._do(lambda journal=journal: compress(journal))  # type: ignore[misc]
             await self._write()  # Compressing one may take a while, and lines wait meanwhile.
 
     async def _do(self, work: Callable[[], T]) -> T:

@@ -83,7 +83,7 @@ def find_crash(root: str, crash_id: str) -> FoundCrash | None:
 
     @raise OSError: the store can't be read.
     """
-    names = place_in(root, crash_id, "").name_dir
+    names = place_in(root, crash_id, date_dir="").name_dir
     if f"{crash_id}.json" in list_directory(names):
         return _found(root, crash_id, names)
     return quarantined_crash(root, crash_id)
@@ -98,13 +98,13 @@ def remains_of(root: str, crash_id: str) -> FoundCrash | None:
 
     @raise OSError: the store can't be read.
     """
-    crash = _found(root, crash_id, place_in(root, crash_id, "").name_dir)
+    crash = _found(root, crash_id, place_in(root, crash_id, date_dir="").name_dir)
     return crash if crash.dumps or symlinks_of(crash) else None
 
 
 def symlinks_of(crash: FoundCrash) -> list[str]:
     """The symlinks that say that a crash is new, at whatever time of its day it came: one or none."""
-    return place_in(crash.root, crash.crash_id, "").links()
+    return place_in(crash.root, crash.crash_id, date_dir="").links()
 
 
 def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
@@ -124,13 +124,40 @@ def crash_days(root: str) -> list[str]:
 
 
 def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
-    """The crashes of one day (C{yyyymmdd}) in the order of their ids. One directory at a time is read."""
-    for directory, directories, files in os.walk(f"{root}/{day}/name"):
+    """
+    Yield the crashes of one day (C{yyyymmdd}) in the order of their ids. One directory at a time is read.
+
+    @raise OSError: a directory can't be read.
+    """
+    for directory, directories, files in _walk(f"{root}/{day}/name"):
         directories.sort()
         for name in sorted(files):
             crash_id = name.removesuffix(".json")
             if name.endswith(".json") and is_crash_id(crash_id):
                 yield _found(root, crash_id, directory, files=files)
+
+
+def links_of_day(root: str, day: str) -> list[tuple[str, str]]:
+    """
+    Return the links of one day (C{yyyymmdd}), which may be symlinks or small files.
+
+    @return: the crash id and the path of each. Several links may have the same id.
+
+    @raise OSError: a directory can't be read.
+    """
+    # os.walk lists a symlink to a directory among the directories, and does not follow it.
+    walk = _walk(f"{root}/{day}/date")
+    return [(name, f"{slot}/{name}") for slot, dirs, files in walk for name in (*dirs, *files) if is_crash_id(name)]
+
+
+def _walk(top: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Go through a tree as os.walk does. Unlike os.walk alone, raise an error if a directory can't be read."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # The directory was removed meanwhile.
+            raise error
+
+    return os.walk(top, onerror=refuse)
 
 
 def quarantined_crashes(root: str) -> Iterator[FoundCrash]:

@@ -2,11 +2,12 @@
 C{collectord audit}, on stores and journals that a test makes.
 """
 
+import errno
 import gzip
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from collectord.audit.fates import FATES
 from collectord.cli.audit import audit_command
 from collectord.cli.main import main
 from collectord.model import CrashEvent, Step
-from collectord.observe.journal.lines import Journal, Line, format_event, journal_of, packed, time_of
+from collectord.observe.journal.lines import Journal, Line, compressed_path, format_event, journal_path, time_of
+from collectord.storage.filesystem.finder import FoundCrash, links_of_day, quarantined_crashes
 from collectord.storage.filesystem.identity import adopt
 from collectord.storage.filesystem.known import KnownStores
 from tests.unit.cli.made import keep, raw_crash_of, run
@@ -88,14 +90,14 @@ class Place:
         (directory / "reason.txt").write_text("broken")
 
     def note(self, number: int, *steps: tuple[Step, str], at: float = NOON) -> None:
-        with journal_of(self.directory, DAY).open("a") as file:
+        with journal_path(self.directory, DAY).open("a") as file:
             for kind, where in steps:
                 about: Mapping[str, str | int] = {"rule": "every"} if kind == "kept" else {}
                 event = CrashEvent(at=at, crash_id=id_of(number), kind=kind, where=where, about=about)
                 file.write(format_event(event))
 
     def note_line(self, line: Line) -> None:
-        with journal_of(self.directory, DAY).open("ab") as file:
+        with journal_path(self.directory, DAY).open("ab") as file:
             file.write(line.encode())
 
     def audit(self, *args: str, day: str = DAY) -> Result:
@@ -242,7 +244,7 @@ def test_a_crash_that_went_home_is_looked_for_there(place: Place) -> None:
 def test_only_its_day(place: Place) -> None:
     other = "20160623"
     place.note(1, ("kept", place.primary), ("moved", "s3"), ("removed", place.primary))
-    with journal_of(place.directory, DAY).open("a") as file:
+    with journal_path(place.directory, DAY).open("a") as file:
         event = CrashEvent(at=NOON, crash_id=id_of(1, other), kind="kept", where=place.primary)
         file.write(format_event(event))
     place.put_aside(2, place.primary, other)
@@ -250,10 +252,10 @@ def test_only_its_day(place: Place) -> None:
     assert (output["crashes"], output["damaged_lines"]) == (1, 1)
 
 
-def test_what_was_packed_and_what_was_not(place: Place) -> None:
-    journal = journal_of(place.directory, DAY)
+def test_compressed_and_other_lines(place: Place) -> None:
+    journal = journal_path(place.directory, DAY)
     place.note(1, ("kept", place.primary))
-    packed(journal).write_bytes(gzip.compress(journal.read_bytes()))
+    compressed_path(journal).write_bytes(gzip.compress(journal.read_bytes()))
     journal.unlink()
     assert place.fates() == {"unaccounted": 1}
     place.note(1, ("moved", "s3"), ("removed", place.primary))
@@ -293,13 +295,14 @@ def test_what_is_moved_meanwhile_is_not_unaccounted(place: Place, monkeypatch: p
 
 def test_damage_is_counted(place: Place) -> None:
     place.note(1, ("kept", place.primary))
-    with journal_of(place.directory, DAY).open("ab") as file:
+    with journal_path(place.directory, DAY).open("ab") as file:
         file.write(bytes(4096) + b"\x1b[31mgarbage\n" + b"cut of")
     place.note_line(Line(time_of(NOON), "lost", "70"))
     place.keep_crash(1, place.primary)
     output = place.output()
     assert (output["damaged_lines"], output["lost_lines"]) == (2, 0)  # it was added to what was cut off
     place.note_line(Line(time_of(NOON), "lost", "7"))
+    place.note_line(Line(time_of(NOON), "lost", "7"))  # a line may be there twice
     place.note_line(Line(time_of(NOON), "lost", "many"))
     assert place.output()["lost_lines"] == 7
     shown = place.audit().stdout
@@ -346,7 +349,7 @@ def test_an_unclean_stop_after_which_nobody_started(place: Place) -> None:
 def test_a_lost_journal_is_made_anew(place: Place) -> None:
     everything(place)
     before = place.fates()
-    journal_of(place.directory, DAY).unlink()
+    journal_path(place.directory, DAY).unlink()
     output = place.output("--rebuild")
     assert output["rebuilt"] == {"read": 0, "added": 5}
     assert {fate: count for fate, count in output["fates"].items() if count} == {
@@ -354,7 +357,7 @@ def test_a_lost_journal_is_made_anew(place: Place) -> None:
         "stays": before["stays"],
         "quarantined": before["quarantined"],
     }
-    kept = [line for line in Journal(place.directory, DAY) if line.about == id_of(1)]
+    kept = [line for line in Journal(place.directory, DAY) if line.subject == id_of(1)]
     assert kept == [Line("2016-06-22T15:19:49.123Z", "kept", id_of(1), place.primary, "every")]
     assert output["kept"] == {place.primary: 2, place.second: 1}
     assert output["quarantined"] == {place.primary: 1, place.second: 1}
@@ -362,9 +365,9 @@ def test_a_lost_journal_is_made_anew(place: Place) -> None:
 
 def test_a_damaged_journal_is_made_anew(place: Place) -> None:
     everything(place)
-    journal = journal_of(place.directory, DAY)
+    journal = journal_path(place.directory, DAY)
     before = place.output()
-    packed(journal).write_bytes(gzip.compress(journal.read_bytes()))
+    compressed_path(journal).write_bytes(gzip.compress(journal.read_bytes()))
     place.note_line(Line(time_of(NOON), "unclean", "host-7-ab", time_of(NOON)))
     with journal.open("ab") as file:
         file.write(bytes(10_000) + b"\xffgarbage\n" * 7 + b"cut of")
@@ -375,7 +378,7 @@ def test_a_damaged_journal_is_made_anew(place: Place) -> None:
     assert output["damaged_lines"] == 0
     assert len(output["unclean_stops"]) == 1
     assert output["rebuilt"]["added"] == 2
-    assert not packed(journal).exists()
+    assert not compressed_path(journal).exists()
     assert place.output("--rebuild")["rebuilt"]["added"] == 0
     assert "The journal was written anew" in place.audit("--rebuild").stdout
 
@@ -392,7 +395,7 @@ def test_a_raw_crash_that_says_nothing_is_noted_too(place: Place) -> None:
 
 def test_rebuilding_that_fails_leaves_the_journal_as_it_was(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     everything(place)
-    before = journal_of(place.directory, DAY).read_bytes()
+    before = journal_path(place.directory, DAY).read_bytes()
 
     def fail(fd: int) -> None:
         raise OSError(28, "full", "somewhere")
@@ -401,7 +404,7 @@ def test_rebuilding_that_fails_leaves_the_journal_as_it_was(place: Place, monkey
     result = place.audit("--rebuild")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "full" in result.stderr
-    assert journal_of(place.directory, DAY).read_bytes() == before
+    assert journal_path(place.directory, DAY).read_bytes() == before
 
 
 # What can't be.
@@ -410,19 +413,32 @@ def test_rebuilding_that_fails_leaves_the_journal_as_it_was(place: Place, monkey
 def test_a_store_that_is_not_there(place: Place) -> None:
     """Its crashes are not unaccounted for: nobody can say."""
     place.note(1, ("kept", place.second))
-    before = journal_of(place.directory, DAY).stat()
+    before = journal_path(place.directory, DAY).stat()
     shutil.rmtree(place.second)
     for args in ([], ["--rebuild"], ["--json"]):
         result = place.audit(*args)
         assert (result.exit_code, result.stdout) == (2, "")
         assert place.second in result.stderr
-    assert os.path.samestat(journal_of(place.directory, DAY).stat(), before)
+    assert os.path.samestat(journal_path(place.directory, DAY).stat(), before)
 
 
 def test_a_destination_that_is_not_there(place: Place) -> None:
     shutil.rmtree(place.destination)
     assert place.output()["at_destinations"] == {place.destination: None}
     assert "not there" in place.audit().stdout
+
+
+def test_a_different_store_in_the_place_of_a_destination(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies there, it is not where the crashes of the daemon arrive."""
+    monkeypatch.setenv("COLLECTORD_STATE__DIRECTORY", str(place.path / "state"))
+    adopt(place.destination, KnownStores(str(place.path / "state")))
+    os.rename(place.destination, f"{place.destination}-away")
+    os.mkdir(place.destination)
+    place.note(1, ("kept", place.primary))
+    place.keep_crash(1, place.destination)
+    output = place.output()
+    assert output["at_destinations"] == {place.destination: None}
+    assert [crash["crash_id"] for crash in output["unaccounted"]] == [id_of(1)]
 
 
 def test_a_store_that_the_settings_do_not_know(place: Place) -> None:
@@ -438,7 +454,7 @@ def test_without_a_journal_there_is_no_audit(place: Place) -> None:
 
 
 def test_a_journal_that_can_t_be_read(place: Place) -> None:
-    journal_of(place.directory, DAY).mkdir()
+    journal_path(place.directory, DAY).mkdir()
     assert place.audit().exit_code == 2
 
 
@@ -459,7 +475,7 @@ def test_control_characters_do_not_reach_the_terminal(place: Place) -> None:
 
 
 def test_many_that_are_missing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "_WITH_LINES", 120)
+    monkeypatch.setattr(scan, "_MAX_CRASHES_WITH_LINES", 120)
     for n in range(150):
         place.note(n, ("kept", place.primary))
     result = place.audit()
@@ -502,7 +518,7 @@ def test_a_crash_without_a_link_is_found_unless_it_was_moved(place: Place) -> No
 
 def test_a_crash_that_came_while_it_looked_is_not_without_a_link(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.keep_crash(1, place.primary)
-    monkeypatch.setattr(scan, "_links", lambda root, day: {})
+    monkeypatch.setattr(scan, "links_of_day", lambda root, day: [])
     assert place.output()["unlinked"] == []
 
 
@@ -516,6 +532,55 @@ def test_a_link_without_a_crash(place: Place) -> None:
     assert place.output()["dangling"] == [id_of(1)]
     assert place.audit("--dangling").stdout == f"{id_of(1)}\n"
     assert f"1 links, such as that of {id_of(1)}" in place.audit().stdout
+
+
+def test_each_link_without_a_crash_is_looked_at(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two goes with its crash while the audit looks, so the other one is still there alone."""
+    for root in (place.primary, place.second):
+        place.keep_crash(1, root)
+        [raw_crash] = Path(root).glob(f"*/name/*/*/{id_of(1)}.json")
+        raw_crash.unlink()
+
+    def removed(root: str) -> Iterator[FoundCrash]:
+        for link in Path(place.second).glob(f"*/date/*/*/{id_of(1)}"):
+            link.unlink()
+        return quarantined_crashes(root)
+
+    monkeypatch.setattr(scan, "quarantined_crashes", removed)
+    with monkeypatch.context() as listed:
+        links = {root: links_of_day(root, DAY) for root in (place.primary, place.second)}
+        listed.setattr(scan, "links_of_day", lambda root, day: links[root])
+        assert place.output()["dangling"] == [id_of(1)]
+
+
+@pytest.mark.parametrize("branch", ["name", "date"])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        pytest.param(PermissionError(errno.EACCES, "Permission denied"), 2, id="can not be read"),
+        pytest.param(FileNotFoundError(errno.ENOENT, "No such file"), 1, id="removed meanwhile"),
+    ],
+)
+def test_a_directory_of_a_store_that_is_not_listed(
+    place: Place, branch: str, error: OSError, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that can't be read is not taken for an empty one."""
+    place.note(1, ("kept", place.primary))
+    place.keep_crash(1, place.primary)
+    listing = os.scandir
+
+    def failing(path: Any) -> Any:
+        if f"/{DAY}/{branch}/" in str(path):
+            raise error
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    result = place.audit("--json")
+    if status == 2:
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Permission denied" in result.stderr
+    else:
+        assert json.loads(result.stdout)["fates"]["waiting"] == 1  # the second look finds it
 
 
 @pytest.mark.parametrize("which", ["primary", "second"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from collectord.model import CrashEvent
-from collectord.observe.journal.lines import format_event, journal_of
+from collectord.observe.journal.lines import format_event, journal_path
 from tests.unit.cli.made import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, lines, raw_crash_of, run
 
 
@@ -50,7 +50,7 @@ def test_all_whose_link_is_lost(root: Path) -> None:
     keep(root, raw_crash_of(STRANGER), new=False)  # of the next day
     (root / "ledger").mkdir()
     moved = CrashEvent(at=0.0, crash_id=NEIGHBOUR, kind="moved", where="s3")
-    journal_of(root / "ledger", "20160622").write_text(format_event(moved))
+    journal_path(root / "ledger", "20160622").write_text(format_event(moved))
     assert run("crashes", "renew", "--day", "20160622").exit_code == 0
     assert [is_new(root, crash_id) for crash_id in (CRASH_ID, NEIGHBOUR, STRANGER)] == [True, False, False]
     assert [line["crash_id"] for line in lines(run("crashes", "renew", "--all-unlinked", "--json"))] == [STRANGER]

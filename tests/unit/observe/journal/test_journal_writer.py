@@ -24,8 +24,8 @@ from twisted.logger import capturedLogs
 
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent, Step
-from collectord.observe.journal.files import JournalFiles, pack, rewrite
-from collectord.observe.journal.lines import HEAL, Journal, journal_of, packed
+from collectord.observe.journal.files import JournalFiles, compress, rewrite
+from collectord.observe.journal.lines import HEAL, Journal, compressed_path, journal_path
 from collectord.observe.journal.writer import JournalWriter
 from tests.support.mounts import can_mount, tmpfs
 from tests.unit.storage.stores import hanging, watched
@@ -105,7 +105,7 @@ class Rig:
 
     def lines(self, day: str = DAY) -> list[str]:
         """What and where, or about what, of each."""
-        return [f"{line.kind} {line.where or line.about}" for line in self.whole(day)]
+        return [f"{line.kind} {line.where or line.subject}" for line in self.whole(day)]
 
     def whole(self, day: str = DAY) -> list[Any]:
         journal = Journal(self.directory, day)
@@ -284,7 +284,7 @@ def test_a_start_and_a_clean_stop(rig: Rig) -> None:
     rig.stop()
     kind = [line.kind for line in rig.whole()]
     assert kind == ["start", "kept", "stop"]
-    assert rig.whole()[0].about == rig.whole()[-1].about
+    assert rig.whole()[0].subject == rig.whole()[-1].subject
     assert list(rig.directory.glob("*.running")) == []
     assert Rig(rig.directory).whole()[-1].kind == "stop"
 
@@ -316,7 +316,7 @@ def test_an_unclean_stop_is_told_by_the_next_start(rig: Rig) -> None:
     after.clock.advance(20)
     after.start()
     (line,) = [line for line in after.whole() if line.kind == "unclean"]
-    assert line.about == running.stem
+    assert line.subject == running.stem
     assert "2016-06-22T15:19:54" < line.where < "2016-06-22T15:19:56"
     assert line.time > line.where
     assert not running.exists()
@@ -544,43 +544,44 @@ def aged(path: Path, days: float, content: bytes = b"") -> Path:
 LINE = b"2016-06-20T15:19:49.123Z\tkept\t8f63752c-57c6-4e5d-b2cf-cabde2160620\t%s\n"
 
 
-def test_quiet_journals_are_packed_at_the_start_and_each_day(rig: Rig) -> None:
-    old = aged(journal_of(rig.directory, "20160619"), 2.5, LINE % b"1")
-    young = aged(journal_of(rig.directory, "20160620"), 1.5, LINE % b"2")
+def test_quiet_journals_are_compressed_at_the_start_and_each_day(rig: Rig) -> None:
+    old = aged(journal_path(rig.directory, "20160619"), 2.5, LINE % b"1")
+    young = aged(journal_path(rig.directory, "20160620"), 1.5, LINE % b"2")
     rig.start()
     assert not old.exists()
-    assert gzip.decompress(packed(old).read_bytes()) == LINE % b"1"
-    assert stat.S_IMODE(packed(old).stat().st_mode) == 0o600
-    assert NOW.timestamp() - packed(old).stat().st_mtime == pytest.approx(2.5 * 86400)
+    assert gzip.decompress(compressed_path(old).read_bytes()) == LINE % b"1"
+    assert stat.S_IMODE(compressed_path(old).stat().st_mode) == 0o600
+    assert NOW.timestamp() - compressed_path(old).stat().st_mtime == pytest.approx(2.5 * 86400)
     assert young.exists()
     rig.clock.advance(86400 - 1)
     rig.settle()
     rig.advance(2)
     assert not young.exists()
-    assert packed(young).exists()
+    assert compressed_path(young).exists()
     assert list(rig.directory.glob("*.tmp")) == []
 
 
 def test_old_files_are_removed_and_others_are_not(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "ledger", keep_days=10)
-    old = aged(packed(journal_of(rig.directory, "20160610")), 10.5)
-    never_packed = aged(journal_of(rig.directory, "20160609"), 11)
+    old = aged(compressed_path(journal_path(rig.directory, "20160610")), 10.5)
+    never_compressed = aged(journal_path(rig.directory, "20160609"), 11)
     left = aged(rig.directory / "20160609.journal.gz.tmp", 11)
-    young = aged(packed(journal_of(rig.directory, "20160613")), 9.5)
+    young = aged(compressed_path(journal_path(rig.directory, "20160613")), 9.5)
     foreign = aged(rig.directory / "notes.txt", 1000)
-    late = aged(journal_of(rig.directory, "20100101"), 1, LINE % b"1")  # a crash of that day, moved yesterday
+    late = aged(journal_path(rig.directory, "20100101"), 1, LINE % b"1")  # a crash of that day, moved yesterday
     rig.start()
-    assert [path.exists() for path in (old, never_packed, left, young, foreign, late)] == [False] * 3 + [True] * 3
+    assert [path.exists() for path in (old, never_compressed, left, young, foreign, late)] == [False] * 3 + [True] * 3
 
 
-def test_what_is_added_later_is_packed_after_what_was_packed_before(tmp_path: Path) -> None:
-    journal = aged(journal_of(tmp_path, DAY), 3, LINE % b"1")
-    pack(journal)
+def test_what_is_added_later_is_compressed_after_what_was_compressed_before(tmp_path: Path) -> None:
+    journal = aged(journal_path(tmp_path, DAY), 3, LINE % b"1")
+    compress(journal)
     aged(journal, 3, LINE % b"2" + LINE[:30])
-    pack(journal)
+    compress(journal)
     aged(journal, 3, LINE % b"3")
-    pack(journal)
-    assert gzip.decompress(packed(journal).read_bytes()) == LINE % b"1" + LINE % b"2" + LINE[:30] + HEAL + LINE % b"3"
+    compress(journal)
+    compressed = gzip.decompress(compressed_path(journal).read_bytes())
+    assert compressed == LINE % b"1" + LINE % b"2" + LINE[:30] + HEAL + LINE % b"3"
     found = Journal(tmp_path, DAY)
     assert ([line.where for line in found], found.damaged) == (["1", "2", "3"], 1)
 
@@ -589,8 +590,8 @@ def test_what_is_added_later_is_packed_after_what_was_packed_before(tmp_path: Pa
 def test_packing_that_fails_leaves_everything_as_it_was(
     tmp_path: Path, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = aged(journal_of(tmp_path, DAY), 3, LINE % b"2")
-    packed(journal).write_bytes(gzip.compress(LINE % b"1"))
+    journal = aged(journal_path(tmp_path, DAY), 3, LINE % b"2")
+    compressed_path(journal).write_bytes(gzip.compress(LINE % b"1"))
     if operation == "replace":
         monkeypatch.setattr(Path, "replace", raising(OSError(5, "injected")))
     elif operation == "open":
@@ -601,26 +602,26 @@ def test_packing_that_fails_leaves_everything_as_it_was(
     else:
         monkeypatch.setattr(os, "fsync", raising(OSError(5, "injected")))
     with pytest.raises(OSError, match="injected"):
-        pack(journal)
+        compress(journal)
     monkeypatch.undo()
     assert [line.where for line in Journal(tmp_path, DAY)] == ["1", "2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{DAY}.journal", f"{DAY}.journal.gz"]
 
 
 def test_a_kill_between_packing_and_removing_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = aged(journal_of(tmp_path, DAY), 3, LINE % b"1")
+    journal = aged(journal_path(tmp_path, DAY), 3, LINE % b"1")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", raising(OSError(5, "injected")))
         with pytest.raises(OSError, match="injected"):
-            pack(journal)
-    pack(journal)
+            compress(journal)
+    compress(journal)
     assert {line.where for line in Journal(tmp_path, DAY)} == {"1"}
     assert not journal.exists()
 
 
-def test_nobody_adds_to_a_file_that_is_packed_meanwhile(tmp_path: Path) -> None:
+def test_nobody_adds_to_a_file_that_is_compressed_meanwhile(tmp_path: Path) -> None:
     """Writers and a packer, all at once: no line is lost."""
-    journal = journal_of(tmp_path, DAY)
+    journal = journal_path(tmp_path, DAY)
     done = Event()
 
     def add(who: int) -> None:
@@ -630,7 +631,7 @@ def test_nobody_adds_to_a_file_that_is_packed_meanwhile(tmp_path: Path) -> None:
 
     def pack_all() -> None:
         while not done.is_set():
-            pack(journal)
+            compress(journal)
 
     writers = [Thread(target=add, args=(who,)) for who in range(3)]
     packers = [Thread(target=pack_all) for _ in range(2)]
@@ -649,7 +650,7 @@ def test_nobody_adds_to_a_file_that_is_packed_meanwhile(tmp_path: Path) -> None:
 def test_rewriting_waits_for_writers_and_they_for_it(tmp_path: Path) -> None:
     files = JournalFiles(tmp_path)
     files.write([crash_event(n) for n in range(3)], {}, NOW)
-    packed(journal_of(tmp_path, DAY)).write_bytes(gzip.compress(LINE % b"packed"))
+    compressed_path(journal_path(tmp_path, DAY)).write_bytes(gzip.compress(LINE % b"packed"))
     reached, go = Event(), Event()
 
     def without_the_second() -> Iterator[Any]:
@@ -670,7 +671,7 @@ def test_rewriting_waits_for_writers_and_they_for_it(tmp_path: Path) -> None:
     rewriting.join()
     adding.join()
     assert [line.where for line in Journal(tmp_path, DAY)] == ["packed", "0", "2", "3"]
-    assert not packed(journal_of(tmp_path, DAY)).exists()
+    assert not compressed_path(journal_path(tmp_path, DAY)).exists()
 
 
 def test_what_root_rewrites_belongs_to_whom_the_directory_belongs(tmp_path: Path) -> None:
@@ -680,7 +681,7 @@ def test_what_root_rewrites_belongs_to_whom_the_directory_belongs(tmp_path: Path
     directory.mkdir()
     os.chown(directory, 1234, 1235)
     rewrite(directory, DAY, [])
-    assert (journal_of(directory, DAY).stat().st_uid, journal_of(directory, DAY).stat().st_gid) == (1234, 1235)
+    assert (journal_path(directory, DAY).stat().st_uid, journal_path(directory, DAY).stat().st_gid) == (1234, 1235)
 
 
 def test_a_lock_that_is_held_is_no_unclean_stop(tmp_path: Path) -> None:
@@ -689,7 +690,8 @@ def test_a_lock_that_is_held_is_no_unclean_stop(tmp_path: Path) -> None:
     with alive.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         JournalFiles(tmp_path).begin(NOW)
-    reported = [line.about for day in tmp_path.glob("*.journal") for line in Journal(tmp_path, day.stem) if line.where]
+    lines = [line for day in tmp_path.glob("*.journal") for line in Journal(tmp_path, day.stem)]
+    reported = [line.subject for line in lines if line.where]
     assert set(reported) == {"host-2-bb"}
     assert alive.exists()
     assert not dead.exists()

@@ -317,7 +317,7 @@ def test_names_that_differ_by_case_only(rig: Rig, order: int) -> None:
 
 
 def test_names_of_files() -> None:
-    place = place_in("/r", CRASH_ID, "")
+    place = place_in("/r", CRASH_ID, date_dir="")
     assert dict(place.dumps(["a", "A"])) == {name: place.dump(name) for name in "aA"}
     assert dict(place.dumps(["a", "b"], case=False)) == {name: place.dump(name) for name in "ab"}
     assert not differ_by_case(["a", "b", MINIDUMP])
