@@ -145,13 +145,27 @@ def is_kept(root: Path, crash_id: str = CRASH_ID, dumps: Mapping[str, bytes] = D
     return True
 
 
+def descriptors() -> Iterator[tuple[int, str]]:
+    """What this process has open, and where it is."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with suppress(FileNotFoundError):
+            yield fd, os.readlink(f"/proc/self/fd/{fd}")
+
+
 def open_files(root: Path) -> list[str]:
     """What this process has open under C{root}."""
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return sorted(path for path in found if path.startswith(str(root)))
+    return sorted(path for _, path in descriptors() if path.startswith(str(root)))
+
+
+def close_held(path: Path | str) -> None:
+    """Close a file that this process holds open, as the kernel does it for one that dies."""
+    (fd,) = [fd for fd, held in descriptors() if held == str(path)]
+    os.close(fd)
+
+
+def die(staging: StagingDirectory) -> None:
+    """Let the process die that has this staging directory: it holds its lock no more."""
+    close_held(f"{staging.path}/lock")
 
 
 @define(eq=False)

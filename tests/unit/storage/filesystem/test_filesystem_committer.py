@@ -35,6 +35,7 @@ from tests.unit.storage.stores import (
     STRANGER,
     Rig,
     at_once,
+    die,
     everything,
     failing,
     is_kept,
@@ -314,7 +315,7 @@ def test_a_spilled_dump_whose_error_another_was_told_of(tmp_path: Path, held: in
             spilling.addErrback(failed.append)
             assert failed[0].check(StorageError)
         dump.remove()
-        let_go(rig)
+        die(rig.staging)
 
 
 def test_a_directory_that_was_made_anew_is_not_trusted(rig: Rig) -> None:
@@ -537,7 +538,7 @@ def test_an_id_that_is_there_is_durably_new(rig: Rig, timestamp: str) -> None:
     assert after.errors(again) == [None]
     needed = {rig.root, *(rig.root / path for path in ("20160622", NAMES, SLOT, "20160622/date/15"))}
     assert set(map(str, needed)) <= after.sync.calls[-1][1]
-    let_go(after)
+    die(after.staging)
 
 
 def test_an_id_that_is_there_and_not_new_stays_so(rig: Rig) -> None:
@@ -704,11 +705,6 @@ def another(rig: Rig) -> Rig:
     return make_rig(rig.root)
 
 
-def let_go(rig: Rig) -> None:
-    assert rig.staging._lock is not None
-    os.close(rig.staging._lock)
-
-
 def test_what_another_has_not_decided_yet_is_not_confirmed(rig: Rig) -> None:
     """It may still take it away, however long its disk hangs."""
     other = another(rig)
@@ -723,7 +719,7 @@ def test_what_another_has_not_decided_yet_is_not_confirmed(rig: Rig) -> None:
     rig.save(again)
     assert rig.errors(again) == [None]
     assert is_kept(rig.root)
-    let_go(other)
+    die(other.staging)
 
 
 @pytest.mark.parametrize("undone", range(1, 6))
@@ -745,13 +741,13 @@ def test_what_another_is_taking_away_is_not_put_in_its_place(rig: Rig, undone: i
         rig.save(ours)
     (error,) = rig.errors(ours)
     assert is_kept(rig.root) == (error is None)
-    let_go(other)
+    die(other.staging)
 
 
 def test_what_a_dead_one_had_not_decided_is_confirmed(rig: Rig) -> None:
     other = another(rig)
     other.commit.commit([other.transaction(make_crash())], [])
-    let_go(other)
+    die(other.staging)
     ours = rig.transaction(make_crash())
     rig.save(ours)
     assert rig.errors(ours) == [None]
@@ -805,14 +801,14 @@ def test_the_same_crash_a_second_later_by_another(rig: Rig) -> None:
     assert None in errors
     assert [str(error) for error in errors if error is not None and "has this crash in hand" not in str(error)] == []
     assert is_kept(rig.root)
-    let_go(other)
+    die(other.staging)
 
 
 def test_a_sweep_takes_nothing_that_the_living_keep(rig: Rig) -> None:
     dead, other = another(rig), another(rig)
     dead.commit.commit([dead.transaction(make_crash())], [])
     (rig.root / NAMES / f"{CRASH_ID}.json").unlink()  # it died before that
-    let_go(dead)
+    die(dead.staging)
     transaction = other.transaction(make_crash())
     saved: list[bool] = []
 
@@ -831,7 +827,7 @@ def test_a_sweep_takes_nothing_that_the_living_keep(rig: Rig) -> None:
         other.save(again)
         assert other.errors(again) == [None]
     assert is_kept(rig.root)
-    let_go(other)
+    die(other.staging)
 
 
 def test_a_spilled_dump_without_second_names(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

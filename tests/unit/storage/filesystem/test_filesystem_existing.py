@@ -31,6 +31,7 @@ from tests.unit.storage.stores import (
     NAMES,
     NEIGHBOUR,
     Rig,
+    die,
     error_of,
     everything,
     failing,
@@ -253,8 +254,7 @@ def test_what_is_in_memory_only_is_not_confirmed(tmp_path: Path) -> None:
         assert len(reasons(disk.path / "root")) == 1
         disk.forget_cached(dump)
         assert is_kept(disk.path / "root", dumps=dumps)
-        assert rig.staging._lock is not None
-        os.close(rig.staging._lock)
+        die(rig.staging)
 
 
 @pytest.mark.parametrize(
@@ -373,8 +373,7 @@ def test_putting_aside_fails_at_any_step(tmp_path: Path, operation: str) -> None
         rig.save(again)
         assert rig.errors(again) == [None]
         assert is_kept(rig.root)
-        assert rig.staging._lock is not None
-        os.close(rig.staging._lock)
+        die(rig.staging)
         if disk.seen < number:
             break
     assert number > 1
@@ -456,8 +455,7 @@ def test_what_is_released_is_written_anew(tmp_path: Path) -> None:
         shutil.rmtree(f"{rig.staging.path}/{CRASH_ID}")
         disk.forget_cached(root / NAMES / f"{CRASH_ID}.dump")
         assert is_kept(root, dumps=dumps)
-        assert rig.staging._lock is not None
-        os.close(rig.staging._lock)
+        die(rig.staging)
 
 
 @pytest.mark.parametrize("number", range(1, 24))

@@ -29,6 +29,7 @@ from tests.unit.storage.stores import (
     Gate,
     Rig,
     at_once,
+    die,
     error_of,
     failing,
     in_reactor,
@@ -80,11 +81,6 @@ def is_saved(rig: Rig, crash: Crash) -> bool:
 def rest() -> None:
     """So that a thread could do what it should not."""
     time.sleep(0.2)
-
-
-def die(rig: Rig) -> None:
-    assert rig.staging._lock is not None
-    os.close(rig.staging._lock)
 
 
 @pytest.fixture
@@ -206,7 +202,7 @@ def test_what_a_dead_process_had_in_hand_can_be_taken_away(rig: Rig) -> None:
     assert is_saved(rig, make_crash())
     dead = make_rig(rig.root)
     Path(dead.staging.intent_record(CRASH_ID)).write_bytes(b"")
-    die(dead)
+    die(dead.staging)
     source = source_with(rig.staging, rig.root)
     assert is_removed(source, loaded(source))
     assert of_crash(rig.root) == [f"staging/{dead.staging.staging_id}/{CRASH_ID}.json"]
@@ -279,7 +275,7 @@ def test_a_sweep_takes_nothing_that_its_own_process_keeps(rig: Rig, number: int)
     dead = make_rig(rig.root)
     dead.commit.commit([dead.transaction(make_crash())], [])
     (rig.root / RAW_CRASH).unlink()  # it died before that
-    die(dead)
+    die(dead.staging)
     swept: list[Swept] = []
 
     def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:

@@ -37,6 +37,7 @@ from tests.unit.storage.stores import (
     Rig,
     at_once,
     bytes_of,
+    die,
     error_of,
     everything,
     failing,
@@ -502,8 +503,7 @@ def test_a_dump_that_changes_before_it_is_copied(rig: Rig, tmp_path: Path, harm:
     (error,) = there.errors(transaction)
     assert "it was received with" in str(error)
     assert everything(tmp_path / "there") == []
-    assert there.staging._lock is not None
-    os.close(there.staging._lock)
+    die(there.staging)
 
 
 def test_nothing_is_touched_where_another_store_is(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

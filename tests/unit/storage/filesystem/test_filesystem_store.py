@@ -30,6 +30,7 @@ from tests.unit.storage.stores import (
     SOON,
     STRANGER,
     Gate,
+    close_held,
     error_of,
     everything,
     failing,
@@ -339,8 +340,7 @@ async def test_check_makes_and_sweeps_once(root: Path) -> None:
     (left / "1.part").touch()
     yesterday = left.stat().st_mtime - 25 * 3600
     os.utime(left, (yesterday, yesterday))
-    assert rig.staging._lock is not None
-    os.close(rig.staging._lock)
+    close_held(left / "lock")
     store = make_store(root)
     figures = await store.check()
     assert figures.keys() == {"free_bytes"}

@@ -30,6 +30,7 @@ from tests.unit.storage.stores import (
     SOON,
     Rig,
     dead,
+    die,
     everything,
     failing,
     is_kept,
@@ -365,8 +366,7 @@ def test_killed_at_any_point(tmp_path: Path, spilled: bool, end: str) -> None:
             rig.save(transaction)
         assert killed is (disk.seen >= number)
         acknowledged = rig.resolved[1:] == [(transaction.latch, None)]
-        assert rig.staging._lock is not None
-        os.close(rig.staging._lock)
+        die(rig.staging)
         sweep_store(root)
         assert problems(root) == []
         assert is_kept(root, NEIGHBOUR)

@@ -18,7 +18,7 @@ from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.sweep import sweep
 from collectord.storage.filesystem.sync import File, Sync, SyncFilesystem, sync_each
 from tests.support.mounts import ThinExt4, can_mount, loop_ext4, sync_filesystem, thin_ext4, tmpfs
-from tests.unit.storage.stores import failing, is_kept, make_crash, make_rig, open_files, watched
+from tests.unit.storage.stores import die, failing, is_kept, make_crash, make_rig, open_files, watched
 
 both = pytest.mark.parametrize("which", ["files", "filesystem"])
 needs_mount = pytest.mark.skipif(can_mount() != "", reason=can_mount())
@@ -290,12 +290,10 @@ def test_what_was_acknowledged_outlives_a_power_cut(tmp_path: Path, which: str) 
             rig.save(transaction)
         assert rig.errors(transaction) == [None]
         ext4.power_cut()
-        assert rig.staging._lock is not None
-        os.close(rig.staging._lock)
+        die(rig.staging)
         ext4.remount()
         staging = StagingDirectory(str(root), Modes())
         staging.make()
         sweep(staging)
-        assert staging._lock is not None
-        os.close(staging._lock)
+        die(staging)
         assert is_kept(root, dumps=dumps)
