@@ -22,6 +22,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from collectord.concurrency.threadpool import CallFromThread
 from collectord.model import MINIDUMP, Content, Crash, Dump, InMemory
 from collectord.storage.filesystem.committer import GroupCommit, Outcomes
+from collectord.storage.filesystem.existing import Existing
 from collectord.storage.filesystem.identity import MARK
 from collectord.storage.filesystem.layout import place_of
 from collectord.storage.filesystem.spill import StagedFile, StagingArea
@@ -201,8 +202,10 @@ class Rig:
     commit: GroupCommit
     resolved: list[tuple[CommitLatch, OSError | None]]
 
-    def transaction(self, crash: Crash, latch: CommitLatch | None = None) -> CrashTransaction:
-        return CrashTransaction(crash, place_of(str(self.root), crash), latch or CommitLatch())
+    def transaction(
+        self, crash: Crash, latch: CommitLatch | None = None, existing: Existing | None = None
+    ) -> CrashTransaction:
+        return CrashTransaction(crash, place_of(str(self.root), crash), latch or CommitLatch(), existing)
 
     def errors(self, *transactions: CrashTransaction) -> list[OSError | None]:
         """What was told of each; a C{KeyError} where nothing was."""
@@ -231,12 +234,12 @@ def make_rig(root: Path, modes: Modes | None = None, refuse_full: Callable[[], i
     staging = StagingDirectory(str(root), modes or Modes())
     staging.make()
     sync = RecordingSync()
-    resolved: list[tuple[CommitLatch, OSError | None]] = []
 
     def note(group: Outcomes) -> None:
-        resolved.extend(group)
+        made.resolved.extend(group)
 
-    return Rig(root, staging, sync, GroupCommit(str(root), staging, sync, refuse_full, note), resolved)
+    made = Rig(root, staging, sync, GroupCommit(str(root), staging, sync, refuse_full, note), [])
+    return made
 
 
 RECORD = json.dumps(make_crash().raw_crash)

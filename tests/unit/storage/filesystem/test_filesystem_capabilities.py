@@ -111,7 +111,7 @@ def test_what_it_could_do_before_is_an_error(rig: Rig, operation: str) -> None:
 @in_reactor
 async def test_what_every_store_needs(root: Path, operation: str, reported: str) -> None:
     store = make_store(root)
-    store._directory.make()
+    store.directory.make()
     with lacking(root, operation, errno.EIO):
         assert str(await error_of(store.check())) == f"{root}: {reported}"
     await store.check()
@@ -136,13 +136,14 @@ async def test_a_check_notices_what_a_commit_would(root: Path, operation: str) -
 async def test_after_a_failure_it_is_probed_anew(root: Path) -> None:
     store = make_store(root)
     await store.check()
-    assert not store._checks._is_doubted
+    with watched(root, ["link"], lambda seen, name, do: do()) as linked:
+        await store.check()
+    assert linked.seen == 0  # only a probe makes hard links
     with failing(root, "rename", 1, OSError(errno.EIO, "injected")):
         await error_of(store.save(make_crash()))
-    assert store._checks._is_doubted
     with lacking(root, "symlink", errno.EPERM):
         await store.check()
-        assert store._directory.capabilities == evolve(ALL, symlinks=False)
+        assert store.directory.capabilities == evolve(ALL, symlinks=False)
         await store.save(make_crash())
     assert (root / SLOT / CRASH_ID).read_text() == "../../../name/8f/63"
 

@@ -4,8 +4,10 @@ The group commit, driven by hand: what is synced before what, and what becomes o
 
 import gc
 import os
+import shutil
 import weakref
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from threading import enumerate as enumerate_threads
@@ -18,12 +20,13 @@ from collectord.errors import StorageError
 from collectord.metrics import SYNC_FAILURES
 from collectord.model import MINIDUMP, Content, InMemory
 from collectord.storage.content import StoredFile
-from collectord.storage.filesystem.committer import GroupCommit
+from collectord.storage.filesystem.committer import GroupCommit, Outcomes
 from collectord.storage.filesystem.spill import StagingArea
 from collectord.storage.filesystem.sweep import sweep
 from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, sync_filesystem, thin_ext4
+from tests.support.wait import until
 from tests.unit.storage.stores import (
     CHANGES,
     CRASH_ID,
@@ -165,7 +168,6 @@ class Order:
 
         rig.sync.inner = sync
         rig.resolved = Outcomes(note)
-        rig.commit._on_resolved = rig.resolved.extend
         for name in ("rename", "link", "symlink", "mkdir"):
             self._watch(name, monkeypatch)
 
@@ -187,7 +189,7 @@ def test_the_order(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     transaction = spilled_entry(rig)
     rig.save(transaction)
     place = transaction.place
-    staged = [path for path, _ in transaction._renames]
+    staged = transaction.staged
     dumps, raw_crash = [place.dump("small"), place.dump(MINIDUMP)], place.raw_crash
     first_move = min(order.at("symlink", place.link), order.at("rename", dumps[0]), order.at("link", dumps[1]))
     assert len(staged) == 3
@@ -340,17 +342,14 @@ def test_a_root_that_went_away_is_not_made_by_a_commit(rig: Rig) -> None:
 
 
 def test_a_directory_that_was_undone_is_not_trusted(rig: Rig) -> None:
-    rig.save(rig.transaction(make_crash()))
-    for path in of_crash(rig.root):
-        (rig.root / path).unlink()
-    rig.sync.fails = lambda path: path.endswith(NAMES)
-    rig.save(rig.transaction(make_crash(NEIGHBOUR)))
-    rig.sync.fails = lambda path: False
-    rig.commit._durable.update(str(rig.root / path) for path in ("20160622", "20160622/name", "20160622/name/8f"))
+    rig.save(rig.transaction(make_crash(f"8f64{CRASH_ID[4:]}")))
+    for path in ("20160622/name/8f/64", "20160622/date"):  # it is moved: the directories above stay, and are durable
+        shutil.rmtree(rig.root / path)
     transaction = rig.transaction(make_crash())
     rig.commit.commit([transaction], [])
     transaction.latch.abandon()
     rig.commit.commit([], [transaction])
+    assert not {f"{rig.root}", f"{rig.root}/20160622/name"} & rig.sync.calls[-1][1]
     assert not (rig.root / "20160622").exists()
     (rig.root / NAMES).mkdir(parents=True)  # by another process, which has not synced it yet
     rig.save(rig.transaction(make_crash()))
@@ -359,9 +358,13 @@ def test_a_directory_that_was_undone_is_not_trusted(rig: Rig) -> None:
 
 def test_the_memory_of_directories_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.storage.filesystem.committer._MOST_REMEMBERED", 20)
+    forgot = []
     for n in range(60):
         rig.save(rig.transaction(make_crash(f"{n:04x}{CRASH_ID[4:]}")))
-    assert len(rig.commit._durable) < 40
+        if str(rig.root) in rig.sync.calls[-1][1]:
+            forgot.append(n)
+    # Each crash has a directory of its own. One that is forgotten is synced again, and so are those above it.
+    assert max(later - earlier for earlier, later in pairwise([*forgot, 60])) < 40
     assert problems(rig.root) == []
 
 
@@ -676,13 +679,19 @@ def test_abandoned_before_it_began(rig: Rig) -> None:
 def test_abandoned_and_tried_again_while_the_old_one_is_in_place(rig: Rig) -> None:
     """The disk hung while the first was put in place; it comes back when the second is under way."""
     old, new = rig.transaction(make_crash()), rig.transaction(make_crash())
-    renamed = rig.commit.commit([old], [])
-    assert old.latch.abandon()
-    rig.commit._queue.put(new)
-    assert rig.commit._next_group(renamed) == []
-    renamed = rig.commit.commit([], renamed)
-    assert rig.commit._next_group(renamed) == [new]
-    rig.save(new)
+
+    def meanwhile() -> None:
+        if len(rig.sync.calls) == 1:  # the old one is prepared, and put in place after this
+            rig.commit.submit(new)
+        elif len(rig.sync.calls) == 2:
+            assert old.latch.abandon()
+
+    rig.sync.meanwhile = meanwhile
+    rig.commit.submit(old)
+    until(lambda: rig.resolved, SOON)
+    rig.commit.close()
+    rig.commit.wait_until_closed()
+    assert [files for files, _ in rig.sync.calls][:4] == [set(old.staged), set(), set(new.staged), set()]
     assert rig.errors(new) == [None]
     assert is_kept(rig.root)
     assert problems(rig.root) == []
@@ -907,11 +916,25 @@ def test_no_more_files_are_open_at_once_than_may_be(rig: Rig) -> None:
 
 
 def test_a_group_is_as_small_as_the_limit_of_open_files(rig: Rig) -> None:
-    few_at_once(rig, 5)
-    ids = [f"{number:08x}{CRASH_ID[8:]}" for number in range(6)]
-    for crash_id in ids:
-        rig.commit._queue.put(rig.transaction(make_crash(crash_id)))
-    assert [len(rig.commit._next_group([])) for _ in range(3)] == [2, 2, 2]
+    groups: list[int] = []
+
+    def resolved(group: Outcomes) -> None:
+        groups.append(len(group))
+
+    rig.commit = GroupCommit(str(rig.root), rig.staging, rig.sync, lambda: 0, resolved, most_open=5)
+    first, *others = [rig.transaction(make_crash(f"{number:08x}{CRASH_ID[8:]}")) for number in range(7)]
+
+    def meanwhile() -> None:
+        if len(rig.sync.calls) == 1:
+            for transaction in others:
+                rig.commit.submit(transaction)
+
+    rig.sync.meanwhile = meanwhile
+    rig.commit.submit(first)
+    until(lambda: sum(groups) == 7, SOON)
+    rig.commit.close()
+    rig.commit.wait_until_closed()
+    assert groups == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("number", [0, 3, 19])

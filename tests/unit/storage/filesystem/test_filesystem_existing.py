@@ -387,8 +387,7 @@ def test_what_was_looked_at_before_is_looked_at_again_where_it_changed(rig: Rig)
     assert (seen.problem, seen.is_still_there(place)) == ("", True)
     os.truncate(files(rig.root)[0], 10)
     assert not seen.is_still_there(place)
-    transaction = rig.transaction(crash)
-    transaction._existing = seen
+    transaction = rig.transaction(crash, existing=seen)
     rig.save(transaction)
     assert rig.errors(transaction) == [None]
     assert len(reasons(rig.root)) == 1

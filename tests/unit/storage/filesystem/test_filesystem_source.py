@@ -58,9 +58,12 @@ async def ready() -> None:
 
 
 def source_of(
-    root: Path, now: datetime | Callable[[], datetime] = SAME_SECOND, in_thread: Any = at_once
+    root: Path,
+    now: datetime | Callable[[], datetime] = SAME_SECOND,
+    in_thread: Any = at_once,
+    made_by: type[StagingDirectory] = StagingDirectory,
 ) -> FilesystemCrashSource:
-    staging = StagingDirectory(str(root), Modes())
+    staging = made_by(str(root), Modes())
     if root.is_dir():
         os.makedirs(staging.path)
     time = now if callable(now) else lambda: now
@@ -506,16 +509,18 @@ def test_a_dump_that_changes_before_it_is_copied(rig: Rig, tmp_path: Path, harm:
     die(there.staging)
 
 
-def test_nothing_is_touched_where_another_store_is(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(rig, CRASH_ID)
-    source = source_of(rig.root)
-    new = the_new(rig.root)
-    crash = loaded(source, new)
+class Elsewhere(StagingDirectory):
+    """Another store is at the root by now."""
 
-    def refuse() -> None:
+    def refuse_other(self) -> None:
         raise OSError(116, "this is another store")
 
-    monkeypatch.setattr(source._staging, "refuse_other", refuse)
+
+def test_nothing_is_touched_where_another_store_is(rig: Rig) -> None:
+    keep(rig, CRASH_ID)
+    new = the_new(rig.root)
+    crash = loaded(source_of(rig.root), new)
+    source = source_of(rig.root, made_by=Elsewhere)
     for work in (
         lambda: batches(source),
         lambda: source.load(new),

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define
+from attrs import define, field
 
 from collectord.storage.filesystem import sync
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.sweep import sweep
 from collectord.storage.filesystem.sync import File, Sync, SyncFilesystem, sync_each
 from tests.support.mounts import ThinExt4, can_mount, loop_ext4, sync_filesystem, thin_ext4, tmpfs
-from tests.unit.storage.stores import die, failing, is_kept, make_crash, make_rig, open_files, watched
+from tests.unit.storage.stores import descriptors, die, failing, is_kept, make_crash, make_rig, open_files, watched
 
 both = pytest.mark.parametrize("which", ["files", "filesystem"])
 needs_mount = pytest.mark.skipif(can_mount() != "", reason=can_mount())
@@ -114,12 +114,15 @@ class Libc:
 
     @ivar errors: the C{errno} by call.
     @ivar seen: what was open at each call.
+    @ivar synced: the descriptors by which the file system was synced.
     """
 
     errors: dict[str, int]
     seen: Callable[[], object] = lambda: None
+    synced: list[int] = field(factory=list)
 
     def syncfs(self, fd: int) -> int:
+        self.synced.append(fd)
         return self._answer("syncfs")
 
     def sync_file_range(self, fd: int, *how: object) -> int:
@@ -184,14 +187,15 @@ def test_the_files_are_open_until_the_file_system_is_synced(tmp_path: Path, monk
 def test_the_root_is_held_from_one_sync_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who opens it anew after an error may not hear of it."""
     whole = SyncFilesystem(str(tmp_path))
-    opened: list[int] = []
-    monkeypatch.setattr(sync, "_libc", Libc({}, lambda: opened.append(whole._held or -1)))
+    libc = Libc({})
+    monkeypatch.setattr(sync, "_libc", libc)
     whole.watch()
-    held = whole._held
+    (held,) = [fd for fd, path in descriptors() if path == str(tmp_path)]
     for _ in range(3):
         whole.watch()
         assert whole([], []) == {}
-    assert opened == [held] * 3
+    assert libc.synced == [held] * 3
+    assert open_files(tmp_path) == [str(tmp_path)]
     whole.close()
     whole.close()
 

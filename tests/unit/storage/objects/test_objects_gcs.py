@@ -17,6 +17,7 @@ from attrs import define, field
 from google_crc32c import Checksum
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
 from collectord.errors import StorageError
@@ -200,7 +201,7 @@ async def test_a_dump_that_is_no_longer_what_was_received_is_not_sent(
 async def test_cancelled_it_sends_no_further_object(gcs: FakeGcs, storage: BucketCrashStorage) -> None:
     gcs.may_go_on.clear()
     saving = Deferred.fromCoroutine(storage.save(make_crash()))
-    await storage._workers(gcs.came.wait)
+    await deferToThread(gcs.came.wait)
     saving.cancel()
     with pytest.raises(CancelledError):
         await saving
