@@ -2,6 +2,8 @@
 Work that is shared: done once for all who ask meanwhile, whatever becomes of each of them.
 """
 
+import gc
+import weakref
 from typing import Any
 
 from attrs import define, field
@@ -104,3 +106,16 @@ def test_work_that_never_waits() -> None:
         return "done"
 
     assert fired(SingleFlight(at_once)()) == ["done"]
+
+
+def test_who_waits_no_more_is_let_go_while_the_work_goes_on() -> None:
+    work = Work()
+    shared = SingleFlight(work)
+    waiter = shared()
+    assert fired(waiter) == []
+    waiter.cancel()
+    of_it = weakref.ref(waiter)
+    del waiter
+    gc.collect()
+    assert of_it() is None
+    work.begun[0].callback("done")

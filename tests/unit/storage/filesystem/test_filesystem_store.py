@@ -7,9 +7,10 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -19,9 +20,7 @@ from twisted.logger import LogEvent
 from collectord.errors import StorageError, TimedOut
 from collectord.model import MINIDUMP, Crash
 from collectord.storage.filesystem import space
-from collectord.storage.filesystem.identity import ConfirmedSync
 from collectord.storage.filesystem.store import FilesystemCrashStorage, FilesystemSettings
-from collectord.storage.filesystem.sync import SyncFilesystem
 from tests.support.disk import problems, stored_crashes
 from tests.support.mounts import can_mount, tmpfs
 from tests.unit.storage.stores import (
@@ -29,7 +28,9 @@ from tests.unit.storage.stores import (
     NEIGHBOUR,
     SOON,
     STRANGER,
+    Disk,
     Gate,
+    RecordingSync,
     close_held,
     error_of,
     everything,
@@ -40,6 +41,7 @@ from tests.unit.storage.stores import (
     make_crash,
     make_rig,
     make_store,
+    noted_syncs,
     of_crash,
     spilling_done,
     started,
@@ -89,38 +91,45 @@ async def test_the_error_says_what_and_where(root: Path) -> None:
     assert everything(root) == []
 
 
-def test_the_way_to_sync() -> None:
-    stores = [
-        FilesystemCrashStorage(FilesystemSettings(root="/crashes", whole_filesystem=whole), print, Clock())
-        for whole in (False, True)
-    ]
-    assert [isinstance(cast(ConfirmedSync, store._commit._sync).sync, SyncFilesystem) for store in stores] == [
-        False,
-        True,
-    ]
+@pytest.mark.parametrize("whole", [False, True], ids=["each file", "whole file system"])
+@in_reactor
+async def test_the_way_to_sync(root: Path, whole: bool) -> None:
+    store = make_store(root, whole_filesystem=whole)
+    await store.check()
+    with noted_syncs() as synced:
+        await store.save(make_crash())
+    names = [f"{store.directory.path}/{CRASH_ID}{end}" for end in (".dump", ".extra_2.dump", ".json")]
+    assert synced[:3] == ([] if whole else names)
+
+
+@pytest.fixture
+def sync(monkeypatch: pytest.MonkeyPatch) -> RecordingSync:
+    """The sync of stores that are made afterwards."""
+    sync = RecordingSync()
+    monkeypatch.setattr("collectord.storage.filesystem.store.sync_each", sync)
+    return sync
 
 
 @in_reactor
 async def test_the_committing_thread_survives_whatever_comes(
-    root: Path, monkeypatch: pytest.MonkeyPatch, logged_failures: list[LogEvent]
+    root: Path, sync: RecordingSync, logged_failures: list[LogEvent]
 ) -> None:
     store = make_store(root)
     await store.check()
     gate = Gate()
-    sync = store._commit._sync
 
-    def odd(*args: Any) -> Any:
+    def odd() -> None:
         gate.pass_through()
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(store._commit, "_sync", odd)
+    sync.meanwhile = odd
     first = started(store.save(make_crash()))
     gate.wait_until_reached()
     others = [started(store.save(make_crash(crash_id))) for crash_id in (NEIGHBOUR, STRANGER)]
     gate.open()
     for failed in (first, *others):
         assert isinstance(await error_of(failed), StorageError)
-    monkeypatch.setattr(store._commit, "_sync", sync)
+    sync.meanwhile = lambda: None
     assert everything(root) == []
     await store.save(make_crash())
     assert is_kept(root)
@@ -130,20 +139,17 @@ async def test_the_committing_thread_survives_whatever_comes(
 
 @in_reactor
 async def test_what_was_in_place_is_undone_when_the_unexpected_comes(
-    root: Path, monkeypatch: pytest.MonkeyPatch, logged_failures: list[LogEvent]
+    root: Path, sync: RecordingSync, logged_failures: list[LogEvent]
 ) -> None:
     store = make_store(root)
     await store.check()
-    sync, calls = store._commit._sync, []
 
-    def odd_the_second_time(*args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 2:
+    def odd_the_second_time() -> None:
+        if len(sync.calls) == 2:
             assert of_crash(root)[0].endswith(f"{CRASH_ID}.json") or of_crash(root)
             raise RuntimeError("odd")
-        return sync(*args)
 
-    monkeypatch.setattr(store._commit, "_sync", odd_the_second_time)
+    sync.meanwhile = odd_the_second_time
     assert isinstance(await error_of(store.save(make_crash())), StorageError)
     assert everything(root) == []
     assert len(logged_failures) == 1
@@ -210,7 +216,9 @@ Told = SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]]
 def store_that_tells_later(root: Path, clock: Clock) -> tuple[FilesystemCrashStorage, Told]:
     reported: Told = SimpleQueue()
     store = FilesystemCrashStorage(
-        FilesystemSettings(root=str(root)), lambda function, *args: reported.put((function, args)), clock
+        FilesystemSettings(root=str(root), min_free_bytes=MIB),
+        lambda function, *args: reported.put((function, args)),
+        clock,
     )
     check = started(store.check())
     tell(reported)
@@ -223,13 +231,22 @@ def tell(reported: Told) -> None:
     function(*args)
 
 
+def disk_of(root: Path, free: int) -> AbstractContextManager[Disk]:
+    """The file system that C{root} is on reports so many free bytes."""
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        found = do()
+        return os.statvfs_result([*found[:4], free // found.f_frsize, *found[5:], found.f_fsid])
+
+    return watched(root, ["statvfs"], happen)
+
+
 @pytest.mark.parametrize("well", [True, False])
 def test_cancelled_between_the_decision_and_the_word(root: Path, well: bool) -> None:
     store, reported = store_that_tells_later(root, Clock())
-    if not well:
-        store._checks._min_free_bytes = 2**62
-    saving = started(store.save(make_crash()))
-    function, args = reported.get(timeout=SOON)
+    with disk_of(root, MIB if well else MIB // 2):
+        saving = started(store.save(make_crash()))
+        function, args = reported.get(timeout=SOON)
     saving.cancel()
     if well:
         assert saving.result == str(root)
@@ -245,10 +262,9 @@ def test_late_between_the_decision_and_the_word(root: Path, well: bool) -> None:
     """What is decided is not given up: the word is on its way."""
     clock = Clock()
     store, reported = store_that_tells_later(root, clock)
-    if not well:
-        store._checks._min_free_bytes = 2**62
-    saving = started(store.save(make_crash()))
-    function, args = reported.get(timeout=SOON)
+    with disk_of(root, MIB if well else MIB // 2):
+        saving = started(store.save(make_crash()))
+        function, args = reported.get(timeout=SOON)
     clock.advance(100)
     assert not saving.called
     function(*args)
@@ -385,14 +401,14 @@ async def test_check_fails_and_is_well_again(root: Path, operation: str) -> None
 
 @in_reactor
 async def test_check_and_the_space(root: Path) -> None:
-    store = make_store(root, min_free_bytes=2**62)
-    error = await error_of(store.check())
-    assert isinstance(error, StorageError)
-    assert "min_free_bytes is 4611686018427387904" in str(error)
-    assert "min_free_bytes" in str(await error_of(store.save(make_crash())))
-    assert "min_free_bytes" in str(await error_of(store.new_dump().append([b"x"])))
-    assert everything(root) == []
-    store._checks._min_free_bytes = 0
+    store = make_store(root, min_free_bytes=MIB)
+    with disk_of(root, MIB // 2):
+        error = await error_of(store.check())
+        assert isinstance(error, StorageError)
+        assert "524288 bytes are free, min_free_bytes is 1048576" in str(error)
+        assert "min_free_bytes" in str(await error_of(store.save(make_crash())))
+        assert "min_free_bytes" in str(await error_of(store.new_dump().append([b"x"])))
+        assert everything(root) == []
     await store.check()
     await store.save(make_crash())
     assert is_kept(root)
@@ -400,14 +416,13 @@ async def test_check_and_the_space(root: Path) -> None:
 
 @in_reactor
 async def test_a_glance_writes_nothing_and_sees_what_is_full_or_gone(root: Path) -> None:
-    store = make_store(root)
+    store = make_store(root, min_free_bytes=MIB)
     await store.check()
     before = everything(root)
     await store.quick_check()
     assert everything(root) == before
-    store._checks._min_free_bytes = 2**62
-    assert "min_free_bytes is 4611686018427387904" in str(await error_of(store.quick_check()))
-    store._checks._min_free_bytes = 0
+    with disk_of(root, MIB // 2):
+        assert "min_free_bytes is 1048576" in str(await error_of(store.quick_check()))
     shutil.rmtree(root / "staging")
     error = await error_of(store.quick_check())
     assert isinstance(error, StorageError)
@@ -489,15 +504,16 @@ async def test_one_check_serves_all_who_ask(root: Path) -> None:
 async def test_a_hung_store_holds_one_checking_thread(root: Path) -> None:
     store = make_store(root)
     await store.check()
-    with hanging(root, "fsync") as gate:
-        for _ in range(5):
-            check = started(store.check())
-            gate.wait_until_reached()
-            check.cancel()
-            await error_of(check)
-        assert store._checked._waiters == {}
-        assert store._checker._queue.qsize() == 0
-    await store.check()
+    with watched(root, ["fsync"], lambda seen, name, do: do()) as disk:
+        with hanging(root, "fsync") as gate:
+            for _ in range(5):
+                check = started(store.check())
+                gate.wait_until_reached()
+                check.cancel()
+                await error_of(check)
+        await store.check()
+    # Of the file and of its directory, by the one that hung, and by the last unless it shared that one.
+    assert disk.seen in (2, 4)
 
 
 @in_reactor
