@@ -7,11 +7,13 @@ import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
+from collectord.concurrency.threadpool import CallFromThread, ThreadRunner, at_once
 from collectord.daemon.monitor import INTERVAL_S, StoreMonitor
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
 from collectord.storage.chain.backend import CHECK_S, Backend
+from collectord.storage.filesystem.backlog import Waiting, count_waiting
 from collectord.testing.memory import MemoryCrashStorage
 from tests.support.fakereactor import FakeReactor
 
@@ -124,18 +126,31 @@ def test_nothing_of_another_file_system_is_told(rig: Rig, monkeypatch: pytest.Mo
     rig.watch.stopService()
 
 
-def test_the_age_grows_between_counts(rig: Rig) -> None:
+def test_the_age_grows_between_counts(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[float] = []
+
+    def count_slowly(root: str) -> Waiting:
+        rig.clock.rightNow += 1  # seconds, so that the next count comes 20 seconds later
+        counts.append(rig.clock.seconds())
+        return count_waiting(root)
+
+    monkeypatch.setattr("collectord.daemon.monitor.count_waiting", count_slowly)
     rig.clock.advance(105)
     rig.watch.startService()
-    rig.watch._states[rig.one.name].count_again_at = 1e9
     rig.clock.advance(INTERVAL_S)
-    assert gauge("backlog_oldest_age_seconds", rig.one) == 110
+    assert counts == [106]
+    assert gauge("backlog_oldest_age_seconds", rig.one) == 111
     rig.watch.stopService()
 
 
 def test_a_count_that_hangs_hides_no_trouble(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.daemon.monitor.free_bytes", lambda root: 3)
-    monkeypatch.setattr(rig.watch._states[rig.one.name], "threads", lambda work: Deferred())
+
+    def pool(name: str, count: int, call_from_thread: CallFromThread) -> ThreadRunner:
+        return (lambda work: Deferred()) if name == f"count {rig.one.name}" else at_once
+
+    monkeypatch.setattr("collectord.daemon.monitor.ThreadPool", pool)
+    rig = Rig(rig.one, rig.two)
     rig.watch.startService()
     rig.one.error = StorageError("no space")
     rig.clock.advance(INTERVAL_S)

@@ -15,6 +15,9 @@ from collectord.storage.filesystem.layout import place_at
 from collectord.throttle.combine import Always
 from collectord.throttle.rules import Result, Rule
 from tests.support.fakereactor import FakeReactor
+from tests.unit.intake.parts import result_of
+
+pytestmark = pytest.mark.usefixtures("threads_at_once")
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 RULES = [Rule("first", "*", Always(), Result.CONTINUE), Rule("second", "*", Always(), Result.ACCEPT)]
@@ -60,7 +63,7 @@ def clock() -> FakeReactor:
 
 
 def crash(found: StatusReporter) -> Any:
-    return found._crash(CRASH_ID)
+    return result_of(found.crash(CRASH_ID))
 
 
 def test_rates_and_their_history(tmp_path: Path, clock: FakeReactor) -> None:

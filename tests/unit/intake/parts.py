@@ -146,19 +146,22 @@ class Received:
 
 def new_receiver(
     *,
-    headers: dict[str, bytes] | None = None,
+    headers: dict[str, bytes] | Headers | None = None,
     length: int | None = None,
     limits: Limits = LIMITS,
     budget: MemoryBudget | None = None,
     staging: IDumpStaging | None = None,
     flow: CountingFlow | None = None,
 ) -> ReportReceiver:
-    fields: dict[str, bytes] = {"Content-Type": CONTENT_TYPE} if headers is None else headers
+    """@param headers: one value each; or what may have several; None: those of a report."""
+    fields = {"Content-Type": CONTENT_TYPE} if headers is None else headers
+    if not isinstance(fields, Headers):
+        fields = Headers({name.encode(): [value] for name, value in fields.items()})
     return ReportReceiver(
         limits,
         budget or MemoryBudget(limit=1_000_000),
         staging or MemoryCrashStorage(),
-        Headers({name.encode(): [value] for name, value in fields.items()}),
+        fields,
         length,
         flow or CountingFlow(),
     )

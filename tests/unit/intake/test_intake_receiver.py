@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
 
 from collectord.errors import AllStoresFailed, ClientGone, CollectordError, MalformedReport, TooLarge, TooSlow
 from collectord.intake.budget import ANNOTATIONS, MemoryBudget
@@ -178,8 +179,8 @@ def test_unknown_encodings(encoding: bytes) -> None:
 
 
 def test_the_last_header_counts() -> None:
-    receiver = new_receiver()
-    receiver._headers.setRawHeaders(b"User-Agent", [b"first", b"last \xff"])
+    headers = Headers({b"Content-Type": [CONTENT_TYPE], b"User-Agent": [b"first", b"last \xff"]})
+    receiver = new_receiver(headers=headers)
     receiver.received(REPORT)
     assert result_of(receiver.report()).payload.user_agent == "last \ufffd"
 

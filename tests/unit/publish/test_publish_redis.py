@@ -43,7 +43,7 @@ class FakeRedis:
             def handle(self) -> None:
                 while line := self.rfile.readline():
                     words = [self._word() for _ in range(int(line[1:]))]
-                    self.wfile.write(b"+OK\r\n" if words[0] in (b"HELLO", b"CLIENT", b"AUTH") else fake._answer(words))
+                    self.wfile.write(b"+OK\r\n" if words[0] in (b"HELLO", b"CLIENT", b"AUTH") else fake.answer(words))
 
             def _word(self) -> bytes:
                 size = int(self.rfile.readline()[1:])
@@ -55,7 +55,7 @@ class FakeRedis:
         Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
-    def _answer(self, words: list[bytes]) -> bytes:
+    def answer(self, words: list[bytes]) -> bytes:
         self.commands.append(words)
         if self.says is None:
             self.over.wait()

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 from attrs import define
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from twisted.internet.defer import Deferred
 
 from collectord.daemon.workers.messages import CHANNEL, Counted, Ready, encode
@@ -52,6 +52,7 @@ class Scene:
     port: FakePort
     logged: list[bytes]
     ready: list[int]
+    aggregated: AggregatedRegistry
 
     def begin(self, *, ready: bool = True) -> list[FakeProcess]:
         self.supervisor.privilegedStartService()
@@ -69,12 +70,20 @@ class Scene:
         return took
 
 
-def scene(workers: int = 2, *, stop_s: float = 30.0, piped: bool = False, timeout_s: float = 30.0) -> Scene:
+def scene(
+    workers: int = 2,
+    *,
+    stop_s: float = 30.0,
+    piped: bool = False,
+    timeout_s: float = 30.0,
+    counted: CollectorRegistry | None = None,
+) -> Scene:
     reactor, port = Reactor(), FakePort()
     settings = Settings(submission=Submission(workers=workers, worker_timeout_s=timeout_s))
     loaded = SettingsSnapshot(settings=settings, rules=[], rules_text=None, source="")
     logged: list[bytes] = []
     ready: list[int] = []
+    aggregated = AggregatedRegistry(counted or CollectorRegistry())
     supervisor = Supervisor(
         workers,
         lambda: loaded,
@@ -83,11 +92,11 @@ def scene(workers: int = 2, *, stop_s: float = 30.0, piped: bool = False, timeou
         out=logged.append if piped else None,
         on_event=lambda event: None,
         ready=lambda: ready.append(1),
-        aggregated=AggregatedRegistry(CollectorRegistry()),
+        aggregated=aggregated,
         stop=stop_s,
         now=reactor.seconds,
     )
-    return Scene(reactor, supervisor, port, logged, ready)
+    return Scene(reactor, supervisor, port, logged, ready, aggregated)
 
 
 def value(name: str) -> float | None:
@@ -192,18 +201,19 @@ def test_who_is_killed_and_does_not_end_is_replaced_all_the_same() -> None:
 
 
 def test_what_a_worker_counted_counts_once_however_late_it_ends() -> None:
-    registry = CollectorRegistry()
-    Counter("a", "", registry=registry).inc(5)
-    at = scene()
-    at.supervisor._aggregated = aggregated = AggregatedRegistry(CollectorRegistry())
+    registry, of_parent = CollectorRegistry(), CollectorRegistry()
+    for each, count in ((registry, 5), (of_parent, 0)):
+        Counter("a", "", registry=each).inc(count)
+        Gauge("b", "", registry=each).set(count)
+    at = scene(counted=of_parent)
     one, _ = at.begin()
     send(one, Counted(snapshot(registry)))
     one.lives = one.dies = False
     at.reactor.run(35)
     send(one, Counted(snapshot(registry)))
     one.end(signal.SIGKILL)
-    assert aggregated._gone["a"] == {("a_total", ()): 5.0}
-    assert one.protocol not in aggregated._others
+    found = {sample.name: sample.value for metric in at.aggregated.collect() for sample in metric.samples}
+    assert found == {"a_total": 5.0, "b": 0.0}
 
 
 def test_a_start_may_take_longer() -> None:

@@ -125,23 +125,24 @@ def test_what_cannot_be_written_is_lost_and_counted_until_it_can(sink: Sink) -> 
 
 
 def test_a_line_that_was_cut_off_is_ended(sink: Sink) -> None:
-    writer = started(sink)
-    sink.at_most = 6
+    sink.flows.set()
     written: list[bytes] = []
 
     def some(data: bytes) -> int:
-        if written:
+        if not written:
+            written.append(data[:6])
+            return 6
+        if not has_room.is_set():
             raise OSError(errno.ENOSPC, "full")
-        written.append(data[:6])
-        return 6
+        return sink.write(data)
 
-    writer._write = some
+    has_room = Event()
+    writer = LogWriter(some, notice)
+    writer.start()
     writer(b"one\ntwo\nthree\n")
     flush(writer)
     assert writer.lost == 2
-    sink.flows.set()
-    sink.at_most = PIECE
-    writer._write = sink.write
+    has_room.set()
     writer(b"four\n")
     flush(writer)
     assert b"".join([*written, *sink.written]) == b"one\ntw\n2 lost: full\nfour\n"
