@@ -5,8 +5,10 @@ Each process of a daemon counts for itself, and the parent shows the sums over a
 that can be added up over processes, or something that only one process sets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
+from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -19,16 +21,48 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _BYTES = tuple(4**power * 1024 for power in range(9))  # 1 KiB to 64 MiB
 
 
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+@frozen(kw_only=True)
+class DeclaredMetric:
+    """
+    A metric and what was declared of it.
+
+    @ivar name: to which Prometheus adds C{_total} if it is a counter.
+    @ivar text: says what it counts, in one sentence.
+    """
+
+    metric: MetricWrapperBase
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    text: str
+    labels: Sequence[str]
+
+
+_DECLARED: list[DeclaredMetric] = []
+
+
 def _counter(name: str, text: str, *labels: str) -> Counter:
-    return Counter(f"collectord_{name}", text, labels, registry=REGISTRY)
+    metric = Counter(f"collectord_{name}", text, labels, registry=REGISTRY)
+    return _declare(metric, "counter", name, text, labels)
 
 
 def _gauge(name: str, text: str, *labels: str) -> Gauge:
-    return Gauge(f"collectord_{name}", text, labels, registry=REGISTRY)
+    metric = Gauge(f"collectord_{name}", text, labels, registry=REGISTRY)
+    return _declare(metric, "gauge", name, text, labels)
 
 
 def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-    return Histogram(f"collectord_{name}", text, labels, buckets=buckets, registry=REGISTRY)
+    metric = Histogram(f"collectord_{name}", text, labels, buckets=buckets, registry=REGISTRY)
+    return _declare(metric, "histogram", name, text, labels)
+
+
+def _declare(
+    metric: M, kind: Literal["counter", "gauge", "histogram"], name: str, text: str, labels: Sequence[str]
+) -> M:
+    _DECLARED.append(DeclaredMetric(metric=metric, kind=kind, name=f"collectord_{name}", text=text, labels=labels))
+    return metric
 
 
 # Collecting
@@ -109,8 +143,6 @@ LOG_LINES_LOST = _counter(
 JOURNAL_FAILURES = _counter("ledger_failures", "Times that the journal of crashes could not be written.")
 
 
-def declared() -> Iterator[MetricWrapperBase]:
-    """Give every metric, in the order of this file."""
-    for value in globals().values():
-        if isinstance(value, MetricWrapperBase):
-            yield value
+def declared() -> Sequence[DeclaredMetric]:
+    """Return every metric, in the order of this file."""
+    return _DECLARED

@@ -19,9 +19,9 @@ def table() -> str:
     """Return a reStructuredText table of all metrics: name as Prometheus sees it, type, labels, meaning."""
     rows = [("Metric", "Type", "Labels", "Meaning")]
     for metric in declared():
-        name = f"{metric._name}_total" if metric._type == "counter" else metric._name
-        labels = ", ".join(f"``{label}``" for label in metric._labelnames)
-        rows.append((f"``{name}``", str(metric._type), labels, metric._documentation))
+        name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
+        labels = ", ".join(f"``{label}``" for label in metric.labels)
+        rows.append((f"``{name}``", metric.kind, labels, metric.text))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = "  ".join("=" * width for width in widths)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -7,7 +7,7 @@ from prometheus_client import Gauge
 
 from collectord import metrics
 
-_GAUGES: Final = [metric for metric in metrics.declared() if isinstance(metric, Gauge) and not metric._labelnames]
+_GAUGES: Final = [each.metric for each in metrics.declared() if isinstance(each.metric, Gauge) and not each.labels]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
-from prometheus_client import Counter, Histogram
 
 from collectord.metrics import declared
 
@@ -33,12 +32,12 @@ def exposed() -> dict[str, set[str]]:
     """Each name that Prometheus sees, and its labels."""
     names: dict[str, set[str]] = {"up": set()}
     for metric in declared():
-        labels = set(metric._labelnames)
-        if isinstance(metric, Histogram):
-            names |= {f"{metric._name}_{part}": labels for part in ("count", "sum")}
-            names[f"{metric._name}_bucket"] = labels | {"le"}
+        labels = set(metric.labels)
+        if metric.kind == "histogram":
+            names |= {f"{metric.name}_{part}": labels for part in ("count", "sum")}
+            names[f"{metric.name}_bucket"] = labels | {"le"}
         else:
-            names[f"{metric._name}_total" if isinstance(metric, Counter) else metric._name] = labels
+            names[f"{metric.name}_total" if metric.kind == "counter" else metric.name] = labels
     return names
 
 
@@ -93,7 +92,7 @@ def test_what_would_be_wrong(expression: str, wrong: str) -> None:
 
 def test_the_dashboard_shows_every_metric() -> None:
     shown = set[str]().union(*map(metrics_in, of_dashboard()))
-    missing = {metric._name for metric in declared() if not any(name.startswith(metric._name) for name in shown)}
+    missing = {metric.name for metric in declared() if not any(name.startswith(metric.name) for name in shown)}
     assert missing == set()
 
 

@@ -162,8 +162,8 @@ def test_gauges(value: float, reported: list[str]) -> None:
 def test_every_metric_makes_lines_that_a_server_can_read_also_the_sums_over_processes() -> None:
     registry = CollectorRegistry()
     for metric in metrics.declared():
-        twin = type(metric)(metric._name, ".", metric._labelnames, registry=registry)
-        child = twin.labels(*(f"a:b|c#d\n{n}" for n, _ in enumerate(twin._labelnames))) if twin._labelnames else twin
+        twin = type(metric.metric)(metric.name, ".", metric.labels, registry=registry)
+        child = twin.labels(*(f"a:b|c#d\n{n}" for n, _ in enumerate(metric.labels))) if metric.labels else twin
         child.observe(1.5) if isinstance(child, Histogram) else child.inc()  # type: ignore[attr-defined]
     sums = AggregatedRegistry(registry)
     sums.update("worker", snapshot(registry))
