@@ -20,6 +20,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from collectord.concurrency.threadpool import CallFromThread
+from collectord.metrics import REGISTRY
 from collectord.model import MINIDUMP, Content, Crash, Dump, InMemory
 from collectord.storage.filesystem.committer import GroupCommit, Outcomes
 from collectord.storage.filesystem.existing import Existing
@@ -240,6 +241,11 @@ def make_rig(root: Path, modes: Modes | None = None, refuse_full: Callable[[], i
 
     made = Rig(root, staging, sync, GroupCommit(str(root), staging, sync, refuse_full, note), [])
     return made
+
+
+def value_of(metric: str, store: object) -> float:
+    """Of one store, by now."""
+    return REGISTRY.get_sample_value(f"collectord_{metric}", {"store": str(store)}) or 0.0
 
 
 RECORD = json.dumps(make_crash().raw_crash)

@@ -10,11 +10,10 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import AllStoresFailed, StorageError, TimedOut
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
-from collectord.metrics import BROKEN_COPIES
 from collectord.model import MINIDUMP
 from collectord.storage.chain.backend import CHECK_S
 from tests.unit.storage.chain.fickle import Chain, crash_with, error_in, full
-from tests.unit.storage.stores import started
+from tests.unit.storage.stores import started, value_of
 
 
 def test_interfaces(chain: Chain) -> None:
@@ -272,11 +271,11 @@ def test_a_spilled_dump_that_is_read_back_as_another_is_refused(chain: Chain, wh
         chain.first.dumps[0].pieces[:] = []
     elif where == "second":
         chain.first.dumps[0].pieces[:] = [b"one", b"twp"]
-    before = BROKEN_COPIES.labels(home.name)._value.get()
+    before = value_of("broken_copies_total", home.name)
     error = error_in(chain.save(crash_with(dump, b"onetwo")))
     assert isinstance(error, AllStoresFailed)
     assert "it was received with" in str(error)
-    assert BROKEN_COPIES.labels(home.name)._value.get() == before + 1
+    assert value_of("broken_copies_total", home.name) == before + 1
     assert [store.saved for store in chain.stores] == [{}, {}, {}]
     assert [dump.discarded for dump in home.dumps] == ([0, 1] if where != "second" else [0])
 

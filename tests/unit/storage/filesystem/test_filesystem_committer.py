@@ -17,7 +17,6 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from collectord.errors import StorageError
-from collectord.metrics import SYNC_FAILURES
 from collectord.model import MINIDUMP, Content, InMemory
 from collectord.storage.content import StoredFile
 from collectord.storage.filesystem.committer import GroupCommit, Outcomes
@@ -46,6 +45,7 @@ from tests.unit.storage.stores import (
     make_rig,
     of_crash,
     open_files,
+    value_of,
     watched,
 )
 
@@ -267,10 +267,10 @@ def test_after_a_failed_sync_directories_are_made_anew(rig: Rig) -> None:
     """That they are there does not say that they are on the disk, and who syncs once more hears of no error."""
     rig.save(rig.transaction(make_crash(STRANGER)))
     rig.sync.fails = lambda path: path.endswith("/20160622/name")
-    before = SYNC_FAILURES.labels(str(rig.root))._value.get()
+    before = value_of("sync_failures_total", rig.root)
     transaction = rig.transaction(make_crash())
     rig.save(transaction)
-    assert SYNC_FAILURES.labels(str(rig.root))._value.get() == before + 1
+    assert value_of("sync_failures_total", rig.root) == before + 1
     assert rig.errors(transaction) != [None]
     assert not (rig.root / "20160622").exists()
     assert is_kept(rig.root, STRANGER)

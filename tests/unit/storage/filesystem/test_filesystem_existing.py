@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from collectord.errors import StorageError
-from collectord.metrics import BROKEN_COPIES
 from collectord.model import MINIDUMP
 from collectord.storage import content as stored
 from collectord.storage.filesystem import existing
@@ -41,6 +40,7 @@ from tests.unit.storage.stores import (
     make_rig,
     make_store,
     noted_syncs,
+    value_of,
     watched,
 )
 
@@ -117,7 +117,7 @@ def test_what_is_broken_is_put_aside_and_the_whole_one_takes_its_place(rig: Rig,
     rig.save(rig.transaction(make_crash(Which="first")), rig.transaction(make_crash(NEIGHBOUR)))
     harm(*files(rig.root))
     left = [path for path in everything(rig.root) if CRASH_ID in path and "/name/" in path]
-    before = BROKEN_COPIES.labels(str(rig.root))._value.get()
+    before = value_of("broken_copies_total", rig.root)
     places = {MINIDUMP: rig.spill(DUMPS[MINIDUMP])} if spilled else {}
     again = rig.transaction(make_crash(places=places, fresh=False, Which="second"))
     rig.save(again)
@@ -128,7 +128,7 @@ def test_what_is_broken_is_put_aside_and_the_whole_one_takes_its_place(rig: Rig,
     aside = [path.replace(NAMES, f"quarantine/{CRASH_ID}") for path in left]
     assert set(aside) <= set(everything(rig.root))
     assert len(reasons(rig.root)) == 1
-    assert BROKEN_COPIES.labels(str(rig.root))._value.get() == before + 1
+    assert value_of("broken_copies_total", rig.root) == before + 1
     for content in places.values():
         content.remove()
     assert problems(rig.root) == []

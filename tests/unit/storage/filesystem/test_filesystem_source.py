@@ -18,7 +18,6 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import CrashRejectedByStore, StorageError, TimedOut, UnreadableCrash
 from collectord.interfaces import ICrashSource
-from collectord.metrics import DANGLING
 from collectord.model import MINIDUMP, Crash, NewCrash
 from collectord.storage.content import StoredFile
 from collectord.storage.filesystem.quarantine import put_aside
@@ -46,6 +45,7 @@ from tests.unit.storage.stores import (
     make_crash,
     make_rig,
     make_store,
+    value_of,
 )
 
 SAME_SECOND = datetime(2016, 6, 22, 15, 19, 50, tzinfo=UTC)
@@ -267,7 +267,7 @@ def test_what_nothing_here_has_removed_is_left_alone_and_told(
     [line] = [line for line in reported() if "no raw crash" in line]
     assert CRASH_ID in line
     assert "1 links" in line
-    assert DANGLING.labels(str(rig.root))._value.get() == 1
+    assert value_of("dangling_links", rig.root) == 1
 
 
 def test_what_another_process_has_moved_meanwhile_is_not_told(rig: Rig, reported: Callable[[], list[str]]) -> None:

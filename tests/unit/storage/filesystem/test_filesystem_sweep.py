@@ -156,18 +156,18 @@ def is_free(path: str) -> bool:
     return True
 
 
-def test_nobody_sweeps_while_another_process_takes_its_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_sweeps_while_another_process_takes_its_lock(root: Path) -> None:
     """In between its directory would look dead."""
     free: list[bool] = []
-    take_lock = StagingDirectory._take_lock
 
-    def looking(staging: StagingDirectory) -> None:
+    def looking(seen: int, name: str, do: Callable[[], Any]) -> Any:
         free.append(is_free(f"{root}/staging/lock"))
-        take_lock(staging)
+        return do()
 
-    monkeypatch.setattr(StagingDirectory, "_take_lock", looking)
-    StagingDirectory(str(root), Modes()).make()
-    assert free == [False]
+    staging = StagingDirectory(str(root), Modes())
+    with watched(Path(staging.path), ["open"], looking):
+        staging.make()
+    assert free == [False, False]  # it opens its lock, and then looks whether that keeps off another descriptor
     assert is_free(f"{root}/staging/lock")
 
 
