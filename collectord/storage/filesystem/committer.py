@@ -98,7 +98,7 @@ class GroupCommit:
 
     def _run(self) -> None:
         renamed: list[CrashTransaction] = []
-        while renamed or not self._closed:
+        while renamed or self._deferred_duplicates or not self._closed:
             group = self._next_group(renamed)
             try:
                 renamed = self.commit(group, renamed)

@@ -573,6 +573,17 @@ def test_the_same_id_twice_in_a_group(rig: Rig) -> None:
     assert problems(rig.root) == []
 
 
+def test_the_same_id_twice_just_before_the_end(rig: Rig) -> None:
+    """The second one waits for the next group, and the thread does not end before it."""
+    first, second = rig.transaction(make_crash()), rig.transaction(make_crash())
+    rig.commit.submit(first)
+    rig.commit.submit(second)
+    rig.commit.close()
+    rig.commit.wait_until_closed()
+    assert rig.errors(first) == [None]
+    assert len(rig.errors(second)) == 1
+
+
 def test_leftovers_of_the_same_id_do_not_matter(rig: Rig) -> None:
     for directory in (NAMES, SLOT):
         os.makedirs(rig.root / directory)
