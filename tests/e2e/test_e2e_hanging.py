@@ -111,7 +111,7 @@ def test_a_rule_that_does_not_end(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", up.port)) as client:
             head = f"POST /submit HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
             client.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + body)
-            until(lambda: "hangs: nothing of it" in up.log(), LONG)
+            until(lambda: "hangs: nothing was heard of it" in up.log(), LONG)
             until(lambda: len(set(children(up)) & before) == 1 and is_whole_again(up), LONG)
             assert client.recv(100) == b""
         for number in range(4):
