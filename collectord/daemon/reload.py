@@ -166,7 +166,13 @@ class ReplaceableDelivery(MultiService):
             self.pipeline.service.setServiceParent(self)
 
     async def replace(self, pipeline: DeliveryPipeline) -> None:
-        """End the pipeline in use, which may take as long as its moves may, and start C{pipeline}."""
+        """
+        End the pipeline in use, which may take as long as its moves may, and start C{pipeline}.
+
+        While the daemon stops nothing is replaced: the stop ends the pipeline in use.
+        """
+        if not self.running:
+            return
         old, self.pipeline = self.pipeline, pipeline
         self._ending = Deferred.fromCoroutine(self._end(old))
         await self._ending

@@ -109,7 +109,8 @@ class Scene:
 
     def look(self, clients: Load, rounds: Rounds) -> None:
         """Look up what was acknowledged since the last time, while nobody lives; then empty the destination."""
-        acknowledged = set(clients.acknowledged) - self.looked_up
+        # A client may note an answer so late that its crash was whole in the destination at the last look, and removed.
+        acknowledged = set(clients.acknowledged) - self.looked_up - self.arrived
         stores = [stored_crashes(root) for root in (self.primary, self.secondary, self.destination)]
         rounds.compare(acknowledged, *stores)
         self.looked_up |= acknowledged

@@ -264,6 +264,17 @@ def test_a_stop_waits_for_the_old_pipeline_and_starts_no_new_one() -> None:
     assert "two starts" not in rig.done
 
 
+def test_a_reload_that_is_cut_short_by_a_stop_replaces_nothing() -> None:
+    rig = Rig([snapshot_of(**OTHER_MOVES)])
+    rig.applying = Deferred()
+    reloaded = rig.reload()
+    assert rig.delivery.stopService().called
+    rig.applying.callback(None)
+    assert reloaded.called
+    assert rig.done == ["renewed", "applied", "one stops"]
+    assert rig.delivery.pipeline is cast(DeliveryPipeline, rig.one)
+
+
 def test_moves_can_be_switched_off_and_on() -> None:
     rig = Rig([snapshot_of(**OTHER_MOVES)])
     off = FakeDelivery("off", rig.done)
