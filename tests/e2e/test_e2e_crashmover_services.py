@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_e2e_crashmover import files_of_crashes, submit
-from tests.support.brokers import RabbitServer, RedisServer, missing, rabbitmq_url, taken_from
+from tests.support.brokers import RabbitServer, RedisServer, missing, rabbit_server, rabbitmq_url, taken_from
 from tests.support.buckets import kept_in
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import StoredCrash
@@ -31,12 +31,11 @@ def s3(tmp_path: Path) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def rabbit(tmp_path: Path) -> Iterator[RabbitServer]:
+def rabbit() -> Iterator[RabbitServer]:
     lacking = missing("rabbitmq-server", "setpriv")
     if lacking:
         pytest.skip(lacking)
-    (tmp_path / "rabbitmq").mkdir()
-    with RabbitServer(tmp_path / "rabbitmq" / "output") as broker:
+    with rabbit_server() as broker:
         yield broker
 
 

@@ -5,7 +5,10 @@ Real queues that a test owns: RabbitMQ and Redis, from Debian, on ports of their
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pika
 from attrs import define, field
@@ -55,9 +58,6 @@ class RabbitServer(Server):
         cookie.chmod(0o400)
         if os.geteuid() == 0:
             subprocess.run(["chown", "-R", f"{_USER}:", directory], check=True)
-            for parent in directory.parents:
-                if (mode := parent.stat().st_mode) & 0o011 != 0o011:
-                    parent.chmod(mode | 0o011)
 
     def command(self) -> Sequence[str]:
         command = ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
@@ -92,6 +92,17 @@ class RabbitServer(Server):
         except (OSError, pika.exceptions.AMQPError):
             return False
         return True
+
+
+@contextmanager
+def rabbit_server() -> Iterator[RabbitServer]:
+    """
+    A running RabbitMQ. It runs as a user of its own, so its directory is not below those of pytest: each run of pytest
+    closes them to other users.
+    """
+    directory = os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    with TemporaryDirectory(prefix="rabbitmq-", dir=directory) as path, RabbitServer(Path(path) / "output") as broker:
+        yield broker
 
 
 def missing(*tools: str) -> str:
