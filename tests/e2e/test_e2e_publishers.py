@@ -150,7 +150,8 @@ async def test_a_broker_that_is_stopped_and_goes_on(rabbit: RabbitServer) -> Non
 async def test_a_broker_that_is_killed_and_comes_back(rabbit: RabbitServer) -> None:
     queue, made = to_rabbit(rabbit)
     await made.check()
-    # RabbitMQ confirms a queue before its declaration is on the disk: a kill just then loses the queue, and what it held.
+    # A kill just after a queue was declared was seen to lose the queue and what it held: the declaration was not on
+    # the disk yet.
     await deferLater(cast(Any, reactor), 5)
     first = make_crash()
     await made.publish(first)
