@@ -49,6 +49,7 @@ class StreamingChannel(HTTPConnection):
     _request_line = b""
     _header_lines = 0
     _pauses = 0
+    _is_unread = False
     _is_half_closed = False
     _host: IAddress | None = None
 
@@ -255,7 +256,27 @@ class StreamingChannel(HTTPConnection):
         self._pauses -= 1
         if self._pauses == 0 and self.state is not State.LINGERING:
             self._progress.restart(self.site.now())
-            self.transport.resumeProducing()
+            if not self._is_unread:
+                self.transport.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """
+        The client does not read its answers. The transport calls this.
+
+        Nothing more is read from it, or its answers would fill the memory. It is no L{pause}: it may be too slow now.
+        """
+        super().pauseProducing()
+        self._is_unread = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client has read its answers. The transport calls this."""
+        self._is_unread = False
+        super().resumeProducing()
+        if self.state in PARSING:
+            self._progress.restart(self.site.now())
+            if self._pauses:
+                self.transport.pauseProducing()
 
     # ——— what the site asks ———
 

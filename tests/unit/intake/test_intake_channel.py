@@ -841,6 +841,55 @@ def test_a_client_has_its_whole_time_again_when_it_is_resumed(rig: Rig) -> None:
     assert not client.channel.is_overdue(rig.server.clock.seconds())
 
 
+def test_nothing_is_read_from_a_client_that_does_not_read_its_answers(rig: Rig) -> None:
+    client = rig.connect()
+    rig.resource.later = True
+    client.send(post(b"one"))
+    client.channel.pauseProducing()
+    assert client.paused
+    rig.resource.answer_now()
+    assert client.paused, "nor when the request is answered"
+    client.channel.pause()
+    client.channel.resume()
+    assert client.paused, "nor when its turn comes"
+    client.channel.resumeProducing()
+    assert not client.paused
+    client.send(post(b"two"))
+    rig.resource.answer_now()
+    assert [response.status for response in client.responses] == [200, 200]
+
+
+def test_a_client_that_is_paused_stays_so_when_it_reads_its_answers(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"hello")[:-5])
+    client.channel.pause()
+    client.channel.pauseProducing()
+    client.channel.resumeProducing()
+    assert client.paused
+    client.channel.resume()
+    assert not client.paused
+
+
+@pytest.mark.parametrize("sent", [b"", post(b"hello")[:-5]], ids=["between requests", "in a body"])
+def test_a_client_that_does_not_read_its_answers_is_too_slow(rig: Rig, sent: bytes) -> None:
+    client = rig.connect()
+    client.send(post(b"one") + sent)
+    client.channel.pauseProducing()
+    rig.server.clock.rightNow += 31
+    assert client.channel.is_overdue(rig.server.clock.seconds())
+    client.channel.resumeProducing()
+    assert not client.channel.is_overdue(rig.server.clock.seconds()), "it has read them, and has its whole time again"
+
+
+def test_a_client_that_reads_its_last_answer_does_not_linger_longer(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(b"nonsense\r\n")
+    assert client.lingering
+    rig.server.clock.rightNow += 11
+    client.channel.resumeProducing()
+    assert client.channel.is_overdue(rig.server.clock.seconds())
+
+
 def test_a_refusal_ends_the_pause(rig: Rig) -> None:
     client = rig.connect()
     client.send(chunked(b"hello", b"hello")[:-10])
