@@ -6,6 +6,7 @@ dead processes left is swept.
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from math import inf
 
 from twisted.logger import Logger
@@ -117,6 +118,21 @@ class StoreChecks:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if found.f_blocks and not found.f_bavail:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._refuse_unwritable_day()
+
+    def _refuse_unwritable_day(self) -> None:
+        """
+        Refuse a store in which no crash of today can be put in its place.
+
+        The staging directory may well be writable then: this is what one start as another user leaves, or a backup that
+        was restored by one.
+        """
+        day = f"{self._root}/{datetime.now(UTC):%Y%m%d}"
+        for path in (self._root, day, f"{day}/name", f"{day}/date"):
+            if not os.path.lexists(path):
+                return  # it is made with the first crash
+            if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
     def check(self) -> int | None:
         """
@@ -139,6 +155,7 @@ class StoreChecks:
         if self._seconds() >= self._sweep_at:
             self._sweep()
         free = self.refuse_full()
+        self._refuse_unwritable_day()
         if self._is_doubted:
             self._is_doubted = False
             self._probe()
@@ -212,5 +229,6 @@ class StoreChecks:
 def describe_error(root: str, error: OSError) -> str:
     """What went wrong in the store at C{root}, in words for the operator."""
     what = error.strerror or str(error)
-    where = "" if error.filename in (None, root) else f" ({error.filename})"
+    path = error.filename if error.filename2 is None else error.filename2  # the new name, where there are two
+    where = "" if path in (None, root) else f" ({path})"
     return f"{root}: {what}{where}"

@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -427,6 +428,25 @@ async def test_a_glance_writes_nothing_and_sees_what_is_full_or_gone(root: Path)
     error = await error_of(store.quick_check())
     assert isinstance(error, StorageError)
     assert "No such file or directory" in str(error)
+
+
+@pytest.mark.parametrize("directory", ["", "/{day}", "/{day}/name", "/{day}/date"])
+@in_reactor
+async def test_a_day_that_another_user_has_made(root: Path, monkeypatch: pytest.MonkeyPatch, directory: str) -> None:
+    """The system would never refuse the superuser, so what it tells others is played."""
+    store = make_store(root)
+    await store.check()
+    day = datetime.now(UTC).strftime("%Y%m%d")
+    (root / day / "name").mkdir(parents=True)
+    (root / day / "date").mkdir()
+    await store.check()
+    await store.quick_check()
+    theirs = f"{root}{directory.format(day=day)}"
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: os.fspath(path) != theirs or not mode & os.W_OK)
+    for check in (store.check, store.quick_check):
+        error = await error_of(check())
+        assert isinstance(error, StorageError)
+        assert str(error) == f"{root}: Permission denied" + (f" ({theirs})" if directory else "")
 
 
 @in_reactor
