@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_private_by_default(root: Path) -> None:
 def test_modes_as_configured(root: Path, directory: int, file: int) -> None:
     save_all_ways(root, Modes(directory=directory, file=file))
     assert modes_of(root) == ({directory}, {file})
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_copy_has_the_mode_as_configured(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "original").write_bytes(b"MDMP")
+    staging = make_rig(root, Modes(file=0o640)).staging
+    path, fd = staging.copy("copy", str(tmp_path / "original"), sha256(b"MDMP").hexdigest())
+    os.close(fd)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
 
 
 def test_a_root_that_is_there_keeps_its_mode(root: Path) -> None:
