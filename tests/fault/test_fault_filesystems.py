@@ -101,7 +101,8 @@ def test_without_links_of_any_kind(poor: FuseMount, tmp_path: Path, lacks: tuple
     [
         ("eio rename", "renames do not work here (rename: EIO)"),
         ("enosys mkdir", ""),
-        ("eio fsync", "Input/output error"),
+        ("eio fsync", "syncs of files do not work here (fsync: EIO)"),
+        ("eio fsyncdir", "syncs of directories do not work here (fsync: EIO)"),
         ("eperm unlink", "removals do not work here (unlink: EPERM)"),
     ],
 )

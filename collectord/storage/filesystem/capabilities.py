@@ -100,34 +100,34 @@ class _Probe:
             raise _describe_error(ability.replace("_", " "), call, e) from e
 
     def _indispensable(self) -> None:
-        with _needed("directories", "mkdir"):
+        with needed("directories", "mkdir"):
             for directory in (self._in, self._name_dir, self._date_dir):
                 os.mkdir(directory, 0o700)
         staged = f"{self._in}/staged"
-        with _needed("new files", "create"):
+        with needed("new files", "create"):
             fd = create_file(staged)
         _write(fd, _CONTENT)
-        with _needed("appends", "open"):
+        with needed("appends", "open"):
             fd = os.open(staged, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         _write(fd, _MORE, "appends")
-        with _needed("renames", "rename"):
+        with needed("renames", "rename"):
             os.rename(staged, self._file)
         self._expect(self._file, "renames")
         create_empty(staged)
-        with _needed("renames over another file", "rename"):
+        with needed("renames over another file", "rename"):
             os.rename(self._file, staged)
         self._expect(staged, "renames over another file")
-        with _needed(f"names of {_LONGEST_NAME} characters", "rename"):
+        with needed(f"names of {_LONGEST_NAME} characters", "rename"):
             os.rename(staged, f"{self._name_dir}/{'n' * _LONGEST_NAME}")
-        with _needed("renames", "rename"):
+        with needed("renames", "rename"):
             os.rename(f"{self._name_dir}/{'n' * _LONGEST_NAME}", self._file)
-        with _needed("removals", "unlink"):
+        with needed("removals", "unlink"):
             create_empty(staged)
             os.unlink(staged)
 
     def _expect(self, path: str, what: str) -> None:
         """Make sure that the file at C{path} has what was written."""
-        with _needed(what, "read"), open(path, "rb") as file:
+        with needed(what, "read"), open(path, "rb") as file:
             if file.read() != _CONTENT + _MORE:
                 raise OSError(errno.EIO, "it is not what was written")
 
@@ -199,22 +199,22 @@ def try_out(staging: str, known: Capabilities) -> None:
     new, placed, mark = (f"{staging}/check-{name}" for name in ("new", "placed", "mark"))
     _clear(new, placed, mark)  # a check that failed may have left them
     try:
-        with _needed("new files", "create"):
+        with needed("new files", "create"):
             fd = create_file(new)
         _write(fd, _CONTENT)
-        with _needed("renames", "rename"):
+        with needed("renames", "rename"):
             os.rename(new, placed)
         if known.symlinks:
-            with _needed("symlinks", "symlink"):
+            with needed("symlinks", "symlink"):
                 os.symlink("../name", mark)
-        with _needed("syncs of directories", "fsync"):
+        with needed("syncs of directories", "fsync"):
             fsync_directory(staging)
     finally:
         _clear(new, placed, mark)
 
 
 def _clear(*paths: str) -> None:
-    with _needed("removals", "unlink"):
+    with needed("removals", "unlink"):
         for path in paths:
             unlink_if_there(path)
 
@@ -222,20 +222,26 @@ def _clear(*paths: str) -> None:
 def _write(fd: int, content: bytes, what: str = "writes") -> None:
     """Write C{content} to an open file, sync it and close it."""
     try:
-        with _needed(what, "write"):
+        with needed(what, "write"):
             os.writev(fd, [content])
-        with _needed("syncs of files", "fsync"):
+        with needed("syncs of files", "fsync"):
             os.fsync(fd)
     except OSError:
         with suppress(OSError):  # it may fail for the same reason
             os.close(fd)
         raise
-    with _needed(what, "close"):
+    with needed(what, "close"):
         os.close(fd)
 
 
 @contextmanager
-def _needed(what: str, call: str) -> Iterator[None]:
+def needed(what: str, call: str) -> Iterator[None]:
+    """
+    Make an error say which operation does not work here, for an operation that every store needs.
+
+    @param what: the operation in plain words, in the plural.
+    @param call: the system call.
+    """
     try:
         yield
     except OSError as e:

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from attrs import asdict, frozen
 
+from collectord.storage.filesystem.capabilities import needed
 from collectord.storage.filesystem.fsops import create_file, fsync_directory, unlink_if_there
 
 _STORES = "stores"
@@ -158,14 +159,16 @@ def write_durably(path: str, value: Mapping[str, object], *, first: bool = False
             owner = os.stat(directory)
             if os.geteuid() == 0 and owner.st_uid != 0:  # the daemon has to read what root repairs
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            os.fsync(file.fileno())
+            with needed("syncs of files", "fsync"):
+                os.fsync(file.fileno())
         if not first or not _link_if_possible(new, path):
             os.rename(new, path)
     except BaseException:
         unlink_if_there(new)
         raise
     unlink_if_there(new)
-    fsync_directory(directory)
+    with needed("syncs of directories", "fsync"):
+        fsync_directory(directory)
 
 
 def _link_if_possible(new: str, path: str) -> bool:

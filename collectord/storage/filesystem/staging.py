@@ -16,7 +16,7 @@ from pathlib import Path
 from attrs import frozen
 
 from collectord.storage.files import new_process_name
-from collectord.storage.filesystem.capabilities import ALL
+from collectord.storage.filesystem.capabilities import ALL, needed
 from collectord.storage.filesystem.fsops import (
     copy_verified,
     create_file,
@@ -92,8 +92,9 @@ class StagingDirectory:
             self._identity.mark()
             if is_new:
                 self._refuse_made_in_other(self._identity)
-        for directory in sorted(self._to_sync):
-            fsync_directory(directory)
+        with needed("syncs of directories", "fsync"):
+            for directory in sorted(self._to_sync):
+                fsync_directory(directory)
         self._to_sync.clear()
         self._made_once = True
 
