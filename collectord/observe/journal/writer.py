@@ -182,7 +182,7 @@ class JournalWriter(Service):
         JOURNAL_FAILURES.inc()
         if not self._failing:
             self._failing = True
-            self._log.error("the journal can't be written: {why}; crashes are kept all the same", why=why)
+            self._log.error("the journal can't be written: {why}", why=why)
 
     def _recovered(self) -> None:
         if self._failing:
