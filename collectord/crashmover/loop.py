@@ -97,6 +97,7 @@ class CrashmoverService(Service):
         self._in_window = 0
         self._busy_until = 0.0
         self._idle: Deferred[None] | None = None
+        self._unlisted_why = ""  # why the source could not be listed in the last pass; empty: it could
 
     def startService(self) -> None:
         """Begin the first pass now."""
@@ -133,8 +134,9 @@ class CrashmoverService(Service):
             self._pass = _Pass()
             try:
                 await self._pass_over(self._pass)
+                self._listed()
             except StorageError as e:
-                self._log.error("{source} can't be listed: {why}", source=self._source.name, why=e)
+                self._not_listed(str(e).removeprefix(f"{self._source.name}: "))
             except CancelledError:
                 if self.running:
                     raise
@@ -144,6 +146,17 @@ class CrashmoverService(Service):
         if self._idle is not None:
             idle, self._idle = self._idle, None
             idle.callback(None)
+
+    def _not_listed(self, why: str) -> None:
+        """Log why the source can't be listed, once for each cause: passes follow each other every few seconds."""
+        if why != self._unlisted_why:
+            self._log.error("{source} can't be listed: {why}", source=self._source.name, why=why)
+        self._unlisted_why = why
+
+    def _listed(self) -> None:
+        if self._unlisted_why:
+            self._log.info("{source} can be listed again", source=self._source.name)
+        self._unlisted_why = ""
 
     async def _pass_over(self, now: _Pass) -> None:
         batches = self._source.new_crashes()

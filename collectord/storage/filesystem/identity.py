@@ -247,6 +247,8 @@ def _difference(root: str, expected: KnownStore | None, found: str | None, devic
         why = f"its mark {MARK} is damaged"
     elif expected is None:
         return ""
+    elif found is None and not os.path.isdir(root):
+        return f"there is no directory at {root}; is its file system mounted?"
     elif found is None:
         why = f"its mark {MARK} is not there; is its file system mounted?"
     elif found != expected.store_id:

@@ -108,7 +108,8 @@ class FilesystemCrashSource:
         try:
             return await with_timeout(self._in_thread(checked), self._timeout, self._clock, self.name)
         except OSError as e:
-            raise StorageError(f"{self.name}: {e.strerror or e}: {e.filename}") from e
+            where = f": {e.filename}" if e.filename else ""
+            raise StorageError(f"{self.name}: {e.strerror or e}{where}") from e
 
     # What follows runs on threads.
 

@@ -38,15 +38,19 @@ def test_adopted_and_then_lost_and_then_adopted(root: Path, known: KnownStores) 
     first = read_mark(str(root))
     assert infos()[str(root)]["remembered"] == infos()[str(root)]["store_id"] == first
     shutil.rmtree(root)
-    for make in (lambda: None, root.mkdir):
+    adopting = f"collectord stores adopt {root}"
+    for make, why, advice in (
+        (lambda: None, f"there is no directory at {root}", "is its file system mounted?"),
+        (root.mkdir, "this is not the store that was here before (its mark", adopting),
+    ):
         make()
-        assert "this is not the store that was here before" in str(infos()[str(root)]["problem"])
+        assert why in str(infos()[str(root)]["problem"])
         listed = run("stores", "list")
         assert listed.exit_code == 1
-        assert f"collectord stores adopt {root}" in listed.stdout
+        assert advice in listed.stdout
         checked = run("check-config")
         assert checked.exit_code == 1
-        assert f"{root}: this is not the store that was here before (its mark" in checked.stderr
+        assert f"{root}: {why}" in checked.stderr
         assert json.loads(run("check-config", "--json").stdout)["ok"] is False
     assert json.loads(run("stores", "adopt", root, "--json").stdout)["store_id"] not in (None, first)
     assert run("stores", "list").exit_code == run("check-config").exit_code == 0

@@ -8,7 +8,7 @@ import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, formatEvent
+from twisted.logger import LogEvent, capturedLogs, formatEvent
 
 from collectord.crashmover.loop import Crashmovers, CrashmoverService
 from collectord.crashmover.mover import Crashmover
@@ -174,6 +174,21 @@ def test_a_list_that_fails_does_not_end_the_loop(error: Exception, logged_failur
     rig.clock.advance(5)
     assert rig.sink.got == [crash_id(1)]
     logged_failures.clear()
+
+
+def test_why_a_list_fails_is_said_once_for_each_cause() -> None:
+    rig = Rig()
+    with capturedLogs() as events:
+        rig.service.startService()
+        for why in ("memory: gone", "memory: gone", "stale", "stale", "", "", "memory: gone"):
+            rig.source.fails = {"list": StorageError(why)} if why else {}
+            rig.clock.advance(5)
+    assert [formatEvent(event) for event in events] == [
+        "memory can't be listed: gone",
+        "memory can't be listed: stale",
+        "memory can be listed again",
+        "memory can't be listed: gone",
+    ]
 
 
 def test_while_the_destination_is_away_everything_waits_unread() -> None:

@@ -50,6 +50,13 @@ async def used(root: Path, known: KnownStores | None, crash_id: str = CRASH_ID) 
     return store
 
 
+def lost(root: Path) -> str:
+    """What is said of a store that is not at its root any more."""
+    if root.is_dir():
+        return "this is not the store that was here before ("
+    return f"there is no directory at {root}; is its file system mounted?"
+
+
 async def problem_of(store: FilesystemCrashStorage) -> str:
     """What its check says; empty: it is well."""
     try:
@@ -191,8 +198,8 @@ async def test_a_known_store_that_comes_up_as_another_is_not_used(
     before = tree(root.parent)
     store = make_store(root, known=known)
     why = await problem_of(store)
-    assert why.startswith(f"{root}: this is not the store that was here before (")
-    assert why.endswith(f"if that is meant, run: collectord stores adopt {root}")
+    assert why.startswith(f"{root}: {lost(root)}")
+    assert why.endswith(f"if that is meant, run: collectord stores adopt {root}") is (become is not gone)
     assert f"{root}: {StoreIdentity(str(root), known).problem()}" == why
     error = await error_of(store.save(make_crash(NEIGHBOUR)))
     assert isinstance(error, StorageError)
@@ -215,7 +222,7 @@ async def test_a_store_that_becomes_another_while_it_is_used(
     become(root)
     before = tree(root.parent)
     assert isinstance(await error_of(store.save(make_crash(NEIGHBOUR))), StorageError)
-    assert "this is not the store that was here before" in await problem_of(store)
+    assert lost(root) in await problem_of(store)
     assert isinstance(await error_of(store.save(make_crash(NEIGHBOUR))), StorageError)
     assert tree(root.parent) == before
     put_back(root)
@@ -460,7 +467,7 @@ async def test_a_mount_that_goes_and_comes(tmp_path: Path, known: KnownStores, r
         assert "the mark of another one" in await problem_of(store)
         assert not is_kept(root, NEIGHBOUR)
         with tmpfs(mountpoint, 2**20):
-            assert "is not there" in await problem_of(store)
+            assert lost(root) in await problem_of(store)
             assert os.listdir(mountpoint) == []
         with bind(kept, mountpoint):
             assert await problem_of(store) == ""
@@ -498,6 +505,6 @@ async def test_what_is_not_promised_is_said_of_a_store_that_is_refused_too(
         "collectord.storage.filesystem.checks.cautions_at", lambda _: ["on some kind: nothing is promised"]
     )
     store = make_store(root, known=known)
-    assert "this is not the store that was here before" in await problem_of(store)
+    assert lost(root) in await problem_of(store)
     assert store.cautions == ["on some kind: nothing is promised"]
     await store.close()

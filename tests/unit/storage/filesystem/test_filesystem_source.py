@@ -530,7 +530,7 @@ def test_nothing_is_touched_where_another_store_is(rig: Rig) -> None:
         failures: list[Failure] = []
         Deferred.fromCoroutine(work()).addErrback(failures.append)
         assert failures[0].check(StorageError)
-        assert "this is another store" in str(failures[0].value)
+        assert str(failures[0].value) == f"{rig.root}: this is another store"
     assert is_kept(rig.root)
 
 
