@@ -59,7 +59,8 @@ def check_config(config: Path | None, as_json: bool) -> None:
     This does what the daemon does at its start, but opens no port, makes no directory, and connects to no server.
 
     The environment (COLLECTORD_…) counts too, as for the daemon. Secrets are not shown. The exit status is 1 if the
-    daemon would not start, or would not use one of its stores.
+    daemon would not start, or would not use one of its stores. Run this as the user of the daemon: root can write
+    everywhere, so as root it can't find a store to which the daemon can't.
 
     \b
     collectord check-config --config /etc/collectord/collectord.toml
@@ -72,7 +73,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
         validities = [validity for each in listeners for validity in each.validities()]
         sentry_observer(settings.sentry, __version__)
         _refuse_idle_syncs(settings)
-        _refuse_files(settings)
+        _refuse_unusable_roots(settings)
         _refuse_other_stores(settings)
     except ConfigError as e:
         if as_json:
@@ -133,23 +134,27 @@ def _refuse_idle_syncs(settings: Settings) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def _refuse_files(settings: Settings) -> None:
-    """Refuse a root that is a file, or below one. The daemon makes a missing root, which needs a directory above it."""
+def _refuse_unusable_roots(settings: Settings) -> None:
+    """
+    Refuse a root that is a file, or below one, and one to which this user may not write.
+
+    The daemon makes a missing root, which needs a directory above it.
+    """
     problems = []
     for root, _sync in _filesystems(settings):
         there = next(path for path in (Path(root), *Path(root).parents) if os.path.exists(path))
         if not there.is_dir():
             problems.append(f"{root}: {there} is not a directory")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            problems.append(f"{root}: this user can't write to {there}")
     if problems:
         raise ConfigError("\n".join(problems))
 
 
 def _refuse_other_stores(settings: Settings) -> None:
-    unusable = [store for store in store_infos(settings) if store.is_ours and store.problem]
-    # A user who may not look into a root is not that of the daemon, and can't tell whether the store is the right one.
-    problems = [store for store in unusable if os.access(store.root, os.X_OK) or not os.path.exists(store.root)]
+    problems = [f"{each.root}: {each.problem}" for each in store_infos(settings) if each.is_ours and each.problem]
     if problems:
-        raise ConfigError("\n".join(f"{store.root}: {store.problem}" for store in problems))
+        raise ConfigError("\n".join(problems))
 
 
 def _cautions(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:

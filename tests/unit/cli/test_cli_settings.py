@@ -125,6 +125,34 @@ def test_what_the_daemon_would_not_start_with(settings: Path, toml: str, output:
     assert json.loads(as_json.stdout) == {"ok": False, "problems": [line.removeprefix("collectord: ")]}
 
 
+def may_a_stranger(path: str | Path, mode: int) -> bool:
+    """What os.access says to a user who is not the owner, since root may do everything."""
+    return os.stat(path).st_mode & mode == mode
+
+
+@pytest.mark.parametrize("kind", ["storage", "crashmover.destination"])
+@pytest.mark.parametrize("is_there", [True, False], ids=["there", "missing"])
+def test_a_root_that_this_user_can_not_write(
+    settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, is_there: bool
+) -> None:
+    monkeypatch.setattr(os, "access", may_a_stranger)
+    above = tmp_path / "above"
+    root = above if is_there else above / "not" / "there"
+    above.mkdir()
+    store = f"[[storage]]\nroot = '{root}'\n"
+    if kind != "storage":
+        (tmp_path / "first").mkdir()
+        (tmp_path / "first").chmod(0o777)
+        store = f"[[storage]]\nroot = '{tmp_path}/first'\n[[{kind}]]\ntype = 'filesystem'\nroot = '{root}'\n"
+    settings.write_text(store)
+    above.chmod(0o755)
+    checked = run("check-config", "-c", settings)
+    assert (checked.exit_code, checked.stdout) == (1, "")
+    assert f"collectord: {root}: this user can't write to {above}\n" in checked.stderr
+    above.chmod(0o777)
+    assert run("check-config", "-c", settings).exit_code == 0
+
+
 def of_fuse(path: str) -> Mount:
     return Mount(kind="fuse.sshfs" if path.startswith("/mnt/ssh") else "ext4")
 
