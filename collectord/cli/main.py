@@ -60,7 +60,7 @@ def main() -> None:
     """
     Send crashes to a collector, look after those in its stores, and try out its rules and settings.
 
-    The daemon itself is started by twistd: "twistd --nodaemon collectord".
+    The daemon itself is started by twistd: "twistd --nodaemon --pidfile= collectord".
     """
 
 

@@ -55,7 +55,7 @@ def a_day(text: str) -> str:
     try:
         return f"{datetime.strptime(text.replace('-', ''), '%Y%m%d'):%Y%m%d}"
     except ValueError as e:
-        raise click.BadParameter(f"{text!r} is not a day: write yyyymmdd, today or yesterday.") from e
+        raise click.BadParameter(f"{text!r} is not a day: write yyyymmdd, yyyy-mm-dd, today or yesterday.") from e
 
 
 def crash_ids_argument(*, required: bool) -> Callable[[F], F]:
@@ -70,7 +70,7 @@ def days_option(which: str) -> Callable[[F], F]:
 
     @param which: the crashes that it chooses, for C{--help}.
     """
-    text = f"{which}: yyyymmdd, today or yesterday (UTC). May be given several times."
+    text = f"{which}: yyyymmdd, yyyy-mm-dd, today or yesterday (UTC). May be given several times."
     return click.option("--day", "days", multiple=True, type=a_day, metavar="DAY", help=text)
 
 

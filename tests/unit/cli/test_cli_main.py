@@ -69,6 +69,11 @@ def test_wrong_usage_is_one_line(args: list[str], output: str) -> None:
     assert "\x1b" not in line
 
 
+def test_what_help_has_to_say() -> None:
+    assert '"twistd --nodaemon --pidfile= collectord"' in " ".join(run("--help").stdout.split())
+    assert "yyyymmdd, yyyy-mm-dd, today or yesterday" in " ".join(run("crashes", "list", "--help").stdout.split())
+
+
 def test_without_a_command_it_helps() -> None:
     result = run()
     assert result.exit_code == 2
