@@ -206,7 +206,7 @@ def _show_missing(found: Audit) -> None:
     missing = found.of_fate("unaccounted", "arrived")
     if not missing:
         return
-    shown = table("crash id", "", "last line", "kept in", "rule", "")
+    shown = table("crash id", "", "last line", "kept in", "rule", "", whole=["crash id"])
     for crash_id in missing[:_SHOWN]:
         traces = found.crashes[crash_id]
         last = max(found.lines.get(crash_id, ()), default=None)

@@ -146,7 +146,16 @@ def _wanted(roots: Sequence[str], days: Sequence[str], product: str | None, only
 
 def _show_list(rows: Sequence[_ReadCrash]) -> None:
     shown = table(
-        "crash id", "submitted", "product", "version", "size", "rule", "dumps", "new", right=["size", "dumps"]
+        "crash id",
+        "submitted",
+        "product",
+        "version",
+        "size",
+        "rule",
+        "dumps",
+        "new",
+        right=["size", "dumps"],
+        whole=["crash id"],
     )
     for crash in rows:
         row = crash.row()

@@ -49,7 +49,7 @@ def list_quarantined(stores: Sequence[str], config: Path | None, as_json: bool) 
 
     This shows why each is there. With --json there is one line for each.
     """
-    shown = table("crash id", "reason", "dumps", "store", right=["dumps"])
+    shown = table("crash id", "reason", "dumps", "store", right=["dumps"], whole=["crash id"])
     for root in store_roots(config, stores):
         for crash in quarantined_crashes(root):
             if as_json:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -106,15 +106,17 @@ def say(text: object) -> None:
         click.echo(f"collectord: {clean(line)}", err=True)
 
 
-def table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
+def table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = (), title: str = "") -> Table:
     """
     Make a table without rows.
 
     @param right: the columns that are aligned to the right, as numbers are.
+    @param whole: the columns whose cells are never folded, however narrow the terminal is; the others are.
     """
     made = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if column in right else "left"
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     return made
 
 

@@ -35,6 +35,14 @@ def test_list(root: Path) -> None:
     assert listed.stderr == ""
 
 
+def test_an_id_is_whole_on_a_narrow_terminal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.cli.shared._NO_TERMINAL_WIDTH", 80)
+    keep(root)
+    put_aside(root, keep(root, raw_crash_of(NEIGHBOUR)))
+    assert f" {CRASH_ID} " in run("crashes", "list").stdout
+    assert f" {NEIGHBOUR} " in run("quarantine", "list").stdout
+
+
 def test_list_for_scripts(root: Path) -> None:
     keep(root)
     assert lines(run("crashes", "list", "--json")) == [
