@@ -525,6 +525,14 @@ def test_headers_of_too_many_lines(rig: Rig) -> None:
     assert client.lingering
 
 
+def test_the_line_that_is_too_many_may_be_the_last_one(rig: Rig) -> None:
+    """The request is refused, and not served besides."""
+    for folded, status in ((997, 404), (998, 400)):
+        client = rig.connect()
+        client.send(b"GET / HTTP/1.1\r\nA: b\r\n" + b" \r\n" * folded + b"\r\n")
+        assert [response.status for response in client.responses] == [status]
+
+
 def test_each_request_may_have_as_many_lines(rig: Rig) -> None:
     client = rig.connect()
     for number in range(1, 4):
