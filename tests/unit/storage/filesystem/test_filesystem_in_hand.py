@@ -270,8 +270,10 @@ async def test_a_store_that_is_closed_lets_others_see_what_is_not_decided(root: 
 
 
 @pytest.mark.parametrize("number", range(1, 5))
-def test_a_sweep_takes_nothing_that_its_own_process_keeps(rig: Rig, number: int) -> None:
+@pytest.mark.parametrize("who", ["its own process", "another process"])
+def test_a_sweep_takes_nothing_that_a_living_process_keeps(rig: Rig, another: Rig, who: str, number: int) -> None:
     """At each step of putting it in its place."""
+    keeper = rig if who == "its own process" else another
     dead = make_rig(rig.root)
     dead.commit.commit([dead.transaction(make_crash())], [])
     (rig.root / RAW_CRASH).unlink()  # it died before that
@@ -284,7 +286,7 @@ def test_a_sweep_takes_nothing_that_its_own_process_keeps(rig: Rig, number: int)
         return do()
 
     with watched(rig.root, ["rename", "link", "symlink"], happen):
-        assert is_saved(rig, make_crash(fresh=False))
+        assert is_saved(keeper, make_crash(fresh=False))
     [during] = swept
     assert [error.errno for error in during.failed] == [errno.EBUSY]  # so it is tried again
     sweep(rig.staging)
