@@ -525,6 +525,17 @@ def test_headers_of_too_many_lines(rig: Rig) -> None:
     assert client.lingering
 
 
+def test_who_has_used_up_its_share_goes_on_at_its_next_turn(rig: Rig) -> None:
+    client, calls = rig.connect(), list[str]()
+    rig.server.site.turns.begin(rig.server.clock.seconds())
+    assert not client.channel.rest(lambda: calls.append("too early"))
+    rig.server.clock.advance(1)
+    assert client.channel.rest(lambda: calls.append("next turn"))
+    assert calls == []
+    rig.server.clock.advance(0)
+    assert calls == ["next turn"]
+
+
 def test_the_line_that_is_too_many_may_be_the_last_one(rig: Rig) -> None:
     """The request is refused, and not served besides."""
     for folded, status in ((997, 404), (998, 400)):
