@@ -6,12 +6,12 @@ dead processes left is swept.
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from math import inf
 
 from twisted.logger import Logger
 
 from collectord.metrics import SWEEP_FAILURES
+from collectord.storage.filesystem.access import unwritable_today
 from collectord.storage.filesystem.capabilities import Capabilities, probe, try_out
 from collectord.storage.filesystem.fsops import FULL
 from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
@@ -121,18 +121,8 @@ class StoreChecks:
         self._refuse_unwritable_day()
 
     def _refuse_unwritable_day(self) -> None:
-        """
-        Refuse a store in which no crash of today can be put in its place.
-
-        The staging directory may well be writable then: this is what one start as another user leaves, or a backup that
-        was restored by one.
-        """
-        day = f"{self._root}/{datetime.now(UTC):%Y%m%d}"
-        for path in (self._root, day, f"{day}/name", f"{day}/date"):
-            if not os.path.lexists(path):
-                return  # it is made with the first crash
-            if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        if (path := unwritable_today(self._root)) is not None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
     def check(self) -> int | None:
         """

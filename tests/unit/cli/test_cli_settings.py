@@ -1,5 +1,6 @@
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_what_the_daemon_would_not_start_with(settings: Path, toml: str, output:
     assert json.loads(as_json.stdout) == {"ok": False, "problems": [line.removeprefix("collectord: ")]}
 
 
-def may_a_stranger(path: str | Path, mode: int) -> bool:
+def may_a_stranger(path: str | Path, mode: int, **_: bool) -> bool:
     """What os.access says to a user who is not the owner, since root may do everything."""
     return os.stat(path).st_mode & mode == mode
 
@@ -150,6 +151,19 @@ def test_a_root_that_this_user_can_not_write(
     assert (checked.exit_code, checked.stdout) == (1, "")
     assert f"collectord: {root}: this user can't write to {above}\n" in checked.stderr
     above.chmod(0o777)
+    assert run("check-config", "-c", settings).exit_code == 0
+
+
+def test_a_day_that_this_user_can_not_write(settings: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", may_a_stranger)
+    root.chmod(0o777)
+    day = root / datetime.now(UTC).strftime("%Y%m%d")
+    day.mkdir(mode=0o700)
+    settings.write_text(f"[[storage]]\nroot = '{root}'\n")
+    checked = run("check-config", "-c", settings)
+    assert (checked.exit_code, checked.stdout) == (1, "")
+    assert f"collectord: {root}: this user can't write to {day}\n" in checked.stderr
+    day.chmod(0o777)
     assert run("check-config", "-c", settings).exit_code == 0
 
 
