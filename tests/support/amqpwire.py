@@ -7,9 +7,8 @@ from typing import Any, cast
 import pika
 from attrs import define, field
 from pika import frame, spec
-from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory, Protocol
-from twisted.python.failure import Failure
+
+from tests.support.loopback import LoopbackConnection, LoopbackServer
 
 _ABLE: Any = {"capabilities": {"publisher_confirms": True, "basic.nack": True}}
 
@@ -25,14 +24,13 @@ class Message:
 
 
 @define(eq=False)
-class FakeBroker:
+class FakeBroker(LoopbackServer["_Client"]):
     """
     @ivar hangs_at: the method that it never answers, as C{Connection.Open}.
     @ivar ends_at: the method at which it ends the connection.
     @ivar confirms: what it says of a message: ack, nack, return (and ack), or nothing.
     @ivar queues: that were declared, and whether each is durable.
     @ivar messages: that came.
-    @ivar connections: that are open.
     """
 
     hangs_at: str = ""
@@ -40,44 +38,17 @@ class FakeBroker:
     confirms: str = "ack"
     queues: dict[str, bool] = field(factory=dict)
     messages: list[Message] = field(factory=list)
-    connections: list["_Client"] = field(factory=list)
-    opened: int = 0
     methods: list[str] = field(factory=list)
-    _waiting: list[tuple[Any, Deferred[None]]] = field(factory=list)
-    _port: Any = None
 
-    def listen(self, reactor: Any) -> None:
-        self._port = reactor.listenTCP(0, Factory.forProtocol(lambda: _Client(self)), interface="127.0.0.1")
-
-    @property
-    def port(self) -> int:
-        return int(self._port.getHost().port)
-
-    async def close(self) -> None:
-        for connection in list(self.connections):
-            cast(Any, connection.transport).abortConnection()
-        await self._port.stopListening()
-        await self.until(lambda: not self.connections)
-
-    def until(self, condition: Any) -> Deferred[None]:
-        """Fires once C{condition} holds: it is looked at when something comes, or a connection begins or ends."""
-        done: Deferred[None] = Deferred()
-        self._waiting.append((condition, done))
-        self.look()
-        return done
-
-    def look(self) -> None:
-        """Tell those who wait for what is so now."""
-        for each in list(self._waiting):
-            if each[0]():
-                self._waiting.remove(each)
-                each[1].callback(None)
+    def connection(self) -> "_Client":
+        return _Client(self)
 
 
-class _Client(Protocol):
+class _Client(LoopbackConnection):
     """One connection, with one channel."""
 
     def __init__(self, broker: FakeBroker) -> None:
+        super().__init__(broker)
         self._broker = broker
         self._received = b""
         self._greeted = False
@@ -86,15 +57,6 @@ class _Client(Protocol):
         self._size = 0
         self._body = b""
         self._tag = 0
-
-    def connectionMade(self) -> None:
-        self._broker.connections.append(self)
-        self._broker.opened += 1
-        self._broker.look()
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        self._broker.connections.remove(self)
-        self._broker.look()
 
     def dataReceived(self, data: bytes) -> None:
         self._received += data

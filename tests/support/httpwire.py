@@ -3,32 +3,15 @@ An HTTP server on loopback, in the reactor of the test, whose answers are bytes 
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any, cast
 
-from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from attrs import define, field
 from twisted.internet.interfaces import ITransport
-from twisted.internet.protocol import Factory, Protocol
-from twisted.python.failure import Failure
+
+from tests.support.loopback import LoopbackConnection, LoopbackServer
+from tests.support.recording import Request
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked")
-
-
-@frozen
-class WireRequest:
-    """
-    One request as it came.
-
-    @ivar headers: names in lower case.
-    @ivar body: out of its chunks, but compressed as it came.
-    """
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
 
 
 def answer(status: int, body: bytes = b"", *headers: bytes) -> bytes:
@@ -38,52 +21,26 @@ def answer(status: int, body: bytes = b"", *headers: bytes) -> bytes:
 
 
 @define(eq=False)
-class WireServer:
+class WireServer(LoopbackServer["_Connection"]):
     """
-    A server that listens on a free loopback port.
+    An HTTP server.
 
     @ivar answers: what is written to each request, in order; the last one is for all others. None: nothing is.
     @ivar hangs_up: after an answer the connection is closed.
     @ivar requests: those that came whole.
-    @ivar connections: those that are open.
-    @ivar opened: how many connections there were.
     """
 
     answers: list[bytes | None] = field(factory=list)
     hangs_up: bool = False
-    requests: list[WireRequest] = field(factory=list)
-    connections: list["_Connection"] = field(factory=list)
-    opened: int = 0
-    _waiting: list[tuple[Any, Deferred[None]]] = field(factory=list)
-    _port: Any = None
+    requests: list[Request] = field(factory=list)
 
-    def listen(self, reactor: Any) -> None:
-        self._port = reactor.listenTCP(0, Factory.forProtocol(lambda: _Connection(self)), interface="127.0.0.1")
+    def connection(self) -> "_Connection":
+        return _Connection(self)
 
     def url(self, path: str = "/submit") -> str:
-        return f"http://127.0.0.1:{self._port.getHost().port}{path}"
+        return f"http://127.0.0.1:{self.port}{path}"
 
-    async def close(self) -> None:
-        for connection in list(self.connections):
-            cast(Any, connection.transport).abortConnection()
-        await self._port.stopListening()
-        await self.until(lambda: not self.connections)
-
-    def until(self, condition: Any) -> Deferred[None]:
-        """Fires once C{condition} holds: it is looked at when something comes, or a connection begins or ends."""
-        done: Deferred[None] = Deferred()
-        self._waiting.append((condition, done))
-        self.look()
-        return done
-
-    def look(self) -> None:
-        """Tell those who wait for what is so now."""
-        for each in list(self._waiting):
-            if each[0]():
-                self._waiting.remove(each)
-                each[1].callback(None)
-
-    def received(self, request: WireRequest, transport: ITransport) -> None:
+    def received(self, request: Request, transport: ITransport) -> None:
         self.requests.append(request)
         chosen = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if chosen is not None:
@@ -93,27 +50,19 @@ class WireServer:
         self.look()
 
 
-class _Connection(Protocol):
+class _Connection(LoopbackConnection):
     def __init__(self, server: WireServer) -> None:
-        self._server = server
+        super().__init__(server)
+        self._wire = server
         self._received = b""
-
-    def connectionMade(self) -> None:
-        self._server.connections.append(self)
-        self._server.opened += 1
-        self._server.look()
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        self._server.connections.remove(self)
-        self._server.look()
 
     def dataReceived(self, data: bytes) -> None:
         self._received += data
         while (request := self._whole()) is not None:
             assert self.transport is not None
-            self._server.received(request, self.transport)
+            self._wire.received(request, self.transport)
 
-    def _whole(self) -> WireRequest | None:
+    def _whole(self) -> Request | None:
         head, end, rest = self._received.partition(b"\r\n\r\n")
         if not end:
             return None
@@ -128,7 +77,7 @@ class _Connection(Protocol):
         first, *lines = head.decode().split("\r\n")
         method, target, _ = first.split()
         headers = dict(line.split(": ", 1) for line in lines)
-        return WireRequest(method, target, {name.lower(): value for name, value in headers.items()}, body)
+        return Request(method, target, {name.lower(): value for name, value in headers.items()}, body)
 
 
 def _from_chunks(data: bytes) -> tuple[bytes | None, bytes]:
