@@ -4,14 +4,12 @@ Publishers against real queues, which are killed, stopped and brought back.
 
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
 import grpc
 import pytest
-from google.pubsub_v1 import GetTopicRequest, PublishRequest, PublishResponse, Topic
 from redis import Redis
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
@@ -34,6 +32,7 @@ from tests.support.brokers import (
     taken_from,
 )
 from tests.support.daemon import free_port
+from tests.support.pubsubserver import Topics, serving_topics
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -309,48 +308,14 @@ def test_urls_that_can_t_be(url: str) -> None:
         publisher(type="http", url=url)
 
 
-# ——— Pub/Sub: Google's emulator can't be had here; a gRPC server of our own speaks its protocol to the real client ———
-
-
-class Topics:
-    """
-    @ivar code: what it answers with instead of taking messages.
-    """
-
-    def __init__(self) -> None:
-        self.published: list[str] = []
-        self.code: Any = None
-
-    def publish(self, request: PublishRequest, context: Any) -> PublishResponse:
-        if self.code is not None:
-            context.abort(self.code, "so it is")
-        if request.topic != "projects/p/topics/t":
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.topic}")
-        self.published += [message.data.decode() for message in request.messages]
-        return PublishResponse(message_ids=[uuid4().hex for _ in request.messages])
-
-    def get_topic(self, request: GetTopicRequest, context: Any) -> Topic:
-        if request.topic != "projects/p/topics/t":
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.topic}")
-        return Topic(name=request.topic)
+# ——— Pub/Sub ———
 
 
 @pytest.fixture
 def topics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Topics]:
-    made = Topics()
-    handlers = {
-        "Publish": grpc.unary_unary_rpc_method_handler(
-            made.publish, PublishRequest.deserialize, PublishResponse.serialize
-        ),
-        "GetTopic": grpc.unary_unary_rpc_method_handler(made.get_topic, GetTopicRequest.deserialize, Topic.serialize),
-    }
-    server = grpc.server(ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
-    yield made
-    server.stop(0).wait()
+    with serving_topics() as (topics, host):
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", host)
+        yield topics
 
 
 class TestPubsub(PublisherContract):

@@ -3,15 +3,10 @@ An id is published to Pub/Sub once that has given its message an id. The server 
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
-from typing import Any
 
 import grpc
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
-from attrs import define, field
-from google.pubsub_v1 import GetTopicRequest, PublishRequest, PublishResponse, Topic
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -21,54 +16,14 @@ from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import make_crash
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from collectord.testing.running import in_reactor
-
-TOPIC = "projects/p/topics/t"
-
-
-@define(eq=False)
-class Topics:
-    """
-    The server, which has one topic.
-
-    @ivar code: what it answers instead; None: it takes messages.
-    @ivar over: it answers once this is set.
-    """
-
-    told: list[str] = field(factory=list)
-    code: Any = None
-    over: Event = field(factory=Event)
-
-    def publish(self, request: PublishRequest, context: Any) -> PublishResponse:
-        self.over.wait()
-        if self.code is not None:
-            context.abort(self.code, "so it is")
-        self.told += [message.data.decode() for message in request.messages]
-        return PublishResponse(message_ids=["an id"] * len(request.messages))
-
-    def get_topic(self, request: GetTopicRequest, context: Any) -> Topic:
-        if request.topic != TOPIC:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.topic}")
-        return Topic(name=request.topic)
+from tests.support.pubsubserver import TOPIC, Topics, serving_topics
 
 
 @pytest.fixture
 def topics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Topics]:
-    made = Topics()
-    made.over.set()
-    methods = {
-        "Publish": grpc.unary_unary_rpc_method_handler(
-            made.publish, PublishRequest.deserialize, PublishResponse.serialize
-        ),
-        "GetTopic": grpc.unary_unary_rpc_method_handler(made.get_topic, GetTopicRequest.deserialize, Topic.serialize),
-    }
-    server = grpc.server(ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", methods)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
-    yield made
-    made.over.set()
-    server.stop(0).wait()
+    with serving_topics() as (topics, host):
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", host)
+        yield topics
 
 
 def publisher(topic: str = "t", timeout_s: float = 10.0) -> ICrashPublisher:
@@ -90,10 +45,10 @@ async def test_the_bare_id_is_published_once_it_is_confirmed(topics: Topics, to_
     crash = make_crash()
     publishing = Deferred.fromCoroutine(to_topic.publish(crash))
     await to_topic.check()
-    assert (publishing.called, topics.told) == (False, [])
+    assert (publishing.called, topics.published) == (False, [])
     topics.over.set()
     await publishing
-    assert topics.told == [crash.crash_id]
+    assert topics.published == [crash.crash_id]
 
 
 @in_reactor
@@ -103,7 +58,7 @@ async def test_what_pubsub_refuses_is_not_published(topics: Topics, to_topic: IC
         await to_topic.publish(make_crash())
     topics.code = None
     await to_topic.publish(make_crash())
-    assert len(topics.told) == 1
+    assert len(topics.published) == 1
 
 
 @in_reactor
