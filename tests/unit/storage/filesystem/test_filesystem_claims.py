@@ -14,7 +14,18 @@ from collectord.storage.filesystem.claims import claimed
 from collectord.storage.filesystem.claims import take_out as take_out_of
 from collectord.storage.filesystem.peers import CrashContended
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
-from tests.unit.storage.stores import CRASH_ID, NAMES, Rig, failing, is_kept, make_crash, make_rig, watched
+from tests.unit.storage.stores import (
+    CRASH_ID,
+    NAMES,
+    RECORD,
+    Rig,
+    dead,
+    failing,
+    is_kept,
+    make_crash,
+    make_rig,
+    watched,
+)
 
 CONTENT = b"a raw crash"
 
@@ -136,6 +147,16 @@ def test_what_another_process_just_keeps_can_t_be_claimed(rig: Rig, other: Stagi
         assert taken(rig).exists()
     assert not taken(rig).exists()
     other.remove()
+
+
+def test_without_locks_what_a_process_left_can_t_be_claimed(rig: Rig) -> None:
+    """It was left long ago, but nobody can see whether a sweep is at work on the crash just now."""
+    rig.staging.peers.locks = False
+    left = dead(rig.root)
+    (left / f"{CRASH_ID}.json").write_text(RECORD)
+    os.utime(left, (0, 0))
+    with pytest.raises(CrashContended, match="has this crash in hand, too"), claimed(rig.staging, CRASH_ID):
+        raise AssertionError("it was claimed")
 
 
 def test_what_was_claimed_is_free_again_after_an_error(rig: Rig) -> None:
