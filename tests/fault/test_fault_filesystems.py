@@ -13,7 +13,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from tests.support.chain import make_chain
-from tests.support.fusefs import FuseMount, can_mount_fuse, mounted
+from tests.support.fusefs import FuseMount, can_mount_fuse, mounted_below
 from tests.support.lives import LIVES
 from tests.support.mounts import can_mount, mounted_at, tmpfs
 from tests.support.reports import make_report
@@ -78,10 +78,7 @@ needs_fuse = pytest.mark.skipif(can_mount_fuse() != "", reason=can_mount_fuse())
 
 @pytest.fixture
 def poor(tmp_path: Path) -> Iterator[FuseMount]:
-    source, mountpoint = tmp_path / "source", tmp_path / "mount"
-    source.mkdir()
-    mountpoint.mkdir()
-    with mounted(source, mountpoint) as mount:
+    with mounted_below(tmp_path) as mount:
         yield mount
 
 

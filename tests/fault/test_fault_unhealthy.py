@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.chain import Chain, make_chain
 from tests.support.disk import stored_crashes
-from tests.support.fusefs import FuseMount, can_mount_fuse, mounted
+from tests.support.fusefs import FuseMount, can_mount_fuse, mounted_below
 from tests.support.http import curl, post
 from tests.support.load import SMALL, SPILLED, load
 from tests.support.reports import HEADERS, crash_id_in, make_report
@@ -34,10 +34,7 @@ IN_MEMORY, SPILLS = 64 * MIB, 0
 @pytest.fixture
 def unhealthy(tmp_path: Path) -> Iterator[FuseMount]:
     """Healthy, at first."""
-    source, mountpoint = tmp_path / "source", tmp_path / "mount"
-    source.mkdir()
-    mountpoint.mkdir()
-    with mounted(source, mountpoint) as mount:
+    with mounted_below(tmp_path) as mount:
         yield mount
 
 

@@ -62,6 +62,16 @@ def can_mount_fuse() -> str:
 
 
 @contextmanager
+def mounted_below(directory: Path) -> Iterator[FuseMount]:
+    """One in C{directory}, which is made: C{source} at C{mount}."""
+    source, mountpoint = directory / "source", directory / "mount"
+    source.mkdir()
+    mountpoint.mkdir()
+    with mounted(source, mountpoint) as mount:
+        yield mount
+
+
+@contextmanager
 def mounted(source: Path, mountpoint: Path) -> Iterator[FuseMount]:
     """C{source} at C{mountpoint}, healthy at first; both are directories that exist. Gone at the end, hung or not."""
     control = mountpoint.with_name(f"{mountpoint.name}.control")

@@ -16,19 +16,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.faults import parse_faults
-from tests.support.fusefs import FuseMount, can_mount_fuse, mounted
+from tests.support.fusefs import FuseMount, can_mount_fuse, mounted, mounted_below
 
 needs_fuse = pytest.mark.skipif(can_mount_fuse() != "", reason=can_mount_fuse())
 
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[FuseMount]:
-    source, mountpoint = tmp_path / "source", tmp_path / "mount"
-    source.mkdir()
-    mountpoint.mkdir()
-    with mounted(source, mountpoint) as mount:
+    with mounted_below(tmp_path) as mount:
         yield mount
-    assert not os.path.ismount(mountpoint)
+    assert not os.path.ismount(mount.path)
 
 
 def sync(path: Path) -> None:

@@ -1,21 +1,13 @@
 """Fixtures of the tests of the command."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from collectord.settings import loading as config
-from collectord.settings.schema import PREFIX
-
 
 @pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever this machine has, in its environment or in /etc, and wherever it runs."""
-    for variable in list(os.environ):
-        if variable.upper().startswith(PREFIX):
-            monkeypatch.delenv(variable)
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
+def _no_settings(no_settings: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor does it matter where the tests run."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,7 @@ Toml = Callable[[str], Path]
 ROOT = '[[storage]]\nroot = "/a"\n'
 
 
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for variable in list(os.environ):
-        if variable.upper().startswith(PREFIX):
-            monkeypatch.delenv(variable)
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 @pytest.fixture
