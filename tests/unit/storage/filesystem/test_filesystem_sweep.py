@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from collectord.storage.filesystem.fsops import locked
 from collectord.storage.filesystem.peers import Peers
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.sweep import Swept, sweep
@@ -219,6 +220,17 @@ def test_sweep_another_host_only_after_a_day(root: Path, host: str) -> None:
     os.utime(left, (yesterday, yesterday))
     assert sweep_store(root) == 1
     assert not left.exists()
+
+
+@pytest.mark.timeout(20)
+def test_sweep_nothing_of_another_host_that_lives_though_it_was_idle_for_a_day(root: Path) -> None:
+    """Where its lock shows here, it is believed."""
+    living = dead(root, "elsewhere-99999-00c0ffee")
+    (living / "1.part").touch()
+    os.utime(living, (0, 0))
+    with locked(f"{living}/lock", fcntl.LOCK_EX):
+        assert sweep_store(root) == 0
+    assert sweep_store(root) == 1
 
 
 def test_sweep_can_fail_and_be_tried_again(store: Path) -> None:
