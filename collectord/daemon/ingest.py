@@ -152,7 +152,8 @@ class IngestPipeline:
         self.site.max_connections = _affordable(settings.submission.max_connections)
 
     def _receiver_for(self, request: StreamingRequest, length: int | None) -> ReportReceiver:
-        return ReportReceiver(self._limits, self._budget, self.stores, request.requestHeaders, length, request.channel)
+        connection = request.channel.incoming
+        return ReportReceiver(self._limits, self._budget, self.stores, request.requestHeaders, length, connection)
 
     def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
         chance = random.Random()  # noqa: S311  (it draws samples, not secrets)

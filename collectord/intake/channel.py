@@ -19,6 +19,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from collectord.intake.chunks import ChunkedDecoder, MalformedChunks
+from collectord.intake.incoming import Incoming
 from collectord.intake.outgoing import BAD_REQUEST, Outgoing, Transport
 from collectord.intake.states import PARSING, TRANSITIONS, Event, State
 from collectord.intake.timeouts import ConnectionSite, Progress
@@ -36,6 +37,7 @@ class StreamingChannel(HTTPConnection):
     Its site asks it now and then whether it L{is_overdue}, since a timer for each connection would cost more.
 
     @ivar state: what the connection is doing. Only L{_handle} changes it, by the table L{TRANSITIONS}.
+    @ivar incoming: decides when the connection reads from its client.
     """
 
     site: ConnectionSite
@@ -43,13 +45,12 @@ class StreamingChannel(HTTPConnection):
     timeOut = None
 
     state = State.WAITING
+    incoming: Incoming
     _progress: Progress
     _outgoing: Outgoing
     _chunks: ChunkedDecoder | None = None
     _request_line = b""
     _header_lines = 0
-    _pauses = 0
-    _is_unread = False
     _is_half_closed = False
     _host: IAddress | None = None
 
@@ -81,7 +82,7 @@ class StreamingChannel(HTTPConnection):
         # TLS can't close one side only: the client would see a broken stream. The answer's length tells where it ends.
         if half_closeable is not None and not ISSLTransport.providedBy(self.transport):
             half_closeable.loseWriteConnection()
-        self.transport.resumeProducing()
+        self.incoming.drop()
 
     def _close(self) -> None:
         self.clearLineBuffer()
@@ -97,6 +98,7 @@ class StreamingChannel(HTTPConnection):
         super().connectionMade()
         now = self.site.now()
         self._progress = Progress(now, now)
+        self.incoming = Incoming(self.transport, self.site, self._progress)
         self._outgoing = Outgoing()
         self.site.connected(self)
 
@@ -221,13 +223,6 @@ class StreamingChannel(HTTPConnection):
 
     # ——— sharing the reactor's time ———
 
-    def rest(self, go_on: Callable[[], None]) -> bool:
-        """Whether its share of the reactor's time is used up. If so, C{go_on} is called when its next turn comes."""
-        if not self.site.turns.is_over():
-            return False
-        self.site.turns.wait(go_on)
-        return True
-
     def _share_time(self) -> None:
         """Before the next of several pipelined requests, let other connections have their turn, if it is time."""
         if self.paused or self.state is not State.WAITING or not self.site.turns.is_over():
@@ -235,54 +230,33 @@ class StreamingChannel(HTTPConnection):
         if requests := self.clearLineBuffer():
             self.paused = True
             LineReceiver.dataReceived(self, requests)  # puts them back, and parses nothing while paused
-            self.pause()
+            self.incoming.pause()
             self.site.turns.wait(self._go_on)
 
     def _go_on(self) -> None:
         self.paused = False
         if self.state in PARSING:
-            self.resume()
+            self.incoming.resume()
             LineReceiver.dataReceived(self, b"")
             self._close_if_client_has()
 
-    def pause(self) -> None:
-        """Stop reading from the client. Pauses are counted, and a paused client is never taken for a slow one."""
-        self._pauses += 1
-        if self._pauses == 1 and self.state is not State.LINGERING:
-            self.transport.pauseProducing()
-
-    def resume(self) -> None:
-        """Take back one call of L{pause}, and read on if it was the last."""
-        self._pauses -= 1
-        if self._pauses == 0 and self.state is not State.LINGERING:
-            self._progress.restart(self.site.now())
-            if not self._is_unread:
-                self.transport.resumeProducing()
-
     def pauseProducing(self) -> None:
-        """
-        The client does not read its answers. The transport calls this.
-
-        Nothing more is read from it, or its answers would fill the memory. It is no L{pause}: it may be too slow now.
-        """
+        """The client does not read its answers. The transport calls this."""
         super().pauseProducing()
-        self._is_unread = True
-        self.transport.pauseProducing()
+        self.incoming.hold()
 
     def resumeProducing(self) -> None:
         """The client has read its answers. The transport calls this."""
-        self._is_unread = False
         super().resumeProducing()
         if self.state in PARSING:
             self._progress.restart(self.site.now())
-            if self._pauses:
-                self.transport.pauseProducing()
+        self.incoming.let_go()
 
     # ——— what the site asks ———
 
     def is_overdue(self, now: float) -> bool:
         """Whether the connection takes too long, judged by what has been read of it so far."""
-        if self._pauses and self.state is State.RECEIVING:
+        if self.incoming.pauses and self.state is State.RECEIVING:
             self._progress.restart(now)  # the client can't send
         return self._progress.is_overdue(self.state, now, self.site)
 

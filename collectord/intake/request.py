@@ -51,12 +51,16 @@ class RequestSite(Protocol):
         """The time in seconds, by a clock that is never set back."""
 
 
-class RequestConnection(Connection, Protocol):
+class RequestConnection(Protocol):
     """What a request asks of the connection that it has come by."""
 
     @property
     def site(self) -> RequestSite:
         """The site that accepted the connection."""
+
+    @property
+    def incoming(self) -> Connection:
+        """What pauses it, and lets other connections have their turn."""
 
     @property
     def request_line(self) -> tuple[bytes, bytes, bytes]:

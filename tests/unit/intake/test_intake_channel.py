@@ -528,9 +528,9 @@ def test_headers_of_too_many_lines(rig: Rig) -> None:
 def test_who_has_used_up_its_share_goes_on_at_its_next_turn(rig: Rig) -> None:
     client, calls = rig.connect(), list[str]()
     rig.server.site.turns.begin(rig.server.clock.seconds())
-    assert not client.channel.rest(lambda: calls.append("too early"))
+    assert not client.channel.incoming.rest(lambda: calls.append("too early"))
     rig.server.clock.advance(1)
-    assert client.channel.rest(lambda: calls.append("next turn"))
+    assert client.channel.incoming.rest(lambda: calls.append("next turn"))
     assert calls == []
     rig.server.clock.advance(0)
     assert calls == ["next turn"]
@@ -817,12 +817,12 @@ def test_a_site_sweeps_only_while_it_is_open(rig: Rig) -> None:
 def test_paused_and_resumed(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.pause()
+    client.channel.incoming.pause()
     assert client.paused
-    client.channel.pause()
-    client.channel.resume()
+    client.channel.incoming.pause()
+    client.channel.incoming.resume()
     assert client.paused
-    client.channel.resume()
+    client.channel.incoming.resume()
     assert not client.paused
 
 
@@ -831,10 +831,10 @@ def test_a_paused_client_is_not_late(new_rig: NewRig) -> None:
     client = rig.connect()
     client.send(post(b"hello" * 1000)[:-5000])
     rig.server.wait(20)
-    client.channel.pause()
+    client.channel.incoming.pause()
     rig.server.wait(300, step=1)
     assert client.received == b""
-    client.channel.resume()
+    client.channel.incoming.resume()
     rig.server.wait(29)
     assert client.received == b""
     client.send(b"hello" * 1000)
@@ -844,9 +844,9 @@ def test_a_paused_client_is_not_late(new_rig: NewRig) -> None:
 def test_a_client_that_was_paused_can_be_late_again(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.pause()
+    client.channel.incoming.pause()
     rig.server.wait(100)
-    client.channel.resume()
+    client.channel.incoming.resume()
     rig.server.wait(32)
     assert client.response.body == b"POST /body HTTP/1.1 too_slow"
 
@@ -854,9 +854,9 @@ def test_a_client_that_was_paused_can_be_late_again(rig: Rig) -> None:
 def test_a_client_has_its_whole_time_again_when_it_is_resumed(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.pause()
+    client.channel.incoming.pause()
     rig.server.clock.rightNow += 100  # no sweep looks at it meanwhile
-    client.channel.resume()
+    client.channel.incoming.resume()
     assert not client.channel.is_overdue(rig.server.clock.seconds())
 
 
@@ -868,8 +868,8 @@ def test_nothing_is_read_from_a_client_that_does_not_read_its_answers(rig: Rig) 
     assert client.paused
     rig.resource.answer_now()
     assert client.paused, "nor when the request is answered"
-    client.channel.pause()
-    client.channel.resume()
+    client.channel.incoming.pause()
+    client.channel.incoming.resume()
     assert client.paused, "nor when its turn comes"
     client.channel.resumeProducing()
     assert not client.paused
@@ -881,11 +881,11 @@ def test_nothing_is_read_from_a_client_that_does_not_read_its_answers(rig: Rig) 
 def test_a_client_that_is_paused_stays_so_when_it_reads_its_answers(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.pause()
+    client.channel.incoming.pause()
     client.channel.pauseProducing()
     client.channel.resumeProducing()
     assert client.paused
-    client.channel.resume()
+    client.channel.incoming.resume()
     assert not client.paused
 
 
@@ -912,27 +912,27 @@ def test_a_client_that_reads_its_last_answer_does_not_linger_longer(rig: Rig) ->
 def test_a_refusal_ends_the_pause(rig: Rig) -> None:
     client = rig.connect()
     client.send(chunked(b"hello", b"hello")[:-10])
-    client.channel.pause()
+    client.channel.incoming.pause()
     rig.bodies[0].limit = 5
     client.channel.requests[-1].handleContentChunk(b"x")
     assert client.response.status == 400
     assert client.lingering
-    client.channel.pause()
+    client.channel.incoming.pause()
     assert client.lingering
-    client.channel.resume()
-    client.channel.resume()
+    client.channel.incoming.resume()
+    client.channel.incoming.resume()
     assert client.lingering
-    client.channel.pause()
+    client.channel.incoming.pause()
     assert client.lingering
 
 
 def test_resuming_does_not_prolong_the_linger(rig: Rig) -> None:
     rig.limit = 3
     client = rig.connect()
-    client.channel.pause()
+    client.channel.incoming.pause()
     client.send(post(b"good"))
     rig.server.wait(9)
-    client.channel.resume()
+    client.channel.incoming.resume()
     rig.server.wait(2.5)
     assert client.closed
 
@@ -940,9 +940,9 @@ def test_resuming_does_not_prolong_the_linger(rig: Rig) -> None:
 def test_resuming_after_the_client_went(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.pause()
+    client.channel.incoming.pause()
     client.hang_up()
-    client.channel.resume()
+    client.channel.incoming.resume()
 
 
 # ——— clients that go, and too many of them ———
@@ -1192,7 +1192,7 @@ def test_the_answer_during_the_end_is_the_last(rig: Rig) -> None:
 def test_reading_goes_on_after_an_early_answer_that_the_socket_did_not_take(rig: Rig) -> None:
     client = rig.connect()
     client.send(post(b"hello")[:-5])
-    client.channel.pause()
+    client.channel.incoming.pause()
     client.channel.pauseProducing()  # as the transport does, whose buffer is full
     rig.bodies[0].limit = 0
     client.channel.requests[-1].handleContentChunk(b"x")

@@ -230,7 +230,7 @@ def test_a_body_is_told_why_it_ends(rig: Rig, event: Event, reason: type[Excepti
 def test_a_paused_connection_reads_on_when_it_lingers(rig: Rig, state: State) -> None:
     """Or the client, which still sends, would never come to read the answer."""
     client = begin(rig, state)
-    client.channel.pause()
+    client.channel.incoming.pause()
     assert client.paused
     rig.resource.later = False
     {
@@ -239,7 +239,7 @@ def test_a_paused_connection_reads_on_when_it_lingers(rig: Rig, state: State) ->
         State.REFUSING: FIRE[Event.ANSWERED],
     }[state](rig, client)
     assert client.lingering
-    client.channel.resume()
+    client.channel.incoming.resume()
     assert client.lingering
 
 

@@ -164,7 +164,7 @@ def make_rig() -> Rig:
     store, budget = Store(), MemoryBudget(limit=1_000_000)
 
     def receiver_for(request: StreamingRequest, length: int | None) -> ReportReceiver:
-        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, request.channel)
+        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, request.channel.incoming)
 
     collector = Collector(
         throttle=lambda annotations: made.rule,

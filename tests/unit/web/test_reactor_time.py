@@ -55,7 +55,7 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
     clock, budget, store = Turns(), MemoryBudget(limit=67108864), MemoryCrashStorage()
 
     def receiver_for(request: StreamingRequest, length: int | None) -> ReportReceiver:
-        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, request.channel)
+        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, request.channel.incoming)
 
     collector = Collector(
         throttle=lambda annotations: Verdict(Result.ACCEPT, "rule", 100),
