@@ -14,7 +14,8 @@ from attrs import frozen
 from collectord.audit.locations import CrashLocations
 from collectord.audit.scan import is_of_day
 from collectord.observe.journal.files import add_lines, rewrite
-from collectord.observe.journal.lines import CRASH_KINDS, Journal, Line, time_of
+from collectord.observe.journal.lines import CRASH_KINDS, Line, time_of
+from collectord.observe.journal.reader import Journal
 from collectord.storage.filesystem.finder import FoundCrash, crashes_of_day, quarantined_crashes
 
 _BATCH = 1000

@@ -16,7 +16,8 @@ from collectord.audit.fates import NOTHING, Audit, Fate, Traces, UncleanStop, fa
 from collectord.audit.locations import CrashLocations
 from collectord.crashid import is_crash_id
 from collectord.observe.journal.files import ended_uncleanly
-from collectord.observe.journal.lines import CRASH_KINDS, Journal, Line, journal_day, seconds_of, time_of
+from collectord.observe.journal.lines import CRASH_KINDS, Line, journal_day, seconds_of, time_of
+from collectord.observe.journal.reader import Journal
 from collectord.storage.filesystem.finder import (
     FoundCrash,
     crashes_of_day,

@@ -17,7 +17,7 @@ from collectord.daemon.monitor import StoreMonitor
 from collectord.daemon.status import StatusReporter
 from collectord.net.listeners import Listeners, close_ports
 from collectord.observe.aggregate import AggregatedRegistry
-from collectord.observe.journal.lines import events_of
+from collectord.observe.journal.reader import events_of
 from collectord.observe.journal.writer import directory_of
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.statsd import StatsdService

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from collectord.observe.journal.lines import Journal, journal_path
+from collectord.observe.journal.lines import journal_path
+from collectord.observe.journal.reader import Journal
 from tests.e2e.test_e2e_crashmover import files_of_crashes, moving, submit
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import stored_crashes

@@ -1,5 +1,5 @@
 r"""
-The format of a journal, a text file with a line for each thing that happened to the crashes of one day; and reading it.
+The format of a journal, a text file with a line for each thing that happened to the crashes of one day.
 
 A line is C{<time>\t<kind>\t<subject>\t<where>\t<rule>}, without the empty fields at its end. One of each sort, with
 spaces for the tabs::
@@ -23,23 +23,16 @@ about crashes of this day could not be written.
 
 A journal may hold a line twice, and may be damaged. That does no harm, for the stores are what counts.
 
-Formatting and parsing may run on any thread. Reading a journal blocks, so it must not run on the reactor thread.
+All of it may run on any thread; nothing here blocks.
 """
 
-import gzip
-import io
-import os
 import re
-import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from collectord.model import CrashEvent
-from collectord.observe.status import JournalEntry
 
 CRASH_KINDS: Final = frozenset({"kept", "moved", "published", "removed", "quarantined"})
 """Kinds of lines about a crash."""
@@ -66,13 +59,6 @@ _LINE = re.compile(
 _UNFIT = re.compile(rf"[\\{_CONTROL}\ud800-\udfff]")
 """A character that is written as an escape: the backslash, control characters, and what UTF-8 can't encode."""
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
-_LONGEST = 65536
-"""
-The most bytes of a line that are kept while its end is sought: its last ones, since a good line may follow zeros. After
-a power cut there may be megabytes of zeros without an end of line.
-"""
-_BLOCK = 1024 * 1024
-"""The most bytes that are read at once."""
 
 
 class Line(NamedTuple):
@@ -201,114 +187,3 @@ def compressed_path(journal: Path) -> Path:
 def journal_day(crash_id: str) -> str:
     """Return the day, C{yyyymmdd}, in whose journal the lines of a crash are: the day that its id ends with."""
     return f"20{crash_id[-6:]}"
-
-
-class Journal:
-    """
-    Reads the journal of one day, a line at a time. Reading blocks.
-
-    @param day: C{yyyymmdd}.
-
-    @ivar damaged: how many places of damage were found by iterating: lines that can't be understood, runs of zeros, and
-        a compressed file that can't be decompressed to its end.
-    """
-
-    def __init__(self, directory: Path, day: str) -> None:
-        self._path = journal_path(directory, day)
-        self.damaged = 0
-
-    def __iter__(self) -> Iterator[Line]:
-        """
-        Yield all lines that can be understood; none if there is no journal.
-
-        @raise OSError: the journal is there and can't be read.
-        """
-        for block in self._blocks():
-            for raw in io.BytesIO(block):
-                line = parse_line(_without_zeros(raw))
-                if line is None or raw.startswith(b"\0"):
-                    self.damaged += 1
-                if line is not None:
-                    yield line
-
-    def lines_about(self, crash_id: str) -> Iterator[Line]:
-        """
-        Yield the lines of one crash. This is much cheaper than to read all lines and choose.
-
-        @raise OSError: the journal is there and can't be read.
-        """
-        sought = crash_id.encode()
-        for block in self._blocks():
-            if sought in block:
-                for raw in io.BytesIO(block):
-                    line = parse_line(_without_zeros(raw)) if sought in raw else None
-                    if line is not None and line.subject == crash_id:
-                        yield line
-
-    def _blocks(self) -> Iterator[bytes]:
-        """Yield the journal in blocks of whole lines, the compressed lines first, since they are older."""
-        with ExitStack() as stack:
-            compressed, plain = self._open(stack)
-            try:
-                yield from _whole_lines(gzip.GzipFile(fileobj=compressed, mode="rb"))
-            except (EOFError, gzip.BadGzipFile, zlib.error):  # The rest of the file can't be decompressed.
-                self.damaged += 1
-            yield from _whole_lines(plain)
-
-    def _open(self, stack: ExitStack) -> tuple[io.BufferedIOBase, io.BufferedIOBase]:
-        """
-        Open the compressed file and the plain one. One that does not exist reads as an empty file.
-
-        Another process may compress or rewrite the journal meanwhile: it puts all lines into one of the two files, and
-        then removes the other. If the plain file is still there after both were opened, nothing was removed between.
-        Then no line is missing; at worst the two files have the same lines, and they are read twice.
-        """
-        while True:
-            plain = stack.enter_context(_open_if_there(self._path))
-            compressed = stack.enter_context(_open_if_there(compressed_path(self._path)))
-            if _is_still_at(self._path, plain):
-                return compressed, plain
-            stack.close()
-
-
-def _open_if_there(path: Path) -> io.BufferedIOBase:
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        return io.BytesIO()
-
-
-def _is_still_at(path: Path, file: io.BufferedIOBase) -> bool:
-    """Whether C{file}, from L{_open_if_there}, is what that would open now."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return isinstance(file, io.BytesIO)
-    return not isinstance(file, io.BytesIO) and os.path.samestat(found, os.fstat(file.fileno()))
-
-
-def _whole_lines(file: io.BufferedIOBase) -> Iterator[bytes]:
-    """Yield the content of a file in blocks that end where a line ends, except for the last one."""
-    rest = b""
-    # read1() returns what was decompressed before a place of damage; read() would drop it.
-    while piece := file.read1(_BLOCK):
-        lines, end, rest = (rest[-_LONGEST:] + piece).rpartition(b"\n")
-        yield lines + end
-    yield rest
-
-
-def _without_zeros(raw: bytes) -> bytes:
-    """Return a line without the zeros before it: after a power cut, a block of zeros may stand before a good line."""
-    return raw.lstrip(b"\0")
-
-
-def events_of(directory: Path, crash_id: str) -> list[JournalEntry]:
-    """
-    Return what happened to a crash, by the journals in C{directory}. This blocks.
-
-    @param crash_id: a valid one: the name of the journal is made of it.
-
-    @raise OSError: they can't be read.
-    """
-    lines = Journal(directory, journal_day(crash_id)).lines_about(crash_id)
-    return [JournalEntry(at=line.at, what=line.kind, where=line.where) for line in dict.fromkeys(lines)]

@@ -21,7 +21,8 @@ from collectord.audit.fates import FATES
 from collectord.cli.audit import audit_command
 from collectord.cli.main import main
 from collectord.model import CrashEvent, Step
-from collectord.observe.journal.lines import Journal, Line, compressed_path, format_event, journal_path, time_of
+from collectord.observe.journal.lines import Line, compressed_path, format_event, journal_path, time_of
+from collectord.observe.journal.reader import Journal
 from collectord.storage.filesystem.finder import FoundCrash, links_of_day, quarantined_crashes
 from collectord.storage.filesystem.identity import adopt
 from collectord.storage.filesystem.known import KnownStores

@@ -18,7 +18,7 @@ from collectord.daemon.workers.messages import CHANNEL, CrashEvents, Ready, enco
 from collectord.errors import ConfigError
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
-from collectord.observe.journal.lines import events_of
+from collectord.observe.journal.reader import events_of
 from collectord.observe.systemd import Notifier
 from collectord.settings.schema import Admin, Crashmover, Settings, State, Storage, Submission
 from collectord.settings.snapshot import SettingsSnapshot

@@ -25,7 +25,8 @@ from twisted.logger import capturedLogs
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent, Step
 from collectord.observe.journal.files import JournalFiles, compress, rewrite
-from collectord.observe.journal.lines import HEAL, Journal, compressed_path, journal_path
+from collectord.observe.journal.lines import HEAL, compressed_path, journal_path
+from collectord.observe.journal.reader import Journal
 from collectord.observe.journal.writer import JournalWriter
 from tests.support.mounts import can_mount, tmpfs
 from tests.unit.storage.stores import close_held, hanging, watched
