@@ -7,7 +7,8 @@ from xml.etree.ElementTree import Element, fromstring
 
 from collectord.admin.templating import render
 from collectord.admin.view import crash_values, overview_values
-from collectord.observe.status import CrashPage, Overview
+from collectord.observe.crashpage import CrashPage
+from collectord.observe.status import Overview
 
 _HERE = files("collectord.admin")
 _TYPES = {"css": b"text/css; charset=utf-8", "js": b"text/javascript; charset=utf-8", "svg": b"image/svg+xml"}

@@ -22,7 +22,8 @@ from collectord.admin.pages import STATIC, crash_page, overview_page
 from collectord.admin.server import AdminServer
 from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id
-from collectord.observe.status import CrashPage, Overview
+from collectord.observe.crashpage import CrashPage
+from collectord.observe.status import Overview
 from collectord.web.responses import JSON, answer, text
 
 _HTML = b"text/html; charset=utf-8"

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from collectord.admin.format import count, moment, rate, share, size, span, time_of_day
 from collectord.admin.templating import Row, Values, sanitized
+from collectord.observe.crashpage import CrashPage
 from collectord.observe.status import (
     AnswerCount,
-    CrashPage,
     Loss,
     Overview,
     Recent,

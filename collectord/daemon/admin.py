@@ -17,11 +17,12 @@ from collectord.daemon.monitor import StoreMonitor
 from collectord.daemon.status import StatusReporter
 from collectord.net.listeners import Listeners, close_ports
 from collectord.observe.aggregate import AggregatedRegistry
+from collectord.observe.crashpage import JournalEntry
 from collectord.observe.journal.reader import events_of
 from collectord.observe.journal.writer import directory_of
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.statsd import StatsdService
-from collectord.observe.status import JournalEntry, SinkStatus, WorkerStatus
+from collectord.observe.status import SinkStatus, WorkerStatus
 from collectord.settings.schema import Settings
 from collectord.storage.chain.backend import Backend
 from collectord.throttle.rules import Rule

@@ -14,12 +14,9 @@ from attrs import evolve, frozen
 
 from collectord.admin.site import AdminSite
 from collectord.crashid import is_crash_id
+from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry
 from collectord.observe.status import (
     AnswerCount,
-    CrashLocation,
-    CrashPage,
-    DumpFile,
-    JournalEntry,
     Loss,
     Overview,
     Rates,

@@ -1,5 +1,5 @@
 """
-The rooms of the design: imports point down, and some things are imported in some rooms only.
+The rooms of the design: imports point down, some things are imported in some rooms only, and no module is too long.
 """
 
 import ast
@@ -95,6 +95,9 @@ REACTOR = "twisted.internet.reactor"
 REACTOR_ROOMS = ["collectord.tap", "collectord.daemon.workers", "collectord.testing"]
 
 
+LONGEST = 300
+"""The most lines of a module. A longer one has a second idea, which is a module of its own."""
+
 ADAPTERS = ["collectord.net.twisted_private", "collectord.intake.formdata"]
 """Modules that use private names of other packages, which nobody else does."""
 
@@ -186,6 +189,11 @@ def test_every_module_is_in_a_room_and_every_room_is_there() -> None:
     assert [module for module in modules() if room_of(module) is None] == []
     assert [room for room in LAYERS if room not in modules()] == []
     assert set(NEVER) <= set(LAYERS)
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
+    assert {module: length for module, length in lengths.items() if length > LONGEST} == {}
 
 
 def test_imports_point_down() -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from collectord.observe.crashpage import JournalEntry
 from collectord.observe.journal.lines import Line, compressed_path, journal_day, journal_path, parse_line
-from collectord.observe.status import JournalEntry
 
 _LONGEST = 65536
 """

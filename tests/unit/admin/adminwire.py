@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from collectord.admin.site import AdminSite
-from collectord.observe.status import CrashPage, Overview
+from collectord.observe.crashpage import CrashPage
+from collectord.observe.status import Overview
 from tests.support.adminserver import Named
 from tests.support.response import Response, parse_responses
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from collectord.admin.format import count, moment, rate, share, size, span, time_of_day, visible
 from collectord.admin.templating import render
 from collectord.admin.view import MAX_ANNOTATIONS, MAX_NAME, MAX_VALUE, crash_values, overview_values
-from collectord.observe.status import AnswerCount, CrashPage, Trouble, WorkerStatus
+from collectord.observe.crashpage import CrashPage
+from collectord.observe.status import AnswerCount, Trouble, WorkerStatus
 from tests.support.adminserver import CRASH_ID, HOSTILE, busy, crash_page, empty, hostile, troubled
 from tests.unit.admin.adminwire import Admin
 

@@ -9,8 +9,15 @@ from collectord import metrics
 from collectord.daemon.status import HISTORY_STEP_S, StatusReporter
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import AggregatedRegistry
+from collectord.observe.crashpage import JournalEntry
 from collectord.observe.recent import RecentCrashes
-from collectord.observe.status import Certificate, JournalEntry, Loss, SinkStatus, StoreStatus, WorkerStatus
+from collectord.observe.status import (
+    Certificate,
+    Loss,
+    SinkStatus,
+    StoreStatus,
+    WorkerStatus,
+)
 from collectord.storage.filesystem.layout import place_at
 from collectord.throttle.combine import Always
 from collectord.throttle.rules import Result, Rule

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectord.model import CrashEvent
+from collectord.observe.crashpage import JournalEntry
 from collectord.observe.journal import reader
 from collectord.observe.journal.files import compress, rewrite
 from collectord.observe.journal.lines import HEAL, Line, compressed_path, format_event, journal_path, parse_line
 from collectord.observe.journal.reader import Journal, events_of
-from collectord.observe.status import JournalEntry
 from tests.unit.observe.journal.samples import AT, CRASH_ID, NEIGHBOUR, events, line_of
 
 DAY = "20160622"
