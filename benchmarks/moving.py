@@ -28,8 +28,8 @@ from attrs import asdict, frozen
 
 from benchmarks import procfs
 from benchmarks.bodies import make_body, write_script
+from benchmarks.disk import fresh_disk, leave_on_sigterm, warm_memory
 from benchmarks.servers import SERVERS, BenchmarkError, running
-from benchmarks.spool import fresh_spool, leave_on_sigterm, warm_memory
 from benchmarks.wrk import run_wrk
 from collectord.crashid import make_crash_id
 from collectord.storage.filesystem.layout import Place, place_at
@@ -126,17 +126,17 @@ def _left(source: Path) -> int:
 def measure_moves(options: argparse.Namespace) -> list[Moved]:
     runs = []
     for number in range(options.rounds):
-        with tempfile.TemporaryDirectory(dir=options.scratch) as work, fresh_spool(options.scratch) as spool:
-            backlog = spool.root / "backlog"
+        with tempfile.TemporaryDirectory(dir=options.scratch) as work, fresh_disk(options.scratch) as disk:
+            backlog = disk.root / "backlog"
             make_backlog(backlog, options.crashes, _SIZES[options.size])
             warm_memory()
-            copy_s = copy(backlog, spool.root / "copy")
-            subprocess.run(["rm", "-r", spool.root / "copy"], check=True)
+            copy_s = copy(backlog, disk.root / "copy")
+            subprocess.run(["rm", "-r", disk.root / "copy"], check=True)
             os.sync()
             warm_memory()
-            destination = spool.root / "destination"
+            destination = disk.root / "destination"
             settings = f'type = "filesystem"\nroot = "{destination}"\nmin_free_bytes = 0'
-            move_s, cpu_s, peak_mb = move(backlog, spool.root / "source", settings, Path(work), options)
+            move_s, cpu_s, peak_mb = move(backlog, disk.root / "source", settings, Path(work), options)
             _all_arrived(len(list(destination.glob("[0-9]*/name/**/*.json"))), options)
         runs.append(
             Moved(
@@ -171,10 +171,10 @@ def measure_s3(options: argparse.Namespace) -> None:
     for number in range(options.rounds):
         with (
             tempfile.TemporaryDirectory(dir=options.scratch) as work,
-            fresh_spool(options.scratch) as spool,
+            fresh_disk(options.scratch) as disk,
             S3Server(Path(work) / "s3.log") as server,
         ):
-            backlog = spool.root / "backlog"
+            backlog = disk.root / "backlog"
             make_backlog(backlog, options.crashes, _SIZES[options.size])
             client = server.client()
             for bucket in cpu:
@@ -187,7 +187,7 @@ def measure_s3(options: argparse.Namespace) -> None:
                 f'type = "s3"\nbucket = "collectord"\nendpoint_url = "{server.url}"\nregion = "{REGION}"\n'
                 f'access_key = "{server.access_key}"\nsecret_key = "{server.secret_key}"'
             )
-            move_s, cpu_s, _ = move(backlog, spool.root / "source", settings, Path(work), options)
+            move_s, cpu_s, _ = move(backlog, disk.root / "source", settings, Path(work), options)
             taken["collectord"].append(move_s)
             cpu["collectord"].append(cpu_s)
             pages = client.get_paginator("list_objects_v2").paginate(Bucket="collectord", Prefix="v1/raw_crash/")
@@ -219,16 +219,16 @@ def measure_collecting(options: argparse.Namespace) -> None:
     speeds: dict[str, list[float]] = {"alone": [], "moving": []}
     for number in range(options.rounds):
         for name, speed in speeds.items():
-            with tempfile.TemporaryDirectory(dir=options.scratch) as work, fresh_spool(options.scratch) as spool:
+            with tempfile.TemporaryDirectory(dir=options.scratch) as work, fresh_disk(options.scratch) as disk:
                 script = write_script(body, Path(work))
                 settings = "[crashmover]\nenabled = false\n"
                 if name == "moving":
                     settings = (
                         "[crashmover]\n[[crashmover.destination]]\n"
-                        f'type = "filesystem"\nroot = "{spool.root}/destination"\n'
+                        f'type = "filesystem"\nroot = "{disk.root}/destination"\n'
                     )
                 warm_memory()
-                with running(SERVERS["collectord"], spool.root / "source", Path(work), settings) as up:
+                with running(SERVERS["collectord"], disk.root / "source", Path(work), settings) as up:
                     run_wrk(up.url, script, seconds=1, connections=16)
                     speed.append(run_wrk(up.url, script, seconds=5, connections=16).requests / 5)
             print(f"round {number + 1}: {name} {speed[-1]:.0f} crashes/s", flush=True)
@@ -240,14 +240,14 @@ def measure_waiting(options: argparse.Namespace) -> None:
     """Only links are made: nothing is loaded here."""
     from collectord.storage.filesystem.source import FilesystemCrashSource
 
-    with fresh_spool(options.scratch) as spool:
+    with fresh_disk(options.scratch) as disk:
         chance = Random(1)
         now = datetime.now(UTC)
         for number in range(options.waiting):
             when = now - timedelta(seconds=60 + number // 50)
             crash_id = make_crash_id(UUID(int=chance.getrandbits(128), version=4), when.date())
-            _link(place_at(str(spool.root), crash_id, when.isoformat()))
-        source = FilesystemCrashSource(str(spool.root), None, None, lambda: now, 60.0, None, None)  # type: ignore[arg-type]
+            _link(place_at(str(disk.root), crash_id, when.isoformat()))
+        source = FilesystemCrashSource(str(disk.root), None, None, lambda: now, 60.0, None, None)  # type: ignore[arg-type]
         for what in ("cold", "again"):
             began = time.perf_counter()
             first = next(source._walk())

@@ -14,7 +14,7 @@ class Sample:
     What one run of one server showed.
 
     @ivar requests: acknowledged to wrk.
-    @ivar kept: found in the spool; C{cpu_ms} is per crash of these.
+    @ivar kept: found in the store; C{cpu_ms} is per crash of these.
     @ivar cpu_ms: user and system time of all its processes.
     @ivar per_s: crashes acknowledged a second.
     """

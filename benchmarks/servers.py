@@ -38,7 +38,7 @@ class Setup:
     """
 
     port: int
-    spool: Path
+    store: Path
     work: Path
     settings: str = ""
 
@@ -49,7 +49,7 @@ class Server:
     A way to take crashes.
 
     @ivar command: writes what it needs to the setup's C{work}, and gives the command that runs in the foreground.
-    @ivar kept: how many whole reports of that body lie in the spool.
+    @ivar kept: how many whole reports of that body lie in the store.
     @ivar takes_gzip: whether it does anything with C{Content-Encoding: gzip}.
     """
 
@@ -66,14 +66,14 @@ class Running:
     server: Server
     pid: int
     port: int
-    spool: Path
+    store: Path
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/submit"
 
     def kept(self, body: Body) -> int:
-        return self.server.kept(self.spool, body)
+        return self.server.kept(self.store, body)
 
     def submit(self, body: Body) -> None:
         """
@@ -93,13 +93,13 @@ class Running:
 
 
 @contextmanager
-def running(server: Server, spool: Path, work: Path, settings: str = "") -> Iterator[Running]:
+def running(server: Server, store: Path, work: Path, settings: str = "") -> Iterator[Running]:
     """
     The server, up and listening; stopped at the end, with all that it started.
 
     @raise BenchmarkError: it did not come up.
     """
-    setup = Setup(port=free_port(), spool=spool, work=work, settings=settings)
+    setup = Setup(port=free_port(), store=store, work=work, settings=settings)
     log = work / f"{server.name}.log"
     # The tree first: it is what is measured, whatever is installed.
     path = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]))
@@ -114,7 +114,7 @@ def running(server: Server, spool: Path, work: Path, settings: str = "") -> Iter
         )
     try:
         _wait_until_up(process, setup.port, log)
-        yield Running(server=server, pid=process.pid, port=setup.port, spool=spool)
+        yield Running(server=server, pid=process.pid, port=setup.port, store=store)
     finally:
         _stop(process)
 
@@ -154,7 +154,7 @@ def _collectord(setup: Setup, workers: int = 1) -> Sequence[str]:
     config = setup.work / "collectord.toml"
     config.write_text(
         f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\nworkers = {workers}\n'
-        f'[[storage]]\nroot = "{setup.spool}"\n'
+        f'[[storage]]\nroot = "{setup.store}"\n'
         f'[admin]\nlisten = ["tcp:{free_port()}:interface=127.0.0.1"]\n{setup.settings}\n'
     )
     twistd = Path(sys.executable).parent / "twistd"
@@ -162,7 +162,7 @@ def _collectord(setup: Setup, workers: int = 1) -> Sequence[str]:
 
 
 def _plain_klein(setup: Setup) -> Sequence[str]:
-    return [sys.executable, str(Path(__file__).parent / "plain_klein.py"), str(setup.port), str(setup.spool)]
+    return [sys.executable, str(Path(__file__).parent / "plain_klein.py"), str(setup.port), str(setup.store)]
 
 
 def _nginx(setup: Setup) -> Sequence[str]:
@@ -175,7 +175,7 @@ def _nginx(setup: Setup) -> Sequence[str]:
     config.write_text(
         template.replace("@USER@", user)
         .replace("@PORT@", str(setup.port))
-        .replace("@SPOOL@", str(setup.spool))
+        .replace("@STORE@", str(setup.store))
         .replace("@WORK@", str(setup.work))
     )
     return [nginx, "-e", str(setup.work / "nginx.log"), "-p", str(setup.work), "-c", str(config)]

@@ -17,8 +17,8 @@ from attrs import asdict, frozen
 
 from benchmarks import procfs
 from benchmarks.bodies import KIB, make_body, write_script
+from benchmarks.disk import fresh_disk, leave_on_sigterm, warm_memory
 from benchmarks.servers import SERVERS, BenchmarkError, Running, running
-from benchmarks.spool import fresh_spool, leave_on_sigterm, warm_memory
 from benchmarks.uploads import StalledUploads
 from benchmarks.wrk import Load, run_wrk
 
@@ -127,16 +127,16 @@ def main(arguments: Sequence[str]) -> int:
         warm_memory(2 * KIB**3)
         with (
             tempfile.TemporaryDirectory(prefix="stalled-", dir=options.scratch) as work,
-            fresh_spool(options.scratch) as spool,
-            running(SERVERS["collectord"], spool.root, Path(work), _SETTINGS) as up,
+            fresh_disk(options.scratch) as disk,
+            running(SERVERS["collectord"], disk.root, Path(work), _SETTINGS) as up,
         ):
             result = measure(up, Path(work), uploads=options.uploads, seconds=options.seconds)
     except BenchmarkError as error:
         print(f"FAILED {error}")
         return 1
-    print(f"Spool: {spool.filesystem}.\n\n{result.render()}")
+    print(f"Disk: {disk.filesystem}.\n\n{result.render()}")
     if options.json:
-        options.json.write_text(json.dumps({"filesystem": spool.filesystem, **asdict(result)}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"filesystem": disk.filesystem, **asdict(result)}, indent=1) + "\n")
     return 0 if result.finished == _FINISHED else 1
 
 

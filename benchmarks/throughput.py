@@ -18,9 +18,9 @@ from attrs import asdict, frozen
 
 from benchmarks import procfs
 from benchmarks.bodies import SIZES, Body, make_body, write_script
+from benchmarks.disk import fresh_disk, leave_on_sigterm, warm_memory
 from benchmarks.report import Sample, render
 from benchmarks.servers import SERVERS, BenchmarkError, Running, Server, running
-from benchmarks.spool import fresh_spool, leave_on_sigterm, warm_memory
 from benchmarks.wrk import run_wrk
 
 _FEW_CONNECTIONS = {("plain_klein", "5m"): 2}
@@ -87,10 +87,10 @@ def run(plan: Plan, work: Path) -> tuple[list[Sample], list[str], str]:
                 if body.is_compressed and not server.takes_gzip:
                     continue
                 connections = min(plan.connections, _FEW_CONNECTIONS.get((server.name, size), plan.connections))
-                with tempfile.TemporaryDirectory(dir=work) as logs, fresh_spool(plan.scratch) as spool:
-                    filesystem = spool.filesystem
+                with tempfile.TemporaryDirectory(dir=work) as logs, fresh_disk(plan.scratch) as disk:
+                    filesystem = disk.filesystem
                     try:
-                        with running(server, spool.root, Path(logs)) as up:
+                        with running(server, disk.root, Path(logs)) as up:
                             sample = measure(up, body, script, seconds=plan.seconds, connections=connections)
                     except BenchmarkError as error:
                         failures.append(f"{size}, round {number + 1}, {server.name}: {error}")
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="throughput-", dir=plan.scratch) as work:
         samples, failures, filesystem = run(plan, Path(work))
-    print(f"\nSpool: {filesystem}. Medians of {plan.rounds} rounds of {plan.seconds:g} s each.\n")
+    print(f"\nDisk: {filesystem}. Medians of {plan.rounds} rounds of {plan.seconds:g} s each.\n")
     print(render(samples))
     if options.json:
         options.json.write_text(json.dumps(_record(plan, samples, failures, filesystem), indent=1) + "\n")

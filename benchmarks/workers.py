@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bodies import SIZES, make_body, write_script
+from benchmarks.disk import fresh_disk, leave_on_sigterm, warm_memory
 from benchmarks.report import Sample
 from benchmarks.servers import SERVERS, running
-from benchmarks.spool import fresh_spool, leave_on_sigterm, warm_memory
 from benchmarks.throughput import measure
 
 _SETTINGS = "[crashmover]\nenabled = false\n"
@@ -33,10 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     samples: dict[str, list[Sample]] = {"collectord": [], "two_workers": []}
     for number in range(options.rounds):
         for name, taken in samples.items():
-            with tempfile.TemporaryDirectory(dir=options.scratch) as work, fresh_spool(options.scratch) as spool:
+            with tempfile.TemporaryDirectory(dir=options.scratch) as work, fresh_disk(options.scratch) as disk:
                 script = write_script(body, Path(work))
                 warm_memory()
-                with running(SERVERS[name], spool.root, Path(work), _SETTINGS) as up:
+                with running(SERVERS[name], disk.root, Path(work), _SETTINGS) as up:
                     taken.append(measure(up, body, script, seconds=options.seconds, connections=options.connections))
             last = taken[-1]
             print(f"round {number + 1}: {name} {last.per_s:.0f} crashes/s, {last.cpu_ms:.3f} ms CPU each", flush=True)

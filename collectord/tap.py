@@ -85,12 +85,12 @@ def makeService(options: Options) -> IService:
         service = not twistd.get("nodaemon") or is_service(
             os.environ, has_terminal=sys.stdin is not None and sys.stdin.isatty()
         )
-        loaded = load(config, service=service)
-        observer, out = _observer(loaded.settings.logging, twistd, reactor)
-        sentry = sentry_observer(loaded.settings.sentry, __version__)
+        snapshot = load(config, service=service)
+        observer, out = _observer(snapshot.settings.logging, twistd, reactor)
+        sentry = sentry_observer(snapshot.settings.sentry, __version__)
         daemon = CollectordService(
             partial(load, config, service=service),
-            loaded,
+            snapshot,
             observer,
             out,
             Notifier.from_environment(os.environ),

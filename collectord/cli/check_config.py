@@ -67,8 +67,8 @@ def check_config(config: Path | None, as_json: bool) -> None:
     collectord check-config --config /etc/collectord/collectord.toml
     """
     try:
-        loaded = load(config, service=is_service(os.environ, has_terminal=sys.stdin.isatty()))
-        settings, rules = loaded.settings, loaded.rules
+        snapshot = load(config, service=is_service(os.environ, has_terminal=sys.stdin.isatty()))
+        settings, rules = snapshot.settings, snapshot.rules
         sinks = _sinks(settings)
         listeners = (Listeners(settings.submission.listen, "submission", None), admin_listeners(settings, None))
         validities = [validity for each in listeners for validity in each.validities()]
@@ -84,7 +84,7 @@ def check_config(config: Path | None, as_json: bool) -> None:
         raise Exit(WRONG) from e
     now = time.time()
     expiring = [f"{validity.listen}: {problem}" for validity in validities if (problem := problem_of(validity, now))]
-    warnings = [*loaded.warnings, *places_that_depend(settings), *expiring]
+    warnings = [*snapshot.warnings, *places_that_depend(settings), *expiring]
     if as_json:
         show_json({**_as_json(settings, rules, sinks), "warnings": warnings})
         return

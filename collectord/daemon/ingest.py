@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from collectord.collector import Collector
 from collectord.concurrency.descriptors import open_files
 from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
-from collectord.daemon.draining import DrainFileWatch
+from collectord.daemon.drainfile import DrainFileWatch
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest

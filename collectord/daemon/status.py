@@ -19,7 +19,7 @@ from collectord.concurrency.threadpool import ThreadPool
 from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
 from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry
-from collectord.observe.losing import LossWatch
+from collectord.observe.loss import LossWatch
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.status import (
     AnswerCount,

@@ -17,7 +17,7 @@ _Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 _CUMULATIVE = frozenset({"counter", "histogram"})
 
 
-def snapshot(registry: CollectorRegistry) -> Snapshot:
+def snapshot_of(registry: CollectorRegistry) -> Snapshot:
     """Return what C{registry} has counted so far, in a shape that can be sent to another process as JSON."""
     return [
         [metric.name, metric.type, [[sample.name, dict(sample.labels), sample.value] for sample in metric.samples]]

@@ -44,14 +44,14 @@ class Subject:
     A store, and a way to look into it.
 
     @ivar kept: what lies in it.
-    @ivar settled: nothing is under way in it any more.
+    @ivar until_idle: waits until nothing is under way in it any more.
     @ivar left_over: what lies in it that is no part of a crash.
     """
 
     name: str
     storage: Any
     kept: Callable[[], Awaitable[Mapping[str, StoredCrash]]]
-    settled: Callable[[], Awaitable[object]]
+    until_idle: Callable[[], Awaitable[object]]
     left_over: Callable[[], list[str]]
 
 
@@ -62,10 +62,10 @@ def memory(store: MemoryCrashStorage) -> Subject:
             for crash_id, crash in store.crashes.items()
         }
 
-    async def settled() -> None:
+    async def until_idle() -> None:
         pass
 
-    return Subject(store.name, store, kept, settled, list)
+    return Subject(store.name, store, kept, until_idle, list)
 
 
 def filesystem(store: FilesystemCrashStorage) -> Subject:
@@ -74,19 +74,19 @@ def filesystem(store: FilesystemCrashStorage) -> Subject:
     async def kept() -> Mapping[str, StoredCrash]:
         return stored_crashes(root)
 
-    async def settled() -> None:
+    async def until_idle() -> None:
         await store.save(make_crash(STRANGER))  # one thread commits in the order in which they came
         for path in everything(root):
             if STRANGER in path:
                 (root / path).unlink()
         await spilling_done(store)
 
-    return Subject(store.name, store, kept, settled, lambda: problems(root))
+    return Subject(store.name, store, kept, until_idle, lambda: problems(root))
 
 
 def chained(first: Subject, second: Subject) -> Subject:
     backends = [Backend(name=s.name, storage=s.storage, staging=s.storage, timeout=10.0) for s in (first, second)]
-    return Subject(first.name, FallbackCrashStorage(backends, Clock()), first.kept, first.settled, first.left_over)
+    return Subject(first.name, FallbackCrashStorage(backends, Clock()), first.kept, first.until_idle, first.left_over)
 
 
 STORES: dict[str, Callable[[Path], Subject]] = {
@@ -160,7 +160,7 @@ async def test_a_spilled_dump_is_kept(subject: Subject) -> None:
     dumps = {"small": b"in memory", MINIDUMP: content}
     assert await subject.storage.save(make_crash(dumps=dumps, places={MINIDUMP: dump.content()})) == subject.name
     dump.discard()
-    await subject.settled()
+    await subject.until_idle()
     assert (await subject.kept())[CRASH_ID].dumps == dumps
     assert subject.left_over() == []
 
@@ -182,7 +182,7 @@ async def test_discard_leaves_nothing(subject: Subject) -> None:
         dump.discard()
     with suppress(StorageError):  # there may be no place for it any more
         await late
-    await subject.settled()
+    await subject.until_idle()
     assert subject.left_over() == []
     assert await subject.kept() == {}
 
@@ -205,6 +205,6 @@ async def test_cancelled(subject: Subject, spilled: bool) -> None:
         kept = False
     dump.discard()
     await subject.storage.save(make_crash(NEIGHBOUR))
-    await subject.settled()
+    await subject.until_idle()
     assert (await subject.kept()).keys() == {NEIGHBOUR, *([CRASH_ID] if kept else [])}
     assert subject.left_over() == []

@@ -50,7 +50,7 @@ class Supervisor(Service):
     """
     Keeps a number of worker processes running on the same ports.
 
-    @param loaded: returns the settings in effect, which new workers get.
+    @param snapshot: returns the settings in effect, which new workers get.
     @param out: takes what workers log; None if they write to the standard output of this process themselves.
     @param on_event: called with what happens to crashes in any worker.
     @param ready: called once all workers take submissions for the first time.
@@ -63,7 +63,7 @@ class Supervisor(Service):
     def __init__(
         self,
         count: int,
-        loaded: Callable[[], SettingsSnapshot],
+        snapshot: Callable[[], SettingsSnapshot],
         listeners: Listeners,
         reactor: Any,
         *,
@@ -75,7 +75,7 @@ class Supervisor(Service):
         now: Callable[[], float],
     ) -> None:
         self._count = count
-        self._loaded = loaded
+        self._snapshot = snapshot
         self._listeners = listeners
         self._reactor = reactor
         self._out = out
@@ -106,7 +106,7 @@ class Supervisor(Service):
         self._watch.start()
 
     def _timeout(self) -> float:
-        return self._loaded().settings.submission.worker_timeout_s
+        return self._snapshot().settings.submission.worker_timeout_s
 
     def began(self, worker: WorkerProcess) -> None:
         """As L{Parent.began<collectord.daemon.workers.process.Parent.began>}."""
@@ -162,7 +162,7 @@ class Supervisor(Service):
         # A worker imports what this process does. With -P it imports nothing from the working directory.
         command = [sys.executable, "-P", "-m", "collectord.daemon.workers.worker", *named]
         self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
-        worker.send(self._loaded().to_wire())
+        worker.send(self._snapshot().to_wire())
         if self._draining:
             worker.send(DRAIN)
         self._workers.append(worker)
@@ -217,7 +217,7 @@ class Supervisor(Service):
 
     def reload(self) -> None:
         """Send the settings in effect to all workers."""
-        wire = self._loaded().to_wire()
+        wire = self._snapshot().to_wire()
         for worker in self._workers:
             worker.send(RELOAD + wire)
 

@@ -43,7 +43,7 @@ from collectord.errors import ConfigError
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners
-from collectord.observe.aggregate import snapshot
+from collectord.observe.aggregate import snapshot_of
 from collectord.observe.logging.events import LineObserver
 from collectord.observe.logging.sinks import descriptor_sink
 from collectord.observe.process import ProcessMetrics
@@ -128,10 +128,10 @@ class WorkerMain:
     _log = Logger()
 
     def __init__(
-        self, loaded: SettingsSnapshot, observer: LineObserver, inherited: Sequence[tuple[int, int]], reactor: Any
+        self, snapshot: SettingsSnapshot, observer: LineObserver, inherited: Sequence[tuple[int, int]], reactor: Any
     ) -> None:
         self._reactor = reactor
-        settings = loaded.settings
+        settings = snapshot.settings
         self._observer = observer
         sentry = sentry_observer(settings.sentry, __version__)
         if sentry is not None:
@@ -140,7 +140,7 @@ class WorkerMain:
         self._thread = ThreadPool("reload", 1, reactor.callFromThread)
         self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._set_hung, stop=self._stop)
         backends, _ = build_backends(settings, reactor)
-        self._ingest = IngestPipeline(settings, loaded.rules, backends, self._parent.on_event, reactor)
+        self._ingest = IngestPipeline(settings, snapshot.rules, backends, self._parent.on_event, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()
         for service in self._ingest.services:
@@ -177,7 +177,7 @@ class WorkerMain:
     def _report(self) -> None:
         """Send the metrics. They show the parent that this reactor runs, so an error must not end the loop."""
         try:
-            self._parent.send(Counted(snapshot(REGISTRY)))
+            self._parent.send(Counted(snapshot_of(REGISTRY)))
         except Exception:
             self._log.failure("the metrics could not be sent to the parent")
 
@@ -188,9 +188,9 @@ class WorkerMain:
         spawn(self._apply(line), self._log, "a worker can't reload")
 
     async def _apply(self, line: bytes) -> None:
-        loaded, renew = await self._thread(lambda: (from_wire(line), self._listeners.renewed()))
-        self._ingest.apply(loaded.settings, loaded.rules)
-        self._observer.change(loaded.settings.logging.format, loaded.settings.logging.level)
+        snapshot, renew = await self._thread(lambda: (from_wire(line), self._listeners.renewed()))
+        self._ingest.apply(snapshot.settings, snapshot.rules)
+        self._observer.change(snapshot.settings.logging.format, snapshot.settings.logging.level)
         renew()
 
     def _stop(self) -> None:

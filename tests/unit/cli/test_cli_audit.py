@@ -26,7 +26,7 @@ from collectord.observe.journal.reader import Journal
 from collectord.storage.filesystem.finder import FoundCrash, links_of_day, quarantined_crashes
 from collectord.storage.filesystem.identity import adopt
 from collectord.storage.filesystem.known import KnownStores
-from tests.unit.cli.made import keep, raw_crash_of, run
+from tests.unit.cli.command import keep, raw_crash_of, run
 
 DAY = "20160622"
 NOON = datetime(2016, 6, 22, 12, 0, 0, tzinfo=UTC).timestamp()

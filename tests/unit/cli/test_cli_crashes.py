@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.made import (
+from tests.unit.cli.command import (
     CRASH_ID,
     DUMPS,
     NEIGHBOUR,

@@ -11,7 +11,7 @@ import pytest
 
 from collectord.storage.filesystem.identity import MARK, read_mark
 from collectord.storage.filesystem.known import KnownStore, KnownStores
-from tests.unit.cli.made import lines, run
+from tests.unit.cli.command import lines, run
 
 
 @pytest.fixture

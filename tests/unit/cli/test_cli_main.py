@@ -12,7 +12,7 @@ from collectord.cli import shared
 from collectord.cli.main import main
 from collectord.cli.shared import EXIT_STATUS, clean, shortened, size_in_words, tracked
 from collectord.errors import ConfigError
-from tests.unit.cli.made import run
+from tests.unit.cli.command import run
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -18,7 +18,7 @@ from collectord.storage.filesystem.removal import remove
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.sweep import sweep
 from tests.support.disk import problems, stored_crashes
-from tests.unit.cli.made import (
+from tests.unit.cli.command import (
     CRASH_ID,
     DUMPS,
     NEIGHBOUR,

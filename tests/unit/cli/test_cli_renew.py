@@ -10,7 +10,7 @@ import pytest
 
 from collectord.model import CrashEvent
 from collectord.observe.journal.lines import format_event, journal_path
-from tests.unit.cli.made import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, lines, raw_crash_of, run
+from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, lines, raw_crash_of, run
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_a_crash_that_another_process_works_on_is_refused(root: Path) -> None:
 
 
 def test_a_crash_in_the_quarantine_is_refused(root: Path) -> None:
-    from tests.unit.cli.made import put_aside
+    from tests.unit.cli.command import put_aside
 
     put_aside(root, keep(root))
     done = run("crashes", "renew", CRASH_ID)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from collectord.storage.filesystem.mounted import Mount, cautions_of
-from tests.unit.cli.made import run
+from tests.unit.cli.command import run
 
 SECRETS = """
 [submission]

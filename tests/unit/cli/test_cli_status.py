@@ -20,8 +20,8 @@ from collectord.observe.status import (
     WorkerStatus,
 )
 from tests.support.daemon import free_port
+from tests.unit.cli.command import CRASH_ID, run
 from tests.unit.cli.fakeserver import serving
-from tests.unit.cli.made import CRASH_ID, run
 
 STORE = StoreStatus(
     name="/var/crashes",

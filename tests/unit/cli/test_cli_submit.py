@@ -7,8 +7,8 @@ import pytest
 from multipart import parse_form_data
 
 from tests.support.daemon import free_port
+from tests.unit.cli.command import CRASH_ID, lines, run
 from tests.unit.cli.fakeserver import Asked, serving
-from tests.unit.cli.made import CRASH_ID, lines, run
 
 KEPT = (200, f"CrashID=bp-{CRASH_ID}\n".encode())
 

@@ -26,7 +26,7 @@ from collectord.throttle import (
 from collectord.throttle import throttle as decide
 from collectord.throttle.explain import annotations_in, judge, verdict_in
 from collectord.throttle.wording import condition_in_words, keys_of, outcome_in_words
-from tests.unit.cli.made import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, raw_crash_of, run
+from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, raw_crash_of, run
 
 RULES = """
 [[rule]]

@@ -70,7 +70,7 @@ class Parts:
         await self._step("drained")
 
     async def wait_for_discards(self) -> None:
-        await self._step("settled")
+        await self._step("discarded")
 
     def _step(self, name: str) -> Awaitable[None]:
         self.done.append(name)
@@ -95,10 +95,10 @@ def test_clients_are_let_in_once_the_stores_were_tried() -> None:
 def test_a_stop_step_by_step() -> None:
     parts, clock = Parts(), Clock()
     stopped = service(parts, clock, parts.done.clear).stopService()
-    for step in ("drain 30.0", "drained", "settled"):
+    for step in ("drain 30.0", "drained", "discarded"):
         assert (parts.done[-1], stopped.called) == (step, False)
         parts.waits[step].callback(None)
-    assert (parts.done, stopped.called) == (["closed", "drain 30.0", "drained", "settled"], True)
+    assert (parts.done, stopped.called) == (["closed", "drain 30.0", "drained", "discarded"], True)
     assert clock.getDelayedCalls() == []
 
 
@@ -107,7 +107,7 @@ def test_a_stop_waits_for_no_disk_that_hangs() -> None:
     stopped = service(parts, clock, parts.done.clear).stopService()
     parts.waits["drain 30.0"].callback(None)
     clock.advance(15)
-    assert (parts.done[-1], stopped.called) == ("settled", False)
+    assert (parts.done[-1], stopped.called) == ("discarded", False)
     clock.advance(5)
     assert stopped.called
 

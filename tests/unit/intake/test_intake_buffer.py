@@ -380,7 +380,7 @@ def test_released_after_spilling() -> None:
     upload.check_nothing_is_left()
 
 
-def test_a_released_spool_is_not_spilled() -> None:
+def test_a_released_buffer_is_not_spilled() -> None:
     upload = uploads(SPILL_UNIT)
     buffer, other = upload.buffer(), upload.buffer()
     buffer.write(b"x" * SPILL_UNIT)

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from collectord.observe.aggregate import AggregatedRegistry, snapshot
+from collectord.observe.aggregate import AggregatedRegistry, snapshot_of
 
 
 class Process:
@@ -17,7 +17,7 @@ class Process:
         self.seconds = Histogram("seconds", "Help.", ["store"], buckets=(1, 10), registry=self.registry)
 
     def sent(self) -> object:
-        return json.loads(json.dumps(snapshot(self.registry)))
+        return json.loads(json.dumps(snapshot_of(self.registry)))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from collectord import metrics
-from collectord.observe.aggregate import AggregatedRegistry, snapshot
+from collectord.observe.aggregate import AggregatedRegistry, snapshot_of
 from collectord.observe.statsd import PACKET_BYTES, Resolver, StatsdLines, StatsdService, packets
 
 T = TypeVar("T")
@@ -166,7 +166,7 @@ def test_every_metric_makes_lines_that_a_server_can_read_also_the_sums_over_proc
         child = twin.labels(*(f"a:b|c#d\n{n}" for n, _ in enumerate(metric.labels))) if metric.labels else twin
         child.observe(1.5) if isinstance(child, Histogram) else child.inc()  # type: ignore[attr-defined]
     sums = AggregatedRegistry(registry)
-    sums.update("worker", snapshot(registry))
+    sums.update("worker", snapshot_of(registry))
     for tags in (False, True):
         lines = list(StatsdLines(tags=tags).of(sums.collect()))
         assert [line for line in lines if not _LINE.fullmatch(line)] == []

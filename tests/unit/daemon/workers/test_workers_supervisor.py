@@ -13,7 +13,7 @@ from collectord.daemon.workers.messages import CHANNEL, Counted, Ready, encode
 from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S
 from collectord.daemon.workers.supervisor import Supervisor
 from collectord.metrics import REGISTRY
-from collectord.observe.aggregate import AggregatedRegistry, snapshot
+from collectord.observe.aggregate import AggregatedRegistry, snapshot_of
 from collectord.settings.schema import Settings, Submission
 from collectord.settings.snapshot import SettingsSnapshot
 from tests.support.fakereactor import FakePort, FakeProcess, FakeReactor
@@ -80,13 +80,13 @@ def scene(
 ) -> Scene:
     reactor, port = Reactor(), FakePort()
     settings = Settings(submission=Submission(workers=workers, worker_timeout_s=timeout_s))
-    loaded = SettingsSnapshot(settings=settings, rules=[], rules_text=None, source="")
+    snapshot = SettingsSnapshot(settings=settings, rules=[], rules_text=None, source="")
     logged: list[bytes] = []
     ready: list[int] = []
     aggregated = AggregatedRegistry(counted or CollectorRegistry())
     supervisor = Supervisor(
         workers,
-        lambda: loaded,
+        lambda: snapshot,
         cast(Any, Listeners(port)),
         reactor,
         out=logged.append if piped else None,
@@ -207,10 +207,10 @@ def test_what_a_worker_counted_counts_once_however_late_it_ends() -> None:
         Gauge("b", "", registry=each).set(count)
     at = scene(counted=of_parent)
     one, _ = at.begin()
-    send(one, Counted(snapshot(registry)))
+    send(one, Counted(snapshot_of(registry)))
     one.lives = one.dies = False
     at.reactor.run(35)
-    send(one, Counted(snapshot(registry)))
+    send(one, Counted(snapshot_of(registry)))
     one.end(signal.SIGKILL)
     found = {sample.name: sample.value for metric in at.aggregated.collect() for sample in metric.samples}
     assert found == {"a_total": 5.0, "b": 0.0}

@@ -168,7 +168,7 @@ def test_metrics_that_can_not_be_told_do_not_end_the_loop(
 ) -> None:
     rig.worker.start()
     with monkeypatch.context() as patch:
-        patch.setattr("collectord.daemon.workers.worker.snapshot", lambda registry: 1 / 0)
+        patch.setattr("collectord.daemon.workers.worker.snapshot_of", lambda registry: 1 / 0)
         rig.reactor.advance(1)
     assert [formatEvent(event) for event in logged_failures] == ["the metrics could not be sent to the parent"]
     logged_failures.clear()

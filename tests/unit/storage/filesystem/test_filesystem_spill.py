@@ -275,7 +275,7 @@ def test_what_can_t_be_removed_is_logged(
     assert len(everything(rig.root)) == 1
 
 
-def test_settled_once_what_was_discarded_is_gone(rig: Rig, area: StagingArea, threads: ByHand) -> None:
+def test_the_wait_ends_once_what_was_discarded_is_gone(rig: Rig, area: StagingArea, threads: ByHand) -> None:
     assert Deferred.fromCoroutine(area.wait_for_discards()).called
     dumps = [area.new_dump() for _ in range(2)]
     for dump in dumps:

@@ -21,7 +21,7 @@ from collectord.storage.filesystem.spill import StagingArea
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.sweep import sweep
 from tests.support.unsynced import Tree, lay_out, unsynced
-from tests.unit.cli.made import keep, put_aside
+from tests.unit.cli.command import keep, put_aside
 from tests.unit.intake.parts import result_of
 from tests.unit.storage.filesystem.test_filesystem_source import source_of
 from tests.unit.storage.stores import CRASH_ID, DUMPS, STRANGER, at_once, is_kept, make_crash, make_rig

@@ -1,6 +1,6 @@
 from twisted.logger import formatEvent
 
-from collectord.observe.losing import LossWatch
+from collectord.observe.loss import LossWatch
 from collectord.observe.status import Loss
 from tests.unit.intake.parts import recorded_log
 

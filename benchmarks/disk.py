@@ -23,7 +23,7 @@ _IMAGE_BYTES = 16 * 1024**3
 
 
 @frozen
-class Spool:
+class Disk:
     """
     @ivar root: an empty directory.
     @ivar filesystem: what it lies on, in words.
@@ -34,17 +34,17 @@ class Spool:
 
 
 @contextmanager
-def fresh_spool(scratch: Path) -> Iterator[Spool]:
-    """A new spool below C{scratch}, gone at the end with all that is in it."""
-    work = Path(tempfile.mkdtemp(prefix="spool-", dir=scratch))
+def fresh_disk(scratch: Path) -> Iterator[Disk]:
+    """A new disk below C{scratch}, gone at the end with all that is in it."""
+    work = Path(tempfile.mkdtemp(prefix="disk-", dir=scratch))
     try:
         if _may_mount():
             with _loop_ext4(work) as root:
-                yield Spool(root, "journaled ext4 of its own in a loop file")
+                yield Disk(root, "journaled ext4 of its own in a loop file")
         else:
             root = work / "crashes"
             root.mkdir()
-            yield Spool(root, f"plain directory on {_filesystem_of(root)}, not a file system of its own")
+            yield Disk(root, f"plain directory on {_filesystem_of(root)}, not a file system of its own")
     finally:
         shutil.rmtree(work)
 

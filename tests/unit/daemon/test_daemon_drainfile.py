@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from collectord.daemon.draining import INTERVAL_S, DrainFileWatch
+from collectord.daemon.drainfile import INTERVAL_S, DrainFileWatch
 from tests.support.fakereactor import FakeReactor, let_threads_hang
 
 pytestmark = pytest.mark.usefixtures("threads_at_once")

@@ -1,5 +1,5 @@
 """
-What the tests of the command share: crashes in stores, and the command itself.
+Runs the command in a test, and makes the crashes that it works on.
 """
 
 import hashlib
