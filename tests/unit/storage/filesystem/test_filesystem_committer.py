@@ -879,6 +879,22 @@ def test_a_root_that_goes_away_is_not_made_anew(rig: Rig) -> None:
     away.rename(rig.root)
 
 
+def test_a_root_that_goes_away_in_the_middle_of_a_commit_is_not_made_anew(rig: Rig) -> None:
+    away = rig.root.with_name("away")
+
+    def happen(seen: int, name: str, do: Callable[[], Any]) -> Any:
+        if seen == 1:
+            rig.root.rename(away)
+        return do()
+
+    transaction = rig.transaction(make_crash())
+    with watched(rig.root, ["symlink"], happen):
+        assert rig.commit.commit([transaction], []) == []
+    assert isinstance(rig.errors(transaction)[0], FileNotFoundError)
+    assert not rig.root.exists()
+    away.rename(rig.root)
+
+
 # ——— the thread ———
 
 
