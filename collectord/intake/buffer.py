@@ -55,7 +55,7 @@ class DumpBuffer:
         self._staged: IStagedDump | None = None
         self._spilling = False
         self._spilled: Deferred[None] = succeed(None)
-        self._failure: Exception | None = None
+        self._failure: Exception | None = None  # raised once, by write or by finish: it ends the whole upload
         self._pausing = False
 
     def write(self, data: bytes) -> None:

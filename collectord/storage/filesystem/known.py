@@ -175,6 +175,8 @@ def _link_if_possible(new: str, path: str) -> bool:
     """
     Give a file a second name if that is possible.
 
+    Any error says that it is not: this is done before it was found out what the file system can do.
+
     @return: False if it is not, and nothing has that name.
 
     @raise FileExistsError: C{path} exists.

@@ -19,6 +19,7 @@ from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
 from collectord.model import Crash, NewCrash, checksums_in
 from collectord.storage.content import stored_dump
+from collectord.storage.filesystem.checks import describe_error
 from collectord.storage.filesystem.claims import claimed, take_out
 from collectord.storage.filesystem.datebranch import DateBranch
 from collectord.storage.filesystem.fsops import list_directory, unlink_if_there
@@ -108,8 +109,7 @@ class FilesystemCrashSource:
         try:
             return await with_timeout(self._in_thread(checked), self._timeout, self._clock, self.name)
         except OSError as e:
-            where = f": {e.filename}" if e.filename else ""
-            raise StorageError(f"{self.name}: {e.strerror or e}{where}") from e
+            raise StorageError(describe_error(self.name, e)) from e
 
     # What follows runs on threads.
 
