@@ -74,21 +74,25 @@ class HttpPublisher:
     async def publish(self, crash: Crash) -> None:
         code = await self._status_of("POST", crash.crash_id.encode())
         if not 200 <= code < 300:
-            raise PublishError(f"{self.name}: answered {code}")
+            raise self._refused(code)
 
     async def check(self) -> None:
         """
         Ask for the URL with HEAD, since more can't be known without publishing an id.
 
-        Only a status 5xx or no answer at all fails. Many hooks take nothing but POST: they refuse HEAD (401, 404, 405),
-        or redirect it to a page for people (3xx). So any other status proves nothing.
+        A status 3xx or 5xx fails, and no answer at all. Many hooks take nothing but POST, and refuse HEAD (401, 404,
+        405), so any other status proves nothing.
         """
         code = await self._status_of("HEAD", None)
-        if code >= _SERVER_ERROR:
-            raise PublishError(f"{self.name}: answered {code}")
+        if code >= _SERVER_ERROR or 300 <= code < 400:
+            raise self._refused(code)
 
     async def close(self) -> None:
         await self._pool.closeCachedConnections()
+
+    def _refused(self, code: int) -> PublishError:
+        why = ", a redirect, which is not followed" if 300 <= code < 400 else ""
+        return PublishError(f"{self.name}: answered {code}{why}")
 
     async def _status_of(self, method: str, data: bytes | None) -> int:
         """Return the status of the response; raise L{PublishError} if no whole response comes in time."""

@@ -79,7 +79,7 @@ async def test_what_is_no_2xx_confirms_nothing(hook: Hook, status: int) -> None:
     assert len(hook.server.requests) == 1  # nobody is followed
 
 
-@pytest.mark.parametrize(("status", "is_well"), [(200, True), (405, True), (500, False)])
+@pytest.mark.parametrize(("status", "is_well"), [(200, True), (302, False), (308, False), (405, True), (500, False)])
 @in_reactor
 async def test_a_check_publishes_nothing(hook: Hook, status: int, is_well: bool) -> None:
     hook.server.answers = [answer(status)]
