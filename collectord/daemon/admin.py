@@ -81,6 +81,7 @@ class AdminPort(MultiService):
             aggregated,
             recent,
             roots=[backend.name for backend in backends],
+            moves=lambda store: delivery().moves(store),
             destinations=lambda: delivery().roots,
             rules=rules,
             stores=watch.stores,

@@ -59,6 +59,7 @@ class StatusReporter(Service):
         recent: RecentCrashes,
         *,
         roots: Sequence[str],
+        moves: Callable[[str], bool],
         destinations: Callable[[], Sequence[str]],
         rules: Callable[[], Sequence[Rule]],
         stores: Callable[[], Sequence[StoreStatus]],
@@ -74,6 +75,7 @@ class StatusReporter(Service):
         self._registry.register(aggregated)
         self._recent = recent
         self._roots = roots
+        self._moves = moves
         self._destinations = destinations
         self._rules = rules
         self._stores = stores
@@ -166,7 +168,8 @@ class StatusReporter(Service):
             return CrashLocation(store=crash.root, state=f"in the quarantine: {crash.reason}")
         if crash.root not in self._roots:
             return CrashLocation(store=crash.root, state="was moved there")
-        return CrashLocation(store=crash.root, state="waits to be moved" if crash.is_new() else "stays")
+        waits = self._moves(crash.root) and crash.is_new()
+        return CrashLocation(store=crash.root, state="waits to be moved" if waits else "stays")
 
 
 def _find(root: str, crash_id: str) -> FoundCrash | None:

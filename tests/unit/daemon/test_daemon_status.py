@@ -46,12 +46,18 @@ def is_new(root: Path) -> None:
 
 
 def reporter(
-    tmp_path: Path, clock: FakeReactor, *, events: Sequence[JournalEntry] = (), recent: RecentCrashes | None = None
+    tmp_path: Path,
+    clock: FakeReactor,
+    *,
+    events: Sequence[JournalEntry] = (),
+    recent: RecentCrashes | None = None,
+    moves: bool = True,
 ) -> StatusReporter:
     return StatusReporter(
         AggregatedRegistry(metrics.REGISTRY),
         recent or RecentCrashes(),
         roots=[str(tmp_path / "one"), str(tmp_path / "two")],
+        moves=lambda store: moves,
         destinations=lambda: [str(tmp_path / "there")],
         rules=lambda: RULES,
         stores=list[StoreStatus],
@@ -141,6 +147,13 @@ def test_a_crash(tmp_path: Path, clock: FakeReactor) -> None:
     assert [(dump.name, dump.size, dump.expected) for dump in page.dumps] == [("upload_file_minidump", 4, "abc")]
     assert [(place.store, place.state) for place in page.places] == [(str(tmp_path / "two"), "waits to be moved")]
     assert [event.what for event in page.events] == ["kept"]
+
+
+def test_a_new_crash_stays_where_nothing_moves_it(tmp_path: Path, clock: FakeReactor) -> None:
+    keep(tmp_path / "one")
+    is_new(tmp_path / "one")
+    page = crash(reporter(tmp_path, clock, moves=False))
+    assert [place.state for place in page.places] == ["stays"]
 
 
 def test_a_crash_in_several_places(tmp_path: Path, clock: FakeReactor) -> None:
