@@ -214,7 +214,7 @@ def crash_values(crash: CrashPage) -> Values:
             "annotations": [_annotation(name, crash.annotations[name]) for name in names[:MAX_ANNOTATIONS]],
             "annotation_count": count(len(names)),
             "no_annotations": "" if names else "None.",
-            "more_annotations": f"{count(more)} more are in the JSON." if more > 0 else "",
+            "more_annotations": f"{count(more)} more {'is' if more == 1 else 'are'} in the JSON." if more > 0 else "",
         }
     )
 
@@ -224,5 +224,5 @@ def _annotation(name: str, value: str) -> Row:
     return {
         "name": name[:MAX_NAME],
         "value": value[:MAX_VALUE],
-        "more": f"… {count(more)} more characters are in the JSON." if more > 0 else "",
+        "more": f"… {count(more)} more character{' is' if more == 1 else 's are'} in the JSON." if more > 0 else "",
     }

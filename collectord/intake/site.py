@@ -127,7 +127,7 @@ class StreamingSite(Site):
         self._channels.add(channel)
         if len(self._channels) >= self.max_connections and not self._shut:
             self._shut = True
-            self._log.warn("{count} connections are open: new ones wait until one ends", count=len(self._channels))
+            self._log.warn("open connections: {count}; new ones wait until one ends", count=len(self._channels))
             for port in self._ports:
                 port.stopReading()
 
@@ -182,7 +182,7 @@ class StreamingSite(Site):
         self._stop_sweep()
 
     async def _cut_off(self) -> None:
-        self._log.warn("the process stops: {count} connections are cut off", count=len(self._channels))
+        self._log.warn("the process stops; connections cut off: {count}", count=len(self._channels))
         self._drained = Deferred()
         for channel in list(self._channels):
             channel.abort()

@@ -188,7 +188,7 @@ class StoreChecks:
         self._sweep_at = self._seconds() + _SWEEP_AGAIN_S if swept.failed else inf
         if swept.files:
             self._log.warn(
-                "{store}: swept what an unclean stop left: {files} files", store=self._root, files=swept.files
+                "{store}: swept what an unclean stop left; files: {files}", store=self._root, files=swept.files
             )
         for crash_id in swept.crashes:
             self._log.info(

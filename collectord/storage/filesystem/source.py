@@ -125,7 +125,7 @@ class FilesystemCrashSource:
         DANGLING.labels(self.name).set(len(self._dangling))
         if len(self._dangling) > self._dangling_reported:
             self._log.warn(
-                "{store}: {count} links lead to no raw crash, such as that of {crash_id}: they are left alone, because "
+                "{store}: links without a raw crash: {count}, such as that of {crash_id}; they are left alone, because "
                 "collectord did not remove the crashes; they may still come from a backup, or were removed by hand",
                 store=self.name,
                 count=len(self._dangling),
