@@ -19,6 +19,7 @@ from collectord.cli.shared import (
     CannotRun,
     add_row,
     config_option,
+    counted,
     facts,
     json_option,
     say,
@@ -143,10 +144,10 @@ def _crash(found: Audit, crash_id: str) -> Mapping[str, object]:
 def _show(found: Audit, rebuilt: Rebuilt | None) -> None:
     if rebuilt is not None:
         show(
-            f"The journal was written anew: {rebuilt.read:,} lines were kept, {rebuilt.damaged:,} damaged lines were "
-            f"left out, and {rebuilt.added:,} were added for crashes that are on disk."
+            f"The journal was written anew. Lines kept: {rebuilt.read:,}; damaged lines left out: {rebuilt.damaged:,}; "
+            f"lines added for crashes that are on disk: {rebuilt.added:,}."
         )
-    show(f"{len(found.crashes):,} crashes of {found.day}")
+    show(f"{counted(len(found.crashes), 'crash', 'crashes')} of {found.day}")
     fates = table("crashes", "", "which is", right=["crashes"])
     for fate, count in found.fates().items():
         style = "bold red" if fate == "unaccounted" and count else "" if count else "dim"
@@ -181,15 +182,16 @@ def _show_trouble(found: Audit) -> None:
         rows.append(
             (
                 "no link",
-                f"{len(unlinked):,} crashes, such as {unlinked[0]}, would never be moved, and no line says that they "
-                f"were; collectord crashes renew --day {found.day} makes them new again",
+                f"{counted(len(unlinked), 'crash', 'crashes')}, such as {unlinked[0]}: no line says that it was moved, "
+                f"and it never would be; collectord crashes renew --day {found.day} makes all of them new again",
             )
         )
     if found.dangling:
         rows.append(
             (
                 "no crash",
-                f"{len(found.dangling):,} links, such as that of {found.dangling[0]}, lead to no crash (--dangling)",
+                f"{counted(len(found.dangling), 'link')} without a crash (--dangling), such as that of "
+                f"{found.dangling[0]}",
             )
         )
     for root in found.locations.stores:
@@ -223,7 +225,7 @@ def _show_missing(found: Audit) -> None:
         )
     show(shown)
     if len(missing) > _SHOWN:
-        say(f"{len(missing) - _SHOWN:,} more are not shown: --json lists all of them")
+        say(f"{len(missing) - _SHOWN:,} more: --json lists all of them")
 
 
 def _is_explained(found: Audit, crash_id: str) -> bool:

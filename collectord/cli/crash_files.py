@@ -18,6 +18,7 @@ from collectord.cli.shared import (
     WRONG,
     CannotRun,
     config_option,
+    counted,
     json_option,
     say,
     show,
@@ -137,9 +138,10 @@ def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: P
     found = [crash for crash_id in crash_ids for crash in _crashes_or_remains(roots, crash_id)]
     for crash in found:
         if symlinks_of(crash) and os.path.lexists(crash.raw_crash):
-            say(f"{crash.crash_id} waits to be moved, and may be nowhere else")
+            say(f"{crash.crash_id} was not moved, and may be nowhere else")
     if not yes:
-        click.confirm(f"Remove {len(found)} crashes from {', '.join(roots)}?", abort=True, err=True)
+        how_many = counted(len(found), "crash", "crashes")
+        click.confirm(f"Remove {how_many} from {', '.join(roots)}?", abort=True, err=True)
     failed = False
     for crash in tracked(found, "removing", len(found)):
         try:

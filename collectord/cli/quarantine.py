@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 from click.exceptions import Exit
 
-from collectord.cli.crashes import show_crash
+from collectord.cli.crash_view import show_found
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
     CannotRun,
     add_row,
     config_option,
+    counted,
     json_option,
     say,
     shortened,
@@ -23,7 +24,7 @@ from collectord.cli.shared import (
     table,
 )
 from collectord.cli.staged import modes_of_stores, with_staging
-from collectord.cli.stores import crash_ids_argument, store_option, store_roots
+from collectord.cli.stores import a_crash_id, crash_ids_argument, store_option, store_roots
 from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash, quarantined_crashes
 from collectord.storage.filesystem.quarantine import CannotRelease, release
 from collectord.storage.filesystem.staging import StagingDirectory
@@ -61,7 +62,18 @@ def list_quarantined(stores: Sequence[str], config: Path | None, as_json: bool) 
         show(shown)
 
 
-quarantine.add_command(show_crash)
+@quarantine.command("show", epilog=EXIT_STATUS)
+@click.argument("crash_id", type=a_crash_id)
+@store_option
+@config_option
+@json_option
+def show_quarantined(crash_id: str, stores: Sequence[str], config: Path | None, as_json: bool) -> None:
+    """
+    Show one crash in the quarantine.
+
+    This shows why it is there, its annotations and its dumps, as "collectord crashes show" does.
+    """
+    show_found(_quarantined(store_roots(config, stores), crash_id), (), as_json)
 
 
 @quarantine.command("release", epilog=EXIT_STATUS)
@@ -113,7 +125,8 @@ def _release(crash: FoundCrash, staging: StagingDirectory, as_it_is: bool, as_js
         say(f"{crash.crash_id} stays in the quarantine: {why}")
     else:
         if not as_json:
-            show(f"{crash.crash_id}: the raw crash and {len(crash.dumps)} dumps are in {place.name_dir}, and it is new")
+            dumps = counted(len(crash.dumps), "dump")
+            show(f"{crash.crash_id}: the raw crash and {dumps} are in {place.name_dir}, and it is new")
     if as_json:
         show_json({"crash_id": crash.crash_id, "store": crash.root, "released": not why, "why_not": why or None})
     return not why

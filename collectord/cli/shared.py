@@ -88,6 +88,16 @@ def size_in_words(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """
+    Write a number of things, such as C{1 dump} or C{1,234 dumps}.
+
+    @param one: the word for one of them.
+    @param many: the word for several, if it is not C{one} with an C{s}.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def show(*what: RenderableType) -> None:
     """Write texts and tables to standard output. Texts are cleaned, and their lines are not folded."""
     console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH, highlight=False)

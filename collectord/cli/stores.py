@@ -103,6 +103,19 @@ def store_roots(config: Path | None, stores: Sequence[str]) -> list[str]:
     return [root for root in roots if root not in missing]
 
 
+def moved_roots(config: Path | None) -> set[str]:
+    """
+    Return the roots of the stores from which a daemon with these settings moves crashes.
+
+    @raise ConfigError: the settings can't be used.
+    """
+    settings = load_settings(config)
+    roots = [os.path.abspath(store.root) for store in settings.storage]
+    if not settings.crashmover.enabled:
+        return set()
+    return set(roots if settings.crashmover.destination else roots[1:])  # without a destination, to the primary
+
+
 def found_in(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
     """
     Find a crash in every store that has it.

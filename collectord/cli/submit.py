@@ -160,7 +160,7 @@ def submit(
             try:
                 answer = _send(server, report, token or "", compressed)
             except CannotRun as e:
-                sent = f"; {number} of {len(to_send)} reports were sent" if number else ""
+                sent = f"; sent before it: {number} of {len(to_send)} reports" if number else ""
                 raise CannotRun(f"{e}{sent}") from e
             refused |= not _show(report, answer, as_json)
     if refused:

@@ -18,6 +18,7 @@ from collectord.cli.shared import (
     CannotRun,
     add_row,
     config_option,
+    counted,
     json_object,
     json_option,
     say,
@@ -195,10 +196,11 @@ def replay(
         return
     _show_replay(counts, per_day)
     if unreadable:
-        say(f"{unreadable} raw crashes can't be read, and are left out")
+        say(f"left out, since they can't be read: {counted(unreadable, 'raw crash', 'raw crashes')}")
     lost = sum(count for row, count in changed.items() if row[4] not in [result.value for result in _KEPT])
     show(
-        f"{total} crashes: {_number(sum(changed.values()))} would get another result, {_number(lost)} would not be kept"
+        f"{counted(total, 'crash', 'crashes')}: {_number(sum(changed.values()))} would get another result, "
+        f"{_number(lost)} would not be kept"
     )
 
 

@@ -532,7 +532,7 @@ def test_a_link_without_a_crash(place: Place) -> None:
     place.put_aside(3, place.primary)
     assert place.output()["dangling"] == [id_of(1)]
     assert place.audit("--dangling").stdout == f"{id_of(1)}\n"
-    assert f"1 links, such as that of {id_of(1)}" in place.audit().stdout
+    assert f"1 link without a crash (--dangling), such as that of {id_of(1)}" in place.audit().stdout
 
 
 def test_each_link_without_a_crash_is_looked_at(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

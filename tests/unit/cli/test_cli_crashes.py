@@ -149,10 +149,37 @@ def test_show(root: Path, prefix: str) -> None:
     place = keep(root, raw_crash_of(Comments="it fell over"))
     shown = run("crashes", "show", f"{prefix}{CRASH_ID}")
     assert shown.exit_code == 0
-    for text in (CRASH_ID, "Comments", "it fell over", "new: it waits to be moved", str(root), "accept_everything"):
+    for text in (CRASH_ID, "Comments", "it fell over", "new: it was not moved", str(root), "accept_everything"):
         assert text in shown.stdout
     for name in DUMPS:
         assert place.dump(name) in shown.stdout
+
+
+SECOND = {"COLLECTORD_STORAGE": '[{"root": "crashes"}, {"root": "second"}]'}
+DESTINATION = {"COLLECTORD_CRASHMOVER__DESTINATION": '[{"type": "filesystem", "root": "/srv/there"}]'}
+
+
+@pytest.mark.parametrize(
+    ("store", "env", "state"),
+    [
+        ("crashes", {}, "new: it was not moved"),
+        ("crashes", DESTINATION, "new: it waits to be moved"),
+        ("crashes", DESTINATION | {"COLLECTORD_CRASHMOVER__ENABLED": "false"}, "new: it was not moved"),
+        ("crashes", SECOND, "new: it was not moved"),
+        ("second", SECOND, "new: it waits to be moved"),
+        ("second", SECOND | DESTINATION, "new: it waits to be moved"),
+    ],
+    ids=["no destination", "a destination", "none at present", "the primary", "to the primary", "both"],
+)
+def test_a_new_crash_waits_only_where_something_moves_it(
+    tmp_path: Path, root: Path, store: str, env: dict[str, str], state: str
+) -> None:
+    keep(tmp_path / store)
+    (tmp_path / "second").mkdir(exist_ok=True)
+    shown = run("crashes", "show", CRASH_ID, env=env)
+    assert [line.split(maxsplit=1)[1].rstrip() for line in shown.stdout.splitlines() if line.startswith("state")] == [
+        state
+    ]
 
 
 def test_show_for_scripts(root: Path) -> None:
@@ -216,7 +243,7 @@ def test_verify(root: Path) -> None:
     for args in (["--all"], [CRASH_ID], [CRASH_ID, STRANGER], ["--day", "20160622"]):
         verified = run("crashes", "verify", *args)
         assert (verified.exit_code, verified.stderr) == (0, "")
-        assert "all are whole" in verified.stdout
+        assert ", none broken" in verified.stdout
 
 
 def test_verify_finds_what_is_wrong(root: Path) -> None:
@@ -227,7 +254,7 @@ def test_verify_finds_what_is_wrong(root: Path) -> None:
     assert verified.exit_code == 1
     wrong, total = verified.stdout.splitlines()
     assert wrong.startswith(f"{CRASH_ID}: the dump extra_2 has the checksum ")
-    assert total == "2 crashes: 1 are broken"
+    assert total == "2 crashes, 1 broken"
     assert [bool(line["problems"]) for line in lines(run("crashes", "verify", "--all", "--json"))] == [True, False]
     assert run("crashes", "verify", NEIGHBOUR).exit_code == 0
     assert run("crashes", "verify", "--day", "20160623").exit_code == 0
@@ -315,7 +342,7 @@ def test_remove(root: Path) -> None:
     keep(root)
     removed = run("crashes", "remove", "--yes", CRASH_ID)
     assert (removed.exit_code, removed.stdout) == (0, f"{CRASH_ID}: removed from {root}\n")
-    assert f"{CRASH_ID} waits to be moved" in removed.stderr
+    assert f"{CRASH_ID} was not moved, and may be nowhere else" in removed.stderr
     assert files_below(root) == before
 
 
@@ -325,8 +352,8 @@ def test_remove_asks(root: Path) -> None:
     for answer in ("n\n", "\n", ""):
         refused = run("crashes", "remove", CRASH_ID, stdin=answer)
         assert refused.exit_code == 1
-        assert "Remove 1 crashes" in refused.stderr
-        assert "waits to be moved" not in refused.stderr
+        assert "Remove 1 crash from" in refused.stderr
+        assert "was not moved" not in refused.stderr
         assert files_below(root) == before
     assert run("crashes", "remove", CRASH_ID, stdin="y\n").exit_code == 0
     assert files_below(root) == {}

@@ -78,6 +78,20 @@ def test_list_what_has_no_reason_or_no_raw_crash(root: Path, aside: Path) -> Non
     assert run("quarantine", "show", CRASH_ID).exit_code == 1
 
 
+def test_only_what_is_in_the_quarantine_is_shown(root: Path, aside: Path) -> None:
+    keep(root, raw_crash_of(NEIGHBOUR))
+    shown = run("quarantine", "show", NEIGHBOUR)
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert shown.stderr == f"collectord: {NEIGHBOUR}: not in the quarantine of {root}\n"
+
+
+def test_what_is_in_the_quarantine_is_shown_though_the_store_has_it_again(root: Path, aside: Path) -> None:
+    keep(root)
+    [shown] = json.loads(run("quarantine", "show", CRASH_ID, "--json").stdout)
+    assert shown["quarantined"] == "2016-06-22T15:20:00+00:00 a dump is missing"
+    assert shown["files"]["raw_crash"] == str(aside / f"{CRASH_ID}.json")
+
+
 def test_show(root: Path, aside: Path) -> None:
     shown = run("quarantine", "show", CRASH_ID)
     assert shown.exit_code == 0

@@ -167,7 +167,7 @@ def test_away_in_the_middle(dump: Path) -> None:
     assert sent.exit_code == 2
     assert sent.stdout == f"bp-{CRASH_ID}\n"
     assert "no answer" in sent.stderr
-    assert "1 of 3 reports were sent" in sent.stderr
+    assert "sent before it: 1 of 3 reports" in sent.stderr
 
 
 @pytest.mark.parametrize(

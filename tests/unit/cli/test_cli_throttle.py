@@ -216,7 +216,7 @@ def test_replay_leaves_out_what_can_not_be_read(root: Path, rules: Path) -> None
     Path(keep(root).raw_crash).write_text("{")
     replayed = run("throttle", "replay", rules)
     assert (replayed.exit_code, replayed.stdout.splitlines()[-1][:10]) == (0, "0 crashes:")
-    assert "1 raw crashes can't be read" in replayed.stderr
+    assert "left out, since they can't be read: 1 raw crash" in replayed.stderr
 
 
 def test_replay_of_no_rules(root: Path) -> None:

@@ -1,0 +1,173 @@
+"""
+C{collectord crashes show}: reads one crash, and shows all of it.
+"""
+
+import json
+import os
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+
+import click
+from attrs import field, frozen
+from click.exceptions import Exit
+
+from collectord.cli.shared import (
+    EXIT_STATUS,
+    WRONG,
+    CannotRun,
+    add_row,
+    config_option,
+    facts,
+    json_option,
+    say,
+    shortened,
+    show,
+    show_json,
+    size_in_words,
+    table,
+)
+from collectord.cli.stores import a_crash_id, found_in, moved_roots, store_option, store_roots
+from collectord.model import COLLECTOR_NAMES, RawCrash, checksums_in, metadata_of
+from collectord.storage.filesystem.finder import FoundCrash, link_of
+
+
+@frozen(kw_only=True)
+class ReadCrash:
+    """
+    A crash in a store and its raw crash, whose values come from a client and may be of any type.
+
+    @ivar is_new: whether it waits to be moved.
+    @ivar unreadable: why its raw crash can't be read; empty if it can.
+    """
+
+    crash: FoundCrash
+    raw_crash: RawCrash = field(repr=False)
+    is_new: bool
+    unreadable: str = ""
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """The metadata in its raw crash; empty if it has none."""
+        return metadata_of(self.raw_crash)
+
+    def row(self) -> dict[str, object]:
+        """Return what C{list --json} shows of it."""
+        return {
+            "crash_id": self.crash.crash_id,
+            "submitted": self.raw_crash.get("submitted_timestamp"),
+            "product": self.raw_crash.get("ProductName"),
+            "version": self.raw_crash.get("Version"),
+            "size": self.metadata.get("payload_size"),
+            "rule": self.metadata.get("throttle_rule"),
+            "dumps": sorted(self.crash.dumps),
+            "new": self.is_new,
+            "store": self.crash.root,
+            **({"problem": self.unreadable} if self.unreadable else {}),
+        }
+
+
+def read_crash(crash: FoundCrash) -> ReadCrash | None:
+    """Read the raw crash of C{crash}. Return None if it has been moved meanwhile."""
+    try:
+        raw_crash = crash.read()
+    except FileNotFoundError:
+        if not crash.reason:
+            return None
+        return ReadCrash(crash=crash, raw_crash={}, is_new=False, unreadable="there is no raw crash")
+    except (OSError, ValueError) as e:
+        return ReadCrash(crash=crash, raw_crash={}, is_new=crash.is_new(), unreadable=str(e))
+    link = link_of(crash.root, crash.crash_id, raw_crash)
+    return ReadCrash(crash=crash, raw_crash=raw_crash, is_new=not crash.reason and os.path.lexists(link))
+
+
+@click.command("show", epilog=EXIT_STATUS)
+@click.argument("crash_id", type=a_crash_id)
+@store_option
+@config_option
+@json_option
+def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_json: bool) -> None:
+    """
+    Show one crash.
+
+    This shows its annotations, its dumps, where it lies, and whether it waits to be moved. Long annotations are cut;
+    --json shows them whole.
+
+    \b
+    collectord crashes show bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
+    """
+    moved = set() if stores else moved_roots(config)
+    show_found(found_in(store_roots(config, stores), crash_id), moved, as_json)
+
+
+def show_found(found: Sequence[FoundCrash], moved: Container[str], as_json: bool) -> None:
+    """
+    Show one crash, as it was found in one store or more.
+
+    @param moved: the roots of the stores from which a daemon moves crashes.
+
+    @raise CannotRun: it is in none of them any more.
+    @raise Exit: its raw crash can't be read.
+    """
+    read = [crash for crash in map(read_crash, found) if crash is not None]
+    if not read:
+        raise CannotRun(f"{found[0].crash_id}: it was moved or removed while it was read")
+    if as_json:
+        show_json([{**crash.row(), **_in_full(crash)} for crash in read])
+    else:
+        for crash in read:
+            _show(crash, crash.crash.root in moved)
+    if any(crash.unreadable for crash in read):
+        raise Exit(WRONG)
+
+
+def _in_full(crash: ReadCrash) -> dict[str, object]:
+    return {
+        "quarantined": crash.crash.reason or None,
+        "files": {"raw_crash": crash.crash.raw_crash, **crash.crash.dumps},
+        "raw_crash": crash.raw_crash,
+    }
+
+
+def _state(crash: ReadCrash, is_moved: bool) -> str:
+    if crash.crash.reason:
+        return f"in the quarantine: {crash.crash.reason}"
+    if crash.is_new:
+        return "new: it waits to be moved" if is_moved else "new: it was not moved"
+    return "it stays: it was moved, or nothing moves it"
+
+
+def _show(crash: ReadCrash, is_moved: bool) -> None:
+    where = [
+        ("crash", crash.crash.crash_id),
+        ("store", crash.crash.root),
+        ("state", shortened(_state(crash, is_moved))),
+    ]
+    show(facts([*where, ("raw crash", crash.crash.raw_crash)]), "")
+    if crash.unreadable:
+        say(f"{crash.crash.crash_id}: the raw crash can't be read: {crash.unreadable}")
+    annotations = {name: value for name, value in crash.raw_crash.items() if name not in COLLECTOR_NAMES}
+    own = {name: value for name, value in crash.raw_crash.items() if name in COLLECTOR_NAMES - {"uuid", "metadata"}}
+    shown = table("annotation", "value")
+    for name, value in sorted(annotations.items()):
+        add_row(shown, shortened(name, 80), shortened(value))
+    show(shown)
+    said = table("added by the collector", "")
+    for name, value in [*own.items(), *sorted(crash.metadata.items())]:
+        if name != "dump_checksums":
+            add_row(said, shortened(name, 80), shortened(value if isinstance(value, str) else json.dumps(value)))
+    show(said)
+    checksums = checksums_in(crash.raw_crash) or {}
+    dumps = table("dump", "size", "sha256 as received", "file", right=["size"])
+    for name in sorted({*crash.crash.dumps, *checksums}):
+        path = crash.crash.dumps.get(name)
+        add_row(
+            dumps, shortened(name, 40), _size(path), shortened(checksums.get(name, "unknown"), 64), path or "missing"
+        )
+    show(dumps)
+
+
+def _size(path: str | None) -> str:
+    try:
+        return size_in_words(Path(path).stat().st_size) if path else ""
+    except OSError:
+        return "?"
