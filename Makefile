@@ -1,4 +1,4 @@
-# make run     start the daemon here, with built-in settings: 127.0.0.1:8000, crashes in ./crashes
+# make run     start the daemon here, with etc/development.toml: 127.0.0.1:8000, crashes in ./crashes
 # make unit    the fast tests, in random order, a process for each processor; ARGS="--randomly-seed=7" for one order again
 # make test    all tests: the fast ones first, then real daemons and faults; ARGS="-k name" passes arguments on to pytest
 # make lint    ruff and mypy
@@ -15,9 +15,9 @@ ROUNDS ?= 50
 
 .PHONY: run unit test lint bench power kills mutants requirements clean
 
-# What is remembered of the store lies in it: who removes the crashes here means it.
+# A second --config, in ARGS, takes the place of the first.
 run: $(VENV)/installed
-	exec env PYTHONPATH=$(CURDIR) XDG_STATE_HOME=$(CURDIR)/crashes $(BIN)/twistd --nodaemon --pidfile= collectord $(ARGS)
+	exec env PYTHONPATH=$(CURDIR) $(BIN)/twistd --nodaemon --pidfile= collectord --config etc/development.toml $(ARGS)
 
 # Each process that a test starts would compile the package anew.
 unit test power kills: export PYTHONDONTWRITEBYTECODE =

@@ -88,6 +88,13 @@ def test_a_value_that_is_not_built_in_is_found() -> None:
     assert not_built_in(changed) == ["submission.max_parts", "storage.file_mode"]
 
 
+def test_the_daemon_of_make_run_is_described_by_a_file_alone() -> None:
+    """So the command finds what the daemon remembers of its stores if it gets the same file."""
+    [recipe] = re.findall(r"^run:.*\n\t(.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert "--config etc/development.toml" in recipe
+    assert re.findall(r"(\w+)=\S", recipe) == ["PYTHONPATH"]
+
+
 def test_what_takes_a_restart_is_told() -> None:
     told = (
         (ROOT / "docs" / "operations.rst").read_text("utf-8").partition("These take a restart")[2].partition("\n\n")[0]
