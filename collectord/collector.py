@@ -14,8 +14,8 @@ from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
-from collectord.metrics import SAVE_BYTES, SAVE_SECONDS, THROTTLED
-from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, RawCrash
+from collectord.metrics import NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
+from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, Note, RawCrash
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()
@@ -96,9 +96,12 @@ class Collector:
             verdict = self._judge(annotations)
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         if verdict.result in (Result.ACCEPT, Result.DEFER):
-            raw_crash = self._raw_crash(crash_id, annotations, report, verdict, now)
+            notes = [*report.notes, *self._notes_on(annotations)]
+            raw_crash = self._raw_crash(crash_id, annotations, notes, report, verdict, now)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=chosen is None)
             await self._save(crash, report, verdict, now)
+            for note in notes:
+                NOTES.labels(note.kind).inc()
             return Outcome(verdict.result, verdict.rule, crash_id)
         _log.info(
             "{result} by {rule}: not kept, {size} bytes",
@@ -151,17 +154,27 @@ class Collector:
             raise RelayLoop
         return chosen
 
+    def _notes_on(self, annotations: Annotations) -> list[Note]:
+        return [
+            Note("left_out", f"{name}: the collector's own name, left out")
+            for name in annotations
+            if name in COLLECTOR_NAMES and name != "uuid"
+        ]
+
     def _raw_crash(
-        self, crash_id: str, annotations: Annotations, report: CrashReport, verdict: Verdict, now: datetime
+        self,
+        crash_id: str,
+        annotations: Annotations,
+        notes: Sequence[Note],
+        report: CrashReport,
+        verdict: Verdict,
+        now: datetime,
     ) -> RawCrash:
-        notes = list(report.notes)
-        raw_crash: dict[str, object] = {}
-        for name, value in annotations.items():
-            if name in COLLECTOR_NAMES:
-                if name != "uuid":
-                    notes.append(f"{name}: the collector's own name, left out")
-            elif name not in self.remove:
-                raw_crash[name] = value
+        raw_crash: dict[str, object] = {
+            name: value
+            for name, value in annotations.items()
+            if name not in COLLECTOR_NAMES and name not in self.remove
+        }
         payload = report.payload
         raw_crash.update(
             uuid=crash_id,
@@ -174,7 +187,7 @@ class Collector:
                 "payload": payload.structure,
                 "payload_compressed": "1" if payload.compressed else "0",
                 "payload_size": payload.size,
-                "collector_notes": notes,
+                "collector_notes": [note.text for note in notes],
                 "dump_checksums": {dump.name: dump.sha256 for dump in report.dumps},
                 "user_agent": payload.user_agent,
                 "throttle_rule": verdict.rule,

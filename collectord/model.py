@@ -109,19 +109,38 @@ class Payload:
     user_agent: str
 
 
+NoteKind = Literal["renamed", "left_out", "cut", "replaced", "repaired"]
+"""
+What was done to a part of a report: it has another name than it was sent with; it is not in the crash; its end is not;
+characters of it were replaced; or it was read although it was malformed.
+"""
+
+
+@frozen
+class Note:
+    """
+    A note says what was left out or changed while a report was parsed.
+
+    @ivar text: a sentence for an engineer who debugs the crash.
+    """
+
+    kind: NoteKind
+    text: str
+
+
 @frozen(kw_only=True)
 class CrashReport:
     """
     A crash report is what one client sent, parsed, and before any throttle rule has looked at it.
 
-    @ivar notes: what was left out or changed while it was parsed, in sentences for an engineer who debugs the crash.
+    @ivar notes: what was left out or changed while it was parsed.
     @ivar bearer_token: from the C{Authorization} header, or empty.
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
     """
 
     annotations: Annotations = field(repr=False)
     dumps: Sequence[Dump]
-    notes: Sequence[str]
+    notes: Sequence[Note]
     payload: Payload
     bearer_token: str = field(default="", repr=False)
     sender_stores: Sequence[str] = ()

@@ -9,7 +9,7 @@ from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
 from collectord.intake.formdata import FormDataParser, Part, text_of
-from collectord.model import CrashReport, Payload
+from collectord.model import CrashReport, Note, NoteKind, Payload
 
 _HEADER_LINES = 5
 """Header lines that the parts may have on average. Nothing takes longer to parse; real clients send two or three."""
@@ -49,7 +49,7 @@ class ReportBuilder:
         self._annotation_bytes_left = max_annotation_bytes
         self._annotations: dict[str, str] = {}
         self._extra: dict[str, str] | None = None
-        self._notes: list[str] = []
+        self._notes: list[Note] = []
         self._buffers: dict[str, DumpBuffer] = {}
         self._repeats: dict[str, int] = {}
         self._write: Callable[[bytes], None] = _ignore
@@ -92,7 +92,7 @@ class ReportBuilder:
         if self._extra is not None:
             structure = "json"
             if annotations:
-                self._notes.append("annotations came both as parts and in extra; extra wins")
+                self._note("left_out", "annotations came both as parts and in extra; extra wins")
             annotations = annotations | self._extra
         if not annotations:
             raise MalformedReport("no_annotations")
@@ -120,11 +120,11 @@ class ReportBuilder:
         self._write, self._end = _ignore, _nothing
         name = text_of(part.name or "")
         if name is None:
-            self._notes.append("a part whose name is not UTF-8 is left out")
+            self._note("left_out", "a part whose name is not UTF-8 is left out")
             return
         name = name.replace("\0", "")
         if not name:
-            self._notes.append("a part without a name is left out")
+            self._note("left_out", "a part without a name is left out")
         elif part.content_type == "application/json" and name == "extra":
             self._collect(name, self._end_extra)
         elif not part.filename and part.content_type in (None, "text/plain"):
@@ -154,7 +154,7 @@ class ReportBuilder:
         try:
             text = value.decode()
         except UnicodeDecodeError:
-            self._notes.append(f"{_shown(name)}: not UTF-8, left out")
+            self._note("left_out", f"{_shown(name)}: not UTF-8, left out")
             return
         self._annotations[name] = text.replace("\0", "")
 
@@ -169,9 +169,12 @@ class ReportBuilder:
             raise MalformedReport("invalid_dump_name")
         if name in self._buffers:
             name = self._next_free(name)
-            self._notes.append(f"a dump name came again; this one is called {name}")
+            self._note("renamed", f"a dump name came again; this one is called {name}")
         buffer = self._buffers[name] = self._new_buffer(name)
         self._write, self._end = buffer.write, buffer.end
+
+    def _note(self, kind: NoteKind, text: str) -> None:
+        self._notes.append(Note(kind, text))
 
     def _next_free(self, name: str) -> str:
         while True:

@@ -15,7 +15,8 @@ from zope.interface import implementer
 from collectord.collector import Collector, Outcome
 from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
-from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, Dump, InMemory, Payload
+from collectord.metrics import REGISTRY
+from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, Dump, InMemory, Note, Payload
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import LogRecorder, result_of
@@ -33,7 +34,8 @@ PAYLOAD = Payload(structure="multipart", compressed=False, size=1234, user_agent
 
 
 def report(annotations: Annotations, *notes: str, token: str = "") -> CrashReport:
-    return CrashReport(annotations=annotations, dumps=DUMPS, notes=notes, payload=PAYLOAD, bearer_token=token)
+    made = [Note("repaired", text) for text in notes]
+    return CrashReport(annotations=annotations, dumps=DUMPS, notes=made, payload=PAYLOAD, bearer_token=token)
 
 
 @define
@@ -215,7 +217,20 @@ def test_the_collectors_own_names_are_left_out() -> None:
     ]
     assert {**rig.raw_crash, "metadata": None} == {**clean.raw_crash, "metadata": None}
     assert rig.judge.asked[0]["version"] == "forged"
-    assert given_report.notes == ("a note",)
+    assert given_report.notes == [Note("repaired", "a note")]
+
+
+def test_notes_on_what_is_kept_are_counted() -> None:
+    def counted() -> list[float]:
+        return [REGISTRY.get_sample_value("collectord_notes_total", {"kind": kind}) or 0.0 for kind in kinds]
+
+    kinds = ["repaired", "left_out"]
+    before = counted()
+    rig = make_rig()
+    rig.collect(report({"a": "1", "version": "1"}, "a note", "another"))
+    rig.judge.verdict = Verdict(Result.REJECT, "some_rule", 100)
+    rig.collect(report({"a": "1", "version": "1"}, "a note"))
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [2, 1]
 
 
 @given(st.dictionaries(st.text(max_size=20).filter(lambda name: name != "uuid"), st.text(max_size=20)))

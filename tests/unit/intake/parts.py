@@ -143,6 +143,10 @@ class Received:
     def contents(self) -> dict[str, bytes]:
         return {name: content for name, _, _, content in self.dumps}
 
+    @property
+    def notes(self) -> list[str]:
+        return [note.text for note in self.report.notes]
+
 
 def new_receiver(
     *,

@@ -33,7 +33,7 @@ def test_a_report() -> None:
     received = receive([sent])
     assert received.report.annotations == {"ProductName": "Fenix", "Empty": ""}
     assert received.dumps == [("upload_file_minidump", 5, sha256(b"MDMP\0").hexdigest(), b"MDMP\0")]
-    assert received.report.notes == []
+    assert received.notes == []
     assert received.report.payload == Payload(structure="multipart", compressed=False, size=len(sent), user_agent="")
 
 
@@ -82,7 +82,7 @@ def test_annotations(headers: list[bytes]) -> None:
     received = receive([body(part(headers, b"value"))])
     assert received.report.annotations == {"a": "value"}
     assert received.dumps == []
-    assert received.report.notes == []
+    assert received.notes == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_extra() -> None:
     received = receive([body(extra(b'{"ProductName": "Firefox", "Empty": ""}'), dump(b"d"))])
     assert received.report.annotations == {"ProductName": "Firefox", "Empty": ""}
     assert received.report.payload.structure == "json"
-    assert received.report.notes == []
+    assert received.notes == []
     assert received.contents == {"d": b"MDMP"}
 
 
@@ -125,7 +125,7 @@ def test_extra_wins(extra_first: bool) -> None:
     parts = [extra(b'{"a": "extra", "c": "extra"}'), annotation(b"a", b"part"), annotation(b"b", b"part")]
     received = receive([body(*(parts if extra_first else reversed(parts)))])
     assert received.report.annotations == {"a": "extra", "b": "part", "c": "extra"}
-    assert received.report.notes == ["annotations came both as parts and in extra; extra wins"]
+    assert received.notes == ["annotations came both as parts and in extra; extra wins"]
     assert received.report.payload.structure == "json"
 
 
@@ -233,21 +233,21 @@ def test_an_empty_extra_leaves_the_parts() -> None:
 def test_nul_is_stripped() -> None:
     received = receive([body(annotation(b"a\0b", b"\0v\0\0w\0"), annotation(b"\0", b"nameless"))])
     assert received.report.annotations == {"ab": "vw"}
-    assert received.report.notes == ["a part without a name is left out"]
+    assert received.notes == ["a part without a name is left out"]
 
 
 def test_values_that_are_not_utf8() -> None:
     long = b"n" * 200
     received = receive([body(annotation(b"a", b"\xff"), annotation(long, b"\xc3"), annotation(b"c", "é".encode()))])
     assert received.report.annotations == {"c": "é"}
-    assert received.report.notes == ["a: not UTF-8, left out", f"{'n' * 100}…: not UTF-8, left out"]
+    assert received.notes == ["a: not UTF-8, left out", f"{'n' * 100}…: not UTF-8, left out"]
 
 
 def test_names_that_are_not_utf8() -> None:
     received = receive([body(annotation(b"\xffa", b"1"), dump(b"\xc3", b"2"), annotation("é€".encode(), b"3"))])
     assert received.report.annotations == {"é€": "3"}
     assert received.dumps == []
-    assert received.report.notes == ["a part whose name is not UTF-8 is left out"] * 2
+    assert received.notes == ["a part whose name is not UTF-8 is left out"] * 2
 
 
 def test_parts_without_a_name() -> None:
@@ -265,7 +265,7 @@ def test_parts_without_a_name() -> None:
     )
     assert received.report.annotations == {"a": "value"}
     assert received.dumps == []
-    assert received.report.notes == ["a part without a name is left out"] * 5
+    assert received.notes == ["a part without a name is left out"] * 5
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_reserved_names(name: bytes) -> None:
 def test_a_dump_name_that_comes_again() -> None:
     received = receive([body(annotation(b"a"), dump(b"d", b"1"), dump(b"d", b"2"), dump(b"/d", b"3"))])
     assert received.contents == {"d": b"1", "d_2": b"2", "d_3": b"3"}
-    assert received.report.notes == [
+    assert received.notes == [
         "a dump name came again; this one is called d_2",
         "a dump name came again; this one is called d_3",
     ]
@@ -332,7 +332,7 @@ def test_a_long_dump_name_that_comes_again() -> None:
     names = ["x" * 30, *(f"{'x' * 28}_{n}" for n in range(2, 10)), f"{'x' * 27}_10", f"{'x' * 27}_11"]
     assert list(received.contents) == names
     assert max(map(len, names)) == 30
-    assert received.report.notes == [f"a dump name came again; this one is called {name}" for name in names[1:]]
+    assert received.notes == [f"a dump name came again; this one is called {name}" for name in names[1:]]
 
 
 def test_a_given_name_is_never_given_twice() -> None:
