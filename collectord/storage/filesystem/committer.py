@@ -119,7 +119,7 @@ class GroupCommit:
         files = sum(len(transaction.crash.dumps) + 1 for transaction in waiting)
         with suppress(Empty):
             while files < self._most_open:
-                transaction = self._queue.get(block=not (renamed or waiting or self._closed))
+                transaction = self._queue.get(block=not (renamed or waiting))
                 if transaction is None:
                     self._closed = True
                     break
