@@ -225,10 +225,20 @@ def rewrite(directory: Path, day: str, lines: Iterable[Line]) -> None:
 
 
 def _append(directory: Path, day: str, lines: bytes) -> None:
-    with _locked(journal_path(directory, day), fcntl.LOCK_SH) as fd:
-        rest = memoryview(HEAL + lines if _is_cut_off(fd) else lines)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+    journal = journal_path(directory, day)
+    with _locked(journal, fcntl.LOCK_SH) as fd:
+        if not _is_cut_off(fd):
+            _write_all(fd, lines)
+            return
+    # The last line has no end. Either it was cut off, or another process is writing it now; this lock waits for that.
+    with _locked(journal, fcntl.LOCK_EX) as fd:
+        _write_all(fd, HEAL + lines if _is_cut_off(fd) else lines)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 @contextmanager

@@ -642,6 +642,21 @@ def test_nobody_adds_to_a_file_that_is_compressed_meanwhile(tmp_path: Path) -> N
     assert found.damaged == 0
 
 
+def test_a_line_that_another_process_is_writing_is_not_taken_for_cut_off(tmp_path: Path) -> None:
+    journal = journal_path(tmp_path, DAY)
+    adding = Thread(target=lambda: JournalFiles(tmp_path).write([crash_event(1)], {}, NOW))
+    with journal.open("wb", buffering=0) as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        other.write((LINE % b"other")[:20])
+        adding.start()
+        adding.join(0.05)
+        assert adding.is_alive()
+        other.write((LINE % b"other")[20:])
+    adding.join(SOON)
+    found = Journal(tmp_path, DAY)
+    assert ([line.where for line in found], found.damaged) == (["other", "1"], 0)
+
+
 def test_rewriting_waits_for_writers_and_they_for_it(tmp_path: Path) -> None:
     files = JournalFiles(tmp_path)
     files.write([crash_event(n) for n in range(3)], {}, NOW)
