@@ -73,7 +73,7 @@ def explain(
     echo '{"ProductName": "Fenix"}' | collectord throttle explain - --rules rules.toml
     """
     settings = load_settings(config)
-    loaded = _loaded(rules or settings.throttle.rules, settings)
+    tried = _rules_of(rules or settings.throttle.rules, settings)
     if crash == "-" or Path(crash).is_file():
         annotations = with_aliases(annotations_in(_annotations(crash)), settings.submission.annotation_aliases)
         came = datetime.now(UTC).date()
@@ -81,14 +81,14 @@ def explain(
         crash_id = a_crash_id(crash)
         annotations = annotations_in(_stored(store_roots(config, stores), crash_id))
         came = day_of(crash_id)
-    judgement = judge(loaded, annotations, _date(as_of) if as_of else came)
+    judgement = judge(tried, annotations, _date(as_of) if as_of else came)
     if as_json:
         show_json(_as_json(judgement, annotations))
     else:
         _show(judgement, annotations)
 
 
-def _loaded(spec: str, settings: Settings) -> Sequence[Rule]:
+def _rules_of(spec: str, settings: Settings) -> Sequence[Rule]:
     rules = load_rules(spec, settings.throttle.products)
     for difference in differences_in(rules):
         say(f"note: {difference}")
@@ -173,7 +173,7 @@ def replay(
     \b
     collectord throttle replay new-rules.toml --day yesterday
     """
-    loaded = _loaded(rules, load_settings(config))
+    tried = _rules_of(rules, load_settings(config))
     counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
     total, unreadable = 0, 0
     for crash in tracked(crashes_in(store_roots(config, stores), days), "replaying"):
@@ -186,7 +186,7 @@ def replay(
             total += 1
             old = verdict_in(raw_crash)
             day = f"20{crash.crash_id[-6:]}" if per_day else ""
-            judgement = judge(loaded, annotations_in(raw_crash), day_of(crash.crash_id), old)
+            judgement = judge(tried, annotations_in(raw_crash), day_of(crash.crash_id), old)
             for chance in judgement.chances:
                 row = (day, old.rule, old.result.value, chance.rule, chance.result.value)
                 counts[row] += chance.share
