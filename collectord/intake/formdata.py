@@ -25,6 +25,8 @@ class Part(Protocol):
     name: str | None
     filename: str | None
     content_type: str | None
+    charset: str | None
+    transfer_encoding: str | None
 
 
 def boundary_of(content_type: bytes | None) -> bytes:
@@ -122,7 +124,9 @@ class _PartParser(multipart.PushMultipartParser):  # type: ignore[misc]
         # The package's hook for other kinds of multipart. Here a part need not be form-data. It need not have a name,
         # either: whoever builds the report drops it then. A Content-Length of its own is ignored: the boundary counts.
         self._segment_limit = -1
-        part: Part = multipart.MultipartSegment(headerlist)
+        segment = multipart.MultipartSegment(headerlist)
+        segment.transfer_encoding = segment.header("Content-Transfer-Encoding")
+        part: Part = segment
         return part
 
 
