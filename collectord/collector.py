@@ -10,12 +10,13 @@ from uuid import UUID
 from attrs import frozen
 from twisted.logger import Logger
 
+from collectord.annotations import Named, with_kept_names
 from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
-from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, Note, RawCrash
+from collectord.model import Annotations, Crash, CrashEvent, CrashReport, Note, RawCrash
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()
@@ -54,8 +55,9 @@ class Collector:
     @ivar now: the current time, in UTC.
     @ivar seconds: a clock for durations.
     @ivar token: a client that sends this token may choose the crash id; if it is empty, no client may.
-    @ivar aliases: by the name of one annotation, the name of another that it stands in for if that was not sent.
-    @ivar remove: names of annotations that the rules see and that are not kept.
+    @ivar aliases: by the name of one annotation, the name of another that it stands in for if that was not sent. The
+        first counts of several that stand in for the same one.
+    @ivar remove: names of annotations, as they were sent, that the rules see and that are not kept.
     @ivar shares: tells whether one of these ids of stores, which a relay sends, stands for one of our own stores. Such
         a relay must be refused: the crash would be found in that store and acknowledged, and the relay would then
         remove its only copy.
@@ -81,7 +83,7 @@ class Collector:
 
         To be called on the reactor thread.
 
-        @raise UnauthorizedUuid: the client chose the crash id without the token.
+        @raise UnauthorizedUuid: the client chose the crash id, and sent another token than ours.
         @raise RelayLoop: another collectord relays the crash back to the store that the crash comes from.
         @raise MalformedReport: with C{invalid_uuid}: what the client chose is no crash id.
         @raise AllStoresFailed: no store could save the crash.
@@ -89,15 +91,18 @@ class Collector:
         now = self.now()
         chosen = await self._chosen_id(report)
         crash_id = chosen or make_crash_id(self.uuid4(), now.date())
-        annotations = with_aliases(report.annotations, self.aliases)
+        sent = report.annotations if chosen is None else _without_uuid(report.annotations)
+        named = with_kept_names(sent, self.aliases)
+        annotations = named.annotations
         if self.is_long(annotations):
             verdict = await self.in_thread(lambda: self._judge(annotations))
         else:
             verdict = self._judge(annotations)
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         if verdict.result in (Result.ACCEPT, Result.DEFER):
-            notes = [*report.notes, *self._notes_on(annotations)]
-            raw_crash = self._raw_crash(crash_id, annotations, notes, report, verdict, now)
+            notes = [*report.notes, *self._notes_on(named.renamed)]
+            kept = self._kept(named)
+            raw_crash = self._raw_crash(crash_id, kept, notes, report, verdict, now)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=chosen is None)
             await self._save(crash, report, verdict, now)
             for note in notes:
@@ -144,9 +149,11 @@ class Collector:
 
     async def _chosen_id(self, report: CrashReport) -> str | None:
         chosen = report.annotations.get("uuid")
-        if chosen is None:
+        claimed = report.bearer_token is not None or report.sender_stores
+        if chosen is None or not claimed:
             return None
-        if not self.token or not compare_digest(self.token.encode(), report.bearer_token.encode()):
+        token = report.bearer_token or ""
+        if not self.token or not compare_digest(self.token.encode(), token.encode()):
             raise UnauthorizedUuid
         if not is_crash_id(chosen):
             raise MalformedReport("invalid_uuid")
@@ -154,12 +161,16 @@ class Collector:
             raise RelayLoop
         return chosen
 
-    def _notes_on(self, annotations: Annotations) -> list[Note]:
+    def _notes_on(self, renamed: Mapping[str, str]) -> list[Note]:
         return [
-            Note("left_out", f"{name}: the collector's own name, left out")
-            for name in annotations
-            if name in COLLECTOR_NAMES and name != "uuid"
+            Note("renamed", f"{name}: the collector's own name, kept as {new}")
+            for name, new in renamed.items()
+            if name not in self.remove
         ]
+
+    def _kept(self, named: Named) -> Annotations:
+        removed = self.remove.union(named.renamed[name] for name in self.remove & named.renamed.keys())
+        return {name: value for name, value in named.annotations.items() if name not in removed}
 
     def _raw_crash(
         self,
@@ -170,11 +181,7 @@ class Collector:
         verdict: Verdict,
         now: datetime,
     ) -> RawCrash:
-        raw_crash: dict[str, object] = {
-            name: value
-            for name, value in annotations.items()
-            if name not in COLLECTOR_NAMES and name not in self.remove
-        }
+        raw_crash: dict[str, object] = dict(annotations)
         payload = report.payload
         raw_crash.update(
             uuid=crash_id,
@@ -196,9 +203,5 @@ class Collector:
         return raw_crash
 
 
-def with_aliases(annotations: Annotations, aliases: Mapping[str, str]) -> Annotations:
-    """Return C{annotations}, completed: if the annotation C{aliases[x]} was not sent, it gets the value of C{x}."""
-    filled_in = {
-        name: annotations[alias] for alias, name in aliases.items() if alias in annotations and name not in annotations
-    }
-    return {**annotations, **filled_in} if filled_in else annotations
+def _without_uuid(annotations: Annotations) -> Annotations:
+    return {name: value for name, value in annotations.items() if name != "uuid"}

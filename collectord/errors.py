@@ -52,7 +52,7 @@ class ClientGone(ReportRefused):
 
 
 class UnauthorizedUuid(ReportRefused):
-    """The client chose the crash id itself, and did not send the token that allows this."""
+    """The client chose the crash id itself, and did not send the right token for this."""
 
     def __init__(self) -> None:
         super().__init__("unauthorized_uuid")

@@ -29,7 +29,7 @@ COLLECTOR_NAMES = frozenset(
         "metadata",
     }
 )
-"""The keys that the collector itself writes into a raw crash. A client's annotations with these names are left out."""
+"""The keys that the collector itself writes into a raw crash. A client's annotations get other ones."""
 
 
 def metadata_of(raw_crash: RawCrash) -> Mapping[str, object]:
@@ -134,7 +134,8 @@ class CrashReport:
     A crash report is what one client sent, parsed, and before any throttle rule has looked at it.
 
     @ivar notes: what was left out or changed while it was parsed.
-    @ivar bearer_token: from the C{Authorization} header, or empty.
+    @ivar bearer_token: from the C{Authorization} header; empty if that holds something else; None if there was no such
+        header, so that an annotation C{uuid} is not meant as the crash id.
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
     """
 
@@ -142,7 +143,7 @@ class CrashReport:
     dumps: Sequence[Dump]
     notes: Sequence[Note]
     payload: Payload
-    bearer_token: str = field(default="", repr=False)
+    bearer_token: str | None = field(default=None, repr=False)
     sender_stores: Sequence[str] = ()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from collectord.annotations import with_kept_names
 from collectord.cli.shared import (
     EXIT_STATUS,
     CannotRun,
@@ -29,13 +30,12 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import a_crash_id, a_day, crashes_in, days_option, found_in, store_option, store_roots
-from collectord.collector import with_aliases
 from collectord.crashid import day_of
 from collectord.model import Annotations, RawCrash
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
 from collectord.throttle import Result, Rule, load_rules
-from collectord.throttle.explain import Judgement, annotations_in, judge, verdict_in
+from collectord.throttle.explain import Judgement, annotations_in, as_texts, judge, verdict_in
 from collectord.throttle.load import differences_in
 from collectord.throttle.wording import condition_in_words, keys_of, outcome_in_words
 
@@ -75,7 +75,7 @@ def explain(
     settings = load_settings(config)
     tried = _rules_of(rules or settings.throttle.rules, settings)
     if crash == "-" or Path(crash).is_file():
-        annotations = with_aliases(annotations_in(_annotations(crash)), settings.submission.annotation_aliases)
+        annotations = _as_judged(_annotations(crash), settings.submission.annotation_aliases)
         came = datetime.now(UTC).date()
     else:
         crash_id = a_crash_id(crash)
@@ -101,6 +101,12 @@ def _date(day: str) -> date:
 
 def _annotations(path: str) -> RawCrash:
     return json_object(sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes(), path)
+
+
+def _as_judged(sent: RawCrash, aliases: Mapping[str, str]) -> Annotations:
+    """The annotations that the rules see of C{sent}, which is a raw crash, or annotations as a client sends them."""
+    texts = annotations_in(sent) if "submitted_timestamp" in sent else as_texts(sent)
+    return with_kept_names(texts, aliases).annotations
 
 
 def _stored(roots: Sequence[str], crash_id: str) -> RawCrash:

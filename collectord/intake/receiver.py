@@ -211,6 +211,8 @@ class ReportReceiver:
         return values[-1] if values else None
 
 
-def _bearer_token(authorization: bytes | None) -> str:
-    scheme, _, token = (authorization or b"").decode(errors="replace").partition(" ")
+def _bearer_token(authorization: bytes | None) -> str | None:
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.decode(errors="replace").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

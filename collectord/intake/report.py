@@ -76,7 +76,7 @@ class ReportBuilder:
         *,
         compressed: bool,
         user_agent: str,
-        bearer_token: str,
+        bearer_token: str | None,
         sender_stores: Sequence[str] = (),
     ) -> CrashReport:
         """

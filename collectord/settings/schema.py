@@ -64,7 +64,14 @@ class Submission(_Section):
     worker_timeout_s: float = Field(default=30.0, ge=2)
     dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")
     submitter_token: str = Field(default="", repr=False)
-    annotation_aliases: dict[str, str] = {"prod": "ProductName", "ver": "Version"}
+    annotation_aliases: dict[str, str] = {
+        "_productName": "ProductName",
+        "_version": "Version",
+        "prod": "ProductName",
+        "ver": "Version",
+        "product": "ProductName",
+        "version": "Version",
+    }
     remove_annotations: list[str] = ["Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"]
 
 

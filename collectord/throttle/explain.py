@@ -115,11 +115,12 @@ def annotations_in(raw_crash: Mapping[str, object]) -> Annotations:
 
     The annotations that were removed before it was saved are missing. Values that are no text are given as JSON.
     """
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in raw_crash.items()
-        if name not in COLLECTOR_NAMES
-    }
+    return as_texts({name: value for name, value in raw_crash.items() if name not in COLLECTOR_NAMES})
+
+
+def as_texts(values: Mapping[str, object]) -> Annotations:
+    """Return C{values} as annotations: what is no text is given as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
 
 
 def verdict_in(raw_crash: RawCrash) -> Verdict:

@@ -119,9 +119,10 @@ def test_stage_submitter(daemon: Daemon) -> None:
     chosen = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
     body = multipart([Part("uuid", chosen.encode()), Part("ProductName", b"Fenix"), Part("log", b"x", "log")], "b")
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    refused = post(daemon.port, body, headers)
+    own = kept(daemon, crash_id_in(post(daemon.port, body, headers)))
+    assert own.raw_crash["client_uuid"] == chosen
+    refused = post(daemon.port, body, headers | {"Authorization": "Bearer let him"})
     assert (refused.status, refused.body) == (401, b"Discarded=unauthorized_uuid")
-    assert post(daemon.port, body, headers | {"Authorization": "Bearer let him"}).status == 401
     assert chosen not in stored_crashes(daemon.workdir / "root")
     assert crash_id_in(post(daemon.port, body, headers | {"Authorization": f"Bearer {TOKEN}"})) == chosen
     crash = kept(daemon, chosen)

@@ -178,7 +178,7 @@ def test_two_posts_on_one_connection(daemon: Daemon, tmp_path: Path) -> None:
         (["-d", "a=b"], (400, b"Discarded=malformed_wrong_content_type")),
         (["-X", "POST", *MULTIPART], (400, b"Discarded=malformed_no_content_length")),
         (["-F", "upload_file_minidump=MDMP;filename=a"], (400, b"Discarded=malformed_no_annotations")),
-        (["-F", "uuid=8f63752c-57c6-4e5d-b2cf-cabde2160622"], (401, b"Discarded=unauthorized_uuid")),
+        (["-F", "uuid=8f63752c", "-H", "Authorization: x"], (401, b"Discarded=unauthorized_uuid")),
         (["-X", "PUT", "-d", "a=b"], (405, b"Method not allowed\n")),
     ],
     ids=["type", "empty", "annotations", "uuid", "method"],

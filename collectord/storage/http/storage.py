@@ -122,9 +122,10 @@ class HttpCrashStorage:
 
     async def save(self, crash: Crash) -> str:
         report = make_report(crash, token_hex(16))
-        headers = {"Content-Type": [report.content_type]}
+        # Without this header another collectord would keep the crash by an id of its own, again at each new try.
+        authorization = f"Bearer {self._settings.token}".rstrip()
+        headers = {"Content-Type": [report.content_type], "Authorization": [authorization]}
         if self._settings.token:
-            headers["Authorization"] = [f"Bearer {self._settings.token}"]
             headers[SENDER] = [" ".join(self._stores)]
         if self._settings.gzip:
             headers["Content-Encoding"] = ["gzip"]

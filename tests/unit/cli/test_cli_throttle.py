@@ -137,6 +137,7 @@ def test_explain_by_the_rules_products_and_aliases_of_the_settings(rules: Path, 
         ('{"prod": "Fenix"}', "fenix"),
         ('{"prod": "Firefox"}', "unsupported_product"),
         ('{"prod": "Firefox", "ProductName": "Fenix"}', "fenix"),
+        ('{"prod": "Firefox", "_productName": "Fenix", "version": 2}', "fenix"),
     ):
         found = explained("-", "--config", settings, stdin=annotations)
         assert found["verdicts"][0]["rule"] == rule

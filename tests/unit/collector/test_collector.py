@@ -17,6 +17,7 @@ from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, Unaut
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
 from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, Dump, InMemory, Note, Payload
+from collectord.settings.schema import Submission
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import LogRecorder, result_of
@@ -33,7 +34,7 @@ DUMPS = (
 PAYLOAD = Payload(structure="multipart", compressed=False, size=1234, user_agent="Crashpad/1.0")
 
 
-def report(annotations: Annotations, *notes: str, token: str = "") -> CrashReport:
+def report(annotations: Annotations, *notes: str, token: str | None = None) -> CrashReport:
     made = [Note("repaired", text) for text in notes]
     return CrashReport(annotations=annotations, dumps=DUMPS, notes=made, payload=PAYLOAD, bearer_token=token)
 
@@ -197,34 +198,47 @@ def test_a_packed_json_payload(rig: Rig) -> None:
     assert rig.metadata["dump_checksums"] == {}
 
 
-def test_the_collectors_own_names_are_left_out() -> None:
-    names = sorted(COLLECTOR_NAMES - {"uuid"})
-    assert names == [
-        "legacy_processing",
-        "metadata",
-        "submitted_timestamp",
-        "throttle_rate",
-        "type_tag",
-        "version",
-    ]
+OWN_NAMES = ["legacy_processing", "metadata", "submitted_timestamp", "throttle_rate", "type_tag", "uuid", "version"]
+
+
+def test_annotations_with_the_collectors_own_names_are_kept_by_others() -> None:
+    assert sorted(COLLECTOR_NAMES) == OWN_NAMES
     clean, rig = make_rig(), make_rig()
     clean.collect(report({"a": "1"}, "a note"))
-    given_report = report({**dict.fromkeys(names, "forged"), "a": "1"}, "a note")
+    given_report = report({**{name: f"a {name}" for name in OWN_NAMES}, "a": "1"}, "a note")
     rig.collect(given_report)
+    kept = {f"client_{name}": f"a {name}" for name in OWN_NAMES}
     assert rig.metadata["collector_notes"] == [
         "a note",
-        *(f"{name}: the collector's own name, left out" for name in names),
+        *(f"{name}: the collector's own name, kept as client_{name}" for name in OWN_NAMES),
     ]
-    assert {**rig.raw_crash, "metadata": None} == {**clean.raw_crash, "metadata": None}
-    assert rig.judge.asked[0]["version"] == "forged"
+    assert {**rig.raw_crash, "metadata": None} == {**clean.raw_crash, **kept, "metadata": None}
+    assert rig.judge.asked == [{**kept, "a": "1"}]
     assert given_report.notes == [Note("repaired", "a note")]
+
+
+def test_a_name_that_was_sent_is_not_given_to_another_annotation() -> None:
+    rig = make_rig()
+    rig.collect(report({"version": "1", "client_version": "2", "client_version_2": "3", "client_uuid": "4"}))
+    kept = {"client_version": "2", "client_version_2": "3", "client_version_3": "1", "client_uuid": "4"}
+    assert kept.items() <= rig.raw_crash.items()
+    assert rig.metadata["collector_notes"] == ["version: the collector's own name, kept as client_version_3"]
+
+
+def test_what_was_kept_by_another_name_is_sent_on_unchanged() -> None:
+    first, second = make_rig(aliases=ALIASES), make_rig(aliases=ALIASES, token="secret")
+    first.collect(report({"uuid": "a device", "version": "1", "type_tag": "x", "client_type_tag": "y"}))
+    annotations = {n: str(v) for n, v in first.raw_crash.items() if n not in COLLECTOR_NAMES}
+    second.collect(report({**annotations, "uuid": CHOSEN}, token="secret"))
+    assert {n: v for n, v in second.raw_crash.items() if n not in COLLECTOR_NAMES} == annotations
+    assert second.metadata["collector_notes"] == []
 
 
 def test_notes_on_what_is_kept_are_counted() -> None:
     def counted() -> list[float]:
         return [REGISTRY.get_sample_value("collectord_notes_total", {"kind": kind}) or 0.0 for kind in kinds]
 
-    kinds = ["repaired", "left_out"]
+    kinds = ["repaired", "renamed"]
     before = counted()
     rig = make_rig()
     rig.collect(report({"a": "1", "version": "1"}, "a note", "another"))
@@ -237,12 +251,13 @@ def test_notes_on_what_is_kept_are_counted() -> None:
 def test_any_annotations_make_a_raw_crash(annotations: Annotations) -> None:
     rig = make_rig(remove=frozenset({"Email"}))
     rig.collect(report({**annotations, "Email": "x", "type_tag": "forged"} | {"uuidx": "1"}))
+    renamed = {f"client_{name}" for name in {*annotations, "type_tag"} & COLLECTOR_NAMES}
     raw_crash = rig.raw_crash
     assert json.loads(json.dumps(raw_crash)) == raw_crash
     for name, value in annotations.items():
         if name not in COLLECTOR_NAMES | {"Email", "uuidx"}:
             assert raw_crash[name] == value
-    assert set(raw_crash) == (set(annotations) | COLLECTOR_NAMES | {"uuidx"}) - {"Email"}
+    assert set(raw_crash) == (set(annotations) | COLLECTOR_NAMES | {"uuidx"} | renamed) - {"Email"}
     assert raw_crash["type_tag"] == "bp"
 
 
@@ -271,6 +286,32 @@ def test_aliases_that_did_not_come_fill_in_nothing() -> None:
     assert rig.judge.asked == [{"prod": "Chrome", "ProductName": "Chrome"}]
 
 
+ALIASES = Submission().annotation_aliases
+
+
+@pytest.mark.parametrize(
+    ("sent", "product", "version"),
+    [
+        ({"_productName": "app", "_version": "1", "prod": "Electron", "ver": "2"}, "app", "1"),
+        ({"prod": "Electron", "ver": "2", "_productName": "app", "_version": "1"}, "app", "1"),
+        ({"prod": "app", "ver": "1", "product": "x", "version": "x"}, "app", "1"),
+        ({"product": "app", "version": "1"}, "app", "1"),
+        ({"product": "x", "version": "1", "ProductName": "app"}, "app", "1"),
+        ({"_productName": "x", "version": "x", "ProductName": "app", "Version": ""}, "app", ""),
+    ],
+    ids=["electron", "in any order", "breakpad before others", "product", "one did not come", "both came"],
+)
+def test_the_first_alias_counts(sent: Annotations, product: str, version: str) -> None:
+    rig = make_rig(aliases=ALIASES)
+    rig.collect(report(sent))
+    assert (rig.raw_crash["ProductName"], rig.raw_crash["Version"]) == (product, version)
+    assert [rig.raw_crash.get(name) for name in sent if name != "version"] == [
+        value for name, value in sent.items() if name != "version"
+    ]
+    assert rig.raw_crash.get("client_version") == sent.get("version")
+    assert [(each["ProductName"], each["Version"]) for each in rig.judge.asked] == [(product, version)]
+
+
 def test_aliases_are_a_setting(rig: Rig) -> None:
     rig.collect(report({"prod": "Chrome"}))
     assert rig.judge.asked == [{"prod": "Chrome"}]
@@ -285,6 +326,14 @@ def test_rules_see_what_is_not_kept() -> None:
     assert rig.raw_crash["email"] == "kept"
     assert "a@b" not in json.dumps(rig.raw_crash)
     assert rig.metadata["collector_notes"] == []
+
+
+def test_what_is_not_kept_is_not_kept_by_another_name_either() -> None:
+    rig = make_rig(remove=frozenset({"uuid"}))
+    rig.collect(report({"uuid": "a device", "type_tag": "x"}))
+    assert rig.judge.asked == [{"client_uuid": "a device", "client_type_tag": "x"}]
+    assert "a device" not in json.dumps(rig.raw_crash)
+    assert rig.metadata["collector_notes"] == ["type_tag: the collector's own name, kept as client_type_tag"]
 
 
 # ——— crash ids ———
@@ -334,12 +383,29 @@ def test_only_a_crash_id_that_was_made_here_is_fresh() -> None:
     [("secret", ""), ("secret", "Secret"), ("secret", "secret2"), ("secret", "\ufffd"), ("", ""), ("", "x")],
 )
 @pytest.mark.parametrize("uuid", [CHOSEN, "nonsense", ""])
-def test_a_chosen_uuid_without_the_token(token: str, bearer: str, uuid: str) -> None:
+def test_a_chosen_uuid_with_a_wrong_token(token: str, bearer: str, uuid: str) -> None:
     rig = make_rig(token=token)
     with pytest.raises(UnauthorizedUuid):
         rig.collect(report({"uuid": uuid, "a": "1"}, token=bearer))
     assert rig.storage.crashes == {}
     assert rig.judge.asked == []
+
+
+@pytest.mark.parametrize("token", ["", "secret"])
+@pytest.mark.parametrize("uuid", [CHOSEN, "A1B2C3D4-device", ""])
+def test_a_uuid_without_any_token_is_an_annotation(token: str, uuid: str) -> None:
+    rig = make_rig(token=token)
+    assert rig.collect(report({"uuid": uuid, "a": "1"})).crash_id == CRASH_ID
+    assert (rig.raw_crash["uuid"], rig.raw_crash["client_uuid"]) == (CRASH_ID, uuid)
+    assert next(iter(rig.storage.crashes.values())).fresh
+
+
+def test_a_relay_never_means_its_uuid_as_an_annotation() -> None:
+    """Otherwise one whose token a proxy takes out would send its crash again and again, to be kept by a new id."""
+    rig = make_rig(token="secret")
+    with pytest.raises(UnauthorizedUuid):
+        rig.collect(evolve(report({"uuid": CHOSEN}), sender_stores=["a"]))
+    assert rig.storage.crashes == {}
 
 
 @pytest.mark.parametrize(

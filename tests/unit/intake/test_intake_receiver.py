@@ -446,7 +446,7 @@ def test_small_dumps_are_worth_spilling_when_they_have_ended() -> None:
 @pytest.mark.parametrize(
     ("header", "token"),
     [
-        (None, ""),
+        (None, None),
         (b"", ""),
         (b"Bearer secret", "secret"),
         (b"bearer   secret ", "secret"),
@@ -457,7 +457,7 @@ def test_small_dumps_are_worth_spilling_when_they_have_ended() -> None:
         (b"Bearer \xff", "\ufffd"),
     ],
 )
-def test_the_bearer_token(header: bytes | None, token: str) -> None:
+def test_the_bearer_token(header: bytes | None, token: str | None) -> None:
     headers = {"Content-Type": CONTENT_TYPE} | ({} if header is None else {"Authorization": header})
     receiver = new_receiver(headers=headers)
     receiver.received(REPORT)

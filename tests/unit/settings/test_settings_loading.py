@@ -54,7 +54,14 @@ def test_the_defaults_of_the_design() -> None:
     assert submission.max_connections == 20000
     assert submission.dump_id_prefix == "bp-"
     assert submission.submitter_token == ""
-    assert submission.annotation_aliases == {"prod": "ProductName", "ver": "Version"}
+    assert list(submission.annotation_aliases.items()) == [
+        ("_productName", "ProductName"),
+        ("_version", "Version"),
+        ("prod", "ProductName"),
+        ("ver", "Version"),
+        ("product", "ProductName"),
+        ("version", "Version"),
+    ]
     assert submission.remove_annotations == [
         "Email",
         "TelemetryClientId",

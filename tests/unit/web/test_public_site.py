@@ -374,13 +374,25 @@ def test_malformed_http(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [[], [b"Authorization: Bearer other"], [b"Authorization: Basic secret"], [b"Authorization: secret"]]
+    "headers",
+    [
+        [b"Authorization: Bearer other"],
+        [b"Authorization: Basic secret"],
+        [b"Authorization: secret"],
+        [b"X-Collectord-Stores: a"],
+    ],
 )
 def test_unauthorized(rig: Rig, headers: list[bytes]) -> None:
     response = rig.ask(post(body(annotation(b"uuid", CHOSEN.encode())), *headers))
     assert (response.status, response.body) == (401, b"Discarded=unauthorized_uuid")
     assert response.headers["www-authenticate"] == "Bearer"
     assert rig.store.kept.crashes == {}
+
+
+def test_a_uuid_without_authorization_is_an_annotation(rig: Rig) -> None:
+    response = rig.ask(post(body(annotation(b"uuid", CHOSEN.encode()))))
+    assert (response.status, response.body) == (200, KEPT)
+    assert (rig.crash.raw_crash["uuid"], rig.crash.raw_crash["client_uuid"]) == (CRASH_ID, CHOSEN)
 
 
 @pytest.mark.parametrize(
