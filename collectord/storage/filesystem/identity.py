@@ -19,6 +19,7 @@ from contextlib import suppress
 from attrs import frozen
 from twisted.logger import Logger
 
+from collectord.concurrency.waiting import LimitedWait
 from collectord.storage.filesystem.devices import device_of, family_of, refuse_unmounted
 from collectord.storage.filesystem.fsops import FULL
 from collectord.storage.filesystem.known import KnownStore, KnownStores, write_durably
@@ -31,6 +32,11 @@ MARK = "collectord-store.json"
 _NUMBERED = ("ext", "btrfs", "tmpfs")
 """The kinds of file systems whose numbers no other file system has, while they are mounted and soon after."""
 _DAY_S = 24 * 3600.0
+_MEMORY_S = 2.0
+"""
+How many seconds the state directory may take. It need not be on a disk of this machine, and if it hangs, the stores
+must not hang with it.
+"""
 
 Numbers = tuple[int, int, int]
 """Device and inode of a root, and the number of its file system."""
@@ -50,6 +56,7 @@ class StoreIdentity:
         self._root = root
         self._known = known
         self._require_mount = require_mount
+        self._in_time = LimitedWait(_MEMORY_S)
         self._seen: KnownStore | None = None
         self._numbers: Numbers | None = None
         self._is_remembered = False
@@ -73,10 +80,10 @@ class StoreIdentity:
     def _confirm(self, is_same: Callable[[], bool]) -> None:
         refuse_unmounted(self._root, self._require_mount)
         numbers = _numbers_of(self._root)
-        known = self._remembered()
+        same = is_same() or self._is_numbered(numbers)
+        known = self._remembered(enough_to_have_seen=same)
         expected, found = known or self._seen, read_mark(self._root)
         device = "" if numbers is None else device_of(self._root)
-        same = is_same() or self._is_numbered(numbers)
         if _numbers_of(self._root) != numbers:  # the mark and the device may be those of another store
             raise OSError(errno.ESTALE, "its file system came or went just now")
         if expected is not None and found != expected.store_id and same:
@@ -108,9 +115,23 @@ class StoreIdentity:
         same = numbers is not None and numbers == self._numbers
         return same and mount is not None and family_of(mount.kind) in _NUMBERED
 
-    def _remembered(self) -> KnownStore | None:
-        """What is remembered counts more than what this process saw: somebody may have adopted another store here."""
-        return self._known.get(self._root) if self._known is not None else None
+    def _remembered(self, *, enough_to_have_seen: bool = False) -> KnownStore | None:
+        """
+        What is remembered counts more than what this process saw: somebody may have adopted another store here.
+
+        @param enough_to_have_seen: if that can't be read, what this process saw is enough.
+
+        @raise OSError: it can't be read.
+        """
+        known = self._known
+        if known is None:
+            return None
+        try:
+            return self._in_time(lambda: known.get(self._root), known.directory)
+        except OSError:
+            if enough_to_have_seen and self._seen is not None:
+                return None
+            raise
 
     def mark(self) -> None:
         """
@@ -133,12 +154,17 @@ class StoreIdentity:
         Remember the store, because it keeps crashes now. If that is not possible, log it and go on; the next L{confirm}
         tries again.
         """
-        if self._is_remembered or self._known is None or self._seen is None:
+        known, seen = self._known, self._seen
+        if self._is_remembered or known is None or seen is None:
             return
         self._is_remembered = True
+
+        def write() -> None:
+            if known.get(self._root) != seen:
+                known.remember(seen)
+
         try:
-            if self._known.get(self._root) != self._seen:
-                self._known.remember(self._seen)
+            self._in_time(write, known.directory)
         except OSError as e:
             if not self._is_forgotten:
                 self._log.warn(

@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -181,6 +181,21 @@ def empty_out(disk: Path) -> None:
 def damage(known: KnownStores, content: str) -> None:
     [file] = Path(known.directory).rglob("*.json")
     file.write_text(content)
+
+
+@contextmanager
+def hung(known: KnownStores) -> Iterator[None]:
+    """Let whoever reads what is remembered hang until the end."""
+    [file] = Path(known.directory).rglob("*.json")
+    content = file.read_text()
+    file.unlink()
+    os.mkfifo(file)
+    try:
+        yield
+    finally:
+        file.write_text(content)
+        file.unlink()
+        file.write_text(content)
 
 
 OTHERS = [gone, empty, used_before_the_mount, another, link_to_another_directory]
@@ -445,6 +460,54 @@ async def test_what_is_remembered_is_damaged(root: Path, known: KnownStores, con
     assert "can't be read" in await problem_of(make_store(root, known=known))
     adopt(str(root), known)
     assert await problem_of(make_store(root, known=known)) == ""
+
+
+@pytest.mark.parametrize("content", ["", '{"root": 1}'])
+@in_reactor
+async def test_what_is_remembered_is_damaged_while_the_store_is_used(
+    root: Path, known: KnownStores, reported: Callable[[], list[str]], content: str
+) -> None:
+    store = await used(root, known)
+    damage(known, content)
+    assert await problem_of(store) == await problem_of(store) == ""
+    assert len([line for line in reported() if "is not remembered" in line]) == 1
+    await store.save(make_crash(NEIGHBOUR))
+
+
+@in_reactor
+async def test_the_place_to_remember_hangs_while_the_store_is_used(
+    root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collectord.storage.filesystem.identity._MEMORY_S", 0.05)
+    store = await used(root, known)
+    with hung(known):
+        assert await problem_of(store) == await problem_of(store) == ""
+        await store.save(make_crash(NEIGHBOUR))
+        other = make_store(root, known=known)
+        assert "nothing for 0.05 s" in await problem_of(other)  # nobody knows whether it is the right store
+    assert await problem_of(store) == ""
+
+
+@in_reactor
+async def test_the_place_to_remember_hangs_at_the_first_crash(
+    root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collectord.storage.filesystem.identity._MEMORY_S", 0.05)
+    store = make_store(root, known=known)
+    await store.check()
+    with hanging(Path(known.directory), "rename"):
+        await store.save(make_crash())
+    until(lambda: known.get(str(root)) is not None)  # what hung goes on
+    assert await problem_of(store) == ""
+
+
+@in_reactor
+async def test_what_is_remembered_can_t_be_read_and_the_store_is_another(root: Path, known: KnownStores) -> None:
+    store = await used(root, known)
+    damage(known, "")
+    empty(root)
+    assert "can't be read" in await problem_of(store)
+    assert os.listdir(root) == []
 
 
 @needs_mounts
