@@ -41,7 +41,7 @@ from collectord.settings.paths import is_service
 from collectord.settings.sanity import places_that_depend
 from collectord.settings.schema import Settings
 from collectord.settings.snapshot import load
-from collectord.storage.filesystem.access import unwritable_today
+from collectord.storage.filesystem.access import refuse_unusable_today
 from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.throttle import Rule
 from collectord.throttle.load import differences_in
@@ -146,8 +146,13 @@ def _refuse_unusable_roots(settings: Settings) -> None:
         there = next(path for path in (Path(root), *Path(root).parents) if os.path.exists(path))
         if not there.is_dir():
             problems.append(f"{root}: {there} is not a directory")
-        elif (unwritable := unwritable_today(str(there))) is not None:
-            problems.append(f"{root}: this user can't write to {unwritable}")
+        else:
+            try:
+                refuse_unusable_today(str(there))
+            except PermissionError as e:
+                problems.append(f"{root}: this user can't write to {e.filename}")
+            except OSError as e:
+                problems.append(f"{root}: {e.strerror} ({e.filename})")
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -4,12 +4,13 @@ The only way to threads: blocking work goes in, a Deferred comes out.
 The threads are daemon threads: one that hangs on a dead mount does not keep the process from ending.
 """
 
+import errno
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, execute, fail
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
@@ -34,6 +35,20 @@ def at_once(work: Callable[[], T], /) -> Deferred[T]:
     return execute(work)
 
 
+def start_thread(run: Callable[[], object], name: str) -> Thread:
+    """
+    Start a daemon thread.
+
+    @raise OSError: the system allows no more threads now.
+    """
+    thread = Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as e:
+        raise OSError(errno.EAGAIN, str(e)) from e
+    return thread
+
+
 class ThreadPool:
     """
     A pool of threads, which is a L{ThreadRunner}. Its methods are for the reactor thread.
@@ -51,11 +66,19 @@ class ThreadPool:
         self._started = 0
 
     def do(self, work: Callable[[], None]) -> None:
-        """Run C{work}, which must not raise, on one of the threads."""
-        self._queue.put(work)
+        """
+        Run C{work}, which must not raise, on one of the threads.
+
+        @raise OSError: there is no thread, and none can be started now.
+        """
         if self._started < self._count:
-            self._started += 1
-            Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True).start()
+            try:
+                start_thread(self._run, f"{self._name}-{self._started + 1}")
+                self._started += 1
+            except OSError:
+                if not self._started:
+                    raise
+        self._queue.put(work)
 
     def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
         done: Deferred[T] = Deferred()
@@ -67,7 +90,10 @@ class ThreadPool:
                 result = Failure()
             self._call_from_thread(done.callback, result)
 
-        self.do(perform)
+        try:
+            self.do(perform)
+        except OSError:
+            return fail()
         return done
 
     def close(self) -> None:

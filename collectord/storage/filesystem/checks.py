@@ -11,7 +11,7 @@ from math import inf
 from twisted.logger import Logger
 
 from collectord.metrics import SWEEP_FAILURES
-from collectord.storage.filesystem.access import unwritable_today
+from collectord.storage.filesystem.access import refuse_unusable_today
 from collectord.storage.filesystem.capabilities import Capabilities, probe, try_out
 from collectord.storage.filesystem.fsops import FULL
 from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
@@ -116,13 +116,7 @@ class StoreChecks:
         found = os.statvfs(self._staging.path)
         if found.f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        if found.f_blocks and not found.f_bavail:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._refuse_unwritable_day()
-
-    def _refuse_unwritable_day(self) -> None:
-        if (path := unwritable_today(self._root)) is not None:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        refuse_unusable_today(self._root)
 
     def check(self) -> int | None:
         """
@@ -145,7 +139,7 @@ class StoreChecks:
         if self._seconds() >= self._sweep_at:
             self._sweep()
         free = self.refuse_full()
-        self._refuse_unwritable_day()
+        refuse_unusable_today(self._root)
         if self._is_doubted:
             self._is_doubted = False
             self._probe()

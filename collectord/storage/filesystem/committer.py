@@ -18,6 +18,7 @@ from threading import Thread
 from twisted.logger import Logger
 
 from collectord.concurrency.descriptors import share
+from collectord.concurrency.threadpool import start_thread
 from collectord.metrics import SYNC_FAILURES
 from collectord.storage.filesystem.staging import StagingDirectory
 from collectord.storage.filesystem.sync import Batch, Sync
@@ -77,12 +78,18 @@ class GroupCommit:
         self._most_open = most_open or share(_SHARE, _GROUP)
         self.rounds = 0
 
-    def submit(self, transaction: CrashTransaction) -> None:
-        """Commit a crash with the next group. Only the reactor thread may call it."""
-        self._queue.put(transaction)
+    def start(self) -> None:
+        """
+        Start the thread if it does not run yet. Only the reactor thread may call it.
+
+        @raise OSError: the system allows no more threads now.
+        """
         if self._thread is None:
-            self._thread = Thread(target=self._run, name=f"commit {self._root}", daemon=True)
-            self._thread.start()
+            self._thread = start_thread(self._run, f"commit {self._root}")
+
+    def submit(self, transaction: CrashTransaction) -> None:
+        """Commit a crash with the next group, once the thread was started. Only the reactor thread may call it."""
+        self._queue.put(transaction)
 
     def close(self) -> None:
         """Let the thread end once it has committed what was submitted; nothing may be submitted afterwards."""

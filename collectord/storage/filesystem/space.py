@@ -37,6 +37,8 @@ def refuse_full(path: str, min_free_bytes: int) -> int | None:
     if stat.f_files and stat.f_favail < (least := _least_inodes(stat.f_files)):
         raise OSError(errno.ENOSPC, f"{stat.f_favail} inodes are free, and {least} are kept free")
     free = _free(stat)
+    if free == 0:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if free is not None and free < min_free_bytes:
         raise OSError(errno.ENOSPC, f"{free} bytes are free, min_free_bytes is {min_free_bytes}")
     return free

@@ -137,6 +137,10 @@ class FilesystemCrashStorage:
         except (LookupError, ValueError) as e:
             raise CrashRejectedByStore(f"{self.name}: {crash.crash_id} has no time to place it by: {e!r}") from e
         existing = None if crash.fresh else await self._look_at(place)
+        try:
+            self._commit.start()
+        except OSError as e:
+            raise StorageError(describe_error(self.name, e)) from e
         latch = CommitLatch()
         done: Deferred[None] = Deferred(lambda done: self._abandon(latch, done))
         self._waiting[latch] = _Waiting(done, self._clock.seconds() + self._timeout)
@@ -197,6 +201,7 @@ class FilesystemCrashStorage:
         if self._hung_in == self._commit.rounds:  # the check would pass, and more crashes would wait behind that one
             raise StorageError(f"{self.name}: its committing thread hangs")
         try:
+            self._commit.start()
             free = await self._checked()
             return {} if free is None else {"free_bytes": free}
         except OSError as e:

@@ -118,5 +118,31 @@ def test_threads_start_when_needed_and_do_not_hold_up_the_end(pump: Pump) -> Non
     assert all(thread.daemon for thread in threads("test-lazy"))
 
 
+def test_no_thread_can_be_started(pump: Pump, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work fails, or is done by the threads that there are, and the next work starts another."""
+    workers = ThreadPool("test-full", 2, pump)
+    done: list[str] = []
+    failed: list[BaseException] = []
+
+    def cannot_start(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(Thread, "start", cannot_start)
+        workers(lambda: "never").addCallbacks(done.append, lambda failure: failed.append(failure.value))
+    assert [str(error) for error in failed] == ["[Errno 11] can't start new thread"]
+    workers(lambda: "first").addCallback(done.append)
+    pump.turn()
+    with monkeypatch.context() as crowded:
+        crowded.setattr(Thread, "start", cannot_start)
+        workers(lambda: "second").addCallback(done.append)
+        pump.turn()
+    assert len(threads("test-full")) == 1
+    workers(lambda: "third").addCallback(done.append)
+    pump.turn()
+    assert done == ["first", "second", "third"]
+    assert len(threads("test-full")) == 2
+
+
 def threads(name: str) -> list[Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith(name)]

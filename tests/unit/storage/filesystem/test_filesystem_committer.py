@@ -576,6 +576,7 @@ def test_the_same_id_twice_in_a_group(rig: Rig) -> None:
 def test_the_same_id_twice_just_before_the_end(rig: Rig) -> None:
     """The second one waits for the next group, and the thread does not end before it."""
     first, second = rig.transaction(make_crash()), rig.transaction(make_crash())
+    rig.commit.start()
     rig.commit.submit(first)
     rig.commit.submit(second)
     rig.commit.close()
@@ -698,6 +699,7 @@ def test_abandoned_and_tried_again_while_the_old_one_is_in_place(rig: Rig) -> No
             assert old.latch.abandon()
 
     rig.sync.meanwhile = meanwhile
+    rig.commit.start()
     rig.commit.submit(old)
     until(lambda: rig.resolved, SOON)
     rig.commit.close()
@@ -904,6 +906,7 @@ def committing_threads(root: Path) -> list[Thread]:
 
 def test_closing_ends_the_thread_when_all_before_it_is_decided(rig: Rig) -> None:
     transactions = [rig.transaction(make_crash(f"{n:08x}{CRASH_ID[8:]}")) for n in range(20)]
+    rig.commit.start()
     for transaction in transactions:
         rig.commit.submit(transaction)
     (thread,) = committing_threads(rig.root)
@@ -957,6 +960,7 @@ def test_a_group_is_as_small_as_the_limit_of_open_files(rig: Rig) -> None:
                 rig.commit.submit(transaction)
 
     rig.sync.meanwhile = meanwhile
+    rig.commit.start()
     rig.commit.submit(first)
     until(lambda: sum(groups) == 7, SOON)
     rig.commit.close()

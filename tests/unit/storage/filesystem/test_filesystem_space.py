@@ -34,9 +34,12 @@ def test_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_full_to_the_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert free(monkeypatch, 0, f_frsize=KIB, f_blocks=100) == 0
-    with pytest.raises(OSError, match="0 bytes are free"):
-        free(monkeypatch, 1, f_frsize=KIB, f_blocks=100)
+    """Also where no byte is to be kept free: nothing could be written."""
+    for least in (0, 1):
+        with pytest.raises(OSError, match="No space left") as reported:
+            free(monkeypatch, least, f_frsize=KIB, f_blocks=100)
+        assert reported.value.errno == errno.ENOSPC
+    assert free(monkeypatch, 0, f_frsize=KIB, f_blocks=100, f_bavail=1) == KIB
 
 
 def test_zeros_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:

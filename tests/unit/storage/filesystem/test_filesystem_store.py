@@ -6,11 +6,13 @@ import errno
 import os
 import shutil
 import socket
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import subprocess
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,9 +23,10 @@ from twisted.logger import LogEvent
 from collectord.errors import StorageError, TimedOut
 from collectord.model import MINIDUMP, Crash
 from collectord.storage.filesystem import space
+from collectord.storage.filesystem.access import refuse_unusable_today
 from collectord.storage.filesystem.store import FilesystemCrashStorage, FilesystemSettings
 from tests.support.disk import problems, stored_crashes
-from tests.support.mounts import can_mount, tmpfs
+from tests.support.mounts import bind, can_mount, mounted_at, tmpfs
 from tests.unit.storage.stores import (
     CRASH_ID,
     NEIGHBOUR,
@@ -430,23 +433,107 @@ async def test_a_glance_writes_nothing_and_sees_what_is_full_or_gone(root: Path)
     assert "No such file or directory" in str(error)
 
 
-@pytest.mark.parametrize("directory", ["", "/{day}", "/{day}/name", "/{day}/date"])
+@pytest.mark.parametrize("directory", ["", "/{day}", "/{day}/name", "/{day}/date", "/{day}/date/{hour}"])
 @in_reactor
 async def test_a_day_that_another_user_has_made(root: Path, monkeypatch: pytest.MonkeyPatch, directory: str) -> None:
     """The system would never refuse the superuser, so what it tells others is played."""
     store = make_store(root)
     await store.check()
-    day = datetime.now(UTC).strftime("%Y%m%d")
+    day, hour = datetime.now(UTC).strftime("%Y%m%d %H").split()
     (root / day / "name").mkdir(parents=True)
-    (root / day / "date").mkdir()
+    (root / day / "date" / hour).mkdir(parents=True)
     await store.check()
     await store.quick_check()
-    theirs = f"{root}{directory.format(day=day)}"
+    theirs = f"{root}{directory.format(day=day, hour=hour)}"
     monkeypatch.setattr(os, "access", lambda path, mode, **_: os.fspath(path) != theirs or not mode & os.W_OK)
     for check in (store.check, store.quick_check):
         error = await error_of(check())
         assert isinstance(error, StorageError)
         assert str(error) == f"{root}: Permission denied" + (f" ({theirs})" if directory else "")
+
+
+@pytest.mark.skipif(can_mount() != "", reason=can_mount())
+@pytest.mark.parametrize("directory", ["", "name"])
+@pytest.mark.parametrize("how", ["file system", "mount", "symlink"])
+@in_reactor
+async def test_a_day_on_another_disk(root: Path, tmp_path: Path, how: str, directory: str) -> None:
+    """The staging directory is in order, but no crash could ever be put in its place."""
+    store = make_store(root)
+    await store.check()
+    there = root / datetime.now(UTC).strftime("%Y%m%d") / directory
+    there.parent.mkdir(exist_ok=True)
+    other = tmp_path / "other"
+    with ExitStack() as mounted:
+        match how:
+            case "file system":
+                mounted.enter_context(tmpfs(there, MIB))
+            case "mount":
+                other.mkdir()
+                mounted.enter_context(bind(other, there))
+            case "symlink":
+                there.symlink_to(mounted.enter_context(tmpfs(other, MIB)))
+        for check in (store.check, store.quick_check):
+            error = await error_of(check())
+            assert isinstance(error, StorageError)
+            assert str(error).startswith(f"{root}: no crash can be renamed to it")
+            assert str(error).endswith(f"({there})")
+        assert list(there.iterdir()) == []
+    if how == "symlink":
+        there.unlink()
+    await store.check()
+    await store.quick_check()
+
+
+@pytest.mark.skipif(can_mount() != "" or shutil.which("mkfs.btrfs") is None, reason=can_mount() or "no btrfs")
+def test_a_day_that_is_a_subvolume(tmp_path: Path) -> None:
+    """It is on the same mount, but on another device."""
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    image.touch()
+    os.truncate(image, 128 * MIB)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+    with mounted_at(disk, "-o", "loop", str(image)):
+        (disk / "staging").mkdir()
+        refuse_unusable_today(str(disk))
+        day = disk / datetime.now(UTC).strftime("%Y%m%d")
+        subprocess.run(["btrfs", "--quiet", "subvolume", "create", day], check=True)
+        with pytest.raises(OSError, match="no crash can be renamed to it") as refused:
+            refuse_unusable_today(str(disk))
+        assert refused.value.errno == errno.EXDEV
+
+
+@in_reactor
+async def test_a_store_that_can_start_no_thread_works_once_it_can(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(root)
+
+    async def fails(work: Coroutine[Any, Any, Any]) -> bool:
+        error = await error_of(work)
+        return isinstance(error, StorageError) and str(error).endswith(": can't start new thread")
+
+    with no_thread_starts(monkeypatch):
+        for _ in range(2):
+            assert await fails(store.check())
+            assert await fails(store.quick_check())
+            assert await fails(store.save(make_crash()))
+            assert await fails(store.new_dump().append([b"x"]))
+    await store.prepare()
+    with no_thread_starts(monkeypatch):  # the one that checks runs, but the committing one does not
+        assert await fails(store.check())
+    await store.check()
+    with no_thread_starts(monkeypatch):
+        await store.save(make_crash())
+    assert is_kept(root)
+
+
+@contextmanager
+def no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As the system has it where a process may have no more threads."""
+
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(Thread, "start", refuse)
+        yield
 
 
 @in_reactor
