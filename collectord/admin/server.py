@@ -6,11 +6,18 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from collectord.concurrency.descriptors import share
+
 _IDLE_S = 60.0
+_SHARE = 8
+"""One in so many open files may be a connection. Without a limit, these could use up those that crashes need."""
+_MOST = 256
+"""The most connections, however many files may be open."""
 
 
 class AdminRequest(Request):
@@ -21,8 +28,27 @@ class AdminRequest(Request):
         return b"localhost"
 
 
+class AdminChannel(HTTPChannel):
+    """A connection of the admin port: plain HTTP/1, whose transport the feed can abort if its client reads nothing."""
+
+    factory: "AdminServer"
+
+    def connectionMade(self) -> None:
+        """A client has connected."""
+        super().connectionMade()
+        self.factory.connected(self)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """The client has gone."""
+        self.factory.disconnected(self)
+        super().connectionLost(reason)
+
+
 class AdminServer(Site):
-    """Makes the connections of the admin port: plain HTTP/1, no access log, no request bodies."""
+    """
+    Makes the connections of the admin port: plain HTTP/1, no access log, no request bodies. If there are too many, the
+    oldest is cut off.
+    """
 
     noisy = False
     displayTracebacks = False
@@ -31,10 +57,25 @@ class AdminServer(Site):
         super().__init__(
             resource, requestFactory=AdminRequest, parsePOSTFormSubmission=False, timeout=_IDLE_S, reactor=clock
         )
+        self._most = share(_SHARE, _MOST)
+        self._channels: dict[AdminChannel, None] = {}  # the oldest first
 
-    def protocol(self) -> HTTPChannel:  # type: ignore[override]
-        """Make a connection of plain HTTP/1, whose transport the feed can abort if its client reads nothing."""
-        return HTTPChannel()
+    def protocol(self) -> AdminChannel:  # type: ignore[override]
+        """Make a connection without Twisted's wrapper for HTTP/2."""
+        return AdminChannel()
+
+    def connected(self, channel: AdminChannel) -> None:
+        """A client has connected, which may cost the oldest one its connection."""
+        self._channels[channel] = None
+        if len(self._channels) > self._most:
+            oldest = next(iter(self._channels))
+            del self._channels[oldest]
+            transport: Any = oldest.transport  # what no interface of Twisted says: all transports have it
+            transport.abortConnection()
+
+    def disconnected(self, channel: AdminChannel) -> None:
+        """A client has gone."""
+        self._channels.pop(channel, None)
 
     def getContentFile(self, length: int | None) -> BytesIO:
         """Return a file that throws the body of a request away, since no route here uses it."""

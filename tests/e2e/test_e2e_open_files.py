@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import stored_crashes
-from tests.support.http import Part, multipart, post
+from tests.support.http import Part, curl, multipart, post
 from tests.support.reports import HEADERS, crash_id_in, make_report
 
 pytestmark = pytest.mark.e2e
@@ -49,3 +49,17 @@ def test_a_report_of_many_dumps_and_many_connections(tmp_path: Path, limit: int,
         assert "failed" not in daemon.log()
     kept = stored_crashes(tmp_path / "root")
     assert [kept[crash_id].dumps == dumps for crash_id in ids] == [True, True]
+
+
+def test_connections_of_the_admin_port_take_no_file_that_a_crash_needs(tmp_path: Path) -> None:
+    port, admin = free_port(), free_port()
+    toml = config(port, tmp_path / "root", admin=admin)
+    prefix = ["prlimit", "--nofile=256", "--"]
+    with Daemon(toml, port, tmp_path / "work", prefix=prefix) as daemon, ExitStack() as idle:
+        for _ in range(400):
+            with suppress(OSError):
+                idle.enter_context(socket.create_connection(("127.0.0.1", admin), 2))
+        for number in range(5):
+            crash_id_in(post(port, make_report(f"s{number}", 100).body(), HEADERS))
+        assert "Too many open files" not in daemon.log()
+        assert curl(f"http://127.0.0.1:{admin}/metrics")[0] == 200
