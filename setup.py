@@ -34,7 +34,6 @@ setup(
         "click>=8.2",
         "google-re2>=1.1.20251105",
         "klein>=24.8",
-        "multipart>=2.0,<3",  # collectord/intake/formdata.py builds on private parts of it
         "prometheus-client>=0.20",
         "pydantic>=2.7",
         "pydantic-settings>=2.12",
@@ -66,6 +65,7 @@ setup(
             "hypothesis>=6.100",
             "gcp-storage-emulator>=2024.8",
             "moto[s3,server]>=5",
+            "multipart>=2",
             "mypy>=1.11",
             "mypy-zope>=1.0.8",
             "pip-tools>=7.4",

@@ -80,6 +80,7 @@ TESTS = {
         ]
         for name in ("channel", "outgoing", "timeouts")
     },
+    "intake/partheaders": ["intake/test_intake_partheaders.py"],
     "intake/formdata": [
         "intake/test_intake_formdata.py",
         "intake/test_intake_report.py",

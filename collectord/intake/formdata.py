@@ -1,140 +1,165 @@
 """
-Multipart bodies as crash reporters write them: what the C{multipart} package parses, a little more forgivingly.
+Splits a multipart body into its parts while it comes, and takes whatever common servers take.
 
-It is the only module that uses the package, and private parts of it. C{tests/unit/intake/test_intake_formdata.py}
-asserts that they are there and behave, and C{setup.py} bounds the version.
+Lines may end with CR LF or with LF alone, and blanks may follow a boundary. An empty part may go without a line end of
+its own. Headers may be folded, and long; the length that a part claims is ignored. The last boundary may be missing.
 """
 
 import re
 from collections.abc import Iterator
-from typing import Protocol
-
-import multipart
+from enum import Enum, auto
 
 from collectord.errors import MalformedReport
+from collectord.intake.partheaders import Part, part_of
+from collectord.model import Note
 
-_PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("(?:\\.|[^"\\])*"|[^;]*)')
-_BOUNDARY = 256  # the longest; RFC 2046 says 70
-_MEDIA_TYPES = (b"multipart/form-data", b"multipart/mixed")
-_HEADER_LINE = 4096
-
-
-class Part(Protocol):
-    """The headers of one part, as latin-1 text; None where one isn't there."""
-
-    name: str | None
-    filename: str | None
-    content_type: str | None
-    charset: str | None
-    transfer_encoding: str | None
+_HEAD = 32 * 1024  # bytes of the headers of one part that are kept
+_CR, _DASH = b"\r-"
+_PADDING = 64  # the most blanks after a boundary
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_LINE_END = re.compile(rb"--|[ \t\v\f]{0,%d}+\r?\n" % _PADDING)
+_CUT_LINE_END = re.compile(rb"-?|[ \t\v\f]{0,%d}+\r?" % _PADDING)
 
 
-def boundary_of(content_type: bytes | None) -> bytes:
-    """
-    The boundary that a C{Content-Type} header announces.
+class _State(Enum):
+    PREAMBLE = auto()  # before the first boundary
+    HEADERS = auto()  # from the line end of a boundary to a blank line
+    BEGINNING = auto()  # the line end of the blank line is next, and then the content
+    CONTENT = auto()  # some of the content has been passed on
+    EPILOGUE = auto()  # after the last boundary
 
-    @param content_type: the value of the header; None where there is none.
-    @raise MalformedReport: C{no_content_type}, C{wrong_content_type} or C{no_boundary}.
-    """
-    if content_type is None or not content_type.strip():
-        raise MalformedReport("no_content_type")
-    media_type, _, _ = content_type.partition(b";")
-    if media_type.strip().lower() not in _MEDIA_TYPES:
-        raise MalformedReport("wrong_content_type")
-    for name, value in _PARAMETER.findall(content_type):
-        if name.lower() == b"boundary":
-            boundary: bytes = value.strip()
-            if boundary[:1] == b'"':
-                boundary = re.sub(rb"\\(.)", rb"\1", boundary[1:-1])
-            if 0 < len(boundary) <= _BOUNDARY:
-                return boundary
-    raise MalformedReport("no_boundary")
+
+_PREAMBLE, _HEADERS, _BEGINNING, _CONTENT, _EPILOGUE = _State
 
 
 class FormDataParser:
     """
     Splits a multipart body into its parts, fed with its bytes as they come.
 
-    @param boundary: as L{boundary_of} finds it.
-    @param max_header_lines: that all parts may have together.
+    It holds back no more than what may turn out to be a boundary, and the headers of one part.
+
+    @param boundary: as L{boundary_of<collectord.intake.partheaders.boundary_of>} finds it.
+    @ivar notes: what of the body was passed over or put right. They are complete when the parser is closed.
     """
 
-    def __init__(self, boundary: bytes, max_header_lines: int = 10_000) -> None:
-        self._parser = _PartParser(boundary, max_header_lines)
-        self._first_boundary = b"--" + boundary
-        self._preamble: bytes | None = b""  # the end of what has come of it; None once it is over
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter = b"\n--" + boundary
+        self._longest = len(self._delimiter) + _PADDING + 3
+        self._state = _PREAMBLE
+        self._held = b""
+        self._head = b""
+        self._passed_over = 0
+        self._passed_over_text = False
+        self._cut_heads = 0
+        self.notes: list[Note] = []
 
     def parse(self, data: bytes) -> Iterator[Part | bytes | None]:
         """
         Take the next bytes, and yield what is in them: for each part a L{Part}, its bytes in pieces, then C{None}.
 
         Consume all of it before the next call.
-
-        @raise MalformedReport: C{invalid_payload_structure}.
         """
-        try:
-            if self._preamble is not None:
-                data = self._pass_preamble(self._preamble + data)
-            if data:
-                yield from self._parser.parse(data)
-        except multipart.MultipartError as e:
-            raise MalformedReport("invalid_payload_structure") from e
+        buffer, at, blank, begin = self._held + data, 0, -1, 0
+        while (state := self._state) is not _EPILOGUE:
+            stop = len(buffer)
+            if state is _HEADERS:
+                if blank < at:
+                    found = _BLANK_LINE.search(buffer, at)
+                    blank, begin = found.span() if found else (stop, stop)
+                stop = blank
+            end, next_line = self._find(buffer, at, stop)
+            is_boundary = end >= 0
+            is_blank_line = not is_boundary and stop < len(buffer)
+            if not is_boundary:
+                end = stop if is_blank_line else self._safe_until(buffer, at)
+            if state is _CONTENT or state is _BEGINNING:
+                if piece := buffer[at + (state is _BEGINNING) : end]:
+                    yield piece
+                if is_boundary:
+                    yield None
+                elif end > at:
+                    self._state = _CONTENT
+            elif state is _HEADERS:
+                self._head = (self._head + buffer[at:end])[: _HEAD + 1]
+                if is_blank_line or (is_boundary and self._head.strip()):  # nothing at all: a boundary came twice
+                    yield self._part()
+                    if is_boundary:
+                        yield None
+            else:
+                self._pass_over(buffer[at:end])
+            if is_boundary and buffer[next_line - 1] == _DASH:
+                self._state, at = _EPILOGUE, next_line
+            elif is_boundary:
+                self._state, at = _HEADERS, next_line - 1
+            elif is_blank_line:
+                self._state, at = _BEGINNING, begin - 1
+            else:
+                self._held = buffer[end:]
+                return
+        self._held = b""
+        self._pass_over(buffer[at:])
 
-    def close(self) -> None:
+    def close(self) -> Iterator[Part | bytes | None]:
         """
-        The body has ended.
+        The body has ended: yield what is still to come, and complete the L{notes}.
 
-        @raise MalformedReport: C{invalid_payload_structure}: the final boundary has not come.
+        If the last boundary is missing, bytes at the end that may be its beginning are taken for that.
+
+        @raise MalformedReport: C{invalid_payload_structure}: there was no boundary at all.
         """
-        try:
-            self._parser.close()
-        except multipart.MultipartError as e:
-            raise MalformedReport("invalid_payload_structure") from e
+        if self._state is _PREAMBLE:
+            raise MalformedReport("invalid_payload_structure")
+        if self._state is _BEGINNING or self._state is _CONTENT:
+            yield None
+        if self._state is not _EPILOGUE:
+            self._state = _EPILOGUE
+            self.notes.append(Note("repaired", "the body ends without its last boundary; its end may be missing"))
+        if self._cut_heads:
+            self.notes.append(Note("cut", f"headers of {self._cut_heads} parts were longer than {_HEAD} bytes"))
+        if self._passed_over_text:
+            self.notes.append(
+                Note("left_out", f"{self._passed_over} bytes before the first or after the last boundary are left out")
+            )
 
-    def _pass_preamble(self, data: bytes) -> bytes:
-        # The package does so, too, but where a preamble comes in pieces it forgets that one was there, and then takes
-        # a boundary in the middle of a line for the first one.
-        at = data.find(self._first_boundary)
-        if at == -1:
-            self._preamble = data[-len(self._first_boundary) - 3 :]  # with the line end that must come before it
-            return b""
-        if at > 0 and data[at - 2 : at] != b"\r\n":
-            raise multipart.ParserError("The first boundary does not begin a line")
-        self._preamble = None
-        return data[at:]
+    def _find(self, buffer: bytes, at: int, stop: int) -> tuple[int, int]:
+        """
+        Find the first boundary before C{stop}.
 
+        @return: where what is before it ends; and where its line ends, or the two dashes of the last boundary. -1 and
+            0 if there is none.
+        """
+        # The first boundary may stand in the middle of a line: what comes before it belongs to nobody.
+        delimiter = self._delimiter[1:] if self._state is _PREAMBLE else self._delimiter
+        start = buffer.find(delimiter, at, stop)
+        while start >= 0:
+            if line_end := _LINE_END.match(buffer, start + len(delimiter)):
+                return start - (start > at and buffer[start - 1] == _CR), line_end.end()
+            start = buffer.find(delimiter, start + 1, stop)
+        return -1, 0
 
-class _PartParser(multipart.PushMultipartParser):  # type: ignore[misc]
-    """The parser of the package, more forgiving about parts. All of its private names that are used are used here."""
+    def _safe_until(self, buffer: bytes, at: int) -> int:
+        """Where the bytes end that belong to what is being read, whatever comes next."""
+        size = len(buffer)
+        earliest = max(at, size - self._longest)
+        if self._state is _PREAMBLE:
+            return earliest
+        end = buffer.rfind(b"\n", earliest)
+        if end < 0 or not self._may_be_cut(buffer[end:]):
+            end = size
+        return end - (end > at and buffer[end - 1] == _CR)
 
-    def __init__(self, boundary: bytes, max_header_lines: int) -> None:
-        # The package's own limit counts half of the line end; ours is in _on_segment_headerline.
-        # Header values are read as latin-1, which never fails: one odd name costs one part, and not the report.
-        super().__init__(boundary, header_charset="latin-1", max_header_size=_HEADER_LINE + 2, max_header_count=16)
-        self._header_lines_left = max_header_lines
+    def _may_be_cut(self, tail: bytes) -> bool:
+        """Whether C{tail} may be the beginning of a boundary, or of a blank line."""
+        length = len(self._delimiter)
+        if not self._delimiter.startswith(tail[:length]):
+            return tail == b"\n\r"
+        return len(tail) < length or _CUT_LINE_END.fullmatch(tail, length) is not None
 
-    def _on_segment_headerline(self, line: bytes) -> None:
-        # The package refuses such lines, too, but only where the pieces of the body happen to split them.
-        self._header_lines_left -= 1
-        if len(line) > _HEADER_LINE or b"\n" in line or self._header_lines_left < 0:
-            raise multipart.ParserError("Invalid segment header")
-        super()._on_segment_headerline(line)
+    def _part(self) -> Part:
+        head, self._head = self._head, b""
+        self._cut_heads += len(head) > _HEAD
+        return part_of(head[:_HEAD])
 
-    def _create_segment(self, headerlist: list[tuple[str, str]]) -> Part:
-        # The package's hook for other kinds of multipart. Here a part need not be form-data. It need not have a name,
-        # either: whoever builds the report drops it then. A Content-Length of its own is ignored: the boundary counts.
-        self._segment_limit = -1
-        segment = multipart.MultipartSegment(headerlist)
-        segment.transfer_encoding = segment.header("Content-Transfer-Encoding")
-        part: Part = segment
-        return part
-
-
-def text_of(header: str) -> str | None:
-    """The text of a header value, which was read as latin-1 but sent as UTF-8; None where it was not UTF-8."""
-    if header.isascii():
-        return header
-    try:
-        return header.encode("latin-1").decode()
-    except UnicodeError:
-        return None
+    def _pass_over(self, piece: bytes) -> None:
+        self._passed_over += len(piece)
+        self._passed_over_text = self._passed_over_text or bool(piece.strip())

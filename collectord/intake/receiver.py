@@ -13,8 +13,8 @@ from collectord.errors import CollectordError, MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
 from collectord.intake.extra import parse_extra
-from collectord.intake.formdata import boundary_of
 from collectord.intake.inflate import Inflater
+from collectord.intake.partheaders import boundary_of
 from collectord.intake.report import ReportBuilder
 from collectord.intake.turns import Connection
 from collectord.interfaces import IDumpStaging

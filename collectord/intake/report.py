@@ -3,18 +3,15 @@ Makes a L{CrashReport} of the parts of a multipart body: which part is an annota
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
-from collectord.intake.formdata import FormDataParser, Part, text_of
+from collectord.intake.formdata import FormDataParser
+from collectord.intake.partheaders import Part, text_of
 from collectord.model import CrashReport, Note, NoteKind, Payload
 
-_HEADER_LINES = 5
-"""Header lines that the parts may have on average. Nothing takes longer to parse; real clients send two or three."""
-
-_LEAST_HEADER_LINES = 1000
 _NAME_LENGTH = 30
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 _RESERVED_NAMES = frozenset({"dump_names", "raw_crash", "processed_crash", "dump"})
@@ -40,7 +37,7 @@ class ReportBuilder:
         max_annotation_bytes: int,
         read_extra: Callable[[bytes], dict[str, str]],
     ) -> None:
-        self._parser = FormDataParser(boundary, max(_LEAST_HEADER_LINES, _HEADER_LINES * max_parts))
+        self._parser = FormDataParser(boundary)
         self._new_buffer = new_buffer
         self._budget = budget
         self._read_extra = read_extra
@@ -62,7 +59,10 @@ class ReportBuilder:
         @raise ReportRefused: the report is refused.
         @raise StorageError: a dump that does not fit into memory can't be kept anywhere else.
         """
-        for event in self._parser.parse(data):
+        self._take_in(self._parser.parse(data))
+
+    def _take_in(self, events: Iterable[Part | bytes | None]) -> None:
+        for event in events:
             if event is None:
                 self._end()
             elif isinstance(event, bytes):
@@ -87,7 +87,8 @@ class ReportBuilder:
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
-        self._parser.close()
+        self._take_in(self._parser.close())
+        self._notes += self._parser.notes
         structure, annotations = "multipart", self._annotations
         if self._extra is not None:
             structure = "json"

@@ -100,7 +100,7 @@ REACTOR_ROOMS = ["collectord.tap", "collectord.daemon.workers", "collectord.test
 LONGEST = 300
 """The most lines of a module. A longer one has a second idea, which is a module of its own."""
 
-ADAPTERS = ["collectord.net.twisted_private", "collectord.intake.formdata"]
+ADAPTERS = ["collectord.net.twisted_private"]
 """Modules that use private names of other packages, which nobody else does."""
 
 

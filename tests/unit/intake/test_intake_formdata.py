@@ -1,176 +1,235 @@
-from typing import Any
+from collections.abc import Sequence
 
-import multipart
 import pytest
-from hypothesis import given
+from attrs import define
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collectord.errors import MalformedReport
-from collectord.intake.formdata import FormDataParser, boundary_of, text_of
+from collectord.intake.formdata import FormDataParser
+from collectord.intake.partheaders import Part
+
+A = b'--xyzzy\r\nContent-Disposition: form-data; name="a"\r\n'
+END = b"\r\n--xyzzy--\r\n"
+NO_END = ["the body ends without its last boundary; its end may be missing"]
 
 
-@pytest.mark.parametrize(
-    ("content_type", "boundary"),
-    [
-        (b"multipart/form-data; boundary=xyzzy", b"xyzzy"),
-        (b"multipart/mixed; boundary=xyzzy", b"xyzzy"),
-        (b"Multipart/Form-Data;BOUNDARY=XyZzY", b"XyZzY"),
-        (b"MULTIPART/MIXED ; Boundary = xyzzy ", b"xyzzy"),
-        (b"  multipart/form-data\t;\tboundary=xyzzy", b"xyzzy"),
-        (b'multipart/form-data; boundary="xyzzy"', b"xyzzy"),
-        (b'multipart/form-data; boundary="xy;zz y"', b"xy;zz y"),
-        (b'multipart/form-data; boundary="a\\"b\\\\c\\d"', b'a"b\\cd'),
-        (b"multipart/form-data; charset=utf-8; boundary=xyzzy", b"xyzzy"),
-        (b"multipart/form-data; boundary=xyzzy; charset=utf-8", b"xyzzy"),
-        (b'multipart/form-data; x="; boundary=no"; boundary=yes', b"yes"),
-        (b'multipart/form-data; x="\\"; boundary=no"; boundary=yes', b"yes"),
-        (b"multipart/form-data; xboundary=no; boundary=yes; boundaryx=no", b"yes"),
-        (b"multipart/form-data;; boundary=yes;", b"yes"),
-        (b"multipart/form-data; boundary=; boundary=second", b"second"),
-        (b"multipart/form-data; boundary=----WebKitFormBoundary7MA4YW", b"----WebKitFormBoundary7MA4YW"),
-        (b"multipart/form-data; boundary=---MultipartBoundary-LmQ==---", b"---MultipartBoundary-LmQ==---"),
-        (b"multipart/form-data; boundary=a'()+_,-./:=?", b"a'()+_,-./:=?"),
-    ],
-)
-def test_boundaries(content_type: bytes, boundary: bytes) -> None:
-    assert boundary_of(content_type) == boundary
+@define
+class Form:
+    """What is made of a body: the name and content of each part, and the notes."""
+
+    parts: Sequence[tuple[str | None, bytes]]
+    notes: Sequence[str]
 
 
-@pytest.mark.parametrize(
-    ("content_type", "reason"),
-    [
-        (None, "no_content_type"),
-        (b"", "no_content_type"),
-        (b" \t", "no_content_type"),
-        (b"application/json", "wrong_content_type"),
-        (b"multipart/form-datax; boundary=xyzzy", "wrong_content_type"),
-        (b"multipart/related; boundary=xyzzy", "wrong_content_type"),
-        (b"application/x-www-form-urlencoded", "wrong_content_type"),
-        (b"; boundary=xyzzy", "wrong_content_type"),
-        (b"boundary=xyzzy", "wrong_content_type"),
-        (b"multipart/form-data", "no_boundary"),
-        (b"multipart/form-data;", "no_boundary"),
-        (b"multipart/form-data; boundary", "no_boundary"),
-        (b"multipart/form-data; boundary=", "no_boundary"),
-        (b'multipart/form-data; boundary=""', "no_boundary"),
-        (b"multipart/form-data; boundary=  ; x=y", "no_boundary"),
-        (b"multipart/form-data; boundaryx=a", "no_boundary"),
-        (b'multipart/form-data; x="; boundary=no"', "no_boundary"),
-        (b"multipart/form-data boundary=xyzzy", "wrong_content_type"),
-    ],
-)
-def test_refusals(content_type: bytes | None, reason: str) -> None:
-    with pytest.raises(MalformedReport) as refused:
-        boundary_of(content_type)
-    assert refused.value.reason == reason
-
-
-@given(st.binary(min_size=1, max_size=40).filter(lambda boundary: not set(boundary) & set(b"\r\n\0")))
-def test_any_boundary_can_be_quoted(boundary: bytes) -> None:
-    quoted = boundary.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-    assert boundary_of(b'multipart/form-data; a=b; boundary="' + quoted + b'"; c="d;e"') == boundary
-
-
-@given(st.binary(max_size=60))
-def test_any_header_has_a_boundary_or_a_reason(header: bytes) -> None:
-    reason = ""
-    try:
-        boundary = boundary_of(b"multipart/mixed" + header)
-    except MalformedReport as e:
-        reason, boundary = e.reason, b"none"
-    assert boundary
-    assert reason in ("", "no_boundary", "wrong_content_type")
-
-
-@pytest.mark.parametrize(
-    ("header", "text"),
-    [("plain", "plain"), ("", ""), ("Ã©", "é"), ("é", None), ("Ã", None), ("â\x82¬", "€")],
-)
-def test_text_of(header: str, text: str | None) -> None:
-    assert text_of(header) == text
-
-
-# ——— parts ———
-
-
-def parts(*pieces: bytes) -> list[tuple[str | None, bytes]]:
-    """The names and contents of the parts of a body that comes in C{pieces}."""
+def read(*pieces: bytes) -> Form:
+    """The form of a body that comes in C{pieces}. The events come in the right order."""
     found: list[tuple[str | None, bytes]] = []
-    parser = FormDataParser(b"xyzzy")
-    for piece in pieces:
-        for event in parser.parse(piece):
-            if event is not None and not isinstance(event, bytes):
+    parser, is_open = FormDataParser(b"xyzzy"), False
+    for events in [*map(parser.parse, pieces), parser.close()]:
+        for event in events:
+            assert is_open == (not isinstance(event, Part))
+            if isinstance(event, Part):
                 found.append((event.name, b""))
-            elif event is not None:
+                is_open = True
+            elif event is None:
+                is_open = False
+            else:
+                assert event
                 name, content = found.pop()
                 found.append((name, content + event))
-    parser.close()
-    return found
+    assert not is_open
+    return Form(found, [note.text for note in parser.notes])
 
 
-NAMED = b'--xyzzy\r\nContent-Disposition: form-data; name="a"\r\n'
+def cut(sent: bytes, size: int) -> list[bytes]:
+    return [sent[at : at + size] for at in range(0, len(sent), size)]
 
 
-def test_a_wrong_length_of_a_part_is_ignored() -> None:
-    assert parts(NAMED + b"Content-Length: 1\r\n\r\nhello\r\n--xyzzy--") == [("a", b"hello")]
+def parts(sent: bytes) -> Sequence[tuple[str | None, bytes]]:
+    """The parts of a body in which nothing was passed over or put right."""
+    form = read(sent)
+    assert form.notes == []
+    return form.parts
+
+
+# ——— as it should be ———
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello",
+        b"\r\n",
+        b"\n\n",
+        b"\r",
+        b"x--xyzzy",
+        b"\r\n--xyzz\r\n",
+        b"\r\n--xyzzy-",
+        b"\r\n--xyzzyx\r\n",
+        b"a\r\n",
+    ],
+    ids=repr,
+)
+def test_contents(content: bytes) -> None:
+    sent = A + b"\r\n" + content + b"\r\n" + A + b"\r\nnext" + END
+    assert parts(sent) == [("a", content), ("a", b"next")]
 
 
 def test_a_part_need_not_be_form_data() -> None:
-    assert parts(b"--xyzzy\r\nX: y\r\n\r\nhello\r\n--xyzzy--") == [(None, b"hello")]
+    assert parts(b"--xyzzy\r\nX: y\r\n\r\nhello" + END) == [(None, b"hello")]
+    assert parts(b"--xyzzy\r\n\r\nhello" + END) == [(None, b"hello")]
+
+
+@pytest.mark.parametrize("length", [b"1", b"-1", b"", b"unknown", b"\x80", b"9" * 5000])
+def test_the_length_of_a_part_is_ignored(length: bytes) -> None:
+    assert parts(A + b"Content-Length: " + length + b"\r\n\r\nhello" + END) == [("a", b"hello")]
+
+
+def test_a_form_without_parts() -> None:
+    assert parts(b"--xyzzy--") == []
+
+
+# ——— as it is sent nevertheless ———
+
+
+def test_lines_may_end_with_a_line_feed() -> None:
+    sent = A + b"\r\nfirst\n\r\n" + A + b"\r\nnext" + END
+    assert parts(sent.replace(b"\r\n", b"\n")) == [("a", b"first\n"), ("a", b"next")]
+    assert parts(A.replace(b"\r\n", b"\n") + b"\nfirst\n" + A + b"\r\nnext" + END) == [("a", b"first"), ("a", b"next")]
+
+
+@pytest.mark.parametrize("blanks", [b" ", b"\t", b" \t" * 32])
+def test_blanks_may_follow_a_boundary(blanks: bytes) -> None:
+    sent = A + b"\r\nfirst\r\n" + A + b"\r\nnext" + END
+    assert parts(sent.replace(b"xyzzy\r", b"xyzzy" + blanks + b"\r")) == [("a", b"first"), ("a", b"next")]
+    assert parts(sent.replace(b"xyzzy--", b"xyzzy--" + blanks)) == [("a", b"first"), ("a", b"next")]
+
+
+def test_what_begins_like_a_boundary_is_none() -> None:
+    for line in (b"x", b" x", b"-x", b" " * 65):
+        content = b"\r\n--xyzzy" + line + b"\r\n"
+        assert parts(A + b"\r\n" + content + END) == [("a", content)], line
+
+
+def test_an_empty_part_may_go_without_its_own_line_end() -> None:
+    assert parts(A + b"\r\n" + A + b"\r\nnext" + END) == [("a", b""), ("a", b"next")]
+    assert parts(A + END) == [("a", b"")]
+
+
+def test_a_boundary_may_come_twice_in_a_row() -> None:
+    assert parts(b"--xyzzy\r\n" + A + b"\r\nhello" + END) == [("a", b"hello")]
+
+
+def test_headers_may_go_without_a_blank_line() -> None:
+    assert parts(A + A + b"\r\nhello" + END) == [("a", b""), ("a", b"hello")]
+    assert parts(A[:-2] + END) == [("a", b"")]
+
+
+def test_long_headers() -> None:
+    start, rest = b'--xyzzy\r\nContent-Disposition: form-data; x="', b'"; name="a"\r\n\r\nhello' + END
+    assert parts(start + b"x" * 16384 + rest) == [("a", b"hello")]
+    assert parts(A + b"X: y\r\n" * 4000 + b"\r\nhello" + END) == [("a", b"hello")]
+
+
+def test_headers_without_end_are_cut() -> None:
+    long = A + b"X: " + b"y" * 40_000 + b"\r\n\r\nhello\r\n"
+    for size in (1000, 100_000):
+        form = read(*cut(long + long + A + b"\r\nhello" + END, size))
+        assert form == Form([("a", b"hello")] * 3, ["headers of 2 parts were longer than 32768 bytes"])
 
 
 @pytest.mark.parametrize(
-    "preamble",
+    ("preamble", "notes"),
     [
-        pytest.param(b"", id="none"),
-        pytest.param(b"\r\n", id="empty line"),
-        pytest.param(b"This is MIME.\r\n", id="a line"),
-        pytest.param(b"--xyzz\r\n--xyzz\r\r\n", id="almost a boundary"),
-        pytest.param(b"x" * 1000 + b"\r\n", id="long"),
+        pytest.param(b"", [], id="none"),
+        pytest.param(b"\r\n", [], id="empty line"),
+        pytest.param(b"MIME\r\n", ["6 bytes before the first or after the last boundary are left out"], id="a line"),
+        pytest.param(b"\xef\xbb\xbf", ["3 bytes before the first or after the last boundary are left out"], id="a BOM"),
+        pytest.param(
+            b"--xyzz\r\n--xyzz\r\r\n",
+            ["17 bytes before the first or after the last boundary are left out"],
+            id="almost a boundary",
+        ),
+        pytest.param(b"x" * 1000, ["1000 bytes before the first or after the last boundary are left out"], id="long"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 10, 11, 10_000])
-def test_a_preamble_is_passed_over(preamble: bytes, size: int) -> None:
-    sent = preamble + NAMED + b"\r\nhello\r\n--xyzzy--"
-    assert parts(*(sent[at : at + size] for at in range(0, len(sent), size))) == [("a", b"hello")]
+def test_a_preamble_is_passed_over(preamble: bytes, notes: Sequence[str], size: int) -> None:
+    form = read(*cut(preamble + A + b"\r\nhello\r\n--xyzzy--", size))
+    assert form == Form([("a", b"hello")], notes)
 
 
-@pytest.mark.parametrize("preamble", [b"x", b"\n", b"\r", b"--xyzz", b"x" * 1000], ids=len)
-@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 10, 11, 10_000])
-def test_a_first_boundary_begins_a_line(preamble: bytes, size: int) -> None:
-    sent = preamble + NAMED + b"\r\nhello\r\n--xyzzy--"
+def test_an_epilogue_is_passed_over() -> None:
+    sent = A + b"\r\nhello" + END + b"epilogue" + END
+    for size in (1, 7, 1000):
+        form = read(*cut(sent, size))
+        assert form == Form([("a", b"hello")], ["23 bytes before the first or after the last boundary are left out"])
+
+
+# ——— without an end ———
+
+
+@pytest.mark.parametrize(
+    "end", [b"", b"\r", b"\r\n", b"\r\n-", b"\n--xyz", b"\r\n--xyzzy", b"\r\n--xyzzy-", b"\r\n--xyzzy  "], ids=repr
+)
+def test_the_last_boundary_may_be_missing(end: bytes) -> None:
+    assert read(A + b"\r\nhello" + end) == Form([("a", b"hello")], NO_END)
+
+
+@pytest.mark.parametrize(
+    ("sent", "found"),
+    [(b"--xyzzy\r\n", []), (A, []), (A[:-5], []), (A + b"\r\n", [("a", b"")]), (A + b"\r\n\r\n", [("a", b"")])],
+)
+def test_a_body_that_is_cut_off(sent: bytes, found: Sequence[tuple[str, bytes]]) -> None:
+    assert read(sent) == Form(found, NO_END)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"preamble", b"--xyzz", b"--xyzzy", b"--xyzzy\r", b"--other\r\n"])
+def test_without_a_boundary_it_is_no_form(sent: bytes) -> None:
     with pytest.raises(MalformedReport) as refused:
-        parts(*(sent[at : at + size] for at in range(0, len(sent), size)))
+        read(sent)
     assert refused.value.reason == "invalid_payload_structure"
 
 
-@pytest.mark.parametrize("sent", [b"", b"preamble", b"--xyzzy\r\n", NAMED + b"\r\nhello"], ids=len)
-def test_a_body_has_an_end(sent: bytes) -> None:
-    with pytest.raises(MalformedReport):
-        parts(sent)
+# ——— any split ———
+
+PIECES = st.sampled_from(
+    [
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"--",
+        b"-",
+        b"xyzzy",
+        b"--xyzzy",
+        b"\r\n--xyzzy",
+        b" ",
+        b"x",
+        b"\r\n\r\n",
+        A,
+        A + b"\r\n",
+        END,
+    ]
+)
 
 
-def test_the_private_parts_of_the_package_are_there_and_are_called() -> None:
-    """One line of a header and one part at a time; and a length that is taken back does not count."""
-    lines: list[bytes] = []
-    segments: list[Any] = []
-    limits: list[int] = []
+@given(st.lists(PIECES, max_size=12), st.integers(1, 8))
+@example([A, b"\r\n", b"\r\n--xyzzy", b" ", b"\r", b"x", END], 1)
+def test_any_split_of_anything(pieces: list[bytes], size: int) -> None:
+    outcomes = []
+    sent = b"".join(pieces)
+    for split in (pieces, [sent], cut(sent, size)):
+        try:
+            outcomes.append(read(*split))
+        except MalformedReport as e:
+            outcomes.append(Form([], [e.reason]))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
 
-    class Parser(multipart.PushMultipartParser):  # type: ignore[misc]
-        _segment_limit: int
 
-        def _on_segment_headerline(self, line: bytes) -> None:
-            lines.append(line)
-            super()._on_segment_headerline(line)
-
-        def _create_segment(self, headerlist: list[tuple[str, str]]) -> Any:
-            limits.append(self._segment_limit)
-            self._segment_limit = -1
-            segments.append(super()._create_segment(headerlist))
-            return segments[-1]
-
-    sent = NAMED + b" ; x=y\r\nContent-Length: 1\r\n\r\nhello\r\n"
-    events = list(Parser(b"xyzzy").parse(sent + sent + b"--xyzzy--"))
-    assert lines == [b'Content-Disposition: form-data; name="a"', b" ; x=y", b"Content-Length: 1"] * 2
-    assert limits == [1, 1]
-    assert events == [segments[0], b"hello", None, segments[1], b"hello", None]
+def test_nothing_is_held_back_but_a_possible_boundary() -> None:
+    parser = FormDataParser(b"xyzzy")
+    list(parser.parse(A + b"\r\n"))
+    for piece in (b"hello", b"\n\n\nx", b"\r\n--xyzzyx", b"--xyzzy"):
+        assert b"".join(event for event in parser.parse(piece) if event) == piece  # type: ignore[misc]

@@ -119,17 +119,6 @@ def test_any_split_of_a_damaged_report(mutations: list[tuple[int, int, bytes]], 
     assert outcome([sent[n : n + 1] for n in range(len(sent))]) == outcome([sent])
 
 
-@given(st.integers(-9, 9), cuts())
-def test_the_longest_header_line_does_not_depend_on_the_split(more: int, at: list[int]) -> None:
-    line = b'Content-Disposition: form-data; name="a"; x='
-    line += b"x" * (4096 + more - len(line))
-    sent = body(part(line, b"1"))
-    end = sent.index(line) + len(line)
-    for pieces in ([sent[:end], sent[end:]], [sent[: end + 1], sent[end + 1 :]], cut(sent, at)):
-        assert outcome(pieces) == outcome([sent])
-    assert (outcome([sent]) == (MalformedReport, "invalid_payload_structure")) == (more > 0)
-
-
 @given(st.binary(max_size=300), cuts(300))
 def test_any_split_of_anything(data: bytes, at: list[int]) -> None:
     assert outcome(cut(data, at)) == outcome([data])

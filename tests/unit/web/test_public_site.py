@@ -311,9 +311,9 @@ def test_two_in_one_segment(rig: Rig) -> None:
     client.send(post(REPORT))
     malformed = b"Discarded=malformed_invalid_payload_structure"
     assert [response.body for response in client.responses] == [KEPT, malformed, KEPT, KEPT]
-    client.send(post(REPORT) + post(b"--xyzzy nonsense" * 10) + post(REPORT))
+    client.send(post(REPORT) + post(b"nonsense" * 10, b"Content-Encoding: gzip") + post(REPORT))
     client.send(post(REPORT))
-    assert [response.body for response in client.responses][4:] == [KEPT, malformed]
+    assert [response.body for response in client.responses][4:] == [KEPT, b"Discarded=malformed_bad_gzip"]
     assert client.lingering  # this refusal came in the middle of a body
     client = rig.connect()
     client.send(post(REPORT) + post(body()) + post(REPORT))
@@ -346,7 +346,6 @@ OTHER = body(annotation(b"a"))
         (chunked(gzipped(OTHER)[:-1], b"Content-Encoding: gzip"), "bad_gzip"),
         (post(body(extra(b"{"))), "invalid_json"),
         (post(body(extra(b"[]"))), "invalid_json_value"),
-        (post(OTHER[:-4]), "invalid_payload_structure"),
         (post(b"nonsense" * 100), "invalid_payload_structure"),
         (chunked(OTHER)[:-5] + b"nonsense\r\n", "invalid_payload_structure"),
         (post(body(dump(b"raw_crash"))), "invalid_dump_name"),

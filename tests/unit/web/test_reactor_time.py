@@ -109,7 +109,7 @@ def parts_with(headers: Sequence[bytes], count: int = 999) -> bytes:
 
 
 def disposition(parameters: bytes) -> bytes:
-    return parts_with([b"Content-Disposition: form-data; " + parameters[:4000]])
+    return parts_with([b"Content-Disposition: form-data; " + parameters[:16384]], 100)
 
 
 def with_type(parameters: bytes) -> bytes:
@@ -149,14 +149,27 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
     "tiny dumps": (lambda: zipped(body(annotation(b"a"), *[dump(b"%d" % n, b"") for n in range(999)])), b"200"),
     "dumps of one name": (lambda: zipped(body(annotation(b"a"), *[dump(b"d" * 30, b"")] * 999)), b"200"),
     "parts without a name": (lambda: parts_with([b"a: b"]), b"200"),
-    "headers of parts": (lambda: parts_with([b"a:"] * 16), b"400"),
-    "continued headers of parts": (lambda: parts_with([b"a: b", *[b" x"] * 1900]), b"400"),
-    "parameters": (lambda: disposition(b"a=b;" * 1000), b"200"),
-    "quotes": (lambda: disposition(b'a="' * 2000), b"200"),
-    "spaces": (lambda: disposition(b" " * 4000), b"200"),
-    "backslashes": (lambda: disposition(b'a="' + b"\\" * 4000), b"200"),
+    "headers of parts": (lambda: parts_with([b"a:"] * 8000, 100), b"200"),
+    "types of parts": (lambda: parts_with([b"content-type:"] * 2000, 100), b"200"),
+    "continued headers of parts": (lambda: parts_with([b"content-type: b", *[b" x"] * 6500], 100), b"200"),
+    "headers that do not end": (lambda: zipped(body(part([b"a:b"] * 1_000_000))), b"400"),
+    "parameters": (lambda: disposition(b"a=b;" * 4000), b"200"),
+    "escaped quotes": (lambda: disposition(b'a="\\";' * 5400), b"200"),
+    "pieces of a name": (lambda: disposition(b"".join(b"name*%d=a;" % n for n in range(1300))), b"200"),
+    "encoded names": (lambda: disposition(b"filename*=UTF-8''" + b"%41" * 5400), b"200"),
+    "quotes": (lambda: disposition(b'a="' * 5400), b"200"),
+    "spaces": (lambda: disposition(b" " * 16384), b"200"),
+    "backslashes": (lambda: disposition(b'a="' + b"\\" * 16384), b"200"),
     "parts of boundaries": (
         lambda: zipped(body(annotation(b"a"), dump(b"d", (b"\r\n--" + BOUNDARY[:-1]) * 2_000_000))),
+        b"200",
+    ),
+    "almost boundaries": (
+        lambda: zipped(body(annotation(b"a"), dump(b"d", (b"\n--" + BOUNDARY + b" ") * 500_000))),
+        b"200",
+    ),
+    "boundaries twice in a row": (
+        lambda: zipped(body((b"--" + BOUNDARY + b"\n") * 2_500_000, annotation(b"a"))),
         b"200",
     ),
     "line ends": (lambda: zipped(body(annotation(b"a"), dump(b"d", b"\r" * 25_000_000))), b"200"),
@@ -169,6 +182,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
     "spaces of the type": (lambda: with_type(b" " * 16_000), b"400"),
     "quotes of the type": (lambda: with_type(b';x="' * 4000), b"400"),
     "parameters of the type": (lambda: with_type(b";a " * 6000), b"400"),
+    "escaped quotes of the type": (lambda: with_type(b';x="\\"' * 3000), b"400"),
     "backslashes of the type": (lambda: with_type(b'x="' + b'\\"' * 8000), b"400"),
 }
 

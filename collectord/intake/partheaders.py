@@ -1,0 +1,149 @@
+"""
+What the headers of a form and of its parts say: the boundary, and the name, the file name and the type of a part.
+
+Clients write these headers in many ways, so whatever can be understood is read, and the rest is passed over.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from collectord.errors import MalformedReport
+
+_HEADER = re.compile(
+    rb"\n(content-(?:disposition|type|transfer-encoding))[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE
+)
+_FOLD = re.compile(rb"\r?\n[ \t]+")
+# A quote that does not end takes the rest of the header, so that nothing is looked at twice.
+_PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("[^"\\]*+(?:\\.[^"\\]*+)*+\\?"?|[^;]*)', re.DOTALL)
+_USUAL = re.compile(
+    rb'\nContent-Disposition: form-data; name="([^"\\%\n]*)"(?:; filename="([^"\\%\n]*)")?'
+    rb"(?:\r?\nContent-Type: ([a-z0-9/.+-]+))?\r?"
+)
+_BOUNDARY = 256  # the longest; RFC 2046 says 70
+_MEDIA_TYPES = (b"multipart/form-data", b"multipart/mixed")
+_LATIN_1 = (b"iso-8859-1", b"latin-1", b"latin1")
+
+
+class Part(NamedTuple):
+    """
+    A part is a piece of a form; this is what its headers say, None where they do not say it.
+
+    @ivar name: of the field. It is latin-1 text, as C{filename} is, whatever it was sent in: see L{text_of}.
+    @ivar filename: what C{filename*} says comes before what C{filename} says.
+    @ivar content_type: the media type in small letters, without its parameters.
+    @ivar charset: as the media type names it.
+    @ivar transfer_encoding: in small letters.
+    """
+
+    name: str | None = None
+    filename: str | None = None
+    content_type: str | None = None
+    charset: str | None = None
+    transfer_encoding: str | None = None
+
+
+def part_of(head: bytes) -> Part:
+    """
+    What the headers of a part say. Of a header that came twice the first counts.
+
+    @param head: their lines, with a line feed in front of each.
+    """
+    if usual := _USUAL.fullmatch(head):
+        return Part(*[None if value is None else value.decode("latin-1") for value in usual.groups()])
+    headers: dict[bytes, bytes] = {}
+    for key, value in _HEADER.findall(head):
+        headers.setdefault(key.lower(), (_FOLD.sub(b" ", value) if b"\n" in value else value).strip())
+    names = _parameters(headers.get(b"content-disposition", b""))
+    content_type = headers.get(b"content-type", b"")
+    media_type, parameters, _ = content_type.partition(b";")
+    charset = _value("charset", _parameters(content_type)) if parameters else None
+    transfer_encoding = headers.get(b"content-transfer-encoding", b"").decode("latin-1").lower()
+    return Part(
+        name=_value("name", names),
+        filename=_value("filename", names),
+        content_type=media_type.strip().decode("latin-1").lower() or None,
+        charset=charset,
+        transfer_encoding=transfer_encoding or None,
+    )
+
+
+def boundary_of(content_type: bytes | None) -> bytes:
+    """
+    The boundary that the C{Content-Type} of a form announces.
+
+    @param content_type: the value of the header; None where there is none.
+    @raise MalformedReport: C{no_content_type}, C{wrong_content_type} or C{no_boundary}.
+    """
+    if content_type is None or not content_type.strip():
+        raise MalformedReport("no_content_type")
+    media_type, _, _ = content_type.partition(b";")
+    if media_type.strip().lower() not in _MEDIA_TYPES:
+        raise MalformedReport("wrong_content_type")
+    for name, value in _PARAMETER.findall(content_type):
+        if name.lower() == b"boundary":
+            boundary: bytes = value.strip()
+            if boundary[:1] == b'"':
+                boundary = re.sub(rb"\\(.)", rb"\1", boundary[1:].removesuffix(b'"'))
+            if 0 < len(boundary) <= _BOUNDARY and b"\n" not in boundary:
+                return boundary
+    raise MalformedReport("no_boundary")
+
+
+def text_of(header: str) -> str | None:
+    """The text of a header value, which was read as latin-1 but sent as UTF-8; None where it was not UTF-8."""
+    if header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return None
+
+
+def _parameters(value: bytes) -> Mapping[bytes, bytes]:
+    return {name.lower(): value.strip() for name, value in _PARAMETER.findall(value)}
+
+
+def _value(name: str, parameters: Mapping[bytes, bytes]) -> str | None:
+    """The parameter of that name, which may be written in one of the ways of RFC 2231."""
+    key = name.encode()
+    if key + b"*" in parameters:
+        value: bytes | None = _decoded(parameters[key + b"*"])
+    elif key in parameters:
+        value = _unquoted(parameters[key])
+    else:
+        value = _put_together(key, parameters)
+    return None if value is None else value.decode("latin-1")
+
+
+def _unquoted(value: bytes) -> bytes:
+    if value[:1] == b'"':
+        value = value[1:].removesuffix(b'"')
+        if b'\\"' in value:  # as RFC 822 has it; if a quote is written otherwise, a backslash is one of a path
+            return value.replace(b"\\\\", b"\\").replace(b'\\"', b'"')
+    # As browsers write these three, and no others.
+    return value.replace(b"%0D", b"\r").replace(b"%0A", b"\n").replace(b"%22", b'"')
+
+
+def _decoded(value: bytes) -> bytes:
+    """The UTF-8 of a value such as C{UTF-8'en'%e2%82%ac}."""
+    charset, _, rest = _unquoted(value).partition(b"'")
+    _, quote, text = rest.partition(b"'")
+    decoded = unquote_to_bytes(text if quote else value)
+    return decoded.decode("latin-1").encode() if charset.lower() in _LATIN_1 else decoded
+
+
+def _put_together(key: bytes, parameters: Mapping[bytes, bytes]) -> bytes | None:
+    """The value of a parameter in pieces: C{filename*0*=UTF-8''%e2; filename*1=".txt"}."""
+    value = None
+    for n in range(len(parameters)):
+        piece = key + b"*%d" % n
+        if piece + b"*" in parameters:
+            encoded = parameters[piece + b"*"]
+            value = (value or b"") + (_decoded(encoded) if n == 0 else unquote_to_bytes(encoded))
+        elif piece in parameters:
+            value = (value or b"") + _unquoted(parameters[piece])
+        else:
+            break
+    return value
