@@ -72,15 +72,15 @@ class StagingDirectory:
         """
         Make the directory and what is missing above it, durably, and take the lock. Later calls repair what is gone.
 
-        Without an identity, later calls make nothing above the directory that holds all staging directories. If that is
-        missing, its file system went away, and nothing may be written to what is there instead.
+        Without an identity, later calls do not make L{area}: if it is missing, its file system went away.
 
         @raise OSError: the directory can't be used.
         """
+        root_was_there = os.path.isdir(self.root)
         if self._identity is not None:
             self._identity.confirm(is_same=self._is_locked)
         if not self._made_once or (self._identity is not None and not os.path.isdir(self.area)):
-            self._make_root()
+            self._make_area(root_was_there)
         is_new = not self._is_locked()
         if is_new:
             with self.no_sweep():
@@ -98,13 +98,15 @@ class StagingDirectory:
         self._to_sync.clear()
         self._made_once = True
 
-    def _make_root(self) -> None:
+    def _make_area(self, root_was_there: bool) -> None:
+        """Make what is missing. A root that was there a moment ago has gone away, and is not made again."""
         for parent in Path(self.root).absolute().parents:
             self._to_sync.add(str(parent))
             if parent.is_dir():
                 break
-        Path(self.root).parent.mkdir(parents=True, exist_ok=True)
-        for directory in (self.root, self.area):
+        if not root_was_there:
+            Path(self.root).parent.mkdir(parents=True, exist_ok=True)
+        for directory in [self.area] if root_was_there else [self.root, self.area]:
             with suppress(FileExistsError):
                 self.make_directory(directory)
         self._to_sync.add(self.root)

@@ -263,7 +263,7 @@ STEPS = ("stat", "statvfs", "mkdir", "open", "fsync", "rename", "listdir", "clos
 
 @pytest.mark.parametrize("late", [False, True], ids=["at first", "later"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("become", [empty, marked_before_the_mount])
+@pytest.mark.parametrize("become", [gone, empty, marked_before_the_mount])
 @in_reactor
 async def test_a_store_that_becomes_another_at_any_step_of_its_check(
     root: Path, known: KnownStores, become: Callable[[Path], None], after: bool, late: bool
@@ -291,8 +291,9 @@ async def test_a_store_that_becomes_another_at_any_step_of_its_check(
             break
         for _ in range(2):
             assert isinstance(await error_of(store.save(make_crash(NEIGHBOUR))), StorageError)
-            assert "this is not the store that was here before" in await problem_of(store)
+            assert lost(root) in await problem_of(store)
         assert known.all() == remembered
+        assert (root.name in tree(root.parent)) == (become is not gone)
         assert not [path for path in tree(root) if NEIGHBOUR in path or store.staging_id in path]
         put_back(root)
         await store.close()
