@@ -18,6 +18,7 @@ from collectord.concurrency.descriptors import open_files
 from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.daemon.drainfile import DrainFileWatch
 from collectord.intake.budget import MemoryBudget
+from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
@@ -152,8 +153,10 @@ class IngestPipeline:
         self.site.max_connections = _affordable(settings.submission.max_connections)
 
     def _receiver_for(self, request: StreamingRequest, length: int | None) -> ReportReceiver:
-        connection = request.channel.incoming
-        return ReportReceiver(self._limits, self._budget, self.stores, request.requestHeaders, length, connection)
+        connection, query = request.channel.incoming, query_of(request.uri)
+        return ReportReceiver(
+            self._limits, self._budget, self.stores, request.requestHeaders, length, connection, query
+        )
 
     def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
         chance = random.Random()  # noqa: S311  (it draws samples, not secrets)

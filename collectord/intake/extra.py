@@ -1,61 +1,106 @@
 """
-Parses the part C{extra}: a JSON object that holds all annotations.
+Reads the JSON in which annotations were sent, and keeps what can't be understood of it as text.
 
 A string is the value of its annotation. For any other value the annotation is its JSON text, exactly as it was sent.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from collectord.errors import MalformedReport, TooLarge
+from attrs import field, frozen
+
 from collectord.jsontext import TooManyItems, check_items, depth_of
 
 # Numbers are not computed: they may have thousands of digits, and their text is kept anyway.
-_DECODER = json.JSONDecoder(parse_int=len, parse_float=len)
-_scan = _DECODER.raw_decode
-_BEGIN, _COLON, _COMMA = (re.compile(rf"[ \t\r\n]*+{mark}[ \t\r\n]*+") for mark in (r"\{", ":", ",?"))
+_parse_strictly = json.JSONDecoder(parse_int=len, parse_float=len, object_pairs_hook=tuple).decode
+_scan = json.JSONDecoder(parse_int=len, parse_float=len, strict=False).scan_once  # type: ignore[attr-defined]
+_BEGIN, _COLON, _COMMA, _END = (re.compile(rf"[ \t\r\n]*+{mark}[ \t\r\n]*+") for mark in (r"\{", ":", ",", r"\}"))
 
 
-def parse_extra(content: bytes, *, most_items: int, most_levels: int) -> dict[str, str]:
+@frozen
+class Extra:
     """
-    The annotations in C{content}, by name.
+    What there is in the JSON of one part.
 
-    @param most_items: values that there may be, all levels together.
-    @param most_levels: depth of lists and objects within each other.
-    @raise TooLarge: there are more items.
-    @raise MalformedReport: C{invalid_json}: it is not JSON, or nested too deep; C{invalid_json_value}: it is JSON, but
-        not an object.
+    @ivar members: the names and values of its object, in order. A name may be there several times.
+    @ivar rest: what can't be understood, as text; empty if all can.
+    @ivar problem: why there is a rest, or what else is wrong with the JSON; empty if it is right.
+    @ivar refusal: the reason to refuse a report that has nothing else; empty if the JSON is understood in part, or only
+        too large.
+    """
+
+    members: Sequence[tuple[str, str]] = field(repr=False)
+    rest: str = field(default="", repr=False)
+    problem: str = ""
+    refusal: str = ""
+
+
+def parse_extra(text: str, *, most_items: int, most_levels: int) -> Extra:
+    """
+    Read the JSON object C{text}, as far as that is possible.
+
+    @param most_items: values that there may be, all levels together. If there are more, all of it is rest.
+    @param most_levels: depth of lists and objects within each other. The rest begins with a value that is deeper.
     """
     try:
-        text = content.decode(json.detect_encoding(content), "surrogatepass")
         check_items(text, most_items)
-        extra = _DECODER.decode(text)
-    except TooManyItems as e:
-        raise TooLarge from e
-    except (ValueError, RecursionError) as e:
-        raise MalformedReport("invalid_json") from e
-    if not isinstance(extra, dict):
-        raise MalformedReport("invalid_json_value")
-    if all(type(value) is str for value in extra.values()):
-        return extra
-    if depth_of(extra) > most_levels:
-        raise MalformedReport("invalid_json")
-    return dict(_members(text))
+    except TooManyItems:
+        return Extra((), text, f"it has more than {most_items} values")
+    try:
+        members = _parse_strictly(text)
+        if not isinstance(members, tuple):
+            return Extra((), text, "it is no JSON object", "invalid_json_value")
+        if all(type(value) is str for _, value in members):
+            return Extra(members)
+        problem = ""
+    except (ValueError, RecursionError):
+        problem = "it is not quite JSON"
+    return _read(text, problem, most_levels)
 
 
-def _members(text: str) -> Iterator[tuple[str, str]]:
-    """The names and values of the object in C{text}, which is known to be valid JSON."""
-    at = _end(_BEGIN, text, 0)
-    while text[at] == '"':
-        name, at = _scan(text, at)
-        at = _end(_COLON, text, at)
-        value, end = _scan(text, at)
-        yield name, value if isinstance(value, str) else text[at:end]
-        at = _end(_COMMA, text, end)
+def _read(text: str, problem: str, most_levels: int) -> Extra:
+    """Read one member after the other; control characters may be in them."""
+    refusal, begin = "invalid_json", _BEGIN.match(text)
+    if begin is None:
+        return Extra((), text, "it is no JSON object", refusal)
+    members, at = [], begin.end()
+    try:
+        for name, value, after in _members(text, at, most_levels):
+            members.append((name, value))
+            at = after
+    except ValueError:
+        problem = "it is not JSON"
+    except RecursionError:
+        problem, refusal = f"it has more than {most_levels} levels", ""
+    end = _END.match(text, at)
+    if end is not None and end.end() == len(text):
+        return Extra(members, "", problem)
+    if members:
+        return Extra(members, text[at:], problem)
+    return Extra((), text, problem, refusal)
 
 
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    assert found is not None, "it is well formed"
-    return found.end()
+def _members(text: str, at: int, most_levels: int) -> Iterator[tuple[str, str, int]]:
+    """
+    The names and values of the members, and where the text goes on after each.
+
+    @raise ValueError: the next one is not JSON.
+    @raise RecursionError: the next one has too many levels.
+    """
+    while text.startswith('"', at):
+        try:
+            name, end = _scan(text, at)
+            colon = _COLON.match(text, end)
+            if colon is None:
+                raise ValueError
+            value, end = _scan(text, colon.end())
+        except StopIteration as e:
+            raise ValueError from e
+        if type(value) is not str:
+            if isinstance(value, list | dict) and depth_of(value) >= most_levels:
+                raise RecursionError
+            value = text[colon.end() : end]
+        comma = _COMMA.match(text, end)
+        at = comma.end() if comma else end
+        yield name, value, at

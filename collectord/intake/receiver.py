@@ -12,10 +12,10 @@ from twisted.web.http_headers import Headers
 from collectord.errors import CollectordError, MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
-from collectord.intake.extra import parse_extra
 from collectord.intake.inflate import Inflater
 from collectord.intake.partheaders import boundary_of
 from collectord.intake.report import ReportBuilder
+from collectord.intake.texts import ReceivedTexts
 from collectord.intake.turns import Connection
 from collectord.interfaces import IDumpStaging
 from collectord.model import SENDER, CrashReport
@@ -29,8 +29,8 @@ class Limits:
     @ivar body: bytes of the body, both as sent and inflated.
     @ivar parts: number of parts in the body.
     @ivar annotations: bytes of all annotations together, names and values.
-    @ivar items: values in the JSON of C{extra}, all levels together.
-    @ivar levels: depth of lists and objects within each other in the JSON of C{extra}.
+    @ivar items: values in the JSON of one part, all levels together.
+    @ivar levels: depth of lists and objects within each other in JSON.
     """
 
     body: int
@@ -49,6 +49,7 @@ class ReportReceiver:
     @param headers: of the request.
     @param length: of the body in bytes; None where it is chunked.
     @param connection: the one that the body comes by.
+    @param query: of the URL.
     @ivar refusal: why the report is refused. Once it is set, further bytes are ignored.
     """
 
@@ -62,12 +63,14 @@ class ReportReceiver:
         headers: Headers,
         length: int | None,
         connection: Connection,
+        query: bytes = b"",
     ) -> None:
         self._limits = limits
         self._budget = budget
         self._staging = staging
         self._headers = headers
         self._connection = connection
+        self._query = query
         self._size = 0
         self._inflater: Inflater | None = None
         self._compressed: deque[bytes] = deque()
@@ -98,11 +101,8 @@ class ReportReceiver:
             self._budget,
             max_parts=self._limits.parts,
             max_annotation_bytes=self._limits.annotations,
-            read_extra=self._read_extra,
+            texts=ReceivedTexts(most_items=self._limits.items, most_levels=self._limits.levels),
         )
-
-    def _read_extra(self, content: bytes) -> dict[str, str]:
-        return parse_extra(content, most_items=self._limits.items, most_levels=self._limits.levels)
 
     def _new_buffer(self, name: str) -> DumpBuffer:
         return DumpBuffer(name, self._budget, self._staging, self)
@@ -195,6 +195,7 @@ class ReportReceiver:
             self._inflater.finish()
         return await self._builder.finish(
             self._size,
+            self._query,
             compressed=self._inflater is not None,
             user_agent=(self._header("User-Agent") or b"").decode(errors="replace"),
             bearer_token=_bearer_token(self._header("Authorization")),

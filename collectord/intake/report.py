@@ -10,6 +10,8 @@ from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part, text_of
+from collectord.intake.query import fields_of
+from collectord.intake.texts import ReceivedTexts
 from collectord.model import CrashReport, Note, NoteKind, Payload
 
 _NAME_LENGTH = 30
@@ -24,7 +26,7 @@ class ReportBuilder:
     @param new_buffer: makes a buffer for a dump of that name.
     @param budget: the memory that all uploads share.
     @param max_annotation_bytes: of all annotations together, names and values.
-    @param read_extra: makes annotations of the JSON in the part C{extra}. It may raise L{ReportRefused}.
+    @param texts: makes annotations of texts.
     """
 
     def __init__(
@@ -35,17 +37,15 @@ class ReportBuilder:
         *,
         max_parts: int,
         max_annotation_bytes: int,
-        read_extra: Callable[[bytes], dict[str, str]],
+        texts: ReceivedTexts,
     ) -> None:
         self._parser = FormDataParser(boundary)
         self._new_buffer = new_buffer
         self._budget = budget
-        self._read_extra = read_extra
+        self._texts = texts
         self._annotation_bytes = 0
-        self._parts_left = max_parts
+        self._max_parts = self._parts_left = max_parts
         self._annotation_bytes_left = max_annotation_bytes
-        self._annotations: dict[str, str] = {}
-        self._extra: dict[str, str] | None = None
         self._notes: list[Note] = []
         self._buffers: dict[str, DumpBuffer] = {}
         self._repeats: dict[str, int] = {}
@@ -73,6 +73,7 @@ class ReportBuilder:
     async def finish(
         self,
         payload_size: int,
+        query: bytes,
         *,
         compressed: bool,
         user_agent: str,
@@ -83,24 +84,26 @@ class ReportBuilder:
         The report. To be called after the last byte.
 
         @param payload_size: bytes of the body, as it was sent.
+        @param query: of the URL. It has annotations that did not come in the body.
         @param compressed: it was sent compressed.
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
         self._take_in(self._parser.close())
         self._notes += self._parser.notes
-        structure, annotations = "multipart", self._annotations
-        if self._extra is not None:
-            structure = "json"
-            if annotations:
-                self._note("left_out", "annotations came both as parts and in extra; extra wins")
-            annotations = annotations | self._extra
+        fields, left_out = fields_of(query, most=self._max_parts, most_bytes=self._annotation_bytes_left)
+        if left_out:
+            self._note("left_out", f"{left_out} fields of the query of the URL are left out: there are too many")
+        annotations = self._texts.finish(fields)
+        if not self._buffers and (self._texts.refusal or not annotations):
+            raise MalformedReport(self._texts.refusal or "no_annotations")
         if not annotations:
-            raise MalformedReport("no_annotations")
+            self._note("repaired", "the report came without annotations")
+        structure = "json" if self._texts.has_json else "multipart"
         return CrashReport(
             annotations=annotations,
             dumps=[await buffer.finish() for buffer in self._buffers.values()],
-            notes=self._notes,
+            notes=[*self._notes, *self._texts.notes()],
             payload=Payload(structure=structure, compressed=compressed, size=payload_size, user_agent=user_agent),
             bearer_token=bearer_token,
             sender_stores=sender_stores,
@@ -126,14 +129,14 @@ class ReportBuilder:
         name = name.replace("\0", "")
         if not name:
             self._note("left_out", "a part without a name is left out")
-        elif part.content_type == "application/json" and name == "extra":
-            self._collect(name, self._end_extra)
+        elif part.content_type == "application/json" and (name == "extra" or not part.filename):
+            self._collect(name, part.charset, self._texts.add_json)
         elif not part.filename and part.content_type in (None, "text/plain"):
-            self._collect(name, self._end_annotation)
+            self._collect(name, part.charset, self._texts.add_part)
         else:
             self._begin_dump(name)
 
-    def _collect(self, name: str, end: Callable[[str, bytearray], None]) -> None:
+    def _collect(self, name: str, charset: str | None, end: Callable[[str, bytes, str | None], None]) -> None:
         value = bytearray()  # a list of tiny pieces would take many times their size
 
         def write(data: bytes) -> None:
@@ -142,7 +145,7 @@ class ReportBuilder:
 
         self._take(len(name.encode()))
         self._write = write
-        self._end = lambda: end(name, value)
+        self._end = lambda: end(name, bytes(value), charset)
 
     def _take(self, size: int) -> None:
         self._annotation_bytes_left -= size
@@ -150,19 +153,6 @@ class ReportBuilder:
             raise TooLarge
         self._annotation_bytes += size
         self._budget.reserve_annotations(size)
-
-    def _end_annotation(self, name: str, value: bytearray) -> None:
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            self._note("left_out", f"{_shown(name)}: not UTF-8, left out")
-            return
-        self._annotations[name] = text.replace("\0", "")
-
-    def _end_extra(self, name: str, value: bytearray) -> None:
-        extra = self._read_extra(bytes(value))
-        self._extra = {name.replace("\0", ""): text.replace("\0", "") for name, text in extra.items()}
-        self._extra.pop("", None)
 
     def _begin_dump(self, part_name: str) -> None:
         name = _NOT_IN_NAMES.sub("", part_name)[:_NAME_LENGTH] or "attachment"
@@ -184,10 +174,6 @@ class ReportBuilder:
             candidate = name[: _NAME_LENGTH - len(suffix)] + suffix
             if candidate not in self._buffers:
                 return candidate
-
-
-def _shown(name: str) -> str:
-    return name if len(name) <= 100 else f"{name[:100]}…"
 
 
 def _ignore(data: bytes) -> None:

@@ -126,7 +126,7 @@ def test_refusals(tmp_path: Path, dump: Path) -> None:
         settings = daemon.workdir / "collectord.toml"
         for args, output in (
             ([dump, "-a", "ProductName=Fenix"], "200 Discarded=rule_nobody"),
-            ([dump], "400 Discarded=malformed_no_annotations"),
+            ([dump], "200 Discarded=rule_nobody"),
             ([dump, "-a", "a=1", "--dump", f"b={dump}"], "413 Discarded=too_large"),
             ([dump, "-a", "uuid=8f63752c-57c6-4e5d-b2cf-cabde2160622", "--token", "x"], "401 Discarded=unauth"),
             ([dump, "-a", "uuid=8f63752c-57c6-4e5d-b2cf-cabde2160622", "--config", settings], "200 Discarded=rule_nob"),

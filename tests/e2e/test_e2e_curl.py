@@ -76,6 +76,7 @@ def test_keeps_exactly_what_was_sent(daemon: Daemon, tmp_path: Path) -> None:
     found = raw_crash.pop("metadata")
     submitted = datetime.fromisoformat(str(raw_crash.pop("submitted_timestamp")))
     assert raw_crash == {
+        "product": "Fenix",
         "ProductName": "Fenix",
         "Version": "1.0",
         "Comments": "Gr\u00fc\u00dfe, \U0001f98a\r\n\tzwei",
@@ -159,6 +160,16 @@ def test_gzip(daemon: Daemon, tmp_path: Path, framing: list[str]) -> None:
     assert (metadata(crash)["payload_size"], metadata(crash)["payload_compressed"]) == (packed.stat().st_size, "1")
 
 
+def test_a_dump_alone(daemon: Daemon) -> None:
+    dump = ["-F", "upload_file_minidump=MDMP;filename=a"]
+    crash = kept(daemon, crash_id_in(curl(*dump, daemon.url("/submit"))))
+    assert metadata(crash)["collector_notes"] == ["the report came without annotations"]
+    crash = kept(daemon, crash_id_in(curl(*dump, daemon.url("/submit?product=App&version=1.0&guid=%7B1%7D"))))
+    expected = {"ProductName": "App", "Version": "1.0", "client_version": "1.0", "guid": "{1}"}
+    assert expected.items() <= crash.raw_crash.items()
+    assert crash.dumps == {"upload_file_minidump": b"MDMP"}
+
+
 def test_two_posts_on_one_connection(daemon: Daemon, tmp_path: Path) -> None:
     one = write_body(tmp_path / "one", make_report("one", 5_000))
     two = write_body(tmp_path / "two", make_report("two", 200_000))
@@ -177,7 +188,7 @@ def test_two_posts_on_one_connection(daemon: Daemon, tmp_path: Path) -> None:
     [
         (["-d", "a=b"], (400, b"Discarded=malformed_wrong_content_type")),
         (["-X", "POST", *MULTIPART], (400, b"Discarded=malformed_no_content_length")),
-        (["-F", "upload_file_minidump=MDMP;filename=a"], (400, b"Discarded=malformed_no_annotations")),
+        (["-F", "extra={};type=application/json"], (400, b"Discarded=malformed_no_annotations")),
         (["-F", "uuid=8f63752c", "-H", "Authorization: x"], (401, b"Discarded=unauthorized_uuid")),
         (["-X", "PUT", "-d", "a=b"], (405, b"Method not allowed\n")),
     ],

@@ -156,6 +156,7 @@ def new_receiver(
     budget: MemoryBudget | None = None,
     staging: IDumpStaging | None = None,
     flow: CountingFlow | None = None,
+    query: bytes = b"",
 ) -> ReportReceiver:
     """@param headers: one value each; or what may have several; None: those of a report."""
     fields = {"Content-Type": CONTENT_TYPE} if headers is None else headers
@@ -168,6 +169,7 @@ def new_receiver(
         fields,
         length,
         flow or CountingFlow(),
+        query,
     )
 
 
@@ -177,6 +179,7 @@ def receive(
     encoding: bytes | None = None,
     limits: Limits = LIMITS,
     memory: int = 1_000_000,
+    query: bytes = b"",
 ) -> Received:
     """
     What is made of a body that comes in C{pieces}; nothing of it is left behind.
@@ -185,7 +188,7 @@ def receive(
     """
     headers = {"Content-Type": CONTENT_TYPE} | ({"Content-Encoding": encoding} if encoding else {})
     budget, flow = MemoryBudget(limit=memory), CountingFlow()
-    receiver = new_receiver(headers=headers, limits=limits, budget=budget, flow=flow)
+    receiver = new_receiver(headers=headers, limits=limits, budget=budget, flow=flow, query=query)
     try:
         for piece in pieces:
             receiver.received(piece)

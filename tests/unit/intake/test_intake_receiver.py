@@ -306,15 +306,14 @@ def test_a_bomb_is_inflated_in_bounded_pieces() -> None:
 
 def test_the_first_refusal_counts() -> None:
     receiver = new_receiver()
-    receiver.received(body(extra(b"{")))
+    receiver.received(b"x" * (LIMITS.body + 1))
     first = receiver.refusal
-    assert isinstance(first, MalformedReport)
-    assert first.reason == "invalid_json"
-    receiver.received(body(extra(b"[]")))
+    assert isinstance(first, TooLarge)
+    receiver.received(REPORT)
     receiver.received(b"x" * (LIMITS.body + 1))
     receiver.refuse(TooSlow())
     assert receiver.refusal is first
-    with pytest.raises(MalformedReport) as raised:
+    with pytest.raises(TooLarge) as raised:
         result_of(receiver.report())
     assert raised.value is first
 

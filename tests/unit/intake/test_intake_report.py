@@ -7,7 +7,7 @@ from attrs import evolve
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.receiver import Limits
-from collectord.model import Payload
+from collectord.model import Note, Payload
 from tests.unit.intake.parts import (
     LIMITS,
     annotation,
@@ -91,7 +91,7 @@ def test_annotations(headers: list[bytes]) -> None:
         [b'Content-Disposition: form-data; name="d"; filename="x"', b"Content-Type: text/plain"],
         [b'Content-Disposition: form-data; name="d"', b"Content-Type: application/octet-stream"],
         [b"content-disposition: form-data; filename=x; name=d", b"content-type: application/vnd.tcpdump.pcap"],
-        [b"Content-Type: application/json", b'Content-Disposition: form-data; name="d"'],
+        [b"Content-Type: application/json", b'Content-Disposition: form-data; name="d"; filename="d.json"'],
         [b'Content-Disposition: form-data; name="d"; filename="C:\\\\dumps\\\\x.dmp"', b"Content-Length: 2"],
         [b'Content-Disposition: form-data; name="d"; filename=""', b"Content-Type: text/html"],
     ],
@@ -124,7 +124,7 @@ def test_extra_wins(extra_first: bool) -> None:
     parts = [extra(b'{"a": "extra", "c": "extra"}'), annotation(b"a", b"part"), annotation(b"b", b"part")]
     received = receive([body(*(parts if extra_first else reversed(parts)))])
     assert received.report.annotations == {"a": "extra", "b": "part", "c": "extra"}
-    assert received.notes == ["annotations came both as parts and in extra; extra wins"]
+    assert received.notes == ["annotations came both as parts and as JSON; those in the JSON count"]
     assert received.report.payload.structure == "json"
 
 
@@ -140,7 +140,6 @@ def test_extra_wins(extra_first: bool) -> None:
         ('{"a": [null]}', '{"a": [null]}'),
         ('""', ""),
         ('"é€😀"', "é€😀"),
-        ('"\\ud800"', "\ud800"),
         ('"a\\u0000b"', "ab"),
         ("NaN", "NaN"),
         ("-Infinity", "-Infinity"),
@@ -159,38 +158,25 @@ def test_values_of_extra(sent: str, stored: str) -> None:
     assert json.loads(json.dumps(received.report.annotations)) == received.report.annotations
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"",
-        b"{",
-        b'{"a": 1,}',
-        b'{"a": "\xff"}',
-        b'{"a": "\n"}',
-        b"{} x",
-        b'{"a": ' + b"[" * 101 + b"]" * 101 + b"}",
-        b'{"a": ' + b"[" * 9_000 + b"]" * 9_000 + b"}",
-        b'{"a": [1,]}',
-        b'{"a": [01]}',
-        b"{'a': 1}",
-    ],
-)
-def test_extra_is_not_json(sent: bytes) -> None:
-    assert refusal_of([body(annotation(b"a"), extra(sent))]) == malformed("invalid_json")
+@pytest.mark.parametrize("name", [b"extra", b"event"])
+def test_json_that_is_cut_off(name: bytes) -> None:
+    json_part = part(
+        [b'Content-Disposition: form-data; name="%s"' % name, b"Content-Type: application/json; charset=utf-8"],
+        b'{"a": "1", "n": 1.10, "b": "cut o',
+    )
+    received = receive([body(json_part, dump(b"d"))])
+    assert received.report.annotations == {"a": "1", "n": "1.10", name.decode(): '"b": "cut o'}
+    assert received.contents == {"d": b"MDMP"}
+    assert [note.kind for note in received.report.notes] == ["repaired"]
 
 
-def test_extra_of_too_many_items() -> None:
-    limits = evolve(LIMITS, items=10)
-    exactly = b'{"a": [1, 2, 3, {"b": ",,,[[[{{{"}], "c": "[[[[[[,,,,,,,{{{{"}'
-    received = receive([body(extra(exactly))], limits=evolve(limits, items=7))
-    assert received.report.annotations == {"a": '[1, 2, 3, {"b": ",,,[[[{{{"}]', "c": "[[[[[[,,,,,,,{{{{"}
-    assert refusal_of([body(extra(exactly))], limits=evolve(limits, items=6)) == (TooLarge, "too_large")
-
-
-def test_extra_of_too_many_levels() -> None:
-    sent = body(extra(b'{"a": [{"b": [[]]}], "c": "d"}'))
-    assert receive([sent], limits=evolve(LIMITS, levels=5)).report.annotations == {"a": '[{"b": [[]]}]', "c": "d"}
-    assert refusal_of([sent], limits=evolve(LIMITS, levels=4)) == malformed("invalid_json")
+def test_the_limits_of_json() -> None:
+    items, levels = b'{"a": [1, 2, 3, 4]}', b'{"b": "x", "c": [[1]]}'
+    sent = [body(extra(items), extra(levels))]
+    within, beyond = evolve(LIMITS, items=5, levels=3), evolve(LIMITS, items=4, levels=2)
+    assert receive(sent, limits=within).report.annotations == {"a": "[1, 2, 3, 4]", "b": "x", "c": "[[1]]"}
+    received = receive(sent, limits=beyond)
+    assert received.report.annotations == {"b": "x", "extra": items.decode(), "extra_2": '"c": [[1]]}'}
 
 
 @pytest.mark.parametrize(
@@ -199,27 +185,41 @@ def test_extra_of_too_many_levels() -> None:
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-be"])
 def test_extra_however_it_is_written(sent: str, encoding: str) -> None:
-    parsed = json.loads(sent)
-    parsed.pop("", None)
+    parsed = {name or "unnamed": value for name, value in json.loads(sent).items()}
     found = receive([body(annotation(b"z"), extra(sent.encode(encoding)))]).report.annotations
     assert [*found] == ["z", *parsed]
     for name, value in parsed.items():
         assert found[name] == value if isinstance(value, str) else json.loads(found[name]) == value
 
 
-@pytest.mark.parametrize("sent", [b"[]", b'"text"', b"1", b"null", b"true", b'[{"a": 1}]'])
+@pytest.mark.parametrize("sent", [b"[]", b'"text"', b"1", b"null", b"true", b'[{"a": 1}]', b"{'a': 1}", b"\xff"])
 def test_extra_is_no_object(sent: bytes) -> None:
-    assert refusal_of([body(annotation(b"a"), extra(sent))]) == malformed("invalid_json_value")
+    received = receive([body(annotation(b"a"), extra(sent))])
+    assert received.report.annotations == {"a": "value", "extra": sent.decode(errors="replace")}
+    assert received.notes[-1].endswith("what could not be read is kept as text, in extra")
+    assert receive([body(dump(b"d"), extra(sent))]).report.annotations == {"extra": sent.decode(errors="replace")}
 
 
-def test_nul_in_names_of_extra() -> None:
-    received = receive([body(extra(b'{"a\\u0000b": "1", "": "no name", "\\u0000": "no name either"}'))])
-    assert received.report.annotations == {"ab": "1"}
+@pytest.mark.parametrize("parts", [[dump(b"d")], [extra(b"{}"), dump(b"d")], [extra(b""), dump(b"d")]])
+def test_a_dump_alone(parts: list[bytes]) -> None:
+    received = receive([body(*parts)])
+    assert (received.report.annotations, received.contents) == ({}, {"d": b"MDMP"})
+    assert Note("repaired", "the report came without annotations") in received.report.notes
 
 
-@pytest.mark.parametrize("parts", [[], [dump(b"d")], [extra(b"{}"), dump(b"d")], [extra(b'{"": "x"}')]])
-def test_no_annotations(parts: list[bytes]) -> None:
-    assert refusal_of([body(*parts)]) == malformed("no_annotations")
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([], "no_annotations"),
+        ([extra(b"{}")], "no_annotations"),
+        ([extra(b"")], "no_annotations"),
+        ([extra(b"{")], "invalid_json"),
+        ([extra(b"[]")], "invalid_json_value"),
+    ],
+)
+def test_nothing_that_can_be_understood(parts: list[bytes], reason: str) -> None:
+    assert refusal_of([body(*parts)]) == malformed(reason)
+    assert receive([body(*parts)], query=b"a=b").report.annotations["a"] == "b"
 
 
 def test_an_empty_extra_leaves_the_parts() -> None:
@@ -232,14 +232,50 @@ def test_an_empty_extra_leaves_the_parts() -> None:
 def test_nul_is_stripped() -> None:
     received = receive([body(annotation(b"a\0b", b"\0v\0\0w\0"), annotation(b"\0", b"nameless"))])
     assert received.report.annotations == {"ab": "vw"}
-    assert received.notes == ["a part without a name is left out"]
+    assert received.notes == ["a part without a name is left out", "ab: its NUL characters are left out"]
+
+
+@pytest.mark.parametrize(
+    ("charset", "sent"),
+    [(b"iso-8859-1", b"caf\xe9"), (b'"Windows-1252"', b"caf\xe9"), (b"utf-16", "café".encode("utf-16"))],
+)
+def test_the_charset_of_a_part(charset: bytes, sent: bytes) -> None:
+    headers = [b'Content-Disposition: form-data; name="a"', b"Content-Type: text/plain; charset=" + charset]
+    received = receive([body(part(headers, sent))])
+    assert (received.report.annotations, received.notes) == ({"a": "café"}, [])
 
 
 def test_values_that_are_not_utf8() -> None:
-    long = b"n" * 200
-    received = receive([body(annotation(b"a", b"\xff"), annotation(long, b"\xc3"), annotation(b"c", "é".encode()))])
-    assert received.report.annotations == {"c": "é"}
-    assert received.notes == ["a: not UTF-8, left out", f"{'n' * 100}…: not UTF-8, left out"]
+    received = receive([body(annotation(b"a", b"caf\xe9!"), annotation(b"c", "é".encode()))])
+    assert received.report.annotations == {"a": "caf\ufffd!", "c": "é"}
+    assert received.report.notes == [Note("replaced", "a: not all of it is UTF-8; U+FFFD stands for the rest")]
+
+
+# ——— the query of the URL ———
+
+
+def test_the_query_completes_the_annotations() -> None:
+    query = b"product=App&version=1.0&a=other&b=&guid=%7bA+B%7D"
+    received = receive([body(annotation(b"a", b"1"), dump(b"d"))], query=query)
+    assert received.report.annotations == {
+        "a": "1",
+        "product": "App",
+        "version": "1.0",
+        "b": "",
+        "guid": "{A B}",
+    }
+    assert received.notes == ["a: came with another value in the query of the URL, which is left out"]
+    assert receive([body(dump(b"d"))], query=b"a=b").notes == []
+
+
+def test_the_query_is_limited_as_annotations_are() -> None:
+    fields = b"&".join(b"%d=x" % n for n in range(LIMITS.parts + 5))
+    received = receive([body(annotation(b"a", b"1"))], query=fields)
+    assert len(received.report.annotations) == 1 + LIMITS.parts
+    assert received.notes == ["5 fields of the query of the URL are left out: there are too many"]
+    received = receive([body(annotation(b"abc", b"1234567"))], query=b"d=e&fg=h&i=j", limits=annotations_of(13))
+    assert received.report.annotations == {"abc": "1234567", "d": "e"}
+    assert received.notes == ["2 fields of the query of the URL are left out: there are too many"]
 
 
 def test_names_that_are_not_utf8() -> None:

@@ -15,6 +15,7 @@ from collectord.collector import Collector
 from collectord.errors import AllStoresFailed, StorageError
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import SPILL_UNIT
+from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
@@ -164,7 +165,8 @@ def make_rig() -> Rig:
     store, budget = Store(), MemoryBudget(limit=1_000_000)
 
     def receiver_for(request: StreamingRequest, length: int | None) -> ReportReceiver:
-        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, request.channel.incoming)
+        connection, query = request.channel.incoming, query_of(request.uri)
+        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, connection, query)
 
     collector = Collector(
         throttle=lambda annotations: made.rule,
@@ -274,8 +276,22 @@ def test_what_is_kept(rig: Rig) -> None:
     assert metadata["payload_compressed"] == "1"
     assert metadata["payload_size"] == len(packed)
     assert metadata["user_agent"] == "Crashpad/1.0"
-    assert metadata["collector_notes"] == ["annotations came both as parts and in extra; extra wins"]
+    assert metadata["collector_notes"] == ["annotations came both as parts and as JSON; those in the JSON count"]
     assert list(metadata["dump_checksums"]) == ["d"]
+
+
+def test_the_query_of_the_url_completes_it(rig: Rig) -> None:
+    path = b"/submit?ProductName=other&version=1.0%2B1&guid="
+    assert rig.ask(post(REPORT, path=path)).body == KEPT
+    kept = {"ProductName": "Fenix", "client_version": "1.0+1", "guid": ""}
+    assert kept.items() <= rig.crash.raw_crash.items()
+
+
+def test_a_uuid_in_the_query(rig: Rig) -> None:
+    path = b"/submit?uuid=" + CHOSEN.encode()
+    assert rig.ask(post(REPORT, path=path)).body == KEPT
+    assert rig.ask(post(REPORT, b"Authorization: Bearer other", path=path)).status == 401
+    assert CHOSEN in rig.ask(post(REPORT, b"Authorization: Bearer secret", path=path)).body.decode()
 
 
 def test_deferred(rig: Rig) -> None:
@@ -350,7 +366,6 @@ OTHER = body(annotation(b"a"))
         (chunked(OTHER)[:-5] + b"nonsense\r\n", "invalid_payload_structure"),
         (post(body(dump(b"raw_crash"))), "invalid_dump_name"),
         (post(body(*[annotation(b"a")] * 11)), "too_many_parts"),
-        (post(body(dump(b"d"))), "no_annotations"),
         (post(body(part(b"X: 1"))), "no_annotations"),
         (post(body(annotation(b"uuid", b"x")), b"Authorization: Bearer secret"), "invalid_uuid"),
     ],

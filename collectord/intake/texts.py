@@ -1,0 +1,149 @@
+"""
+Makes the annotations of a report of its texts: those of its parts, of JSON in parts, and of the query of its URL.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from collectord.annotations import free_name
+from collectord.intake.charsets import WITHOUT_NUL, TextDecoder, without_surrogates
+from collectord.intake.extra import Extra, parse_extra
+from collectord.model import Note, NoteKind
+
+_CHARSET_FIELD = "_charset_"
+"""The name of the annotation by which a form tells the charset of those parts that tell none."""
+
+_NAMED = 20
+"""Of more annotations that have the same problem, only the number is noted."""
+
+_UNNAMED = "unnamed"
+
+
+class ReceivedTexts:
+    """
+    The texts of one report, as they come. Once all of it has come they become its annotations.
+
+    @param most_items: in the JSON of a part, as for L{parse_extra}.
+    @param most_levels: in the JSON of a part, as for L{parse_extra}.
+    @ivar has_json: whether annotations came as JSON.
+    @ivar refusal: the reason to refuse a report that has no dump, either; empty if some text is understood, or if there
+        is none.
+    """
+
+    has_json = False
+    refusal = ""
+
+    def __init__(self, *, most_items: int, most_levels: int) -> None:
+        self._most_items = most_items
+        self._most_levels = most_levels
+        self._decoder = TextDecoder()
+        self._parts: dict[str, tuple[bytes, str | None]] = {}
+        self._members: dict[str, str] = {}
+        self._rests: list[tuple[str, Extra]] = []
+        self._noted: dict[tuple[NoteKind, str], list[str]] = {}
+
+    def add_part(self, name: str, content: bytes, charset: str | None) -> None:
+        """
+        Take the annotation in one part. If its name came before, the last one counts.
+
+        @param charset: that the part names; None if it names none.
+        """
+        if self._parts.get(name, (content,))[0] != content:
+            self._note("left_out", name, "came again with another value; the last one counts")
+        self._parts[name] = content, charset
+
+    def add_json(self, name: str, content: bytes, charset: str | None) -> None:
+        """
+        Take the annotations in the JSON of one part. What is no JSON becomes an annotation itself.
+
+        @param name: of the part.
+        @param charset: that the part names; None if it names none.
+        """
+        self.has_json = True
+        text = self._decoded(name, content, charset or json.detect_encoding(content)).removeprefix("\ufeff")
+        extra = parse_extra(text, most_items=self._most_items, most_levels=self._most_levels)
+        self._add_members(extra.members if "\\u" not in text else self._cleaned_all(extra.members))
+        if extra.rest:
+            self._rests.append((name, extra))
+        elif extra.problem:
+            self._note("repaired", name, extra.problem)
+
+    def finish(self, query: Iterable[tuple[bytes, bytes]] = ()) -> dict[str, str]:
+        """
+        Return the annotations. JSON counts more than parts, and both count more than the query.
+
+        @param query: the fields of the query of the URL, their names and values.
+        """
+        annotations = self._of_parts()
+        if annotations and self._members:
+            replaced = any(annotations.get(name, value) != value for name, value in self._members.items())
+            kind: NoteKind = "left_out" if replaced else "repaired"
+            self._note(kind, "", "annotations came both as parts and as JSON; those in the JSON count")
+        annotations |= self._members
+        for sent_name, sent_value in query:
+            name = self._decoded(sent_name.decode(errors="replace"), sent_name, None) or _UNNAMED
+            value = self._decoded(name, sent_value, None)
+            if annotations.setdefault(name, value) != value:
+                self._note("left_out", name, "came with another value in the query of the URL, which is left out")
+        if not annotations:
+            self.refusal = next((extra.refusal for _, extra in self._rests), "")
+        for name, extra in self._rests:
+            kept_as = free_name(name, annotations)
+            annotations[kept_as] = extra.rest
+            self._note("repaired", name, f"{extra.problem}; what could not be read is kept as text, in {kept_as}")
+        return annotations
+
+    def notes(self) -> Sequence[Note]:
+        """Return what was left out of the annotations or changed."""
+        notes = []
+        for (kind, text), names in self._noted.items():
+            notes += [Note(kind, f"{_shown(name)}: {text}" if name else text) for name in names[:_NAMED]]
+            if len(names) > _NAMED:
+                notes.append(Note(kind, f"{len(names) - _NAMED} more: {text}"))
+        return notes
+
+    def _of_parts(self) -> dict[str, str]:
+        form_charset = self._parts.get(_CHARSET_FIELD, (b"", None))[0].decode("latin-1").strip()
+        return {
+            name: self._decoded(name, content, charset or form_charset)
+            for name, (content, charset) in self._parts.items()
+        }
+
+    def _add_members(self, members: Iterable[tuple[str, str]]) -> None:
+        for name, value in members:
+            if not name:
+                name = free_name(_UNNAMED, self._members)
+                self._note("renamed", name, "this name was given to an annotation that has none")
+            if self._members.setdefault(name, value) != value:
+                self._members[name] = value
+                self._note("left_out", name, "came again with another value; the last one counts")
+
+    def _cleaned_all(self, members: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        for sent_name, value in members:
+            name = self._cleaned(None, sent_name)
+            yield name, self._cleaned(name, value)
+
+    def _cleaned(self, name: str | None, text: str) -> str:
+        """C{text} without what could be neither stored nor sent on."""
+        if "\0" in text:
+            text = text.replace("\0", "")
+            self._note(WITHOUT_NUL.kind, text if name is None else name, WITHOUT_NUL.text)
+        if not text.isascii():
+            whole = without_surrogates(text)
+            if whole != text:
+                text = whole
+                self._note("replaced", text if name is None else name, "half of a surrogate pair is replaced by U+FFFD")
+        return text
+
+    def _decoded(self, name: str, content: bytes, charset: str | None) -> str:
+        text, notes = self._decoder.decode(content, charset)
+        for note in notes:
+            self._note(note.kind, name.replace("\0", ""), note.text)
+        return text
+
+    def _note(self, kind: NoteKind, name: str, text: str) -> None:
+        self._noted.setdefault((kind, text), []).append(name)
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 100 else f"{name[:100]}…"
