@@ -8,6 +8,9 @@ from attrs import field, frozen
 
 from collectord.model import COLLECTOR_NAMES, Annotations
 
+FORM_CHARSET = "_charset_"
+"""The name of the annotation by which a form tells the charset of those of its parts that tell none."""
+
 
 @frozen
 class Named:

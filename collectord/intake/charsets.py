@@ -42,6 +42,9 @@ _BYTE_ORDER_MARKS = {
     "utf_16": ((codecs.BOM_UTF16_LE, "utf_16_le"), (codecs.BOM_UTF16_BE, "utf_16_be")),
     "utf_32": ((codecs.BOM_UTF32_LE, "utf_32_le"), (codecs.BOM_UTF32_BE, "utf_32_be")),
 }
+_UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""What text may begin with that names no charset. No text in UTF-8 does."""
+
 WITHOUT_NUL = Note("left_out", "its NUL characters are left out")
 """The note on a text that had NUL in it."""
 
@@ -63,9 +66,13 @@ class TextDecoder:
         """
         Return the text of C{content}, without NUL, and what was done to read it.
 
-        @param charset: as the client names it; None if it names none: then it is UTF-8.
+        @param charset: as the client names it. If it names none, it is UTF-8, or UTF-16 with a byte order mark.
         """
-        codec = _codec_of(charset) if charset else "utf_8"
+        if not charset:
+            if not content.startswith(_UTF_16_MARKS):
+                return self._as_utf8(content, "")
+            charset = "utf-16"
+        codec = _codec_of(charset)
         if codec is None:
             return self._as_utf8(content, f"its charset {_shown(charset)} is not known, so it is read as UTF-8")
         if codec == "utf_8":
@@ -152,8 +159,8 @@ def _codec_of(charset: str) -> str | None:
     return _CODECS.get(label) or _CODECS.get(label.removeprefix("x").replace("windows", "cp"))
 
 
-def _shown(charset: str | None) -> str:
-    return repr((charset or "")[:40])
+def _shown(charset: str) -> str:
+    return repr(charset[:40])
 
 
 def _replaced(because: str) -> Note:

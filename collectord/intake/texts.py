@@ -5,13 +5,10 @@ Makes the annotations of a report of its texts: those of its parts, of JSON in p
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from collectord.annotations import free_name
+from collectord.annotations import FORM_CHARSET, free_name
 from collectord.intake.charsets import WITHOUT_NUL, TextDecoder, without_surrogates
 from collectord.intake.extra import Extra, parse_extra
 from collectord.model import Note, NoteKind
-
-_CHARSET_FIELD = "_charset_"
-"""The name of the annotation by which a form tells the charset of those parts that tell none."""
 
 _NAMED = 20
 """Of more annotations that have the same problem, only the number is noted."""
@@ -103,7 +100,7 @@ class ReceivedTexts:
         return notes
 
     def _of_parts(self) -> dict[str, str]:
-        form_charset = self._parts.get(_CHARSET_FIELD, (b"", None))[0].decode("latin-1").strip()
+        form_charset = self._parts.get(FORM_CHARSET, (b"", None))[0].decode("latin-1").strip()
         return {
             name: self._decoded(name, content, charset or form_charset)
             for name, (content, charset) in self._parts.items()

@@ -16,6 +16,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zlib_ng import zlib_ng
 from zope.interface import implementer
 
+from collectord.annotations import FORM_CHARSET
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError
 from collectord.model import COLLECTOR_NAMES, Crash, Dump
@@ -73,7 +74,7 @@ def make_report(crash: Crash, boundary: str) -> Report:
     """
     fields = {name: value for name, value in crash.raw_crash.items() if name not in COLLECTOR_NAMES}
     fields["uuid"] = crash.crash_id
-    if len(fields) + len(crash.dumps) > _MANY_PARTS:
+    if len(fields) + len(crash.dumps) > _MANY_PARTS or FORM_CHARSET in fields:  # JSON has a charset of its own
         extra = json.dumps(fields).encode()
         text = _head(boundary, "extra", "extra.json", "application/json") + extra + b"\r\n"
     else:

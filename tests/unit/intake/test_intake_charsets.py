@@ -23,6 +23,7 @@ def decoded(content: bytes, charset: str | None = None) -> tuple[str, Note | Non
     [
         (None, "utf-8", "aé€😀"),
         ("", "utf-8", "aé€😀"),
+        (None, "utf-16", "aé€😀"),
         ("UTF-8", "utf-8", "aé€😀"),
         ("us-ascii", "utf-8", "aé€😀"),
         ("iso-8859-1", "latin-1", "aé\x80"),

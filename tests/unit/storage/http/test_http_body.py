@@ -22,6 +22,7 @@ from zope.interface.verify import verifyObject
 from collectord.errors import StorageError
 from collectord.model import COLLECTOR_NAMES, Crash, Dump, InMemory
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report
+from tests.unit.intake.parts import new_receiver, result_of
 from tests.unit.storage.stores import CRASH_ID, dump_of, make_crash, started
 
 BOUNDARY = "0123456789abcdef"
@@ -67,6 +68,23 @@ def test_what_a_client_would_send() -> None:
         "upload_file_minidump": ("upload_file_minidump", "application/octet-stream", b"MDMP minidump"),
         "extra_2": ("extra_2", "application/octet-stream", b"something else"),
     }
+
+
+def test_it_arrives_unchanged() -> None:
+    kept: dict[str, Any] = {
+        "client_version": "1",
+        "client_uuid": "a device",
+        "Comments": "é\ufffd😀",
+        "unnamed": "",
+        "extra": '{"cut',
+    }
+    for annotations in (kept, {**kept, "_charset_": "utf-16"}):
+        receiver = new_receiver(headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode()})
+        receiver.received(body_of(make_crash(**annotations)))
+        report = result_of(receiver.report())
+        assert report.annotations == {"ProductName": "Fenix", **annotations, "uuid": CRASH_ID}
+        assert report.notes == []
+        assert len(report.dumps) == 2
 
 
 def test_no_dumps() -> None:
