@@ -16,7 +16,7 @@ from collectord.crashid import is_crash_id, make_crash_id
 from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
-from collectord.model import Annotations, Crash, CrashEvent, CrashReport, Note, RawCrash
+from collectord.model import Annotations, Crash, CrashEvent, CrashReport, Dump, Note, RawCrash
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()
@@ -196,6 +196,7 @@ class Collector:
                 "payload_size": payload.size,
                 "collector_notes": [note.text for note in notes],
                 "dump_checksums": {dump.name: dump.sha256 for dump in report.dumps},
+                "dumps": {dump.name: _about(dump) for dump in report.dumps},
                 "user_agent": payload.user_agent,
                 "throttle_rule": verdict.rule,
             },
@@ -205,3 +206,8 @@ class Collector:
 
 def _without_uuid(annotations: Annotations) -> Annotations:
     return {name: value for name, value in annotations.items() if name != "uuid"}
+
+
+def _about(dump: Dump) -> dict[str, object]:
+    sent = {"filename": dump.filename, "content_type": dump.content_type}
+    return {"size": dump.size, **{name: value for name, value in sent.items() if value}}

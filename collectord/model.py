@@ -86,12 +86,16 @@ class Dump:
     @ivar name: C{[A-Za-z0-9_]{1,30}}, unique within its crash.
     @ivar size: in bytes.
     @ivar sha256: the checksum of the content, in hex.
+    @ivar filename: the name that the file had at the client, if it said so when it sent the report.
+    @ivar content_type: what the client said that the file is, if it did.
     """
 
     name: str
     size: int
     sha256: str
     content: Content = field(repr=False)
+    filename: str | None = field(default=None, eq=False)
+    content_type: str | None = field(default=None, eq=False)
 
 
 @frozen(kw_only=True)

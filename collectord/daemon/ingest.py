@@ -216,6 +216,7 @@ def _is_open(backend: Backend) -> float:
 
 def _limits(settings: Settings) -> Limits:
     return Limits(
+        read=settings.submission.max_read_bytes,
         body=settings.submission.max_body_bytes,
         parts=settings.submission.max_parts,
         annotations=settings.submission.max_annotation_bytes,

@@ -26,13 +26,15 @@ class Limits:
     """
     How large a report may be.
 
-    @ivar body: bytes of the body, both as sent and inflated.
-    @ivar parts: number of parts in the body.
-    @ivar annotations: bytes of all annotations together, names and values.
+    @ivar read: bytes of the body, both as sent and inflated. A larger one is refused.
+    @ivar body: bytes of all files together. Of more, the largest are left out.
+    @ivar parts: number of parts in the body. Those after them are left out, but for the minidump.
+    @ivar annotations: bytes of all annotations together, names and values. What is more is left out.
     @ivar items: values in the JSON of one part, all levels together.
     @ivar levels: depth of lists and objects within each other in JSON.
     """
 
+    read: int
     body: int
     parts: int
     annotations: int
@@ -88,17 +90,18 @@ class ReportReceiver:
         boundary = boundary_of(self._header("Content-Type"))
         encoding = (self._header("Content-Encoding") or b"").strip().lower()
         if encoding == b"gzip":
-            self._inflater = Inflater(self._limits.body)
+            self._inflater = Inflater(self._limits.read)
         elif encoding not in (b"", b"identity"):
             raise MalformedReport("unknown_content_encoding")
         if length == 0:
             raise MalformedReport("no_content_length")
-        if length is not None and length > self._limits.body:
+        if length is not None and length > self._limits.read:
             raise TooLarge
         self._builder = ReportBuilder(
             boundary,
             self._new_buffer,
             self._budget,
+            max_file_bytes=self._limits.body,
             max_parts=self._limits.parts,
             max_annotation_bytes=self._limits.annotations,
             texts=ReceivedTexts(most_items=self._limits.items, most_levels=self._limits.levels),
@@ -114,7 +117,7 @@ class ReportReceiver:
         assert self._builder is not None
         try:
             self._size += len(data)
-            if self._size > self._limits.body:
+            if self._size > self._limits.read:
                 raise TooLarge
             if self._inflater is None:
                 self._builder.feed(data)

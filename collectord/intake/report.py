@@ -2,21 +2,25 @@
 Makes a L{CrashReport} of the parts of a multipart body: which part is an annotation, which is a dump, and its name.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
+from collectord.intake.files import ReceivedFile, ReceivedFiles
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part, text_of
 from collectord.intake.query import fields_of
-from collectord.intake.texts import ReceivedTexts
-from collectord.model import CrashReport, Note, NoteKind, Payload
+from collectord.intake.texts import ReceivedTexts, shown
+from collectord.intake.transfer import Decoder, decoder_for
+from collectord.intake.undecided import UndecidedPart
+from collectord.model import MINIDUMP, CrashReport, Note, NoteKind, Payload
 
-_NAME_LENGTH = 30
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
-_RESERVED_NAMES = frozenset({"dump_names", "raw_crash", "processed_crash", "dump"})
+_MOST_TIMES = 10
+"""A report with more than so many times the parts that are kept is refused: only an attack has so many."""
+
+_EndText = Callable[[str, bytes, str | None], None]
+"""Takes a whole text: the name of its part, its bytes, and the charset that the part names, or None."""
 
 
 class ReportBuilder:
@@ -25,7 +29,9 @@ class ReportBuilder:
 
     @param new_buffer: makes a buffer for a dump of that name.
     @param budget: the memory that all uploads share.
-    @param max_annotation_bytes: of all annotations together, names and values.
+    @param max_file_bytes: that are kept of all files together.
+    @param max_parts: that are kept.
+    @param max_annotation_bytes: that are kept of all annotations together, names and values.
     @param texts: makes annotations of texts.
     """
 
@@ -35,20 +41,22 @@ class ReportBuilder:
         new_buffer: Callable[[str], DumpBuffer],
         budget: MemoryBudget,
         *,
+        max_file_bytes: int,
         max_parts: int,
         max_annotation_bytes: int,
         texts: ReceivedTexts,
     ) -> None:
         self._parser = FormDataParser(boundary)
-        self._new_buffer = new_buffer
+        self._files = ReceivedFiles(new_buffer, max_file_bytes)
         self._budget = budget
         self._texts = texts
+        self._max_parts = max_parts
+        self._parts = 0
+        self._max_annotation_bytes = max_annotation_bytes
         self._annotation_bytes = 0
-        self._max_parts = self._parts_left = max_parts
-        self._annotation_bytes_left = max_annotation_bytes
+        self._nameless = 0
+        self._too_much = 0  # annotations for which there is no room
         self._notes: list[Note] = []
-        self._buffers: dict[str, DumpBuffer] = {}
-        self._repeats: dict[str, int] = {}
         self._write: Callable[[bytes], None] = _ignore
         self._end: Callable[[], None] = _nothing
 
@@ -91,19 +99,22 @@ class ReportBuilder:
         """
         self._take_in(self._parser.close())
         self._notes += self._parser.notes
-        fields, left_out = fields_of(query, most=self._max_parts, most_bytes=self._annotation_bytes_left)
+        fields, left_out = fields_of(
+            query, most=self._max_parts, most_bytes=self._max_annotation_bytes - self._annotation_bytes
+        )
         if left_out:
             self._note("left_out", f"{left_out} fields of the query of the URL are left out: there are too many")
         annotations = self._texts.finish(fields)
-        if not self._buffers and (self._texts.refusal or not annotations):
-            raise MalformedReport(self._texts.refusal or "no_annotations")
+        dumps = await self._files.finish()
+        if not dumps and (self._texts.refusal or not annotations):
+            raise TooLarge if self._files.notes() else MalformedReport(self._texts.refusal or "no_annotations")
         if not annotations:
             self._note("repaired", "the report came without annotations")
         structure = "json" if self._texts.has_json else "multipart"
         return CrashReport(
             annotations=annotations,
-            dumps=[await buffer.finish() for buffer in self._buffers.values()],
-            notes=[*self._notes, *self._texts.notes()],
+            dumps=dumps,
+            notes=[*self._notes, *self._texts.notes(), *self._notes_on_limits()],
             payload=Payload(structure=structure, compressed=compressed, size=payload_size, user_agent=user_agent),
             bearer_token=bearer_token,
             sender_stores=sender_stores,
@@ -114,66 +125,110 @@ class ReportBuilder:
         self._write, self._end = _ignore, _nothing
         self._budget.release_annotations(self._annotation_bytes)
         self._annotation_bytes = 0
-        for buffer in self._buffers.values():
-            buffer.release()
+        self._files.release()
 
     def _begin(self, part: Part) -> None:
-        self._parts_left -= 1
-        if self._parts_left < 0:
-            raise MalformedReport("too_many_parts")
         self._write, self._end = _ignore, _nothing
-        name = text_of(part.name or "")
-        if name is None:
-            self._note("left_out", "a part whose name is not UTF-8 is left out")
+        name = self._name_of(part)
+        self._parts += 1
+        if self._parts > _MOST_TIMES * self._max_parts:
+            raise MalformedReport("too_many_parts")
+        if self._parts > self._max_parts and name != MINIDUMP:
             return
-        name = name.replace("\0", "")
-        if not name:
-            self._note("left_out", "a part without a name is left out")
-        elif part.content_type == "application/json" and (name == "extra" or not part.filename):
-            self._collect(name, part.charset, self._texts.add_json)
+        if part.content_type == "application/json" and (name == "extra" or not part.filename):
+            self._collect(part, name, self._texts.add_json)
         elif not part.filename and part.content_type in (None, "text/plain"):
-            self._collect(name, part.charset, self._texts.add_part)
+            self._collect(part, name, self._texts.add_part)
         else:
-            self._begin_dump(name)
+            self._write, self._end = self._begin_file(part, name)
 
-    def _collect(self, name: str, charset: str | None, end: Callable[[str, bytes, str | None], None]) -> None:
-        value = bytearray()  # a list of tiny pieces would take many times their size
+    def _name_of(self, part: Part) -> str:
+        sent = part.name or ""
+        name = text_of(sent)
+        if name is None:
+            self._note("repaired", f"{shown(sent)}: this name was not UTF-8, and is read as latin-1")
+            name = sent
+        return name.replace("\0", "")
 
-        def write(data: bytes) -> None:
-            self._take(len(data))
-            value.extend(data)
+    def _collect(self, part: Part, name: str, end: _EndText) -> None:
+        size = len(name.encode())
+        room = self._take(size)
 
-        self._take(len(name.encode()))
-        self._write = write
-        self._end = lambda: end(name, bytes(value), charset)
+        def text(value: bytearray, lost: int) -> None:
+            if room < size:
+                self._too_much += 1
+            elif name or value:
+                self._end_text(part, name or self._unnamed(), value, lost, end)
 
-    def _take(self, size: int) -> None:
-        self._annotation_bytes_left -= size
-        if self._annotation_bytes_left < 0:
-            raise TooLarge
-        self._annotation_bytes += size
-        self._budget.reserve_annotations(size)
+        def file() -> tuple[Callable[[bytes], None], Callable[[], None]]:
+            self._give_back(room)
+            return self._begin_file(part, name)
 
-    def _begin_dump(self, part_name: str) -> None:
-        name = _NOT_IN_NAMES.sub("", part_name)[:_NAME_LENGTH] or "attachment"
-        if name in _RESERVED_NAMES:
-            raise MalformedReport("invalid_dump_name")
-        if name in self._buffers:
-            name = self._next_free(name)
-            self._note("renamed", f"a dump name came again; this one is called {name}")
-        buffer = self._buffers[name] = self._new_buffer(name)
-        self._write, self._end = buffer.write, buffer.end
+        is_text = part.charset is not None or part.content_type == "application/json"
+        undecided = UndecidedPart(self._take, self._give_back, is_text, text, file)
+        self._write, self._end = undecided.write, undecided.end
+
+    def _take(self, size: int) -> int:
+        taken = min(size, self._max_annotation_bytes - self._annotation_bytes)
+        self._annotation_bytes += taken
+        self._budget.reserve_annotations(taken)
+        return taken
+
+    def _give_back(self, size: int) -> None:
+        self._annotation_bytes -= size
+        self._budget.release_annotations(size)
+
+    def _end_text(self, part: Part, name: str, value: bytearray, lost: int, end: _EndText) -> None:
+        if lost:
+            self._note("cut", f"{shown(name)}: cut after {len(value)} bytes; {lost} more are left out")
+            if part.charset is None:
+                _drop_cut_character(value)
+        end(name, bytes(value), part.charset)
+
+    def _unnamed(self) -> str:
+        self._nameless += 1
+        name = "unnamed" if self._nameless == 1 else f"unnamed_{self._nameless}"
+        self._note("renamed", f"an annotation without a name is called {name}")
+        return name
+
+    def _begin_file(self, part: Part, name: str) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+        filename = part.filename and (text_of(part.filename) or part.filename).replace("\0", "")
+        sent = name or (filename or "").rpartition(".")[0] or filename or ""
+        file = self._files.begin(sent, filename, part.content_type)
+        dump_name = file.buffer.name
+        if dump_name != name:
+            self._note("renamed", f"the file {shown(name or filename or '')!r} is called {dump_name}")
+        decoder = decoder_for(part.transfer_encoding)
+        if decoder is None:
+            return file.write, file.end
+        return (lambda data: file.write(decoder.feed(data))), (lambda: self._end_encoded(file, decoder))
+
+    def _end_encoded(self, file: ReceivedFile, decoder: Decoder) -> None:
+        file.write(decoder.finish())
+        file.end()
+        if decoder.problem:
+            self._note("repaired", f"{file.buffer.name}: {decoder.problem}")
 
     def _note(self, kind: NoteKind, text: str) -> None:
         self._notes.append(Note(kind, text))
 
-    def _next_free(self, name: str) -> str:
-        while True:
-            n = self._repeats[name] = self._repeats.get(name, 1) + 1
-            suffix = f"_{n}"
-            candidate = name[: _NAME_LENGTH - len(suffix)] + suffix
-            if candidate not in self._buffers:
-                return candidate
+    def _notes_on_limits(self) -> list[Note]:
+        notes = self._files.notes()
+        if self._parts > self._max_parts:
+            notes.append(
+                Note("left_out", f"there are {self._parts} parts; after {self._max_parts} only the minidump is kept")
+            )
+        if self._too_much:
+            notes.append(Note("left_out", f"{self._too_much} annotations are left out: all together are too large"))
+        return notes
+
+
+def _drop_cut_character(value: bytearray) -> None:
+    """Remove the last character of UTF-8 text that was cut somewhere: it may be cut off."""
+    while value and value[-1] & 0xC0 == 0x80:
+        value.pop()
+    if value and value[-1] >= 0xC0:
+        value.pop()
 
 
 def _ignore(data: bytes) -> None:

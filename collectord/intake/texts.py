@@ -94,7 +94,7 @@ class ReceivedTexts:
         """Return what was left out of the annotations or changed."""
         notes = []
         for (kind, text), names in self._noted.items():
-            notes += [Note(kind, f"{_shown(name)}: {text}" if name else text) for name in names[:_NAMED]]
+            notes += [Note(kind, f"{shown(name)}: {text}" if name else text) for name in names[:_NAMED]]
             if len(names) > _NAMED:
                 notes.append(Note(kind, f"{len(names) - _NAMED} more: {text}"))
         return notes
@@ -142,5 +142,6 @@ class ReceivedTexts:
         self._noted.setdefault((kind, text), []).append(name)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """Return C{name} as notes show it: they are not made longer by a client."""
     return name if len(name) <= 100 else f"{name[:100]}…"

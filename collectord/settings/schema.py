@@ -50,6 +50,7 @@ class Submission(_Section):
     listen: list[str] = Field(default=["tcp:8000:interface=127.0.0.1"], min_length=1)
     workers: int = Field(default=1, ge=1, le=64)
     max_body_bytes: int = Field(default=26214400, gt=0)
+    max_read_bytes: int = Field(default=268435456, gt=0)
     max_parts: int = Field(default=1000, gt=0)
     max_annotation_bytes: int = Field(default=2097152, gt=0)
     max_extra_items: int = Field(default=10000, gt=0)
@@ -73,6 +74,12 @@ class Submission(_Section):
         "version": "Version",
     }
     remove_annotations: list[str] = ["Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"]
+
+    @model_validator(mode="after")
+    def _all_that_is_kept_can_be_read(self) -> Self:
+        if self.max_read_bytes < self.max_body_bytes:
+            raise ValueError("max_read_bytes: less than max_body_bytes, so that no report could have so many")
+        return self
 
 
 class Throttle(_Section):

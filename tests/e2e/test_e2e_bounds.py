@@ -41,10 +41,13 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
-def test_who_sends_it_all_before_he_reads_does_read_that_it_is_too_large(daemon: Daemon, chunked: bool) -> None:
+def test_who_sends_it_all_before_he_reads_does_read_that_it_is_too_large(tmp_path: Path, chunked: bool) -> None:
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {LIMIT + 1}"
     head = f"POST /submit HTTP/1.1\r\nHost: x\r\n{framing}\r\nContent-Type: {HEADERS['Content-Type']}\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", daemon.port), 20) as connection:
+    with (
+        start(tmp_path, f"max_read_bytes = {LIMIT}") as daemon,
+        socket.create_connection(("127.0.0.1", daemon.port), 20) as connection,
+    ):
         # A reset would end the sending: many a client does not look for an answer then.
         connection.sendall(head)
         for piece in chunks(bytes(LIMIT + 1), 65536) if chunked else [bytes(LIMIT + 1)]:
@@ -61,6 +64,14 @@ def test_a_report_of_just_the_limit_is_kept(daemon: Daemon) -> None:
     assert len(report.body()) == LIMIT
     crash = crash_id_in(post(daemon.port, report.body(), HEADERS))
     assert list(harm({crash: report.annotations["Serial"]}, daemon.workdir / "root")) == []
+
+
+def test_an_attachment_too_large_is_left_out_and_the_minidump_kept(daemon: Daemon) -> None:
+    report = make_report("large", 30_000, LIMIT)
+    crash_id = crash_id_in(post(daemon.port, report.body(), HEADERS))
+    found = stored_crashes(daemon.workdir / "root")[crash_id]
+    assert found.dumps == {"upload_file_minidump": report.dumps["upload_file_minidump"]}
+    assert "extra_1" in str(found.raw_crash["metadata"])
 
 
 def test_a_gzip_bomb_costs_little(daemon: Daemon) -> None:

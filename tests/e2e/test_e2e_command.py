@@ -121,7 +121,11 @@ def test_refusals(tmp_path: Path, dump: Path) -> None:
     port = free_port()
     rules = tmp_path / "rules.toml"
     rules.write_text('[[rule]]\nname = "nobody"\nkey = "*"\nresult = "reject"\n')
-    toml = config(port, tmp_path / "crashes", submission="max_body_bytes = 400000\nsubmitter_token = 'hunter2'")
+    toml = config(
+        port,
+        tmp_path / "crashes",
+        submission="max_body_bytes = 400000\nmax_read_bytes = 400000\nsubmitter_token = 'hunter2'",
+    )
     with Daemon(f"{toml}[throttle]\nrules = {json.dumps(str(rules))}\n", port, tmp_path / "work") as daemon:
         settings = daemon.workdir / "collectord.toml"
         for args, output in (

@@ -95,10 +95,18 @@ def test_keeps_exactly_what_was_sent(daemon: Daemon, tmp_path: Path) -> None:
     assert found == {
         "payload": "multipart",
         "payload_compressed": "0",
-        "collector_notes": [],
+        "collector_notes": ["the file 'strange.name-1' is called strangename1"],
         "dump_checksums": {
             "upload_file_minidump": hashlib.sha256(minidump.read_bytes()).hexdigest(),
             "strangename1": hashlib.sha256(b"").hexdigest(),
+        },
+        "dumps": {
+            "upload_file_minidump": {
+                "size": minidump.stat().st_size,
+                "filename": minidump.name,
+                "content_type": "application/octet-stream",
+            },
+            "strangename1": {"size": 0, "filename": log.name, "content_type": "text/plain"},
         },
         "user_agent": "curl under test",
         "throttle_rule": "accept_everything",

@@ -56,7 +56,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run([*command, *names], check=True, capture_output=True)
     port, tls = free_port(), free_port()
-    toml = config(port, workdir / "root", submission=f"workers = {request.param}").replace(
+    toml = config(port, workdir / "root", submission=f"workers = {request.param}\nmax_read_bytes = {LIMIT}").replace(
         'interface=127.0.0.1"]',
         f'interface=127.0.0.1", "ssl:{tls}:privateKey={key}:certKey={certificate}:interface=127.0.0.1", "unix:{path}"]',
     )

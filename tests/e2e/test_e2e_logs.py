@@ -42,8 +42,8 @@ def events(daemon: Daemon) -> list[str]:
     assert rejected.body == b"Discarded=rule_never"
     ignored = post_from_afar(daemon.port, multipart([Part("ProductName", b"Old"), *secret], "b"))
     assert ignored.body == b"Unsupported=1\n"
-    refused = post_from_afar(daemon.port, multipart([*secret, Part("raw_crash", b"x", SECRET)], "b"))
-    assert refused.body == b"Discarded=malformed_invalid_dump_name"
+    refused = post_from_afar(daemon.port, multipart(secret, "another"))
+    assert refused.body == b"Discarded=malformed_invalid_payload_structure"
     too_large = post_from_afar(daemon.port, bytes(200_000))
     assert too_large.status == 413
     post_from_afar(daemon.port, multipart([Part("ProductName", b"Fenix"), *secret], "b"), complete=False)
@@ -66,7 +66,7 @@ def start(tmp_path: Path, form: str) -> Daemon:
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
     port = free_port()
-    toml = config(port, tmp_path / "root", submission="max_body_bytes = 100000")
+    toml = config(port, tmp_path / "root", submission="max_body_bytes = 100000\nmax_read_bytes = 100000")
     toml += f'\n[throttle]\nrules = "{rules}"\n[logging]\nformat = "{form}"\n'
     return Daemon(toml, port, tmp_path / "work")
 
@@ -76,7 +76,7 @@ EXPECTED = [
     r"{deferred} kept: DEFER by later, \d+ bytes, in {root} after [\d.]+ ms",
     r"REJECT by never: not kept, \d+ bytes",
     r"IGNORE by old: not kept, \d+ bytes",
-    r"refused: 400 invalid_dump_name",
+    r"refused: 400 invalid_payload_structure",
     r"refused: 413 too_large",
     r"refused: client_gone",
 ]
@@ -119,7 +119,10 @@ def test_json(tmp_path: Path) -> None:
     assert (first["store"], first["level"]) == (str(tmp_path / "root"), "info")
     assert first["size"] > 0
     assert first["ms"] > 0
-    assert [(line["status"], line["reason"]) for line in lines[4:6]] == [(400, "invalid_dump_name"), (413, "too_large")]
+    assert [(line["status"], line["reason"]) for line in lines[4:6]] == [
+        (400, "invalid_payload_structure"),
+        (413, "too_large"),
+    ]
     for line in daemon.log().splitlines():
         assert {"time", "level", "logger", "message"} <= json.loads(line).keys()
     assert CLIENT not in daemon.log()

@@ -28,7 +28,14 @@ CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 CHOSEN = "11111111-57c6-4e5d-b2cf-cabde2150101"
 ACCEPT = Verdict(Result.ACCEPT, "some_rule", 100)
 DUMPS = (
-    Dump(name="upload_file_minidump", size=4, sha256="aa", content=InMemory([b"MDMP"])),
+    Dump(
+        name="upload_file_minidump",
+        size=4,
+        sha256="aa",
+        content=InMemory([b"MDMP"]),
+        filename="a.dmp",
+        content_type="application/x",
+    ),
     Dump(name="other", size=0, sha256="bb", content=InMemory([])),
 )
 PAYLOAD = Payload(structure="multipart", compressed=False, size=1234, user_agent="Crashpad/1.0")
@@ -184,6 +191,10 @@ def test_the_raw_crash(rig: Rig) -> None:
             "payload_size": 1234,
             "collector_notes": ["a note", "another"],
             "dump_checksums": {"upload_file_minidump": "aa", "other": "bb"},
+            "dumps": {
+                "upload_file_minidump": {"size": 4, "filename": "a.dmp", "content_type": "application/x"},
+                "other": {"size": 0},
+            },
             "user_agent": "Crashpad/1.0",
             "throttle_rule": "some_rule",
         },

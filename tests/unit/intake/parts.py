@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 BOUNDARY = b"xyzzy"
 CONTENT_TYPE = b"multipart/form-data; boundary=xyzzy"
-LIMITS = Limits(body=1_000_000, parts=20, annotations=100_000)
+LIMITS = Limits(read=1_000_000, body=1_000_000, parts=20, annotations=100_000)
 
 
 def part(headers: bytes | Sequence[bytes], content: bytes = b"") -> bytes:

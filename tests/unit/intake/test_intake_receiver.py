@@ -204,7 +204,7 @@ def test_a_gzip_epilogue() -> None:
 
 
 def of_body(size: int) -> Limits:
-    return Limits(body=size, parts=LIMITS.parts, annotations=LIMITS.annotations)
+    return Limits(read=size, body=size, parts=LIMITS.parts, annotations=LIMITS.annotations)
 
 
 def test_the_limit_on_the_wire() -> None:
@@ -345,7 +345,7 @@ def test_a_refused_report_is_given_up_at_once() -> None:
     receiver = new_receiver(budget=budget)
     receiver.received(dump(b"d", b"x" * 100_000))
     assert budget.used == 100_000
-    receiver.received(dump(b"raw_crash"))
+    receiver.received(annotation(b"a") * (10 * LIMITS.parts))
     assert isinstance(receiver.refusal, MalformedReport)
     assert budget.used == 0
 
@@ -382,7 +382,7 @@ def test_nothing_is_inflated_while_it_is_paused() -> None:
     assert report.annotations == result_of(plain_receiver().report()).annotations
 
 
-@pytest.mark.parametrize("packed", [gzipped(body(dump(b"raw_crash"))), b"no gzip at all", gzipped(REPORT)[:-3]])
+@pytest.mark.parametrize("packed", [gzipped(body(annotation(b"a") * 201)), b"no gzip at all", gzipped(REPORT)[:-3]])
 def test_what_is_wrong_shows_when_it_is_let(packed: bytes) -> None:
     receiver = paused_receiver(CountingFlow(), packed)
     reports: list[object] = []

@@ -1,4 +1,5 @@
 import json
+import re
 import tracemalloc
 from hashlib import sha256
 
@@ -6,12 +7,14 @@ import pytest
 from attrs import evolve
 
 from collectord.errors import MalformedReport, TooLarge
+from collectord.intake.budget import MemoryBudget
 from collectord.intake.receiver import Limits
 from collectord.model import Note, Payload
 from tests.unit.intake.parts import (
     LIMITS,
     annotation,
     body,
+    comparable,
     dump,
     extra,
     new_receiver,
@@ -231,8 +234,8 @@ def test_an_empty_extra_leaves_the_parts() -> None:
 
 def test_nul_is_stripped() -> None:
     received = receive([body(annotation(b"a\0b", b"\0v\0\0w\0"), annotation(b"\0", b"nameless"))])
-    assert received.report.annotations == {"ab": "vw"}
-    assert received.notes == ["a part without a name is left out", "ab: its NUL characters are left out"]
+    assert received.report.annotations == {"ab": "vw", "unnamed": "nameless"}
+    assert received.notes == ["an annotation without a name is called unnamed", "ab: its NUL characters are left out"]
 
 
 @pytest.mark.parametrize(
@@ -279,10 +282,14 @@ def test_the_query_is_limited_as_annotations_are() -> None:
 
 
 def test_names_that_are_not_utf8() -> None:
-    received = receive([body(annotation(b"\xffa", b"1"), dump(b"\xc3", b"2"), annotation("é€".encode(), b"3"))])
-    assert received.report.annotations == {"é€": "3"}
-    assert received.dumps == []
-    assert received.notes == ["a part whose name is not UTF-8 is left out"] * 2
+    received = receive([body(annotation(b"\xffa", b"1"), dump(b"caf\xe9", b"2"), annotation("é€".encode(), b"3"))])
+    assert received.report.annotations == {"ÿa": "1", "é€": "3"}
+    assert received.contents == {"caf": b"2"}
+    assert received.report.notes == [
+        Note("repaired", "ÿa: this name was not UTF-8, and is read as latin-1"),
+        Note("repaired", "café: this name was not UTF-8, and is read as latin-1"),
+        Note("renamed", "the file 'café' is called caf"),
+    ]
 
 
 def test_parts_without_a_name() -> None:
@@ -292,15 +299,23 @@ def test_parts_without_a_name() -> None:
                 annotation(b"a"),
                 part(b"Content-Disposition: form-data", b"1"),
                 part(b'Content-Disposition: form-data; name=""', b"2"),
-                part(b'Content-Disposition: form-data; filename="x"', b"3"),
+                part(b'Content-Disposition: attachment; filename="a log.txt"', b"3"),
                 part(b"Content-Type: application/octet-stream", b"4"),
                 part([], b"5"),
+                part([], b"MDMP"),
             )
         ]
     )
-    assert received.report.annotations == {"a": "value"}
-    assert received.dumps == []
-    assert received.notes == ["a part without a name is left out"] * 5
+    assert received.report.annotations == {"a": "value", "unnamed": "1", "unnamed_2": "2", "unnamed_3": "5"}
+    assert received.contents == {"alog": b"3", "attachment": b"4", "attachment_2": b"MDMP"}
+    assert received.notes == [
+        "an annotation without a name is called unnamed",
+        "an annotation without a name is called unnamed_2",
+        "the file 'a log.txt' is called alog",
+        "the file '' is called attachment",
+        "an annotation without a name is called unnamed_3",
+        "the file '' is called attachment_2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -349,17 +364,17 @@ def test_names_of_dumps(sent: bytes, name: str) -> None:
 
 @pytest.mark.parametrize("name", [b"dump_names", b"raw_crash", b"processed_crash", b"dump", b"d.u.m.p", b"/raw_crash"])
 def test_reserved_names(name: bytes) -> None:
-    assert refusal_of([body(annotation(b"a"), dump(name))]) == malformed("invalid_dump_name")
+    received = receive([body(annotation(b"a"), dump(name))])
+    given = re.sub(rb"\W", b"", name).decode() + "_file"
+    assert received.contents == {given: b"MDMP"}
+    assert received.report.notes == [Note("renamed", f"the file {name.decode()!r} is called {given}")]
     assert receive([body(annotation(name))]).report.annotations == {name.decode(): "value"}
 
 
 def test_a_dump_name_that_comes_again() -> None:
     received = receive([body(annotation(b"a"), dump(b"d", b"1"), dump(b"d", b"2"), dump(b"/d", b"3"))])
     assert received.contents == {"d": b"1", "d_2": b"2", "d_3": b"3"}
-    assert received.notes == [
-        "a dump name came again; this one is called d_2",
-        "a dump name came again; this one is called d_3",
-    ]
+    assert received.notes == ["the file 'd' is called d_2", "the file '/d' is called d_3"]
 
 
 def test_a_long_dump_name_that_comes_again() -> None:
@@ -367,7 +382,9 @@ def test_a_long_dump_name_that_comes_again() -> None:
     names = ["x" * 30, *(f"{'x' * 28}_{n}" for n in range(2, 10)), f"{'x' * 27}_10", f"{'x' * 27}_11"]
     assert list(received.contents) == names
     assert max(map(len, names)) == 30
-    assert received.notes == [f"a dump name came again; this one is called {name}" for name in names[1:]]
+    assert received.notes == [
+        f"the file {'x' * 30 + chr(n)!r} is called {name}" for n, name in zip(range(65, 76), names, strict=True)
+    ]
 
 
 def test_a_given_name_is_never_given_twice() -> None:
@@ -399,42 +416,54 @@ def test_a_dump_without_the_last_boundary() -> None:
     assert received.contents == {"d": b"MDMP\0"}
 
 
-def test_parts_are_limited() -> None:
-    twenty = [annotation(b"a%d" % n) for n in range(19)]
-    assert len(receive([body(*twenty, dump(b"d"))]).report.annotations) == 19
-    assert refusal_of([body(*twenty, dump(b"d"), dump(b"d"))]) == malformed("too_many_parts")
-    assert refusal_of([body(*twenty, *[part([], b"")] * 2)]) == malformed("too_many_parts")
+def test_of_too_many_parts_the_first_and_the_minidump_are_kept() -> None:
+    twenty = [*(annotation(b"a%d" % n) for n in range(19)), dump(b"d")]
+    assert receive([body(*twenty)]).notes == []
+    received = receive([body(*twenty, dump(b"e"), annotation(b"b"), dump(b"upload_file_minidump"), dump(b"f"))])
+    assert len(received.report.annotations) == 19
+    assert received.contents == {"d": b"MDMP", "upload_file_minidump": b"MDMP"}
+    assert received.report.notes == [Note("left_out", "there are 24 parts; after 20 only the minidump is kept")]
+
+
+def test_ten_times_as_many_parts_are_refused() -> None:
+    assert receive([body(*[annotation(b"a")] * 200)]).report.annotations == {"a": "value"}
     receiver = new_receiver()
-    receiver.received(b"".join([*twenty, dump(b"d")]))
-    assert receiver.refusal is None
-    receiver.received(dump(b"d"))
+    receiver.received(annotation(b"a") * 201)
     assert isinstance(receiver.refusal, MalformedReport)
+    assert receiver.refusal.reason == "too_many_parts"
 
 
 def annotations_of(size: int) -> Limits:
-    return Limits(body=LIMITS.body, parts=LIMITS.parts, annotations=size)
+    return Limits(read=LIMITS.read, body=LIMITS.body, parts=LIMITS.parts, annotations=size)
 
 
-@pytest.mark.parametrize(
-    ("parts", "size"),
-    [
-        ([annotation(b"ab", b"c" * 4), annotation(b"cd", b"ef")], 10),
-        ([extra(b'{"a": 1}'), annotation(b"b", b"")], 14),
-        ([annotation(b"n" * 9, b""), annotation(b"m", b"")], 10),
-        ([annotation(b"a", b"\xff" * 8), annotation(b"b", b"")], 10),
-        ([annotation(b"a", b"bcdef"), annotation(b"a", b"bcd")], 10),
-    ],
-)
-def test_annotations_are_limited(parts: list[bytes], size: int) -> None:
-    uncounted = [dump(b"d", b"x" * 1000), annotation(b"", b"x" * 1000)]
-    assert receive([body(*parts, *uncounted)], limits=annotations_of(size)).report.annotations
-    assert refusal_of([body(*parts)], limits=annotations_of(size - 1)) == (TooLarge, "too_large")
+def test_annotations_that_are_too_large_are_cut() -> None:
+    parts = [annotation(b"ab", b"c" * 100), annotation(b"de", "é".encode() * 60), annotation(b"f", b"g")]
+    fits = receive([body(*parts)], limits=annotations_of(226))
+    assert fits.report.annotations == {"ab": "c" * 100, "de": "é" * 60, "f": "g"}
+    assert fits.notes == []
+    cut = receive([body(*parts)], limits=annotations_of(201))
+    assert cut.report.annotations == {"ab": "c" * 100, "de": "é" * 48}
+    assert cut.report.notes == [
+        Note("cut", "de: cut after 97 bytes; 23 more are left out"),
+        Note("left_out", "1 annotations are left out: all together are too large"),
+    ]
+
+
+def test_a_minidump_without_file_name_and_type_is_kept_though_there_is_no_room_for_annotations() -> None:
+    minidump = b"MDMP" + bytes(1000)
+    nameless = part(b'Content-Disposition: form-data; name="upload_file_minidump"', minidump)
+    received = receive([body(annotation(b"a", b"x" * 100), nameless)], limits=annotations_of(50))
+    assert received.contents == {"upload_file_minidump": minidump}
 
 
 def test_names_count_in_bytes() -> None:
     euro = "€" * 10
-    assert receive([body(annotation(euro.encode(), b""))], limits=annotations_of(30)).report.annotations == {euro: ""}
-    assert refusal_of([body(annotation(euro.encode(), b""))], limits=annotations_of(29)) == (TooLarge, "too_large")
+    sent = body(annotation(b"a", b""), annotation(euro.encode(), b""))
+    assert receive([sent], limits=annotations_of(31)).notes == []
+    assert receive([sent], limits=annotations_of(30)).notes == [
+        "1 annotations are left out: all together are too large"
+    ]
 
 
 def test_an_annotation_in_tiny_pieces_costs_little_memory() -> None:
@@ -450,3 +479,132 @@ def test_an_annotation_in_tiny_pieces_costs_little_memory() -> None:
         tracemalloc.stop()
     assert result_of(receiver.report()).annotations == {"a": value.decode()}
     assert kept < 3 * len(value)
+
+
+# ——— which part is a file ———
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[], [b"Content-Type: text/plain"], [b"Content-Type: text/plain; charset=utf-16"]],
+    ids=["no type", "text", "a charset"],
+)
+@pytest.mark.parametrize(
+    "content",
+    [b"MDMP\x93\xa7\0\0\xff\xfe" * 50, b"MDMP\0\0\1\0plain\0text\0", b"MDMP"],
+    ids=["binary", "UTF-8", "nothing more"],
+)
+def test_what_begins_as_a_minidump_is_a_dump(headers: list[bytes], content: bytes) -> None:
+    named = b'Content-Disposition: form-data; name="upload_file_minidump"'
+    sent = body(annotation(b"a"), part([named, *headers], content))
+    for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
+        received = receive(pieces)
+        assert received.contents == {"upload_file_minidump": content}
+        assert received.notes == []
+
+
+@pytest.mark.parametrize(
+    ("content", "binary"),
+    [
+        (b"", False),
+        (b"plain \t\r\n\x1b[1m", False),
+        ("é€😀".encode(), False),
+        ("é".encode("latin-1"), False),
+        (b"ends with NUL\0", False),
+        (b"\1 one control character", False),
+        ("é".encode("utf-16"), False),
+        (b"\x7fELF\2\1\1\0", True),
+        (b"\x89PNG\r\n\x1a\n", True),
+        (b"\0\1\0\2", True),
+        (b"\xff\0", True),
+    ],
+)
+def test_bytes_that_are_no_text_are_a_file(content: bytes, binary: bool) -> None:
+    received = receive([body(annotation(b"a"), part(b'Content-Disposition: form-data; name="b"', content))])
+    assert received.contents == ({"b": content} if binary else {})
+
+
+def test_a_large_file_without_file_name_and_type_is_kept() -> None:
+    content = b"\x7fELF\2\1\1\0" + bytes(range(256)) * 1000
+    sent = body(annotation(b"a"), part(b'Content-Disposition: form-data; name="core"', content), annotation(b"b"))
+    budget = MemoryBudget(limit=1_000_000)
+    received = receive([sent])
+    assert received.contents == {"core": content}
+    assert received.report.annotations == {"a": "value", "b": "value"}
+    assert budget.annotations == 0
+
+
+def test_how_the_client_called_a_file_is_kept() -> None:
+    received = receive(
+        [
+            body(
+                annotation(b"a"),
+                dump(b"d"),
+                part(
+                    [b'Content-Disposition: form-data; name="e"; filename="caf\xc3\xa9.log"', b"Content-Type: text/x"]
+                ),
+                part([b'Content-Disposition: form-data; name="f"', b"Content-Type: application/x"]),
+                part(b'Content-Disposition: form-data; name="g"; filename="' + b"x" * 300 + b'"'),
+            )
+        ]
+    )
+    assert [(dump.name, dump.filename, dump.content_type) for dump in received.report.dumps] == [
+        ("d", "minidump.dmp", "application/octet-stream"),
+        ("e", "café.log", "text/x"),
+        ("f", None, "application/x"),
+        ("g", "x" * 255, None),
+    ]
+
+
+# ——— too many bytes ———
+
+
+def files_of(size: int) -> Limits:
+    return evolve(LIMITS, body=size)
+
+
+def test_the_largest_attachments_are_left_out() -> None:
+    parts = [
+        dump(b"a", b"x" * 300),
+        dump(b"b", b"x" * 500),
+        dump(b"upload_file_minidump", b"x" * 900),
+        dump(b"c", b"xy"),
+    ]
+    assert receive([body(annotation(b"a"), *parts)], limits=files_of(1702)).notes == []
+    for order in (parts, parts[::-1], parts[2:] + parts[:2]):
+        received = receive([body(annotation(b"a"), *order)], limits=files_of(1701))
+        assert set(received.contents) == {"a", "upload_file_minidump", "c"}
+        assert received.report.notes == [Note("left_out", "b: 500 bytes, left out: the report is too large")]
+
+
+def test_any_split_of_a_report_that_is_too_large() -> None:
+    parts = [dump(b"%d" % n, b"x" * n * 10) for n in (5, 1, 9, 3)] + [dump(b"m", b"MDMP" + b"x" * 100)]
+    sent = body(annotation(b"a"), *parts)
+    whole = receive([sent], limits=files_of(200))
+    assert set(whole.contents) == {"1", "3", "5", "m"}
+    assert comparable(receive([sent[at : at + 1] for at in range(len(sent))], limits=files_of(200))) == comparable(
+        whole
+    )
+
+
+def test_a_minidump_goes_last_and_the_named_one_never() -> None:
+    other, named = dump(b"other", b"MDMP" + b"x" * 96), dump(b"upload_file_minidump", b"y" * 300)
+    received = receive([body(annotation(b"a"), other, dump(b"log", b"z" * 10), named)], limits=files_of(310))
+    assert set(received.contents) == {"upload_file_minidump"}
+    received = receive([body(annotation(b"a"), other, dump(b"log", b"z" * 10))], limits=files_of(105))
+    assert set(received.contents) == {"other"}
+
+
+@pytest.mark.parametrize("name", [b"upload_file_minidump", b"m"])
+def test_a_minidump_alone_that_is_too_large_is_refused_at_once(name: bytes) -> None:
+    receiver = new_receiver(limits=files_of(1000))
+    receiver.received(annotation(b"a") + dump(name, b"MDMP" + b"x" * 1500)[:-500])
+    assert isinstance(receiver.refusal, TooLarge)
+
+
+def test_what_is_left_out_takes_no_memory() -> None:
+    budget = MemoryBudget(limit=10_000_000)
+    receiver = new_receiver(limits=files_of(100_000), budget=budget)
+    receiver.received(annotation(b"a") + dump(b"d", b"x" * 900_000)[:-10])
+    assert receiver.refusal is None
+    assert budget.used == 0

@@ -44,7 +44,7 @@ CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 CHOSEN = "11111111-57c6-4e5d-b2cf-cabde2150101"
 KEPT = f"CrashID=bp-{CRASH_ID}\n".encode()
 REPORT = body(annotation(b"ProductName", b"Fenix"), dump(b"upload_file_minidump", b"MDMP"))
-LIMITS = Limits(body=200_000, parts=10, annotations=10_000)
+LIMITS = Limits(read=200_000, body=150_000, parts=10, annotations=10_000)
 VERSION = {"source": "collectord", "version": "1.2.3"}
 
 
@@ -364,8 +364,7 @@ OTHER = body(annotation(b"a"))
         (post(body(extra(b"[]"))), "invalid_json_value"),
         (post(b"nonsense" * 100), "invalid_payload_structure"),
         (chunked(OTHER)[:-5] + b"nonsense\r\n", "invalid_payload_structure"),
-        (post(body(dump(b"raw_crash"))), "invalid_dump_name"),
-        (post(body(*[annotation(b"a")] * 11)), "too_many_parts"),
+        (post(body(*[annotation(b"a")] * 101)), "too_many_parts"),
         (post(body(part(b"X: 1"))), "no_annotations"),
         (post(body(annotation(b"uuid", b"x")), b"Authorization: Bearer secret"), "invalid_uuid"),
     ],
@@ -476,7 +475,7 @@ def test_too_slow(rig: Rig) -> None:
     assert rig.store.kept.crashes == {}
 
 
-TOO_LARGE = body(annotation(b"a"), dump(b"d", b"x" * LIMITS.body))
+TOO_LARGE = body(annotation(b"a"), dump(b"d", b"x" * LIMITS.read))
 
 
 @pytest.mark.parametrize(
@@ -488,7 +487,7 @@ TOO_LARGE = body(annotation(b"a"), dump(b"d", b"x" * LIMITS.body))
         chunked(TOO_LARGE, size=10_000),
         post(gzipped(TOO_LARGE), b"Content-Encoding: gzip"),
         chunked(gzipped(TOO_LARGE), b"Content-Encoding: gzip"),
-        post(body(annotation(b"a", b"x" * LIMITS.annotations))),
+        post(body(dump(b"upload_file_minidump", b"x" * (LIMITS.body + 1)))),
     ],
 )
 def test_too_large(rig: Rig, sent: bytes) -> None:

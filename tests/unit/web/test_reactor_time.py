@@ -31,7 +31,7 @@ from tests.unit.web.test_public_site import Store
 MOST_S = 0.05
 READ = 65536
 """What Twisted reads at once."""
-LIMITS = Limits(body=26214400, parts=1000, annotations=2097152)
+LIMITS = Limits(read=52428800, body=26214400, parts=1000, annotations=2097152)
 
 
 class Turns(Clock):

@@ -1,0 +1,146 @@
+"""
+The files of one report while they are received: their names, and which of them are kept if all are too many bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from attrs import define, evolve, field
+
+from collectord.errors import TooLarge
+from collectord.intake.buffer import DumpBuffer
+from collectord.intake.names import DumpNames
+from collectord.model import MINIDUMP, Dump, Note
+
+MINIDUMP_BEGIN: Final = b"MDMP"
+"""The first bytes of every minidump."""
+
+_LONGEST_TEXT = 255
+"""Characters that are kept of a file name or a type."""
+
+
+@define(eq=False, kw_only=True)
+class ReceivedFile:
+    """
+    One file while it is received.
+
+    @ivar size: bytes received, whether they are kept or not.
+    @ivar is_left_out: it is too large to be kept. What was received of it is gone.
+    """
+
+    buffer: DumpBuffer = field(repr=False)
+    filename: str | None
+    content_type: str | None
+    grow: Callable[[int], None] = field(repr=False)
+    size: int = 0
+    is_left_out: bool = False
+    _begin: bytes = b""
+
+    def write(self, data: bytes) -> None:
+        """
+        Add to its end.
+
+        @raise TooLarge: the minidump alone is larger than what is kept of a report.
+        """
+        if self.size < len(MINIDUMP_BEGIN):
+            self._begin += data[: len(MINIDUMP_BEGIN) - self.size]
+        self.size += len(data)
+        if not self.is_left_out:
+            self.buffer.write(data)
+            self.grow(len(data))
+
+    def end(self) -> None:
+        """Note that it is complete."""
+        if not self.is_left_out:
+            self.buffer.end()
+
+    def leave_out(self) -> None:
+        """Forget it."""
+        self.is_left_out = True
+        self.buffer.release()
+
+    @property
+    def is_minidump(self) -> bool:
+        """Whether it is one, by its name or by its first bytes."""
+        return self.buffer.name == MINIDUMP or self._begin == MINIDUMP_BEGIN
+
+    async def finish(self) -> Dump:
+        """
+        Return the whole dump.
+
+        @raise CollectordError: it could not be spilled to a disk, so it is lost.
+        """
+        return evolve(await self.buffer.finish(), filename=self.filename, content_type=self.content_type)
+
+
+class ReceivedFiles:
+    """
+    The files of one report. All of it is for the reactor thread.
+
+    If they become larger than the limit, the largest so far is left out, and a minidump only if nothing else is there.
+
+    @param new_buffer: makes a buffer for a dump of that name.
+    @param most: bytes that all files together may have.
+    """
+
+    def __init__(self, new_buffer: Callable[[str], DumpBuffer], most: int) -> None:
+        self._new_buffer = new_buffer
+        self._most = most
+        self._kept = 0
+        self._names = DumpNames()
+        self._files: list[ReceivedFile] = []
+
+    def begin(self, sent_name: str, filename: str | None, content_type: str | None) -> ReceivedFile:
+        """
+        Return a new file, whose C{buffer.name} is the name of its dump.
+
+        @param sent_name: the client's own name for it; it may be empty.
+        """
+        file = ReceivedFile(
+            buffer=self._new_buffer(self._names.choose(sent_name)),
+            filename=filename and filename[:_LONGEST_TEXT],
+            content_type=content_type and content_type[:_LONGEST_TEXT],
+            grow=self._grow,
+        )
+        self._files.append(file)
+        return file
+
+    def _grow(self, size: int) -> None:
+        self._kept += size
+        if self._kept > self._most:
+            self._leave_out_largest()
+
+    def _leave_out_largest(self) -> None:
+        there = [file for file in self._files if not file.is_left_out]
+        last = next((file for file in there if file.buffer.name == MINIDUMP), None) or next(
+            (file for file in there if file.is_minidump), None
+        )
+        for file in sorted(there, key=lambda file: (file.is_minidump, -file.size)):
+            if file is last:
+                continue
+            file.leave_out()
+            self._kept -= file.size
+            if self._kept <= self._most:
+                return
+        raise TooLarge
+
+    def notes(self) -> list[Note]:
+        """Return a note on each file that was left out."""
+        return [
+            Note("left_out", f"{file.buffer.name}: {file.size} bytes, left out: the report is too large")
+            for file in self._files
+            if file.is_left_out
+        ]
+
+    async def finish(self) -> Sequence[Dump]:
+        """
+        Return the dumps that are kept. To be called after the last byte.
+
+        @raise CollectordError: one could not be spilled to a disk, so it is lost.
+        """
+        return [await file.finish() for file in self._files if not file.is_left_out]
+
+    def release(self) -> None:
+        """Forget all of them, because the report is saved or given up."""
+        for file in self._files:
+            file.buffer.release()

@@ -1,0 +1,124 @@
+"""
+Decodes the content of a part that says by C{Content-Transfer-Encoding} how it is encoded.
+"""
+
+import re
+from binascii import a2b_base64, a2b_hex
+from typing import Protocol
+
+_NO_ENCODING = frozenset({"", "7bit", "8bit", "binary"})
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s]")
+_BLANKS_AND_PADDING = b"= \t\r\n\v\f"
+_ESCAPE = re.compile(rb"=(?:([0-9A-Fa-f]{2})|\r?\n)")
+_BEGUN_ESCAPE = re.compile(rb"=(?:[0-9A-Fa-f]|\r)?\Z")
+_LOOKED_AT = 64
+"""Base64 is known by its first bytes. What only claims to be base64 is kept as it is."""
+
+
+class Decoder(Protocol):
+    """
+    Decodes the content of one part, piece by piece.
+
+    @ivar problem: what a note has to say of it, or None.
+    """
+
+    problem: str | None
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what C{data}, the next of the content, stands for, as far as that is known yet."""
+
+    def finish(self) -> bytes:
+        """Return the rest, after the last piece."""
+
+
+def decoder_for(encoding: str | None) -> Decoder | None:
+    """
+    Return what decodes a part, or None if its content is sent as it is.
+
+    @param encoding: the C{Content-Transfer-Encoding} of the part, or None.
+    """
+    name = (encoding or "").strip().lower()
+    if name in _NO_ENCODING:
+        return None
+    kinds: dict[str, type[Decoder]] = {"base64": Base64Decoder, "quoted-printable": QuotedPrintableDecoder}
+    return kinds.get(name, UnknownDecoder)()
+
+
+class UnknownDecoder:
+    """Keeps a content as it is, because nobody knows its encoding."""
+
+    problem: str | None = "its transfer encoding is unknown: kept as it was sent"
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class Base64Decoder:
+    """Decodes base64 (RFC 2045): blanks and line ends do not count, and the padding may be missing."""
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        self._waiting = b""
+        self._is_base64: bool | None = None  # None until enough has come to tell
+
+    def feed(self, data: bytes) -> bytes:
+        self._waiting += data
+        if self._is_base64 is None and len(self._waiting) >= _LOOKED_AT:
+            self._look()
+        return b"" if self._is_base64 is None else self._decoded(last=False)
+
+    def finish(self) -> bytes:
+        if self._is_base64 is None:
+            self._look()
+        return self._decoded(last=True)
+
+    def _look(self) -> None:
+        begin = self._waiting[:_LOOKED_AT]
+        self._is_base64 = not (begin.startswith(b"MDMP") or _NOT_BASE64.search(begin))
+        if not self._is_base64:
+            self.problem = "it is not base64, though it says so: kept as it was sent"
+
+    def _decoded(self, last: bool) -> bytes:
+        data, self._waiting = self._waiting, b""
+        if not self._is_base64:
+            return data
+        digits = data.translate(None, _BLANKS_AND_PADDING)
+        if _NOT_BASE64.search(digits):
+            self.problem = "characters that are not base64 are left out"
+            digits = _NOT_BASE64.sub(b"", digits)
+        whole = len(digits) // 4 * 4
+        if not last:
+            self._waiting = digits[whole:]
+            return a2b_base64(digits[:whole])
+        if len(digits) % 4 == 1:  # six bits, which are no byte
+            self.problem = "its base64 is cut off"
+            digits = digits[:-1]
+        return a2b_base64(digits + b"=" * (-len(digits) % 4))
+
+
+class QuotedPrintableDecoder:
+    """Decodes quoted-printable (RFC 2045). An equals sign that begins no escape is kept."""
+
+    problem: str | None = None
+
+    def __init__(self) -> None:
+        self._waiting = b""
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._waiting + data
+        cut_off = _BEGUN_ESCAPE.search(data, max(0, len(data) - 2))
+        whole = cut_off.start() if cut_off else len(data)
+        self._waiting = data[whole:]
+        return _ESCAPE.sub(_unescaped, data[:whole])
+
+    def finish(self) -> bytes:
+        data, self._waiting = self._waiting, b""
+        return data
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    digits: bytes | None = escape[1]
+    return a2b_hex(digits) if digits else b""

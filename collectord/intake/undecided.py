@@ -1,0 +1,104 @@
+"""
+A part that is text by its headers, but may be a file by its bytes.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from collectord.intake.files import MINIDUMP_BEGIN
+
+_CONTROL: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
+"""Control characters that no text has: neither white space nor an escape of a terminal."""
+
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_LOOKED_AT = 64
+"""So many bytes of each are taken, even if there is no room for more annotations, to see what it is."""
+
+
+def is_binary(content: bytes | bytearray) -> bool:
+    """
+    Tell whether C{content} is no text.
+
+    It is none if it begins as a minidump does, or if at least two things are wrong: it is not UTF-8, it has NUL in it,
+    it has control characters that no text has.
+    """
+    if content.startswith(MINIDUMP_BEGIN):
+        return True
+    if content.startswith(_UTF_16):
+        return False
+    return _is_not_utf8(content) + (b"\0" in content) + (_CONTROL.search(content) is not None) >= 2
+
+
+def _is_not_utf8(content: bytes | bytearray) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+class UndecidedPart:
+    """
+    Collects the bytes of one part until it is known whether they are an annotation or a file.
+
+    @param take: takes room for so many bytes of annotations, and returns for how many there is room.
+    @param give_back: gives so many back.
+    @param is_text: whether the headers of the part say in which charset it is.
+    @param text: is called at the end with an annotation, and with the number of bytes that had no room.
+    @param file: is called as soon as it is known to be a file; it returns what takes its bytes, and what ends it.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[int], int],
+        give_back: Callable[[int], None],
+        is_text: bool,
+        text: Callable[[bytearray, int], None],
+        file: Callable[[], tuple[Callable[[bytes], None], Callable[[], None]]],
+    ) -> None:
+        self._take = take
+        self._give_back = give_back
+        self._is_text = is_text
+        self._text = text
+        self._file = file
+        self._value = bytearray()  # a list of tiny pieces would take many times their size
+        self._taken = 0
+        self._lost = 0
+        self._file_write: Callable[[bytes], None] | None = None
+        self._file_end: Callable[[], None]
+
+    def write(self, data: bytes) -> None:
+        """Add to its end."""
+        if self._file_write is not None:
+            self._file_write(data)
+            return
+        size = len(self._value)
+        room = self._take(len(data))
+        self._taken += room
+        kept = max(room, min(len(data), _LOOKED_AT - size))
+        self._value += data[:kept]
+        is_minidump = size < len(MINIDUMP_BEGIN) and self._value.startswith(MINIDUMP_BEGIN)
+        if is_minidump or (kept < len(data) and not self._lost and self._looks_binary()):
+            self._become_file()(data[kept:])
+        else:
+            self._lost += len(data) - kept
+
+    def end(self) -> None:
+        """Decide what it is, and pass it on."""
+        if self._file_write is None and not self._lost and self._looks_binary():
+            self._become_file()
+        if self._file_write is not None:
+            self._file_end()
+        else:
+            self._text(self._value, self._lost)
+
+    def _looks_binary(self) -> bool:
+        return not self._is_text and is_binary(self._value)
+
+    def _become_file(self) -> Callable[[bytes], None]:
+        self._file_write, self._file_end = self._file()
+        self._give_back(self._taken)
+        self._file_write(bytes(self._value))
+        self._value.clear()
+        return self._file_write
