@@ -164,11 +164,15 @@ class ThinExt4:
 
     def starve(self) -> None:
         """From now on there is no room behind blocks that are free now."""
-        os.sync()
         block = os.statvfs(self.path).f_bsize
-        for first, last in self._free():
-            start, length = str(first * block), str((last - first + 1) * block)
-            _run("fallocate", "--punch-hole", "--offset", start, "--length", length, str(self.ext4.image))
+        # A daemon that checks its store would change the image while it is read, and use blocks that were free.
+        _run("fsfreeze", "--freeze", str(self.path))
+        try:
+            for first, last in self._free():
+                start, length = str(first * block), str((last - first + 1) * block)
+                _run("fallocate", "--punch-hole", "--offset", start, "--length", length, str(self.ext4.image))
+        finally:
+            _run("fsfreeze", "--unfreeze", str(self.path))
         with self._ballast.open("wb", buffering=0) as ballast, suppress(OSError):
             while True:
                 ballast.write(bytes(4096))
