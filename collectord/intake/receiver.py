@@ -51,7 +51,7 @@ class ReportReceiver:
     @param headers: of the request.
     @param length: of the body in bytes; None where it is chunked.
     @param connection: the one that the body comes by.
-    @param query: of the URL.
+    @param query: of the URL. That of a relay has nothing to do with the crash.
     @ivar refusal: why the report is refused. Once it is set, further bytes are ignored.
     """
 
@@ -72,7 +72,7 @@ class ReportReceiver:
         self._staging = staging
         self._headers = headers
         self._connection = connection
-        self._query = query
+        self._query = b"" if headers.hasHeader(SENDER) else query
         self._size = 0
         self._inflater: Inflater | None = None
         self._compressed: deque[bytes] = deque()

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from collectord.model import COLLECTOR_NAMES
 from tests.e2e.test_e2e_settings import complaint, twistd
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
-from tests.support.http import post
+from tests.support.http import Part, multipart, post
 from tests.support.mounts import can_mount, tmpfs
-from tests.support.reports import HEADERS, crash_id_in, harm, make_report
+from tests.support.reports import BOUNDARY, HEADERS, crash_id_in, harm, make_report
 from tests.support.wait import until
 
 pytestmark = pytest.mark.e2e
@@ -300,6 +301,37 @@ def test_a_relay_in_a_circle_takes_nothing(tmp_path: Path, shared: bool) -> None
         until(lambda: "409 Discarded=relay_loop" in daemon.log())
         time.sleep(2)
     assert list(harm(acknowledged, source)) == []
+
+
+def test_a_relay_changes_no_annotation(tmp_path: Path) -> None:
+    port, other, token = free_port(), free_port(), 'submitter_token = "secret"'
+    relay = f'[[crashmover.destination]]\ntype = "http"\nurl = "http://127.0.0.1:{other}/submit"\ntoken = "secret"\n'
+    toml = config(port, tmp_path / "crashes", submission=token, moves=True) + "[crashmover]\nkeep = true\n" + relay
+    reports = [
+        [Part("version", b"3.4.5"), Part("client_version", b"2"), Part("uuid", b"a device"), Part("metadata", b"{}")],
+        [Part("_charset_", b"windows-1252"), Part("a", b"caf\xe9 \x80")],
+        [Part("extra", b'{"a": 1.10, "a": "\\ud800", "b": "cut', "extra.json", "application/json")],
+        [Part("a", b"caf\xe9", content_type="text/plain; charset=latin1"), Part("b", b"caf\xe9 au lait")],
+    ]
+    with (
+        Daemon(config(other, tmp_path / "other", submission=token), other, tmp_path / "b"),
+        Daemon(toml, port, tmp_path / "a"),
+    ):
+        dump = Part("upload_file_minidump", b"MDMP\xff", "a.dmp", "application/octet-stream")
+        ids = [crash_id_in(post(port, multipart([*parts, dump], BOUNDARY), HEADERS)) for parts in reports]
+        until(lambda: set(stored_crashes(tmp_path / "other")) == set(ids))
+    first, second = stored_crashes(tmp_path / "crashes"), stored_crashes(tmp_path / "other")
+    own = COLLECTOR_NAMES - {"uuid"}
+    for crash_id in ids:
+        sent, arrived = (
+            {name: value for name, value in crashes[crash_id].raw_crash.items() if name not in own}
+            for crashes in (first, second)
+        )
+        assert arrived == sent
+        assert second[crash_id].dumps == first[crash_id].dumps
+    assert {"Version": "3.4.5", "client_version_2": "3.4.5", "client_uuid": "a device"}.items() <= first[
+        ids[0]
+    ].raw_crash.items()
 
 
 def test_destinations_are_tried_at_the_start(tmp_path: Path) -> None:

@@ -103,7 +103,13 @@ def test_utf8_as_java_writes_it() -> None:
     assert decoded(java)[1] == Note("repaired", "it is UTF-8 that encodes surrogates")
 
 
-@given(st.binary(max_size=50), st.sampled_from([None, "utf-16", "latin-1", "windows-1252", "euc-jp", "utf-32be", "x"]))
+CHARSETS = [
+    *(None, "nonsense", "utf-8", "utf-16", "utf-16be", "utf-32", "latin-1", "iso-8859-7", "windows-1252", "koi8-r"),
+    *("shift_jis", "euc-jp", "iso-2022-jp", "gb18030", "big5", "big5-hkscs", "euc-kr"),
+]
+
+
+@given(st.binary(max_size=50), st.sampled_from(CHARSETS))
 def test_anything_becomes_text(content: bytes, charset: str | None) -> None:
     text, notes = TextDecoder().decode(content, charset)
     text.encode()

@@ -454,6 +454,15 @@ def test_the_bearer_token(header: bytes | None, token: str | None) -> None:
     assert not token or token not in repr(report)
 
 
+def test_the_url_of_a_relay_says_nothing_of_the_crash() -> None:
+    headers = {"Content-Type": CONTENT_TYPE, "X-Collectord-Stores": b"a b"}
+    receiver = new_receiver(headers=headers, query=b"key=secret")
+    receiver.received(REPORT)
+    report = result_of(receiver.report())
+    assert report.sender_stores == ["a", "b"]
+    assert "key" not in report.annotations
+
+
 def test_the_boundary_is_that_of_the_header() -> None:
     receiver = new_receiver(headers={"Content-Type": b'multipart/mixed; boundary="x; y"'})
     receiver.received(REPORT.replace(BOUNDARY, b"x; y"))
