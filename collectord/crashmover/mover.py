@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from collectord.concurrency.backoff import backoff_delay
 from collectord.crashmover.sink import FIRST_PAUSE_S, Sink, SinkError
-from collectord.errors import StorageError, UnreadableCrash
+from collectord.errors import CrashRejectedByStore, StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
 from collectord.model import Crash, CrashEvent, NewCrash, Step
@@ -24,10 +24,30 @@ _DEFERRED = 1
 """The C{legacy_processing} of a crash that is kept and not to be processed."""
 _LONGEST_S = 3600.0
 """The longest pause before one crash is tried again."""
-_READS = 5
-"""A crash that can't be read more often than this, while others can, is put into the quarantine."""
+_PATIENCE = 5
+"""A crash that can't be read, or is rejected, more often than this, while others aren't, goes to the quarantine."""
 _REMEMBERED = 100_000
 """The most unfinished moves that are remembered, to bound the memory."""
+
+
+@define
+class _OwnFaults:
+    """
+    Counts the failures of one crash between which other crashes did not fail in the same way.
+
+    If no other crash succeeded in between, the source or the destination is at fault, not the crash.
+
+    @ivar others: how many crashes had succeeded when this one failed the last time.
+    """
+
+    count: int = 0
+    others: int = -1
+
+    def are_too_many(self, others: int) -> bool:
+        """Count one more failure. C{others} is the number of crashes that have succeeded by now."""
+        self.count += self.others != others
+        self.others = others
+        return self.count > _PATIENCE
 
 
 @define
@@ -38,16 +58,16 @@ class _Unfinished:
     @ivar done: the sinks that have confirmed the crash.
     @ivar source_version: the version of the crash that they have confirmed: see L{Crash.source_version}.
     @ivar failures: how often the move has failed.
-    @ivar reads: how often the crash could not be read, one time after the other, while others could.
-    @ivar loaded: how many crashes this mover had read when this one could not be read the last time.
+    @ivar unread: the times, one after the other, when the crash could not be read.
+    @ivar rejected: the times when a destination rejected it.
     @ivar again_at: the crash is not tried again before this time.
     """
 
     done: set[Sink] = field(factory=set)
     source_version: tuple[int, ...] | None = None
     failures: int = 0
-    reads: int = 0
-    loaded: int = -1
+    unread: _OwnFaults = field(factory=_OwnFaults)
+    rejected: _OwnFaults = field(factory=_OwnFaults)
     again_at: float = 0.0
 
 
@@ -86,7 +106,8 @@ class Crashmover:
         self._clock = clock
         self._chance = chance
         self._unfinished: OrderedDict[str, _Unfinished] = OrderedDict()
-        self._loaded = 0  # tells whether other crashes could be read between two attempts at one
+        self._loaded = 0  # these two tell whether other crashes succeeded between two attempts at one
+        self._delivered = 0
 
     async def ready(self) -> None:
         """Return once every destination and publisher is ready to be tried, however long that takes."""
@@ -113,16 +134,13 @@ class Crashmover:
         except UnreadableCrash as e:
             return await self._quarantine(source, new, str(e), unfinished)
         except StorageError as e:
-            # If no other crash could be read since the last attempt, the source is at fault, and not this crash.
-            unfinished.reads += unfinished.loaded != self._loaded
-            unfinished.loaded = self._loaded
-            if unfinished.reads > _READS:
+            if unfinished.unread.are_too_many(self._loaded):
                 return await self._quarantine(source, new, str(e), unfinished)
             return self._back_off(new, unfinished, e)
         if crash is None:
             return True
         self._loaded += 1
-        unfinished.reads = 0
+        unfinished.unread = _OwnFaults()
         if crash.source_version != unfinished.source_version:
             # Another crash has taken its place, or another process has acknowledged it since. That process may be a
             # destination which has moved the crash back to here, so what the sinks confirmed before no longer counts.
@@ -135,7 +153,12 @@ class Crashmover:
                     await sink.deliver(crash)
                     unfinished.done.add(sink)
                     self._notify(new, sink.kind, sink.name)
+            self._delivered += 1
             await source.remove(new, crash, keep=self._keep)
+        except CrashRejectedByStore as e:
+            if unfinished.rejected.are_too_many(self._delivered):
+                return await self._quarantine(source, new, str(e), unfinished)
+            return self._back_off(new, unfinished, e)
         except SinkError as e:
             return self._back_off(new, unfinished, e)
         if not self._keep:

@@ -155,7 +155,14 @@ class IngestPipeline:
     def _receiver_for(self, request: StreamingRequest, length: int | None) -> ReportReceiver:
         connection, query = request.channel.incoming, query_of(request.uri)
         return ReportReceiver(
-            self._limits, self._budget, self.stores, request.requestHeaders, length, connection, query
+            self._limits,
+            self._budget,
+            self.stores,
+            request.requestHeaders,
+            length,
+            connection,
+            query,
+            self.public.collector.token,
         )
 
     def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:

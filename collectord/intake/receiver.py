@@ -4,8 +4,9 @@ Receives the body of one submission: it is fed with bytes as they come, and neve
 
 from collections import deque
 from collections.abc import Iterator
+from hmac import compare_digest
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
@@ -41,6 +42,15 @@ class Limits:
     items: int = 10_000
     levels: int = 100
 
+    def for_relays(self) -> "Limits":
+        """
+        Return the limits for a client that has the token.
+
+        It may be another collectord which sends on what it took with the same limits. It sends text as JSON, which
+        escapes characters, and annotations that it has filled in.
+        """
+        return evolve(self, parts=2 * self.parts, annotations=2 * self.annotations, items=2 * self.items)
+
 
 class ReportReceiver:
     """
@@ -52,6 +62,7 @@ class ReportReceiver:
     @param length: of the body in bytes; None where it is chunked.
     @param connection: the one that the body comes by.
     @param query: of the URL. That of a relay has nothing to do with the crash.
+    @param token: that relays send; empty if there is none.
     @ivar refusal: why the report is refused. Once it is set, further bytes are ignored.
     """
 
@@ -66,11 +77,14 @@ class ReportReceiver:
         length: int | None,
         connection: Connection,
         query: bytes = b"",
+        token: str = "",
     ) -> None:
         self._limits = limits
         self._budget = budget
         self._staging = staging
         self._headers = headers
+        if token and compare_digest(token.encode(), (_bearer_token(self._header("Authorization")) or "").encode()):
+            self._limits = limits.for_relays()
         self._connection = connection
         self._query = b"" if headers.hasHeader(SENDER) else query
         self._size = 0

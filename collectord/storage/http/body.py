@@ -4,7 +4,8 @@ Turns a crash into the body of a report as a client sends it, C{multipart/form-d
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,13 +20,14 @@ from zope.interface import implementer
 from collectord.annotations import FORM_CHARSET
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError
-from collectord.model import COLLECTOR_NAMES, Crash, Dump
+from collectord.model import COLLECTOR_NAMES, Crash, Dump, metadata_of
 
 _GZIP = 16 + zlib_ng.MAX_WBITS
 _GZIP_LEVEL = 6
 _AT_ONCE = 16 * 1024
 """The most bytes that are compressed on the reactor thread: handing them to another thread would take longer."""
 
+_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+")
 _MANY_PARTS = 500
 """If there would be more parts, all annotations are sent in one, as JSON: collectors limit the number of parts."""
 
@@ -74,14 +76,20 @@ def make_report(crash: Crash, boundary: str) -> Report:
     """
     fields = {name: value for name, value in crash.raw_crash.items() if name not in COLLECTOR_NAMES}
     fields["uuid"] = crash.crash_id
-    if len(fields) + len(crash.dumps) > _MANY_PARTS or FORM_CHARSET in fields:  # JSON has a charset of its own
-        extra = json.dumps(fields).encode()
+    if len(fields) + len(crash.dumps) > _MANY_PARTS or _have_to_be_json(fields):
+        extra = _utf8(json.dumps(fields, ensure_ascii=False))
         text = _head(boundary, "extra", "extra.json", "application/json") + extra + b"\r\n"
     else:
         text = b"".join(_head(boundary, name) + _as_text(value) + b"\r\n" for name, value in fields.items())
-    dumps = [(_head(boundary, dump.name, dump.name), dump) for dump in crash.dumps]
+    about = metadata_of(crash.raw_crash).get("dumps")
+    dumps = [(_head_of_dump(boundary, dump.name, about), dump) for dump in crash.dumps]
     length = len(text) + sum(len(head) + dump.size + 2 for head, dump in dumps) + len(_end(boundary))
     return Report(boundary, length, text, dumps)
+
+
+def _have_to_be_json(fields: Mapping[str, object]) -> bool:
+    # JSON has a charset of its own, and in a part of its own such a text would be a dump.
+    return FORM_CHARSET in fields or any(str(value).startswith("MDMP") for value in fields.values())
 
 
 async def gzipped(pieces: AsyncIterator[bytes], in_thread: ThreadRunner) -> AsyncIterator[bytes]:
@@ -158,6 +166,15 @@ def _head(boundary: str, name: str, filename: str | None = None, kind: str = "ap
     if filename is not None:
         disposition += f'; filename="{escaped(filename)}"\r\nContent-Type: {kind}'
     return _utf8(f"--{boundary}\r\n{disposition}\r\n\r\n")
+
+
+def _head_of_dump(boundary: str, name: str, about: object) -> bytes:
+    """C{about} is what a collectord noted of all dumps; another collector may have noted anything there, or nothing."""
+    sent = about.get(name) if isinstance(about, dict) else None
+    filename, kind = (sent.get("filename"), sent.get("content_type")) if isinstance(sent, dict) else (None, None)
+    if isinstance(kind, str) and kind != "application/json" and _TYPE.fullmatch(kind):  # JSON might be annotations
+        return _head(boundary, name, str(filename or name), kind)
+    return _head(boundary, name, str(filename or name))
 
 
 def _end(boundary: str) -> bytes:

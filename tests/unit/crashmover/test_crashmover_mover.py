@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from collectord.crashmover.mover import Crashmover
-from collectord.errors import StorageError, UnreadableCrash
+from collectord.errors import CrashRejectedByStore, StorageError, UnreadableCrash
 from collectord.model import CrashEvent, NewCrash
 from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
 from tests.unit.intake.parts import result_of
@@ -204,6 +204,29 @@ def test_its_own_pauses_grow_up_to_an_hour() -> None:
     assert rig.mover.is_backing_off(NEW)
     rig.clock.advance(2)
     assert not rig.mover.is_backing_off(NEW)
+
+
+def test_what_a_destination_always_rejects_is_put_into_the_quarantine_while_others_are_moved() -> None:
+    rig = Rig()
+    rig.one.raises = CrashRejectedByStore("one: answered 413")
+    for number in range(1, 7):
+        assert rig.source.quarantined == {}
+        rig.move()
+        rig.one.raises, rejection = None, rig.one.raises
+        rig.source.add(number + 10)
+        assert result_of(rig.mover.move(rig.source, NewCrash(crash_id(number + 10), "")))
+        rig.one.raises = rejection
+    assert rig.source.quarantined == {NEW.crash_id: "one: answered 413"}
+    assert NEW.crash_id not in rig.two.got
+
+
+def test_a_destination_that_rejects_everything_puts_nothing_into_the_quarantine() -> None:
+    rig = Rig()
+    rig.one.raises = CrashRejectedByStore("one: Discarded=rule_all")
+    assert not any(rig.move() for _ in range(100))
+    assert rig.source.quarantined == {}
+    rig.one.raises = None
+    assert rig.move()
 
 
 def test_removal_that_fails_sends_nothing_twice() -> None:

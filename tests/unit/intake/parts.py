@@ -157,6 +157,7 @@ def new_receiver(
     staging: IDumpStaging | None = None,
     flow: CountingFlow | None = None,
     query: bytes = b"",
+    token: str = "",
 ) -> ReportReceiver:
     """@param headers: one value each; or what may have several; None: those of a report."""
     fields = {"Content-Type": CONTENT_TYPE} if headers is None else headers
@@ -170,6 +171,7 @@ def new_receiver(
         length,
         flow or CountingFlow(),
         query,
+        token,
     )
 
 

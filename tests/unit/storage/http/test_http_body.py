@@ -10,7 +10,7 @@ from typing import Any
 
 import multipart
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 from collectord.errors import StorageError
 from collectord.model import COLLECTOR_NAMES, Crash, Dump, InMemory
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report
-from tests.unit.intake.parts import new_receiver, result_of
+from tests.unit.intake.parts import LIMITS, new_receiver, result_of
 from tests.unit.storage.stores import CRASH_ID, dump_of, make_crash, started
 
 BOUNDARY = "0123456789abcdef"
@@ -78,13 +78,55 @@ def test_it_arrives_unchanged() -> None:
         "unnamed": "",
         "extra": '{"cut',
     }
-    for annotations in (kept, {**kept, "_charset_": "utf-16"}):
+    for annotations in (kept, {**kept, "_charset_": "utf-16"}, {**kept, "Comments": "MDMP is how it begins"}):
         receiver = new_receiver(headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode()})
         receiver.received(body_of(make_crash(**annotations)))
         report = result_of(receiver.report())
         assert report.annotations == {"ProductName": "Fenix", **annotations, "uuid": CRASH_ID}
         assert report.notes == []
         assert len(report.dumps) == 2
+
+
+def noted(about: object) -> Crash:
+    """A crash where its collector noted that of its dumps."""
+    crash = make_crash()
+    return evolve(crash, raw_crash={**crash.raw_crash, "metadata": {"dumps": about}})
+
+
+def test_how_the_first_client_called_a_file_is_sent_on() -> None:
+    about = {
+        "upload_file_minidump": {"size": 1, "filename": 'a "b".dmp', "content_type": "application/x-dmp"},
+        "extra_2": {"size": 1, "content_type": "text/x\r\nX: y"},
+    }
+    _, files = parsed(body_of(noted(about)))
+    assert {name: file[:2] for name, file in files.items()} == {
+        "upload_file_minidump": ('a "b".dmp', "application/x-dmp"),
+        "extra_2": ("extra_2", "application/octet-stream"),
+    }
+
+
+@pytest.mark.parametrize("about", [None, [], {"upload_file_minidump": 1}, {"upload_file_minidump": {"filename": 1}}])
+def test_what_other_collectors_noted_of_files_does_no_harm(about: object) -> None:
+    _, files = parsed(body_of(noted(about)))
+    assert set(files) == {"upload_file_minidump", "extra_2"}
+
+
+def test_what_was_taken_with_the_same_limits_is_taken_from_a_relay() -> None:
+    quotes: dict[str, Any] = {f"k{n:03}": '"' * 200 for n in range(510)}
+    limits = evolve(LIMITS, parts=1, annotations=110_000)
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode(), "Authorization": b"Bearer secret"}
+
+    def notes_with(token: str) -> list[str]:
+        receiver = new_receiver(headers=headers, limits=limits, token=token)
+        receiver.received(body_of(make_crash(dumps={"upload_file_minidump": b"MDMP"}, **quotes)))
+        report = result_of(receiver.report())
+        assert [dump.name for dump in report.dumps] == ["upload_file_minidump"]
+        assert (quotes.items() <= report.annotations.items()) == (not report.notes)
+        return [note.kind for note in report.notes]
+
+    assert notes_with("secret") == []
+    assert "cut" in notes_with("another")
+    assert "cut" in notes_with("")
 
 
 def test_no_dumps() -> None:
