@@ -35,6 +35,10 @@ class _Broken(Exception):
     """A crash that is there is not whole; the text says what is wrong."""
 
 
+_LARGEST = 256 * 1024 * 1024
+"""Bytes that no raw crash has, as annotations are limited. A larger file is broken, and is not read into memory."""
+
+
 @frozen(kw_only=True)
 class Existing:
     """
@@ -114,7 +118,9 @@ def _read_dumps(place: Place, files: Sequence[str], raw_crash: RawCrash) -> dict
 
 def _content(path: str, what: str) -> bytes:
     with _opened(path, what) as file:
-        return bytes(file.read())
+        if os.fstat(file.fileno()).st_size > _LARGEST:
+            raise _Broken(f"{what} is larger than any that is received")
+        return bytes(file.read(_LARGEST))
 
 
 def _checksum(path: str, what: str) -> str:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -132,6 +133,22 @@ def test_what_is_broken_is_put_aside_and_the_whole_one_takes_its_place(rig: Rig,
     for content in places.values():
         content.remove()
     assert problems(rig.root) == []
+
+
+def test_a_raw_crash_that_became_huge_is_put_aside_unread(rig: Rig) -> None:
+    rig.save(rig.transaction(make_crash()))
+    os.truncate(files(rig.root)[0], 3 * 2**30)  # a hole: it takes no space
+    again = rig.transaction(make_crash(fresh=False))
+    tracemalloc.start()
+    try:
+        rig.save(again)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert rig.errors(again) == [None]
+    assert is_kept(rig.root)
+    assert ["larger than any" in reason for reason in reasons(rig.root)] == [True]
+    assert peak < 10 * 2**20
 
 
 def test_a_broken_copy_that_came_at_another_time_takes_its_link_along(rig: Rig) -> None:
