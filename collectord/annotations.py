@@ -2,7 +2,8 @@
 The names that annotations are kept by: some stand in for others, and the collector needs some names for itself.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from itertools import count
 
 from attrs import field, frozen
 
@@ -56,8 +57,14 @@ def with_aliases(annotations: Annotations, aliases: Mapping[str, str]) -> Annota
 
 def free_name(name: str, taken: Container[str]) -> str:
     """Return C{name} if it is not taken, else the first free one of C{name_2}, C{name_3} and so on."""
-    free, number = name, 1
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    return free
+    return next(free_names(name, taken))
+
+
+def free_names(name: str, taken: Container[str]) -> Iterator[str]:
+    """Give those of C{name}, C{name_2}, C{name_3} and so on that are not taken when it is their turn."""
+    if name not in taken:
+        yield name
+    for number in count(2):
+        numbered = f"{name}_{number}"
+        if numbered not in taken:
+            yield numbered

@@ -141,6 +141,11 @@ class TextDecoder:
         return "".join(pieces)
 
 
+def is_wide(charset: str) -> bool:
+    """Tell whether text in C{charset} has NUL bytes in it."""
+    return (_codec_of(charset) or "").startswith(("utf_16", "utf_32"))
+
+
 def without_surrogates(text: str) -> str:
     """Return C{text}, which has no NUL, with U+FFFD in place of surrogates, which can't be written as UTF-8."""
     if text.isascii():

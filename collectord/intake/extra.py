@@ -7,6 +7,7 @@ A string is the value of its annotation. For any other value the annotation is i
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from attrs import field, frozen
 
@@ -15,6 +16,7 @@ from collectord.jsontext import TooManyItems, check_items, depth_of
 # Numbers are not computed: they may have thousands of digits, and their text is kept anyway.
 _parse_strictly = json.JSONDecoder(parse_int=len, parse_float=len, object_pairs_hook=tuple).decode
 _scan = json.JSONDecoder(parse_int=len, parse_float=len, strict=False).scan_once  # type: ignore[attr-defined]
+_MARK = re.compile(r"[,\[{]")
 _BEGIN, _COLON, _COMMA, _END = (re.compile(rf"[ \t\r\n]*+{mark}[ \t\r\n]*+") for mark in (r"\{", ":", ",", r"\}"))
 
 
@@ -40,13 +42,13 @@ def parse_extra(text: str, *, most_items: int, most_levels: int) -> Extra:
     """
     Read the JSON object C{text}, as far as that is possible.
 
-    @param most_items: values that there may be, all levels together. If there are more, all of it is rest.
+    @param most_items: values that there may be, all levels together. If there are more, only its beginning is read.
     @param most_levels: depth of lists and objects within each other. The rest begins with a value that is deeper.
     """
     try:
         check_items(text, most_items)
     except TooManyItems:
-        return Extra((), text, f"it has more than {most_items} values")
+        return _beginning(text, most_items, most_levels)
     try:
         members = _parse_strictly(text)
         if not isinstance(members, tuple):
@@ -57,6 +59,15 @@ def parse_extra(text: str, *, most_items: int, most_levels: int) -> Extra:
     except (ValueError, RecursionError):
         problem = "it is not quite JSON"
     return _read(text, problem, most_levels)
+
+
+def _beginning(text: str, most_items: int, most_levels: int) -> Extra:
+    """Read what is before as many commas and brackets as there may be values."""
+    marks = (found.end() for found in _MARK.finditer(text))
+    end = next(islice(marks, most_items, None), 0)
+    read = _read(text[:end], "", most_levels)
+    rest = text[end - len(read.rest) :]
+    return Extra(read.members, rest, f"it has more than {most_items} values")
 
 
 def _read(text: str, problem: str, most_levels: int) -> Extra:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
-from collectord.intake.files import ReceivedFile, ReceivedFiles
+from collectord.intake.files import ReceivedFiles
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part, text_of
 from collectord.intake.query import fields_of
@@ -20,6 +20,9 @@ _MOST_TIMES = 10
 """A report with more than so many times the parts that are kept is refused: only an attack has so many."""
 
 _EndText = Callable[[str, bytes, str | None], None]
+_Write = Callable[[bytes], None]
+_End = Callable[[], None]
+_Sink = tuple[_Write, _End]
 """Takes a whole text: the name of its part, its bytes, and the charset that the part names, or None."""
 
 
@@ -54,7 +57,6 @@ class ReportBuilder:
         self._parts = 0
         self._max_annotation_bytes = max_annotation_bytes
         self._annotation_bytes = 0
-        self._nameless = 0
         self._too_much = 0  # annotations for which there is no room
         self._notes: list[Note] = []
         self._write: Callable[[bytes], None] = _ignore
@@ -136,11 +138,17 @@ class ReportBuilder:
         if self._parts > self._max_parts and name != MINIDUMP:
             return
         if part.content_type == "application/json" and (name == "extra" or not part.filename):
-            self._collect(part, name, self._texts.add_json)
+            write, end = self._collect(part, name, self._texts.add_json)
         elif not part.filename and part.content_type in (None, "text/plain"):
-            self._collect(part, name, self._texts.add_part)
+            write, end = self._collect(part, name, self._texts.add_part)
         else:
-            self._write, self._end = self._begin_file(part, name)
+            write, end = self._begin_file(part, name)
+        decoder = decoder_for(part.transfer_encoding)
+        if decoder is None:
+            self._write, self._end = write, end
+        else:
+            self._write = lambda data: write(decoder.feed(data))
+            self._end = lambda: self._end_encoded(name, decoder, write, end)
 
     def _name_of(self, part: Part) -> str:
         sent = part.name or ""
@@ -150,7 +158,7 @@ class ReportBuilder:
             name = sent
         return name.replace("\0", "")
 
-    def _collect(self, part: Part, name: str, end: _EndText) -> None:
+    def _collect(self, part: Part, name: str, end: _EndText) -> _Sink:
         size = len(name.encode())
         room = self._take(size)
 
@@ -158,15 +166,16 @@ class ReportBuilder:
             if room < size:
                 self._too_much += 1
             elif name or value:
-                self._end_text(part, name or self._unnamed(), value, lost, end)
+                self._end_text(part, name, value, lost, end)
 
-        def file() -> tuple[Callable[[bytes], None], Callable[[], None]]:
+        def file() -> _Sink:
             self._give_back(room)
             return self._begin_file(part, name)
 
-        is_text = part.charset is not None or part.content_type == "application/json"
+        has_charset = part.charset is not None or self._texts.is_wide
+        is_text = has_charset or part.content_type == "application/json"
         undecided = UndecidedPart(self._take, self._give_back, is_text, text, file)
-        self._write, self._end = undecided.write, undecided.end
+        return undecided.write, undecided.end
 
     def _take(self, size: int) -> int:
         taken = min(size, self._max_annotation_bytes - self._annotation_bytes)
@@ -180,34 +189,28 @@ class ReportBuilder:
 
     def _end_text(self, part: Part, name: str, value: bytearray, lost: int, end: _EndText) -> None:
         if lost:
-            self._note("cut", f"{shown(name)}: cut after {len(value)} bytes; {lost} more are left out")
+            self._note(
+                "cut",
+                f"{shown(name) or 'a part without a name'}: cut after {len(value)} bytes; {lost} more are left out",
+            )
             if part.charset is None:
                 _drop_cut_character(value)
         end(name, bytes(value), part.charset)
 
-    def _unnamed(self) -> str:
-        self._nameless += 1
-        name = "unnamed" if self._nameless == 1 else f"unnamed_{self._nameless}"
-        self._note("renamed", f"an annotation without a name is called {name}")
-        return name
-
-    def _begin_file(self, part: Part, name: str) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+    def _begin_file(self, part: Part, name: str) -> _Sink:
         filename = part.filename and (text_of(part.filename) or part.filename).replace("\0", "")
         sent = name or (filename or "").rpartition(".")[0] or filename or ""
         file = self._files.begin(sent, filename, part.content_type)
         dump_name = file.buffer.name
         if dump_name != name:
             self._note("renamed", f"the file {shown(name or filename or '')!r} is called {dump_name}")
-        decoder = decoder_for(part.transfer_encoding)
-        if decoder is None:
-            return file.write, file.end
-        return (lambda data: file.write(decoder.feed(data))), (lambda: self._end_encoded(file, decoder))
+        return file.write, file.end
 
-    def _end_encoded(self, file: ReceivedFile, decoder: Decoder) -> None:
-        file.write(decoder.finish())
-        file.end()
+    def _end_encoded(self, name: str, decoder: Decoder, write: _Write, end: _End) -> None:
+        write(decoder.finish())
+        end()
         if decoder.problem:
-            self._note("repaired", f"{file.buffer.name}: {decoder.problem}")
+            self._note("repaired", f"{shown(name) or 'a part without a name'}: {decoder.problem}")
 
     def _note(self, kind: NoteKind, text: str) -> None:
         self._notes.append(Note(kind, text))

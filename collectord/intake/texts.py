@@ -5,8 +5,8 @@ Makes the annotations of a report of its texts: those of its parts, of JSON in p
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from collectord.annotations import FORM_CHARSET, free_name
-from collectord.intake.charsets import WITHOUT_NUL, TextDecoder, without_surrogates
+from collectord.annotations import FORM_CHARSET, free_name, free_names
+from collectord.intake.charsets import WITHOUT_NUL, TextDecoder, is_wide, without_surrogates
 from collectord.intake.extra import Extra, parse_extra
 from collectord.model import Note, NoteKind
 
@@ -14,6 +14,7 @@ _NAMED = 20
 """Of more annotations that have the same problem, only the number is noted."""
 
 _UNNAMED = "unnamed"
+_GIVEN = "this name was given to an annotation that has none"
 
 
 class ReceivedTexts:
@@ -35,6 +36,7 @@ class ReceivedTexts:
         self._most_levels = most_levels
         self._decoder = TextDecoder()
         self._parts: dict[str, tuple[bytes, str | None]] = {}
+        self._nameless: list[tuple[bytes, str | None]] = []
         self._members: dict[str, str] = {}
         self._rests: list[tuple[str, Extra]] = []
         self._noted: dict[tuple[NoteKind, str], list[str]] = {}
@@ -43,8 +45,12 @@ class ReceivedTexts:
         """
         Take the annotation in one part. If its name came before, the last one counts.
 
+        @param name: of the part. One without a name gets one in the end.
         @param charset: that the part names; None if it names none.
         """
+        if not name:
+            self._nameless.append((content, charset))
+            return
         if self._parts.get(name, (content,))[0] != content:
             self._note("left_out", name, "came again with another value; the last one counts")
         self._parts[name] = content, charset
@@ -77,6 +83,10 @@ class ReceivedTexts:
             kind: NoteKind = "left_out" if replaced else "repaired"
             self._note(kind, "", "annotations came both as parts and as JSON; those in the JSON count")
         annotations |= self._members
+        if "" in annotations:
+            name = free_name(_UNNAMED, annotations)
+            annotations[name] = annotations.pop("")
+            self._note("renamed", name, _GIVEN)
         for sent_name, sent_value in query:
             name = self._decoded(sent_name.decode(errors="replace"), sent_name, None) or _UNNAMED
             value = self._decoded(name, sent_value, None)
@@ -84,8 +94,9 @@ class ReceivedTexts:
                 self._note("left_out", name, "came with another value in the query of the URL, which is left out")
         if not annotations:
             self.refusal = next((extra.refusal for _, extra in self._rests), "")
+        free: dict[str, Iterator[str]] = {}
         for name, extra in self._rests:
-            kept_as = free_name(name, annotations)
+            kept_as = next(free.setdefault(name, free_names(name or _UNNAMED, annotations)))
             annotations[kept_as] = extra.rest
             self._note("repaired", name, f"{extra.problem}; what could not be read is kept as text, in {kept_as}")
         return annotations
@@ -99,18 +110,28 @@ class ReceivedTexts:
                 notes.append(Note(kind, f"{len(names) - _NAMED} more: {text}"))
         return notes
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether a field has come that says of text in parts that it has NUL bytes in it."""
+        return FORM_CHARSET in self._parts and is_wide(self._form_charset)
+
+    @property
+    def _form_charset(self) -> str:
+        return self._parts.get(FORM_CHARSET, (b"", None))[0][:40].decode("latin-1").strip()
+
     def _of_parts(self) -> dict[str, str]:
-        form_charset = self._parts.get(FORM_CHARSET, (b"", None))[0].decode("latin-1").strip()
-        return {
-            name: self._decoded(name, content, charset or form_charset)
+        form_charset = self._form_charset
+        annotations = {
+            name: self._decoded(name, content, charset or ("" if name == FORM_CHARSET else form_charset))
             for name, (content, charset) in self._parts.items()
         }
+        for name, (content, charset) in zip(free_names(_UNNAMED, annotations), self._nameless, strict=False):
+            annotations[name] = self._decoded(name, content, charset or form_charset)
+            self._note("renamed", name, _GIVEN)
+        return annotations
 
     def _add_members(self, members: Iterable[tuple[str, str]]) -> None:
         for name, value in members:
-            if not name:
-                name = free_name(_UNNAMED, self._members)
-                self._note("renamed", name, "this name was given to an annotation that has none")
             if self._members.setdefault(name, value) != value:
                 self._members[name] = value
                 self._note("left_out", name, "came again with another value; the last one counts")

@@ -103,6 +103,11 @@ def test_too_many_items() -> None:
     text = '{"a": [1, 2, 3, {"b": ",,,[[[{{{"}], "c": "[[[[[[,,,,,,,{{{{"}'
     assert parsed(text, items=7).members == [("a", '[1, 2, 3, {"b": ",,,[[[{{{"}]'), ("c", "[[[[[[,,,,,,,{{{{")]
     assert parsed(text, items=6) == Extra((), text, "it has more than 6 values")
+    text = '{"z": "1", "y": [2], "a": [1, 2, 3, 4, 5, 6], "b": "c"}'
+    read = [("z", "1"), ("y", "[2]")]
+    assert parsed(text, items=7) == Extra(read, '"a": [1, 2, 3, 4, 5, 6], "b": "c"}', "it has more than 7 values")
+    assert parsed(text, items=3) == Extra(read[:1], text[11:], "it has more than 3 values")
+    assert parsed("[1,2,3,4]", items=3) == Extra((), "[1,2,3,4]", "it has more than 3 values")
 
 
 def test_too_many_levels() -> None:

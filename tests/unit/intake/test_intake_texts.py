@@ -42,16 +42,16 @@ def test_what_costs_json_a_note() -> None:
         "\ufffd": "c",
         "d": "😀",
         "e": "y",
-        "unnamed": "z",
         "n": "",
+        "unnamed": "z",
     }
     assert texts.notes() == [
         Note("replaced", "extra: not all of it is UTF-8; U+FFFD stands for the rest"),
         Note("replaced", "b: half of a surrogate pair is replaced by U+FFFD"),
         Note("replaced", "\ufffd: half of a surrogate pair is replaced by U+FFFD"),
         Note("left_out", "e: came again with another value; the last one counts"),
-        Note("renamed", "unnamed: this name was given to an annotation that has none"),
         Note("left_out", "n: its NUL characters are left out"),
+        Note("renamed", "unnamed: this name was given to an annotation that has none"),
     ]
 
 
@@ -80,6 +80,22 @@ def test_text_that_is_no_json_takes_no_name_of_another() -> None:
     assert texts.notes()[-1] == Note(
         "repaired", "extra: it is not quite JSON; what could not be read is kept as text, in extra_3"
     )
+
+
+def test_annotations_without_a_name() -> None:
+    texts = new_texts()
+    for value in (b"1", b"2", b"3"):
+        texts.add_part("", value, None)
+    texts.add_part("unnamed_2", b"own", None)
+    texts.add_json("", b'{"": "4", "": "5", cut', None)
+    assert texts.finish([(b"", b"6")]) == {
+        "unnamed_2": "own",
+        "unnamed": "1",
+        "unnamed_3": "2",
+        "unnamed_4": "3",
+        "unnamed_5": "5",
+        "unnamed_6": "cut",
+    }
 
 
 def test_several_json_parts() -> None:
