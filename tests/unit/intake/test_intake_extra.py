@@ -106,7 +106,7 @@ def test_too_many_items() -> None:
     text = '{"z": "1", "y": [2], "a": [1, 2, 3, 4, 5, 6], "b": "c"}'
     read = [("z", "1"), ("y", "[2]")]
     assert parsed(text, items=7) == Extra(read, '"a": [1, 2, 3, 4, 5, 6], "b": "c"}', "it has more than 7 values")
-    assert parsed(text, items=3) == Extra(read[:1], text[11:], "it has more than 3 values")
+    assert parsed(text, items=2) == Extra(read[:1], text[11:], "it has more than 2 values")
     assert parsed("[1,2,3,4]", items=3) == Extra((), "[1,2,3,4]", "it has more than 3 values")
 
 
