@@ -31,6 +31,8 @@ setup(
     },
     install_requires=[
         "attrs>=23.2",
+        'backports-zstd>=1,<2; python_version < "3.14"',
+        "brotli>=1.2,<2",
         "click>=8.2",
         "google-re2>=1.1.20251105",
         "klein>=24.8",

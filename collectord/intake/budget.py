@@ -9,7 +9,7 @@ from attrs import define, field
 from collectord.errors import AllStoresFailed
 
 ANNOTATIONS = 128 * 1024 * 1024
-"""Bytes that the annotations of all unfinished uploads may take together: they can't be spilled."""
+"""Bytes that all unfinished uploads may take for what can't be spilled: annotations, and the windows of decoders."""
 
 
 class Pausable(Protocol):
@@ -38,7 +38,7 @@ class MemoryBudget:
         every client that sends more is paused: so a slow disk slows down its clients, and does not fill the memory.
     @ivar used: how many bytes of dumps are in memory.
     @ivar flushing: how many of these wait for a disk.
-    @ivar annotations: how many bytes of annotations are in memory, besides.
+    @ivar annotations: how many bytes that can't be spilled are in memory, besides.
     """
 
     limit: int
@@ -75,16 +75,16 @@ class MemoryBudget:
 
     def reserve_annotations(self, size: int) -> None:
         """
-        Count C{size} more bytes of annotations as in memory.
+        Count C{size} more bytes that can't be spilled as in memory.
 
         @raise AllStoresFailed: they are too many, and have to be released as well.
         """
         self.annotations += size
         if self.annotations > ANNOTATIONS:
-            raise AllStoresFailed("the annotations of unfinished uploads take too much memory")
+            raise AllStoresFailed("the annotations and decoders of unfinished uploads take too much memory")
 
     def release_annotations(self, size: int) -> None:
-        """Count C{size} bytes of annotations as out of memory."""
+        """Count C{size} bytes that can't be spilled as out of memory."""
         self.annotations -= size
 
     def add_candidate(self, dump: Spillable) -> None:

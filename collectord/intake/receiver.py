@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 from collectord.errors import CollectordError, MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
-from collectord.intake.inflate import Inflater
+from collectord.intake.decoding import BodyDecoder, decoder_for
 from collectord.intake.partheaders import boundary_of
 from collectord.intake.report import ReportBuilder
 from collectord.intake.texts import ReceivedTexts
@@ -88,10 +88,11 @@ class ReportReceiver:
         self._connection = connection
         self._query = b"" if headers.hasHeader(SENDER) else query
         self._size = 0
-        self._inflater: Inflater | None = None
+        self._decoder: BodyDecoder | None = None
+        self._decoder_memory = 0
         self._compressed: deque[bytes] = deque()
         self._pieces: Iterator[bytes] = iter(())
-        self._inflating = False
+        self._decoding = False
         self._pauses = 0
         self._waiter: Deferred[None] | None = None
         self._builder: ReportBuilder | None = None
@@ -102,11 +103,8 @@ class ReportReceiver:
 
     def _begin(self, length: int | None) -> None:
         boundary = boundary_of(self._header("Content-Type"))
-        encoding = (self._header("Content-Encoding") or b"").strip().lower()
-        if encoding == b"gzip":
-            self._inflater = Inflater(self._limits.read)
-        elif encoding not in (b"", b"identity"):
-            raise MalformedReport("unknown_content_encoding")
+        encodings = self._headers.getRawHeaders(b"Content-Encoding") or ()
+        self._decoder = decoder_for(b",".join(encodings), boundary, self._limits.read, self._reserve)
         if length == 0:
             raise MalformedReport("no_content_length")
         if length is not None and length > self._limits.read:
@@ -121,6 +119,10 @@ class ReportReceiver:
             texts=ReceivedTexts(most_items=self._limits.items, most_levels=self._limits.levels),
         )
 
+    def _reserve(self, size: int) -> None:
+        self._decoder_memory += size
+        self._budget.reserve_annotations(size)
+
     def _new_buffer(self, name: str) -> DumpBuffer:
         return DumpBuffer(name, self._budget, self._staging, self)
 
@@ -133,17 +135,17 @@ class ReportReceiver:
             self._size += len(data)
             if self._size > self._limits.read:
                 raise TooLarge
-            if self._inflater is None:
+            if self._decoder is None:
                 self._builder.feed(data)
             else:
                 self._compressed.append(data)
-                self._inflate(self._inflater, self._builder)
+                self._decode(self._decoder, self._builder)
         except CollectordError as e:
             self.refuse(e)
 
     def pause(self) -> None:
         """
-        Stop reading, and stop inflating what has come: it may become a thousand times as much.
+        Stop reading, and stop decoding what has come: it may become a thousand times as much.
 
         Pauses are counted: it goes on after as many calls of L{resume}.
         """
@@ -154,16 +156,16 @@ class ReportReceiver:
         """Take back one call of L{pause}, and go on if it was the last."""
         self._pauses -= 1
         self._connection.resume()
-        if self._inflater is not None and self._builder is not None:
+        if self._decoder is not None and self._builder is not None:
             try:
-                self._inflate(self._inflater, self._builder)
+                self._decode(self._decoder, self._builder)
             except CollectordError as e:
                 self.refuse(e)
 
-    def _inflate(self, inflater: Inflater, builder: ReportBuilder) -> None:
-        if self._inflating:
+    def _decode(self, decoder: BodyDecoder, builder: ReportBuilder) -> None:
+        if self._decoding:
             return
-        self._inflating = True
+        self._decoding = True
         try:
             while self.refusal is None and not self._pauses:
                 if self._connection.rest(self.resume):
@@ -173,12 +175,12 @@ class ReportReceiver:
                 if piece is not None:
                     builder.feed(piece)
                 elif self._compressed:
-                    self._pieces = inflater.feed(self._compressed.popleft())
+                    self._pieces = decoder.feed(self._compressed.popleft())
                 else:
                     self._caught_up()
                     break
         finally:
-            self._inflating = False
+            self._decoding = False
 
     def _caught_up(self) -> None:
         if self._waiter is not None:
@@ -203,17 +205,18 @@ class ReportReceiver:
         assert self._builder is not None
         if self._size == 0:
             raise MalformedReport("no_content_length")
-        if self._inflater is not None:
+        if self._decoder is not None:
             if self._pauses:
                 self._waiter = Deferred()
                 await self._waiter
                 if self.refusal is not None:
                     raise self.refusal
-            self._inflater.finish()
+            self._decoder.finish()
         return await self._builder.finish(
             self._size,
             self._query,
-            compressed=self._inflater is not None,
+            compressed=self._decoder is not None and not self._decoder.is_plain,
+            notes=() if self._decoder is None else self._decoder.notes,
             user_agent=(self._header("User-Agent") or b"").decode(errors="replace"),
             bearer_token=_bearer_token(self._header("Authorization")),
             sender_stores=(self._header(SENDER) or b"").decode(errors="replace").split(),
@@ -221,6 +224,9 @@ class ReportReceiver:
 
     def release(self) -> None:
         """Free what is held for the report, which is saved or given up."""
+        self._budget.release_annotations(self._decoder_memory)
+        self._decoder_memory = 0
+        self._decoder = None
         if self._builder is not None:
             self._builder.release()
 

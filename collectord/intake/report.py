@@ -89,6 +89,7 @@ class ReportBuilder:
         user_agent: str,
         bearer_token: str | None,
         sender_stores: Sequence[str] = (),
+        notes: Sequence[Note] = (),
     ) -> CrashReport:
         """
         The report. To be called after the last byte.
@@ -96,11 +97,12 @@ class ReportBuilder:
         @param payload_size: bytes of the body, as it was sent.
         @param query: of the URL. It has annotations that did not come in the body.
         @param compressed: it was sent compressed.
+        @param notes: what was put right before the body came here.
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
         self._take_in(self._parser.close())
-        self._notes += self._parser.notes
+        self._notes += [*self._parser.notes, *notes]
         fields, left_out = fields_of(
             query, most=self._max_parts, most_bytes=self._max_annotation_bytes - self._annotation_bytes
         )

@@ -125,6 +125,7 @@ class PublicSite:
         return None
 
     @app.route("/submit", methods=["POST"])
+    @app.route("/submit/", methods=["POST"])
     async def submit(self, request: StreamingRequest) -> bytes:
         """Take a report. A report that was received whole is kept even if the client does not wait for the answer."""
         if not isinstance(request.body, ReportReceiver):

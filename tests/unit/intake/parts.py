@@ -216,7 +216,7 @@ def refusal_of(
     raise AssertionError(received)
 
 
-def comparable(received: Received) -> object:
+def comparable(received: Received) -> tuple[object, ...]:
     """All that may not depend on how the bytes came."""
     report = received.report
     return dict(report.annotations), received.dumps, list(report.notes), report.payload

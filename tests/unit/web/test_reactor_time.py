@@ -4,12 +4,14 @@ Nothing that a client sends holds the reactor for long: measured is the processo
 
 import gzip
 import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import monotonic, thread_time
 from typing import Any
 from uuid import UUID
 
+import brotli
 import pytest
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
@@ -27,6 +29,11 @@ from collectord.web.site import PublicSite
 from tests.unit.intake.parts import BOUNDARY, annotation, body, dump, extra, part
 from tests.unit.intake.wire import Wire
 from tests.unit.web.test_public_site import Store
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 MOST_S = 0.05
 READ = 65536
@@ -164,6 +171,22 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
     "pipelined reports": (lambda: post(body(annotation(b"a"))) * 1000, b"200"),
     "a bomb": (lambda: zipped(body(annotation(b"a"), dump(b"d", bytes(26_000_000)))), b"200"),
     "a bigger bomb": (lambda: zipped(body(dump(b"d", bytes(100_000_000)))), b"413"),
+    "a bomb of zstd": (
+        lambda: post(zstd.compress(body(annotation(b"a"), dump(b"d", bytes(26_000_000)))), b"Content-Encoding: zstd"),
+        b"200",
+    ),
+    "a bomb of br": (
+        lambda: post(
+            brotli.compress(body(annotation(b"a"), dump(b"d", bytes(26_000_000))), quality=1), b"Content-Encoding: br"
+        ),
+        b"200",
+    ),
+    "empty frames of zstd": (lambda: post(zstd.compress(b"") * 20_000, b"Content-Encoding: zstd"), b"400"),
+    "skipped frames of zstd": (
+        lambda: post(b"\x50\x2a\x4d\x18\0\0\0\0" * 20_000, b"Content-Encoding: zstd"),
+        b"400",
+    ),
+    "empty blocks of deflate": (lambda: post(b"\0\0\0\xff\xff" * 30_000, b"Content-Encoding: deflate"), b"400"),
     "empty gzip members": (lambda: post(gzip.compress(b"") * 10_000, b"Content-Encoding: gzip"), b"400"),
     "tiny parts": (lambda: zipped(body(*[annotation(b"%d" % n, b"") for n in range(1000)])), b"200"),
     "tiny dumps": (lambda: zipped(body(annotation(b"a"), *[dump(b"%d" % n, b"") for n in range(999)])), b"200"),
