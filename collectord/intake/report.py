@@ -174,7 +174,7 @@ class ReportBuilder:
             self._give_back(room)
             return self._begin_file(part, name)
 
-        has_charset = part.charset is not None or self._texts.is_wide
+        has_charset = part.charset is not None or self._texts.form_is_wide
         is_text = has_charset or part.content_type == "application/json"
         undecided = UndecidedPart(self._take, self._give_back, is_text, text, file)
         return undecided.write, undecided.end

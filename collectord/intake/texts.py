@@ -78,10 +78,11 @@ class ReceivedTexts:
         @param query: the fields of the query of the URL, their names and values.
         """
         annotations = self._of_parts()
-        if annotations and self._members:
-            replaced = any(annotations.get(name, value) != value for name, value in self._members.items())
-            kind: NoteKind = "left_out" if replaced else "repaired"
-            self._note(kind, "", "annotations came both as parts and as JSON; those in the JSON count")
+        replaced = [name for name, value in self._members.items() if annotations.get(name, value) != value]
+        for name in replaced:
+            self._note("left_out", name, "came as a part, too, with another value; that in the JSON counts")
+        if annotations and self._members and not replaced:
+            self._note("repaired", "", "annotations came both as parts and as JSON")
         annotations |= self._members
         if "" in annotations:
             name = free_name(_UNNAMED, annotations)
@@ -111,7 +112,7 @@ class ReceivedTexts:
         return notes
 
     @property
-    def is_wide(self) -> bool:
+    def form_is_wide(self) -> bool:
         """Whether a field has come that says of text in parts that it has NUL bytes in it."""
         return FORM_CHARSET in self._parts and is_wide(self._form_charset)
 

@@ -127,7 +127,7 @@ def test_extra_wins(extra_first: bool) -> None:
     parts = [extra(b'{"a": "extra", "c": "extra"}'), annotation(b"a", b"part"), annotation(b"b", b"part")]
     received = receive([body(*(parts if extra_first else reversed(parts)))])
     assert received.report.annotations == {"a": "extra", "b": "part", "c": "extra"}
-    assert received.notes == ["annotations came both as parts and as JSON; those in the JSON count"]
+    assert received.notes == ["a: came as a part, too, with another value; that in the JSON counts"]
     assert received.report.payload.structure == "json"
 
 
@@ -273,7 +273,7 @@ def test_text_in_a_transfer_encoding() -> None:
     assert received.contents == {"f": b"MDMPx"}
     assert received.notes == [
         "d: its transfer encoding is unknown: kept as it was sent",
-        "annotations came both as parts and as JSON; those in the JSON count",
+        "annotations came both as parts and as JSON",
     ]
 
 

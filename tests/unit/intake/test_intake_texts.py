@@ -106,13 +106,23 @@ def test_several_json_parts() -> None:
     assert texts.has_json
 
 
-@pytest.mark.parametrize(("value", "kind"), [(b"part", "left_out"), (b"json", "repaired")])
-def test_json_and_parts(value: bytes, kind: str) -> None:
+def test_json_and_parts() -> None:
     texts = new_texts()
-    texts.add_part("a", value, None)
-    texts.add_json("extra", b'{"a": "json"}', None)
-    assert texts.finish() == {"a": "json"}
-    assert texts.notes() == [Note(kind, "annotations came both as parts and as JSON; those in the JSON count")]  # type: ignore[arg-type]
+    for name in ("a", "b", "c"):
+        texts.add_part(name, name.encode(), None)
+    texts.add_json("extra", b'{"a": "json", "b": "b"}', None)
+    assert texts.finish() == {"a": "json", "b": "b", "c": "c"}
+    assert texts.notes() == [
+        Note("left_out", "a: came as a part, too, with another value; that in the JSON counts"),
+    ]
+
+
+def test_json_beside_parts() -> None:
+    texts = new_texts()
+    texts.add_part("a", b"part", None)
+    texts.add_json("extra", b'{"b": "json"}', None)
+    assert texts.finish() == {"a": "part", "b": "json"}
+    assert texts.notes() == [Note("repaired", "annotations came both as parts and as JSON")]
 
 
 def test_many_notes_are_few() -> None:
