@@ -5,6 +5,7 @@ Receives the body of one submission: it is fed with bytes as they come, and neve
 from collections import deque
 from collections.abc import Iterator
 from hmac import compare_digest
+from typing import Final
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
@@ -20,6 +21,8 @@ from collectord.intake.texts import ReceivedTexts
 from collectord.intake.turns import Connection
 from collectord.interfaces import IDumpStaging
 from collectord.model import SENDER, CrashReport
+
+_AT_ITS_END: Final = object()
 
 
 @frozen(kw_only=True)
@@ -90,9 +93,11 @@ class ReportReceiver:
         self._size = 0
         self._decoder: BodyDecoder | None = None
         self._decoder_memory = 0
-        self._compressed: deque[bytes] = deque()
+        self._waiting: deque[bytes] = deque()  # bytes that were received, then pieces that were decoded, then parts
         self._pieces: Iterator[bytes] = iter(())
-        self._decoding = False
+        self._feeding: Iterator[None] = iter(())
+        self._is_behind = False
+        self._is_catching_up = False
         self._pauses = 0
         self._waiter: Deferred[None] | None = None
         self._builder: ReportBuilder | None = None
@@ -135,17 +140,20 @@ class ReportReceiver:
             self._size += len(data)
             if self._size > self._limits.read:
                 raise TooLarge
-            if self._decoder is None:
-                self._builder.feed(data)
+            if self._decoder is None and not self._is_behind:
+                self._feeding = self._builder.feed(data)
+                self._is_behind = next(self._feeding, _AT_ITS_END) is not _AT_ITS_END
             else:
-                self._compressed.append(data)
-                self._decode(self._decoder, self._builder)
+                self._waiting.append(data)
+                self._is_behind = True
+            if self._is_behind:
+                self._catch_up(self._builder)
         except CollectordError as e:
             self.refuse(e)
 
     def pause(self) -> None:
         """
-        Stop reading, and stop decoding what has come: it may become a thousand times as much.
+        Stop reading, and stop working on what has come: it may become a thousand times as much.
 
         Pauses are counted: it goes on after as many calls of L{resume}.
         """
@@ -156,33 +164,37 @@ class ReportReceiver:
         """Take back one call of L{pause}, and go on if it was the last."""
         self._pauses -= 1
         self._connection.resume()
-        if self._decoder is not None and self._builder is not None:
+        if self._is_behind and self._builder is not None:
             try:
-                self._decode(self._decoder, self._builder)
+                self._catch_up(self._builder)
             except CollectordError as e:
                 self.refuse(e)
 
-    def _decode(self, decoder: BodyDecoder, builder: ReportBuilder) -> None:
-        if self._decoding:
+    def _catch_up(self, builder: ReportBuilder) -> None:
+        if self._is_catching_up:
             return
-        self._decoding = True
+        self._is_catching_up = True
         try:
             while self.refusal is None and not self._pauses:
                 if self._connection.rest(self.resume):
                     self.pause()
                     break
+                if next(self._feeding, _AT_ITS_END) is not _AT_ITS_END:
+                    continue
                 piece = next(self._pieces, None)
                 if piece is not None:
-                    builder.feed(piece)
-                elif self._compressed:
-                    self._pieces = decoder.feed(self._compressed.popleft())
+                    self._feeding = builder.feed(piece)
+                elif self._waiting:
+                    data = self._waiting.popleft()
+                    self._pieces = iter((data,)) if self._decoder is None else self._decoder.feed(data)
                 else:
                     self._caught_up()
                     break
         finally:
-            self._decoding = False
+            self._is_catching_up = False
 
     def _caught_up(self) -> None:
+        self._is_behind = False
         if self._waiter is not None:
             waiter, self._waiter = self._waiter, None
             waiter.callback(None)
@@ -205,12 +217,12 @@ class ReportReceiver:
         assert self._builder is not None
         if self._size == 0:
             raise MalformedReport("no_content_length")
+        if self._is_behind:
+            self._waiter = Deferred()
+            await self._waiter
+            if self.refusal is not None:
+                raise self.refusal
         if self._decoder is not None:
-            if self._pauses:
-                self._waiter = Deferred()
-                await self._waiter
-                if self.refusal is not None:
-                    raise self.refusal
             self._decoder.finish()
         return await self._builder.finish(
             self._size,
@@ -227,6 +239,9 @@ class ReportReceiver:
         self._budget.release_annotations(self._decoder_memory)
         self._decoder_memory = 0
         self._decoder = None
+        self._waiting.clear()
+        self._pieces = iter(())
+        self._feeding = iter(())
         if self._builder is not None:
             self._builder.release()
 

@@ -2,7 +2,7 @@
 Makes a L{CrashReport} of the parts of a multipart body: which part is an annotation, which is a dump, and its name.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
@@ -18,6 +18,9 @@ from collectord.model import MINIDUMP, CrashReport, Note, NoteKind, Payload
 
 _MOST_TIMES = 10
 """A report with more than so many times the parts that are kept is refused: only an attack has so many."""
+
+_EVENTS = 100
+"""Beginnings, pieces and ends of parts that are taken at once: they take a millisecond."""
 
 _EndText = Callable[[str, bytes, str | None], None]
 _Write = Callable[[bytes], None]
@@ -62,23 +65,27 @@ class ReportBuilder:
         self._write: Callable[[bytes], None] = _ignore
         self._end: Callable[[], None] = _nothing
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> Iterator[None]:
         """
-        Take the next bytes of the body.
+        Take the next bytes of the body, and yield now and then, so that others may have their turn.
+
+        Consume all of it before the next call.
 
         @raise ReportRefused: the report is refused.
         @raise StorageError: a dump that does not fit into memory can't be kept anywhere else.
         """
-        self._take_in(self._parser.parse(data))
+        return self._take_in(self._parser.parse(data))
 
-    def _take_in(self, events: Iterable[Part | bytes | None]) -> None:
-        for event in events:
+    def _take_in(self, events: Iterable[Part | bytes | None]) -> Iterator[None]:
+        for number, event in enumerate(events, 1):
             if event is None:
                 self._end()
             elif isinstance(event, bytes):
                 self._write(event)
             else:
                 self._begin(event)
+            if number % _EVENTS == 0:
+                yield
 
     async def finish(
         self,
@@ -101,7 +108,8 @@ class ReportBuilder:
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
-        self._take_in(self._parser.close())
+        for _ in self._take_in(self._parser.close()):
+            pass
         self._notes += [*self._parser.notes, *notes]
         fields, left_out = fields_of(
             query, most=self._max_parts, most_bytes=self._max_annotation_bytes - self._annotation_bytes

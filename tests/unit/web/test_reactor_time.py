@@ -117,6 +117,14 @@ def parts_with(headers: Sequence[bytes], count: int = 999) -> bytes:
     return zipped(body(*[part(headers)] * count, annotation(b"a")))
 
 
+def tiniest(part: bytes, *, zipped: bool = False) -> bytes:
+    """As many parts as may be, with the shortest boundary, and the minidump after them."""
+    content = part * 9000 + b"--b\ncontent-disposition: x; name=upload_file_minidump; filename=x\n\nMDMP\n--b--"
+    packed = gzip.compress(content) if zipped else content
+    sent = post(packed, *[b"Content-Encoding: gzip"] * zipped)
+    return sent.replace(b"boundary=" + BOUNDARY, b"boundary=b", 1)
+
+
 def disposition(parameters: bytes) -> bytes:
     return parts_with([b"Content-Disposition: form-data; " + parameters[:16384]], 100)
 
@@ -188,6 +196,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
     ),
     "empty blocks of deflate": (lambda: post(b"\0\0\0\xff\xff" * 30_000, b"Content-Encoding: deflate"), b"400"),
     "empty gzip members": (lambda: post(gzip.compress(b"") * 10_000, b"Content-Encoding: gzip"), b"400"),
+    "the tiniest parts": (lambda: tiniest(b"--b\n\n"), b"200"),
+    "the tiniest parts without a blank line": (lambda: tiniest(b"--b\na\n"), b"200"),
+    "the tiniest files": (lambda: tiniest(b"--b\n\n\xff\n"), b"200"),
+    "the tiniest parts in gzip": (lambda: tiniest(b"--b\n\n", zipped=True), b"200"),
     "tiny parts": (lambda: zipped(body(*[annotation(b"%d" % n, b"") for n in range(1000)])), b"200"),
     "tiny dumps": (lambda: zipped(body(annotation(b"a"), *[dump(b"%d" % n, b"") for n in range(999)])), b"200"),
     "dumps of one name": (lambda: zipped(body(annotation(b"a"), *[dump(b"d" * 30, b"")] * 999)), b"200"),
