@@ -31,6 +31,9 @@ _TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+")
 _MANY_PARTS = 500
 """If there would be more parts, all annotations are sent in one, as JSON: collectors limit the number of parts."""
 
+_LONG_NAME = 500
+"""Longer names of annotations are sent in JSON: collectors limit the headers of parts."""
+
 
 @frozen
 class Report:
@@ -88,8 +91,11 @@ def make_report(crash: Crash, boundary: str) -> Report:
 
 
 def _have_to_be_json(fields: Mapping[str, object]) -> bool:
-    # JSON has a charset of its own, and in a part of its own such a text would be a dump.
-    return FORM_CHARSET in fields or any(str(value).startswith("MDMP") for value in fields.values())
+    # JSON has a charset of its own. In a part of its own such a text would be a dump, and such a name would arrive as
+    # another one, since "%22" stands for a quote there, or would be too long for the header.
+    return FORM_CHARSET in fields or any(
+        str(value).startswith("MDMP") or "%" in name or len(name) > _LONG_NAME for name, value in fields.items()
+    )
 
 
 async def gzipped(pieces: AsyncIterator[bytes], in_thread: ThreadRunner) -> AsyncIterator[bytes]:

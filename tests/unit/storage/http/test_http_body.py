@@ -78,7 +78,13 @@ def test_it_arrives_unchanged() -> None:
         "unnamed": "",
         "extra": '{"cut',
     }
-    for annotations in (kept, {**kept, "_charset_": "utf-16"}, {**kept, "Comments": "MDMP is how it begins"}):
+    for annotations in (
+        kept,
+        {**kept, "_charset_": "utf-16"},
+        {**kept, "Comments": "MDMP is how it begins"},
+        {**kept, "a%22b%0D": "x", 'a"b\r\n': "y"},
+        {"é" * 20_000: "the name is longer than headers may be"},
+    ):
         receiver = new_receiver(headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode()})
         receiver.received(body_of(make_crash(**annotations)))
         report = result_of(receiver.report())
