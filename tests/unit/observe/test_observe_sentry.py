@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import brotli
 import pytest
 from attrs import frozen
 from twisted.internet.defer import succeed
@@ -21,7 +22,7 @@ from twisted.python.failure import Failure
 from collectord.errors import ConfigError
 from collectord.observe.sentry import SentryObserver, sentry_observer
 from collectord.settings.schema import Sentry
-from tests.support.recording import Recorder, recording
+from tests.support.recording import Recorder, Request, recording
 
 SECRET = "s3kr1t-annotation"
 ADDRESS = "203.0.113.77"
@@ -41,20 +42,20 @@ class Rig:
         self.observer.close()
         items = []
         for request in self.recorder.requests:
-            _, *lines = self.body(request.body).splitlines()
+            _, *lines = self.body(request).splitlines()
             items += [json.loads(line) for line in lines[1::2]]
         return items
 
     def payload(self) -> str:
         """All that was sent, in the clear, with the headers."""
         return "".join(
-            f"{request.target} {request.headers} {self.body(request.body).decode()}"
-            for request in self.recorder.requests
+            f"{request.target} {request.headers} {self.body(request).decode()}" for request in self.recorder.requests
         )
 
     @staticmethod
-    def body(sent: bytes) -> bytes:
-        return gzip.decompress(sent) if sent[:2] == b"\x1f\x8b" else sent
+    def body(request: Request) -> bytes:
+        encoding = request.headers.get("content-encoding", "identity")
+        return {"br": brotli.decompress, "gzip": gzip.decompress, "identity": bytes}[encoding](request.body)
 
 
 @pytest.fixture(autouse=True)
