@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import brotli
@@ -55,7 +55,8 @@ class Rig:
     @staticmethod
     def body(request: Request) -> bytes:
         encoding = request.headers.get("content-encoding", "identity")
-        return {"br": brotli.decompress, "gzip": gzip.decompress, "identity": bytes}[encoding](request.body)
+        decompress: dict[str, Callable[[bytes], bytes]] = {"br": brotli.decompress, "gzip": gzip.decompress}
+        return decompress.get(encoding, bytes)(request.body)
 
 
 @pytest.fixture(autouse=True)
