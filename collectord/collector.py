@@ -77,11 +77,13 @@ class Collector:
     is_long: Callable[[Annotations], bool] = lambda annotations: False
     in_thread: ThreadRunner = at_once
 
-    async def collect(self, report: CrashReport) -> Outcome:
+    async def collect(self, report: CrashReport, began: float | None = None) -> Outcome:
         """
         Judge C{report}, and save it if the rules accept or defer it: then this returns once its crash is durable.
 
         To be called on the reactor thread.
+
+        @param began: when the client began to send it, by the clock C{seconds}; None: now.
 
         @raise UnauthorizedUuid: the client chose the crash id, and sent another token than ours.
         @raise RelayLoop: another collectord relays the crash back to the store that the crash comes from.
@@ -103,7 +105,8 @@ class Collector:
             notes = [*report.notes, *self._notes_on(named.renamed)]
             kept = self._kept(named)
             raw_crash = self._raw_crash(crash_id, kept, notes, report, verdict, now)
-            crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=chosen is None)
+            fresh = chosen is None
+            crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
             await self._save(crash, report, verdict, now)
             for note in notes:
                 NOTES.labels(note.kind).inc()

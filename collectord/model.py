@@ -157,6 +157,7 @@ class Crash:
     A crash is what is stored, and later moved and published: its id, its raw crash and its dumps.
 
     @ivar fresh: whether its id was made by this process just now, so that no store can have this crash already.
+    @ivar began: when its client began to send it, in seconds by the reactor's clock. None: it comes from no client.
     @ivar source_version: the version in which a source found the crash. It changes when another process acknowledges
         the same crash, and when another crash of this id takes its place. None: the source keeps no versions.
     """
@@ -165,6 +166,7 @@ class Crash:
     raw_crash: RawCrash = field(repr=False)
     dumps: Sequence[Dump]
     fresh: bool = field(default=False, eq=False)
+    began: float | None = field(default=None, eq=False, repr=False)
     source_version: tuple[int, ...] | None = field(default=None, eq=False, repr=False)
 
 

@@ -39,6 +39,7 @@ from collectord.model import Annotations, CrashEvent
 from collectord.settings.schema import Settings
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
+from collectord.storage.chain.patience import Patience
 from collectord.storage.chain.probe import ProbeService
 from collectord.storage.filesystem.destination import filesystem_store
 from collectord.storage.filesystem.known import state_directory
@@ -54,6 +55,9 @@ _OTHER_FILES = 2048
 
 _JUDGES = 2
 """Threads that apply the throttle rules to reports on which these may take long."""
+
+_LEAST_WAITING = 16 * 1024 * 1024
+"""Bytes that crashes which wait for a store may take in memory, even if dumps are spilled sooner."""
 
 _STEP_S = 60.0
 """Seconds that a source may take to read one crash, or to list one slot."""
@@ -85,7 +89,8 @@ class IngestPipeline:
         self._stopping = self._drain_file_is_there = False
         self._drain_file = settings.submission.drain_file
         self._judging = ThreadPool("rules", _JUDGES, reactor.callFromThread)
-        self.stores = FallbackCrashStorage(backends, reactor)
+        patience = Patience(reactor, settings.submission.patience_s, _waiting_room(settings))
+        self.stores = FallbackCrashStorage(backends, reactor, patience)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
         self.public = PublicSite(
@@ -149,15 +154,18 @@ class IngestPipeline:
         self._drain_file = settings.submission.drain_file
         self._limits = _limits(settings)
         self._budget.limit = settings.submission.memory_bytes
+        self.stores.patience.seconds = settings.submission.patience_s
+        self.stores.patience.limit = _waiting_room(settings)
         self.site.limits = _connection_limits(settings)
         self.site.max_connections = _affordable(settings.submission.max_connections)
 
     def _receiver_for(self, request: StreamingRequest, length: int | None) -> ReportReceiver:
+        staging = self.stores.staging_for(request.began)
         connection, query = request.channel.incoming, query_of(request.uri)
         return ReportReceiver(
             self._limits,
             self._budget,
-            self.stores,
+            staging,
             request.requestHeaders,
             length,
             connection,
@@ -233,7 +241,19 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    return ConnectionLimits(idle=settings.submission.idle_timeout_s, min_rate=settings.submission.min_rate_bytes_s)
+    submission = settings.submission
+    return ConnectionLimits(
+        idle=submission.idle_timeout_s, keep_alive=submission.keep_alive_s, min_rate=submission.min_rate_bytes_s
+    )
+
+
+def _waiting_room(settings: Settings) -> int:
+    """
+    Return how many bytes the crashes that wait for a store may take in memory.
+
+    With half of that, uploads are paused: then their clients keep most of them, and they wait as well.
+    """
+    return max(2 * settings.submission.memory_bytes, _LEAST_WAITING)
 
 
 def _affordable(connections: int) -> int:

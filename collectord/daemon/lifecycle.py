@@ -19,7 +19,7 @@ from collectord.intake.site import StreamingSite
 from collectord.net.listeners import close_ports, take_waiting
 
 _KEEP_S = 15.0
-"""Seconds at a stop to save what was received whole: a little longer than a crash waits for a store."""
+"""Seconds at a stop to save what was received whole: a little longer than one try of a store may take."""
 
 _DISCARD_S = 5.0
 """Seconds at a stop to remove the staged dumps of uploads that were cut off."""
@@ -82,6 +82,7 @@ class CollectorService(Service):
     async def _stop(self) -> None:
         take_waiting(self._ports, lambda: not self._site.is_full)
         await close_ports(self._ports)
+        self._stores.patience.end()
         await self._site.drain(self._stop_s)
         try:
             await with_timeout(self._public.drained(), _KEEP_S, self._clock, "stop")
@@ -91,6 +92,10 @@ class CollectorService(Service):
             await with_timeout(self._stores.wait_for_discards(), _DISCARD_S, self._clock, "stop")
 
     def stopService(self) -> Deferred[None]:
-        """Close the ports, wait for the uploads that have begun, and then for the crashes that are being saved."""
+        """
+        Close the ports, wait for the uploads that have begun, and then for the crashes that are being saved.
+
+        None of these waits any more until a store works again: a stop can't take so long.
+        """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

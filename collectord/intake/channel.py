@@ -70,7 +70,7 @@ class StreamingChannel(HTTPConnection):
         self._header_lines = 0
 
     def _receive(self) -> None:
-        self._progress.body_began = self._progress.since
+        self._progress.begin_body()
 
     def _refuse(self) -> None:
         self.clearLineBuffer()

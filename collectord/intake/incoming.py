@@ -24,7 +24,6 @@ class Incoming:
         self._site = site
         self._progress = progress
         self.pauses = 0
-        self._is_held = False
         self._is_dropped = False
 
     def pause(self) -> None:
@@ -38,7 +37,7 @@ class Incoming:
         self.pauses -= 1
         if self.pauses == 0 and not self._is_dropped:
             self._progress.restart(self._site.now())
-            if not self._is_held:
+            if not self._progress.is_held:
                 self._transport.resumeProducing()
 
     def rest(self, go_on: Callable[[], None]) -> bool:
@@ -54,12 +53,12 @@ class Incoming:
 
         This is no L{pause}: the client may be too slow now.
         """
-        self._is_held = True
+        self._progress.is_held = True
         self._transport.pauseProducing()
 
     def let_go(self) -> None:
         """The client has read its answers. What it sends is read again, unless it is paused."""
-        self._is_held = False
+        self._progress.is_held = False
         if self.pauses and not self._is_dropped:
             self._transport.pauseProducing()
 

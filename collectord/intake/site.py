@@ -94,7 +94,7 @@ class StreamingSite(Site):
 
     def _sweep_every(self, seconds: float) -> None:
         self._stop_sweep()
-        self._interval = max(0.05, min(seconds, self.limits.idle / 4))
+        self._interval = max(0.05, min(seconds, self.limits.idle / 4, self.limits.keep_alive / 4))
         self._swept = self.now()
         self._sweep.start(self._interval, now=False)
 

@@ -22,6 +22,9 @@ class ConnectionLimits:
     How long a connection may take, and how much it may send after an early answer.
 
     @ivar idle: seconds without a byte; also the longest that the headers may take.
+    @ivar keep_alive: seconds between an answer and the first byte of the next request, unless other clients wait. A
+        proxy that sends a request when the connection is just being closed can't know whether it may repeat it. So
+        this should be longer than proxies keep a connection that they don't use.
     @ivar min_rate: bytes per second of a body, over a window of C{idle} seconds; 0 turns it off.
     @ivar free: seconds at the beginning of a body in which its rate does not count, unless other clients wait.
     @ivar linger: seconds that the client may take to fetch an answer after which the connection is closed.
@@ -29,6 +32,7 @@ class ConnectionLimits:
     """
 
     idle: float
+    keep_alive: float
     min_rate: int = 0
     free: float = 60.0
     linger: float = 10.0
@@ -44,12 +48,21 @@ class Progress:
     @ivar received: bytes in that window.
     @ivar last_byte: when the last bytes came; C{since} where none came in the window.
     @ivar body_began: when the headers of the last request were complete.
+    @ivar has_served: whether the connection has brought a request already.
+    @ivar is_held: nothing is read because the client does not read its answers.
     """
 
     since: float
     last_byte: float
     body_began: float = 0.0
     received: int = 0
+    has_served: bool = False
+    is_held: bool = False
+
+    def begin_body(self) -> None:
+        """Note that the headers of a request are complete."""
+        self.body_began = self.since
+        self.has_served = True
 
     def restart(self, now: float) -> None:
         """Begin a new window, as if the client had just sent something."""
@@ -70,12 +83,19 @@ class Progress:
         """
         limits = site.limits
         if state is State.WAITING:
-            return now - self.since > (min(limits.idle, _LAST_CHANCE_S) if site.ending else limits.idle)
+            return now - self.since > self._longest_wait(limits, site)
         if state is State.RECEIVING:
             return now - self.last_byte > limits.idle or self._is_too_slow(now, limits, site.is_full)
         if state in (State.LINGERING, State.CLOSING):
             return now - self.since > limits.linger
         return state is State.TIMED_OUT
+
+    def _longest_wait(self, limits: ConnectionLimits, site: ConnectionSite) -> float:
+        if site.ending:
+            return min(limits.idle, _LAST_CHANCE_S)
+        if self.has_served and not self.received and not self.is_held:  # it is between two requests
+            return min(limits.idle, limits.keep_alive) if site.is_full else limits.keep_alive
+        return limits.idle
 
     def _is_too_slow(self, now: float, limits: ConnectionLimits, others_wait: bool) -> bool:
         # A body is judged when a window of limits.idle seconds is over. While other clients wait, no seconds are free.

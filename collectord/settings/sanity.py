@@ -14,6 +14,8 @@ from collectord.settings.schema import Settings
 from collectord.settings.urls import redacted_url
 
 _JOURNALS = "ledger"
+_CRASHPAD_S = 60.0
+"""Seconds after which Crashpad and its descendants give up a report, counted from when they began to send it."""
 _MORE_SECRETS = frozenset({"access_key", "secret_key", "password"})
 
 
@@ -61,6 +63,14 @@ def _ledger_in_a_store(settings: Settings) -> str:
         if path == around or path in around.parents or (around in path.parents and path != around / _JOURNALS):
             return f"[ledger] directory = {str(directory)!r}: is not apart from {name} = {str(root)!r}"
     return ""
+
+
+def waits_too_long(settings: Settings) -> Sequence[str]:
+    """Describe a patience that outlasts the clients, which then never learn what became of their crash."""
+    seconds = settings.submission.patience_s
+    if seconds < _CRASHPAD_S:
+        return []
+    return [f"[submission] patience_s = {seconds:g}: Crashpad gives up {_CRASHPAD_S:g} s after it has begun to send"]
 
 
 def warnings_about(file: Path) -> Sequence[str]:

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from collectord.errors import ConfigError
 from collectord.settings.loading import DEFAULT_PATH, load_settings
-from collectord.settings.sanity import refuse_odd_places, warnings_about
+from collectord.settings.sanity import refuse_odd_places, waits_too_long, warnings_about
 from collectord.settings.schema import Settings
 from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
@@ -99,7 +99,7 @@ def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
         rules=load_rules(spec, settings.throttle.products, text),
         rules_text=text,
         source=source,
-        warnings=warnings_about(file) if file is not None else (),
+        warnings=[*(warnings_about(file) if file is not None else ()), *waits_too_long(settings)],
     )
 
 

@@ -16,6 +16,12 @@ def answer(request: IRequest, content_type: bytes, content: bytes) -> bytes:
     return content
 
 
+def no_store(request: IRequest) -> IRequest:
+    """Forbid proxies to keep the answer to C{request}, since another one may be true a moment later."""
+    request.setHeader(b"cache-control", b"no-store")
+    return request
+
+
 def text(request: IRequest, status: int, body: str, content_type: bytes = b"text/plain; charset=utf-8") -> bytes:
     """Answer C{request} with a status and a text; see L{answer}."""
     request.setResponseCode(status)

@@ -24,7 +24,7 @@ from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
 from collectord.throttle.rules import Result
 from collectord.web.answers import REFUSALS, outcome_body, refusal
-from collectord.web.responses import json_text, text
+from collectord.web.responses import json_text, no_store, text
 
 _REASONS = {
     Result.ACCEPT: "kept",
@@ -131,18 +131,18 @@ class PublicSite:
         if not isinstance(request.body, ReportReceiver):
             raise NotFound  # Klein takes more paths for this one than body_for does, such as //submit.
         RECEIVE_SECONDS.observe(self.collector.seconds() - request.began)
-        collecting = Deferred.fromCoroutine(self._collect(request.body))
+        collecting = Deferred.fromCoroutine(self._collect(request.body, request.began))
         self._collecting.add(collecting)
         collecting.addBoth(self._collected, collecting)
         outcome = await shielded(collecting)  # Klein cancels this method when the client hangs up.
         ANSWERS.labels("200", _REASONS[outcome.result]).inc()
         return text(request, 200, outcome_body(outcome, self.prefix))
 
-    async def _collect(self, receiver: ReportReceiver) -> Outcome:
+    async def _collect(self, receiver: ReportReceiver, began: float) -> Outcome:
         try:
             report = await receiver.report()
             RECEIVE_BYTES.observe(report.payload.size)
-            return await self.collector.collect(report)
+            return await self.collector.collect(report, began)
         finally:
             receiver.release()
 
@@ -162,6 +162,14 @@ class PublicSite:
             next(iter(self._collecting)).addBoth(_pass_through, waiter)
             await waiter
 
+    @app.route("/__heartbeat__", methods=["OPTIONS"])
+    @app.route("/__lbheartbeat__", methods=["OPTIONS"])
+    @app.route("/__version__", methods=["OPTIONS"])
+    def options(self, request: IRequest) -> bytes:
+        """Answer with the methods that the health routes allow."""
+        request.setHeader(b"allow", b"GET, HEAD, OPTIONS")
+        return text(no_store(request), 200, "")
+
     @app.route("/__heartbeat__", methods=["GET"])
     async def heartbeat(self, request: IRequest) -> bytes:
         """Answer 200 if every store can keep a crash now and every worker takes submissions, else 503."""
@@ -176,11 +184,12 @@ class PublicSite:
         answer: dict[str, object] = {"status": status, "stores": stores}
         if self.hung_workers:
             answer["hung_workers"] = self.hung_workers
-        return json_text(request, 200 if healthy and not losing else 503, answer)
+        return json_text(no_store(request), 200 if healthy and not losing else 503, answer)
 
     @app.route("/__lbheartbeat__", methods=["GET"])
     def lbheartbeat(self, request: IRequest) -> bytes:
         """Answer 200 if a load balancer should send reports here, else 503. No store is waited for."""
+        no_store(request)
         if self.draining:
             return text(request, 503, "draining\n")
         if not self._stores.takes_crashes:
@@ -190,7 +199,7 @@ class PublicSite:
     @app.route("/__version__", methods=["GET"])
     def version(self, request: IRequest) -> bytes:
         """Answer with the versions of what runs here."""
-        return json_text(request, 200, self._version)
+        return json_text(no_store(request), 200, self._version)
 
     @app.handle_errors(*REFUSALS)
     def refused(self, request: IRequest, failure: Failure) -> bytes:

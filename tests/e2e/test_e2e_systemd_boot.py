@@ -150,7 +150,7 @@ def test_a_secret_is_handed_over(machine: Machine, drop_ins: Path) -> None:
 def test_another_store_has_to_be_named(machine: Machine, drop_ins: Path, tmp_path: Path, may_write: bool) -> None:
     machine.run("install", "-d", "--owner=collectord", "/mnt/nfs/crashes")
     (drop_ins / "roots.conf").write_text(
-        "[Service]\nEnvironment=COLLECTORD_STORAGE__0__ROOT=/usr/crashes\n"
+        "[Service]\nEnvironment=COLLECTORD_STORAGE__0__ROOT=/usr/crashes COLLECTORD_SUBMISSION__PATIENCE_S=5\n"
         "Environment=COLLECTORD_STORAGE__1__ROOT=/mnt/nfs/crashes COLLECTORD_STORAGE__1__MIN_FREE_BYTES=0\n"
     )
     if may_write:

@@ -66,9 +66,8 @@ def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
     port, admin = free_port(), free_port()
     with tmpfs(tmp_path / "one", MIB) as one, tmpfs(tmp_path / "two", MIB) as two:
         moves = "[crashmover]\n[[crashmover.destination]]\ntype = 'filesystem'\nroot = '/proc/nowhere'\n"
-        toml = config(
-            port, one / "root", two / "root", submission=f"workers = {request.param}", moves=True, admin=admin
-        )
+        submission = f"workers = {request.param}\npatience_s = 5"
+        toml = config(port, one / "root", two / "root", submission=submission, moves=True, admin=admin)
         with Daemon(f"{toml}\n{moves}", port, tmp_path / "daemon") as daemon:
             yield Rig(daemon, admin, [one, two])
 

@@ -34,14 +34,14 @@ def fill(store: Path, size: int) -> None:
 def full(tmp_path: Path) -> Iterator[Chain]:
     """Both stores are full, but for what a ballast holds. Dumps are spilled as they come."""
     with tmpfs(tmp_path / "one", 2 * MIB) as one, tmpfs(tmp_path / "two", 2 * MIB) as two:
-        chain = make_chain(tmp_path, one / "root", two / "root", memory=0)
+        chain = make_chain(tmp_path, one / "root", two / "root", memory=0, patience=10)
         with chain.daemon:
             for store in (one, two):
                 fill(store, 2 * MIB - 96 * 1024)
             yield chain
 
 
-def test_503_after_ten_seconds_and_nothing_left(full: Chain) -> None:
+def test_503_when_the_patience_is_over_and_nothing_left(full: Chain) -> None:
     report = make_report("nowhere", 300_000, 200_000)
     began = time.monotonic()
     response = post(full.daemon.port, report.body(), HEADERS, timeout=40)

@@ -258,7 +258,8 @@ def test_the_heartbeat_says_what_ails_a_store(unhealthy: FuseMount) -> None:
 
 
 def test_both_stores_hang(unhealthy: FuseMount) -> None:
-    chain = make_chain(unhealthy.path.parent, unhealthy.path / "root", unhealthy.path / "other", timeout=TIMEOUT)
+    primary, secondary = unhealthy.path / "root", unhealthy.path / "other"
+    chain = make_chain(unhealthy.path.parent, primary, secondary, timeout=TIMEOUT, patience=10)
     report = make_report("nowhere", 300_000)
     with chain.daemon:
         unhealthy.fault("hang all")

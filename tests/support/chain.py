@@ -72,14 +72,17 @@ def make_chain(
     *,
     memory: int = 67108864,
     timeout: float = 10.0,
+    patience: float = 40.0,
     storage: str = "",
 ) -> Chain:
     """
     @param memory: C{memory_bytes}; with 0 dumps are spilled as they come.
     @param timeout: of each store, in seconds.
+    @param patience: C{patience_s}.
     @param storage: more lines for both stores.
     """
     port, secondary = free_port(), secondary or workdir / "secondary"
     lines = f"timeout_s = {timeout}\n{storage}"
-    toml = config(port, primary, secondary, submission=f"memory_bytes = {memory}", storage=lines)
+    submission = f"memory_bytes = {memory}\npatience_s = {patience}"
+    toml = config(port, primary, secondary, submission=submission, storage=lines)
     return Chain(Daemon(toml, port, workdir / "work"), primary, secondary)

@@ -3,7 +3,7 @@ A chain of stores: a crash that one store fails to save is saved, all of it, in 
 
 The stores are tried in order. The breaker of a store that keeps failing opens, and the store is skipped at no cost,
 until a probe, which is made every second, finds it healthy again. If all stores fail, the crash waits, and all of them
-are tried again for some time.
+are tried again: see L{collectord.storage.chain.patience}.
 """
 
 import hashlib
@@ -13,11 +13,9 @@ from weakref import WeakSet
 
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import AllStoresFailed, StorageError, TimedOut
@@ -25,19 +23,13 @@ from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import BROKEN_COPIES, STORE_FAILURES
 from collectord.model import Content, Crash, Dump
 from collectord.storage.chain.backend import CHECK_S, Backend, BackendState
-from collectord.storage.chain.breaker import TRIES
-from collectord.storage.chain.staged import FallbackStagedDump
+from collectord.storage.chain.patience import Patience, Waiter
+from collectord.storage.chain.staged import FallbackStagedDump, UploadStaging
 
 T = TypeVar("T")
 
-RETRY_FOR_S = 10.0
-"""When every store has failed, a crash is tried again for this many seconds."""
 _CHECK_EVERY = 10
 """One in so many probes of a healthy store is a full check; the others are quick checks."""
-_REFUSED_S = 10.0
-"""After some refusals in a row, the chain counts as failing until this many seconds have passed without another."""
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 2.0
 
 
 @implementer(ICrashStorage, IDumpStaging)
@@ -48,29 +40,25 @@ class FallbackCrashStorage:
     All of it runs on the reactor thread.
 
     @param backends: the stores in order, the primary first.
-    @param retry_for: seconds for which a crash is tried again when all stores have failed.
+    @ivar patience: how long crashes wait when all stores have failed.
     @ivar doubtful: spilled dumps whose sync may have failed. They have to be read back, compared with their checksum
         and copied to new files; they can't be kept as they are.
     """
 
     _log = Logger()
 
-    def __init__(self, backends: Sequence[Backend], clock: IReactorTime, retry_for: float = RETRY_FOR_S) -> None:
+    def __init__(self, backends: Sequence[Backend], clock: IReactorTime, patience: Patience) -> None:
         self.backends = backends
         self.name = " or ".join(backend.name for backend in backends)
+        self.patience = patience
         self._clock = clock
-        self._retry_for = retry_for
-        self._refused = 0  # in a row
-        self._refused_at = 0.0
         self.doubtful: WeakSet[Content] = WeakSet()
 
     @property
     def takes_crashes(self) -> bool:
         """Whether some store can save crashes, as far as is known without trying one now."""
-        if all(backend.breaker.open for backend in self.backends):
-            return False
         # A store may pass every probe and fail with every crash, so refusals count as well.
-        return self._refused < TRIES or self._clock.seconds() - self._refused_at > _REFUSED_S
+        return not all(backend.breaker.open for backend in self.backends) and not self.patience.refuses
 
     async def save(self, crash: Crash) -> str:
         """
@@ -78,7 +66,9 @@ class FallbackCrashStorage:
 
         @raise AllStoresFailed: every store failed, for as long as they were tried.
         """
-        return await self.first_available(lambda backend: self._save(backend, crash))
+        began = self._clock.seconds() if crash.began is None else crash.began
+        waiter = Waiter(began, lambda: sum(dump.size for dump in crash.dumps if not self.owns(dump.content)))
+        return await self.first_available(lambda backend: self._save(backend, crash), waiter)
 
     async def _save(self, backend: Backend, crash: Crash) -> str:
         spilled = [dump.content for dump in crash.dumps if self.owns(dump.content)]
@@ -164,7 +154,11 @@ class FallbackCrashStorage:
         await gather(backend.storage.close() for backend in self.backends)
 
     def new_dump(self) -> IStagedDump:
-        return FallbackStagedDump(self)
+        return FallbackStagedDump(self, self._clock.seconds())
+
+    def staging_for(self, began: float) -> IDumpStaging:
+        """Return a staging area for the dumps of one upload, whose client began to send it at this time."""
+        return UploadStaging(self, began)
 
     def owns(self, content: Content) -> bool:
         return any(backend.staging.owns(content) for backend in self.backends)
@@ -202,38 +196,34 @@ class FallbackCrashStorage:
         """Return the store that C{content} was spilled to."""
         return next(backend for backend in self.backends if backend.staging.owns(content))
 
-    async def first_available(self, act: Callable[[Backend], Awaitable[T]]) -> T:
+    async def first_available(self, act: Callable[[Backend], Awaitable[T]], waiter: Waiter) -> T:
         """
         Call C{act} with each store in turn until one succeeds, and return the result.
 
         Stores whose breakers are open are skipped. If all fail, all are tried again after a pause.
 
+        @param waiter: decides how long all are tried again.
+
         @raise AllStoresFailed: every store failed, for as long as they were tried.
         """
-        deadline: float | None = None
-        rounds = 0
-        while True:
-            for backend in self.backends:
-                if backend.breaker.open:
-                    continue
-                try:
-                    done = await act(backend)
-                except AllStoresFailed:  # a dump is lost, which is not the fault of this store
-                    raise
-                except StorageError as e:
-                    self.failed(backend, e)
-                else:
-                    backend.breaker.succeeded()
-                    self._refused = 0
-                    return done
-            now = self._clock.seconds()
-            deadline = now + self._retry_for if deadline is None else deadline
-            if now >= deadline:
-                self._refused, self._refused_at = self._refused + 1, now
-                raise AllStoresFailed("every store failed")
-            rounds += 1
-            pause = backoff_delay(rounds, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
-            await deferLater(self._clock, min(pause, deadline - now))
+        try:
+            while True:
+                for backend in self.backends:
+                    if backend.breaker.open:
+                        continue
+                    try:
+                        done = await act(backend)
+                    except AllStoresFailed:  # a dump is lost, which is not the fault of this store
+                        raise
+                    except StorageError as e:
+                        self.failed(backend, e)
+                    else:
+                        backend.breaker.succeeded()
+                        self.patience.succeeded()
+                        return done
+                await self.patience.wait(waiter)
+        finally:
+            self.patience.leave(waiter)
 
     def failed(self, backend: Backend, error: StorageError) -> None:
         """Count and log that C{backend} has failed with a crash or a spilled dump; this may open its breaker."""

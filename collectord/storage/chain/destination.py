@@ -17,6 +17,7 @@ from collectord.plugins import DESTINATIONS, PluginContext, PluginSettings, Plug
 from collectord.settings.urls import numbered
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
+from collectord.storage.chain.patience import Patience
 from collectord.storage.chain.probe import PROBE_INTERVAL_S
 
 
@@ -80,7 +81,7 @@ class FallbackOfDestinations:
     """
 
     def __init__(self, backends: Sequence[Backend], clock: IReactorTime) -> None:
-        self._chain = FallbackCrashStorage(backends, clock, retry_for=0)
+        self._chain = FallbackCrashStorage(backends, clock, Patience(clock, seconds=0.0, limit=0))
         self.name = self._chain.name
         self._clock = clock
         self._probed = clock.seconds()

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
+from attrs import frozen
 from zope.interface import implementer
 
 from collectord.errors import StorageError
-from collectord.interfaces import IStagedDump
+from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content
 from collectord.storage.chain.backend import Backend
+from collectord.storage.chain.patience import Waiter
 
 T = TypeVar("T")
 
@@ -21,7 +23,7 @@ class Chain(Protocol):
 
     doubtful: WeakSet[Content]
 
-    async def first_available(self, act: Callable[[Backend], Awaitable[T]]) -> T:
+    async def first_available(self, act: Callable[[Backend], Awaitable[T]], waiter: Waiter) -> T:
         """Call C{act} with each store in turn until one succeeds, and return the result."""
 
     async def timed(self, backend: Backend, work: Awaitable[T]) -> T:
@@ -33,13 +35,27 @@ class Chain(Protocol):
     def failed(self, backend: Backend, error: StorageError) -> None:
         """Note that C{backend} has failed."""
 
+    def owns(self, content: Content) -> bool:
+        """As L{IDumpStaging.owns}."""
+
+    async def wait_for_discards(self) -> None:
+        """As L{IDumpStaging.wait_for_discards}."""
+
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
+        """As L{IDumpStaging.is_shared_by}."""
+
 
 @implementer(IStagedDump)
 class FallbackStagedDump:
-    """A dump that is spilled to one store of a chain, and to the next one when that store fails."""
+    """
+    A dump that is spilled to one store of a chain, and to the next one when that store fails.
 
-    def __init__(self, chain: Chain) -> None:
+    @param began: when its client began to send the upload that it is part of.
+    """
+
+    def __init__(self, chain: Chain, began: float) -> None:
         self._chain = chain
+        self._began = began
         self._backend: Backend | None = None
         self._dump: IStagedDump | None = None
 
@@ -50,7 +66,8 @@ class FallbackStagedDump:
                 return
             except StorageError as e:
                 self._chain.failed(self._backend, e)
-        await self._chain.first_available(lambda backend: self._begin(backend, pieces))
+        waiter = Waiter(self._began, lambda: sum(map(len, pieces)))
+        await self._chain.first_available(lambda backend: self._begin(backend, pieces), waiter)
 
     async def _begin(self, backend: Backend, pieces: Sequence[bytes]) -> None:
         dump = backend.staging.new_dump()
@@ -73,3 +90,24 @@ class FallbackStagedDump:
     def discard(self) -> None:
         if self._dump is not None:
             self._dump.discard()
+
+
+@implementer(IDumpStaging)
+@frozen
+class UploadStaging:
+    """The staging area of a chain, for the dumps of one upload: they wait for a store as long as its crash does."""
+
+    _chain: Chain
+    _began: float
+
+    def new_dump(self) -> IStagedDump:
+        return FallbackStagedDump(self._chain, self._began)
+
+    def owns(self, content: Content) -> bool:
+        return self._chain.owns(content)
+
+    async def wait_for_discards(self) -> None:
+        await self._chain.wait_for_discards()
+
+    async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
+        return await self._chain.is_shared_by(staging_ids)

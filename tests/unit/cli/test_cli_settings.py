@@ -75,6 +75,15 @@ def test_warnings(settings: Path, tmp_path: Path) -> None:
         assert "chmod" in json.loads(run("check-config", "-c", settings, "--json").stdout)["warnings"][0]
 
 
+@pytest.mark.parametrize(("seconds", "warned"), [("59.5", False), ("60", True), ("inf", True)])
+def test_a_patience_that_outlasts_the_clients(settings: Path, tmp_path: Path, seconds: str, warned: bool) -> None:
+    settings.write_text(f"[submission]\npatience_s = {seconds}\n[[storage]]\nroot = '{tmp_path}/a'\n")
+    settings.chmod(0o600)
+    warning = f"warning: [submission] patience_s = {seconds}: Crashpad gives up 60 s after it has begun to send\n"
+    checked = run("check-config", "-c", settings)
+    assert (checked.exit_code, warning in checked.stderr, bool(checked.stderr)) == (0, warned, warned)
+
+
 def test_a_service_has_no_directory_of_its_own(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.write_text("[[storage]]\nroot = 'crashes'\n")
     assert run("check-config", "-c", settings).exit_code == 0

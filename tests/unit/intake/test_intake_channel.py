@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
@@ -605,11 +606,90 @@ def test_an_idle_connection_after_a_request_is_closed_silently(rig: Rig) -> None
     client = rig.connect()
     rig.server.wait(29)
     client.send(post(b"x"))
-    rig.server.wait(30)
+    rig.server.wait(130)
     assert not client.closed
     rig.server.wait(2)
     assert client.closed
     assert len(client.responses) == 1
+
+
+@pytest.mark.parametrize("requests", [1, 5])
+def test_a_proxy_that_keeps_connections_for_two_minutes_never_meets_a_closed_one(rig: Rig, requests: int) -> None:
+    client = rig.connect()
+    for n in range(requests):
+        client.send(post(b"%d" % n))
+        rig.server.wait(119)
+        assert not client.closed
+    client.send(post(b"last"))
+    assert [response.status for response in client.responses] == [200] * (requests + 1)
+
+
+def test_a_request_that_comes_when_its_connection_is_about_to_be_closed_is_answered(rig: Rig) -> None:
+    """It was in the kernel already when the sweep found the connection idle for too long."""
+    client = rig.connect()
+    client.send(post(b"x"))
+    rig.server.wait(129.75)
+    clock = rig.server.clock
+    clock.callLater(1.5, client.send, post(b"y"))
+    clock.advance(1.5)  # the sweep comes first
+    rig.server.wait(1)
+    assert [response.status for response in client.responses] == [200, 200]
+    assert not client.closed
+
+
+def test_the_headers_of_a_later_request_must_come_in_time(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"x"))
+    rig.server.wait(100)
+    client.send(b"POST /body HTTP/1.1\r\n")
+    rig.server.wait(30)
+    assert not client.closed
+    rig.server.wait(2)
+    assert client.closed
+
+
+def test_so_must_its_body(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"x"))
+    rig.server.wait(100)
+    client.send(post(b"hello")[:-1])
+    rig.server.wait(32)
+    assert client.responses[1].body == b"POST /body HTTP/1.1 too_slow"
+
+
+@pytest.mark.parametrize(("keep_alive", "closed_after"), [(130.0, 30), (5.0, 5)])
+def test_idle_connections_make_room_when_others_wait(new_rig: NewRig, keep_alive: float, closed_after: float) -> None:
+    rig = new_rig(keep_alive=keep_alive, max_connections=2)
+    idle = rig.connect()
+    idle.send(post(b"x"))
+    rig.connect()
+    assert rig.server.port.moves[-1] == "shut"
+    rig.server.wait(closed_after)
+    assert not idle.closed
+    rig.server.wait(2)
+    assert idle.closed
+    idle.hang_up()
+    assert rig.server.port.moves[-1] == "open"
+
+
+def test_who_has_been_idle_for_long_is_closed_at_once_when_others_wait(new_rig: NewRig) -> None:
+    rig = new_rig(max_connections=2)
+    idle = rig.connect()
+    idle.send(post(b"x"))
+    rig.server.wait(60)
+    fresh = rig.connect()
+    fresh.send(post(b"y"))
+    rig.server.wait(2)
+    assert (idle.closed, fresh.closed) == (True, False)
+
+
+def test_other_limits_count_for_connections_that_are_idle(rig: Rig) -> None:
+    client = rig.connect()
+    client.send(post(b"x"))
+    rig.server.wait(60)
+    rig.server.site.limits = evolve(rig.server.site.limits, keep_alive=50.0)
+    rig.server.wait(2)
+    assert client.closed
 
 
 def test_headers_must_come_in_time(rig: Rig) -> None:
@@ -1173,7 +1253,7 @@ def test_keep_alive_counts_from_the_answer(rig: Rig) -> None:
     client.send(post(b"x"))
     rig.server.wait(100)
     rig.resource.answer_now()
-    rig.server.wait(29)
+    rig.server.wait(129)
     assert not client.closed
     rig.server.wait(2)
     assert client.closed

@@ -195,6 +195,7 @@ def serve(
     body_for: BodyFor,
     *,
     idle: float = 30.0,
+    keep_alive: float = 130.0,
     min_rate: int = 0,
     free: float = 0.0,
     linger_bytes: int = 1_000_000,
@@ -205,7 +206,9 @@ def serve(
     site = StreamingSite(
         resource,
         body_for,
-        limits=ConnectionLimits(idle=idle, min_rate=min_rate, free=free, linger=10.0, linger_bytes=linger_bytes),
+        limits=ConnectionLimits(
+            idle=idle, keep_alive=keep_alive, min_rate=min_rate, free=free, linger=10.0, linger_bytes=linger_bytes
+        ),
         max_connections=max_connections,
         clock=clock,
     )

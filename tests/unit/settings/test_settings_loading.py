@@ -49,7 +49,7 @@ def test_the_defaults_of_the_design() -> None:
     submission = settings.submission
     assert submission.listen == ["tcp:8000:interface=127.0.0.1"]
     assert submission.max_body_bytes == 25 * 1024 * 1024
-    assert submission.idle_timeout_s == 30
+    assert (submission.patience_s, submission.idle_timeout_s, submission.keep_alive_s) == (40, 30, 130)
     assert submission.min_rate_bytes_s == 50
     assert submission.max_connections == 20000
     assert submission.dump_id_prefix == "bp-"
@@ -86,7 +86,9 @@ def test_the_file_of_the_design(toml: Toml) -> None:
             [submission]
             listen = ["tcp:8000:interface=127.0.0.1", "unix:/run/x"]   # a comment
             max_body_bytes = 26214401
+            patience_s = 0
             idle_timeout_s = 30.5
+            keep_alive_s = 60.5
             min_rate_bytes_s = 1
             max_connections = 20001
             dump_id_prefix = ""
@@ -118,6 +120,7 @@ def test_the_file_of_the_design(toml: Toml) -> None:
     )
     assert settings.submission.listen == ["tcp:8000:interface=127.0.0.1", "unix:/run/x"]
     assert (settings.submission.max_body_bytes, settings.submission.idle_timeout_s) == (26214401, 30.5)
+    assert (settings.submission.patience_s, settings.submission.keep_alive_s) == (0, 60.5)
     assert (settings.submission.min_rate_bytes_s, settings.submission.max_connections) == (1, 20001)
     assert (settings.submission.dump_id_prefix, settings.submission.submitter_token) == ("", "secret")
     assert settings.submission.annotation_aliases == {"product": "ProductName"}
@@ -266,6 +269,9 @@ def test_bad_utf8(tmp_path: Path) -> None:
         ("[submission]\nmax_body_bytes = 0\n", r"\[submission\] max_body_bytes = 0: .*greater than 0"),
         ("[submission]\nmax_parts = -1\n", r"\[submission\] max_parts = -1: .*greater than 0"),
         ("[submission]\nidle_timeout_s = 0\n", r"\[submission\] idle_timeout_s = 0: .*greater than 0"),
+        ("[submission]\nkeep_alive_s = 0\n", r"\[submission\] keep_alive_s = 0: .*greater than 0"),
+        ("[submission]\npatience_s = -1\n", r"\[submission\] patience_s = -1: .*greater than or equal to 0"),
+        ("[submission]\npatience_s = nan\n", r"\[submission\] patience_s = nan: .*greater than or equal to 0"),
         (
             "[submission]\nmin_rate_bytes_s = -1\n",
             r"\[submission\] min_rate_bytes_s = -1: .*greater than or equal to 0",

@@ -417,9 +417,9 @@ def test_a_uuid_without_authorization_is_an_annotation(rig: Rig) -> None:
         (b"PUT", b"/submit", {"POST"}),
         (b"PUT", b"/submit/", {"POST"}),
         (b"OPTIONS", b"/submit", {"POST"}),
-        (b"POST", b"/__heartbeat__", {"GET", "HEAD"}),
-        (b"DELETE", b"/__version__", {"GET", "HEAD"}),
-        (b"PUT", b"/__lbheartbeat__", {"GET", "HEAD"}),
+        (b"POST", b"/__heartbeat__", {"GET", "HEAD", "OPTIONS"}),
+        (b"DELETE", b"/__version__", {"GET", "HEAD", "OPTIONS"}),
+        (b"PUT", b"/__lbheartbeat__", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
 @pytest.mark.parametrize("with_body", [True, False])
@@ -721,6 +721,40 @@ def test_head(rig: Rig, path: bytes, status: bytes) -> None:
     assert b"ontent-%s: %d" % (b"Length" if b"Length" in head else b"length", len(content)) in head
     assert not client.closed
     assert len(whole) == len(head)
+
+
+@pytest.mark.parametrize("healthy", [True, False], ids=["healthy", "no store takes crashes"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
+@pytest.mark.parametrize("path", [b"/__version__", b"/__heartbeat__", b"/__lbheartbeat__"])
+def test_no_proxy_may_keep_what_is_said_of_the_health(rig: Rig, path: bytes, method: bytes, healthy: bool) -> None:
+    rig.store.takes_crashes = healthy
+    client = rig.connect()
+    client.send(b"%s %s HTTP/1.1\r\n\r\n" % (method, path))
+    head = client.received.partition(b"\r\n\r\n")[0].lower()
+    assert b"\r\ncache-control: no-store" in head
+    assert (b" 503 " in head) == (not healthy and method != b"OPTIONS" and path != b"/__version__")
+
+
+@pytest.mark.parametrize("path", [b"/__version__", b"/__heartbeat__", b"/__lbheartbeat__"])
+def test_options(rig: Rig, path: bytes) -> None:
+    rig.public.draining = True
+    response = rig.ask(b"OPTIONS %s HTTP/1.1\r\n\r\n" % path)
+    assert (response.status, response.body) == (200, b"")
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_a_submission_says_when_its_client_began(rig: Rig) -> None:
+    """When its headers had come, however long its body took."""
+    rig.store.waits = True
+    rig.server.wait(7)
+    began = rig.server.clock.seconds()
+    client = rig.connect()
+    client.send(post(REPORT)[:-1])
+    rig.server.wait(20)
+    client.send(post(REPORT)[-1:])
+    ((crash, kept),) = rig.store.saving
+    assert crash.began == began
+    kept.callback(None)
 
 
 @pytest.mark.parametrize("path", [b"/__version__", b"/__heartbeat__", b"/__lbheartbeat__"])

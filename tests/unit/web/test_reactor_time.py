@@ -75,7 +75,11 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
     )
     public = PublicSite(collector, receiver_for, Store(), "bp-", {})
     site = StreamingSite(
-        public.resource(), public.body_for, limits=ConnectionLimits(idle=30), max_connections=10, clock=clock
+        public.resource(),
+        public.body_for,
+        limits=ConnectionLimits(idle=30, keep_alive=130),
+        max_connections=10,
+        clock=clock,
     )
     site.open()
     channel = site.buildProtocol(None)

@@ -16,6 +16,7 @@ from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import MINIDUMP, Content, Crash
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
+from collectord.storage.chain.patience import Patience
 from tests.unit.storage.stores import bytes_of, make_crash, started
 
 Hook = Callable[[], Any]
@@ -121,7 +122,7 @@ class Chain:
 
     def __attrs_post_init__(self) -> None:
         backends = [Backend(name=s.name, storage=s, staging=s, timeout=10.0) for s in self.stores]
-        self.storage = FallbackCrashStorage(backends, self.clock)
+        self.storage = FallbackCrashStorage(backends, self.clock, Patience(self.clock, seconds=10.0, limit=1_000_000))
 
     @property
     def stores(self) -> list[FickleStore]:
