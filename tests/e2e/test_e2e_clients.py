@@ -1,20 +1,20 @@
 """
-The clients of the field: the real Crashpad handler, and others by the shape of what they send.
+The clients of the field: a real curl, and others by the shape of what they send. Crashpad has tests of its own.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from random import randbytes
 
 import pytest
 
-from tests.support.crashpad import crash_under_handler
-from tests.support.crashpad_database import report_ids
-from tests.support.crashpad_handler import find_handler
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import StoredCrash, problems, stored_crashes
-from tests.support.http import Part, multipart, post
+from tests.support.http import Part, curl, multipart, post
+from tests.support.metrics import NotesCount
 from tests.support.reports import crash_id_in
 
 pytestmark = pytest.mark.e2e
@@ -24,9 +24,9 @@ TOKEN = "let me"
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    workdir, port = tmp_path_factory.mktemp("clients"), free_port()
-    submission = f'submitter_token = "{TOKEN}"'
-    with Daemon(config(port, workdir / "root", submission=submission), port, workdir) as daemon:
+    workdir, port, admin = tmp_path_factory.mktemp("clients"), free_port(), free_port()
+    toml = config(port, workdir / "root", submission=f'submitter_token = "{TOKEN}"', admin=admin)
+    with Daemon(toml, port, workdir, env={"ADMIN": str(admin)}) as daemon:
         yield daemon
     assert problems(workdir / "root") == []
     assert "Traceback" not in daemon.log()
@@ -34,40 +34,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def kept(daemon: Daemon, crash_id: str) -> StoredCrash:
     return stored_crashes(daemon.workdir / "root")[crash_id]
-
-
-@pytest.mark.skipif(
-    find_handler() is None or shutil.which("gcc") is None,
-    reason="no Crashpad handler (python -m tests.support.crashpad fetches it), or no gcc",
-)
-@pytest.mark.parametrize("gzip", [True, False], ids=["gzip", "plain"])
-def test_crashpad(daemon: Daemon, tmp_path: Path, gzip: bool) -> None:
-    notes = tmp_path / "notes.txt"
-    notes.write_text("attached")
-    database = crash_under_handler(
-        daemon.url("/submit"),
-        tmp_path,
-        gzip=gzip,
-        annotations={"prod": "Chrome_Linux", "ver": "1.2.3", "lsb-release": "Debian"},
-        attachments=[notes],
-    )
-    [report_id] = report_ids(database)
-    crash = kept(daemon, crash_id_in((200, report_id.encode())))
-    assert crash.dumps["upload_file_minidump"][:4] == b"MDMP"
-    assert crash.dumps.keys() - {"upload_file_minidump"} == {"notestxt"}
-    assert crash.dumps["notestxt"] == b"attached"
-    annotations = {
-        "prod": "Chrome_Linux",
-        "ver": "1.2.3",
-        "ProductName": "Chrome_Linux",
-        "Version": "1.2.3",
-        "lsb-release": "Debian",
-    }
-    assert annotations.items() <= crash.raw_crash.items()
-    metadata = crash.raw_crash["metadata"]
-    assert isinstance(metadata, dict)
-    assert metadata["payload_compressed"] == ("1" if gzip else "0")
-    assert "Crashpad" in str(metadata["user_agent"])
 
 
 def test_firefox(daemon: Daemon) -> None:
@@ -130,3 +96,71 @@ def test_stage_submitter(daemon: Daemon) -> None:
     again = body.replace(b"Fenix", b"Focus")
     assert crash_id_in(post(daemon.port, again, headers | {"Authorization": f"Bearer {TOKEN}"})) == chosen
     assert kept(daemon, chosen) == crash
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+@pytest.mark.parametrize(
+    "begin", [b"MDMP", b"MDMP\0\xff", b"\x7fELF\0\xff"], ids=["minidump", "binary minidump", "core"]
+)
+def test_curl_reads_the_value_of_a_field_from_a_file(daemon: Daemon, tmp_path: Path, begin: bytes) -> None:
+    """C{-F name=<file} sends neither a file name nor a type."""
+    count = NotesCount(daemon)
+    minidump, other, text = tmp_path / "dmp", tmp_path / "other", tmp_path / "text"
+    minidump.write_bytes(b"MDMP" + randbytes(300_000))
+    other.write_bytes(begin + (randbytes(100_000) if b"\0" in begin else b" in plain letters"))
+    text.write_bytes("Gr\u00fc\u00dfe\r\n--\n\tMDMP".encode())
+    fields = [
+        f"upload_file_minidump=<{minidump}",
+        f"other=<{other}",
+        f"Comments=<{text}",
+        f"log=<{text};type=text/plain",
+    ]
+    options = [option for field in fields for option in ("-F", field)]
+    crash = kept(daemon, crash_id_in(curl("-F", "ProductName=Fenix", *options, daemon.url("/submit"))))
+    assert crash.dumps == {"upload_file_minidump": minidump.read_bytes(), "other": other.read_bytes()}
+    metadata = crash.raw_crash["metadata"]
+    assert isinstance(metadata, dict)
+    assert metadata["dump_checksums"] == {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in (("upload_file_minidump", minidump), ("other", other))
+    }
+    assert metadata["collector_notes"] == []
+    words = text.read_bytes().decode()
+    assert {"ProductName": "Fenix", "Comments": words, "log": words}.items() <= crash.raw_crash.items()
+    count.wait_for()
+
+
+GO = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab"
+GO_BODY = (
+    b'--B\r\nContent-Disposition: form-data; name="ProductName"\r\n\r\nClient\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="quo\\"te\\\\d"\r\n\r\nx\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="upload_file_minidump"\r\n\r\nMDMP\x00\xff\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="log file.txt"; filename="C:\\\\logs\\\\\\"a\\".txt"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\nhello\r\n"
+    b'--B\r\nContent-Disposition: form-data; name="extra"\r\nContent-Type: application/json\r\n\r\n{"a":"b"}\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="empty"\r\n\r\n\r\n'
+    b"--B--\r\n"
+).replace(b"--B", f"--{GO}".encode())
+"""What mime/multipart of Go 1.19.8 writes, by WriteField, CreateFormField, CreateFormFile and CreatePart."""
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_go(daemon: Daemon, chunked: bool) -> None:
+    """Its C{CreateFormField} writes no type, whatever follows; quotes and backslashes in names are escaped."""
+    count = NotesCount(daemon)
+    headers = {"Content-Type": f"multipart/form-data; boundary={GO}", "User-Agent": "Go-http-client/1.1"}
+    body = GO_BODY.replace(b"hello", b"chunked") if chunked else GO_BODY
+    crash = kept(daemon, crash_id_in(post(daemon.port, body, headers, chunked=chunked)))
+    attached = b"chunked" if chunked else b"hello"
+    assert crash.dumps == {"upload_file_minidump": b"MDMP\x00\xff", "logfiletxt": attached}
+    annotations = {"ProductName": "Client", 'quo"te\\d': "x", "a": "b", "empty": ""}
+    assert annotations.items() <= crash.raw_crash.items()
+    metadata = crash.raw_crash["metadata"]
+    assert isinstance(metadata, dict)
+    assert metadata["dumps"]["logfiletxt"]["filename"] == 'C:\\logs\\"a".txt'
+    assert metadata["dump_checksums"]["upload_file_minidump"] == hashlib.sha256(b"MDMP\x00\xff").hexdigest()
+    assert metadata["collector_notes"] == [
+        "the file 'log file.txt' is called logfiletxt",
+        "annotations came both as parts and as JSON",
+    ]
+    count.wait_for(renamed=1, repaired=1)

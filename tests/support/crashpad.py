@@ -1,7 +1,7 @@
 """
-Crashes of a real program under the real Crashpad handler.
+Crashes of a real program under a real Crashpad handler.
 
-C{python -m tests.support.crashpad} fetches the handler, if need be, and prints where it is.
+C{python -m tests.support.crashpad} fetches Chromium's, if need be, and prints where it is.
 """
 
 import subprocess
@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.crashpad_database import create_database
-from tests.support.crashpad_handler import fetch_handler, find_handler
+from tests.support.crashpad_handler import fetch_handler
 
 _CLIENT = Path(__file__).with_name("crash_client.c")
 _CRASH_S = 60.0
 
 
 def crash_under_handler(
+    handler: Path,
     url: str,
     workdir: Path,
     *,
@@ -24,15 +25,14 @@ def crash_under_handler(
     attachments: Sequence[Path] = (),
 ) -> Path:
     """
-    Crash a program, and wait until its handler has uploaded a minidump to C{url}, or has given up.
+    Crash a program, and wait until its handler has uploaded a minidump to C{url}, or has given up. What was refused is
+    among the completed reports of Chromium's handler, and stays among the pending ones of Sentry's.
 
-    @param annotations: C{prod} and C{ver} are what Chromium sends.
+    @param handler: one of L{tests.support.crashpad_handler.HANDLERS}.
+    @param annotations: C{prod} and C{ver} are what Chromium sends; the handler sends them in the query of the URL, too.
     @return: the handler's database, for L{tests.support.crashpad_database.report_ids}.
-    @raise RuntimeError: there is no handler, or it took no dump; the text is its log.
+    @raise RuntimeError: it took no dump; the text is its log.
     """
-    handler = find_handler()
-    if handler is None:
-        raise RuntimeError("no Crashpad handler; see tests/support/crashpad_handler.py")
     client, database = workdir / "crash_client", workdir / "crashpad"
     if not client.exists():
         subprocess.run(["gcc", "-O0", "-o", str(client), str(_CLIENT)], check=True)
@@ -43,7 +43,7 @@ def crash_under_handler(
     options += [f"--attachment={path}" for path in attachments]
     command = [str(client), str(handler), *options]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=_CRASH_S, check=False)
-    if ran.returncode != 0 or any(database.glob("pending/*.dmp")):
+    if ran.returncode != 0 or not any(database.glob("*/*.dmp")):
         raise RuntimeError(f"the handler ended with {ran.returncode}:\n{ran.stderr}")
     return database
 

