@@ -16,7 +16,8 @@ from collectord.model import Note
 _HEAD = 32 * 1024  # bytes of the headers of one part that are kept
 _CR, _DASH = b"\r-"
 _PADDING = 64  # the most blanks after a boundary
-_BLANK_LINE = re.compile(rb"\n\r?\n")
+_BLANK_LINE = re.compile(rb"\n[ \t]{0,%d}+\r?\n" % _PADDING)
+_CUT_BLANK_LINE = re.compile(rb"\n[ \t]{0,%d}+\r?" % _PADDING)
 _LINE_END = re.compile(rb"--|[ \t\v\f]{0,%d}+\r?\n" % _PADDING)
 _CUT_LINE_END = re.compile(rb"-?|[ \t\v\f]{0,%d}+\r?" % _PADDING)
 
@@ -51,6 +52,7 @@ class FormDataParser:
         self._passed_over = 0
         self._passed_over_text = False
         self._cut_heads = 0
+        self._heads_alone = 0
         self.notes: list[Note] = []
 
     def parse(self, data: bytes) -> Iterator[Part | bytes | None]:
@@ -82,6 +84,7 @@ class FormDataParser:
             elif state is _HEADERS:
                 self._head = (self._head + buffer[at:end])[: _HEAD + 1]
                 if is_blank_line or (is_boundary and self._head.strip()):  # nothing at all: a boundary came twice
+                    self._heads_alone += is_boundary
                     yield self._part()
                     if is_boundary:
                         yield None
@@ -115,10 +118,12 @@ class FormDataParser:
             self._state = _EPILOGUE
             self.notes.append(Note("repaired", "the body ends without its last boundary; its end may be missing"))
         if self._cut_heads:
-            self.notes.append(Note("cut", f"headers of {self._cut_heads} parts were longer than {_HEAD} bytes"))
+            self.notes.append(Note("cut", f"parts whose headers are cut after {_HEAD} bytes: {self._cut_heads}"))
+        if self._heads_alone:
+            self.notes.append(Note("repaired", f"parts without a blank line, so without content: {self._heads_alone}"))
         if self._passed_over_text:
             self.notes.append(
-                Note("left_out", f"{self._passed_over} bytes before the first or after the last boundary are left out")
+                Note("left_out", f"bytes before the first or after the last boundary are left out: {self._passed_over}")
             )
 
     def _find(self, buffer: bytes, at: int, stop: int) -> tuple[int, int]:
@@ -152,8 +157,8 @@ class FormDataParser:
         """Whether C{tail} may be the beginning of a boundary, or of a blank line."""
         length = len(self._delimiter)
         if not self._delimiter.startswith(tail[:length]):
-            return tail == b"\n\r"
-        return len(tail) < length or _CUT_LINE_END.fullmatch(tail, length) is not None
+            return self._state is _HEADERS and _CUT_BLANK_LINE.fullmatch(tail) is not None
+        return _CUT_LINE_END.fullmatch(tail, length) is not None  # nothing is a beginning, too
 
     def _part(self) -> Part:
         head, self._head = self._head, b""

@@ -123,8 +123,15 @@ def test_a_boundary_may_come_twice_in_a_row() -> None:
 
 
 def test_headers_may_go_without_a_blank_line() -> None:
-    assert parts(A + A + b"\r\nhello" + END) == [("a", b""), ("a", b"hello")]
-    assert parts(A[:-2] + END) == [("a", b"")]
+    note = "parts without a blank line, so without content: 1"
+    assert read(A + A + b"\r\nhello" + END) == Form([("a", b""), ("a", b"hello")], [note])
+    assert read(A[:-2] + END) == Form([("a", b"")], [note])
+
+
+def test_a_blank_line_may_have_blanks() -> None:
+    for line_end in (b"\r\n", b"\n"):
+        sent = A + b" \t" + line_end + b"hello" + END
+        assert read(sent) == read(*cut(sent, 1)) == Form([("a", b"hello")], [])
 
 
 def test_long_headers() -> None:
@@ -137,7 +144,7 @@ def test_headers_without_end_are_cut() -> None:
     long = A + b"X: " + b"y" * 40_000 + b"\r\n\r\nhello\r\n"
     for size in (1000, 100_000):
         form = read(*cut(long + long + A + b"\r\nhello" + END, size))
-        assert form == Form([("a", b"hello")] * 3, ["headers of 2 parts were longer than 32768 bytes"])
+        assert form == Form([("a", b"hello")] * 3, ["parts whose headers are cut after 32768 bytes: 2"])
 
 
 @pytest.mark.parametrize(
@@ -145,14 +152,14 @@ def test_headers_without_end_are_cut() -> None:
     [
         pytest.param(b"", [], id="none"),
         pytest.param(b"\r\n", [], id="empty line"),
-        pytest.param(b"MIME\r\n", ["6 bytes before the first or after the last boundary are left out"], id="a line"),
-        pytest.param(b"\xef\xbb\xbf", ["3 bytes before the first or after the last boundary are left out"], id="a BOM"),
+        pytest.param(b"MIME\r\n", ["bytes before the first or after the last boundary are left out: 6"], id="a line"),
+        pytest.param(b"\xef\xbb\xbf", ["bytes before the first or after the last boundary are left out: 3"], id="BOM"),
         pytest.param(
             b"--xyzz\r\n--xyzz\r\r\n",
-            ["17 bytes before the first or after the last boundary are left out"],
+            ["bytes before the first or after the last boundary are left out: 17"],
             id="almost a boundary",
         ),
-        pytest.param(b"x" * 1000, ["1000 bytes before the first or after the last boundary are left out"], id="long"),
+        pytest.param(b"x" * 1000, ["bytes before the first or after the last boundary are left out: 1000"], id="long"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 10, 11, 10_000])
@@ -165,14 +172,16 @@ def test_an_epilogue_is_passed_over() -> None:
     sent = A + b"\r\nhello" + END + b"epilogue" + END
     for size in (1, 7, 1000):
         form = read(*cut(sent, size))
-        assert form == Form([("a", b"hello")], ["23 bytes before the first or after the last boundary are left out"])
+        assert form == Form([("a", b"hello")], ["bytes before the first or after the last boundary are left out: 23"])
 
 
 # ——— without an end ———
 
 
 @pytest.mark.parametrize(
-    "end", [b"", b"\r", b"\r\n", b"\r\n-", b"\n--xyz", b"\r\n--xyzzy", b"\r\n--xyzzy-", b"\r\n--xyzzy  "], ids=repr
+    "end",
+    [b"", b"\r", b"\n", b"\r\n", b"\r\n-", b"\n--xyz", b"\r\n--xyzzy", b"\r\n--xyzzy-", b"\r\n--xyzzy  "],
+    ids=repr,
 )
 def test_the_last_boundary_may_be_missing(end: bytes) -> None:
     assert read(A + b"\r\nhello" + end) == Form([("a", b"hello")], NO_END)

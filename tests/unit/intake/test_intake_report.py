@@ -444,7 +444,7 @@ def test_what_was_put_right_is_noted() -> None:
     assert received.report.annotations == {"a": "value"}
     assert [(note.kind, note.text) for note in received.report.notes] == [
         ("repaired", "the body ends without its last boundary; its end may be missing"),
-        ("left_out", "6 bytes before the first or after the last boundary are left out"),
+        ("left_out", "bytes before the first or after the last boundary are left out: 6"),
     ]
 
 

@@ -1,0 +1,5 @@
+"""Records what other parsers make of the odd bodies."""
+
+from tests.support.otherparsers import record
+
+record()
