@@ -1,5 +1,6 @@
 """
-Crash reports as a Crashpad-like client sends them, the same bytes every time, and wrk's script to send them.
+Crash reports as a Crashpad-like client sends them, and wrk's script to send them. They are all alike but for a serial
+number, since a collector may know a report that comes twice.
 """
 
 import gzip
@@ -7,6 +8,7 @@ import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 from attrs import field, frozen
 
@@ -28,13 +30,52 @@ _ANNOTATIONS = {
     "TelemetryEnvironment": json.dumps({"build": {"architecture": "x86-64"}, "system": {"memoryMB": 16384}}),
 }
 
+_SERIAL = (
+    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="Serial"\r\n\r\n',
+    "\r\n",
+)
+"""What is around the 32 digits of a serial number, with which each report begins."""
+
 _SCRIPT = """\
 local file = assert(io.open({path}, "rb"))
+local rest = file:read("*a")
+file:close()
 wrk.method = "POST"
 wrk.path = "/submit"
-wrk.body = file:read("*a")
-file:close()
 {headers}
+
+local function little_endian(number, size)
+   local bytes = {{}}
+   for n = 1, size do
+      bytes[n] = string.char(bit.band(bit.rshift(number, 8 * (n - 1)), 255))
+   end
+   return table.concat(bytes)
+end
+
+local function crc32(text)
+   local crc = -1
+   for n = 1, #text do
+      crc = bit.bxor(crc, text:byte(n))
+      for _ = 1, 8 do
+         crc = bit.bxor(bit.rshift(crc, 1), bit.band(0xEDB88320, -bit.band(crc, 1)))
+      end
+   end
+   return bit.bnot(crc)
+end
+
+-- A gzip member with the text as it is.
+local function stored(text)
+   return "\\31\\139\\8\\0\\0\\0\\0\\0\\0\\255\\1" .. little_endian(#text, 2) .. little_endian(65535 - #text, 2) ..
+      text .. little_endian(crc32(text), 4) .. little_endian(#text, 4)
+end
+
+local sent = 0
+
+function request()
+   sent = sent + 1
+   local first = {before} .. string.format("%016x%016x", os.time(), sent) .. {after}
+   return wrk.format(nil, nil, nil, ({first}) .. rest)
+end
 
 function done(summary, latency, requests)
    local e = summary.errors
@@ -50,19 +91,25 @@ end
 @frozen(kw_only=True)
 class Body:
     """
-    One report, ready to send.
+    Reports of one size, ready to send.
 
     @ivar name: C{"10k"}, C{"400k"}, C{"400k-gzip"} or C{"5m"}: the size unpacked.
+    @ivar rest: what they have in common, after the serial number.
     @ivar headers: those that describe the content, without its length.
     """
 
     name: str
-    content: bytes = field(repr=False)
+    rest: bytes = field(repr=False)
     headers: Mapping[str, str]
 
     @property
     def is_compressed(self) -> bool:
         return "Content-Encoding" in self.headers
+
+    def new(self) -> bytes:
+        """The content of a report with a serial number of its own; all are of the same length."""
+        first = uuid4().hex.join(_SERIAL).encode()
+        return (gzip.compress(first, 0, mtime=0) if self.is_compressed else first) + self.rest
 
 
 def minidump(size: int) -> bytes:
@@ -77,7 +124,7 @@ def minidump(size: int) -> bytes:
 
 
 def multipart(size: int) -> bytes:
-    """A form of C{size} bytes in all: the annotations, then the minidump."""
+    """A form of C{size} bytes in all, but for its beginning: the annotations, then the minidump."""
     head = "".join(
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in _ANNOTATIONS.items()
@@ -87,22 +134,23 @@ def multipart(size: int) -> bytes:
         "Content-Type: application/octet-stream\r\n\r\n"
     )
     tail = f"\r\n--{_BOUNDARY}--\r\n"
+    size -= len("".join(_SERIAL)) + 32
     return head.encode() + minidump(size - len(head) - len(tail)) + tail.encode()
 
 
 def make_body(name: str) -> Body:
     """
-    The report of that name.
+    The reports of that name.
 
-    @raise KeyError: there is no such report.
+    @raise KeyError: there are no such reports.
     """
     size, compressed = SIZES[name]
-    content = multipart(size)
+    rest = multipart(size)
     headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
     if compressed:
-        content = gzip.compress(content, mtime=0)
+        rest = gzip.compress(rest, mtime=0)
         headers["Content-Encoding"] = "gzip"
-    return Body(name=name, content=content, headers=headers)
+    return Body(name=name, rest=rest, headers=headers)
 
 
 SIZES: Mapping[str, tuple[int, bool]] = {
@@ -116,9 +164,12 @@ SIZES: Mapping[str, tuple[int, bool]] = {
 
 def write_script(body: Body, directory: Path) -> Path:
     """wrk's Lua script that posts C{body} to C{/submit} and prints what it saw as one C{RESULT} line of JSON."""
-    content = directory / f"{body.name}.body"
-    content.write_bytes(body.content)
+    rest = directory / f"{body.name}.body"
+    rest.write_bytes(body.rest)
     headers = "\n".join(f"wrk.headers[{json.dumps(name)}] = {json.dumps(text)}" for name, text in body.headers.items())
     script = directory / f"{body.name}.lua"
-    script.write_text(_SCRIPT.format(path=json.dumps(str(content)), headers=headers))
+    before, after = map(json.dumps, _SERIAL)
+    first = "stored(first)" if body.is_compressed else "first"
+    text = _SCRIPT.format(path=json.dumps(str(rest)), headers=headers, before=before, after=after, first=first)
+    script.write_text(text)
     return script

@@ -83,7 +83,7 @@ class Running:
         """
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("POST", "/submit", body.content, dict(body.headers))
+            connection.request("POST", "/submit", body.new(), dict(body.headers))
             answer = connection.getresponse()
             text = answer.read()
         finally:
@@ -204,6 +204,6 @@ SERVERS: Mapping[str, Server] = {
             kept=lambda root, body: _count(root, ".dump"),
             takes_gzip=False,
         ),
-        Server(name="nginx", command=_nginx, kept=lambda root, body: _count_of_size(root, len(body.content))),
+        Server(name="nginx", command=_nginx, kept=lambda root, body: _count_of_size(root, len(body.new()))),
     )
 }

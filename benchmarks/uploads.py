@@ -29,8 +29,9 @@ class StalledUploads:
 
     def __init__(self, port: int, body: Body, *, count: int, sent: int) -> None:
         self._port = port
-        self._begin = memoryview(_head(body) + body.content[:sent])
-        self._rest = body.content[sent:]
+        self._body = body
+        self._sent = sent
+        self._rest = body.new()[sent:]
         self._count = count
         self._selector = selectors.DefaultSelector()
         self._stalled: list[socket.socket] = []
@@ -50,14 +51,14 @@ class StalledUploads:
 
         @raise BenchmarkError: the server refused one, or none makes progress.
         """
-        unsent: dict[socket.socket, int] = {}
+        unsent: dict[socket.socket, memoryview] = {}
         while len(self._stalled) < self._count:
             while len(unsent) < _AT_ONCE and len(unsent) + len(self._stalled) < self._count:
                 connection = socket.socket()
                 connection.setblocking(False)
                 connection.connect_ex(("127.0.0.1", self._port))
                 self._selector.register(connection, selectors.EVENT_WRITE)
-                unsent[connection] = 0
+                unsent[connection] = memoryview(_head(self._body) + self._body.new()[: self._sent])
             ready = self._selector.select(_PATIENCE_S)
             if not ready:
                 raise BenchmarkError(f"the server reads no more, with {len(self._stalled)} uploads stalled")
@@ -65,8 +66,8 @@ class StalledUploads:
                 connection = key.fileobj  # type: ignore[assignment]
                 if event & selectors.EVENT_READ:
                     raise BenchmarkError(f"an upload ended before its time: {_ending(connection)!r}")
-                unsent[connection] += connection.send(self._begin[unsent[connection] :])
-                if unsent[connection] == len(self._begin):
+                unsent[connection] = unsent[connection][connection.send(unsent[connection]) :]
+                if not unsent[connection]:
                     del unsent[connection]
                     self._selector.modify(connection, selectors.EVENT_READ)
                     self._stalled.append(connection)
@@ -86,7 +87,7 @@ class StalledUploads:
 
 
 def _head(body: Body) -> bytes:
-    lines = ["POST /submit HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body.content)}"]
+    lines = ["POST /submit HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body.new())}"]
     lines += [f"{name}: {text}" for name, text in body.headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

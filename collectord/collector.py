@@ -13,9 +13,10 @@ from twisted.logger import Logger
 from collectord.annotations import Named, with_kept_names
 from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id, make_crash_id
+from collectord.duplicates.duplicates import Duplicates
 from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
-from collectord.metrics import NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
+from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
 from collectord.model import Annotations, Crash, CrashEvent, CrashReport, Dump, Note, RawCrash
 from collectord.throttle.rules import Result, Verdict
 
@@ -37,11 +38,13 @@ class Outcome:
     The outcome says what became of a report. With the results ACCEPT and DEFER its crash is kept and durable.
 
     @ivar crash_id: the id that the client is told, or None. A report with FAKEACCEPT has one, but is not kept.
+    @ivar is_duplicate: the same report was kept before, and the id is that of its crash. No rule judged this one.
     """
 
     result: Result
     rule: str
     crash_id: str | None = None
+    is_duplicate: bool = False
 
 
 @frozen(kw_only=True)
@@ -61,7 +64,8 @@ class Collector:
     @ivar shares: tells whether one of these ids of stores, which a relay sends, stands for one of our own stores. Such
         a relay must be refused: the crash would be found in that store and acknowledged, and the relay would then
         remove its only copy.
-    @ivar on_event: is called for each crash that is kept.
+    @ivar duplicates: knows the reports that were kept lately; None: every report is stored.
+    @ivar on_event: is called for each crash that is kept, and for each duplicate.
     """
 
     throttle: Callable[[Annotations], Verdict]
@@ -73,6 +77,7 @@ class Collector:
     aliases: Mapping[str, str] = {}
     remove: frozenset[str] = frozenset()
     shares: Callable[[Sequence[str]], Awaitable[bool]] = _shares_nothing
+    duplicates: Duplicates | None = None
     on_event: Callable[[CrashEvent], None] = lambda event: None
     is_long: Callable[[Annotations], bool] = lambda annotations: False
     in_thread: ThreadRunner = at_once
@@ -81,7 +86,8 @@ class Collector:
         """
         Judge C{report}, and save it if the rules accept or defer it: then this returns once its crash is durable.
 
-        To be called on the reactor thread.
+        A duplicate is neither judged nor saved: this returns the id of the crash that is kept already. To be called on
+        the reactor thread.
 
         @param began: when the client began to send it, by the clock C{seconds}; None: now.
 
@@ -90,8 +96,29 @@ class Collector:
         @raise MalformedReport: with C{invalid_uuid}: what the client chose is no crash id.
         @raise AllStoresFailed: no store could save the crash.
         """
-        now = self.now()
         chosen = await self._chosen_id(report)
+        fingerprint = None
+        if chosen is None and self.duplicates is not None:
+            fingerprint = self.duplicates.fingerprint_of(report)
+        if fingerprint is None or self.duplicates is None:
+            return await self._judge_and_save(report, chosen, None, began)
+        async with self.duplicates.look_up(fingerprint) as known:
+            if known is not None:
+                return self._duplicate(known, report)
+            return await self._judge_and_save(report, chosen, fingerprint, began)
+
+    def _duplicate(self, crash_id: str, report: CrashReport) -> Outcome:
+        DUPLICATES.inc()
+        self.on_event(CrashEvent(at=self.now().timestamp(), crash_id=crash_id, kind="duplicate", where=""))
+        _log.info(
+            "{crash_id} came again: {size} bytes, not stored once more", crash_id=crash_id, size=report.payload.size
+        )
+        return Outcome(Result.ACCEPT, "", crash_id, is_duplicate=True)
+
+    async def _judge_and_save(
+        self, report: CrashReport, chosen: str | None, fingerprint: bytes | None, began: float | None
+    ) -> Outcome:
+        now = self.now()
         crash_id = chosen or make_crash_id(self.uuid4(), now.date())
         sent = report.annotations if chosen is None else _without_uuid(report.annotations)
         named = with_kept_names(sent, self.aliases)
@@ -107,7 +134,7 @@ class Collector:
             raw_crash = self._raw_crash(crash_id, kept, notes, report, verdict, now)
             fresh = chosen is None
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
-            await self._save(crash, report, verdict, now)
+            await self._save(crash, report, verdict, now, fingerprint)
             for note in notes:
                 NOTES.labels(note.kind).inc()
             return Outcome(verdict.result, verdict.rule, crash_id)
@@ -126,7 +153,9 @@ class Collector:
             _log.failure("a throttle rule failed: the crash is kept")
             return _BROKEN_RULE
 
-    async def _save(self, crash: Crash, report: CrashReport, verdict: Verdict, now: datetime) -> None:
+    async def _save(
+        self, crash: Crash, report: CrashReport, verdict: Verdict, now: datetime, fingerprint: bytes | None
+    ) -> None:
         began = self.seconds()
         store = await self.storage.save(crash)
         seconds = self.seconds() - began
@@ -138,6 +167,9 @@ class Collector:
             "size": report.payload.size,
             "rule": verdict.rule,
         }
+        if fingerprint is not None and self.duplicates is not None:
+            self.duplicates.kept(fingerprint, crash.crash_id)
+            about["fingerprint"] = fingerprint.hex()
         at = now.timestamp() + seconds  # the wall clock is read once for each report; this is exact enough
         self.on_event(CrashEvent(at=at, crash_id=crash.crash_id, kind="kept", where=store, about=about))
         _log.info(

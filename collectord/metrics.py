@@ -72,6 +72,9 @@ ANSWERS = _counter("answers", "Submissions answered, by HTTP status and reason."
 THROTTLED = _counter(
     "throttle_results", "Reports judged, by the throttle rule that decided and its result.", "rule", "result"
 )
+DUPLICATES = _counter(
+    "duplicates", "Reports that were kept already, and were answered with the id of that crash and not stored again."
+)
 NOTES = _counter("notes", "What was left out of crashes that are kept, or changed in them, by its kind.", "kind")
 RECEIVE_BYTES = _histogram("receive_bytes", "Size of complete submissions on the wire, in bytes.", _BYTES)
 RECEIVE_SECONDS = _histogram("receive_seconds", "Time from the headers of a submission to its last byte.", _SECONDS)

@@ -182,10 +182,11 @@ class NewCrash:
     slot: str = field(repr=False)
 
 
-Step = Literal["kept", "moved", "published", "removed", "quarantined"]
+Step = Literal["kept", "duplicate", "moved", "published", "removed", "quarantined"]
 """
 A step in the life of a crash. It is kept by a store, moved to a destination, published to a queue, removed from its
-store because it was moved, or quarantined because it could not be read.
+store because it was moved, or quarantined because it could not be read. A duplicate of it may come: the same report
+once more, which is not stored again.
 """
 
 
@@ -195,8 +196,9 @@ class CrashEvent:
     A crash event says that a crash has taken one step.
 
     @ivar at: seconds since the epoch.
-    @ivar where: the name of the store, destination or publisher.
-    @ivar about: C{product}, C{version}, C{size} (bytes on the wire) and C{rule} if the crash is kept; else empty.
+    @ivar where: the name of the store, destination or publisher; empty for a duplicate.
+    @ivar about: C{product}, C{version}, C{size} (bytes on the wire) and C{rule} if the crash is kept, and
+        C{fingerprint} (32 hexadecimal digits) if a duplicate of it would be recognized; else empty.
     """
 
     at: float

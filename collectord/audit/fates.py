@@ -65,11 +65,13 @@ NOTHING = Traces()
 @lru_cache(maxsize=65536)
 def with_trace(traces: Traces, kind: str, where: str, rule: str = "") -> Traces:
     """
-    Return C{traces} with one more.
+    Return C{traces} with one more. A C{duplicate} leaves none: it only says that the crash was acknowledged again.
 
     @param kind: the name of one of the sets: a kind of line in the journal, or how a crash lies where it was found.
     @param where: what is added to that set.
     """
+    if kind == "duplicate":
+        return traces
     return evolve(traces, **{kind: getattr(traces, kind) | {where}, "rule": rule or traces.rule})
 
 
@@ -177,5 +179,6 @@ class Audit:
 
     def unclean_stop_of(self, crash_id: str) -> UncleanStop | None:
         """Return the unclean stop that may have lost lines about a crash; None: there was none."""
-        last = max(self.lines.get(crash_id, ()), default=None)
+        lines = (line for line in self.lines.get(crash_id, ()) if line.kind != "duplicate")
+        last = max(lines, default=None)
         return next((unclean for unclean in self.unclean_stops if last is not None and unclean.may_explain(last)), None)

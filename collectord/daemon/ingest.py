@@ -4,6 +4,7 @@ Everything that takes submissions in one process, made from its settings. A relo
 
 import os
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +18,8 @@ from collectord.collector import Collector
 from collectord.concurrency.descriptors import open_files
 from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.daemon.drainfile import DrainFileWatch
+from collectord.duplicates.duplicates import Duplicates
+from collectord.duplicates.table import KeptTable
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
@@ -69,10 +72,12 @@ class IngestPipeline:
     """
     The way of a report through one process: the site, the collector, and the chain of stores.
 
-    @param on_event: called with each crash that is kept.
+    @param on_event: called with each crash that is kept, and each duplicate.
+    @param table: what the processes of the daemon know of reports that were kept.
     @ivar stores: the stores, tried in order.
     @ivar public: the routes of the public port.
     @ivar site: takes the connections of the public port.
+    @ivar duplicates: recognizes reports that come again.
     @ivar services: what has to run beside it.
     """
 
@@ -82,10 +87,12 @@ class IngestPipeline:
         rules: Sequence[Rule],
         backends: Sequence[Backend],
         on_event: Callable[[CrashEvent], None],
+        table: KeptTable,
         reactor: Any,
     ) -> None:
         self._on_event = on_event
         self._reactor = reactor
+        self.duplicates = Duplicates(table, settings.submission.duplicate_window_s, reactor, time.time)
         self._stopping = self._drain_file_is_there = False
         self._drain_file = settings.submission.drain_file
         self._judging = ThreadPool("rules", _JUDGES, reactor.callFromThread)
@@ -151,6 +158,7 @@ class IngestPipeline:
         """Use the rules, limits and so on of other settings from the next report on."""
         self.public.collector = self._collector(settings, rules)
         self.public.prefix = settings.submission.dump_id_prefix
+        self.duplicates.window = settings.submission.duplicate_window_s
         self._drain_file = settings.submission.drain_file
         self._limits = _limits(settings)
         self._budget.limit = settings.submission.memory_bytes
@@ -190,6 +198,7 @@ class IngestPipeline:
             aliases=settings.submission.annotation_aliases,
             remove=frozenset(settings.submission.remove_annotations),
             shares=self.stores.is_shared_by,
+            duplicates=self.duplicates,
             on_event=self._on_event,
             is_long=lambda annotations: effort.over(annotations) > _AT_ONCE,
             in_thread=self._judging,

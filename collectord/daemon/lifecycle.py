@@ -49,6 +49,7 @@ class CollectorService(Service):
         self._site = ingest.site
         self._public = ingest.public
         self._stores = ingest.stores
+        self._duplicates = ingest.duplicates
         self._clock = clock
         self._ready = ready
         self._stop_s = stop
@@ -73,6 +74,7 @@ class CollectorService(Service):
             else:
                 free = state.figures.get("free_bytes", "an unknown number of")
                 self._log.info("store {store}: {free} bytes are free", store=state.name, free=free)
+        await self._duplicates.filled()
         # What was made by now stays until the end, and full collections would walk through all of it each time.
         gc.freeze()
         if self.running:

@@ -21,10 +21,12 @@ from collectord.daemon.delivery import DeliveryPipeline
 from collectord.daemon.ingest import IngestPipeline, build_backends
 from collectord.daemon.journal import make_journal
 from collectord.daemon.lifecycle import CollectorService
+from collectord.daemon.recall import recall
 from collectord.daemon.reload import Reloader, ReplaceableDelivery
 from collectord.daemon.signals import StopOnce, act_on
 from collectord.daemon.statecheck import check_state
 from collectord.daemon.workers.supervisor import Supervisor
+from collectord.duplicates.table import KeptTable
 from collectord.errors import ConfigError
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners
@@ -78,6 +80,7 @@ class CollectordService(MultiService):
         self._log_differences()
         self._backends, self._names = build_backends(settings, reactor)
         self._recent = RecentCrashes()
+        self._kept = KeptTable()
         self._aggregated = AggregatedRegistry(metrics.REGISTRY)
         self._journal = make_journal(settings, self._backends, reactor)
         self._delivery = ReplaceableDelivery(self.new_delivery(snapshot), reactor)
@@ -130,7 +133,9 @@ class CollectordService(MultiService):
 
     def _ingest_here(self) -> None:
         snapshot = self.snapshot
-        self._ingest = IngestPipeline(snapshot.settings, snapshot.rules, self._backends, self._on_event, self._reactor)
+        self._ingest = IngestPipeline(
+            snapshot.settings, snapshot.rules, self._backends, self._on_event, self._kept, self._reactor
+        )
         metrics.WORKERS.set(1)
         self._attach(
             *self._ingest.services,
@@ -152,6 +157,7 @@ class CollectordService(MultiService):
             self._reactor,
             out=out,
             on_event=self._on_event,
+            table=self._kept,
             ready=self._ready,
             aggregated=self._aggregated,
             stop=settings.submission.stop_s,
@@ -167,6 +173,8 @@ class CollectordService(MultiService):
         self._recent.note(event)
         if event.kind == "kept":
             self._delivery.pipeline.wake(event.where)
+        if event.kind == "quarantined":
+            self._kept.forget(event.crash_id)
 
     def _workers(self) -> Sequence[WorkerStatus]:
         if self._supervisor is not None:
@@ -210,6 +218,12 @@ class CollectordService(MultiService):
         if self._journal is not None:
             self._journal.startService()
         self._log_warnings(self.snapshot)
+        recalling = ThreadPool("recall", 1, self._reactor.callFromThread)
+        spawn(
+            recall(self._kept, self.snapshot.settings, recalling, self._reactor),
+            self._log,
+            "a defect of ours: what was kept before is not known",
+        )
         super().startService()
         roots = [backend.name for backend in self._backends]
         spawn(

@@ -216,10 +216,11 @@ def _sum(families: Mapping[str, Metric], family: str, suffix: str = "", **labels
 def _totals(families: Mapping[str, Metric]) -> Totals:
     answered = _sum(families, "collectord_answers", "_total")
     kept = _sum(families, "collectord_answers", "_total", reason="kept")
+    duplicates = _sum(families, "collectord_answers", "_total", reason="duplicate")
     return {
         "received": _sum(families, "collectord_received", "_total"),
         "kept": kept,
-        "refused": answered - kept,
+        "refused": answered - kept - duplicates,
         "moved": _sum(families, "collectord_removed", "_total"),
         "bytes_in": _sum(families, "collectord_receive_bytes", "_sum"),
     }

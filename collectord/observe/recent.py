@@ -37,7 +37,7 @@ class RecentCrashes:
             )
             if len(self._crashes) > MOST:
                 self._crashes.popitem(last=False)
-        elif known is not None and event.kind != "removed":  # Where it went before says more.
+        elif known is not None and event.kind not in ("removed", "duplicate"):  # Where it went before says more.
             self._crashes[event.crash_id] = evolve(known, state=event.kind, where=event.where)
 
     def newest_first(self) -> Sequence[Recent]:

@@ -135,7 +135,7 @@ class PublicSite:
         self._collecting.add(collecting)
         collecting.addBoth(self._collected, collecting)
         outcome = await shielded(collecting)  # Klein cancels this method when the client hangs up.
-        ANSWERS.labels("200", _REASONS[outcome.result]).inc()
+        ANSWERS.labels("200", "duplicate" if outcome.is_duplicate else _REASONS[outcome.result]).inc()
         return text(request, 200, outcome_body(outcome, self.prefix))
 
     async def _collect(self, receiver: ReportReceiver, began: float) -> Outcome:

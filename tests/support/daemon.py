@@ -52,6 +52,7 @@ def config(
     moves: bool = False,
     stop_s: float = 2.0,
     admin: int | None = None,
+    duplicate_window_s: float = 0,
 ) -> str:
     """
     Settings for one submission port and a store for each root, the primary first.
@@ -62,9 +63,11 @@ def config(
     @param storage: more lines for every store.
     @param stop_s: how long a stop waits for uploads.
     @param admin: the port of the admin site; None: there is none.
+    @param duplicate_window_s: many tests post one report many times, and count crashes.
     """
     listen = f'listen = ["tcp:{port}:interface=127.0.0.1"]'
-    sections = [f"[submission]\n{listen}\nstop_s = {stop_s}\n{submission}\n"]
+    times = f"stop_s = {stop_s}\nduplicate_window_s = {duplicate_window_s}"
+    sections = [f"[submission]\n{listen}\n{times}\n{submission}\n"]
     sections += [f"[[storage]]\nroot = {json.dumps(str(root))}\nmin_free_bytes = 0\n{storage}\n" for root in roots]
     admins = [] if admin is None else [f"tcp:{admin}:interface=127.0.0.1"]
     sections.append(f"[admin]\nlisten = {json.dumps(admins)}\n")

@@ -19,7 +19,10 @@ from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
 CHANNEL = 3
-"""The descriptor on which a worker writes to its parent. The descriptors of its ports come after it."""
+"""The descriptor on which a worker writes to its parent."""
+
+TABLE = 4
+"""The descriptor of the memory that all workers share. The descriptors of the ports come after it."""
 
 RELOAD = b"reload "
 DRAIN = b"drain"

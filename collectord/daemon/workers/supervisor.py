@@ -18,9 +18,10 @@ from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.sharing import shielded
 from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
-from collectord.daemon.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD
+from collectord.daemon.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD, TABLE
 from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import START_S, SilenceWatch
+from collectord.duplicates.table import KeptTable
 from collectord.errors import TimedOut
 from collectord.metrics import WORKER_RESTARTS, WORKERS, WORKERS_HUNG
 from collectord.model import CrashEvent
@@ -53,6 +54,7 @@ class Supervisor(Service):
     @param snapshot: returns the settings in effect, which new workers get.
     @param out: takes what workers log; None if they write to the standard output of this process themselves.
     @param on_event: called with what happens to crashes in any worker.
+    @param table: the memory that the workers share.
     @param ready: called once all workers take submissions for the first time.
     @param stop: seconds that uploads which have begun may take at a stop.
     @param now: returns the time in seconds since the epoch.
@@ -69,6 +71,7 @@ class Supervisor(Service):
         *,
         out: Callable[[bytes], object] | None,
         on_event: Callable[[CrashEvent], None],
+        table: KeptTable,
         ready: Callable[[], None],
         aggregated: AggregatedRegistry,
         stop: float,
@@ -79,6 +82,7 @@ class Supervisor(Service):
         self._listeners = listeners
         self._reactor = reactor
         self._out = out
+        self._table = table
         self._ready = ready
         self._stop_s = stop
         self._now = now
@@ -153,9 +157,9 @@ class Supervisor(Service):
     def _spawn(self) -> WorkerProcess:
         worker = WorkerProcess(self, self._now(), self._reactor)
         inherited = [port.fileno() for port in self._ports]  # type: ignore[attr-defined]
-        first = CHANNEL + 1
+        first = TABLE + 1
         out, errors = ("r", "r") if self._out is not None else (self._standard(1), self._standard(2))
-        descriptors = {0: "w", 1: out, 2: errors, CHANNEL: "r"}
+        descriptors = {0: "w", 1: out, 2: errors, CHANNEL: "r", TABLE: self._table.descriptor}
         descriptors |= {first + number: descriptor for number, descriptor in enumerate(inherited)}
         families = [port.addressFamily for port in self._ports]  # type: ignore[attr-defined]
         named = [f"{first + number}:{int(family)}" for number, family in enumerate(families)]

@@ -33,12 +33,14 @@ from collectord.daemon.workers.messages import (
     HUNG,
     RELOAD,
     STOP,
+    TABLE,
     Counted,
     CrashEvents,
     Message,
     Ready,
     encode,
 )
+from collectord.duplicates.table import KeptTable
 from collectord.errors import ConfigError
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
@@ -123,12 +125,18 @@ class WorkerMain:
     All parts of a worker process.
 
     @param inherited: descriptor and address family of each port, in the order of the settings.
+    @param table: the memory that all workers share.
     """
 
     _log = Logger()
 
     def __init__(
-        self, snapshot: SettingsSnapshot, observer: LineObserver, inherited: Sequence[tuple[int, int]], reactor: Any
+        self,
+        snapshot: SettingsSnapshot,
+        observer: LineObserver,
+        inherited: Sequence[tuple[int, int]],
+        table: KeptTable,
+        reactor: Any,
     ) -> None:
         self._reactor = reactor
         settings = snapshot.settings
@@ -140,7 +148,7 @@ class WorkerMain:
         self._thread = ThreadPool("reload", 1, reactor.callFromThread)
         self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._set_hung, stop=self._stop)
         backends, _ = build_backends(settings, reactor)
-        self._ingest = IngestPipeline(settings, snapshot.rules, backends, self._parent.on_event, reactor)
+        self._ingest = IngestPipeline(settings, snapshot.rules, backends, self._parent.on_event, table, reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()
         for service in self._ingest.services:
@@ -231,7 +239,7 @@ def main(arguments: Sequence[str]) -> None:
     observer.writer.start()
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True)
     try:
-        worker = WorkerMain(from_wire(wire), observer, inherited, reactor)
+        worker = WorkerMain(from_wire(wire), observer, inherited, KeptTable(TABLE), reactor)
     except ConfigError as e:
         sys.exit(f"collectord: a worker can't start: {e}")
     reactor.callWhenRunning(worker.start)

@@ -106,9 +106,9 @@ class JournalFiles:
         """
         lines: dict[str, list[str]] = {}
         for event in events:
-            lines.setdefault(event.crash_id[-6:], []).append(format_event(event))
-        for of_day in lines.values():
-            self._append(journal_day(of_day[0].split("\t")[2]), "".join(of_day).encode())
+            lines.setdefault(journal_day(event.crash_id), []).append(format_event(event))
+        for day, of_day in lines.items():
+            self._append(day, "".join(of_day).encode())
         for day, count in lost.items():
             self._append(day, Line(time_of(now.timestamp()), "lost", str(count)).encode())
 

@@ -1,10 +1,11 @@
 r"""
 The format of a journal, a text file with a line for each thing that happened to the crashes of one day.
 
-A line is C{<time>\t<kind>\t<subject>\t<where>\t<rule>}, without the empty fields at its end. One of each sort, with
-spaces for the tabs::
+A line is C{<time>\t<kind>\t<subject>\t<where>\t<rule>\t<fingerprint>}, without the empty fields at its end. One of each
+sort, with spaces for the tabs and the fingerprint cut::
 
-    2016-06-22T15:19:49.123Z  kept         8f63752c-57c6-4e5d-b2cf-cabde2160622  /srv/crashes  accept_all
+    2016-06-22T15:19:49.123Z  kept         8f63752c-57c6-4e5d-b2cf-cabde2160622  /srv/crashes  accept_all  0c5d9a…
+    2016-06-22T15:19:50.017Z  duplicate    8f63752c-57c6-4e5d-b2cf-cabde2160622
     2016-06-22T15:19:50.301Z  moved        8f63752c-57c6-4e5d-b2cf-cabde2160622  s3 crashes
     2016-06-22T15:19:50.355Z  published    8f63752c-57c6-4e5d-b2cf-cabde2160622  redis socorro.standard
     2016-06-22T15:19:50.402Z  removed      8f63752c-57c6-4e5d-b2cf-cabde2160622  /srv/crashes
@@ -34,7 +35,7 @@ from typing import Final, NamedTuple, cast
 
 from collectord.model import CrashEvent
 
-CRASH_KINDS: Final = frozenset({"kept", "moved", "published", "removed", "quarantined"})
+CRASH_KINDS: Final = frozenset({"kept", "duplicate", "moved", "published", "removed", "quarantined"})
 """Kinds of lines about a crash."""
 PROCESS_KINDS: Final = frozenset({"start", "stop", "unclean", "lost"})
 """Kinds of lines that are not about a crash."""
@@ -53,9 +54,9 @@ line that has one of them is damaged, as by zeros after a power cut.
 """
 _LINE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)\t([a-z]+)\t([^CONTROL]+)"
-    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*))?)?\n".replace("CONTROL", _CONTROL)
+    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9a-f]{32}))?)?)?\n".replace("CONTROL", _CONTROL)
 )
-"""A whole line: time, kind, subject, where, rule."""
+"""A whole line: time, kind, subject, where, rule, fingerprint."""
 _UNFIT = re.compile(rf"[\\{_CONTROL}\ud800-\udfff]")
 """A character that is written as an escape: the backslash, control characters, and what UTF-8 can't encode."""
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
@@ -70,6 +71,7 @@ class Line(NamedTuple):
     @ivar subject: the crash id; in a line that is not about a crash the process, or the number of lost lines.
     @ivar where: the store, destination or publisher; in an C{unclean} line the time up to which lines are durable.
     @ivar rule: the throttle rule by which a crash was C{kept}.
+    @ivar fingerprint: of the report of a crash that was C{kept}, in hexadecimal: its duplicates have the same.
     """
 
     time: str
@@ -77,6 +79,7 @@ class Line(NamedTuple):
     subject: str
     where: str = ""
     rule: str = ""
+    fingerprint: str = ""
 
     @property
     def at(self) -> float:
@@ -85,7 +88,8 @@ class Line(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the line as it is written, with its end."""
-        return _joined(self.time, self.kind, _escaped(self.subject), _escaped(self.where), _escaped(self.rule)).encode()
+        subject, where, rule = _escaped(self.subject), _escaped(self.where), _escaped(self.rule)
+        return _joined(self.time, self.kind, subject, where, rule, self.fingerprint).encode()
 
 
 def format_event(event: CrashEvent) -> str:
@@ -94,8 +98,8 @@ def format_event(event: CrashEvent) -> str:
 
     This is L{Line.encode} for the many lines about crashes: a crash id needs no escapes, and no place in their cache.
     """
-    rule = str(event.about.get("rule") or "")
-    return _joined(time_of(event.at), event.kind, event.crash_id, _escaped(event.where), _escaped(rule))
+    rule, fingerprint = str(event.about.get("rule") or ""), str(event.about.get("fingerprint") or "")
+    return _joined(time_of(event.at), event.kind, event.crash_id, _escaped(event.where), _escaped(rule), fingerprint)
 
 
 def _joined(*fields: str) -> str:
@@ -165,13 +169,13 @@ def parse_line(line: bytes) -> Line | None:
         return None
     if found is None:
         return None
-    time, kind, subject, where, rule = found.groups("")
+    time, kind, subject, where, rule, fingerprint = found.groups("")
     if (kind not in CRASH_KINDS and kind not in PROCESS_KINDS) or _epoch_seconds(time[:19]) is None:
         return None
     if "\\" in found[0]:
         texts = [_unescaped(text) for text in (subject, where, rule)]
-        return None if None in texts else Line(time, kind, *cast(list[str], texts))
-    return Line(time, kind, subject, where, rule)
+        return None if None in texts else Line(time, kind, *cast(tuple[str, str, str], tuple(texts)), fingerprint)
+    return Line(time, kind, subject, where, rule, fingerprint)
 
 
 def journal_path(directory: Path, day: str) -> Path:

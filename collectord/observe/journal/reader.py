@@ -9,11 +9,12 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from collectord.observe.crashpage import JournalEntry
-from collectord.observe.journal.lines import Line, compressed_path, journal_day, journal_path, parse_line
+from collectord.observe.journal.lines import Line, compressed_path, journal_day, journal_path, parse_line, time_of
 
 _LONGEST = 65536
 """
@@ -133,3 +134,41 @@ def events_of(directory: Path, crash_id: str) -> list[JournalEntry]:
     """
     lines = Journal(directory, journal_day(crash_id)).lines_about(crash_id)
     return [JournalEntry(at=line.at, what=line.kind, where=line.where) for line in dict.fromkeys(lines)]
+
+
+def lines_since(directory: Path, since: float, now: datetime) -> Iterator[Line]:
+    """
+    Yield the lines about what happened from a time on, in the order in which they were written.
+
+    It reads the ends of the journals that are not compressed, so it is for times that are no more than a day ago. Lines
+    are almost in the order of their times: what stands before a block that begins with an older line is not read.
+
+    @param since: in seconds since the epoch.
+    @param now: the current time in UTC.
+
+    @raise OSError: a journal can't be read.
+    """
+    first = datetime.fromtimestamp(since, UTC).date()
+    earliest = time_of(since)
+    for number in range((now.date() - first).days + 1):
+        day = f"{first + timedelta(days=number):%Y%m%d}"
+        with suppress(FileNotFoundError), journal_path(directory, day).open("rb") as file:
+            file.seek(_start_of(file, earliest))
+            for block in _whole_lines(file):
+                for raw in io.BytesIO(block):
+                    line = parse_line(_without_zeros(raw))
+                    if line is not None and line.time >= earliest:
+                        yield line
+
+
+def _start_of(file: io.BufferedReader, earliest: str) -> int:
+    """Return where the last block of a journal begins whose first line is older than C{earliest}; 0: none does."""
+    start = file.seek(0, os.SEEK_END)
+    while start > 0:
+        start = max(0, start - _BLOCK)
+        file.seek(start)
+        lines = filter(None, map(parse_line, io.BytesIO(file.read(_BLOCK))))
+        line = next(lines, None)  # The first whole one: the block may begin within a line.
+        if line is not None and line.time < earliest:
+            break
+    return start

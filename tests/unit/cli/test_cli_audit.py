@@ -276,6 +276,14 @@ def test_it_waits_only_where_something_seems_to_be_missing(place: Place, waits: 
     assert waits == [1.0]
 
 
+def test_a_duplicate_is_no_crash_of_its_own_and_moves_nothing(place: Place) -> None:
+    place.keep_crash(1, place.primary)
+    place.note(1, ("kept", place.primary), ("duplicate", ""))
+    place.note(2, ("kept", place.primary), ("moved", "s3"), ("removed", place.primary), ("duplicate", ""))
+    place.note(3, ("duplicate", ""))  # it was acknowledged, and no other line of it is left
+    assert place.fates() == {"waiting": 1, "moved": 1, "unaccounted": 1}
+
+
 def test_what_is_moved_meanwhile_is_not_unaccounted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.note(1, ("kept", place.primary))
     place.note(2, ("kept", place.second))

@@ -52,10 +52,13 @@ class Parts:
     def site(self) -> Any:
         return self
 
-    public = stores = patience = site
+    public = stores = patience = duplicates = site
 
     def end(self) -> None:
         self.done.append("no more patience")
+
+    async def filled(self) -> None:
+        self.done.append("filled")
 
     def guard(self, port: Port) -> None:
         self.done.append("guarded")
@@ -92,7 +95,7 @@ def service(parts: Parts, clock: Clock, ready: Callable[[], None], port: Port | 
 def test_clients_are_let_in_once_the_stores_were_tried() -> None:
     parts = Parts()
     service(parts, Clock(), lambda: parts.done.append("ready"))
-    assert parts.done == ["guarded", "open", "ready"]
+    assert parts.done == ["guarded", "filled", "open", "ready"]
 
 
 def test_a_stop_step_by_step() -> None:

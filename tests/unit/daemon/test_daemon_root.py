@@ -14,10 +14,11 @@ from attrs import define, field
 from twisted.logger import formatEvent
 
 from collectord.daemon.root import CollectordService
-from collectord.daemon.workers.messages import CHANNEL, CrashEvents, Ready, encode
+from collectord.daemon.workers.messages import CHANNEL, TABLE, CrashEvents, Ready, encode
+from collectord.duplicates.table import KeptTable
 from collectord.errors import ConfigError
 from collectord.metrics import REGISTRY
-from collectord.model import CrashEvent
+from collectord.model import CrashEvent, Step
 from collectord.observe.journal.reader import events_of
 from collectord.observe.systemd import Notifier
 from collectord.settings.schema import Admin, Crashmover, Settings, State, Storage, Submission
@@ -28,6 +29,7 @@ from tests.unit.intake.parts import LogRecorder, recorded_log
 pytestmark = pytest.mark.usefixtures("threads_at_once", "signals_of_before", "gauges_of_before")
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+FINGERPRINT = bytes(range(16))
 
 
 @define
@@ -142,6 +144,26 @@ def test_what_happens_to_a_crash_in_a_worker_is_in_the_journal(rig: Rig) -> None
     rig.reactor.advance(0.5)
     (event,) = events_of(rig.tmp_path / "store0" / "ledger", CRASH_ID)
     assert (event.what, event.where) == ("kept", kept.where)
+    stop(rig, daemon)
+
+
+def test_workers_share_what_is_known_of_kept_reports(rig: Rig) -> None:
+    daemon = rig.started(**submission(workers=2))
+    one, two = (process.descriptors[TABLE] for process in rig.reactor.processes)
+    assert one == two
+    assert KeptTable(one).is_filled
+    stop(rig, daemon)
+
+
+def test_a_crash_that_is_quarantined_is_no_reason_to_store_no_duplicate(rig: Rig) -> None:
+    daemon = rig.started(**submission(workers=2))
+    (process, _) = rig.reactor.processes
+    table = KeptTable(process.descriptors[TABLE])
+    steps: list[tuple[Step, str | None]] = [("moved", CRASH_ID), ("removed", CRASH_ID), ("quarantined", None)]
+    table.add(FINGERPRINT, CRASH_ID, 1e9)
+    for kind, known in steps:
+        tell(process, CrashEvents([CrashEvent(at=1e9, crash_id=CRASH_ID, kind=kind, where="/a")]))
+        assert table.crash_id_of(FINGERPRINT, 0, 2e9) == known
     stop(rig, daemon)
 
 

@@ -86,6 +86,7 @@ def test_rates_and_their_history(tmp_path: Path, clock: FakeReactor) -> None:
     for _ in range(3):
         metrics.RECEIVED.inc(4)
         metrics.ANSWERS.labels("200", "kept").inc(3)
+        metrics.ANSWERS.labels("200", "duplicate").inc(7)
         metrics.ANSWERS.labels("413", "too_large").inc()
         metrics.RECEIVE_BYTES.observe(1000)
         clock.advance(HISTORY_STEP_S)

@@ -3,15 +3,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from collectord.collector import Collector
+from collectord.duplicates.duplicates import Duplicates
+from collectord.duplicates.table import KeptTable
 from collectord.errors import AllStoresFailed, StorageError
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import SPILL_UNIT
@@ -19,6 +22,7 @@ from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
+from collectord.metrics import REGISTRY
 from collectord.model import Content, Crash
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
@@ -314,6 +318,19 @@ def test_not_kept(rig: Rig, result: Result, reported: bytes) -> None:
     response = rig.ask(post(REPORT))
     assert (response.status, response.body) == (200, reported)
     assert rig.store.kept.crashes == {}
+
+
+def test_a_report_that_comes_again_gets_the_first_id(rig: Rig) -> None:
+    def answered(reason: str) -> float:
+        return REGISTRY.get_sample_value("collectord_answers_total", {"status": "200", "reason": reason}) or 0
+
+    duplicates = Duplicates(KeptTable(), 3600.0, Clock(), lambda: 1e9)
+    rig.public.collector = evolve(rig.public.collector, duplicates=duplicates, uuid4=uuid4)
+    kept, again = answered("kept"), answered("duplicate")
+    first = rig.ask(post(REPORT))
+    assert rig.ask(chunked(REPORT)).body == rig.ask(post(gzipped(REPORT), b"Content-Encoding: gzip")).body == first.body
+    assert len(rig.store.kept.crashes) == 1
+    assert (answered("kept"), answered("duplicate")) == (kept + 1, again + 2)
 
 
 def test_the_clients_uuid(rig: Rig) -> None:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from collectord.daemon.workers.messages import CHANNEL, Counted, Ready, encode
 from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S
 from collectord.daemon.workers.supervisor import Supervisor
+from collectord.duplicates.table import KeptTable
 from collectord.metrics import REGISTRY
 from collectord.observe.aggregate import AggregatedRegistry, snapshot_of
 from collectord.settings.schema import Settings, Submission
@@ -91,6 +92,7 @@ def scene(
         reactor,
         out=logged.append if piped else None,
         on_event=lambda event: None,
+        table=KeptTable(),
         ready=lambda: ready.append(1),
         aggregated=aggregated,
         stop=stop_s,

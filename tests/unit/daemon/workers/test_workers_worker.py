@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Message, Ready, decode
 from collectord.daemon.workers.worker import Parent, WorkerMain
+from collectord.duplicates.table import KeptTable
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
 from collectord.observe.logging.events import LineObserver
@@ -140,9 +141,11 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
     monkeypatch.setattr("collectord.daemon.workers.worker.StandardIO", standard_io)
     observer = LineObserver(len, "text", "info")
+    table = KeptTable()
+    table.set_filled()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         inherited = [(os.dup(listening.fileno()), int(socket.AF_INET))]
-        worker = WorkerMain(snapshot(tmp_path), observer, inherited, reactor)
+        worker = WorkerMain(snapshot(tmp_path), observer, inherited, table, reactor)
         yield Rig(tmp_path, reactor, observer, pipe, worker, parents)
 
 

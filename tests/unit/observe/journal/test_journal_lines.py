@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from collectord.model import CrashEvent, Step
 from collectord.observe.journal.lines import CRASH_KINDS, HEAL, PROCESS_KINDS, Line, format_event, parse_line, time_of
-from tests.unit.observe.journal.samples import AT, CRASH_ID, HOSTILE, TIME, events, texts
+from tests.unit.observe.journal.samples import AT, CRASH_ID, HOSTILE, TIME, events, fingerprints, texts
 
 lines = st.builds(
     Line,
@@ -20,12 +20,18 @@ lines = st.builds(
     subject=texts.filter(bool),
     where=texts,
     rule=texts,
+    fingerprint=fingerprints | st.just(""),
 )
 
 
 def test_the_text_of_a_line() -> None:
     kept = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about={"rule": "accept_all", "size": 1})
     assert format_event(kept) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\n"
+    about = {"rule": "accept_all", "fingerprint": "0c" * 16}
+    known = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about=about)
+    assert format_event(known) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\t{'0c' * 16}\n"
+    again = CrashEvent(at=AT, crash_id=CRASH_ID, kind="duplicate", where="")
+    assert format_event(again) == f"{TIME}\tduplicate\t{CRASH_ID}\n"
     moved = CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where="s3://crashes")
     assert format_event(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://crashes\n"
     assert Line(TIME, "start", "host-1-ab").encode() == f"{TIME}\tstart\thost-1-ab\n".encode()
@@ -52,8 +58,8 @@ def test_what_is_written_is_one_line_without_anything_that_a_terminal_obeys() ->
 @given(events)
 def test_parse_is_the_inverse_of_format(event: CrashEvent) -> None:
     line = parse_line(format_event(event).encode())
-    rule = str(event.about.get("rule", ""))
-    assert line == Line(time_of(event.at), event.kind, event.crash_id, event.where, rule)
+    rule, fingerprint = str(event.about.get("rule", "")), str(event.about.get("fingerprint", ""))
+    assert line == Line(time_of(event.at), event.kind, event.crash_id, event.where, rule, fingerprint)
     assert line is not None
     assert line.at == pytest.approx(event.at, abs=0.001)
 
@@ -87,6 +93,8 @@ def test_garbage_is_refused_or_a_line(garbage: bytes) -> None:
         f"{TIME}\tkissed\t{CRASH_ID}\t/a\n".encode(),
         f"2016-13-22T15:19:49.123Z\tkept\t{CRASH_ID}\t/a\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\tc\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 15}\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\td\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\u00\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/".encode() + b"\xff\n",

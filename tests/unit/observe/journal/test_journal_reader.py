@@ -7,6 +7,7 @@ import io
 import os
 import tracemalloc
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from collectord.observe.crashpage import JournalEntry
 from collectord.observe.journal import reader
 from collectord.observe.journal.files import compress, rewrite
 from collectord.observe.journal.lines import HEAL, Line, compressed_path, format_event, journal_path, parse_line
-from collectord.observe.journal.reader import Journal, events_of
+from collectord.observe.journal.reader import Journal, events_of, lines_since
 from tests.unit.observe.journal.samples import AT, CRASH_ID, NEIGHBOUR, events, line_of
 
 DAY = "20160622"
@@ -192,3 +193,46 @@ def test_the_lines_of_one_crash(tmp_path: Path) -> None:
     assert isinstance(events[0], JournalEntry)
     assert events[0].at == pytest.approx(AT)
     assert events_of(tmp_path / "absent", CRASH_ID) == []
+
+
+# ——— the lines since a time ———
+
+
+def numbered(count: int, at: float = AT) -> list[bytes]:
+    """Lines, each a second after the one before."""
+    return [line_of(where=str(number), at=at + number) for number in range(count)]
+
+
+def since(directory: Path, at: float, now: float = AT + 100_000) -> list[str]:
+    return [line.where for line in lines_since(directory, at, datetime.fromtimestamp(now, UTC))]
+
+
+def test_lines_since_a_time_of_several_days(tmp_path: Path) -> None:
+    assert since(tmp_path, AT) == []
+    journal_path(tmp_path, DAY).write_bytes(b"".join(numbered(3)) + b"2016-06-22T15:1")
+    journal_path(tmp_path, "20160623").write_bytes(b"\0\0" + b"".join(numbered(2, AT + 86_400)))
+    assert since(tmp_path, AT + 1) == ["1", "2", "0", "1"]
+    assert since(tmp_path, AT + 1, now=AT + 10) == ["1", "2"]
+    assert since(tmp_path, AT + 86_401) == ["1"]
+
+
+@pytest.mark.parametrize("block", [7, 64, 100, 1000, 1_000_000])
+def test_lines_since_a_time_are_read_from_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(reader, "_BLOCK", block)
+    journal_path(tmp_path, DAY).write_bytes(b"".join(numbered(50)))
+    for first in (0, 1, 25, 49, 50):
+        assert since(tmp_path, AT + first) == [str(number) for number in range(first, 50)]
+
+
+def test_a_long_journal_costs_only_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_BLOCK", 1000)
+    parsed: list[bytes] = []
+
+    def counting(line: bytes) -> Line | None:
+        parsed.append(line)
+        return parse_line(line)
+
+    monkeypatch.setattr(reader, "parse_line", counting)
+    journal_path(tmp_path, DAY).write_bytes(b"".join(numbered(10_000)))
+    assert since(tmp_path, AT + 9_999) == ["9999"]
+    assert len(parsed) < 50

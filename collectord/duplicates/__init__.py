@@ -1,0 +1,3 @@
+"""
+The same report sent twice: it is recognized, and answered with the id of the crash that is kept already.
+"""

@@ -1,0 +1,85 @@
+"""
+Tells whether a report is a duplicate: the same report was kept lately, or is being saved at this moment.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from collectord.concurrency.backoff import backoff_delay
+from collectord.duplicates.fingerprint import fingerprint_of
+from collectord.duplicates.table import KeptTable
+from collectord.model import CrashReport
+
+_WAIT_S = 20.0
+"""
+Seconds that a duplicate waits while the same report is being saved: as long as two stores may hang. Then it is saved
+itself, and its client has not given up yet.
+"""
+_FIRST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 0.25
+_FILL_S = 10.0
+
+
+class Duplicates:
+    """
+    Recognizes duplicates among the reports that the processes of a daemon receive. It is for the reactor thread.
+
+    What is not known is no duplicate. So it may forget, but must never know of a crash that is not durable.
+
+    @ivar window: for how many seconds a report is remembered; 0: there are no duplicates.
+    @param now: the current time, in seconds since the epoch.
+    """
+
+    def __init__(self, table: KeptTable, window: float, clock: IReactorTime, now: Callable[[], float]) -> None:
+        self.window = window
+        self._table = table
+        self._clock = clock
+        self._now = now
+
+    def fingerprint_of(self, report: CrashReport) -> bytes | None:
+        """As L{collectord.duplicates.fingerprint.fingerprint_of}; also None if there are to be no duplicates."""
+        return fingerprint_of(report) if self.window else None
+
+    @asynccontextmanager
+    async def look_up(self, fingerprint: bytes) -> AsyncIterator[str | None]:
+        """
+        Look for the crash of a report, as a context manager: within it, others wait that look for the same report.
+
+        If such a report is being saved now, this waits until it is kept, or has failed.
+
+        @return: the id of the crash, which is durable; None: the report is not known, and should be saved.
+        """
+        deadline = self._clock.seconds() + _WAIT_S
+        for tries in count(1):
+            claimed = self._table.claim(fingerprint)
+            known = self._known(fingerprint)  # looked up after the claim: who had it before may just have kept it
+            if claimed or known is not None:
+                break
+            left = deadline - self._clock.seconds()
+            if left <= 0:
+                break
+            pause = backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
+            await deferLater(self._clock, min(pause, left))
+        try:
+            yield known
+        finally:
+            if claimed:
+                self._table.release(fingerprint)
+
+    def _known(self, fingerprint: bytes) -> str | None:
+        now = self._now()
+        return self._table.crash_id_of(fingerprint, now - self.window, now + self.window)
+
+    def kept(self, fingerprint: bytes, crash_id: str) -> None:
+        """Remember that the crash of a report is kept, and durable."""
+        self._table.add(fingerprint, crash_id, self._now())
+
+    async def filled(self) -> None:
+        """Wait until what is known of earlier processes is in the table, but no longer than 10 s."""
+        deadline = self._clock.seconds() + _FILL_S
+        while not self._table.is_filled and self._clock.seconds() < deadline:
+            await deferLater(self._clock, _FIRST_PAUSE_S)

@@ -1,0 +1,46 @@
+"""
+The fingerprint of a report: two submissions with the same fingerprint are the same report, sent twice.
+"""
+
+from hashlib import sha256
+
+from collectord.model import CrashReport
+
+SIZE = 16
+"""Bytes of a fingerprint: half of a SHA-256, which is enough to tell reports apart."""
+
+VOLATILE = frozenset({"SubmittedFrom", "SubmittedFromInfobar", "Throttleable"})
+"""
+Annotations that say how a report was sent. Firefox changes them when it sends a report again. What the other clients
+that are known change is no annotation: the boundary, the headers, the order of the parts, and their compression.
+"""
+
+OWN_IDS = frozenset({"guid", "crashpinguuid", "eventid", "crashguid", "crashid", "reportid", "uuid"})
+"""Annotations that are a client's own id of a crash, in lower case and without hyphens and underscores."""
+
+_LOSSES = frozenset({"left_out", "cut"})
+"""Kinds of notes about something that is not in the report any more, so its content can't be compared."""
+
+
+def fingerprint_of(report: CrashReport) -> bytes | None:
+    """
+    Return the fingerprint of C{report}: of its annotations and dumps, and of what is said to be missing from it.
+
+    @return: None if equal reports may well be different crashes: it has no file with a byte in it, and no id of the
+        client's own.
+    """
+    annotations = report.annotations
+    if not any(dump.size for dump in report.dumps) and not any(map(_is_own_id, annotations.items())):
+        return None
+    texts = [text for item in sorted(annotations.items()) if item[0] not in VOLATILE for text in item]
+    files = sorted(f"{dump.name} {dump.sha256}" for dump in report.dumps)
+    losses = sorted(note.text for note in report.notes if note.kind in _LOSSES)
+    # None of these texts has a NUL: with how many there are of each sort, they can't be taken for others.
+    content = "\0".join([str(len(texts)), str(len(files)), *texts, *files, *losses])
+    return sha256(content.encode("utf-8", "surrogatepass")).digest()[:SIZE]
+
+
+def _is_own_id(annotation: tuple[str, str]) -> bool:
+    name, value = annotation
+    # A client that has no id yet sends zeros.
+    return name.lower().replace("-", "").replace("_", "") in OWN_IDS and bool(value.strip(" 0-{}"))

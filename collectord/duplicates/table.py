@@ -1,0 +1,128 @@
+"""
+The memory of the reports that were kept lately, shared by all processes of a daemon.
+
+It is a table of fixed size in a memory file, which the parent makes and its workers inherit. Nothing in it waits for a
+disk. A worker that dies in the middle leaves an entry whose checksum is wrong, and a claim that the kernel takes back.
+"""
+
+import fcntl
+import mmap
+import os
+from struct import Struct
+from uuid import UUID
+from zlib import crc32
+
+from collectord.duplicates.fingerprint import SIZE
+
+_CHECKED = Struct(f"<{SIZE}s16sd")
+"""Fingerprint, crash id, and when the crash was kept."""
+_CHECKSUM = Struct("<I4x")
+_ENTRY = Struct(f"<{SIZE}s16sdI4x")
+"""These, and their checksum."""
+_BUCKET = 8 * _ENTRY.size
+_BUCKETS = 1 << 14
+_HEADER = 4096
+"""Its first byte is 1 once what is known of earlier processes is in the table."""
+_CLAIMS = 1 << 62
+"""Each claim is the lock of one byte of the file out of so many, most of which lie beyond its end."""
+
+
+class KeptTable:
+    """
+    A table of kept reports: by the fingerprint of each, the id of its crash. Older entries make room for newer ones.
+
+    Every method takes microseconds, except L{forget}, which takes a few milliseconds. L{claim} and L{release} are for
+    the reactor thread, the others for any thread.
+
+    @ivar descriptor: of the memory file, to be inherited by a worker.
+
+    @param descriptor: of the file of another process; None: a new file is made.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        size = _HEADER + _BUCKETS * _BUCKET
+        if descriptor is None:
+            descriptor = os.memfd_create("collectord-kept")
+            os.ftruncate(descriptor, size)
+        self.descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, size)
+        self._claimed: set[bytes] = set()
+
+    def crash_id_of(self, fingerprint: bytes, earliest: float, latest: float) -> str | None:
+        """Return the id of the crash of a report, if it was kept between two times, in seconds since the epoch."""
+        start = _start_of(fingerprint)
+        bucket = self._memory[start : start + _BUCKET]
+        if fingerprint not in bucket:
+            return None
+        for number, (known, crash_id, at, checksum) in enumerate(_ENTRY.iter_unpack(bucket)):
+            if known == fingerprint and earliest <= at <= latest:
+                entry = number * _ENTRY.size
+                if crc32(bucket[entry : entry + _CHECKED.size]) == checksum:
+                    return str(UUID(bytes=crash_id))
+        return None
+
+    def add(self, fingerprint: bytes, crash_id: str, at: float) -> None:
+        """
+        Remember that a crash is kept, and durable.
+
+        @param at: when it was kept, in seconds since the epoch.
+        """
+        start = _start_of(fingerprint)
+        entries = list(_ENTRY.iter_unpack(self._memory[start : start + _BUCKET]))
+        # The entry of the same report if there is one, else the oldest: one that was never used is the oldest of all.
+        number = min(range(len(entries)), key=lambda n: (entries[n][0] != fingerprint, entries[n][2]))
+        checked = _CHECKED.pack(fingerprint, _packed(crash_id), at)
+        start += number * _ENTRY.size
+        self._memory[start : start + _ENTRY.size] = checked + _CHECKSUM.pack(crc32(checked))
+
+    def forget(self, crash_id: str) -> None:
+        """Forget a crash, so that its report is stored if it comes again."""
+        sought = _packed(crash_id)
+        found = self._memory.find(sought, _HEADER)
+        while found >= 0:
+            entry = found - (found - _HEADER) % _ENTRY.size
+            self._memory[entry : entry + _ENTRY.size] = bytes(_ENTRY.size)
+            found = self._memory.find(sought, entry + _ENTRY.size)
+
+    def claim(self, fingerprint: bytes) -> bool:
+        """
+        Claim a report, which is about to be saved: no one else has it until it is released, or this process ends.
+
+        @return: False if it is claimed already, here or in another process.
+        """
+        if fingerprint in self._claimed:
+            return False
+        try:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _claim_of(fingerprint))
+        except BlockingIOError:
+            return False
+        except OSError:  # The kernel has no more locks, so only this process knows of the claim.
+            pass
+        self._claimed.add(fingerprint)
+        return True
+
+    def release(self, fingerprint: bytes) -> None:
+        """Release what L{claim} has claimed."""
+        self._claimed.discard(fingerprint)
+        fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, _claim_of(fingerprint))
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether L{set_filled} was called, in any process."""
+        return self._memory[0] == 1
+
+    def set_filled(self) -> None:
+        """Note that what is known of earlier processes is in the table."""
+        self._memory[0] = 1
+
+
+def _packed(crash_id: str) -> bytes:
+    return bytes.fromhex(crash_id.replace("-", ""))  # much faster than a UUID is made
+
+
+def _start_of(fingerprint: bytes) -> int:
+    return _HEADER + int.from_bytes(fingerprint[:4], "little") % _BUCKETS * _BUCKET
+
+
+def _claim_of(fingerprint: bytes) -> int:
+    return int.from_bytes(fingerprint[:8], "little") % _CLAIMS

@@ -1,0 +1,178 @@
+"""
+The same report sent twice to a real daemon: one crash is stored, and both clients get its id.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+from attrs import define
+
+from tests.e2e.test_e2e_crashmover import files_of_crashes, moving
+from tests.e2e.test_e2e_workers import are_others, children, metric
+from tests.support.daemon import Daemon, config, free_port
+from tests.support.disk import problems, stored_crashes
+from tests.support.http import post
+from tests.support.reports import HEADERS, Report, crash_id_in, is_whole, make_report
+from tests.support.response import Incomplete
+from tests.support.upload import Upload
+from tests.support.wait import until
+
+pytestmark = pytest.mark.e2e
+
+WINDOW_S = 3600
+SIZES = (3000, 400_000)
+
+
+@define
+class Scene:
+    """A daemon over one store."""
+
+    root: Path
+    daemon: Daemon
+
+    def post(self, report: Report) -> str:
+        return crash_id_in(post(self.daemon.port, report.body(), HEADERS, timeout=60))
+
+    def post_at_once(self, *reports: Report) -> list[str]:
+        with ThreadPoolExecutor(len(reports)) as pool:
+            return list(pool.map(self.post, reports))
+
+    def assert_stored(self, *crash_ids: str) -> None:
+        """Exactly these, and whole."""
+        crashes = stored_crashes(self.root)
+        assert set(crashes) == set(crash_ids)
+        assert all(is_whole(crash) for crash in crashes.values())
+        assert problems(self.root) == []
+
+    def journal(self) -> Sequence[Sequence[str]]:
+        (journal,) = (self.root / "ledger").glob("*.journal")
+        return [line.split("\t") for line in journal.read_text().splitlines()]
+
+
+def make_scene(tmp_path: Path, workers: int, more: str = "", *, moves: bool = False) -> Scene:
+    port, admin, root = free_port(), free_port(), tmp_path / "root"
+    submission = f"workers = {workers}\nmemory_bytes = 100000"
+    toml = config(port, root, submission=submission, admin=admin, duplicate_window_s=WINDOW_S, moves=moves)
+    return Scene(root, Daemon(toml + more, port, tmp_path / "work", env={"ADMIN": str(admin)}))
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "two workers"])
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
+    return make_scene(tmp_path, request.param)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_again_and_at_once(scene: Scene, size: int) -> None:
+    """Also while the first one is being received, and from connections of their own, so by all workers."""
+    with scene.daemon as daemon:
+        first = scene.post(make_report("first", size))
+        second = make_report("second", size)
+        ids = scene.post_at_once(*[second] * 20)
+        assert len(set(ids)) == 1
+        assert {scene.post(make_report("first", size)) for _ in range(10)} == {first}
+        scene.assert_stored(first, ids[0])
+        until(lambda: metric(daemon, "collectord_duplicates_total") == 29)
+        until(lambda: daemon.log().count(" came again") == 29)
+        until(lambda: len([fields for fields in scene.journal() if fields[1:] == ["duplicate", first]]) == 10)
+    scene.assert_stored(first, ids[0])
+
+
+def test_reports_that_differ_a_little_are_all_stored(scene: Scene) -> None:
+    with scene.daemon:
+        ids = scene.post_at_once(*(make_report(f"n{number}", 1000) for number in range(20)))
+        scene.assert_stored(*ids)
+    assert len(set(ids)) == 20
+
+
+def test_a_client_that_hung_up_before_its_answer(scene: Scene) -> None:
+    report = make_report("lost", 400_000)
+    with scene.daemon:
+        with Upload(scene.daemon.port, report.body()) as upload:
+            upload.send_to(len(report.body()))
+        scene.assert_stored(scene.post(report))
+
+
+def test_after_a_restart(scene: Scene) -> None:
+    report = make_report("first", 1000)
+    with scene.daemon:
+        first = scene.post(report)
+    with scene.daemon:
+        assert scene.post(report) == first
+        assert scene.post(make_report("second", 1000)) != first
+    with scene.daemon:
+        assert scene.post(report) == first
+        assert len(stored_crashes(scene.root)) == 2
+
+
+def test_after_a_worker_died(tmp_path: Path) -> None:
+    scene, report = make_scene(tmp_path, 2), make_report("first", 1000)
+    with scene.daemon as daemon:
+        first = scene.post(report)
+        for worker in children(daemon.pid):
+            before = children(daemon.pid)
+            os.kill(worker, signal.SIGKILL)
+            until(partial(are_others, daemon.pid, before))
+        assert [scene.post(report) for _ in range(5)] == [first] * 5
+        scene.assert_stored(first)
+
+
+def test_after_kills(scene: Scene) -> None:
+    """Twice stored, or the id of before; but never an id of what is not there."""
+    chance = random.Random(7)
+    reports = [make_report(f"n{number}", *SIZES[number % 2 :]) for number in range(6)]
+    acknowledged: set[str] = set()
+    for _ in range(5):
+        scene.daemon.start()
+        with ThreadPoolExecutor(6) as pool:
+            posting = [pool.submit(scene.post, report) for report in reports * 3]
+            time.sleep(chance.uniform(0, 0.3))
+            scene.daemon.kill()
+            for post_ in posting:
+                try:
+                    acknowledged.add(post_.result())
+                except (OSError, Incomplete):
+                    continue
+    with scene.daemon:
+        acknowledged.update(scene.post_at_once(*reports))
+        assert len(acknowledged) >= len(reports)
+        crashes = stored_crashes(scene.root)
+        assert acknowledged <= set(crashes)
+        assert all(is_whole(crash) for crash in crashes.values())
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["at once", "after a restart"])
+def test_of_a_crash_that_was_moved(tmp_path: Path, restarts: bool) -> None:
+    there = tmp_path / "there"
+    scene, report = make_scene(tmp_path, 1, moving(there), moves=True), make_report("first", 1000)
+    with scene.daemon:
+        first = scene.post(report)
+        until(lambda: set(stored_crashes(there)) == {first} and not files_of_crashes(scene.root))
+        if not restarts:
+            assert scene.post(report) == first
+    with scene.daemon:
+        assert scene.post(report) == first
+    assert (set(stored_crashes(there)), stored_crashes(scene.root)) == ({first}, {})
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["at once", "after a restart"])
+def test_of_a_crash_that_was_quarantined(tmp_path: Path, restarts: bool) -> None:
+    there, idle = tmp_path / "there", make_scene(tmp_path, 1)
+    moves, report = make_scene(tmp_path, 1, moving(there), moves=True), make_report("first", 1000)
+    with idle.daemon:
+        first = idle.post(report)
+    (dump,) = idle.root.glob(f"*/name/*/*/{first}.dump")
+    dump.write_bytes(dump.read_bytes()[:-1] + b"?")
+    with moves.daemon as daemon:
+        until(lambda: f"{first} is in the quarantine" in daemon.log())
+        if not restarts:
+            assert moves.post(report) != first
+    if restarts:
+        with idle.daemon:
+            assert idle.post(report) != first

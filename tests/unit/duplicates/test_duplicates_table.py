@@ -1,0 +1,145 @@
+"""
+The memory of kept reports: what it knows, forgets and lets go, in one process and in several.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from collectord.duplicates.table import KeptTable
+
+FINGERPRINT = bytes(range(16))
+CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+OTHER_ID = "8f63aaaa-57c6-4e5d-b2cf-cabde2160622"
+
+_CHILD = """
+import sys
+from collectord.duplicates.table import KeptTable
+table = KeptTable(int(sys.argv[1]))
+for line in sys.stdin:
+    print(eval(line), flush=True)
+"""
+
+
+def known(table: KeptTable, fingerprint: bytes = FINGERPRINT, now: float = 100.0) -> str | None:
+    return table.crash_id_of(fingerprint, now - 60, now + 60)
+
+
+class Child:
+    """Another process with the same memory."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+
+    def says(self, expression: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{expression}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def claims(self) -> str:
+        return self.says(f"table.claim({FINGERPRINT!r})")
+
+
+@contextmanager
+def child(table: KeptTable) -> Iterator[Child]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(table.descriptor)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=[table.descriptor],
+    )
+    with process:
+        try:
+            yield Child(process)
+        finally:
+            process.kill()
+
+
+def test_what_was_added_is_known_within_its_time() -> None:
+    table = KeptTable()
+    assert known(table) is None
+    table.add(FINGERPRINT, CRASH_ID, 100.0)
+    assert known(table) == CRASH_ID
+    assert known(table, b"\0" * 16) is None
+    assert [known(table, now=now) for now in (39.9, 40.0, 160.0, 160.1)] == [None, CRASH_ID, CRASH_ID, None]
+
+
+def test_the_last_one_counts() -> None:
+    table = KeptTable()
+    table.add(FINGERPRINT, CRASH_ID, 100.0)
+    table.add(FINGERPRINT, OTHER_ID, 101.0)
+    assert known(table) == OTHER_ID
+    table.forget(OTHER_ID)
+    assert known(table) is None
+
+
+def test_nothing_is_known_of_zeros() -> None:
+    assert known(KeptTable(), b"\0" * 16, now=0.0) is None
+
+
+def test_the_oldest_make_room() -> None:
+    table = KeptTable()
+    same_bucket = [FINGERPRINT[:4] + bytes([number]) * 12 for number in range(10)]
+    for at, fingerprint in enumerate(same_bucket):
+        table.add(fingerprint, CRASH_ID, 100.0 + at)
+    assert [known(table, fingerprint) for fingerprint in same_bucket] == [None, None, *[CRASH_ID] * 8]
+
+
+def test_a_crash_is_forgotten_wherever_it_stands() -> None:
+    table = KeptTable()
+    fingerprints = [os.urandom(16) for _ in range(50)]
+    for number, fingerprint in enumerate(fingerprints):
+        table.add(fingerprint, OTHER_ID if number % 7 else CRASH_ID, 100.0)
+    table.forget(CRASH_ID)
+    expected = [OTHER_ID if number % 7 else None for number in range(50)]
+    assert [known(table, fingerprint) for fingerprint in fingerprints] == expected
+    table.forget(CRASH_ID)
+
+
+@pytest.mark.parametrize("place", range(0, 44, 3))
+def test_an_entry_that_was_only_half_written_is_not_known(place: int) -> None:
+    table = KeptTable()
+    table.add(FINGERPRINT, CRASH_ID, 100.0)
+    memory = table._memory
+    entry = memory.find(FINGERPRINT)
+    memory[entry + place] ^= 0xFF
+    assert known(table) is None
+
+
+def test_a_claim_is_held_by_one() -> None:
+    table = KeptTable()
+    assert table.claim(FINGERPRINT)
+    assert not table.claim(FINGERPRINT)
+    assert table.claim(FINGERPRINT[::-1])
+    table.release(FINGERPRINT)
+    assert table.claim(FINGERPRINT)
+
+
+def test_other_processes_share_it() -> None:
+    table = KeptTable()
+    assert table.claim(FINGERPRINT)
+    with child(table) as other:
+        assert other.claims() == "False"
+        table.add(FINGERPRINT, CRASH_ID, 100.0)
+        table.set_filled()
+        table.release(FINGERPRINT)
+        assert other.says(f"table.crash_id_of({FINGERPRINT!r}, 0, 200), table.is_filled") == f"('{CRASH_ID}', True)"
+        assert other.claims() == "True"
+        assert not table.claim(FINGERPRINT)
+        other.process.kill()
+        other.process.wait()
+        assert table.claim(FINGERPRINT)
+
+
+def test_how_much_it_takes() -> None:
+    table = KeptTable()
+    for number in range(10_000):
+        table.add(os.urandom(16), CRASH_ID, float(number))
+    assert os.fstat(table.descriptor).st_size == 4096 + 6 * 1024 * 1024
