@@ -23,6 +23,10 @@ def decoder_for(
     @param limit: bytes that the body may have when it is decoded.
     @param reserve: called with bytes of memory that are needed until the body has ended. It may raise.
     """
+    if not content_encoding:
+        return None
+    if coding := CODINGS.get(content_encoding):
+        return BodyDecoder(coding, boundary, limit, reserve)
     names = {name.strip().lower() for name in content_encoding.split(b",")} - {b"", b"identity"}
     if not names:
         return None
@@ -62,7 +66,9 @@ class BodyDecoder:
         """
         if self._begin is not None:
             data = self._begin + data
-            if any(begin != data and begin.startswith(data) for begin in self._plain_begins):
+            if data[:1] in (b"", b"\r", b"-") and any(
+                begin != data and begin.startswith(data) for begin in self._plain_begins
+            ):
                 self._begin = data
                 return
             self._begin = None
@@ -79,7 +85,8 @@ class BodyDecoder:
         elif self._coding is None:
             raise MalformedReport("unknown_content_encoding")
         else:
-            self._reserve(_STATE if self._coding.window else 0)
+            if self._coding.window:
+                self._reserve(_STATE)
             self._stream = self._coding.new_stream()
 
     def _decode(self, coding: Coding, data: bytes) -> Iterator[bytes]:
