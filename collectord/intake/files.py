@@ -24,6 +24,8 @@ class ReceivedFile:
     """
     One file while it is received.
 
+    @ivar room: tells how many bytes it may grow at once. So what is left out does not depend on how the bytes come.
+    @ivar grow: is told that it has grown by so many bytes.
     @ivar size: bytes received, whether they are kept or not.
     @ivar is_left_out: it is too large to be kept. What was received of it is gone.
     """
@@ -31,6 +33,7 @@ class ReceivedFile:
     buffer: DumpBuffer = field(repr=False)
     filename: str | None
     content_type: str | None
+    room: Callable[[], int] = field(repr=False)
     grow: Callable[[int], None] = field(repr=False)
     size: int = 0
     is_left_out: bool = False
@@ -42,12 +45,16 @@ class ReceivedFile:
 
         @raise TooLarge: the minidump alone is larger than what is kept of a report.
         """
-        if self.size < len(MINIDUMP_BEGIN):
-            self._begin += data[: len(MINIDUMP_BEGIN) - self.size]
-        self.size += len(data)
-        if not self.is_left_out:
-            self.buffer.write(data)
-            self.grow(len(data))
+        at = 0
+        while at < len(data) and not self.is_left_out:
+            piece = data[at : at + self.room()]
+            at += len(piece)
+            if self.size < len(MINIDUMP_BEGIN):
+                self._begin += piece[: len(MINIDUMP_BEGIN) - self.size]
+            self.size += len(piece)
+            self.buffer.write(piece)
+            self.grow(len(piece))
+        self.size += len(data) - at
 
     def end(self) -> None:
         """Note that it is complete."""
@@ -100,10 +107,15 @@ class ReceivedFiles:
             buffer=self._new_buffer(self._names.choose(sent_name)),
             filename=filename and filename[:_LONGEST_TEXT],
             content_type=content_type and content_type[:_LONGEST_TEXT],
+            room=self._room,
             grow=self._grow,
         )
         self._files.append(file)
         return file
+
+    def _room(self) -> int:
+        """One byte more than there is room for."""
+        return self._most + 1 - self._kept
 
     def _grow(self, size: int) -> None:
         self._kept += size

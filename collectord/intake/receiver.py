@@ -49,10 +49,12 @@ class Limits:
         """
         Return the limits for a client that has the token.
 
-        It may be another collectord which sends on what it took with the same limits. It sends text as JSON, which
-        escapes characters, and annotations that it has filled in.
+        It may be another collectord, which sends on what it took with the same limits. That may have become much more:
+        a byte that was no text has become U+FFFD, which has three bytes; JSON takes six for a control character; an
+        annotation may be there by two names; and a part without a name has got one.
         """
-        return evolve(self, parts=2 * self.parts, annotations=2 * self.annotations, items=2 * self.items)
+        parts, annotations = 10 * self.parts + 500, 12 * self.annotations + 1000 * self.parts
+        return evolve(self, read=2 * self.read + annotations, parts=parts, annotations=annotations, items=annotations)
 
 
 class ReportReceiver:

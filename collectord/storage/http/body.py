@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -170,7 +171,9 @@ async def _checked(dump: Dump) -> AsyncIterator[bytes]:
 def _head(boundary: str, name: str, filename: str | None = None, kind: str = "application/octet-stream") -> bytes:
     disposition = f'Content-Disposition: form-data; name="{escaped(name)}"'
     if filename is not None:
-        disposition += f'; filename="{escaped(filename)}"\r\nContent-Type: {kind}'
+        # Otherwise "%22" would arrive as a quote.
+        encoded = f"*=UTF-8''{quote(_utf8(filename), safe='')}" if "%" in filename else f'="{escaped(filename)}"'
+        disposition += f"; filename{encoded}\r\nContent-Type: {kind}"
     return _utf8(f"--{boundary}\r\n{disposition}\r\n\r\n")
 
 

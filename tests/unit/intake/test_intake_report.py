@@ -624,6 +624,14 @@ def test_any_split_of_a_report_that_is_too_large() -> None:
     )
 
 
+def test_what_is_left_out_does_not_depend_on_how_the_bytes_come() -> None:
+    sent = body(annotation(b"a"), dump(b"log", b"x" * 600), dump(b"later", b"y" * 700))
+    for size in (1, 30, 1000, len(sent)):
+        received = receive([sent[at : at + size] for at in range(0, len(sent), size)], limits=files_of(1000))
+        assert received.contents == {"later": b"y" * 700}
+        assert received.notes == ["log: 600 bytes, left out: the report is too large"]
+
+
 def test_a_minidump_goes_last_and_the_named_one_never() -> None:
     other, named = dump(b"other", b"MDMP" + b"x" * 96), dump(b"upload_file_minidump", b"y" * 300)
     received = receive([body(annotation(b"a"), other, dump(b"log", b"z" * 10), named)], limits=files_of(310))

@@ -111,6 +111,14 @@ def test_how_the_first_client_called_a_file_is_sent_on() -> None:
     }
 
 
+@pytest.mark.parametrize("filename", ["a%22b.dmp", "é%0D 😀;'", "%0A", '"%"', "C:\\"])
+def test_how_the_first_client_called_a_file_arrives(filename: str) -> None:
+    receiver = new_receiver(headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode()})
+    receiver.received(body_of(noted({"upload_file_minidump": {"filename": filename}})))
+    report = result_of(receiver.report())
+    assert [dump.filename for dump in report.dumps] == [filename, "extra_2"]
+
+
 @pytest.mark.parametrize("about", [None, [], {"upload_file_minidump": 1}, {"upload_file_minidump": {"filename": 1}}])
 def test_what_other_collectors_noted_of_files_does_no_harm(about: object) -> None:
     _, files = parsed(body_of(noted(about)))
@@ -133,6 +141,21 @@ def test_what_was_taken_with_the_same_limits_is_taken_from_a_relay() -> None:
     assert notes_with("secret") == []
     assert "cut" in notes_with("another")
     assert "cut" in notes_with("")
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [{"bad": "\ufffd" * 1000}, {"control": "\x01" * 1000, "c%22": ""}, {f"k{n}": "" for n in range(400)}],
+    ids=["bytes that were no text", "characters that JSON escapes", "names from JSON"],
+)
+def test_what_has_become_more_is_taken_from_a_relay(annotations: dict[str, Any]) -> None:
+    limits = evolve(LIMITS, parts=1, annotations=1000, items=1)
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode(), "Authorization": b"Bearer secret"}
+    receiver = new_receiver(headers=headers, limits=limits, token="secret")
+    receiver.received(body_of(make_crash(**annotations)))
+    report = result_of(receiver.report())
+    assert report.annotations == {"ProductName": "Fenix", **annotations, "uuid": CRASH_ID}
+    assert (report.notes, len(report.dumps)) == ([], 2)
 
 
 def test_no_dumps() -> None:
