@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from tests.support.otherparsers import BODIES, BUSBOY, CGI, GO, by_busboy, by_cgi, by_go, recorded
+from tests.support.otherparsers import BODIES, BUSBOY, CGI, GO, NODE, by_busboy, by_cgi, by_go, recorded
 
 
 def has_busboy() -> bool:
-    return shutil.which("node") is not None and not subprocess.call(["node", "-e", "require('busboy')"], stderr=-3)
+    return shutil.which("node") is not None and not subprocess.call([*NODE, "-e", "require('busboy')"], stderr=-3)
 
 
 def test_go_does_what_was_recorded() -> None:

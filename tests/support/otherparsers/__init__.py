@@ -13,7 +13,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
@@ -159,6 +159,10 @@ def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("latin-1")
 
 
+NODE: Final = ["env", "NODE_PATH=/usr/share/nodejs", "node"]
+"""Any node, with Debian's packages."""
+
+
 def by_go(bodies: Mapping[str, bytes]) -> Mapping[str, Parts | None]:
     """What Go makes of each."""
     return _run(["go", "run", str(HERE / "read.go")], bodies)
@@ -166,7 +170,7 @@ def by_go(bodies: Mapping[str, bytes]) -> Mapping[str, Parts | None]:
 
 def by_busboy(bodies: Mapping[str, bytes]) -> Mapping[str, Parts | None]:
     """What busboy makes of each."""
-    return _run(["node", str(HERE / "read.js")], bodies)
+    return _run([*NODE, str(HERE / "read.js")], bodies)
 
 
 def recorded(parser: str) -> Mapping[str, Parts | None]:
