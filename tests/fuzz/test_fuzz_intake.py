@@ -62,6 +62,12 @@ def _try_as_it_should_be(chance: Random) -> None:
     assert isinstance(taken, Taken), taken
     _check_form(form, taken)
     _check_relay(taken, request.limits, chance)
+    request = evolve(
+        request, limits=evolve(_ROOMY, body=chance.randint(4, 4 + sum(len(file.content) for file in form.files)))
+    )
+    taken = _taken_any_way(request, chance)
+    if isinstance(taken, Taken):
+        _check_limits(request, taken)
 
 
 def _try_damaged(chance: Random) -> None:
