@@ -99,9 +99,12 @@ class _Brotli:
 
     def step(self, data: bytes) -> tuple[bytes, bytes]:
         try:
-            if self._stream.can_accept_more_data():
-                return self._stream.process(data, output_buffer_limit=STEP), b""
-            return self._stream.process(b"", output_buffer_limit=STEP), data
+            if not self._stream.can_accept_more_data():
+                return self._stream.process(b"", output_buffer_limit=STEP), data
+            piece: bytes = self._stream.process(data, output_buffer_limit=STEP)
+            if 0 < len(piece) < STEP and not self.ended:  # it may hold something back until it is called again
+                piece += self._stream.process(b"", output_buffer_limit=STEP - len(piece))
+            return piece, b""
         except brotli.error as e:
             raise Broken from e
 

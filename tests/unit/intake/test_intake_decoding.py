@@ -97,6 +97,11 @@ def test_cut_off(encoding: bytes, encode: Callable[[bytes], bytes], size: int) -
     assert decoded.notes == [f"the {encoding.decode()} body is cut off; its end may be missing"]
 
 
+def test_all_that_a_br_body_which_is_cut_off_gives_is_read_at_once() -> None:
+    whole = brotli.compress(bytes(random.Random(0).choices(b"abcd", k=40_000)), quality=5)[:-40]
+    assert decode(b"br", whole).content == decode(b"br", *cut(whole, 1)).content
+
+
 @encoders
 @pytest.mark.parametrize("size", [1, 1_000_000])
 @pytest.mark.parametrize("trailing", [b"x", b"garbage", b"\xff" * 1000, b"\r\n"], ids=len)
