@@ -153,9 +153,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _collectord(setup: Setup, workers: int = 1) -> Sequence[str]:
     config = setup.work / "collectord.toml"
     config.write_text(
-        f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\nworkers = {workers}\n'
+        f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\nworkers = {workers}\n{setup.settings}\n'
         f'[[storage]]\nroot = "{setup.store}"\n'
-        f'[admin]\nlisten = ["tcp:{free_port()}:interface=127.0.0.1"]\n{setup.settings}\n'
+        f'[admin]\nlisten = ["tcp:{free_port()}:interface=127.0.0.1"]\n'
     )
     twistd = Path(sys.executable).parent / "twistd"
     return [str(twistd), "-n", "--pidfile=", "collectord", "--config", str(config)]
