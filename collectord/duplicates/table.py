@@ -21,6 +21,8 @@ _ENTRY = Struct(f"<{SIZE}s16sdI4x")
 """These, and their checksum."""
 _BUCKET = 8 * _ENTRY.size
 _BUCKETS = 1 << 14
+_LONGEST_S = 86400.0
+"""The longest window that may be set. An entry so much later than a new one is of a clock that was wrong."""
 _HEADER = 4096
 """Its first byte is 1 once what is known of earlier processes is in the table."""
 _CLAIMS = 1 << 62
@@ -69,8 +71,12 @@ class KeptTable:
         """
         start = _start_of(fingerprint)
         entries = list(_ENTRY.iter_unpack(self._memory[start : start + _BUCKET]))
-        # The entry of the same report if there is one, else the oldest: one that was never used is the oldest of all.
-        number = min(range(len(entries)), key=lambda n: (entries[n][0] != fingerprint, entries[n][2]))
+        # The entry of the same report if there is one, else one of a clock that was far ahead, since it would stay for
+        # ever, else the oldest: one that was never used is the oldest of all.
+        latest = at + _LONGEST_S
+        number = min(
+            range(len(entries)), key=lambda n: (entries[n][0] != fingerprint, entries[n][2] <= latest, entries[n][2])
+        )
         checked = _CHECKED.pack(fingerprint, _packed(crash_id), at)
         start += number * _ENTRY.size
         self._memory[start : start + _ENTRY.size] = checked + _CHECKSUM.pack(crc32(checked))

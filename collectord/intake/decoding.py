@@ -45,7 +45,7 @@ class BodyDecoder:
 
     def __init__(self, coding: Coding | None, boundary: bytes, limit: int, reserve: Callable[[int], None]) -> None:
         self._coding = coding
-        self._plain_begins = (b"--" + boundary, b"\r\n--" + boundary)
+        self._plain_begins = (b"--" + boundary, b"\r\n--" + boundary, b"\n--" + boundary)
         self._left = limit
         self._reserve = reserve
         self._begin: bytes | None = b""
@@ -66,7 +66,7 @@ class BodyDecoder:
         """
         if self._begin is not None:
             data = self._begin + data
-            if data[:1] in (b"", b"\r", b"-") and any(
+            if data[:1] in (b"", b"\r", b"\n", b"-") and any(
                 begin != data and begin.startswith(data) for begin in self._plain_begins
             ):
                 self._begin = data

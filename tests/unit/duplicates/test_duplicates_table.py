@@ -92,6 +92,16 @@ def test_the_oldest_make_room() -> None:
     assert [known(table, fingerprint) for fingerprint in same_bucket] == [None, None, *[CRASH_ID] * 8]
 
 
+def test_a_clock_that_was_far_ahead_takes_no_room_for_ever() -> None:
+    table = KeptTable()
+    same_bucket = [FINGERPRINT[:4] + bytes([number]) * 12 for number in range(16)]
+    for fingerprint in same_bucket[:8]:
+        table.add(fingerprint, OTHER_ID, 1e9)
+    for fingerprint in same_bucket[8:]:
+        table.add(fingerprint, CRASH_ID, 100.0)
+    assert [known(table, fingerprint) for fingerprint in same_bucket[8:]] == [CRASH_ID] * 8
+
+
 def test_a_crash_is_forgotten_wherever_it_stands() -> None:
     table = KeptTable()
     fingerprints = [os.urandom(16) for _ in range(50)]

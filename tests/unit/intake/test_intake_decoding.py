@@ -84,7 +84,7 @@ def test_not_encoded(encoding: bytes) -> None:
 @encoders
 @pytest.mark.parametrize("size", [1, 4, 1000])
 def test_announced_and_not_so(encoding: bytes, encode: Callable[[bytes], bytes], size: int) -> None:
-    for begin in (b"--xyzzy", b"\r\n--xyzzy"):
+    for begin in (b"--xyzzy", b"\r\n--xyzzy", b"\n--xyzzy"):
         decoded = decode(encoding, *cut(begin + b"\r\n", size))
         assert (decoded.content, decoded.notes) == (begin + b"\r\n", [NOT_ENCODED])
 
