@@ -15,7 +15,7 @@ from collectord.model import Note
 
 _HEAD = 32 * 1024  # bytes of the headers of one part that are kept
 _CR, _DASH = b"\r-"
-_PADDING = 64  # the most blanks after a boundary
+_PADDING = 4096  # the most blanks after a boundary
 _BLANK_LINE = re.compile(rb"\n[ \t]{0,%d}+\r?\n" % _PADDING)
 _CUT_BLANK_LINE = re.compile(rb"\n[ \t]{0,%d}+\r?" % _PADDING)
 _LINE_END = re.compile(rb"--|[ \t\v\f]{0,%d}+\r?\n" % _PADDING)
