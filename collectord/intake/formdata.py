@@ -1,8 +1,9 @@
 """
 Splits a multipart body into its parts while it comes, and takes whatever common servers take.
 
-Lines may end with CR LF or with LF alone, and blanks may follow a boundary. An empty part may go without a line end of
-its own. Headers may be folded, and long; the length that a part claims is ignored. The last boundary may be missing.
+Lines may end with CR LF, LF alone or CR CR LF, and blanks may follow a boundary. An empty part may go without a line
+end of its own. Headers may be folded, and long; the length that a part claims is ignored. The last boundary may be
+missing.
 """
 
 import re
@@ -15,11 +16,12 @@ from collectord.model import Note
 
 _HEAD = 32 * 1024  # bytes of the headers of one part that are kept
 _CR, _DASH = b"\r-"
-_PADDING = 4096  # the most blanks after a boundary
-_BLANK_LINE = re.compile(rb"\n[ \t]{0,%d}+\r?\n" % _PADDING)
-_CUT_BLANK_LINE = re.compile(rb"\n[ \t]{0,%d}+\r?" % _PADDING)
-_LINE_END = re.compile(rb"--|[ \t\v\f]{0,%d}+\r?\n" % _PADDING)
-_CUT_LINE_END = re.compile(rb"-?|[ \t\v\f]{0,%d}+\r?" % _PADDING)
+_PADDING = 4096  # the most blanks after a boundary, and in a blank line
+# If a program writes CR LF as text on Windows, CR CR LF is what comes.
+_BLANK_LINE = re.compile(rb"\n[ \t\r]{0,%d}+\n" % (_PADDING + 1))
+_CUT_BLANK_LINE = re.compile(rb"\n[ \t\r]{0,%d}+" % (_PADDING + 1))
+_LINE_END = re.compile(rb"--|[ \t\v\f\r]{0,%d}+\n" % (_PADDING + 1))
+_CUT_LINE_END = re.compile(rb"-?|[ \t\v\f\r]{0,%d}+" % (_PADDING + 1))
 
 
 class _State(Enum):

@@ -107,6 +107,12 @@ def test_blanks_may_follow_a_boundary(blanks: bytes) -> None:
     assert parts(sent.replace(b"xyzzy--", b"xyzzy--" + blanks)) == [("a", b"first"), ("a", b"next")]
 
 
+def test_line_ends_that_were_written_as_text_on_windows() -> None:
+    sent = (A + b"\r\nfirst\r\n" + A + b"\r\nnext" + END).replace(b"\r\n", b"\r\r\n")
+    assert parts(sent) == [("a", b"first\r"), ("a", b"next\r")]
+    assert parts(A.replace(b"xyzzy\r", b"xyzzy\r\r") + b"\r\nhello" + END) == [("a", b"hello")]
+
+
 def test_what_begins_like_a_boundary_is_none() -> None:
     for line in (b"x", b" x", b"-x", b" " * 4097):
         content = b"\r\n--xyzzy" + line + b"\r\n"
