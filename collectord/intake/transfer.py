@@ -4,15 +4,16 @@ Decodes the content of a part that says by C{Content-Transfer-Encoding} how it i
 
 import re
 from binascii import a2b_base64, a2b_hex
-from typing import Protocol
+from typing import Final, Protocol
 
 _NO_ENCODING = frozenset({"", "7bit", "8bit", "binary"})
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s]")
-_BLANKS_AND_PADDING = b"= \t\r\n\v\f"
+_BLANKS = b" \t\r\n\v\f"
+_NOT_QUOTED: Final = re.compile(rb"[\0-\x08\x0e-\x1f]")
 _ESCAPE = re.compile(rb"=(?:([0-9A-Fa-f]{2})|\r?\n)")
 _BEGUN_ESCAPE = re.compile(rb"=(?:[0-9A-Fa-f]|\r)?\Z")
 _LOOKED_AT = 64
-"""Base64 is known by its first bytes. What only claims to be base64 is kept as it is."""
+"""An encoding is known by its first bytes. What only claims to be encoded is kept as it is."""
 
 
 class Decoder(Protocol):
@@ -57,7 +58,11 @@ class UnknownDecoder:
 
 
 class Base64Decoder:
-    """Decodes base64 (RFC 2045): blanks and line ends do not count, and the padding may be missing."""
+    """
+    Decodes base64 (RFC 2045): blanks and line ends do not count, and the padding may be missing.
+
+    Padding may stand in the middle, too, where a client has encoded piece by piece.
+    """
 
     def __init__(self) -> None:
         self.problem: str | None = None
@@ -85,16 +90,21 @@ class Base64Decoder:
         data, self._waiting = self._waiting, b""
         if not self._is_base64:
             return data
-        digits = data.translate(None, _BLANKS_AND_PADDING)
+        digits = data.translate(None, _BLANKS)
         if _NOT_BASE64.search(digits):
             self.problem = "characters that are not base64 are left out"
             digits = _NOT_BASE64.sub(b"", digits)
+        *padded, digits = digits.split(b"=")
+        decoded = b"".join(self._ended(each) for each in padded if each)
+        if last:
+            return decoded + self._ended(digits)
         whole = len(digits) // 4 * 4
-        if not last:
-            self._waiting = digits[whole:]
-            return a2b_base64(digits[:whole])
+        self._waiting = digits[whole:]
+        return decoded + a2b_base64(digits[:whole])
+
+    def _ended(self, digits: bytes) -> bytes:
         if len(digits) % 4 == 1:  # six bits, which are no byte
-            self.problem = "its base64 is cut off"
+            self.problem = self.problem or "its base64 is cut off"
             digits = digits[:-1]
         return a2b_base64(digits + b"=" * (-len(digits) % 4))
 
@@ -102,21 +112,40 @@ class Base64Decoder:
 class QuotedPrintableDecoder:
     """Decodes quoted-printable (RFC 2045). An equals sign that begins no escape is kept."""
 
-    problem: str | None = None
-
     def __init__(self) -> None:
+        self.problem: str | None = None
         self._waiting = b""
+        self._is_quoted: bool | None = None  # None until enough has come to tell
 
     def feed(self, data: bytes) -> bytes:
         data = self._waiting + data
+        if self._is_quoted is None:
+            if len(data) < _LOOKED_AT:
+                self._waiting = data
+                return b""
+            self._look(data)
+        return self._decoded(data)
+
+    def finish(self) -> bytes:
+        data, self._waiting = self._waiting, b""
+        if self._is_quoted is None:
+            self._look(data)
+            return self._decoded(data) + self.finish()
+        return data
+
+    def _look(self, data: bytes) -> None:
+        self._is_quoted = _NOT_QUOTED.search(data, 0, _LOOKED_AT) is None
+        if not self._is_quoted:
+            self.problem = "it is not quoted-printable, though it says so: kept as it was sent"
+
+    def _decoded(self, data: bytes) -> bytes:
+        self._waiting = b""
+        if not self._is_quoted:
+            return data
         cut_off = _BEGUN_ESCAPE.search(data, max(0, len(data) - 2))
         whole = cut_off.start() if cut_off else len(data)
         self._waiting = data[whole:]
         return _ESCAPE.sub(_unescaped, data[:whole])
-
-    def finish(self) -> bytes:
-        data, self._waiting = self._waiting, b""
-        return data
 
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:

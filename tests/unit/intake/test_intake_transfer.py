@@ -43,6 +43,9 @@ def test_all_that_is_encoded_comes_back_however_it_is_split(content: bytes, cuts
 @example(b"a==zz", 2)
 @example(b"=\r", 1)
 @example(b"==3d", 2)
+@example(b"A" * 62 + b"==AA=A", 65)
+@example(b"A" * 64 + b"A=A!", 66)
+@example(b"=0" * 32 + b"=", 64)
 def test_whatever_claims_to_be_encoded_does_not_depend_on_its_split(content: bytes, cut: int) -> None:
     for name in ("base64", "quoted-printable", "x-uuencode"):
         assert decoded(name, content) == decoded(name, content[:cut], content[cut:])
@@ -54,10 +57,13 @@ def test_whatever_claims_to_be_encoded_does_not_depend_on_its_split(content: byt
         ("base64", b"TURNUA", b"MDMP", None),
         ("base64", b"TURNU", b"MDM", "its base64 is cut off"),
         ("base64", b"TUR NU\r\nA==\r\n", b"MDMP", None),
+        ("base64", b"TQ==RE1Q\r\nMQ=Mg==", b"MDMP12", None),
         ("base64", MINIDUMP, MINIDUMP, "it is not base64, though it says so: kept as it was sent"),
         ("base64", b"{plain}", b"{plain}", "it is not base64, though it says so: kept as it was sent"),
         ("base64", b"AAAA" * 20 + b"!AAAA", bytes(63), "characters that are not base64 are left out"),
         ("quoted-printable", b"a=3D=\r\nb=zz=", b"a=b=zz=", None),
+        ("quoted-printable", MINIDUMP, MINIDUMP, "it is not quoted-printable, though it says so: kept as it was sent"),
+        ("quoted-printable", b"caf\xe9=20" + b"=C3=A9" * 20 + b"=", b"caf\xe9 " + "é".encode() * 20 + b"=", None),
         ("x-unknown", b"abc", b"abc", "its transfer encoding is unknown: kept as it was sent"),
     ],
 )
