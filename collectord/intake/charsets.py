@@ -141,6 +141,11 @@ class TextDecoder:
         return "".join(pieces)
 
 
+def is_utf8(charset: str) -> bool:
+    """Tell whether text in C{charset} is read as UTF-8, as it also is if the charset is not known."""
+    return _codec_of(charset) in (None, "utf_8")
+
+
 def is_wide(charset: str) -> bool:
     """Tell whether text in C{charset} has NUL bytes in it."""
     return (_codec_of(charset) or "").startswith(("utf_16", "utf_32"))

@@ -85,6 +85,7 @@ class ReceivedFiles:
     The files of one report. All of it is for the reactor thread.
 
     If they become larger than the limit, the largest so far is left out, and a minidump only if nothing else is there.
+    The one that is called L{MINIDUMP} never is; one by another name may be an attachment, and the minidump still come.
 
     @param new_buffer: makes a buffer for a dump of that name.
     @param most: bytes that all files together may have.
@@ -130,11 +131,21 @@ class ReceivedFiles:
         for file in sorted(there, key=lambda file: (file.is_minidump, -file.size)):
             if file is last:
                 continue
-            file.leave_out()
-            self._kept -= file.size
+            self._leave_out(file)
             if self._kept <= self._most:
                 return
-        raise TooLarge
+        if last is None or last.buffer.name == MINIDUMP:
+            raise TooLarge
+        self._leave_out(last)
+
+    def _leave_out(self, file: ReceivedFile) -> None:
+        file.leave_out()
+        self._kept -= file.size
+
+    @property
+    def has_minidump(self) -> bool:
+        """Whether one is among those that have come and are kept."""
+        return any(file.is_minidump and not file.is_left_out for file in self._files)
 
     def notes(self) -> list[Note]:
         """Return a note on each file that was left out."""
@@ -148,8 +159,11 @@ class ReceivedFiles:
         """
         Return the dumps that are kept. To be called after the last byte.
 
+        @raise TooLarge: there was a minidump, and none can be kept.
         @raise CollectordError: one could not be spilled to a disk, so it is lost.
         """
+        if not self.has_minidump and any(file.is_minidump for file in self._files):
+            raise TooLarge
         return [await file.finish() for file in self._files if not file.is_left_out]
 
     def release(self) -> None:

@@ -22,6 +22,7 @@ _USUAL = re.compile(
     rb"(?:\r?\nContent-Type: ([a-z0-9/.+-]+))?\r?"
 )
 _BOUNDARY = 256  # the longest; RFC 2046 says 70
+_CHARSET = 40  # the characters that are kept of the name of a charset: none is longer
 _MEDIA_TYPES = (b"multipart/form-data", b"multipart/mixed")
 _LATIN_1 = (b"iso-8859-1", b"latin-1", b"latin1")
 
@@ -64,7 +65,7 @@ def part_of(head: bytes) -> Part:
         name=_value("name", names),
         filename=_value("filename", names),
         content_type=media_type.strip().decode("latin-1").lower() or None,
-        charset=charset,
+        charset=charset and charset[:_CHARSET],
         transfer_encoding=transfer_encoding or None,
     )
 

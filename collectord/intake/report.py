@@ -3,6 +3,7 @@ Makes a L{CrashReport} of the parts of a multipart body: which part is an annota
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
@@ -13,7 +14,7 @@ from collectord.intake.partheaders import Part, text_of
 from collectord.intake.query import fields_of
 from collectord.intake.texts import ReceivedTexts, shown
 from collectord.intake.transfer import Decoder, decoder_for
-from collectord.intake.undecided import UndecidedPart
+from collectord.intake.undecided import UndecidedPart, is_binary
 from collectord.model import MINIDUMP, CrashReport, Note, NoteKind, Payload
 
 _MOST_TIMES = 10
@@ -61,6 +62,8 @@ class ReportBuilder:
         self._max_annotation_bytes = max_annotation_bytes
         self._annotation_bytes = 0
         self._too_much = 0  # annotations for which there is no room
+        self._has_named_minidump = False
+        self._has_minidump = False  # it is looked for once there are too many parts
         self._notes: list[Note] = []
         self._write: Callable[[bytes], None] = _ignore
         self._end: Callable[[], None] = _nothing
@@ -141,13 +144,19 @@ class ReportBuilder:
 
     def _begin(self, part: Part) -> None:
         self._write, self._end = _ignore, _nothing
-        name = self._name_of(part)
         self._parts += 1
         if self._parts > _MOST_TIMES * self._max_parts:
             raise MalformedReport("too_many_parts")
-        if self._parts > self._max_parts and name != MINIDUMP:
+        if self._parts == self._max_parts + 1:
+            self._has_minidump = self._files.has_minidump
+        is_beyond = self._parts > self._max_parts
+        is_named = part.name == MINIDUMP
+        if is_beyond and (self._has_named_minidump if is_named else self._has_minidump):
             return
-        if part.content_type == "application/json" and (name == "extra" or not part.filename):
+        name = self._name_of(part, noted=not is_beyond)
+        if is_beyond and not is_named:
+            write, end = self._collect_minidump(part, name)
+        elif part.content_type == "application/json" and (name == "extra" or not part.filename):
             write, end = self._collect(part, name, self._texts.add_json)
         elif not part.filename and part.content_type in (None, "text/plain"):
             write, end = self._collect(part, name, self._texts.add_part)
@@ -160,13 +169,31 @@ class ReportBuilder:
             self._write = lambda data: write(decoder.feed(data))
             self._end = lambda: self._end_encoded(name, decoder, write, end)
 
-    def _name_of(self, part: Part) -> str:
+    def _name_of(self, part: Part, noted: bool) -> str:
         sent = part.name or ""
-        name = text_of(sent)
-        if name is None:
-            self._note("repaired", f"{shown(sent)}: this name was not UTF-8, and is read as latin-1")
-            name = sent
-        return name.replace("\0", "")
+        text = text_of(sent)
+        name = (sent if text is None else text).replace("\0", "")
+        if noted and text is None:
+            self._note("repaired", f"{shown(name)}: this name was not UTF-8, and is read as latin-1")
+        if noted and "\0" in sent:
+            self._note("left_out", f"{shown(name) or 'a part without a name'}: NUL characters in its name are left out")
+        return name
+
+    def _collect_minidump(self, part: Part, name: str) -> _Sink:
+        """Keep nothing but a minidump, which is known by its first bytes."""
+
+        def file() -> _Sink:
+            self._has_minidump = True
+            return self._begin_file(part, name)
+
+        undecided = UndecidedPart(
+            take=lambda size: 0,
+            give_back=lambda size: None,
+            is_binary=lambda value: False,
+            text=lambda value, lost: None,
+            file=file,
+        )
+        return undecided.write, undecided.end
 
     def _collect(self, part: Part, name: str, end: _EndText) -> _Sink:
         size = len(name.encode())
@@ -182,9 +209,9 @@ class ReportBuilder:
             self._give_back(room)
             return self._begin_file(part, name)
 
-        has_charset = part.charset is not None or self._texts.form_is_wide
-        is_text = has_charset or part.content_type == "application/json"
-        undecided = UndecidedPart(self._take, self._give_back, is_text, text, file)
+        charset = part.charset or ("utf-16" if self._texts.form_is_wide else "")
+        looks_binary = partial(is_binary, charset=charset, is_json=part.content_type == "application/json")
+        undecided = UndecidedPart(self._take, self._give_back, looks_binary, text, file)
         return undecided.write, undecided.end
 
     def _take(self, size: int) -> int:
@@ -210,8 +237,11 @@ class ReportBuilder:
     def _begin_file(self, part: Part, name: str) -> _Sink:
         filename = part.filename and (text_of(part.filename) or part.filename).replace("\0", "")
         sent = name or (filename or "").rpartition(".")[0] or filename or ""
-        file = self._files.begin(sent, filename, part.content_type)
+        content_type = part.content_type and part.content_type.replace("\0", "")
+        file = self._files.begin(sent, filename, content_type)
         dump_name = file.buffer.name
+        if dump_name == MINIDUMP:
+            self._has_named_minidump = self._has_minidump = True
         if dump_name != name:
             self._note("renamed", f"the file {shown(name or filename or '')!r} is called {dump_name}")
         return file.write, file.end
@@ -219,7 +249,8 @@ class ReportBuilder:
     def _end_encoded(self, name: str, decoder: Decoder, write: _Write, end: _End) -> None:
         write(decoder.finish())
         end()
-        if decoder.problem:
+        is_kept = self._parts <= self._max_parts or self._has_minidump
+        if decoder.problem and is_kept:
             self._note("repaired", f"{shown(name) or 'a part without a name'}: {decoder.problem}")
 
     def _note(self, kind: NoteKind, text: str) -> None:

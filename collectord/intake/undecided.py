@@ -6,28 +6,36 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from collectord.intake.charsets import is_utf8, is_wide
 from collectord.intake.files import MINIDUMP_BEGIN
 
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
 """Control characters that no text has: neither white space nor an escape of a terminal."""
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_OBJECT: Final = re.compile(rb"[\0 \t\r\n\xef\xbb\xbf\xfe\xff]*+\{")
+"""How JSON begins, in any encoding."""
+
 _LOOKED_AT = 64
 """So many bytes of each are taken, even if there is no room for more annotations, to see what it is."""
 
 
-def is_binary(content: bytes | bytearray) -> bool:
+def is_binary(content: bytes | bytearray, *, charset: str = "", is_json: bool = False) -> bool:
     """
     Tell whether C{content} is no text.
 
     It is none if it begins as a minidump does, or if at least two things are wrong: it is not UTF-8, it has NUL in it,
     it has control characters that no text has.
+
+    @param charset: that the content is said to be in; empty if nothing is said.
+    @param is_json: whether it is said to be JSON. That is text in any encoding if it begins as an object does.
     """
     if content.startswith(MINIDUMP_BEGIN):
         return True
-    if content.startswith(_UTF_16):
+    if content.startswith(_UTF_16) or (charset and is_wide(charset)) or (is_json and _OBJECT.match(content)):
         return False
-    return _is_not_utf8(content) + (b"\0" in content) + (_CONTROL.search(content) is not None) >= 2
+    is_no_utf8 = (not charset or is_utf8(charset)) and _is_not_utf8(content)
+    return is_no_utf8 + (b"\0" in content) + (_CONTROL.search(content) is not None) >= 2
 
 
 def _is_not_utf8(content: bytes | bytearray) -> bool:
@@ -44,7 +52,7 @@ class UndecidedPart:
 
     @param take: takes room for so many bytes of annotations, and returns for how many there is room.
     @param give_back: gives so many back.
-    @param is_text: whether the headers of the part say in which charset it is.
+    @param is_binary: tells whether what has come is no text.
     @param text: is called at the end with an annotation, and with the number of bytes that had no room.
     @param file: is called as soon as it is known to be a file; it returns what takes its bytes, and what ends it.
     """
@@ -53,13 +61,13 @@ class UndecidedPart:
         self,
         take: Callable[[int], int],
         give_back: Callable[[int], None],
-        is_text: bool,
+        is_binary: Callable[[bytearray], bool],
         text: Callable[[bytearray, int], None],
         file: Callable[[], tuple[Callable[[bytes], None], Callable[[], None]]],
     ) -> None:
         self._take = take
         self._give_back = give_back
-        self._is_text = is_text
+        self._is_binary = is_binary
         self._text = text
         self._file = file
         self._value = bytearray()  # a list of tiny pieces would take many times their size
@@ -79,22 +87,19 @@ class UndecidedPart:
         kept = max(room, min(len(data), _LOOKED_AT - size))
         self._value += data[:kept]
         is_minidump = size < len(MINIDUMP_BEGIN) and self._value.startswith(MINIDUMP_BEGIN)
-        if is_minidump or (kept < len(data) and not self._lost and self._looks_binary()):
+        if is_minidump or (kept < len(data) and not self._lost and self._is_binary(self._value)):
             self._become_file()(data[kept:])
         else:
             self._lost += len(data) - kept
 
     def end(self) -> None:
         """Decide what it is, and pass it on."""
-        if self._file_write is None and not self._lost and self._looks_binary():
+        if self._file_write is None and not self._lost and self._is_binary(self._value):
             self._become_file()
         if self._file_write is not None:
             self._file_end()
         else:
             self._text(self._value, self._lost)
-
-    def _looks_binary(self) -> bool:
-        return not self._is_text and is_binary(self._value)
 
     def _become_file(self) -> Callable[[bytes], None]:
         self._file_write, self._file_end = self._file()

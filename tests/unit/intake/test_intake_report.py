@@ -236,6 +236,8 @@ def test_nul_is_stripped() -> None:
     received = receive([body(annotation(b"a\0b", b"\0v\0\0w\0"), annotation(b"\0", b"nameless"))])
     assert received.report.annotations == {"ab": "vw", "unnamed": "nameless"}
     assert received.notes == [
+        "ab: NUL characters in its name are left out",
+        "a part without a name: NUL characters in its name are left out",
         "ab: its NUL characters are left out",
         "unnamed: this name was given to an annotation that has none",
     ]
@@ -462,6 +464,18 @@ def test_of_too_many_parts_the_first_and_the_minidump_are_kept() -> None:
     assert received.report.notes == [Note("left_out", "there are 24 parts; after 20 only the minidump is kept")]
 
 
+def test_beyond_too_many_parts_a_minidump_is_known_by_its_bytes() -> None:
+    twenty = [annotation(b"a%d" % n) for n in range(20)]
+    base64 = part([b'Content-Disposition: form-data; name="c"', b"Content-Transfer-Encoding: base64"], b"TURNUDM=")
+    not_base64 = part([b'Content-Disposition: form-data; name="d"', b"Content-Transfer-Encoding: base64"], b"?")
+    named = dump(b"upload_file_minidump", b"MDMP4")
+    received = receive([body(*twenty, dump(b"\xe9", b"log"), not_base64, base64, dump(b"e"), named, named)])
+    assert received.contents == {"c": b"MDMP3", "upload_file_minidump": b"MDMP4"}
+    assert received.notes == ["there are 26 parts; after 20 only the minidump is kept"]
+    received = receive([body(dump(b"c"), *twenty[1:], dump(b"d"), named)])
+    assert received.contents == {"c": b"MDMP", "upload_file_minidump": b"MDMP4"}
+
+
 def test_ten_times_as_many_parts_are_refused() -> None:
     assert receive([body(*[annotation(b"a")] * 200)]).report.annotations == {"a": "value"}
     receiver = new_receiver()
@@ -518,6 +532,20 @@ def test_an_annotation_in_tiny_pieces_costs_little_memory() -> None:
     assert kept < 3 * len(value)
 
 
+def test_a_long_name_of_a_charset_costs_no_memory() -> None:
+    receiver = new_receiver()
+    tracemalloc.start()
+    try:
+        for n in range(LIMITS.parts):
+            disposition = b'Content-Disposition: form-data; name="a%d"' % n
+            receiver.received(part([disposition, b"Content-Type: text/plain; charset=" + b"x" * 30_000], b"v"))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000
+    assert len(result_of(receiver.report()).annotations) == LIMITS.parts
+
+
 # ——— which part is a file ———
 
 
@@ -561,6 +589,24 @@ def test_bytes_that_are_no_text_are_a_file(content: bytes, binary: bool) -> None
     assert received.contents == ({"b": content} if binary else {})
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [b"text/plain; charset=utf-8", b"text/plain; charset=latin-1", b"text/plain; charset=x-own", b"application/json"],
+)
+def test_bytes_that_are_no_text_are_a_file_whatever_is_said_of_them(content_type: bytes) -> None:
+    headers = [b'Content-Disposition: form-data; name="b"', b"Content-Type: " + content_type]
+    content = b"\x1f\x8b\x08\0\xff"
+    received = receive([body(annotation(b"a"), part(headers, content))])
+    assert (received.contents, received.notes) == ({"b": content}, [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+def test_json_with_control_characters_is_text_in_any_encoding(encoding: str) -> None:
+    headers = [b'Content-Disposition: form-data; name="b"', b"Content-Type: application/json"]
+    received = receive([body(part(headers, '{"a": "\1\u0101\u01ff"}'.encode(encoding)))])
+    assert received.report.annotations == {"a": "\1\u0101\u01ff"}
+
+
 def test_a_large_file_without_file_name_and_type_is_kept() -> None:
     content = b"\x7fELF\2\1\1\0" + bytes(range(256)) * 1000
     sent = body(annotation(b"a"), part(b'Content-Disposition: form-data; name="core"', content), annotation(b"b"))
@@ -580,7 +626,7 @@ def test_how_the_client_called_a_file_is_kept() -> None:
                 part(
                     [b'Content-Disposition: form-data; name="e"; filename="caf\xc3\xa9.log"', b"Content-Type: text/x"]
                 ),
-                part([b'Content-Disposition: form-data; name="f"', b"Content-Type: application/x"]),
+                part([b'Content-Disposition: form-data; name="f"', b"Content-Type: application\0/x"]),
                 part(b'Content-Disposition: form-data; name="g"; filename="' + b"x" * 300 + b'"'),
             )
         ]
@@ -640,11 +686,20 @@ def test_a_minidump_goes_last_and_the_named_one_never() -> None:
     assert set(received.contents) == {"other"}
 
 
-@pytest.mark.parametrize("name", [b"upload_file_minidump", b"m"])
-def test_a_minidump_alone_that_is_too_large_is_refused_at_once(name: bytes) -> None:
+def test_a_minidump_alone_that_is_too_large_is_refused_at_once() -> None:
     receiver = new_receiver(limits=files_of(1000))
-    receiver.received(annotation(b"a") + dump(name, b"MDMP" + b"x" * 1500)[:-500])
+    receiver.received(annotation(b"a") + dump(b"upload_file_minidump", b"MDMP" + b"x" * 1500)[:-500])
     assert isinstance(receiver.refusal, TooLarge)
+
+
+def test_an_attachment_that_is_a_minidump_and_too_large_does_not_cost_the_minidump() -> None:
+    parts = [annotation(b"a"), dump(b"hang", b"MDMP" + b"x" * 1500)]
+    for name in (b"upload_file_minidump", b"m"):
+        received = receive([body(*parts, dump(name))], limits=files_of(1000))
+        assert received.contents == {name.decode(): b"MDMP"}
+        assert received.report.notes == [Note("left_out", "hang: 1504 bytes, left out: the report is too large")]
+    for sent in (body(*parts), body(*parts, dump(b"log", b"x"))):
+        assert refusal_of([sent], limits=files_of(1000)) == (TooLarge, "too_large")
 
 
 def test_what_is_left_out_takes_no_memory() -> None:
