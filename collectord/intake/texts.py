@@ -5,6 +5,8 @@ Makes the annotations of a report of its texts: those of its parts, of JSON in p
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
+from attrs import evolve
+
 from collectord.annotations import FORM_CHARSET, free_name, free_names
 from collectord.intake.charsets import WITHOUT_NUL, TextDecoder, is_wide, without_surrogates
 from collectord.intake.extra import Extra, parse_extra
@@ -21,7 +23,7 @@ class ReceivedTexts:
     """
     The texts of one report, as they come. Once all of it has come they become its annotations.
 
-    @param most_items: in the JSON of a part, as for L{parse_extra}.
+    @param most_items: in the JSON of a part, as for L{parse_extra}. The members of the parts before count as well.
     @param most_levels: in the JSON of a part, as for L{parse_extra}.
     @ivar has_json: whether annotations came as JSON.
     @ivar refusal: the reason to refuse a report that has no dump, either; empty if some text is understood, or if there
@@ -32,7 +34,7 @@ class ReceivedTexts:
     refusal = ""
 
     def __init__(self, *, most_items: int, most_levels: int) -> None:
-        self._most_items = most_items
+        self._items_left = most_items
         self._most_levels = most_levels
         self._decoder = TextDecoder()
         self._parts: dict[str, tuple[bytes, str | None]] = {}
@@ -64,10 +66,11 @@ class ReceivedTexts:
         """
         self.has_json = True
         text = self._decoded(name, content, charset or json.detect_encoding(content)).removeprefix("\ufeff")
-        extra = parse_extra(text, most_items=self._most_items, most_levels=self._most_levels)
+        extra = parse_extra(text, most_items=self._items_left, most_levels=self._most_levels)
+        self._items_left -= len(extra.members)  # each takes memory, however short it is
         self._add_members(extra.members if "\\u" not in text else self._cleaned_all(extra.members))
         if extra.rest:
-            self._rests.append((name, extra))
+            self._rests.append((name, evolve(extra, members=())))
         elif extra.problem:
             self._note("repaired", name, extra.problem)
 

@@ -106,6 +106,15 @@ def test_several_json_parts() -> None:
     assert texts.has_json
 
 
+def test_several_json_parts_together_have_not_too_many_members() -> None:
+    texts = ReceivedTexts(most_items=4, most_levels=10)
+    for name, sent in (("e", b'{"a": 1, "b": [2, 3]}'), ("f", b'{"c": 1, "d": 1}'), ("g", b'{"i": 1}'), ("h", b"{}")):
+        texts.add_json(name, sent, None)
+    texts.add_json("k", b'{"l": 1}', None)
+    assert texts.finish() == {"a": "1", "b": "[2, 3]", "c": "1", "d": "1", "g": '{"i": 1}', "h": "{}", "k": '{"l": 1}'}
+    assert [note.kind for note in texts.notes()] == ["repaired", "repaired", "repaired"]
+
+
 def test_json_and_parts() -> None:
     texts = new_texts()
     for name in ("a", "b", "c"):
