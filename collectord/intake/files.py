@@ -15,7 +15,7 @@ from collectord.model import MINIDUMP, Dump, Note
 MINIDUMP_BEGIN: Final = b"MDMP"
 """The first bytes of every minidump."""
 
-_LONGEST_TEXT = 255
+LONGEST_TEXT: Final = 255
 """Characters that are kept of a file name or a type."""
 
 
@@ -106,8 +106,8 @@ class ReceivedFiles:
         """
         file = ReceivedFile(
             buffer=self._new_buffer(self._names.choose(sent_name)),
-            filename=filename and filename[:_LONGEST_TEXT],
-            content_type=content_type and content_type[:_LONGEST_TEXT],
+            filename=filename and filename[:LONGEST_TEXT],
+            content_type=content_type and content_type[:LONGEST_TEXT],
             room=self._room,
             grow=self._grow,
         )

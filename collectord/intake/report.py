@@ -8,7 +8,7 @@ from functools import partial
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
-from collectord.intake.files import ReceivedFiles
+from collectord.intake.files import LONGEST_TEXT, ReceivedFiles
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part, text_of
 from collectord.intake.query import fields_of
@@ -197,10 +197,11 @@ class ReportBuilder:
 
     def _collect(self, part: Part, name: str, end: _EndText) -> _Sink:
         size = len(name.encode())
-        room = self._take(size)
+        has_room = size <= self._max_annotation_bytes - self._annotation_bytes
+        room = self._take(size) if has_room else 0
 
         def text(value: bytearray, lost: int) -> None:
-            if room < size:
+            if not has_room:
                 self._too_much += 1
             elif name or value:
                 self._end_text(part, name, value, lost, end)
@@ -211,7 +212,8 @@ class ReportBuilder:
 
         charset = part.charset or ("utf-16" if self._texts.form_is_wide else "")
         looks_binary = partial(is_binary, charset=charset, is_json=part.content_type == "application/json")
-        undecided = UndecidedPart(self._take, self._give_back, looks_binary, text, file)
+        take = self._take if has_room else lambda size: 0
+        undecided = UndecidedPart(take, self._give_back, looks_binary, text, file)
         return undecided.write, undecided.end
 
     def _take(self, size: int) -> int:
@@ -244,6 +246,8 @@ class ReportBuilder:
             self._has_named_minidump = self._has_minidump = True
         if dump_name != name:
             self._note("renamed", f"the file {shown(name or filename or '')!r} is called {dump_name}")
+        if max(len(filename or ""), len(content_type or "")) > LONGEST_TEXT:
+            self._note("cut", f"{dump_name}: its file name or type is cut after {LONGEST_TEXT} characters")
         return file.write, file.end
 
     def _end_encoded(self, name: str, decoder: Decoder, write: _Write, end: _End) -> None:

@@ -65,7 +65,7 @@ class ReceivedTexts:
         @param charset: that the part names; None if it names none.
         """
         self.has_json = True
-        text = self._decoded(name, content, charset or json.detect_encoding(content)).removeprefix("\ufeff")
+        text = self._decoded(name, content, self._charset_of_json(name, content, charset)).removeprefix("\ufeff")
         extra = parse_extra(text, most_items=self._items_left, most_levels=self._most_levels)
         self._items_left -= len(extra.members)  # each takes memory, however short it is
         self._add_members(extra.members if "\\u" not in text else self._cleaned_all(extra.members))
@@ -73,6 +73,16 @@ class ReceivedTexts:
             self._rests.append((name, evolve(extra, members=())))
         elif extra.problem:
             self._note("repaired", name, extra.problem)
+
+    def _charset_of_json(self, name: str, content: bytes, charset: str | None) -> str:
+        """JSON shows by its first bytes whether it is in UTF-16 or UTF-32, whatever its part says."""
+        detected = json.detect_encoding(content)
+        if not charset:
+            return detected
+        if content and is_wide(charset) != is_wide(detected):
+            self._note("repaired", name, f"it is not in the charset that it names, but in {detected}")
+            return detected
+        return charset
 
     def finish(self, query: Iterable[tuple[bytes, bytes]] = ()) -> dict[str, str]:
         """

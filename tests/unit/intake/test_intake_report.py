@@ -501,6 +501,13 @@ def test_annotations_that_are_too_large_are_cut() -> None:
     ]
 
 
+def test_an_annotation_whose_name_has_no_room_leaves_room_for_others() -> None:
+    parts = [annotation(b"n" * 101), annotation(b"b", b"x" * 90), annotation(b"n" * 20), annotation(b"c", b"y" * 8)]
+    received = receive([body(*parts)], limits=annotations_of(100))
+    assert received.report.annotations == {"b": "x" * 90, "c": "y" * 8}
+    assert received.notes == ["2 annotations are left out: all together are too large"]
+
+
 def test_a_minidump_without_file_name_and_type_is_kept_though_there_is_no_room_for_annotations() -> None:
     minidump = b"MDMP" + bytes(1000)
     nameless = part(b'Content-Disposition: form-data; name="upload_file_minidump"', minidump)
@@ -637,6 +644,7 @@ def test_how_the_client_called_a_file_is_kept() -> None:
         ("f", None, "application/x"),
         ("g", "x" * 255, None),
     ]
+    assert received.report.notes == [Note("cut", "g: its file name or type is cut after 255 characters")]
 
 
 # ——— too many bytes ———

@@ -72,6 +72,17 @@ def test_json_in_any_encoding(content: bytes, charset: str | None) -> None:
     assert (texts.finish(), texts.notes()) == ({"a": "é"}, [])
 
 
+@pytest.mark.parametrize(
+    ("charset", "encoding"), [("utf-16", "utf-8"), ("utf-8", "utf-16-le"), ("latin-1", "utf-32-be")]
+)
+def test_json_that_names_a_wrong_charset(charset: str, encoding: str) -> None:
+    texts = new_texts()
+    texts.add_json("extra", '{"a": "é"}'.encode(encoding), charset)
+    texts.add_json("e", b"", "utf-16")
+    assert texts.finish() == {"a": "é"}
+    assert texts.notes()[0] == Note("repaired", f"extra: it is not in the charset that it names, but in {encoding}")
+
+
 def test_text_that_is_no_json_takes_no_name_of_another() -> None:
     texts = new_texts()
     texts.add_json("extra", b'{"extra_2": "1", "a": 1, cut', None)
