@@ -147,14 +147,11 @@ class ReportBuilder:
         self._parts += 1
         if self._parts > _MOST_TIMES * self._max_parts:
             raise MalformedReport("too_many_parts")
-        if self._parts == self._max_parts + 1:
-            self._has_minidump = self._files.has_minidump
         is_beyond = self._parts > self._max_parts
-        is_named = part.name == MINIDUMP
-        if is_beyond and (self._has_named_minidump if is_named else self._has_minidump):
+        if is_beyond and not self._may_be_the_minidump(part):
             return
-        name = self._name_of(part, noted=not is_beyond)
-        if is_beyond and not is_named:
+        name = self._name_of(part)
+        if is_beyond and name != MINIDUMP:
             write, end = self._collect_minidump(part, name)
         elif part.content_type == "application/json" and (name == "extra" or not part.filename):
             write, end = self._collect(part, name, self._texts.add_json)
@@ -169,13 +166,23 @@ class ReportBuilder:
             self._write = lambda data: write(decoder.feed(data))
             self._end = lambda: self._end_encoded(name, decoder, write, end)
 
-    def _name_of(self, part: Part, noted: bool) -> str:
+    def _may_be_the_minidump(self, part: Part) -> bool:
+        """Tell whether the part may be kept although there are too many."""
+        if self._parts == self._max_parts + 1:
+            self._has_minidump = self._files.has_minidump
+        return not (self._has_named_minidump if part.name == MINIDUMP else self._has_minidump)
+
+    def _name_of(self, part: Part) -> str:
         sent = part.name or ""
         text = text_of(sent)
+        if text is not None and "\0" not in text:
+            return text
         name = (sent if text is None else text).replace("\0", "")
-        if noted and text is None:
+        if self._parts > self._max_parts:
+            return name
+        if text is None:
             self._note("repaired", f"{shown(name)}: this name was not UTF-8, and is read as latin-1")
-        if noted and "\0" in sent:
+        if "\0" in sent:
             self._note("left_out", f"{shown(name) or 'a part without a name'}: NUL characters in its name are left out")
         return name
 
@@ -211,7 +218,8 @@ class ReportBuilder:
             return self._begin_file(part, name)
 
         charset = part.charset or ("utf-16" if self._texts.form_is_wide else "")
-        looks_binary = partial(is_binary, charset=charset, is_json=part.content_type == "application/json")
+        is_json = part.content_type == "application/json"
+        looks_binary = partial(is_binary, charset=charset, is_json=is_json) if charset or is_json else is_binary
         take = self._take if has_room else lambda size: 0
         undecided = UndecidedPart(take, self._give_back, looks_binary, text, file)
         return undecided.write, undecided.end
