@@ -133,7 +133,7 @@ def test_the_environment_wins(tmp_path: Path) -> None:
         answer = post(port, make_report("env", 10_000).body(), HEADERS)
         assert not answer.body.startswith(b"CrashID=bp-")
         assert stored_crashes(tmp_path / "other").keys() == {answer.body.decode().strip().removeprefix("CrashID=")}
-        assert post(port, make_report("env", 20_000).body(), HEADERS).status == 413
+        assert post(port, make_report("env", 20_001).body(), HEADERS).status == 413
         status, body = curl("-F", "ProductName=Other", daemon.url("/submit"))
         assert (status, body.startswith(b"Discarded=rule_")) == (200, True), body
     assert not (tmp_path / "root").exists()

@@ -77,7 +77,12 @@ def test_config() -> None:
     toml = config(8000, Path('/a "b"'), Path("/c"), submission="workers = 2", storage="threads = 1")
     store = {"min_free_bytes": 0, "threads": 1}
     assert tomllib.loads(toml) == {
-        "submission": {"listen": ["tcp:8000:interface=127.0.0.1"], "stop_s": 2.0, "workers": 2},
+        "submission": {
+            "listen": ["tcp:8000:interface=127.0.0.1"],
+            "stop_s": 2.0,
+            "duplicate_window_s": 0,
+            "workers": 2,
+        },
         "storage": [{"root": '/a "b"', **store}, {"root": "/c", **store}],
         "admin": {"listen": []},
         "crashmover": {"enabled": False},
