@@ -428,6 +428,22 @@ async def test_a_store_that_is_full_needs_no_mark_for_what_is_moved_out_of_it(tm
 
 
 @in_reactor
+async def test_a_new_root_that_is_made_in_the_middle_of_the_first_check_is_used(
+    root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal, or the state directory, may lie in it."""
+
+    def made_meanwhile(path: str) -> object:
+        root.mkdir(parents=True, exist_ok=True)
+        return read_mark(path)
+
+    monkeypatch.setattr("collectord.storage.filesystem.identity.read_mark", made_meanwhile)
+    store = await used(root, known)
+    await store.close()
+    assert is_kept(root)
+
+
+@in_reactor
 async def test_no_place_to_remember(root: Path, tmp_path: Path, reported: Callable[[], list[str]]) -> None:
     (tmp_path / "file").touch()
     store = await used(root, KnownStores(str(tmp_path / "file" / "state")))
