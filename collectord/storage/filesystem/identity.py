@@ -42,10 +42,6 @@ Numbers = tuple[int, int, int]
 """Device and inode of a root, and the number of its file system."""
 
 
-class _CameOrWent(OSError):
-    """The root was not the same at the end of a check as at its beginning."""
-
-
 class StoreIdentity:
     """
     What this process knows of the store at one root. All of it blocks; any thread may call it.
@@ -78,8 +74,10 @@ class StoreIdentity:
         try:
             try:
                 self._confirm(is_same)
-            except _CameOrWent:  # as does a new root in which the state directory was just made
-                self._confirm(is_same)
+            except OSError as e:
+                if e.errno != errno.ESTALE:
+                    raise
+                self._confirm(is_same)  # a new root may have been made meanwhile for the journal in it
         except OSError:
             self._numbers = None
             raise
@@ -92,7 +90,7 @@ class StoreIdentity:
         expected, found = known or self._seen, read_mark(self._root)
         device = "" if numbers is None else device_of(self._root)
         if _numbers_of(self._root) != numbers:  # the mark and the device may be those of another store
-            raise _CameOrWent(errno.ESTALE, "its file system came or went just now")
+            raise OSError(errno.ESTALE, "its file system came or went just now")
         if expected is not None and found != expected.store_id and same:
             # Somebody removed the mark, or copied a backup of another store here.
             self._log.warn("{store}: its mark was removed or replaced; it is the same store still", store=self._root)
