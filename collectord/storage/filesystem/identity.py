@@ -74,9 +74,7 @@ class StoreIdentity:
         try:
             try:
                 self._confirm(is_same)
-            except OSError as e:
-                if e.errno != errno.ESTALE:
-                    raise
+            except InterruptedError:
                 self._confirm(is_same)  # a new root may have been made meanwhile for the journal in it
         except OSError:
             self._numbers = None
@@ -90,7 +88,7 @@ class StoreIdentity:
         expected, found = known or self._seen, read_mark(self._root)
         device = "" if numbers is None else device_of(self._root)
         if _numbers_of(self._root) != numbers:  # the mark and the device may be those of another store
-            raise OSError(errno.ESTALE, "its file system came or went just now")
+            raise InterruptedError(errno.EINTR, "its file system came or went just now")
         if expected is not None and found != expected.store_id and same:
             # Somebody removed the mark, or copied a backup of another store here.
             self._log.warn("{store}: its mark was removed or replaced; it is the same store still", store=self._root)
