@@ -74,8 +74,8 @@ class StoreIdentity:
         try:
             try:
                 self._confirm(is_same)
-            except InterruptedError:
-                self._confirm(is_same)  # a new root may have been made meanwhile for the journal in it
+            except InterruptedError:  # a new root may have been made meanwhile, for the journal in it
+                self._confirm(is_same)
         except OSError:
             self._numbers = None
             raise
@@ -90,7 +90,6 @@ class StoreIdentity:
         if _numbers_of(self._root) != numbers:  # the mark and the device may be those of another store
             raise InterruptedError(errno.EINTR, "its file system came or went just now")
         if expected is not None and found != expected.store_id and same:
-            # Somebody removed the mark, or copied a backup of another store here.
             self._log.warn("{store}: its mark was removed or replaced; it is the same store still", store=self._root)
             found = found or self._mark_again(expected.store_id)
             self._is_remembered = False
