@@ -5,8 +5,9 @@ A limit of time for blocking work, for threads that have other things to do than
 import errno
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from threading import Thread
 from typing import Any, TypeVar
+
+from collectord.concurrency.threadpool import start_thread
 
 T = TypeVar("T")
 
@@ -32,10 +33,11 @@ class LimitedWait:
         @param what: the file that it is about, for the error.
 
         @raise TimeoutError: the work did not end within the limit and may still go on, or earlier work still hangs.
+        @raise OSError: the system allows no more threads now.
         """
         if self._hung is None or self._hung.done():
             done: Future[T] = Future()
-            Thread(target=_perform, args=(work, done), name="limited wait", daemon=True).start()
+            start_thread(lambda: _perform(work, done), "limited wait")
             wait([done], self._seconds)
             if done.done():
                 return done.result()

@@ -44,3 +44,16 @@ def test_while_work_hangs_further_work_fails_at_once() -> None:
             return False
 
     until(works_again)
+
+
+def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_time = LimitedWait(60.0)
+
+    def cannot_start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", cannot_start)
+        with pytest.raises(OSError, match="can't start new thread"):
+            in_time(lambda: 7, "it")
+    assert in_time(lambda: 7, "it") == 7
