@@ -33,10 +33,7 @@ _NUMBERED = ("ext", "btrfs", "tmpfs")
 """The kinds of file systems whose numbers no other file system has, while they are mounted and soon after."""
 _DAY_S = 24 * 3600.0
 _MEMORY_S = 2.0
-"""
-How many seconds the state directory may take. It need not be on a disk of this machine, and if it hangs, the stores
-must not hang with it.
-"""
+"""Seconds that the state directory may take. It may be on another machine, and no store must hang because it does."""
 
 Numbers = tuple[int, int, int]
 """Device and inode of a root, and the number of its file system."""
@@ -74,7 +71,7 @@ class StoreIdentity:
         try:
             try:
                 self._confirm(is_same)
-            except InterruptedError:  # a new root may have been made meanwhile, for the journal in it
+            except InterruptedError:  # a new root may have been made meanwhile, for the state directory in it
                 self._confirm(is_same)
         except OSError:
             self._numbers = None
@@ -90,6 +87,7 @@ class StoreIdentity:
         if _numbers_of(self._root) != numbers:  # the mark and the device may be those of another store
             raise InterruptedError(errno.EINTR, "its file system came or went just now")
         if expected is not None and found != expected.store_id and same:
+            # Somebody removed the mark, or copied a backup of another store here.
             self._log.warn("{store}: its mark was removed or replaced; it is the same store still", store=self._root)
             found = found or self._mark_again(expected.store_id)
             self._is_remembered = False

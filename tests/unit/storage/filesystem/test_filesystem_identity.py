@@ -431,7 +431,7 @@ async def test_a_store_that_is_full_needs_no_mark_for_what_is_moved_out_of_it(tm
 async def test_a_new_root_that_is_made_in_the_middle_of_the_first_check_is_used(
     root: Path, known: KnownStores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal, or the state directory, may lie in it."""
+    """The state directory may lie in it, and is looked at by another thread."""
 
     def made_meanwhile(path: str) -> object:
         root.mkdir(parents=True, exist_ok=True)
