@@ -4,7 +4,7 @@ and the events in its life.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from attrs import field, frozen
 
@@ -17,6 +17,9 @@ holds."""
 
 MINIDUMP = "upload_file_minidump"
 """The name of the dump that every client sends."""
+
+MINIDUMP_BEGIN: Final = b"MDMP"
+"""The first bytes of every minidump."""
 
 COLLECTOR_NAMES = frozenset(
     {

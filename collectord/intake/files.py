@@ -10,10 +10,7 @@ from attrs import define, evolve, field
 from collectord.errors import TooLarge
 from collectord.intake.buffer import DumpBuffer
 from collectord.intake.names import DumpNames
-from collectord.model import MINIDUMP, Dump, Note
-
-MINIDUMP_BEGIN: Final = b"MDMP"
-"""The first bytes of every minidump."""
+from collectord.model import MINIDUMP, MINIDUMP_BEGIN, Dump, Note
 
 LONGEST_TEXT: Final = 255
 """Characters that are kept of a file name or a type."""

@@ -14,7 +14,7 @@ from collectord.intake.partheaders import Part, text_of
 from collectord.intake.query import fields_of
 from collectord.intake.texts import ReceivedTexts, shown
 from collectord.intake.transfer import Decoder, decoder_for
-from collectord.intake.undecided import UndecidedPart, is_binary
+from collectord.intake.undecided import End, Sink, UndecidedPart, Write, is_binary
 from collectord.model import MINIDUMP, CrashReport, Note, NoteKind, Payload
 
 _MOST_TIMES = 10
@@ -24,9 +24,6 @@ _EVENTS = 100
 """Beginnings, pieces and ends of parts that are taken at once: they take a millisecond."""
 
 _EndText = Callable[[str, bytes, str | None], None]
-_Write = Callable[[bytes], None]
-_End = Callable[[], None]
-_Sink = tuple[_Write, _End]
 """Takes a whole text: the name of its part, its bytes, and the charset that the part names, or None."""
 
 
@@ -65,8 +62,8 @@ class ReportBuilder:
         self._has_named_minidump = False
         self._has_minidump = False  # it is looked for once there are too many parts
         self._notes: list[Note] = []
-        self._write: Callable[[bytes], None] = _ignore
-        self._end: Callable[[], None] = _nothing
+        self._write: Write = _ignore
+        self._end: End = _nothing
 
     def feed(self, data: bytes) -> Iterator[None]:
         """
@@ -183,13 +180,13 @@ class ReportBuilder:
         if text is None:
             self._note("repaired", f"{shown(name)}: this name was not UTF-8, and is read as latin-1")
         if "\0" in sent:
-            self._note("left_out", f"{shown(name) or 'a part without a name'}: NUL characters in its name are left out")
+            self._note("left_out", f"{_shown(name)}: NUL characters in its name are left out")
         return name
 
-    def _collect_minidump(self, part: Part, name: str) -> _Sink:
+    def _collect_minidump(self, part: Part, name: str) -> Sink:
         """Keep nothing but a minidump, which is known by its first bytes."""
 
-        def file() -> _Sink:
+        def file() -> Sink:
             self._has_minidump = True
             return self._begin_file(part, name)
 
@@ -202,7 +199,7 @@ class ReportBuilder:
         )
         return undecided.write, undecided.end
 
-    def _collect(self, part: Part, name: str, end: _EndText) -> _Sink:
+    def _collect(self, part: Part, name: str, end: _EndText) -> Sink:
         size = len(name.encode())
         has_room = size <= self._max_annotation_bytes - self._annotation_bytes
         room = self._take(size) if has_room else 0
@@ -213,7 +210,7 @@ class ReportBuilder:
             elif name or value:
                 self._end_text(part, name, value, lost, end)
 
-        def file() -> _Sink:
+        def file() -> Sink:
             self._give_back(room)
             return self._begin_file(part, name)
 
@@ -238,13 +235,13 @@ class ReportBuilder:
         if lost:
             self._note(
                 "cut",
-                f"{shown(name) or 'a part without a name'}: cut after {len(value)} bytes; {lost} more are left out",
+                f"{_shown(name)}: cut after {len(value)} bytes; {lost} more are left out",
             )
             if part.charset is None:
                 _drop_cut_character(value)
         end(name, bytes(value), part.charset)
 
-    def _begin_file(self, part: Part, name: str) -> _Sink:
+    def _begin_file(self, part: Part, name: str) -> Sink:
         filename = part.filename and (text_of(part.filename) or part.filename).replace("\0", "")
         sent = name or (filename or "").rpartition(".")[0] or filename or ""
         content_type = part.content_type and part.content_type.replace("\0", "")
@@ -258,12 +255,12 @@ class ReportBuilder:
             self._note("cut", f"{dump_name}: its file name or type is cut after {LONGEST_TEXT} characters")
         return file.write, file.end
 
-    def _end_encoded(self, name: str, decoder: Decoder, write: _Write, end: _End) -> None:
+    def _end_encoded(self, name: str, decoder: Decoder, write: Write, end: End) -> None:
         write(decoder.finish())
         end()
         is_kept = self._parts <= self._max_parts or self._has_minidump
         if decoder.problem and is_kept:
-            self._note("repaired", f"{shown(name) or 'a part without a name'}: {decoder.problem}")
+            self._note("repaired", f"{_shown(name)}: {decoder.problem}")
 
     def _note(self, kind: NoteKind, text: str) -> None:
         self._notes.append(Note(kind, text))
@@ -277,6 +274,10 @@ class ReportBuilder:
         if self._too_much:
             notes.append(Note("left_out", f"{self._too_much} annotations are left out: all together are too large"))
         return notes
+
+
+def _shown(name: str) -> str:
+    return shown(name) or "a part without a name"
 
 
 def _drop_cut_character(value: bytearray) -> None:

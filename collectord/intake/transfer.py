@@ -6,6 +6,8 @@ import re
 from binascii import a2b_base64, a2b_hex
 from typing import Final, Protocol
 
+from collectord.model import MINIDUMP_BEGIN
+
 _NO_ENCODING = frozenset({"", "7bit", "8bit", "binary"})
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s]")
 _BLANKS = b" \t\r\n\v\f"
@@ -82,7 +84,7 @@ class Base64Decoder:
 
     def _look(self) -> None:
         begin = self._waiting[:_LOOKED_AT]
-        self._is_base64 = not (begin.startswith(b"MDMP") or _NOT_BASE64.search(begin))
+        self._is_base64 = not (begin.startswith(MINIDUMP_BEGIN) or _NOT_BASE64.search(begin))
         if not self._is_base64:
             self.problem = "it is not base64, though it says so: kept as it was sent"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from collectord.intake.charsets import is_utf8, is_wide
-from collectord.intake.files import MINIDUMP_BEGIN
+from collectord.model import MINIDUMP_BEGIN
 
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
 """Control characters that no text has: neither white space nor an escape of a terminal."""
@@ -18,6 +18,11 @@ _OBJECT: Final = re.compile(rb"[\0 \t\r\n\xef\xbb\xbf\xfe\xff]*+\{")
 
 _LOOKED_AT = 64
 """So many bytes of each are taken, even if there is no room for more annotations, to see what it is."""
+
+Write = Callable[[bytes], None]
+End = Callable[[], None]
+Sink = tuple[Write, End]
+"""What takes the bytes of a part, and what is called at its end."""
 
 
 def is_binary(content: bytes | bytearray, *, charset: str = "", is_json: bool = False) -> bool:
@@ -63,7 +68,7 @@ class UndecidedPart:
         give_back: Callable[[int], None],
         is_binary: Callable[[bytearray], bool],
         text: Callable[[bytearray, int], None],
-        file: Callable[[], tuple[Callable[[bytes], None], Callable[[], None]]],
+        file: Callable[[], Sink],
     ) -> None:
         self._take = take
         self._give_back = give_back
@@ -73,8 +78,8 @@ class UndecidedPart:
         self._value = bytearray()  # a list of tiny pieces would take many times their size
         self._taken = 0
         self._lost = 0
-        self._file_write: Callable[[bytes], None] | None = None
-        self._file_end: Callable[[], None]
+        self._file_write: Write | None = None
+        self._file_end: End
 
     def write(self, data: bytes) -> None:
         """Add to its end."""
@@ -101,7 +106,7 @@ class UndecidedPart:
         else:
             self._text(self._value, self._lost)
 
-    def _become_file(self) -> Callable[[bytes], None]:
+    def _become_file(self) -> Write:
         self._file_write, self._file_end = self._file()
         self._give_back(self._taken)
         self._file_write(bytes(self._value))

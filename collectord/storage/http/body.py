@@ -21,7 +21,7 @@ from zope.interface import implementer
 from collectord.annotations import FORM_CHARSET
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError
-from collectord.model import COLLECTOR_NAMES, Crash, Dump, metadata_of
+from collectord.model import COLLECTOR_NAMES, MINIDUMP_BEGIN, Crash, Dump, metadata_of
 
 _GZIP = 16 + zlib_ng.MAX_WBITS
 _GZIP_LEVEL = 6
@@ -58,8 +58,8 @@ class Report:
         """
         Give the body in pieces. At most one piece of one dump is in memory at a time.
 
-        The checksum of a dump is known only when all of it was sent. If it is wrong, the body ends there, without the
-        last boundary, so that no collector takes it for a complete report.
+        The checksum of a dump is known only when all of it was sent. If it is wrong, this raises an error, and the
+        request is cut off before its end, so that no collector takes it for a complete report.
 
         @raise StorageError: a dump is not what was received, or can't be read.
         """
@@ -95,7 +95,8 @@ def _have_to_be_json(fields: Mapping[str, object]) -> bool:
     # JSON has a charset of its own. In a part of its own such a text would be a dump, and such a name would arrive as
     # another one, since "%22" stands for a quote there, or would be too long for the header.
     return FORM_CHARSET in fields or any(
-        str(value).startswith("MDMP") or "%" in name or len(name) > _LONG_NAME for name, value in fields.items()
+        str(value).startswith(MINIDUMP_BEGIN.decode()) or "%" in name or len(name) > _LONG_NAME
+        for name, value in fields.items()
     )
 
 
