@@ -4,14 +4,13 @@ Decodes the content of a part that says by C{Content-Transfer-Encoding} how it i
 
 import re
 from binascii import a2b_base64, a2b_hex
-from typing import Final, Protocol
+from typing import Protocol
 
 from collectord.model import MINIDUMP_BEGIN
 
 _NO_ENCODING = frozenset({"", "7bit", "8bit", "binary"})
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s]")
 _BLANKS = b" \t\r\n\v\f"
-_NOT_QUOTED: Final = re.compile(rb"[\0-\x08\x0e-\x1f]")
 _ESCAPE = re.compile(rb"=(?:([0-9A-Fa-f]{2})|\r?\n)")
 _BEGUN_ESCAPE = re.compile(rb"=(?:[0-9A-Fa-f]|\r)?\Z")
 _LOOKED_AT = 64
@@ -59,39 +58,50 @@ class UnknownDecoder:
         return b""
 
 
-class Base64Decoder:
+class _KnownDecoder:
+    """Decodes a content if its first bytes are of the encoding that it claims to be in. Else it is kept as it is."""
+
+    name: str
+    foreign: re.Pattern[bytes]  # finds what the encoding does not have
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        self._waiting = b""
+        self._is_encoded: bool | None = None  # None until enough has come to tell
+
+    def feed(self, data: bytes) -> bytes:
+        self._waiting += data
+        if self._is_encoded is None and len(self._waiting) < _LOOKED_AT:
+            return b""
+        return self._next(last=False)
+
+    def finish(self) -> bytes:
+        return self._next(last=True)
+
+    def _next(self, last: bool) -> bytes:
+        data, self._waiting = self._waiting, b""
+        if self._is_encoded is None:
+            self._is_encoded = self.foreign.search(data, 0, _LOOKED_AT) is None
+            if not self._is_encoded:
+                self.problem = f"it is not {self.name}, though it says so: kept as it was sent"
+        return self._decoded(data, last) if self._is_encoded else data
+
+    def _decoded(self, data: bytes, last: bool) -> bytes:
+        """Decode C{data}, and let those of its last bytes wait that can't be decoded before more has come."""
+        raise NotImplementedError
+
+
+class Base64Decoder(_KnownDecoder):
     """
     Decodes base64 (RFC 2045): blanks and line ends do not count, and the padding may be missing.
 
     Padding may stand in the middle, too, where a client has encoded piece by piece.
     """
 
-    def __init__(self) -> None:
-        self.problem: str | None = None
-        self._waiting = b""
-        self._is_base64: bool | None = None  # None until enough has come to tell
+    name = "base64"
+    foreign = re.compile(rb"\A%s|%s" % (MINIDUMP_BEGIN, _NOT_BASE64.pattern))
 
-    def feed(self, data: bytes) -> bytes:
-        self._waiting += data
-        if self._is_base64 is None and len(self._waiting) >= _LOOKED_AT:
-            self._look()
-        return b"" if self._is_base64 is None else self._decoded(last=False)
-
-    def finish(self) -> bytes:
-        if self._is_base64 is None:
-            self._look()
-        return self._decoded(last=True)
-
-    def _look(self) -> None:
-        begin = self._waiting[:_LOOKED_AT]
-        self._is_base64 = not (begin.startswith(MINIDUMP_BEGIN) or _NOT_BASE64.search(begin))
-        if not self._is_base64:
-            self.problem = "it is not base64, though it says so: kept as it was sent"
-
-    def _decoded(self, last: bool) -> bytes:
-        data, self._waiting = self._waiting, b""
-        if not self._is_base64:
-            return data
+    def _decoded(self, data: bytes, last: bool) -> bytes:
         digits = data.translate(None, _BLANKS)
         if _NOT_BASE64.search(digits):
             self.problem = "characters that are not base64 are left out"
@@ -111,41 +121,15 @@ class Base64Decoder:
         return a2b_base64(digits + b"=" * (-len(digits) % 4))
 
 
-class QuotedPrintableDecoder:
+class QuotedPrintableDecoder(_KnownDecoder):
     """Decodes quoted-printable (RFC 2045). An equals sign that begins no escape is kept."""
 
-    def __init__(self) -> None:
-        self.problem: str | None = None
-        self._waiting = b""
-        self._is_quoted: bool | None = None  # None until enough has come to tell
+    name = "quoted-printable"
+    foreign = re.compile(rb"[\0-\x08\x0e-\x1f]")
 
-    def feed(self, data: bytes) -> bytes:
-        data = self._waiting + data
-        if self._is_quoted is None:
-            if len(data) < _LOOKED_AT:
-                self._waiting = data
-                return b""
-            self._look(data)
-        return self._decoded(data)
-
-    def finish(self) -> bytes:
-        data, self._waiting = self._waiting, b""
-        if self._is_quoted is None:
-            self._look(data)
-            return self._decoded(data) + self.finish()
-        return data
-
-    def _look(self, data: bytes) -> None:
-        self._is_quoted = _NOT_QUOTED.search(data, 0, _LOOKED_AT) is None
-        if not self._is_quoted:
-            self.problem = "it is not quoted-printable, though it says so: kept as it was sent"
-
-    def _decoded(self, data: bytes) -> bytes:
-        self._waiting = b""
-        if not self._is_quoted:
-            return data
-        cut_off = _BEGUN_ESCAPE.search(data, max(0, len(data) - 2))
-        whole = cut_off.start() if cut_off else len(data)
+    def _decoded(self, data: bytes, last: bool) -> bytes:
+        begun = None if last else _BEGUN_ESCAPE.search(data, max(0, len(data) - 2))
+        whole = begun.start() if begun else len(data)
         self._waiting = data[whole:]
         return _ESCAPE.sub(_unescaped, data[:whole])
 
