@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from collectord.audit.locations import locations_of
 from collectord.cli.shared import CannotRun, say
 from collectord.crashid import is_crash_id
 from collectord.settings.loading import load_settings
@@ -109,11 +110,8 @@ def moved_roots(config: Path | None) -> set[str]:
 
     @raise ConfigError: the settings can't be used.
     """
-    settings = load_settings(config)
-    roots = [os.path.abspath(store.root) for store in settings.storage]
-    if not settings.crashmover.enabled:
-        return set()
-    return set(roots if settings.crashmover.destination else roots[1:])  # without a destination, to the primary
+    stores = locations_of(load_settings(config)).stores
+    return {os.path.abspath(root) for root, is_moved_from in stores.items() if is_moved_from}
 
 
 def found_in(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
