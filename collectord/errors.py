@@ -73,6 +73,10 @@ class CrashRejectedByStore(StorageError):
     """The store or destination works, but does not accept this one crash."""
 
 
+class UnclearRefusal(StorageError):
+    """A destination answered that it does not take a crash, but not whether it works and would take another one."""
+
+
 class TimedOut(StorageError):
     """
     Work took longer than its time limit, and was cancelled: of a store, a publisher, or collectord itself.

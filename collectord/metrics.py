@@ -122,7 +122,7 @@ SINK_HEALTHY = _gauge(
     "outlet_well", "1 if a destination or publisher confirmed what it was given last, else 0.", "outlet"
 )
 REMOVED = _counter("removed", "Crashes that were removed from a store after they were moved.", "store")
-QUARANTINED = _counter("quarantined", "Crashes that could not be read and were put into the quarantine.", "store")
+QUARANTINED = _counter("quarantined", "Crashes put into the quarantine: broken, or refused by a destination.", "store")
 
 # The daemon
 REACTOR_LAG = _histogram("reactor_lag_seconds", "How late the reactor runs a call that is due.", _SECONDS)

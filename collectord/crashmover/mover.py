@@ -7,6 +7,7 @@ are done again, which does no harm.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from attrs import define, field
@@ -15,7 +16,7 @@ from twisted.logger import Logger
 
 from collectord.concurrency.backoff import backoff_delay
 from collectord.crashmover.sink import FIRST_PAUSE_S, Sink, SinkError
-from collectord.errors import CrashRejectedByStore, StorageError, UnreadableCrash
+from collectord.errors import CrashRejectedByStore, StorageError, UnclearRefusal, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
 from collectord.model import Crash, CrashEvent, NewCrash, Step
@@ -26,6 +27,11 @@ _LONGEST_S = 3600.0
 """The longest pause before one crash is tried again."""
 _PATIENCE = 5
 """A crash that can't be read, or is rejected, more often than this, while others aren't, goes to the quarantine."""
+_LONG_PATIENCE = 11
+"""
+The same for a crash that a destination refuses with an answer like 403 or 500, which seldom is the fault of the crash.
+With the pauses between, this takes more than an hour.
+"""
 _REMEMBERED = 100_000
 """The most unfinished moves that are remembered, to bound the memory."""
 
@@ -37,9 +43,11 @@ class _OwnFaults:
 
     If no other crash succeeded in between, the source or the destination is at fault, not the crash.
 
+    @ivar most: with how many the crash is not at fault yet.
     @ivar others: how many crashes had succeeded when this one failed the last time.
     """
 
+    most: int = _PATIENCE
     count: int = 0
     others: int = -1
 
@@ -47,7 +55,7 @@ class _OwnFaults:
         """Count one more failure. C{others} is the number of crashes that have succeeded by now."""
         self.count += self.others != others
         self.others = others
-        return self.count > _PATIENCE
+        return self.count > self.most
 
 
 @define
@@ -60,6 +68,7 @@ class _Unfinished:
     @ivar failures: how often the move has failed.
     @ivar unread: the times, one after the other, when the crash could not be read.
     @ivar rejected: the times when a destination rejected it.
+    @ivar refused: the times when one refused it, and perhaps was at fault itself.
     @ivar again_at: the crash is not tried again before this time.
     """
 
@@ -68,7 +77,21 @@ class _Unfinished:
     failures: int = 0
     unread: _OwnFaults = field(factory=_OwnFaults)
     rejected: _OwnFaults = field(factory=_OwnFaults)
+    refused: _OwnFaults = field(factory=partial(_OwnFaults, _LONG_PATIENCE))
     again_at: float = 0.0
+
+    def is_at_fault(self, error: Exception, others: int) -> bool:
+        """
+        Note that a sink did not take the crash, and tell whether that is the fault of the crash by now.
+
+        @param others: how many crashes the sinks have taken by now.
+        """
+        match error:
+            case CrashRejectedByStore():
+                return self.rejected.are_too_many(others)
+            case UnclearRefusal():
+                return self.refused.are_too_many(others)
+        return False
 
 
 class Crashmover:
@@ -155,11 +178,9 @@ class Crashmover:
                     self._notify(new, sink.kind, sink.name)
             self._delivered += 1
             await source.remove(new, crash, keep=self._keep)
-        except CrashRejectedByStore as e:
-            if unfinished.rejected.are_too_many(self._delivered):
-                return await self._quarantine(source, new, str(e), unfinished)
-            return self._back_off(new, unfinished, e)
         except SinkError as e:
+            if unfinished.is_at_fault(e, self._delivered):
+                return await self._quarantine(source, new, str(e), unfinished)
             return self._back_off(new, unfinished, e)
         if not self._keep:
             self._notify(new, "removed", source.name)

@@ -11,13 +11,14 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from collectord.concurrency.timeouts import with_timeout
+from collectord.errors import AllStoresFailed, CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import Content, Crash
 from collectord.plugins import DESTINATIONS, PluginContext, PluginSettings, PluginType, make_plugin
 from collectord.settings.urls import numbered
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
-from collectord.storage.chain.patience import Patience
+from collectord.storage.chain.patience import Patience, Waiter
 from collectord.storage.chain.probe import PROBE_INTERVAL_S
 
 
@@ -77,7 +78,8 @@ class FallbackOfDestinations:
     """
     This destination saves each crash in the first of its destinations that can.
 
-    If all of them fail, it does not try again: the crashmover does that, after a pause.
+    If all of them fail, it does not try again: the crashmover does that, after a pause. If all of them refuse the
+    crash, so does this one.
     """
 
     def __init__(self, backends: Sequence[Backend], clock: IReactorTime) -> None:
@@ -91,7 +93,15 @@ class FallbackOfDestinations:
         if now - self._probed > PROBE_INTERVAL_S:
             self._probed = now
             await self._chain.probe()
-        return await self._chain.save(crash)
+        refusals: list[StorageError] = []
+        try:
+            return await self._chain.first_available(
+                lambda backend: _save(backend, crash, refusals), Waiter(now, lambda: 0)
+            )
+        except AllStoresFailed:
+            if len(refusals) < len(self._chain.backends):
+                raise
+            raise min(refusals, key=lambda e: isinstance(e, CrashRejectedByStore)) from None
 
     @property
     def cautions(self) -> Sequence[str]:
@@ -103,6 +113,14 @@ class FallbackOfDestinations:
 
     async def close(self) -> None:
         await self._chain.close()
+
+
+async def _save(backend: Backend, crash: Crash, refusals: list[StorageError]) -> str:
+    try:
+        return await backend.storage.save(crash)
+    except (CrashRejectedByStore, UnclearRefusal) as e:
+        refusals.append(e)
+        raise
 
 
 def _fallback(settings: FallbackDestination, context: PluginContext) -> FallbackOfDestinations:

@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from collectord import __version__
 from collectord.concurrency.threadpool import ThreadPool
-from collectord.errors import ConfigError, CrashRejectedByStore, StorageError
+from collectord.errors import ConfigError, CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage
 from collectord.model import SENDER, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPING_ERRORS, innermost_error
@@ -48,7 +48,7 @@ _AGENT: _Fields = {"User-Agent": [f"collectord/{__version__}"]}
 _GZIP_THREADS = 2
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _URL = re.compile("https?://[!-~]+")
-_REFUSALS = frozenset({400, 408, 413, 422})
+_REFUSALS = frozenset({400, 408, 413, 415, 422, 431})
 """Statuses by which a collector that works refuses this one report."""
 _NOT_KEPT = re.compile(rb"Discarded=(rule|malformed)_|Unsupported=")
 """Answers by which a collector that works says that it does not keep this one report."""
@@ -136,7 +136,7 @@ class HttpCrashStorage:
             status, answer = await self._exchange(b"POST", headers, body)
         if status != OK or not _is_receipt(answer, crash.crash_id):
             hint = ": is the token right?" if status == UNAUTHORIZED else ""
-            kind = CrashRejectedByStore if status in _REFUSALS or _NOT_KEPT.match(answer) else StorageError
+            kind = CrashRejectedByStore if status in _REFUSALS or _NOT_KEPT.match(answer) else UnclearRefusal
             raise kind(f"{self.name}: answered {status} {self._excerpt(answer)}".rstrip() + hint)
         return self.name
 

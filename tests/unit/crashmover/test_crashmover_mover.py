@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from collectord.crashmover.mover import Crashmover
-from collectord.errors import CrashRejectedByStore, StorageError, UnreadableCrash
+from collectord.errors import CrashRejectedByStore, StorageError, UnclearRefusal, UnreadableCrash
 from collectord.model import CrashEvent, NewCrash
 from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
 from tests.unit.intake.parts import result_of
@@ -206,23 +206,35 @@ def test_its_own_pauses_grow_up_to_an_hour() -> None:
     assert not rig.mover.is_backing_off(NEW)
 
 
-def test_what_a_destination_always_rejects_is_put_into_the_quarantine_while_others_are_moved() -> None:
+@pytest.mark.parametrize(
+    ("error", "tries", "at_least_s"),
+    [
+        pytest.param(CrashRejectedByStore("one: answered 413"), 6, 30, id="rejected"),
+        pytest.param(UnclearRefusal("one: answered 403"), 12, 2000, id="unclear"),
+    ],
+)
+def test_what_a_destination_never_takes_is_put_into_the_quarantine_while_others_are_moved(
+    error: Exception, tries: int, at_least_s: float
+) -> None:
     rig = Rig()
-    rig.one.raises = CrashRejectedByStore("one: answered 413")
-    for number in range(1, 7):
+    for number in range(1, tries + 1):
         assert rig.source.quarantined == {}
+        while rig.mover.is_backing_off(NEW):
+            rig.clock.advance(1)
+        rig.one.raises = error
         rig.move()
-        rig.one.raises, rejection = None, rig.one.raises
+        rig.one.raises = None
         rig.source.add(number + 10)
         assert result_of(rig.mover.move(rig.source, NewCrash(crash_id(number + 10), "")))
-        rig.one.raises = rejection
-    assert rig.source.quarantined == {NEW.crash_id: "one: answered 413"}
+    assert rig.source.quarantined == {NEW.crash_id: str(error)}
     assert NEW.crash_id not in rig.two.got
+    assert rig.clock.seconds() > at_least_s
 
 
-def test_a_destination_that_rejects_everything_puts_nothing_into_the_quarantine() -> None:
+@pytest.mark.parametrize("kind", [CrashRejectedByStore, UnclearRefusal])
+def test_a_destination_that_takes_nothing_puts_nothing_into_the_quarantine(kind: type[StorageError]) -> None:
     rig = Rig()
-    rig.one.raises = CrashRejectedByStore("one: Discarded=rule_all")
+    rig.one.raises = kind("one: no")
     assert not any(rig.move() for _ in range(100))
     assert rig.source.quarantined == {}
     rig.one.raises = None

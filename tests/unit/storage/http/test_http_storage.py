@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
 from collectord.concurrency.tasks import gather
-from collectord.errors import ConfigError, CrashRejectedByStore, StorageError
+from collectord.errors import ConfigError, CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage
 from collectord.model import MINIDUMP, Content
 from collectord.plugins import PluginContext
@@ -99,23 +99,26 @@ async def test_a_report_can_be_compressed(another: Another) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "kind", "said"),
     [
-        (200, b"", StorageError, "answered 200"),
-        (200, b"ok", StorageError, "answered 200 ok"),
-        (200, f"CrashID=bp-{NEIGHBOUR}\n".encode(), StorageError, f"answered 200 CrashID=bp-{NEIGHBOUR}"),
-        (200, f"CrashID={CRASH_ID} not".encode(), StorageError, "answered 200 CrashID="),
-        (201, f"CrashID={CRASH_ID}\n".encode(), StorageError, "answered 201"),
+        (200, b"", UnclearRefusal, "answered 200"),
+        (200, b"ok", UnclearRefusal, "answered 200 ok"),
+        (200, f"CrashID=bp-{NEIGHBOUR}\n".encode(), UnclearRefusal, f"answered 200 CrashID=bp-{NEIGHBOUR}"),
+        (200, f"CrashID={CRASH_ID} not".encode(), UnclearRefusal, "answered 200 CrashID="),
+        (201, f"CrashID={CRASH_ID}\n".encode(), UnclearRefusal, "answered 201"),
         (200, b"Discarded=rule_throttle", CrashRejectedByStore, "answered 200 Discarded=rule_throttle"),
         (200, b"Unsupported=1", CrashRejectedByStore, "answered 200 Unsupported=1"),
         (400, b"Discarded=malformed_no_annotations", CrashRejectedByStore, "answered 400"),
         (413, b"", CrashRejectedByStore, "answered 413"),
-        (401, b"no", StorageError, "answered 401 no: is the token right?"),
-        (404, b"", StorageError, "answered 404"),
-        (409, b"a circle", StorageError, "answered 409 a circle"),
-        (503, b"no\r\n\x1b[31mroom", StorageError, "answered 503 no ?[31mroom"),
+        (415, b"", CrashRejectedByStore, "answered 415"),
+        (431, b"", CrashRejectedByStore, "answered 431"),
+        (401, b"no", UnclearRefusal, "answered 401 no: is the token right?"),
+        (403, b"", UnclearRefusal, "answered 403"),
+        (404, b"", UnclearRefusal, "answered 404"),
+        (409, b"a circle", UnclearRefusal, "answered 409 a circle"),
+        (503, b"no\r\n\x1b[31mroom", UnclearRefusal, "answered 503 no ?[31mroom"),
     ],
     ids=[
         "empty", "no receipt", "another id", "more than an id", "created", "throttled", "unsupported", "malformed",
-        "too large", "token", "absent", "circle", "busy",
+        "too large", "wrong type", "long headers", "token", "forbidden", "absent", "circle", "busy",
     ],
 )  # fmt: skip
 @in_reactor
