@@ -144,6 +144,7 @@ class CrashReport:
     @ivar bearer_token: from the C{Authorization} header; empty if that holds something else; None if there was no such
         header, so that an annotation C{uuid} is not meant as the crash id.
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
+    @ivar has_minidump: whether one of the dumps has the first bytes of a minidump, whatever it is called.
     """
 
     annotations: Annotations = field(repr=False)
@@ -152,6 +153,7 @@ class CrashReport:
     payload: Payload
     bearer_token: str | None = field(default=None, repr=False)
     sender_stores: Sequence[str] = ()
+    has_minidump: bool = False
 
 
 @frozen(kw_only=True)

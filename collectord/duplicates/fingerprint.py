@@ -18,6 +18,9 @@ that are known change is no annotation: the boundary, the headers, the order of 
 OWN_IDS = frozenset({"guid", "crashpinguuid", "eventid", "crashguid", "crashid", "reportid", "uuid"})
 """Annotations that are a client's own id of a crash, in lower case and without hyphens and underscores."""
 
+_NO_IDS = frozenset({"", "null", "none", "nil", "undefined", "unknown"})
+"""What clients send that have no id yet, in lower case and without zeros, hyphens, braces and blanks around it."""
+
 _LOSSES = frozenset({"left_out", "cut"})
 """Kinds of notes about something that is not in the report any more, so its content can't be compared."""
 
@@ -26,11 +29,11 @@ def fingerprint_of(report: CrashReport) -> bytes | None:
     """
     Return the fingerprint of C{report}: of its annotations and dumps, and of what is said to be missing from it.
 
-    @return: None if equal reports may well be different crashes: it has no file with a byte in it, and no id of the
-        client's own.
+    @return: None if equal reports may well be different crashes: it has no minidump and no id of the client's own. Two
+        machines may send the same log or configuration, but no two processes have the same memory.
     """
     annotations = report.annotations
-    if not any(dump.size for dump in report.dumps) and not any(map(_is_own_id, annotations.items())):
+    if not report.has_minidump and not any(map(_is_own_id, annotations.items())):
         return None
     texts = [text for item in sorted(annotations.items()) if item[0] not in VOLATILE for text in item]
     files = sorted(f"{dump.name} {dump.sha256}" for dump in report.dumps)
@@ -42,5 +45,5 @@ def fingerprint_of(report: CrashReport) -> bytes | None:
 
 def _is_own_id(annotation: tuple[str, str]) -> bool:
     name, value = annotation
-    # A client that has no id yet sends zeros.
-    return name.lower().replace("-", "").replace("_", "") in OWN_IDS and bool(value.strip(" 0-{}"))
+    is_name = name.lower().replace("-", "").replace("_", "") in OWN_IDS
+    return is_name and value.strip(" 0-{}").lower() not in _NO_IDS

@@ -66,7 +66,12 @@ class ReceivedFile:
     @property
     def is_minidump(self) -> bool:
         """Whether it is one, by its name or by its first bytes."""
-        return self.buffer.name == MINIDUMP or self._begin == MINIDUMP_BEGIN
+        return self.buffer.name == MINIDUMP or self.begins_as_minidump
+
+    @property
+    def begins_as_minidump(self) -> bool:
+        """Whether its first bytes are those of a minidump."""
+        return self._begin == MINIDUMP_BEGIN
 
     async def finish(self) -> Dump:
         """
@@ -143,6 +148,11 @@ class ReceivedFiles:
     def has_minidump(self) -> bool:
         """Whether one is among those that have come and are kept."""
         return any(file.is_minidump and not file.is_left_out for file in self._files)
+
+    @property
+    def has_true_minidump(self) -> bool:
+        """Whether one of those that are kept has the first bytes of a minidump."""
+        return any(file.begins_as_minidump and not file.is_left_out for file in self._files)
 
     def notes(self) -> list[Note]:
         """Return a note on each file that was left out."""

@@ -130,6 +130,7 @@ class ReportBuilder:
             payload=Payload(structure=structure, compressed=compressed, size=payload_size, user_agent=user_agent),
             bearer_token=bearer_token,
             sender_stores=sender_stores,
+            has_minidump=self._files.has_true_minidump,
         )
 
     def release(self) -> None:

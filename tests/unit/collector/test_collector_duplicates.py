@@ -33,7 +33,9 @@ ACCEPT = Verdict(Result.ACCEPT, "some_rule", 100)
 
 def report(*, token: str | None = None, **annotations: str) -> CrashReport:
     annotations = {"ProductName": "Fenix", **annotations}
-    return CrashReport(annotations=annotations, dumps=[DUMP], notes=[], payload=PAYLOAD, bearer_token=token)
+    return CrashReport(
+        annotations=annotations, dumps=[DUMP], notes=[], payload=PAYLOAD, bearer_token=token, has_minidump=True
+    )
 
 
 @implementer(ICrashStorage)

@@ -2,7 +2,7 @@
 Which reports are the same, and which are not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -21,8 +21,8 @@ def dump(name: str = "upload_file_minidump", sha256: str = "aa", size: int = 4) 
     return Dump(name=name, size=size, sha256=sha256, content=InMemory([]))
 
 
-def report(annotations: Mapping[str, str], *dumps: Dump, notes: Sequence[Note] = ()) -> CrashReport:
-    return CrashReport(annotations=annotations, dumps=dumps, notes=notes, payload=PAYLOAD)
+def report(annotations: Mapping[str, str], *dumps: Dump, has_minidump: bool = True) -> CrashReport:
+    return CrashReport(annotations=annotations, dumps=dumps, notes=[], payload=PAYLOAD, has_minidump=has_minidump)
 
 
 FIRST = report({"ProductName": "Fenix", "Version": "1"}, dump(), dump("log", "bb"))
@@ -81,12 +81,13 @@ def test_another_report(other: Mapping[str, Any]) -> None:
         ("uuid", GUID, True),
         ("guid", "", False),
         ("guid", "00000000-0000-0000-0000-000000000000", False),
+        ("guid", "Null", False),
         ("BuildID", "20240704121409", False),
     ],
 )
-def test_a_report_without_a_dump_needs_an_id_of_its_own(name: str, value: str, is_known: bool) -> None:
-    for dumps in ([], [dump(size=0)]):
-        without = report({"ProductName": "Fenix", name: value}, *dumps)
+def test_a_report_without_a_minidump_needs_an_id_of_its_own(name: str, value: str, is_known: bool) -> None:
+    for dumps in ([], [dump(size=0)], [dump("settings")]):
+        without = report({"ProductName": "Fenix", name: value}, *dumps, has_minidump=False)
         assert (fingerprint_of(without) is not None) is is_known
     assert fingerprint_of(report({name: value}, dump())) is not None
 

@@ -1,6 +1,7 @@
 import json
 import re
 import tracemalloc
+from collections.abc import Sequence
 from hashlib import sha256
 
 import pytest
@@ -692,6 +693,25 @@ def test_a_minidump_goes_last_and_the_named_one_never() -> None:
     assert set(received.contents) == {"upload_file_minidump"}
     received = receive([body(annotation(b"a"), other, dump(b"log", b"z" * 10))], limits=files_of(105))
     assert set(received.contents) == {"other"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "has"),
+    [
+        pytest.param([dump(b"upload_file_minidump")], True, id="one"),
+        pytest.param([dump(b"log", b"x"), dump(b"any")], True, id="by any name"),
+        pytest.param([part([], b"MDMP\0")], True, id="without headers"),
+        pytest.param([dump(b"upload_file_minidump", b"log")], False, id="only by its name"),
+        pytest.param([dump(b"upload_file_minidump", b"MDM")], False, id="cut off"),
+        pytest.param([dump(b"log", b"xMDMP")], False, id="not at the beginning"),
+        pytest.param([dump(b"m", b"MDMP" + b"x" * 96), dump(b"upload_file_minidump", b"y")], False, id="left out"),
+        pytest.param([], False, id="no files"),
+    ],
+)
+def test_whether_there_is_a_minidump_is_told_by_what_it_holds(parts: Sequence[bytes], has: bool) -> None:
+    sent = body(annotation(b"a"), *parts)
+    for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
+        assert receive(pieces, limits=files_of(99)).report.has_minidump is has
 
 
 def test_a_minidump_alone_that_is_too_large_is_refused_at_once() -> None:
