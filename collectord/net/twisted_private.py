@@ -7,10 +7,12 @@ and behaves, and C{setup.py} bounds the version of Twisted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 
@@ -84,3 +86,30 @@ def is_unfinished(connection: Any) -> bool:
     @param connection: as the pool of the client hands it out.
     """
     return connection.state not in ("QUIESCENT", "CONNECTION_LOST")
+
+
+def say_why_certificates_are_refused(options: Any, error_of: Callable[[int], Exception]) -> None:
+    """
+    Let a connection whose certificate OpenSSL refuses end with an error that says why. Twisted's does not say it.
+
+    @param options: as C{optionsForClientTLS} makes them. What they refuse stays the same.
+    @param error_of: makes the error of OpenSSL's number (C{X509_V_ERR_…}).
+    """
+    create = options._createConnection
+
+    def noting(tls: Any) -> Any:
+        connection = create(tls)
+        set_verify = connection.set_verify
+
+        def set_noting(mode: int, verify: Callable[..., bool]) -> None:
+            def verify_and_note(connection: Any, certificate: Any, number: int, depth: int, ok: int) -> bool:
+                if not ok:
+                    tls.failVerification(Failure(error_of(number)))
+                return verify(connection, certificate, number, depth, ok)
+
+            set_verify(mode, verify_and_note)
+
+        connection.set_verify = set_noting
+        return connection
+
+    options._createConnection = noting

@@ -2,29 +2,35 @@
 A publisher that adds crash ids to a stream in Redis.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, ReadOnlyError, RedisError
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
-from collectord.plugins import PluginContext, PluginSettings, PluginType
+from collectord.plugins import PluginContext, PluginType
+from collectord.publish.redischeck import cautions_about, refuse_unwritable
+from collectord.publish.redisclient import RedisConnections, hosts_of, make_client
+from collectord.publish.tls import TlsSettings, refuse_unusable_files, tls_error_in_words
 from collectord.settings.urls import without_quoting_input
 
 _THREADS = 4
 
 
-class RedisSettings(PluginSettings):
+class RedisSettings(TlsSettings):
     """
     The settings of a publisher of C{type = "redis"}.
 
-    @ivar url: C{redis://user:password@host:port/db}, or C{rediss}, or C{unix}.
+    @ivar url: C{redis://user:password@host:port/db}, C{unix:///path}, or
+        C{redis+sentinel://user:password@host:port,host:port/service/db}; C{rediss} instead of C{redis} for TLS.
     @ivar maxlen: about how many entries Redis keeps, before it removes the oldest; 0: it keeps all.
     """
 
@@ -37,43 +43,87 @@ class RedisSettings(PluginSettings):
     @classmethod
     def _is_url(cls, url: str) -> str:
         with without_quoting_input(
-            "must be redis://user:password@host:port/db, or rediss, or unix; special characters as %40"
+            "must be redis://user:password@host:port/db, or rediss, or unix:///path, "
+            "or redis+sentinel://user:password@host:port,host:port/service/db; special characters as %40"
         ):
-            Redis.from_url(url).close()
+            make_client(url, {}).connection_pool.make_connection()  # refuses options that it does not know
         return url
+
+    @model_validator(mode="after")
+    def _has_tls_where_it_is_set_up(self) -> Self:
+        if self.sets_up_tls and not self.url.startswith("rediss"):
+            raise ValueError("ca_file, cert_file and key_file need a rediss:// or rediss+sentinel:// url")
+        return self
+
+    def client(self) -> Redis:
+        """Make a client, which connects to nothing yet."""
+        half = self.timeout_s / 2
+        options: dict[str, Any] = {"socket_timeout": half, "socket_connect_timeout": half}
+        files = {"ssl_ca_certs": self.ca_file, "ssl_certfile": self.cert_file, "ssl_keyfile": self.key_file}
+        options |= {name: str(file) for name, file in files.items() if file is not None}
+        return make_client(self.url, options)
 
 
 @implementer(ICrashPublisher)
 class RedisPublisher:
-    """This publisher adds an entry with one field, C{crash_id}, for each id."""
+    """
+    This publisher adds an entry with one field, C{crash_id}, for each id.
+
+    @ivar cautions: what the server can't promise, in sentences; known once it was checked.
+    """
+
+    _log = Logger()
 
     def __init__(self, settings: RedisSettings, threads: ThreadPool) -> None:
         self._settings = settings
         self._threads = threads
+        self._connections = RedisConnections(settings.client)
         self.name = f"redis {settings.stream}"
-        self._redis = Redis.from_url(
-            settings.url, socket_timeout=settings.timeout_s / 2, socket_connect_timeout=settings.timeout_s / 2
-        )
+        self._where = hosts_of(settings.url)
+        self.cautions: Sequence[str] = ()
 
     async def publish(self, crash: Crash) -> None:
         maxlen = self._settings.maxlen or None
-        await self._do(lambda: self._redis.xadd(self._settings.stream, {"crash_id": crash.crash_id}, maxlen=maxlen))
+        entry: Any = {"crash_id": crash.crash_id}
+        await self._do(lambda client: client.xadd(self._settings.stream, entry, maxlen=maxlen))
 
     async def check(self) -> None:
-        await self._do(self._redis.ping)
+        self._caution(await self._do(self._examined))
+
+    def _examined(self, client: Redis) -> Sequence[str]:
+        refuse_unwritable(client, self._settings.stream)
+        return list(cautions_about(client))
+
+    def _caution(self, cautions: Sequence[str]) -> None:
+        for caution in cautions:
+            if caution not in self.cautions:
+                self._log.warn("{publisher}: {caution}", publisher=self.name, caution=caution)
+        self.cautions = cautions
 
     async def close(self) -> None:
-        self._redis.close()
+        self._connections.close()
         self._threads.close()
 
-    async def _do(self, work: Callable[[], Any]) -> None:
+    async def _do(self, work: Callable[[Redis], Any]) -> Any:
         try:
-            await self._threads(work)
+            return await self._threads(partial(self._connections.use, work))
+        except PublishError as e:
+            raise PublishError(f"{self.name}: {self._where} {e}") from e
         except (RedisError, OSError) as e:
-            raise PublishError(f"{self.name}: {e}") from e
+            raise PublishError(f"{self.name}: {self._in_words(e)}") from e
+
+    def _in_words(self, error: Exception) -> str:
+        if isinstance(error, ReadOnlyError):
+            return f"{self._where} is a replica by now, which takes no writes ({error})"
+        if isinstance(error, MovedError):
+            return f"{self._where} is one of a cluster, which is not supported: the stream is elsewhere ({error})"
+        if problem := tls_error_in_words(error):
+            return f"{self._where}: {problem}"
+        return str(error) or repr(error)
 
 
 def _make(settings: RedisSettings, context: PluginContext) -> RedisPublisher:
+    refuse_unusable_files(settings)
     return RedisPublisher(settings, ThreadPool("redis", _THREADS, context.reactor.callFromThread))
 
 

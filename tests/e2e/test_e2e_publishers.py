@@ -3,7 +3,7 @@ Publishers against real queues, which are killed, stopped and brought back.
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -14,30 +14,34 @@ from redis import Redis
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.protocols.portforward import ProxyFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from collectord.errors import ConfigError, PublishError
 from collectord.interfaces import ICrashPublisher
+from collectord.model import Crash
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import Publisher, PublisherContract, make_crash
 from collectord.testing.running import in_reactor
 from tests.support.brokers import (
     RabbitServer,
     RedisServer,
+    SentinelServer,
     delete_queue,
     missing,
     rabbit_server,
     rabbitmq_url,
     taken_from,
 )
+from tests.support.certificates import Authority
 from tests.support.daemon import free_port
 from tests.support.pubsubserver import Topics, serving_topics
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 NO_RABBITMQ = missing("rabbitmq-server", "setpriv")
-NO_REDIS = missing("redis-server")
+NO_REDIS = missing("redis-server", "redis-sentinel")
 
 
 def publisher(**table: Any) -> ICrashPublisher:
@@ -218,6 +222,117 @@ async def test_redis_stopped(store: RedisServer) -> None:
     finally:
         store.signal(signal.SIGCONT)
     await made.close()
+
+
+@in_reactor
+async def test_a_redis_that_is_demoted_behind_its_address(store: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with RedisServer(tmp_path / "other" / "output") as other:
+        # An address that moves to the new server takes no connection away from the old one.
+        address = ProxyFactory("127.0.0.1", store.port)
+        port = cast(Any, reactor).listenTCP(0, address, interface="127.0.0.1")
+        made = publisher(type="redis", url=f"redis://127.0.0.1:{port.getHost().port}/0")
+        await made.publish(make_crash())
+        store.answer("REPLICAOF", "127.0.0.1", str(other.port))
+        address.port = other.port
+        with pytest.raises(PublishError, match="is a replica by now"):
+            await made.publish(make_crash())
+        await made.check()
+        crash = make_crash()
+        await made.publish(crash)
+        assert crash.crash_id in in_stream(other)
+        await made.close()
+        await port.stopListening()
+
+
+@in_reactor
+async def test_a_check_says_that_redis_is_a_replica(store: RedisServer) -> None:
+    made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0")
+    store.answer("REPLICAOF", "127.0.0.1", str(free_port()))
+    with pytest.raises(PublishError, match=rf"127\.0\.0\.1:{store.port} is a replica of 127\.0\.0\.1:"):
+        await made.check()
+    await made.close()
+
+
+@in_reactor
+async def test_the_sentinels_of_redis_name_the_server_that_takes_ids_after_a_failover(
+    store: RedisServer, tmp_path: Path
+) -> None:
+    for name in ("other", "sentinel"):
+        (tmp_path / name).mkdir()
+    with RedisServer(tmp_path / "other" / "output") as other:
+        other.answer("REPLICAOF", "127.0.0.1", str(store.port))
+        await until_true(lambda: bool(store.answer("ROLE")[2]))
+        with SentinelServer(tmp_path / "sentinel" / "output", master=store.port) as sentinel:
+            url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/crashes"
+            made = publisher(type="redis", url=url)
+            await made.check()
+            await made.publish(make_crash())
+            await until_true(lambda: bool(sentinel.answer("SENTINEL", "REPLICAS", "crashes")))
+            await deferToThread(store.kill)
+            with pytest.raises(PublishError):
+                await made.publish(make_crash())
+            await until_true(lambda: other.answer("ROLE")[0] == "master")
+            crash = make_crash()
+            await until_published(made, crash)
+            assert crash.crash_id in in_stream(other)
+            await made.close()
+
+
+async def until_true(told: Callable[[], bool]) -> None:
+    while not told():
+        await deferLater(cast(Any, reactor), 0.1)
+
+
+async def until_published(made: ICrashPublisher, crash: Crash) -> None:
+    while True:
+        try:
+            return await made.publish(crash)
+        except PublishError:
+            await deferLater(cast(Any, reactor), 0.2)
+
+
+@in_reactor
+async def test_redis_over_tls_with_a_certificate_of_our_own(tmp_path: Path) -> None:
+    if NO_REDIS:
+        pytest.skip(NO_REDIS)
+    authority = Authority.make(tmp_path)
+    broker = RedisServer(tmp_path / "output")
+    broker.with_tls(authority, authority.sign(), asks=True)
+    with broker:
+        table = {"type": "redis", "url": f"rediss://localhost:{broker.tls_port}/0", "ca_file": str(authority.file)}
+        made = publisher(**table)
+        with pytest.raises(PublishError, match="TLS fails: .* certificate"):
+            await made.check()
+        await made.close()
+        made = publisher(**table, cert_file=str(authority.sign("client")))
+        await made.check()
+        await made.publish(make_crash())
+        assert len(in_stream(broker)) == 1
+        await made.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "caution"),
+    [
+        pytest.param("save ''", "keeps nothing on disk", id="nothing on disk"),
+        pytest.param("save 3600 1", "only now and then", id="now and then"),
+        pytest.param("appendonly yes\nmaxmemory-policy allkeys-lru", "may drop ids", id="evicts"),
+        pytest.param("appendonly yes", "", id="keeps all"),
+        pytest.param("user default on nopass ~* +xadd +ping +client +hello +select", "", id="may only write"),
+    ],
+)
+@in_reactor
+async def test_what_is_said_of_a_redis_that_may_lose_ids(tmp_path: Path, config: str, caution: str) -> None:
+    if NO_REDIS:
+        pytest.skip(NO_REDIS)
+    (tmp_path / "redis.conf").write_text(config)
+    with RedisServer(tmp_path / "output", options=(), config=tmp_path / "redis.conf") as broker:
+        made: Any = publisher(type="redis", url=f"redis://127.0.0.1:{broker.port}/0")
+        await made.check()
+        assert [caution in each for each in made.cautions] == ([True] if caution else [])
+        await made.publish(make_crash())
+        await made.close()
 
 
 # ——— a web hook ———

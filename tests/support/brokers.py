@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pika
 from attrs import define, field
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.support.certificates import Authority
 from tests.support.daemon import free_port
 from tests.support.server import Server
 
@@ -23,20 +25,60 @@ _USER = "rabbitmq"
 
 @define
 class RedisServer(Server):
-    """Redis."""
+    """
+    Redis.
+
+    @ivar options: more of the command's; by default it keeps what it has confirmed.
+    @ivar config: a file with settings.
+    @ivar tls_port: where it speaks TLS, if the options set that up.
+    """
 
     port: int = field(factory=free_port)
+    options: Sequence[str] = ("--appendonly", "yes", "--appendfsync", "always")
+    tls_port: int = field(factory=free_port)
+    config: Path | None = None
 
     def command(self) -> Sequence[str]:
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.log.parent)]
-        return ["redis-server", *where, "--appendonly", "yes", "--appendfsync", "always"]
+        return ["redis-server", *([str(self.config)] if self.config else []), *where, *self.options]
 
     def answers(self) -> bool:
+        return self.answer("PING") is not None
+
+    def answer(self, *command: str) -> Any:
+        """What it answers to a command; None: nothing."""
         try:
-            with Redis(port=self.port, socket_timeout=1) as client:
-                return bool(client.ping())
+            with Redis(port=self.port, socket_timeout=1, decode_responses=True) as client:
+                return client.execute_command(*command)
         except RedisError:
-            return False
+            return None
+
+    def with_tls(self, authority: Authority, certificate: Path, *, asks: bool = False) -> None:
+        """Set TLS up. @param asks: clients have to show a certificate."""
+        files = ["--tls-ca-cert-file", str(authority.file), "--tls-cert-file", str(certificate)]
+        files += ["--tls-key-file", str(certificate), "--tls-auth-clients", "yes" if asks else "no"]
+        self.options = [*self.options, "--tls-port", str(self.tls_port), *files]
+
+
+@define
+class SentinelServer(RedisServer):
+    """
+    A Sentinel of Redis, which knows one service, C{crashes}.
+
+    @ivar master: the port of the server that takes writes at first.
+    """
+
+    master: int = field(kw_only=True)
+
+    def command(self) -> Sequence[str]:
+        config = self.log.with_name("sentinel.conf")
+        if not config.exists():
+            config.write_text(
+                f"port {self.port}\nbind 127.0.0.1\ndir {self.log.parent}\n"
+                f"sentinel monitor crashes 127.0.0.1 {self.master} 1\nsentinel down-after-milliseconds crashes 500\n"
+                "sentinel failover-timeout crashes 3000\n"
+            )
+        return ["redis-sentinel", str(config)]
 
 
 @define

@@ -14,6 +14,7 @@ from attrs import define, field
 from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.tcp import Connection, Port
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -49,6 +50,10 @@ def test_a_version_that_nobody_has_tried_is_not_installed() -> None:
 )
 def test_the_names_are_there(owner: type[object], name: str) -> None:
     assert hasattr(owner, name)
+
+
+def test_where_a_tls_connection_of_a_client_is_made() -> None:
+    assert callable(vars(optionsForClientTLS("localhost"))["_createConnection"])
 
 
 # ——— HTTP connections ———

@@ -2,7 +2,8 @@
 An id is published to Redis once the stream has an entry for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
 from typing import Any
@@ -10,15 +11,35 @@ from typing import Any
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from attrs import define, field
+from redis import Redis
+from redis.exceptions import RedisError
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
+from collectord.concurrency.tasks import gather
 from collectord.errors import ConfigError, PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
+from collectord.publish.redisclient import RedisConnections, hosts_of, make_client
 from collectord.testing import make_crash
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from collectord.testing.running import in_reactor
+
+MASTER = b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
+REPLICA = b"*5\r\n$5\r\nslave\r\n$5\r\nother\r\n:6379\r\n$9\r\nconnected\r\n:7\r\n"
+SENTINEL = b"*2\r\n$8\r\nsentinel\r\n*0\r\n"
+NO_ID = b"-ERR The ID specified in XADD must be greater than 0-0\r\n"
+NOT_ALLOWED = b"-NOPERM this user has no permissions to run this command\r\n"
+UNKNOWN = b"-ERR unknown command 'ROLE'\r\n"
+READONLY = b"-READONLY You can't write against a read only replica.\r\n"
+
+
+def text(value: str) -> bytes:
+    return f"${len(value)}\r\n{value}\r\n".encode()
+
+
+def info(*, policy: str = "noeviction", aof: int = 1) -> bytes:
+    return text(f"maxmemory_policy:{policy}\r\naof_enabled:{aof}\r\n")
 
 
 @define(eq=False)
@@ -26,11 +47,15 @@ class FakeRedis:
     """
     Speaks as much of Redis' protocol as the client needs; on threads, for the client is on threads, too.
 
-    @ivar says: what C{XADD} and C{PING} are answered; None: nothing, until the end.
+    @ivar says: what a command is answered that C{others} does not have; None: nothing, until the end.
+    @ivar others: what commands are answered, by their first word.
     @ivar commands: that came, but for the client's greetings.
+    @ivar opened: how many connections there were.
     """
 
     says: bytes | None = b"+OK\r\n"
+    others: dict[bytes, bytes] = field(factory=lambda: {b"ROLE": MASTER, b"INFO": info(), b"CONFIG": NOT_ALLOWED})
+    opened: int = 0
     commands: list[list[bytes]] = field(factory=list)
     port: int = 0
     over: Event = field(factory=Event)
@@ -41,6 +66,7 @@ class FakeRedis:
 
         class Handler(StreamRequestHandler):
             def handle(self) -> None:
+                fake.opened += 1
                 while line := self.rfile.readline():
                     words = [self._word() for _ in range(int(line[1:]))]
                     self.wfile.write(b"+OK\r\n" if words[0] in (b"HELLO", b"CLIENT", b"AUTH") else fake.answer(words))
@@ -59,7 +85,7 @@ class FakeRedis:
         self.commands.append(words)
         if self.says is None:
             self.over.wait()
-        return self.says or b"+OK\r\n"
+        return self.others.get(words[0], self.says or b"+OK\r\n")
 
     def __exit__(self, *args: object) -> None:
         self.over.set()
@@ -112,10 +138,102 @@ async def test_what_redis_refuses_is_not_published(redis: FakeRedis, to_redis: I
 
 
 @in_reactor
-async def test_a_check_publishes_nothing(redis: FakeRedis, to_redis: ICrashPublisher) -> None:
-    redis.says = b"+PONG\r\n"
+async def test_a_check_adds_no_entry(redis: FakeRedis, to_redis: ICrashPublisher) -> None:
+    redis.says = NO_ID
     await to_redis.check()
-    assert redis.commands == [[b"PING"]]
+    written = [words for words in redis.commands if words[0] not in redis.others]
+    assert written == [[b"XADD", b"socorro.standard", b"0-0", b"check", b""]]  # no server takes this id
+
+
+@pytest.mark.parametrize(
+    ("role", "entry", "why"),
+    [
+        pytest.param(REPLICA, NO_ID, "is a replica of other:6379, which takes no writes", id="replica"),
+        pytest.param(SENTINEL, NO_ID, r"is a Sentinel; the url has to be redis\+sentinel://", id="sentinel"),
+        pytest.param(MASTER, NOT_ALLOWED, "no permissions", id="no right to write"),
+        pytest.param(MASTER, READONLY, "is a replica by now", id="demoted meanwhile"),
+        pytest.param(MASTER, b"-MOVED 7 10.0.0.1:7000\r\n", "is one of a cluster", id="cluster"),
+        pytest.param(MASTER, b"-NOREPLICAS Not enough good replicas.\r\n", "Not enough good replicas", id="replicas"),
+        pytest.param(b"-LOADING it is loading\r\n", NO_ID, "it is loading", id="loading"),
+    ],
+)
+@in_reactor
+async def test_a_check_says_why_no_entry_would_be_taken(
+    redis: FakeRedis, to_redis: ICrashPublisher, role: bytes, entry: bytes, why: str
+) -> None:
+    redis.others[b"ROLE"], redis.says = role, entry
+    with pytest.raises(PublishError, match=rf"^redis socorro\.standard: .*{why}"):
+        await to_redis.check()
+
+
+@pytest.mark.parametrize("refusal", [NOT_ALLOWED, UNKNOWN], ids=["no permission", "unknown to a proxy"])
+@in_reactor
+async def test_a_user_who_may_only_write_is_enough(redis: FakeRedis, to_redis: ICrashPublisher, refusal: bytes) -> None:
+    redis.others = dict.fromkeys([b"ROLE", b"INFO", b"CONFIG"], refusal)
+    redis.says = NO_ID
+    await to_redis.check()
+
+
+@in_reactor
+async def test_after_any_error_no_connection_is_used_again(redis: FakeRedis, to_redis: ICrashPublisher) -> None:
+    redis.says = b"$3\r\n1-1\r\n"
+    await gather(to_redis.publish(make_crash()) for _ in range(8))
+    opened = redis.opened
+    redis.says = READONLY
+    with pytest.raises(PublishError, match="takes no writes"):
+        await to_redis.publish(make_crash())
+    redis.says = b"$3\r\n1-1\r\n"
+    await gather(to_redis.publish(make_crash()) for _ in range(8))
+    assert redis.opened > opened
+    assert opened <= 4
+
+
+@in_reactor
+async def test_work_that_ends_after_an_error_of_other_work_leaves_no_connection(redis: FakeRedis) -> None:
+    before = held_now()
+    connections = RedisConnections(lambda: make_client(f"redis://127.0.0.1:{redis.port}/0?protocol=2", {}))
+
+    def fails(client: Redis) -> None:
+        raise RedisError
+
+    def overtaken(client: Redis) -> None:
+        client.ping()
+        with pytest.raises(RedisError):
+            connections.use(fails)
+
+    connections.use(overtaken)
+    await assert_nothing_is_left(before)
+    connections.close()
+
+
+@in_reactor
+async def test_a_check_warns_once_of_what_the_server_can_not_promise(
+    redis: FakeRedis, to_redis: ICrashPublisher, reported: Callable[[], list[str]]
+) -> None:
+    redis.says = NO_ID
+    await to_redis.check()
+    assert cautions_of(to_redis) == []
+    redis.others[b"INFO"] = info(policy="allkeys-lru", aof=0)
+    redis.others[b"CONFIG"] = b"*2\r\n" + text("save") + text("")
+    for _ in range(2):
+        await to_redis.check()
+    drops, loses = cautions_of(to_redis)
+    assert "maxmemory-policy is allkeys-lru" in drops
+    assert "keeps nothing on disk" in loses
+    assert [line for line in reported() if "Redis" in line] == [
+        f"redis socorro.standard: {it}" for it in (drops, loses)
+    ]
+
+
+@in_reactor
+async def test_one_that_saves_now_and_then_is_warned_of(redis: FakeRedis, to_redis: ICrashPublisher) -> None:
+    redis.says, redis.others[b"INFO"] = NO_ID, info(aof=0)
+    await to_redis.check()
+    assert ["only now and then" in caution for caution in cautions_of(to_redis)] == [True]
+
+
+def cautions_of(made: Any) -> list[str]:
+    return list(made.cautions)
 
 
 @in_reactor
@@ -151,7 +269,7 @@ async def test_cancelled_it_waits_no_longer(redis: FakeRedis, to_redis: ICrashPu
 
 @in_reactor
 async def test_closed_it_leaves_no_thread_and_no_connection(redis: FakeRedis) -> None:
-    redis.says = b"+PONG\r\n"
+    redis.says = NO_ID
     before = held_now()
     made = publisher(redis.port)
     await made.check()
@@ -161,8 +279,61 @@ async def test_closed_it_leaves_no_thread_and_no_connection(redis: FakeRedis) ->
     await assert_nothing_is_left(before)
 
 
-@pytest.mark.parametrize("url", ["http://x/", "nothing", "redis://x:port/"], ids=["scheme", "word", "port"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://x/", id="scheme"),
+        pytest.param("nothing", id="word"),
+        pytest.param("redis://x:port/", id="port"),
+        pytest.param("redis://x/?S3CR3T=1", id="unknown option"),
+        pytest.param("redis+sentinel://x:26379", id="no service"),
+        pytest.param("redis+sentinel:///crashes", id="no sentinel"),
+        pytest.param("redis+sentinel://x,/crashes", id="an empty host"),
+        pytest.param("redis+sentinel://x:port/crashes", id="port of a sentinel"),
+        pytest.param("redis+sentinel://x/crashes/first", id="no number"),
+    ],
+)
 def test_urls_that_can_not_be(url: str) -> None:
     with pytest.raises(ConfigError, match="must be redis://") as told:
         publisher(0, url=url)
     assert url not in str(told.value)
+    assert "S3CR3T" not in str(told.value)
+
+
+def test_a_url_of_sentinels() -> None:
+    url = "rediss+sentinel://crash:p%40ss@one,[::1]:7/crashes/3?sentinel_password=other"
+    client = make_client(url, {"socket_timeout": 4.0, "ssl_ca_certs": "ca.pem"})
+    pool: Any = client.connection_pool
+    to_server = pool.connection_kwargs
+    assert [to_server[name] for name in ("username", "password", "db")] == ["crash", "p@ss", 3]
+    assert [to_server[name] for name in ("socket_timeout", "ssl_ca_certs")] == [4.0, "ca.pem"]
+    assert pool.service_name == "crashes"
+    assert [sentinel_of(one) for one in pool.sentinel_manager.sentinels] == [
+        ("one", 26379, "other", 2.0),
+        ("::1", 7, "other", 2.0),
+    ]
+
+
+def sentinel_of(client: Redis) -> tuple[Any, ...]:
+    options = client.connection_pool.connection_kwargs
+    assert options["ssl_ca_certs"] == "ca.pem"
+    return tuple(options[name] for name in ("host", "port", "password", "socket_timeout"))
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("redis://crash:secret@host:6379/0", "host:6379"),
+        ("redis://:se/cr@et@host", "host"),
+        ("redis+sentinel://u:secret@one:1,two:2/crashes/0?sentinel_password=x", "one:1,two:2"),
+        ("unix:///run/redis.sock?db=1", "/run/redis.sock"),
+    ],
+    ids=["one", "slash and at", "sentinels", "socket"],
+)
+def test_the_hosts_of_a_url_are_shown_without_its_password(url: str, hosts: str) -> None:
+    assert hosts_of(url) == hosts
+
+
+def test_files_for_tls_need_tls(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="need a rediss:// or rediss"):
+        publisher(0, ca_file=str(tmp_path / "ca.pem"))
