@@ -302,7 +302,7 @@ async def test_redis_over_tls_with_a_certificate_of_our_own(tmp_path: Path) -> N
     with broker:
         table = {"type": "redis", "url": f"rediss://localhost:{broker.tls_port}/0", "ca_file": str(authority.file)}
         made = publisher(**table)
-        with pytest.raises(PublishError, match="TLS fails: .* certificate"):
+        with pytest.raises(PublishError, match=r"TLS fails: .* certificate"):
             await made.check()
         await made.close()
         made = publisher(**table, cert_file=str(authority.sign("client")))
