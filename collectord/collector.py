@@ -102,7 +102,8 @@ class Collector:
             fingerprint = self.duplicates.fingerprint_of(report)
         if fingerprint is None or self.duplicates is None:
             return await self._judge_and_save(report, chosen, None, began)
-        async with self.duplicates.look_up(fingerprint) as known:
+        since = self.seconds() if began is None else began
+        async with self.duplicates.look_up(fingerprint, report.dumps, since) as known:
             if known is not None:
                 return self._duplicate(known, report)
             return await self._judge_and_save(report, chosen, fingerprint, began)

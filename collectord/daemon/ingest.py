@@ -92,12 +92,13 @@ class IngestPipeline:
     ) -> None:
         self._on_event = on_event
         self._reactor = reactor
-        self.duplicates = Duplicates(table, settings.submission.duplicate_window_s, reactor, time.time)
         self._stopping = self._drain_file_is_there = False
         self._drain_file = settings.submission.drain_file
         self._judging = ThreadPool("rules", _JUDGES, reactor.callFromThread)
         patience = Patience(reactor, settings.submission.patience_s, _waiting_room(settings))
         self.stores = FallbackCrashStorage(backends, reactor, patience)
+        window = settings.submission.duplicate_window_s
+        self.duplicates = Duplicates(table, window, self.stores.waiting, reactor, time.time)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
         self.public = PublicSite(

@@ -2,8 +2,8 @@
 Tells whether a report is a duplicate: the same report was kept lately, or is being saved at this moment.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from itertools import count
 
 from twisted.internet.interfaces import IReactorTime
@@ -12,16 +12,17 @@ from twisted.internet.task import deferLater
 from collectord.concurrency.backoff import backoff_delay
 from collectord.duplicates.fingerprint import fingerprint_of
 from collectord.duplicates.table import KeptTable
-from collectord.model import CrashReport
+from collectord.model import CrashReport, Dump
 
-_WAIT_S = 20.0
-"""
-Seconds that a duplicate waits while the same report is being saved: as long as two stores may hang. Then it is saved
-itself, and its client has not given up yet.
-"""
 _FIRST_PAUSE_S = 0.01
-_LONGEST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 1.0
 _FILL_S = 10.0
+
+Waiting = Callable[[Sequence[Dump], float], AbstractContextManager[Callable[[float], Awaitable[bool]]]]
+"""
+Lets a report wait, given its dumps and when its client began to send it, by the rules for those that wait for a store.
+The context is a function that waits for so many seconds, or returns False if the report may wait no longer.
+"""
 
 
 class Duplicates:
@@ -31,12 +32,16 @@ class Duplicates:
     What is not known is no duplicate. So it may forget, but must never know of a crash that is not durable.
 
     @ivar window: for how many seconds a report is remembered; 0: there are no duplicates.
+    @param waiting: lets a duplicate wait while the same report is being saved.
     @param now: the current time, in seconds since the epoch.
     """
 
-    def __init__(self, table: KeptTable, window: float, clock: IReactorTime, now: Callable[[], float]) -> None:
+    def __init__(
+        self, table: KeptTable, window: float, waiting: Waiting, clock: IReactorTime, now: Callable[[], float]
+    ) -> None:
         self.window = window
         self._table = table
+        self._waiting = waiting
         self._clock = clock
         self._now = now
 
@@ -45,30 +50,39 @@ class Duplicates:
         return fingerprint_of(report) if self.window else None
 
     @asynccontextmanager
-    async def look_up(self, fingerprint: bytes) -> AsyncIterator[str | None]:
+    async def look_up(self, fingerprint: bytes, dumps: Sequence[Dump], began: float) -> AsyncIterator[str | None]:
         """
         Look for the crash of a report, as a context manager: within it, others wait that look for the same report.
 
-        If such a report is being saved now, this waits until it is kept, or has failed.
+        If such a report is being saved now, this waits until it is kept, or has failed, or until it may wait no longer.
+
+        @param dumps: of the report.
+        @param began: when its client began to send it.
 
         @return: the id of the crash, which is durable; None: the report is not known, and should be saved.
         """
-        deadline = self._clock.seconds() + _WAIT_S
-        for tries in count(1):
-            claimed = self._table.claim(fingerprint)
-            known = self._known(fingerprint)  # looked up after the claim: who had it before may just have kept it
-            if claimed or known is not None:
-                break
-            left = deadline - self._clock.seconds()
-            if left <= 0:
-                break
-            pause = backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
-            await deferLater(self._clock, min(pause, left))
+        claimed, known = self._try(fingerprint)
+        if not claimed and known is None:
+            claimed, known = await self._wait(fingerprint, dumps, began)
         try:
             yield known
         finally:
             if claimed:
                 self._table.release(fingerprint)
+
+    async def _wait(self, fingerprint: bytes, dumps: Sequence[Dump], began: float) -> tuple[bool, str | None]:
+        with self._waiting(dumps, began) as pause:
+            for tries in count(1):
+                may_wait = await pause(backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S))
+                claimed, known = self._try(fingerprint)
+                if claimed or known is not None or not may_wait:
+                    break
+        return claimed, known
+
+    def _try(self, fingerprint: bytes) -> tuple[bool, str | None]:
+        """Claim the report if nobody else has claimed it; also return the id of its crash if it is known."""
+        claimed = self._table.claim(fingerprint)
+        return claimed, self._known(fingerprint)  # after the claim: who had it before may just have kept it
 
     def _known(self, fingerprint: bytes) -> str | None:
         now = self._now()

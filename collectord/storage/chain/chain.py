@@ -7,7 +7,9 @@ are tried again: see L{collectord.storage.chain.patience}.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import NoReturn, TypeVar
 from weakref import WeakSet
 
@@ -67,8 +69,25 @@ class FallbackCrashStorage:
         @raise AllStoresFailed: every store failed, for as long as they were tried.
         """
         began = self._clock.seconds() if crash.began is None else crash.began
-        waiter = Waiter(began, lambda: sum(dump.size for dump in crash.dumps if not self.owns(dump.content)))
-        return await self.first_available(lambda backend: self._save(backend, crash), waiter)
+        return await self.first_available(lambda backend: self._save(backend, crash), self._waiter(crash.dumps, began))
+
+    def _waiter(self, dumps: Sequence[Dump], began: float) -> Waiter:
+        return Waiter(began, lambda: sum(dump.size for dump in dumps if not self.owns(dump.content)))
+
+    @contextmanager
+    def waiting(self, dumps: Sequence[Dump], began: float) -> Iterator[Callable[[float], Awaitable[bool]]]:
+        """
+        Let a report wait for something else than a store, by the same rules, as a context manager.
+
+        @param began: when its client began to send it.
+
+        @return: a function that waits for so many seconds at most, and returns whether it was allowed to.
+        """
+        waiter = self._waiter(dumps, began)
+        try:
+            yield partial(self.patience.pause, waiter)
+        finally:
+            self.patience.leave(waiter)
 
     async def _save(self, backend: Backend, crash: Crash) -> str:
         spilled = [dump.content for dump in crash.dumps if self.owns(dump.content)]

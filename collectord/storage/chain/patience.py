@@ -1,5 +1,6 @@
 """
-How long a crash waits while no store takes it, and how many crashes may wait at the same time.
+How long a crash waits while no store takes it, or a duplicate for the same report that is being saved; and how many may
+wait at the same time.
 
 A client gives up some time after it has begun to send. So the wait is counted from there, however long the sending
 took.
@@ -84,6 +85,18 @@ class Patience:
         waiter.rounds += 1
         pause = backoff_delay(waiter.rounds, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
         await self._sleep(min(pause, waiter.began + self.seconds - now))
+
+    async def pause(self, waiter: Waiter, seconds: float) -> bool:
+        """
+        Wait for something else than a store, for so many seconds at most.
+
+        @return: False, and at once, if C{waiter} has waited long enough, or may not wait.
+        """
+        now = self._clock.seconds()
+        if self._refusal(waiter, now):
+            return False
+        await self._sleep(min(seconds, waiter.began + self.seconds - now))
+        return True
 
     def _refusal(self, waiter: Waiter, now: float) -> str:
         """Say why C{waiter} may not wait now; if it may, count its memory and return nothing."""

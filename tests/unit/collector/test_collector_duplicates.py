@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
@@ -21,6 +21,8 @@ from collectord.errors import AllStoresFailed
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
 from collectord.model import Annotations, Crash, CrashEvent, CrashReport, Dump, InMemory, Payload
+from collectord.storage.chain.chain import FallbackCrashStorage
+from collectord.storage.chain.patience import Patience
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import LogRecorder, result_of
 
@@ -28,6 +30,9 @@ DUMP = Dump(name="upload_file_minidump", size=4, sha256="aa", content=InMemory([
 PAYLOAD = Payload(structure="multipart", compressed=False, size=1234, user_agent="Crashpad/1.0")
 CHOSEN = "11111111-57c6-4e5d-b2cf-cabde2150101"
 WINDOW_S = 3600.0
+PATIENCE_S = 40.0
+ROOM = 100 * 1024
+"""What may wait: six reports with small dumps."""
 ACCEPT = Verdict(Result.ACCEPT, "some_rule", 100)
 
 
@@ -79,16 +84,19 @@ class Rig:
     verdict: Verdict = ACCEPT
     judged: list[Annotations] = field(factory=list)
     events: list[CrashEvent] = field(factory=list)
+    patience: Patience = field(init=False)
     duplicates: Duplicates = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.duplicates = Duplicates(self.table, WINDOW_S, self.clock, lambda: 1e9 + self.clock.seconds())
+        self.patience = Patience(self.clock, seconds=PATIENCE_S, limit=ROOM)
+        waiting = FallbackCrashStorage([], self.clock, self.patience).waiting
+        self.duplicates = Duplicates(self.table, WINDOW_S, waiting, self.clock, lambda: 1e9 + self.clock.seconds())
 
     def judge(self, annotations: Annotations) -> Verdict:
         self.judged.append(annotations)
         return self.verdict
 
-    def collect(self, report: CrashReport) -> Deferred[Outcome]:
+    def collect(self, report: CrashReport, began: float | None = None) -> Deferred[Outcome]:
         collector = Collector(
             throttle=self.judge,
             storage=self.storage,
@@ -99,7 +107,7 @@ class Rig:
             duplicates=self.duplicates,
             on_event=self.events.append,
         )
-        return Deferred.fromCoroutine(collector.collect(report))
+        return Deferred.fromCoroutine(collector.collect(report, began))
 
     def crash_ids(self, outcomes: Sequence[Deferred[Outcome]]) -> list[str | None]:
         return [result_of(outcome).crash_id for outcome in outcomes]
@@ -168,7 +176,7 @@ def test_it_waits_until_the_first_is_durable(rig: Rig) -> None:
     assert not any(outcome.called for outcome in outcomes)
     assert len(rig.storage.saving) == 1
     crash_id = rig.storage.keep(0)
-    rig.clock.pump([0.1] * 5)
+    rig.clock.pump([0.1] * 15)
     assert rig.crash_ids(outcomes) == [crash_id] * 3
     assert len(rig.storage.saving) == 1
     assert rig.clock.getDelayedCalls() == []
@@ -186,17 +194,58 @@ def test_it_takes_over_where_the_first_fails(rig: Rig) -> None:
     assert [event.kind for event in rig.events] == ["kept", "duplicate"]
 
 
-def test_it_does_not_wait_for_ever(rig: Rig) -> None:
-    """Who has waited long is saved, even though the first may still be, and both ids are true."""
-    first, second = rig.collect(report()), rig.collect(report())
-    rig.clock.pump([0.1] * 201)
+@pytest.mark.parametrize("upload", [0, 15, 39.5])
+def test_it_waits_as_long_as_others_since_its_client_began(rig: Rig, upload: float) -> None:
+    """Then it is saved, even though the first may still be, and both ids are true."""
+    began = rig.clock.seconds()
+    rig.clock.advance(upload)
+    first, second = rig.collect(report()), rig.collect(report(), began)
+    while rig.clock.seconds() < began + PATIENCE_S - 0.05:
+        assert len(rig.storage.saving) == 1
+        rig.clock.advance(0.1)
+    rig.clock.advance(0.1)
     assert len(rig.storage.saving) == 2
     late = rig.collect(report())
     ids = {rig.storage.keep(0), rig.storage.keep(1)}
     assert {*rig.crash_ids([first, second])} == ids
-    rig.clock.pump([0.1] * 5)
+    rig.clock.pump([0.1] * 15)
     assert result_of(late).crash_id in ids
     assert result_of(rig.collect(report())).crash_id in ids
+
+
+def test_who_took_longer_to_send_it_does_not_wait(rig: Rig) -> None:
+    rig.clock.advance(PATIENCE_S)
+    first, second = rig.collect(report()), rig.collect(report(), 0.0)
+    ids = [rig.storage.keep(number) for number in range(2)]
+    assert rig.crash_ids([first, second]) == ids
+
+
+def test_no_more_wait_than_there_is_memory_for(rig: Rig) -> None:
+    """The others are saved."""
+    outcomes = [rig.collect(report()) for _ in range(10)]
+    assert len(rig.storage.saving) == 4
+    ids = [rig.storage.keep(number) for number in range(4)]
+    rig.clock.pump([0.1] * 15)
+    assert {*rig.crash_ids(outcomes)} == {*ids}
+    big = evolve(report(Version="2"), dumps=[evolve(DUMP, size=ROOM - 1)])
+    for _ in range(2):
+        outcomes = [rig.collect(big) for _ in range(3)]
+        assert len(rig.storage.saving) == 6, "one may always wait"
+        rig.storage.keep(4)
+        rig.storage.keep(5)
+        rig.clock.pump([0.1] * 15)
+        del rig.storage.saving[4:]
+        rig.clock.advance(WINDOW_S + 1)
+
+
+def test_at_a_stop_none_waits(rig: Rig) -> None:
+    outcomes = [rig.collect(report()) for _ in range(3)]
+    rig.patience.end()
+    rig.clock.advance(0)
+    late = rig.collect(report())
+    ids = [rig.storage.keep(number) for number in range(4)]
+    assert rig.crash_ids([*outcomes, late]) == ids
+    assert rig.clock.getDelayedCalls() == []
 
 
 def test_other_processes_wait_and_know_it_too(rig: Rig) -> None:

@@ -24,6 +24,8 @@ from collectord.intake.request import StreamingRequest
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import REGISTRY
 from collectord.model import Content, Crash
+from collectord.storage.chain.chain import FallbackCrashStorage
+from collectord.storage.chain.patience import Patience
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from collectord.web.answers import RETRY_AFTER_S
@@ -324,7 +326,9 @@ def test_a_report_that_comes_again_gets_the_first_id(rig: Rig) -> None:
     def answered(reason: str) -> float:
         return REGISTRY.get_sample_value("collectord_answers_total", {"status": "200", "reason": reason}) or 0
 
-    duplicates = Duplicates(KeptTable(), 3600.0, Clock(), lambda: 1e9)
+    clock = Clock()
+    waiting = FallbackCrashStorage([], clock, Patience(clock, 40.0, 1_000_000)).waiting
+    duplicates = Duplicates(KeptTable(), 3600.0, waiting, clock, lambda: 1e9)
     rig.public.collector = evolve(rig.public.collector, duplicates=duplicates, uuid4=uuid4)
     kept, again = answered("kept"), answered("duplicate")
     first = rig.ask(post(REPORT))
