@@ -24,7 +24,7 @@ run: $(VENV)/installed
 unit test power kills fuzz: export PYTHONDONTWRITEBYTECODE =
 
 unit: $(VENV)/dev
-	$(BIN)/python -m pytest -q -n auto tests/unit tests/contract $(ARGS)
+	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/unit tests/contract $(ARGS)
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n auto $(ARGS)

@@ -6,6 +6,7 @@ L{PluginType}, and its own name is the C{type} in the settings.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -82,6 +83,17 @@ class Plugin:
     instance: Any
 
 
+@cache
+def points_of(group: str) -> Mapping[str, EntryPoint]:
+    """
+    Find the entry points of a group, by name.
+
+    That reads the metadata of every installed package. It is done once: what is installed while a process runs can't be
+    relied upon in it.
+    """
+    return {point.name: point for point in entry_points(group=group)}
+
+
 def make_plugin(group: str, table: Mapping[str, Any], context: PluginContext, where: str) -> Plugin:
     """
     Make the plugin that a table of the settings describes. This may block.
@@ -92,8 +104,8 @@ def make_plugin(group: str, table: Mapping[str, Any], context: PluginContext, wh
     @raise ConfigError: the plugin can't be made; the text says why.
     """
     name = table.get("type")
-    found = {point.name: point for point in entry_points(group=group)}
-    if name not in found:
+    found = points_of(group)
+    if not isinstance(name, str) or name not in found:
         what = "is missing" if name is None else f"= {name!r}: there is none"
         raise ConfigError(f"{where} type {what}; known here: {', '.join(sorted(found))}")
     point = found[name]

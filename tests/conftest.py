@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 import re
 from itertools import count
 from pathlib import Path
@@ -14,9 +15,10 @@ __all__ = ["pytest_collection_finish", "pytest_collection_modifyitems", "pytest_
 
 pytest.register_assert_rewrite("tests.support")
 
-# Noisy machines: time is no promise of a unit test, and examples are the same in every run.
+# Noisy machines: time is no promise of a unit test, and examples are the same in every run. They are few, because
+# tests/fuzz tries others for as long as one likes.
 settings.register_profile(
-    "here", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "here", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("here")
 
@@ -33,8 +35,8 @@ def tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
 
 
 @pytest.fixture(autouse=True)
-def state_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nothing is remembered of stores by one test and for another; the directory is there once something is."""
     directory = tmp_path_factory.getbasetemp() / "state" / str(next(_NUMBERS))
-    monkeypatch.setenv("STATE_DIRECTORY", str(directory))
+    os.environ["STATE_DIRECTORY"] = str(directory)  # each test sets it, so nothing puts it back
     return directory

@@ -26,6 +26,7 @@ def items_in(value: object) -> int:
     return here + sum(map(items_in, inner))
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_items_are_counted_outside_of_strings(value: object) -> None:
     text = json.dumps(value)

@@ -3,7 +3,8 @@ The rooms of the design: imports point down, some things are imported in some ro
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -130,10 +131,15 @@ def room_of(name: str) -> str | None:
     return None
 
 
+@cache
+def nodes_of(source: str) -> Sequence[ast.AST]:
+    """All nodes of a module. Several tests look at the same ones."""
+    return list(ast.walk(ast.parse(source)))
+
+
 def imports_of(module: str, source: str) -> Iterator[Import]:
     """All of them: at the top of the module or not, for typing only or not."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    for node in nodes_of(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(module, alias.name, node.lineno)
@@ -211,7 +217,7 @@ def test_no_module_is_imported_by_a_name_in_a_text() -> None:
     callers = [
         f"{module}:{node.lineno}"
         for module, path in modules().items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes_of(path.read_text())
         if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).endswith(("__import__", "import_module"))
     ]
     assert [caller for caller in callers if not caller.startswith("collectord.throttle.load:")] == []
@@ -219,9 +225,9 @@ def test_no_module_is_imported_by_a_name_in_a_text() -> None:
 
 def private_uses(module: str, source: str) -> Iterator[str]:
     """Private names that are taken from another package or object, or from a base class that is not in the module."""
-    tree = ast.parse(source)
-    ours = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    for node in ast.walk(tree):
+    nodes = nodes_of(source)
+    ours = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in nodes:
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in (each for given in targets for each in ast.walk(given)):
@@ -229,7 +235,7 @@ def private_uses(module: str, source: str) -> Iterator[str]:
                     ours.add(target.id)
                 elif isinstance(target, ast.Attribute) and ast.unparse(target.value) in ("self", "cls"):
                     ours.add(target.attr)
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
             of = ast.unparse(node.value)
             if of == "super()" or (node.attr not in ours):

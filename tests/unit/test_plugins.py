@@ -41,7 +41,7 @@ def _points(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [EntryPoint(name.lower(), f"{__name__}:{name}", DESTINATIONS) for name in names]
     points.append(EntryPoint("no_module", "collectord_no_such:X", DESTINATIONS))
     points.append(EntryPoint("no_extra", "collectord_no_such:X [s3]", DESTINATIONS))
-    monkeypatch.setattr("collectord.plugins.entry_points", lambda group: points)
+    monkeypatch.setattr("collectord.plugins.points_of", lambda group: {point.name: point for point in points})
 
 
 def made(table: Mapping[str, Any]) -> Any:

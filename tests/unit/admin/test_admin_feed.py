@@ -79,6 +79,7 @@ def test_without_clients_nothing_is_made(admin: Admin) -> None:
     assert histories(third) == [600, 1]
 
 
+@pytest.mark.slow
 def test_a_slow_client_is_sent_nothing_until_it_has_caught_up(admin: Admin) -> None:
     slow, other = admin.follow(), admin.follow()
     slow.take_nothing()
@@ -102,6 +103,7 @@ def test_a_client_that_was_full_only_for_a_moment_missed_nothing(admin: Admin) -
     assert histories(browser) == [600, 1]
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_nothing_is_disconnected(admin: Admin) -> None:
     slow, other = admin.follow(), admin.follow()
     slow.take_nothing()

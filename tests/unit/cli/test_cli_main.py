@@ -93,6 +93,7 @@ def test_completing() -> None:
     assert run(env=env).stdout == "plain,verify\n"
 
 
+@pytest.mark.slow
 def test_a_pipe_that_closes(root: Path) -> None:
     """As with C{| head}."""
     command = "from collectord.cli.main import main; main()"

@@ -152,6 +152,7 @@ def test_release_after_a_dump_was_put_right(root: Path, aside: Path) -> None:
     in_order(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("raw_crash", "output"),
     [
@@ -435,6 +436,7 @@ def start_of_a_daemon(root: Path) -> None:
     sweep(staging)
 
 
+@pytest.mark.slow
 def test_a_release_that_is_killed_loses_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def work() -> None:
         crash = quarantined_crash(str(root), CRASH_ID)

@@ -50,6 +50,7 @@ def test_a_minidump(dump: Path) -> None:
     assert files == {"upload_file_minidump": ("a.dmp", "application/octet-stream", dump.read_bytes())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [[], ["--gzip"]])
 def test_all_there_is(dump: Path, tmp_path: Path, compressed: list[str]) -> None:
     extra = tmp_path / "extra.json"

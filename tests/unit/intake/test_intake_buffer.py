@@ -463,6 +463,7 @@ OPERATIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(OPERATIONS, st.sampled_from([0, 1, 50_000, 100_000, MIB]), st.booleans())
 def test_anything_in_any_order(operations: list[tuple[str, int, int]], limit: int, failing: bool) -> None:

@@ -117,6 +117,7 @@ def test_anything_becomes_text(content: bytes, charset: str | None) -> None:
     assert ("replaced" in {note.kind for note in notes}) == ("\ufffd" in text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("charset", "content"),
     [

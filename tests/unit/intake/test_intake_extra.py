@@ -123,6 +123,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=5), st.sampled_from([None, 1]), st.booleans())
 def test_each_value_is_kept_as_it_was_sent(sent: dict[str, Any], indent: int | None, ascii_only: bool) -> None:
     text = json.dumps(sent, indent=indent, ensure_ascii=ascii_only)

@@ -76,6 +76,7 @@ def test_any_split_of_a_report(at: list[int]) -> None:
     assert isinstance(outcome([REPORT]), tuple)
 
 
+@pytest.mark.slow
 def test_each_cut_in_two() -> None:
     whole = outcome([REPORT])
     for at in range(1, len(REPORT)):
@@ -106,6 +107,7 @@ MUTATIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(MUTATIONS, cuts())
 @example([(0, 0, b"preamble that is longer than the delimiter")], [42])
@@ -270,6 +272,7 @@ def test_an_empty_body(encoding: bytes | None) -> None:
     assert refusal_of([], encoding=encoding) == (MalformedReport, "no_content_length")
 
 
+@pytest.mark.slow
 def test_a_bomb_stops_at_the_limit() -> None:
     limit = 4 * 1024 * 1024
     start = body(annotation(b"a"), dump(b"d"))[: -len(b"\r\n--xyzzy--\r\n")]

@@ -525,6 +525,7 @@ def test_names_count_in_bytes() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_annotation_in_tiny_pieces_costs_little_memory() -> None:
     value = bytes(range(32, 127)) * 600
     sent = body(annotation(b"a", value))

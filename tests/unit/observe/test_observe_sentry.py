@@ -189,6 +189,7 @@ def test_a_failure_that_was_cleaned_and_one_without_a_traceback(rig: Rig) -> Non
     assert SECRET not in rig.payload()
 
 
+@pytest.mark.slow
 def test_a_flood_is_cut_off_for_a_minute(rig: Rig) -> None:
     for second in range(59):
         rig.observer({"log_time": 1000.0 + second, "log_level": LogLevel.critical, "log_namespace": "collectord.x"})
@@ -198,6 +199,7 @@ def test_a_flood_is_cut_off_for_a_minute(rig: Rig) -> None:
     assert events[-1]["logger"] == "collectord.later"
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_holds_nobody_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         observer = sentry_observer(Sentry(dsn=f"http://key@127.0.0.1:{hanging.getsockname()[1]}/7"), "1")

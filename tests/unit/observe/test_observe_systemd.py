@@ -129,6 +129,7 @@ def test_a_systemd_that_is_gone_is_no_trouble(systemd: Systemd, events: Sequence
     assert [event["what"] for event in events] == ["READY=1"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(10)
 def test_a_systemd_that_does_not_read_blocks_nobody(systemd: Systemd, events: Sequence[LogEvent]) -> None:
     notifier = notifier_for(systemd)

@@ -89,6 +89,7 @@ async def test_cancelled_it_waits_no_longer(topics: Topics, to_topic: ICrashPubl
     topics.over.set()
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_closed_it_leaves_no_thread_and_no_connection(topics: Topics) -> None:
     async def use_one() -> None:

@@ -267,6 +267,7 @@ async def test_cancelled_it_waits_no_longer(redis: FakeRedis, to_redis: ICrashPu
     redis.over.set()
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_closed_it_leaves_no_thread_and_no_connection(redis: FakeRedis) -> None:
     redis.says = NO_ID

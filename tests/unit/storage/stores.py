@@ -429,7 +429,20 @@ def make_store(root: Path, clock: IReactorTime | None = None, **settings: Any) -
     from twisted.internet import reactor
 
     call = cast(CallFromThread, reactor.callFromThread)  # type: ignore[attr-defined]
-    return FilesystemCrashStorage(FilesystemSettings(root=str(root), **settings), call, clock or Clock())
+    store = FilesystemCrashStorage(FilesystemSettings(root=str(root), **settings), call, clock or Clock())
+    _STORES.append(store)
+    return store
+
+
+_STORES: list[FilesystemCrashStorage] = []
+
+
+@pytest.fixture(autouse=True)
+def stores_end() -> Iterator[None]:
+    """The threads of a store end soon after its test, unless they hang: then nobody waits for them."""
+    yield
+    while _STORES:
+        Deferred.fromCoroutine(_STORES.pop().close()).addErrback(lambda failure: None)
 
 
 async def spilling_done(store: FilesystemCrashStorage) -> None:

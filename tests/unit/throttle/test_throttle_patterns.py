@@ -144,6 +144,7 @@ def test_what_both_know_means_the_same(pattern: str, text: str) -> None:
     assert Pattern(pattern).is_in(text) == (re.search(pattern, text) is not None)
 
 
+@pytest.mark.slow
 def test_nested_repetitions_take_no_time() -> None:
     pattern, text = "(x+x+)+y", "x" * 24
     began = thread_time()

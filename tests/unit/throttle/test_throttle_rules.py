@@ -156,6 +156,7 @@ values = st.one_of(
 SETS = [load_rules(spec) for spec in BUILTIN]
 
 
+@pytest.mark.slow
 @unhurried
 @given(annotations=st.dictionaries(st.one_of(names, anything), values), roll=st.floats(0, 99.9))
 def test_no_report_makes_it_raise(annotations: dict[str, str], roll: float) -> None:

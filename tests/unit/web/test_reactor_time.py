@@ -247,6 +247,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_reactor_goes_on(name: str) -> None:
     make, status = HOSTILE[name]
@@ -259,6 +260,7 @@ def test_the_reactor_goes_on(name: str) -> None:
     assert seconds < MOST_S
 
 
+@pytest.mark.slow
 def test_all_pipelined_requests_are_answered() -> None:
     _, answers = longest_turn(HOSTILE["pipelined reports"][0]())
     assert answers.count(b"CrashID=bp-") == 1000

@@ -83,6 +83,7 @@ def test_a_compressed_journal_that_is_damaged(tmp_path: Path, spoil: object) -> 
     assert events_of(tmp_path, CRASH_ID)[-1].where == "3"
 
 
+@pytest.mark.slow
 @given(
     st.lists(events, max_size=8),
     st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=30) | st.just(bytes(40))), max_size=4),
@@ -182,6 +183,7 @@ def test_no_line_is_missed_while_the_files_change(
     assert ({line.where for line in found}, damaged) == ({"1", "2"}, 0)
 
 
+@pytest.mark.slow
 def test_the_lines_of_one_crash(tmp_path: Path) -> None:
     journal = journal_path(tmp_path, DAY)
     others = b"".join(line_of(crash_id=NEIGHBOUR, at=AT + n) for n in range(30_000))

@@ -414,6 +414,7 @@ def test_a_line_that_was_written_in_part_is_written_again(rig: Rig) -> None:
     assert journal.damaged == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_hangs_holds_nobody_up_and_memory_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.observe.journal.writer._LIMIT", 10_000)
     rig.start()
@@ -450,6 +451,7 @@ def test_a_disk_that_hangs_for_long_is_told(rig: Rig) -> None:
     assert errors(events) == ["the journal can't be written: the disk has not answered for 60 s"]
 
 
+@pytest.mark.slow
 def test_lost_lines_are_counted_in_the_journals_of_their_days(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.observe.journal.writer._LIMIT", 10_000)
     rig.start()
@@ -614,6 +616,7 @@ def test_a_kill_between_packing_and_removing_harms_nothing(tmp_path: Path, monke
     assert not journal.exists()
 
 
+@pytest.mark.slow
 def test_nobody_adds_to_a_file_that_is_compressed_meanwhile(tmp_path: Path) -> None:
     """Writers and a packer, all at once: no line is lost."""
     journal = journal_path(tmp_path, DAY)

@@ -397,6 +397,7 @@ def test_a_directory_is_not_synced(rig: Rig, directory: str) -> None:
 NEEDED = {"open", "writev", "rename", "symlink", "mkdir", "fsync", "close"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", CHANGES)
 @pytest.mark.parametrize(
     ("make_transaction", "needed"),
@@ -631,6 +632,7 @@ def test_whoever_decides_first_has_decided() -> None:
     assert (latch.kept, latch.abandoned) == (False, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make_transaction", [lambda rig, a: rig.transaction(make_crash(), a), spilled_entry], ids=["memory", "spilled"]
 )

@@ -112,6 +112,7 @@ def reasons(root: Path) -> list[str]:
     return [crash.reason.partition(" ")[2] for crash in quarantined_crashes(str(root))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spilled", [False, True], ids=["memory", "spilled"])
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_what_is_broken_is_put_aside_and_the_whole_one_takes_its_place(rig: Rig, harm: Harm, spilled: bool) -> None:
@@ -371,6 +372,7 @@ def test_a_second_broken_copy_takes_nothing_from_the_first(rig: Rig) -> None:
     assert is_kept(rig.root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["mkdir", "rename", "fsync", "open"])
 def test_putting_aside_fails_at_any_step(tmp_path: Path, operation: str) -> None:
     """Nothing is confirmed then, and no file of what was there is lost."""
@@ -474,6 +476,7 @@ def test_what_is_released_is_written_anew(tmp_path: Path) -> None:
         die(rig.staging)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 24))
 def test_a_release_after_one_that_could_not_be_synced(rig: Rig, number: int) -> None:
     rig.save(rig.transaction(make_crash()))

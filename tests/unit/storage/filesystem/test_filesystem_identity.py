@@ -261,6 +261,7 @@ def threads_of(root: Path) -> int:
 STEPS = ("stat", "statvfs", "mkdir", "open", "fsync", "rename", "listdir", "close")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True], ids=["at first", "later"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("become", [gone, empty, marked_before_the_mount])

@@ -269,6 +269,7 @@ async def test_a_store_that_is_closed_lets_others_see_what_is_not_decided(root: 
     await other.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 5))
 @pytest.mark.parametrize("who", ["its own process", "another process"])
 def test_a_sweep_takes_nothing_that_a_living_process_keeps(rig: Rig, another: Rig, who: str, number: int) -> None:

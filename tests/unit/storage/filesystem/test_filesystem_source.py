@@ -432,6 +432,7 @@ def test_a_mount_that_hangs(root: Path) -> None:
     assert failures[0].check(TimedOut)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 6))
 @pytest.mark.parametrize("operation", ["rename", "unlink", "fsync"])
 def test_a_quarantine_that_is_cut_off_loses_nothing(rig: Rig, operation: str, number: int) -> None:

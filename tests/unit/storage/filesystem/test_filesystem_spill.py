@@ -215,6 +215,7 @@ def test_discarded_while_an_append_waits(rig: Rig, area: StagingArea, threads: B
     assert everything(rig.root) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["open", "writev", "close"])
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("before", [False, True])

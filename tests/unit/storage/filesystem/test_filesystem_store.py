@@ -72,6 +72,7 @@ async def test_nothing_is_kept_where_nobody_checked(root: Path) -> None:
     assert is_kept(root)
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_many_at_once_from_two_processes(root: Path) -> None:
     stores = [make_store(root), make_store(root, whole_filesystem=True)]

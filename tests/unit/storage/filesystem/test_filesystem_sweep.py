@@ -344,6 +344,7 @@ class Killed(BaseException):
     """From now on this process does nothing any more."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spilled", [False, True], ids=["memory", "spilled"])
 @pytest.mark.parametrize("end", ["kept", "undone", "abandoned"])
 def test_killed_at_any_point(tmp_path: Path, spilled: bool, end: str) -> None:

@@ -244,6 +244,7 @@ def write(file: File) -> None:
         os.write(file[1], os.urandom(65536))
 
 
+@pytest.mark.slow
 @needs_mount
 @both
 @pytest.mark.parametrize("seen", [False, True], ids=["first", "after another"])

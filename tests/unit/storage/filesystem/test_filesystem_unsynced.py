@@ -70,6 +70,7 @@ def spilled_to(area: StagingArea, content: bytes) -> Content:
     return dump.content()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spilled", [False, True], ids=["in memory", "spilled"])
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others"])
 def test_what_is_kept_stays_kept(tmp_path: Path, spilled: bool, others: bool) -> None:
@@ -111,6 +112,7 @@ def sweep_root(root: Path) -> None:
     staging.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_it_is", [False, True])
 def test_a_release_is_whole_here_or_there(tmp_path: Path, as_it_is: bool) -> None:
     root = tmp_path / "crashes"

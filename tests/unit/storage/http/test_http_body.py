@@ -187,6 +187,7 @@ NAMES = st.text(
 VALUES = st.text(st.characters(codec="utf-8") | st.sampled_from('-"\r\n' + BOUNDARY), max_size=200)
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(NAMES, VALUES, max_size=8),
     st.dictionaries(st.from_regex(r"[A-Za-z0-9_]{1,30}", fullmatch=True), st.binary(max_size=300), max_size=4),

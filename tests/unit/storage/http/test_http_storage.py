@@ -164,6 +164,7 @@ async def test_a_connection_that_ends_badly_is_an_error(another: Another, data: 
     assert len(another.server.requests) == 1  # it is not sent again: it may have been kept
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_nobody_listens(another: Another) -> None:
     settings = HttpDestinationSettings(type="http", url=f"http://127.0.0.1:{free_port()}/submit")
