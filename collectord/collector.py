@@ -103,7 +103,7 @@ class Collector:
         if fingerprint is None or self.duplicates is None:
             return await self._judge_and_save(report, chosen, None, began)
         since = self.seconds() if began is None else began
-        async with self.duplicates.look_up(fingerprint, report.dumps, since) as known:
+        async with self.duplicates.look_up(fingerprint, report, since) as known:
             if known is not None:
                 return self._duplicate(known, report)
             return await self._judge_and_save(report, chosen, fingerprint, began)
@@ -169,8 +169,9 @@ class Collector:
             "rule": verdict.rule,
         }
         if fingerprint is not None and self.duplicates is not None:
-            self.duplicates.kept(fingerprint, crash.crash_id)
-            about["fingerprint"] = fingerprint.hex()
+            is_deferred = verdict.result is Result.DEFER
+            remembered = self.duplicates.kept(fingerprint, report, crash.crash_id, is_deferred=is_deferred)
+            about["fingerprint"] = remembered.hex()
         at = now.timestamp() + seconds  # the wall clock is read once for each report; this is exact enough
         self.on_event(CrashEvent(at=at, crash_id=crash.crash_id, kind="kept", where=store, about=about))
         _log.info(

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from collectord.concurrency.backoff import backoff_delay
-from collectord.duplicates.fingerprint import fingerprint_of
+from collectord.duplicates.fingerprint import fingerprint_of, when_deferred
 from collectord.duplicates.table import KeptTable
 from collectord.model import CrashReport, Dump
 
@@ -50,47 +50,49 @@ class Duplicates:
         return fingerprint_of(report) if self.window else None
 
     @asynccontextmanager
-    async def look_up(self, fingerprint: bytes, dumps: Sequence[Dump], began: float) -> AsyncIterator[str | None]:
+    async def look_up(self, fingerprint: bytes, report: CrashReport, began: float) -> AsyncIterator[str | None]:
         """
         Look for the crash of a report, as a context manager: within it, others wait that look for the same report.
 
         If such a report is being saved now, this waits until it is kept, or has failed, or until it may wait no longer.
 
-        @param dumps: of the report.
-        @param began: when its client began to send it.
+        @param began: when the client began to send it.
 
         @return: the id of the crash, which is durable; None: the report is not known, and should be saved.
         """
-        claimed, known = self._try(fingerprint)
+        claimed, known = self._try(fingerprint, report)
         if not claimed and known is None:
-            claimed, known = await self._wait(fingerprint, dumps, began)
+            claimed, known = await self._wait(fingerprint, report, began)
         try:
             yield known
         finally:
             if claimed:
                 self._table.release(fingerprint)
 
-    async def _wait(self, fingerprint: bytes, dumps: Sequence[Dump], began: float) -> tuple[bool, str | None]:
-        with self._waiting(dumps, began) as pause:
+    async def _wait(self, fingerprint: bytes, report: CrashReport, began: float) -> tuple[bool, str | None]:
+        with self._waiting(report.dumps, began) as pause:
             for tries in count(1):
                 may_wait = await pause(backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S))
-                claimed, known = self._try(fingerprint)
+                claimed, known = self._try(fingerprint, report)
                 if claimed or known is not None or not may_wait:
                     break
         return claimed, known
 
-    def _try(self, fingerprint: bytes) -> tuple[bool, str | None]:
+    def _try(self, fingerprint: bytes, report: CrashReport) -> tuple[bool, str | None]:
         """Claim the report if nobody else has claimed it; also return the id of its crash if it is known."""
         claimed = self._table.claim(fingerprint)
-        return claimed, self._known(fingerprint)  # after the claim: who had it before may just have kept it
+        # Looked up after the claim: who had it before may just have kept it.
+        return claimed, self._known(fingerprint) or self._known(when_deferred(fingerprint, report))
 
     def _known(self, fingerprint: bytes) -> str | None:
         now = self._now()
         return self._table.crash_id_of(fingerprint, now - self.window, now + self.window)
 
-    def kept(self, fingerprint: bytes, crash_id: str) -> None:
-        """Remember that the crash of a report is kept, and durable."""
-        self._table.add(fingerprint, crash_id, self._now())
+    def kept(self, fingerprint: bytes, report: CrashReport, crash_id: str, *, is_deferred: bool) -> bytes:
+        """Remember that the crash of a report is kept, and durable; return the fingerprint that tells so."""
+        remembered = when_deferred(fingerprint, report) if is_deferred else fingerprint
+        self._table.add(remembered, crash_id, self._now())
+        return remembered
 
     async def filled(self) -> None:
         """Wait until what is known of earlier processes is in the table, but no longer than 10 s."""

@@ -43,6 +43,16 @@ def fingerprint_of(report: CrashReport) -> bytes | None:
     return sha256(content.encode("utf-8", "surrogatepass")).digest()[:SIZE]
 
 
+def when_deferred(fingerprint: bytes, report: CrashReport) -> bytes:
+    """
+    Return the fingerprint by which C{report} is remembered if its crash is deferred, which means not to be processed.
+
+    It differs once the report says that it is not to be throttled: so a user sends it again to have it processed.
+    """
+    mark = 2 if report.annotations.get("Throttleable") == "0" else 1
+    return fingerprint[:-1] + bytes([fingerprint[-1] ^ mark])
+
+
 def _is_own_id(annotation: tuple[str, str]) -> bool:
     name, value = annotation
     is_name = name.lower().replace("-", "").replace("_", "") in OWN_IDS

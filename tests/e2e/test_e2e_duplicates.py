@@ -111,6 +111,30 @@ def test_without_a_minidump_only_a_client_s_own_id_tells(scene: Scene) -> None:
         assert ids[2] == ids[3]
 
 
+def test_a_user_who_sends_a_deferred_crash_again_to_have_it_processed(tmp_path: Path) -> None:
+    """Also after a restart: it is another crash then."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[[rule]]\nname = "by_hand"\nkey = "Throttleable"\nequals = "0"\nresult = "accept"\n'
+        '[[rule]]\nname = "others"\nkey = "*"\nresult = "defer"\n'
+    )
+    scene = make_scene(tmp_path, 1, f"[throttle]\nrules = '{rules}'\n")
+    first = make_report("first", 1000)
+    by_hand = evolve(first, annotations={**first.annotations, "Throttleable": "0"})
+    with scene.daemon:
+        deferred = scene.post(first)
+        assert scene.post(first) == deferred
+    with scene.daemon:
+        assert scene.post(first) == deferred
+        accepted = scene.post(by_hand)
+        assert accepted != deferred
+        assert [scene.post(report) for report in (by_hand, first)] == [accepted] * 2
+    with scene.daemon:
+        assert scene.post(first) == accepted
+    kept = {crash_id: crash.raw_crash["legacy_processing"] for crash_id, crash in stored_crashes(scene.root).items()}
+    assert kept == {deferred: 1, accepted: 0}
+
+
 def test_a_client_that_hung_up_before_its_answer(scene: Scene) -> None:
     report = make_report("lost", 400_000)
     with scene.daemon:

@@ -148,6 +148,27 @@ def test_a_report_that_comes_again(rig: Rig, result: Result, log: LogRecorder) -
     assert formatEvent(log.events[-1]) == f"{crash_id} came again: 1234 bytes, not stored once more"
 
 
+def test_a_deferred_crash_that_is_sent_again_to_be_processed(rig: Rig) -> None:
+    rig.storage.at_once = True
+    rig.verdict = Verdict(Result.DEFER, "some_rule", 100)
+    deferred = rig.collect(report(Throttleable="1"))
+    again = rig.collect(report())
+    rig.verdict = ACCEPT
+    by_hand = rig.collect(report(Throttleable="0"))
+    assert result_of(by_hand).result is Result.ACCEPT
+    ids = rig.crash_ids([deferred, again, by_hand, *(rig.collect(report(Throttleable=each)) for each in "01")])
+    assert ids[0] == ids[1] != ids[2] == ids[3] == ids[4]
+    assert len({event.about["fingerprint"] for event in rig.events if event.kind == "kept"}) == 2
+
+
+@pytest.mark.parametrize(("first", "again"), [("0", "0"), ("1", "1"), ("1", ""), ("", "2")])
+def test_a_deferred_crash_that_is_sent_again_as_before(rig: Rig, first: str, again: str) -> None:
+    rig.storage.at_once = True
+    rig.verdict = Verdict(Result.DEFER, "some_rule", 100)
+    ids = rig.crash_ids([rig.collect(report(Throttleable=each)) for each in (first, again)])
+    assert ids[0] == ids[1]
+
+
 def test_after_the_window_it_is_another_crash(rig: Rig) -> None:
     rig.storage.at_once = True
     first = rig.collect(report())
