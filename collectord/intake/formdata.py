@@ -43,6 +43,7 @@ class FormDataParser:
 
     @param boundary: as L{boundary_of<collectord.intake.partheaders.boundary_of>} finds it.
     @ivar notes: what of the body was passed over or put right. They are complete when the parser is closed.
+    @ivar is_whole: whether the last boundary has come. It is known when the parser is closed.
     """
 
     def __init__(self, boundary: bytes) -> None:
@@ -55,6 +56,7 @@ class FormDataParser:
         self._passed_over_text = False
         self._cut_heads = 0
         self._heads_alone = 0
+        self.is_whole = True
         self.notes: list[Note] = []
 
     def parse(self, data: bytes) -> Iterator[Part | bytes | None]:
@@ -118,6 +120,7 @@ class FormDataParser:
             yield None
         if self._state is not _EPILOGUE:
             self._state = _EPILOGUE
+            self.is_whole = False
             self.notes.append(Note("repaired", "the body ends without its last boundary; its end may be missing"))
         if self._cut_heads:
             self.notes.append(Note("cut", f"parts whose headers are cut after {_HEAD} bytes: {self._cut_heads}"))

@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 from collectord.errors import CollectordError, MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
-from collectord.intake.decoding import BodyDecoder, decoder_for
+from collectord.intake.layers import BodyDecoder, codings_of
 from collectord.intake.partheaders import boundary_of
 from collectord.intake.report import ReportBuilder
 from collectord.intake.texts import ReceivedTexts
@@ -95,7 +95,8 @@ class ReportReceiver:
         self._size = 0
         self._decoder: BodyDecoder | None = None
         self._decoder_memory = 0
-        self._waiting: deque[bytes] = deque()  # bytes that were received, then pieces that were decoded, then parts
+        # Bytes that were received, then None for the end of the body; pieces that were decoded; and parts.
+        self._waiting: deque[bytes | None] = deque()
         self._pieces: Iterator[bytes] = iter(())
         self._feeding: Iterator[None] = iter(())
         self._is_behind = False
@@ -111,7 +112,7 @@ class ReportReceiver:
     def _begin(self, length: int | None) -> None:
         boundary = boundary_of(self._header("Content-Type"))
         encodings = self._headers.getRawHeaders(b"Content-Encoding") or ()
-        self._decoder = decoder_for(b",".join(encodings), boundary, self._limits.read, self._reserve)
+        self._decoder = BodyDecoder(codings_of(b",".join(encodings)), boundary, self._limits.read, self._reserve)
         if length == 0:
             raise MalformedReport("no_content_length")
         if length is not None and length > self._limits.read:
@@ -139,6 +140,8 @@ class ReportReceiver:
             return
         assert self._builder is not None
         try:
+            if not self._size and self._decoder is not None and self._decoder.is_needless(data):
+                self._decoder = None
             self._size += len(data)
             if self._size > self._limits.read:
                 raise TooLarge
@@ -184,16 +187,20 @@ class ReportReceiver:
                 if next(self._feeding, _AT_ITS_END) is not _AT_ITS_END:
                     continue
                 piece = next(self._pieces, None)
-                if piece is not None:
+                if piece:
                     self._feeding = builder.feed(piece)
-                elif self._waiting:
-                    data = self._waiting.popleft()
-                    self._pieces = iter((data,)) if self._decoder is None else self._decoder.feed(data)
-                else:
+                elif piece is None and self._waiting:
+                    self._pieces = self._decoded(self._waiting.popleft())
+                elif piece is None:
                     self._caught_up()
                     break
         finally:
             self._is_catching_up = False
+
+    def _decoded(self, data: bytes | None) -> Iterator[bytes]:
+        if self._decoder is None:
+            return iter(() if data is None else (data,))
+        return self._decoder.finish() if data is None else self._decoder.feed(data)
 
     def _caught_up(self) -> None:
         self._is_behind = False
@@ -219,18 +226,21 @@ class ReportReceiver:
         assert self._builder is not None
         if self._size == 0:
             raise MalformedReport("no_content_length")
+        if self._is_behind or self._decoder is not None:
+            self._waiting.append(None)
+            self._is_behind = True
+            self._catch_up(self._builder)
         if self._is_behind:
             self._waiter = Deferred()
             await self._waiter
             if self.refusal is not None:
                 raise self.refusal
-        if self._decoder is not None:
-            self._decoder.finish()
         return await self._builder.finish(
             self._size,
             self._query,
             compressed=self._decoder is not None and not self._decoder.is_plain,
             notes=() if self._decoder is None else self._decoder.notes,
+            is_whole=self._decoder is None or self._decoder.is_whole,
             user_agent=(self._header("User-Agent") or b"").decode(errors="replace"),
             bearer_token=_bearer_token(self._header("Authorization")),
             sender_stores=(self._header(SENDER) or b"").decode(errors="replace").split(),

@@ -97,6 +97,7 @@ class ReportBuilder:
         bearer_token: str | None,
         sender_stores: Sequence[str] = (),
         notes: Sequence[Note] = (),
+        is_whole: bool = True,
     ) -> CrashReport:
         """
         The report. To be called after the last byte.
@@ -105,11 +106,14 @@ class ReportBuilder:
         @param query: of the URL. It has annotations that did not come in the body.
         @param compressed: it was sent compressed.
         @param notes: what was put right before the body came here.
+        @param is_whole: nothing of the body was lost before it came here.
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
         for _ in self._take_in(self._parser.close()):
             pass
+        if sender_stores and not (is_whole and self._parser.is_whole):  # the sender would remove its copy, which is
+            raise MalformedReport("invalid_payload_structure")
         self._notes += [*self._parser.notes, *notes]
         fields, left_out = fields_of(
             query, most=self._max_parts, most_bytes=self._max_annotation_bytes - self._annotation_bytes

@@ -149,17 +149,22 @@ def make_form(chance: Random) -> Form:
 
 def compressed(chance: Random, body: bytes) -> tuple[bytes, bytes]:
     """Return a Content-Encoding, and C{body} in it: in several members, perhaps, where that is possible."""
-    encoding = chance.choice((b"gzip", b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"gzip, identity"))
-    if encoding == b"br":
-        return encoding, brotli.compress(body, quality=chance.choice((0, 5)))
-    if encoding == b"deflate":
-        return encoding, zlib.compress(body, chance.choice((0, 6)), wbits=chance.choice((15, -15)))
-    compress = zstd.compress if encoding == b"zstd" else gzip.compress
+    single = (b"gzip", b"gzip", b"x-gzip", b"deflate", b"br", b"zstd")
+    encoding = chance.choice((*single, b"gzip, identity", b"gzip, br", b"deflate, zstd, gzip"))
+    for name in encoding.removesuffix(b", identity").split(b", "):
+        body = _compressed(chance, name, body)
+    return encoding, body
+
+
+def _compressed(chance: Random, name: bytes, body: bytes) -> bytes:
+    if name == b"br":
+        return bytes(brotli.compress(body, quality=chance.choice((0, 5))))
+    if name == b"deflate":
+        return zlib.compress(body, chance.choice((0, 6)), wbits=chance.choice((15, -15)))
+    compress = zstd.compress if name == b"zstd" else gzip.compress
     middle = chance.choice((0, chance.randint(0, len(body))))
     pieces = [piece for piece in (body[:middle], body[middle:]) if piece]
-    return encoding, b"".join(compress(piece, chance.choice((1, 9))) for piece in pieces) + b"\0" * chance.choice(
-        (0, 0, 3)
-    )
+    return b"".join(compress(piece, chance.choice((1, 9))) for piece in pieces) + b"\0" * chance.choice((0, 0, 3))
 
 
 def some_bytes(chance: Random) -> bytes:

@@ -4,15 +4,16 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 import brotli
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collectord.errors import MalformedReport, TooLarge
-from collectord.intake.decoding import decoder_for
+from collectord.intake.layers import BodyDecoder, codings_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -46,18 +47,17 @@ class Decoded:
     notes: Sequence[str]
     largest: int
     reserved: int
+    is_whole: bool
 
 
 def decode(encoding: bytes, *pieces: bytes, limit: int = 10**9) -> Decoded:
     reserved: list[int] = []
-    decoder = decoder_for(encoding, b"xyzzy", limit, reserved.append)
-    assert decoder is not None
+    decoder = BodyDecoder(codings_of(encoding), b"xyzzy", limit, reserved.append)
     decoded = [content for piece in pieces for content in decoder.feed(piece)]
-    decoder.finish()
-    assert decoder.is_plain == (NOT_ENCODED in [note.text for note in decoder.notes])
-    return Decoded(
-        b"".join(decoded), [note.text for note in decoder.notes], max(map(len, decoded), default=0), sum(reserved)
-    )
+    decoded += decoder.finish()
+    notes = [note.text for note in decoder.notes]
+    assert decoder.is_plain == (NOT_ENCODED in notes or (not codings_of(encoding) and not notes))
+    return Decoded(b"".join(decoded), notes, max(map(len, decoded), default=0), sum(reserved), decoder.is_whole)
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
@@ -78,7 +78,12 @@ def test_names_of_gzip(encoding: bytes) -> None:
 
 @pytest.mark.parametrize("encoding", [b"", b" ", b"identity", b"Identity, identity", b","])
 def test_not_encoded(encoding: bytes) -> None:
-    assert decoder_for(encoding, b"xyzzy", 1000, lambda size: None) is None
+    decoder = BodyDecoder(codings_of(encoding), b"xyzzy", 1000, lambda size: None)
+    assert all(map(decoder.is_needless, (b"--xyzzy", b"\r\n", b"\n")))
+    assert not any(map(decoder.is_needless, (b"x", b"\x1f", b"")))
+    for sent in (b"--xyzzy\r\n", b"before\r\n--xyzzy", b"b", b"", b"\x1f\x8b", b"\x1f\x8b\x09\0" * 10):
+        assert decode(encoding, *cut(sent, 1)).content == sent
+        assert decode(encoding, sent).notes == []
 
 
 @encoders
@@ -104,16 +109,128 @@ def test_all_that_a_br_body_which_is_cut_off_gives_is_read_at_once() -> None:
 
 @encoders
 @pytest.mark.parametrize("size", [1, 1_000_000])
-@pytest.mark.parametrize("trailing", [b"x", b"garbage", b"\xff" * 1000, b"\r\n"], ids=len)
+@pytest.mark.parametrize("trailing", [b"x", b"garbage", b"\xff" * 64, b"\r\n", b"\xff" * 1000], ids=len)
 def test_trailing_garbage(encoding: bytes, encode: Callable[[bytes], bytes], size: int, trailing: bytes) -> None:
     sent = cut(encode(BODY) + trailing, size)
-    if encoding == b"br":  # its package can't tell where the end was
+    if encoding == b"br" and len(trailing) > 64:  # its package can't tell where the end was
         with pytest.raises(MalformedReport):
             decode(encoding, *sent)
     else:
         decoded = decode(encoding, *sent)
-        assert decoded.content == BODY
+        assert (decoded.content, decoded.is_whole) == (BODY, True)
         assert decoded.notes == [f"bytes after the end of the {encoding.decode()} body are left out"]
+
+
+CHECKED: Mapping[str, tuple[bytes, bytes]] = {
+    "gzip": (b"gzip", gzip.compress(BODY)[:-8] + b"\0" * 8),
+    "the length of gzip": (b"gzip", gzip.compress(BODY)[:-1] + b"\1"),
+    "gzip with padding": (b"gzip", gzip.compress(BODY)[:-8] + b"\1" * 8 + b"\0" * 1000),
+    "gzip of tiny blocks": (b"gzip", gzip.compress(BODY, 0)[:-8] + b"\1" * 8),
+    "deflate": (b"deflate", zlib.compress(BODY)[:-4] + b"\0" * 4),
+    "zstd": (b"zstd", zstd.compress(BODY, options={int(zstd.CompressionParameter.checksum_flag): 1})[:-1] + b"\0"),
+}
+
+
+@pytest.mark.parametrize("size", [1, 100, 1_000_000])
+@pytest.mark.parametrize(("encoding", "sent"), CHECKED.values(), ids=CHECKED)
+def test_a_wrong_checksum(encoding: bytes, sent: bytes, size: int) -> None:
+    decoded = decode(encoding, *cut(sent, size))
+    assert (decoded.content, decoded.is_whole) == (BODY, False)
+    (note,) = decoded.notes
+    assert note == (
+        f"the checksum of the {encoding.decode()} body is wrong: it may be damaged, and what follows is left out"
+    )
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate"])
+@pytest.mark.parametrize("at", [900, 1040, 5000, 20_000, 20_900])
+def test_all_that_is_before_a_damage_is_kept(name: str, at: int) -> None:
+    encoding, encode = ENCODERS[name]
+    chance = random.Random(1)
+    whole = b"--xyzzy\r\n" + b"".join(b"%x" % chance.getrandbits(32) for _ in range(6000))
+    packed = encode(whole)
+    sent = packed[:at] + b"\xff" * 400 + packed[at + 400 :]
+    decoded, *others = [evolve(decode(encoding, *cut(sent, size)), largest=0) for size in (1, 77, 1_000_000)]
+    assert others == [decoded, decoded]
+    assert not decoded.is_whole
+    kept, before = decoded.content, decode(encoding, packed[:at]).content
+    assert len(before) > at
+    assert kept.startswith(before)
+    (note,) = decoded.notes
+    assert note in (
+        f"the {encoding.decode()} body is damaged: what follows {len(kept)} bytes of it is left out",
+        f"the checksum of the {encoding.decode()} body is wrong: it may be damaged, and what follows is left out",
+    )
+
+
+def all_of(*encoders: Callable[[bytes], bytes]) -> bytes:
+    data = BODY
+    for encode in encoders:
+        data = encode(data)
+    return data
+
+
+ZIP, BR, ZSTD, DEFLATE = (ENCODERS[name][1] for name in ("gzip", "br", "zstd", "deflate"))
+
+
+@pytest.mark.parametrize("size", [1, 100, 1_000_000])
+@pytest.mark.parametrize(
+    ("encoding", "sent"),
+    [
+        (b"br, gzip", all_of(BR, ZIP)),
+        (b"gzip, br", all_of(ZIP, BR)),
+        (b"gzip,gzip", all_of(ZIP, ZIP)),
+        (b"zstd, identity, deflate", all_of(ZSTD, DEFLATE)),
+        (b"br, zstd, gzip", all_of(BR, ZSTD, ZIP)),
+        (b"br, br", all_of(BR)),
+    ],
+)
+def test_a_body_in_several_codings(encoding: bytes, sent: bytes, size: int) -> None:
+    decoded = decode(encoding, *cut(sent, size))
+    assert (decoded.content, decoded.notes, decoded.is_whole) == (BODY, [], True)
+
+
+@pytest.mark.parametrize("size", [1, 100, 1_000_000])
+@pytest.mark.parametrize(
+    ("encoding", "sent", "notes"),
+    [
+        (b"", all_of(ZIP), ["encoded in gzip"]),
+        (b"", all_of(ZSTD), ["encoded in zstd"]),
+        (b"identity", all_of(ZSTD, ZIP), ["encoded in gzip", "encoded in zstd"]),
+        (b"gzip", all_of(ZIP, ZIP), ["encoded in gzip"]),
+        (b"x-unknown", all_of(ZIP), ["encoded in gzip"]),
+        (b"deflate", all_of(ZIP), ["encoded in gzip"]),
+        (b"zstd", all_of(ZIP), ["encoded in gzip"]),
+        (b"gzip, zstd", all_of(ZSTD, ZIP), ["encoded in gzip"]),
+        (b"br, gzip", all_of(ZIP), ["not encoded in br"]),
+        (b"br, gzip", BODY, ["not encoded"]),
+    ],
+)
+def test_what_the_body_shows_counts(encoding: bytes, sent: bytes, notes: Sequence[str], size: int) -> None:
+    decoded = decode(encoding, *cut(sent, size))
+    assert decoded.content == BODY
+    assert decoded.notes == [f"the Content-Encoding is wrong: the body is {note}" for note in notes]
+
+
+def test_a_body_in_too_many_codings() -> None:
+    with pytest.raises(MalformedReport) as refused:
+        decode(b"gzip, br, gzip, br", all_of(ZIP, BR, ZIP, BR))
+    assert refused.value.reason == "unknown_content_encoding"
+    left = decode(b"", all_of(ZIP, ZIP, ZIP, ZIP)).content  # gzip may be its own content, for ever
+    assert left == all_of(ZIP)
+
+
+def test_a_bomb_in_a_bomb() -> None:
+    bomb = ZIP(ZIP(bytes(40_000_000)))
+    decoder = BodyDecoder(codings_of(b"gzip, gzip"), b"xyzzy", 30_000_000, lambda size: None)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            assert max(map(len, chain(decoder.feed(bomb), decoder.finish()))) <= 100 * 1024
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3_000_000
 
 
 @pytest.mark.parametrize("size", [1, 3, 1_000_000])
@@ -143,9 +260,8 @@ def test_the_limit(encoding: bytes, encode: Callable[[bytes], bytes]) -> None:
 @encoders
 def test_a_bomb_is_decoded_in_bounded_pieces(encoding: bytes, encode: Callable[[bytes], bytes]) -> None:
     bomb = encode(bytes(40_000_000))
-    decoder = decoder_for(encoding, b"xyzzy", 30_000_000, lambda size: None)
-    assert decoder is not None
-    pieces = decoder.feed(bomb)
+    decoder = BodyDecoder(codings_of(encoding), b"xyzzy", 30_000_000, lambda size: None)
+    pieces = chain(decoder.feed(bomb), decoder.finish())
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):

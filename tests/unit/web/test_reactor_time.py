@@ -183,6 +183,24 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
     "pipelined reports": (lambda: post(body(annotation(b"a"))) * 1000, b"200"),
     "a bomb": (lambda: zipped(body(annotation(b"a"), dump(b"d", bytes(26_000_000)))), b"200"),
     "a bigger bomb": (lambda: zipped(body(dump(b"d", bytes(100_000_000)))), b"413"),
+    "bombs in bombs": (
+        lambda: post(
+            gzip.compress(gzip.compress(gzip.compress(body(annotation(b"a"), dump(b"d", bytes(26_000_000)))))),
+            b"Content-Encoding: gzip, gzip, gzip",
+        ),
+        b"200",
+    ),
+    "many members in a bomb": (
+        lambda: post(gzip.compress(gzip.compress(b"") * 1_000_000), b"Content-Encoding: gzip, gzip"),
+        b"400",
+    ),
+    "damaged gzip": (
+        lambda: post(
+            gzip.compress(body(annotation(b"a"), dump(b"d", bytes(26_000_000))))[:-100] + b"\xff" * 60_000,
+            b"Content-Encoding: gzip",
+        ),
+        b"200",
+    ),
     "a bomb of zstd": (
         lambda: post(zstd.compress(body(annotation(b"a"), dump(b"d", bytes(26_000_000)))), b"Content-Encoding: zstd"),
         b"200",
