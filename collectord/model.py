@@ -90,7 +90,7 @@ class Dump:
     @ivar size: in bytes.
     @ivar sha256: the checksum of the content, in hex.
     @ivar filename: the name that the file had at the client, if it said so when it sent the report.
-    @ivar content_type: what the client said that the file is, if it did.
+    @ivar content_type: what the client said that the file is, with all parameters, if it did.
     """
 
     name: str

@@ -36,6 +36,8 @@ class Part(NamedTuple):
     @ivar content_type: the media type in small letters, without its parameters.
     @ivar charset: as the media type names it.
     @ivar transfer_encoding: in small letters.
+    @ivar whole_type: the type as it was sent, with its parameters, if C{content_type} is not all of it. It is latin-1
+        text, too.
     """
 
     name: str | None = None
@@ -43,6 +45,7 @@ class Part(NamedTuple):
     content_type: str | None = None
     charset: str | None = None
     transfer_encoding: str | None = None
+    whole_type: str | None = None
 
 
 def part_of(head: bytes) -> Part:
@@ -58,15 +61,18 @@ def part_of(head: bytes) -> Part:
         headers.setdefault(key.lower(), (_FOLD.sub(b" ", value) if b"\n" in value else value).strip())
     names = _parameters(headers.get(b"content-disposition", b""))
     content_type = headers.get(b"content-type", b"")
-    media_type, parameters, _ = content_type.partition(b";")
+    whole_type = content_type.decode("latin-1")
+    media_type, parameters, _ = whole_type.partition(";")
+    media_type = media_type.strip().lower()
     charset = _value("charset", _parameters(content_type)) if parameters else None
     transfer_encoding = headers.get(b"content-transfer-encoding", b"").decode("latin-1").lower()
     return Part(
         name=_value("name", names),
         filename=_value("filename", names),
-        content_type=media_type.strip().decode("latin-1").lower() or None,
+        content_type=media_type or None,
         charset=charset and charset[:_CHARSET],
         transfer_encoding=transfer_encoding or None,
+        whole_type=None if whole_type == media_type else whole_type,
     )
 
 

@@ -247,9 +247,8 @@ class ReportBuilder:
         end(name, bytes(value), part.charset)
 
     def _begin_file(self, part: Part, name: str) -> Sink:
-        filename = part.filename and (text_of(part.filename) or part.filename).replace("\0", "")
+        filename, content_type = _text_of(part.filename), _text_of(part.whole_type or part.content_type)
         sent = name or (filename or "").rpartition(".")[0] or filename or ""
-        content_type = part.content_type and part.content_type.replace("\0", "")
         file = self._files.begin(sent, filename, content_type)
         dump_name = file.buffer.name
         if dump_name == MINIDUMP:
@@ -279,6 +278,10 @@ class ReportBuilder:
         if self._too_much:
             notes.append(Note("left_out", f"{self._too_much} annotations are left out: all together are too large"))
         return notes
+
+
+def _text_of(header: str | None) -> str | None:
+    return header and (text_of(header) or header).replace("\0", "")
 
 
 def _shown(name: str) -> str:

@@ -54,7 +54,14 @@ _FILENAMES: Final = (
     "semi;colon",
     "😀",
 )
-_TYPES: Final = ("application/octet-stream", "text/plain", "application/x-dmp", "application/gzip", "image/png")
+_TYPES: Final = (
+    "application/octet-stream",
+    "text/plain",
+    "application/x-dmp",
+    "Application/GZip",
+    "text/plain; charset=utf-16",
+    'image/png ;title="é; ü"',
+)
 _CHARSETS: Final = ("utf-8", "iso-8859-1", "windows-1252", "windows-1251", "utf-16", "utf-16le", "shift_jis", "gbk")
 _ALPHABETS: Final = (
     "abc xyz 019",

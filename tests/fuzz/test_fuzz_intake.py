@@ -206,7 +206,7 @@ def _check_relay(taken: Taken, limits: Limits, chance: Random) -> None:
     for before, now in zip(taken.report.dumps, arrived.report.dumps, strict=True):
         assert now.filename == (before.filename or before.name)
         content_type = before.content_type or ""
-        if content_type != "application/json" and re.fullmatch(r"[a-z0-9+.-]+/[a-z0-9+.-]+", content_type):
+        if re.fullmatch(r"(?!application/json)[a-z0-9+.-]+/[a-z0-9+.-]+( ?;[ -~]*)?", content_type, re.IGNORECASE):
             assert now.content_type == content_type
 
 

@@ -28,7 +28,7 @@ _GZIP_LEVEL = 6
 _AT_ONCE = 16 * 1024
 """The most bytes that are compressed on the reactor thread: handing them to another thread would take longer."""
 
-_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+")
+_TYPE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z/-]+)[ \t]*(;[^\0-\x1f\x7f]*)?")
 _MANY_PARTS = 500
 """If there would be more parts, all annotations are sent in one, as JSON: collectors limit the number of parts."""
 
@@ -182,8 +182,9 @@ def _head_of_dump(boundary: str, name: str, about: object) -> bytes:
     """C{about} is what a collectord noted of all dumps; another collector may have noted anything there, or nothing."""
     sent = about.get(name) if isinstance(about, dict) else None
     filename, kind = (sent.get("filename"), sent.get("content_type")) if isinstance(sent, dict) else (None, None)
-    if isinstance(kind, str) and kind != "application/json" and _TYPE.fullmatch(kind):  # JSON might be annotations
-        return _head(boundary, name, str(filename or name), kind)
+    whole = _TYPE.fullmatch(kind) if isinstance(kind, str) else None
+    if whole and whole[1].lower() != "application/json":  # JSON might be annotations
+        return _head(boundary, name, str(filename or name), whole[0])
     return _head(boundary, name, str(filename or name))
 
 

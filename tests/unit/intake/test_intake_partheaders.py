@@ -143,7 +143,10 @@ def test_names(parameters: bytes, name: str | None, filename: str | None) -> Non
         (b"\nX: y", Part()),
         (b"\ncontent-DISPOSITION :form-data; name=a\r", Part("a")),
         (FORM + b'name="a"\r\nContent-Type: text/plain\r', Part("a", content_type="text/plain")),
-        (FORM + b'name="a"\nContent-Type:TEXT/Plain ; Charset="UTF-16"', Part("a", None, "text/plain", "UTF-16")),
+        (
+            FORM + b'name="a"\nContent-Type:TEXT/Plain ; Charset="UTF-16"',
+            Part("a", None, "text/plain", "UTF-16", whole_type='TEXT/Plain ; Charset="UTF-16"'),
+        ),
         (FORM + b'name="a"\r\nContent-Type: \r', Part("a")),
         (FORM + b'name="a"\r\nContent-Length: nonsense\r', Part("a")),
         (FORM + b'name="a"\nContent-Transfer-Encoding: Base64 \r', Part("a", transfer_encoding="base64")),
@@ -152,7 +155,7 @@ def test_names(parameters: bytes, name: str | None, filename: str | None) -> Non
         (FORM + b'\r\n\tname="a";\r\n filename="b\r\n c"\r', Part("a", "b c")),
         (FORM + b"name=a" + FORM + b"name=b", Part("a")),
         (b"\nX-Content-Disposition: form-data; name=b" + FORM + b"name=a", Part("a")),
-        (b"\nContent-Type: x; name=b" + FORM + b"name=a", Part("a", content_type="x")),
+        (b"\nContent-Type: x; name=b" + FORM + b"name=a", Part("a", content_type="x", whole_type="x; name=b")),
         (b'\nContent-Disposition: attachment; filename="a.dmp"', Part(filename="a.dmp")),
     ],
 )

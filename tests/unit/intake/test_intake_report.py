@@ -633,7 +633,10 @@ def test_how_the_client_called_a_file_is_kept() -> None:
                 annotation(b"a"),
                 dump(b"d"),
                 part(
-                    [b'Content-Disposition: form-data; name="e"; filename="caf\xc3\xa9.log"', b"Content-Type: text/x"]
+                    [
+                        b'Content-Disposition: form-data; name="e"; filename="caf\xc3\xa9.log"',
+                        b"Content-Type: Text/Plain; charset=utf-16;\r\n title=\xc3\xa9",
+                    ]
                 ),
                 part([b'Content-Disposition: form-data; name="f"', b"Content-Type: application\0/x"]),
                 part(b'Content-Disposition: form-data; name="g"; filename="' + b"x" * 300 + b'"'),
@@ -642,7 +645,7 @@ def test_how_the_client_called_a_file_is_kept() -> None:
     )
     assert [(dump.name, dump.filename, dump.content_type) for dump in received.report.dumps] == [
         ("d", "minidump.dmp", "application/octet-stream"),
-        ("e", "café.log", "text/x"),
+        ("e", "café.log", "Text/Plain; charset=utf-16; title=é"),
         ("f", None, "application/x"),
         ("g", "x" * 255, None),
     ]

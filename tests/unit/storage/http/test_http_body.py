@@ -111,6 +111,24 @@ def test_how_the_first_client_called_a_file_is_sent_on() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("sent", "arrived"),
+    [
+        ("text/plain; charset=utf-16", "text/plain; charset=utf-16"),
+        ('Image/PNG ;title="é; \\"', 'Image/PNG ;title="é; \\"'),
+        ("application/json; charset=utf-8", "application/octet-stream"),
+        ("Application/JSON", "application/octet-stream"),
+        ("text/plain\r\n; x", "application/octet-stream"),
+        ("text/plain; x\r\nX: y", "application/octet-stream"),
+    ],
+)
+def test_what_the_first_client_said_that_a_file_is_arrives(sent: str, arrived: str) -> None:
+    receiver = new_receiver(headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode()})
+    receiver.received(body_of(noted({"upload_file_minidump": {"content_type": sent}})))
+    report = result_of(receiver.report())
+    assert [dump.content_type for dump in report.dumps] == [arrived, "application/octet-stream"]
+
+
 @pytest.mark.parametrize("filename", ["a%22b.dmp", "é%0D 😀;'", "%0A", '"%"', "C:\\"])
 def test_how_the_first_client_called_a_file_arrives(filename: str) -> None:
     receiver = new_receiver(headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode()})
