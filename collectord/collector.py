@@ -132,8 +132,9 @@ class Collector:
         if verdict.result in (Result.ACCEPT, Result.DEFER):
             notes = [*report.notes, *self._notes_on(named.renamed)]
             kept = self._kept(named)
-            raw_crash = self._raw_crash(crash_id, kept, notes, report, verdict, now)
             fresh = chosen is None
+            said = [*(() if fresh else report.sender_notes), *(note.text for note in notes)]
+            raw_crash = self._raw_crash(crash_id, kept, said, report, verdict, now)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
             await self._save(crash, report, verdict, now, fingerprint)
             for note in notes:
@@ -213,7 +214,7 @@ class Collector:
         self,
         crash_id: str,
         annotations: Annotations,
-        notes: Sequence[Note],
+        notes: Sequence[str],
         report: CrashReport,
         verdict: Verdict,
         now: datetime,
@@ -231,7 +232,7 @@ class Collector:
                 "payload": payload.structure,
                 "payload_compressed": "1" if payload.compressed else "0",
                 "payload_size": payload.size,
-                "collector_notes": [note.text for note in notes],
+                "collector_notes": notes,
                 "dump_checksums": {dump.name: dump.sha256 for dump in report.dumps},
                 "dumps": {dump.name: _about(dump) for dump in report.dumps},
                 "user_agent": payload.user_agent,

@@ -58,6 +58,9 @@ def checksums_in(raw_crash: RawCrash) -> Mapping[str, Any] | None:
 SENDER = "X-Collectord-Stores"
 """The name of the header in which a collectord that relays crashes sends the ids of its stores."""
 
+SENDER_NOTES = "X-Collectord-Notes"
+"""The name of the header in which it sends the notes that it made itself when it received the crash: a list in JSON."""
+
 
 class Content(Protocol):
     """The bytes of a dump, which may lie in memory or in a file."""
@@ -144,6 +147,7 @@ class CrashReport:
     @ivar bearer_token: from the C{Authorization} header; empty if that holds something else; None if there was no such
         header, so that an annotation C{uuid} is not meant as the crash id.
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
+    @ivar sender_notes: what that one has left out or changed, in sentences.
     @ivar has_minidump: whether one of the dumps has the first bytes of a minidump, whatever it is called.
     """
 
@@ -153,6 +157,7 @@ class CrashReport:
     payload: Payload
     bearer_token: str | None = field(default=None, repr=False)
     sender_stores: Sequence[str] = ()
+    sender_notes: Sequence[str] = ()
     has_minidump: bool = False
 
 

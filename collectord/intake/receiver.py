@@ -2,8 +2,9 @@
 Receives the body of one submission: it is fed with bytes as they come, and never sees a transport.
 """
 
+import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hmac import compare_digest
 from typing import Final
 
@@ -20,7 +21,7 @@ from collectord.intake.report import ReportBuilder
 from collectord.intake.texts import ReceivedTexts
 from collectord.intake.turns import Connection
 from collectord.interfaces import IDumpStaging
-from collectord.model import SENDER, CrashReport
+from collectord.model import SENDER, SENDER_NOTES, CrashReport
 
 _AT_ITS_END: Final = object()
 
@@ -88,7 +89,9 @@ class ReportReceiver:
         self._budget = budget
         self._staging = staging
         self._headers = headers
-        if token and compare_digest(token.encode(), (_bearer_token(self._header("Authorization")) or "").encode()):
+        bearer_token = _bearer_token(self._header("Authorization")) or ""
+        self._may_relay = bool(token) and compare_digest(token.encode(), bearer_token.encode())
+        if self._may_relay:
             self._limits = limits.for_relays()
         self._connection = connection
         self._query = b"" if headers.hasHeader(SENDER) else query
@@ -244,6 +247,7 @@ class ReportReceiver:
             user_agent=(self._header("User-Agent") or b"").decode(errors="replace"),
             bearer_token=_bearer_token(self._header("Authorization")),
             sender_stores=(self._header(SENDER) or b"").decode(errors="replace").split(),
+            sender_notes=_notes_in(self._header(SENDER_NOTES)) if self._may_relay else (),
         )
 
     def release(self) -> None:
@@ -260,6 +264,15 @@ class ReportReceiver:
     def _header(self, name: str) -> bytes | None:
         values = self._headers.getRawHeaders(name.encode())
         return values[-1] if values else None
+
+
+def _notes_in(header: bytes | None) -> Sequence[str]:
+    try:
+        notes = json.loads(header or b"[]")
+    except (ValueError, RecursionError):
+        return ()
+    texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    return [text.encode(errors="replace").decode() for text in texts]  # a lone surrogate is no character
 
 
 def _bearer_token(authorization: bytes | None) -> str | None:

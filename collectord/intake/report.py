@@ -96,6 +96,7 @@ class ReportBuilder:
         user_agent: str,
         bearer_token: str | None,
         sender_stores: Sequence[str] = (),
+        sender_notes: Sequence[str] = (),
         notes: Sequence[Note] = (),
         is_whole: bool = True,
     ) -> CrashReport:
@@ -134,6 +135,7 @@ class ReportBuilder:
             payload=Payload(structure=structure, compressed=compressed, size=payload_size, user_agent=user_agent),
             bearer_token=bearer_token,
             sender_stores=sender_stores,
+            sender_notes=sender_notes,
             has_minidump=self._files.has_true_minidump,
         )
 

@@ -13,7 +13,7 @@ from tracemalloc import get_traced_memory, start, stop
 from typing import Any
 
 import pytest
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -195,6 +195,8 @@ async def test_it_arrives_whole(other: Other, certificates: Certificates, tls: b
     assert verifyObject(ICrashStorage, store)
     annotations: dict[str, Any] = {'odd "name"': "a\r\nb", "Größe": "ü", "Empty": "", "Extensions": ["a", 1], "n": 7}
     crash = make_crash(**annotations)
+    notes = ["log: 7 bytes, left out: the report is too large", "Gr\u00f6\u00dfe: cut"]
+    crash = evolve(crash, raw_crash={**crash.raw_crash, "metadata": {"collector_notes": notes}})
     assert await store.save(crash) == store.name == other.url(tls)
     assert await store.save(crash) == store.name
     kept = other.kept()[CRASH_ID]
@@ -204,7 +206,7 @@ async def test_it_arrives_whole(other: Other, certificates: Certificates, tls: b
     metadata: Any = kept.raw_crash["metadata"]
     assert metadata["dump_checksums"] == {dump.name: dump.sha256 for dump in crash.dumps}
     assert metadata["payload_compressed"] == ("1" if gzip else "0")
-    assert metadata["collector_notes"] == []
+    assert metadata["collector_notes"] == notes
 
 
 @in_reactor

@@ -18,9 +18,9 @@ from collectord.collector import Collector
 from collectord.errors import ReportRefused, StorageError
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.receiver import Limits, ReportReceiver
-from collectord.model import SENDER, Crash, CrashReport, InMemory
+from collectord.model import SENDER, SENDER_NOTES, Crash, CrashReport, InMemory
 from collectord.settings.schema import Submission
-from collectord.storage.http.body import make_report
+from collectord.storage.http.body import make_report, notes_of
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import CountingFlow, content_of, result_of
@@ -39,6 +39,7 @@ class Request:
     limits: Limits
     memory: int = 1_000_000
     is_relayed: bool = False
+    sender_notes: str = ""
 
     def headers(self) -> Headers:
         headers = Headers({b"Content-Type": [self.content_type]})
@@ -47,6 +48,7 @@ class Request:
         if self.is_relayed:
             headers.addRawHeader("Authorization", f"Bearer {_TOKEN}")
             headers.addRawHeader(SENDER, "a-store")
+            headers.addRawHeader(SENDER_NOTES, self.sender_notes)
         return headers
 
 
@@ -144,7 +146,8 @@ def relayed(crash: Crash, limits: Limits, chance: Random) -> Request:
     report = make_report(crash, f"{chance.getrandbits(128):032x}")
     body = result_of(_joined(report.pieces()))
     assert len(body) == report.length
-    return Request(body=body, content_type=report.content_type.encode(), limits=limits, is_relayed=True)
+    content_type = report.content_type.encode()
+    return Request(body=body, content_type=content_type, limits=limits, is_relayed=True, sender_notes=notes_of(crash))
 
 
 async def _joined(pieces: AsyncIterator[bytes]) -> bytes:

@@ -20,7 +20,7 @@ from attrs import evolve
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part, boundary_of
 from collectord.intake.receiver import Limits
-from collectord.model import COLLECTOR_NAMES, RawCrash
+from collectord.model import COLLECTOR_NAMES, RawCrash, metadata_of
 from tests.fuzz.damage import damaged, damaged_body
 from tests.fuzz.forms import Form, Sent, compressed, make_form
 from tests.fuzz.intake import Refused, Request, Taken, keep, relayed, take
@@ -203,6 +203,8 @@ def _check_relay(taken: Taken, limits: Limits, chance: Random) -> None:
         (name, content) for name, _, _, content in taken.dumps
     ]
     assert arrived.notes == []
+    notes, sent = metadata_of(crash.raw_crash)["collector_notes"], metadata_of(again.raw_crash)["collector_notes"]
+    assert sent == notes or "earlier collector" in str(sent)
     for before, now in zip(taken.report.dumps, arrived.report.dumps, strict=True):
         assert now.filename == (before.filename or before.name)
         content_type = before.content_type or ""

@@ -36,6 +36,10 @@ _LONG_NAME = 500
 """Longer names of annotations are sent in JSON: collectors limit the headers of parts."""
 
 
+_MOST_NOTES = 3900
+"""The most bytes of notes: proxies take 8 KiB of one header, and there are others."""
+
+
 @frozen
 class Report:
     """
@@ -98,6 +102,23 @@ def _have_to_be_json(fields: Mapping[str, object]) -> bool:
         str(value).startswith(MINIDUMP_BEGIN.decode()) or "%" in name or len(name) > _LONG_NAME
         for name, value in fields.items()
     )
+
+
+def notes_of(crash: Crash) -> str:
+    """
+    Return what our own collector has noted of C{crash}, as a list in JSON that fits into a header; empty if nothing.
+
+    If it does not fit, the last notes are left out, and one more says how many.
+    """
+    noted = metadata_of(crash.raw_crash).get("collector_notes")
+    notes = [note for note in noted if isinstance(note, str)] if isinstance(noted, list) else []
+    fitting, size = 0, 0
+    while fitting < len(notes) and (size := size + len(json.dumps(notes[fitting])) + 2) <= _MOST_NOTES:
+        fitting += 1
+    sent = notes[:fitting]
+    if fitting < len(notes):
+        sent.append(f"the notes of an earlier collector are too long, and {len(notes) - fitting} are left out")
+    return json.dumps(sent) if sent else ""
 
 
 async def gzipped(pieces: AsyncIterator[bytes], in_thread: ThreadRunner) -> AsyncIterator[bytes]:

@@ -30,12 +30,12 @@ from collectord import __version__
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.errors import ConfigError, CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage
-from collectord.model import SENDER, Crash
+from collectord.model import SENDER, SENDER_NOTES, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPING_ERRORS, innermost_error
 from collectord.net.twisted_private import is_unfinished
 from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import http_parts, redacted_url, without_quoting_input, without_secrets
-from collectord.storage.http.body import PiecesProducer, gzipped, make_report
+from collectord.storage.http.body import PiecesProducer, gzipped, make_report, notes_of
 
 _ANSWER = 4096
 """The most bytes of an answer: no collector sends more."""
@@ -127,6 +127,8 @@ class HttpCrashStorage:
         headers = {"Content-Type": [report.content_type], "Authorization": [authorization]}
         if self._settings.token:
             headers[SENDER] = [" ".join(self._stores)]
+            if notes := notes_of(crash):
+                headers[SENDER_NOTES] = [notes]
         if self._settings.gzip:
             headers["Content-Encoding"] = ["gzip"]
             body = PiecesProducer(gzipped(report.pieces(), self._workers), None)

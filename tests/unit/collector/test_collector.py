@@ -456,6 +456,22 @@ def test_a_relay_that_sends_what_came_from_here_is_refused(theirs: Sequence[str]
     assert list(rig.storage.crashes) == ([] if refused else [CHOSEN])
 
 
+def test_the_notes_of_a_relay_stand_before_our_own() -> None:
+    rig = make_rig(token="secret")
+    sent = report({"uuid": CHOSEN, "version": "1"}, token="secret")
+    rig.collect(evolve(sent, sender_notes=["log: left out"]))
+    assert rig.metadata["collector_notes"] == [
+        "log: left out",
+        "version: the collector's own name, kept as client_version",
+    ]
+
+
+def test_the_notes_of_who_relays_no_crash_are_not_taken() -> None:
+    rig = make_rig(token="secret")
+    rig.collect(evolve(report({"a": "1"}, token="secret"), sender_notes=["log: left out"]))
+    assert rig.metadata["collector_notes"] == []
+
+
 def test_without_stores_of_its_own_it_shares_none() -> None:
     rig = make_rig(token="secret")
     rig.collect(evolve(report({"uuid": CHOSEN}, token="secret"), sender_stores=["a"]))

@@ -507,6 +507,25 @@ def test_the_url_of_a_relay_says_nothing_of_the_crash() -> None:
     assert "key" not in report.annotations
 
 
+@pytest.mark.parametrize(
+    ("header", "token", "notes"),
+    [
+        pytest.param(b'["a", "\\u00fc\\ud800"]', b"secret", ["a", "\u00fc?"], id="texts"),
+        pytest.param(b'["a", 1, ["b"]]', b"secret", ["a"], id="others"),
+        pytest.param(b'{"a": "b"}', b"secret", [], id="no list"),
+        pytest.param(b"[" * 16000, b"secret", [], id="too deep"),
+        pytest.param(b"\xff", b"secret", [], id="no text"),
+        pytest.param(b"", b"secret", [], id="empty"),
+        pytest.param(b'["a"]', b"other", [], id="another token"),
+    ],
+)
+def test_the_notes_of_a_relay_are_those_of_one_with_the_token(header: bytes, token: bytes, notes: list[str]) -> None:
+    headers = {"Content-Type": CONTENT_TYPE, "Authorization": b"Bearer " + token, "X-Collectord-Notes": header}
+    receiver = new_receiver(headers=headers, token="secret")
+    receiver.received(REPORT)
+    assert [*result_of(receiver.report()).sender_notes] == notes
+
+
 def test_the_boundary_is_that_of_the_header() -> None:
     receiver = new_receiver(headers={"Content-Type": b'multipart/mixed; boundary="x; y"'})
     receiver.received(REPORT.replace(BOUNDARY, b"x; y"))

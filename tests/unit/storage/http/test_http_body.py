@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import StorageError
 from collectord.model import COLLECTOR_NAMES, Crash, Dump, InMemory
-from collectord.storage.http.body import PiecesProducer, gzipped, make_report
+from collectord.storage.http.body import PiecesProducer, gzipped, make_report, notes_of
 from tests.unit.intake.parts import LIMITS, new_receiver, result_of
 from tests.unit.storage.stores import CRASH_ID, dump_of, make_crash, started
 
@@ -141,6 +141,38 @@ def test_how_the_first_client_called_a_file_arrives(filename: str) -> None:
 def test_what_other_collectors_noted_of_files_does_no_harm(about: object) -> None:
     _, files = parsed(body_of(noted(about)))
     assert set(files) == {"upload_file_minidump", "extra_2"}
+
+
+def with_notes(notes: object) -> Crash:
+    crash = make_crash()
+    return evolve(crash, raw_crash={**crash.raw_crash, "metadata": {"collector_notes": notes}})
+
+
+@pytest.mark.parametrize(
+    ("notes", "sent"),
+    [
+        pytest.param(["a", "\u00fc\r\n\ud800"], ["a", "\u00fc\r\n\ud800"], id="any text"),
+        pytest.param(["a", 1, None], ["a"], id="of another collector"),
+        pytest.param([], None, id="none"),
+        pytest.param({"a": "b"}, None, id="no list"),
+        pytest.param(None, None, id="nothing"),
+    ],
+)
+def test_notes_fit_into_a_header(notes: object, sent: object) -> None:
+    header = notes_of(with_notes(notes))
+    assert header.isprintable()
+    assert header.isascii()
+    assert (json.loads(header) if header else None) == sent
+
+
+@pytest.mark.parametrize("size", [1, 10, 100, 4000])
+def test_notes_that_are_too_long_for_a_header(size: int) -> None:
+    notes = [f"{number}" + "\u00fc" * size for number in range(5000)]
+    header = notes_of(with_notes(notes))
+    assert len(header) < 4096
+    *sent, last = json.loads(header)
+    assert sent == notes[: len(sent)]
+    assert last == f"the notes of an earlier collector are too long, and {5000 - len(sent)} are left out"
 
 
 def test_what_was_taken_with_the_same_limits_is_taken_from_a_relay() -> None:
