@@ -35,11 +35,13 @@ def fingerprint_of(report: CrashReport) -> bytes | None:
     annotations = report.annotations
     if not report.has_minidump and not any(map(_is_own_id, annotations.items())):
         return None
-    texts = [text for item in sorted(annotations.items()) if item[0] not in VOLATILE for text in item]
+    names = sorted(annotations.keys() - VOLATILE)
     files = sorted(f"{dump.name} {dump.sha256}" for dump in report.dumps)
     losses = sorted(note.text for note in report.notes if note.kind in _LOSSES)
     # None of these texts has a NUL: with how many there are of each sort, they can't be taken for others.
-    content = "\0".join([str(len(texts)), str(len(files)), *texts, *files, *losses])
+    content = "\0".join(
+        [str(len(names)), str(len(files)), *names, *map(annotations.__getitem__, names), *files, *losses]
+    )
     return sha256(content.encode("utf-8", "surrogatepass")).digest()[:SIZE]
 
 

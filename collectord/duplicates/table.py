@@ -70,12 +70,12 @@ class KeptTable:
         @param at: when it was kept, in seconds since the epoch.
         """
         start = _start_of(fingerprint)
-        entries = list(_ENTRY.iter_unpack(self._memory[start : start + _BUCKET]))
+        entries = _ENTRY.iter_unpack(self._memory[start : start + _BUCKET])
         # The entry of the same report if there is one, else one of a clock that was far ahead, since it would stay for
         # ever, else the oldest: one that was never used is the oldest of all.
         latest = at + _LONGEST_S
-        number = min(
-            range(len(entries)), key=lambda n: (entries[n][0] != fingerprint, entries[n][2] <= latest, entries[n][2])
+        *_, number = min(
+            [(known != fingerprint, time <= latest, time, n) for n, (known, _, time, _) in enumerate(entries)]
         )
         checked = _CHECKED.pack(fingerprint, _packed(crash_id), at)
         start += number * _ENTRY.size
