@@ -2,17 +2,16 @@
 A publisher that sends crash ids to RabbitMQ: as persistent messages in a durable queue, each confirmed by the broker.
 """
 
-import logging
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import pika
-from pika.adapters.twisted_connection import TwistedChannel, TwistedProtocolConnection
-from pika.exceptions import AMQPError, NackError, UnroutableError
-from pydantic import Field, field_validator
-from twisted.internet.defer import Deferred
+from pika import spec
+from pydantic import Field, field_validator, model_validator
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.error import ConnectionAborted
 from zope.interface import implementer
 
 from collectord.concurrency.sharing import SingleFlight
@@ -21,18 +20,23 @@ from collectord.errors import PublishError, TimedOut
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS
-from collectord.plugins import PluginContext, PluginSettings, PluginType
+from collectord.plugins import PluginContext, PluginType
+from collectord.publish.amqp import AmqpConnection, NoBroker
+from collectord.publish.amqpchannel import Channel, Refused
+from collectord.publish.tls import TLS_ERRORS, TlsSettings, client_options, tls_error_in_words
 from collectord.settings.urls import without_quoting_input
 
 T = TypeVar("T")
 
-_PERSISTENT = pika.BasicProperties(delivery_mode=2, content_type="text/plain")
+_ERRORS = (Refused, NoBroker, *TLS_ERRORS, *NETWORK_ERRORS)
+_NOT_FOUND = 404
+_NO_ROUTE = 312
+_TYPE = "x-queue-type"
+_OPTIONS = frozenset({"heartbeat"})
+"""What the query of the URL may have."""
 
-# Without a handler pika's warnings are written to standard error. They say nothing that its exceptions do not say.
-logging.getLogger("pika").addHandler(logging.NullHandler())
 
-
-class RabbitmqSettings(PluginSettings):
+class RabbitmqSettings(TlsSettings):
     """
     The settings of a publisher of C{type = "rabbitmq"}.
 
@@ -40,6 +44,8 @@ class RabbitmqSettings(PluginSettings):
     @ivar priority_queue: the queue of the crashes that L{priority_when} selects; empty: C{queue}.
     @ivar priority_when: selects crashes: annotation names, and a list of values of each.
     @ivar declare: make the queues, as durable ones, if they do not exist.
+    @ivar queue_type: of queues that are made; empty: what the virtual host has as its default.
+    @ivar arguments: of queues that are made, as C{x-max-length}.
     """
 
     url: str = Field(default="amqp://localhost/", repr=False)
@@ -47,6 +53,8 @@ class RabbitmqSettings(PluginSettings):
     priority_queue: str = ""
     priority_when: Mapping[str, Sequence[str]] = {}
     declare: bool = True
+    queue_type: Literal["", "classic", "quorum", "stream"] = ""
+    arguments: Mapping[str, bool | int | str] = {}
     timeout_s: float = Field(default=10.0, gt=0)
 
     @field_validator("url")
@@ -55,110 +63,199 @@ class RabbitmqSettings(PluginSettings):
         with without_quoting_input("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
             if not url.startswith(("amqp://", "amqps://")):
                 raise ValueError(url)
+            options = set(parse_qs(urlsplit(url).query, keep_blank_values=True))
+        if "ssl_options" in options:
+            raise ValueError("ssl_options have no effect here; use ca_file, cert_file and key_file")
+        if options - _OPTIONS:
+            raise ValueError(f"of the options after the ? only {', '.join(_OPTIONS)} has an effect here")
+        with without_quoting_input("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
             pika.URLParameters(url)
         return url
+
+    @model_validator(mode="after")
+    def _makes_sense_together(self) -> Self:
+        if self.sets_up_tls and not self.has_tls:
+            raise ValueError("ca_file, cert_file and key_file need an amqps:// url")
+        if self.queue_type and self.arguments.get(_TYPE, self.queue_type) != self.queue_type:
+            raise ValueError(f"queue_type and {_TYPE} in arguments contradict each other")
+        return self
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the connection uses TLS."""
+        return self.url.startswith("amqps:")
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """All queues that ids are published to."""
+        return [queue for queue in (self.queue, self.priority_queue) if queue]
+
+    def queue_for(self, crash: Crash) -> str:
+        """Return the queue for the id of C{crash}."""
+        urgent = any(crash.raw_crash.get(name) in values for name, values in self.priority_when.items())
+        return self.priority_queue if urgent and self.priority_queue else self.queue
 
 
 @implementer(ICrashPublisher)
 class RabbitmqPublisher:
     """
-    This publisher uses one connection with one channel, which it makes when an id is to be published, and makes again
-    after it was lost.
+    This publisher uses one connection, which it makes when an id is to be published, and makes again after it was lost.
+
+    @param tls: Twisted's options of a TLS connection; None: it uses no TLS.
     """
 
-    def __init__(self, settings: RabbitmqSettings, reactor: Any) -> None:
+    def __init__(self, settings: RabbitmqSettings, tls: Any, reactor: Any) -> None:
         self._settings = settings
         self._parameters = pika.URLParameters(settings.url)
+        self._where = f"{self._parameters.host}:{self._parameters.port}"
+        self._tls = tls
         self._reactor = reactor
         self.name = f"rabbitmq {settings.queue}"
-        self._connected = SingleFlight(self._connect_anew)
-        self._connection: TwistedProtocolConnection | None = None
-        self._channel: TwistedChannel | None = None
+        self._prepared = SingleFlight(self._prepare_in_time)
+        self._connection: AmqpConnection | None = None
+        self._channel: Channel | None = None
+        self._knows_queues = False
+        self._confirmed_at = float("-inf")
         self._closed = False
 
     async def publish(self, crash: Crash) -> None:
         channel = await self._ready()
-        # Without "mandatory" the broker would confirm a message that fits no queue, and drop it.
-        message = crash.crash_id.encode()
-        await self._confirmed(channel.basic_publish("", self._queue_for(crash), message, _PERSISTENT, mandatory=True))
-
-    def _queue_for(self, crash: Crash) -> str:
-        settings = self._settings
-        urgent = any(crash.raw_crash.get(name) in values for name, values in settings.priority_when.items())
-        return settings.priority_queue if urgent and settings.priority_queue else settings.queue
+        queue = self._settings.queue_for(crash)
+        began = self._reactor.seconds()
+        try:
+            await self._in_time(channel.publish(queue, crash.crash_id.encode(), crash.crash_id))
+        except (TimedOut, CancelledError) as e:
+            blocked = self._blocked()
+            if self._confirmed_at < began and self._channel is channel:
+                self._drop("the broker confirms nothing")  # not even a message of another queue
+            if isinstance(e, CancelledError):  # by who waits for it, and may have a time limit, too
+                raise
+            raise PublishError(blocked or str(e)) from e
+        except Refused as e:
+            if channel.ended is not None:
+                raise PublishError(f"{self.name}: {self._why(e)}") from e
+            self._confirmed_at = self._reactor.seconds()
+            self._knows_queues = False  # it may be gone; then it is declared again
+            why = f"there is no queue {queue}: {e}" if e.code == _NO_ROUTE else str(e)
+            raise PublishError(f"{self.name}: the broker can't keep the message: {why}") from e
+        except _ERRORS as e:
+            raise PublishError(f"{self.name}: {self._why(e)}") from e
+        self._confirmed_at = self._reactor.seconds()
 
     async def check(self) -> None:
+        self._knows_queues = False
         await self._ready()
 
     async def close(self) -> None:
         self._closed = True
-        self._drop()
+        self._drop("the publisher is closed")
 
-    async def _ready(self) -> TwistedChannel:
-        if self._channel is not None and self._channel.is_open:
+    async def _ready(self) -> Channel:
+        if self._knows_queues and self._channel is not None and self._channel.ended is None:
             return self._channel
-        return await self._connected()
+        return await self._prepared()
 
-    async def _connect_anew(self) -> TwistedChannel:
-        self._drop()
-        self._channel = await self._confirmed(Deferred.fromCoroutine(self._connect()))
+    async def _prepare_in_time(self) -> Channel:
+        try:
+            return await self._in_time(Deferred.fromCoroutine(self._prepare()))
+        except TimedOut as e:
+            self._drop("the broker does not answer")
+            raise PublishError(str(e)) from e
+        except _ERRORS as e:
+            raise PublishError(f"{self.name}: {self._why(e)}") from e
+
+    async def _prepare(self) -> Channel:
+        if self._connection is None or self._connection.ended is not None:
+            self._connection = self._channel = None
+            await self._connect()
+        connection = self._connection
+        assert connection is not None
+        if not self._knows_queues:
+            for queue in self._settings.queues:
+                await self._declare(connection, queue)
+            self._knows_queues = True
+        if self._channel is None or self._channel.ended is not None:
+            channel = await connection.channel()
+            await channel.ask(spec.Confirm.Select())
+            self._channel = channel
         return self._channel
 
-    async def _connect(self) -> TwistedChannel:
-        where = self._parameters
-        endpoint: Any = HostnameEndpoint(self._reactor, where.host.encode(), where.port)
-        if self._settings.url.startswith("amqps:"):
-            endpoint = wrapClientTLS(optionsForClientTLS(where.host), endpoint)
-        connection = self._connection = TwistedProtocolConnection(where, custom_reactor=self._reactor)
-        ready = connection.ready
-        assert ready is not None
+    async def _connect(self) -> None:
+        endpoint: Any = HostnameEndpoint(self._reactor, self._parameters.host.encode(), self._parameters.port)
+        if self._tls is not None:
+            endpoint = wrapClientTLS(self._tls, endpoint)
+        connection = AmqpConnection(self._parameters, self._reactor)
         await connectProtocol(endpoint, connection)
         if self._closed:  # close() was called while this was connecting, and had no connection to close yet
-            ready.addErrback(lambda _: None)  # the abort makes it fail, and nothing waits for it
-            connection.transport.abortConnection()
+            connection.opened.addErrback(lambda _: None)  # the abort makes it fail, and nothing waits for it
+            connection.abort()
             raise PublishError(f"{self.name}: the publisher is closed")
-        await ready
-        channel: TwistedChannel = await connection.channel()
-        await channel.confirm_delivery()
-        if self._settings.declare:
-            for queue in filter(None, (self._settings.queue, self._settings.priority_queue)):
-                await channel.queue_declare(queue, durable=True)
-        return channel
+        self._connection = connection
+        await connection.opened
 
-    async def _confirmed(self, work: Awaitable[T]) -> T:
+    async def _declare(self, connection: AmqpConnection, queue: str) -> None:
+        """
+        Make sure that a queue is there. One that is may be of any kind, and the user need not be allowed to make it.
+
+        @raise Refused: it is not there.
+        """
+        try:
+            await _ask(connection, spec.Queue.Declare(queue=queue, passive=True, arguments={}))
+            return
+        except Refused as e:
+            if e.code != _NOT_FOUND or not self._settings.declare:
+                raise
+        arguments = {**self._settings.arguments}
+        if self._settings.queue_type:
+            arguments[_TYPE] = self._settings.queue_type
+        await _ask(connection, spec.Queue.Declare(queue=queue, durable=True, arguments=arguments))
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
         """
         Wait for C{work}, which asks something of the broker, for a limited time.
 
         The limit is needed: a broker that is stopped, or out of memory, keeps the connection and never answers.
-
-        @raise PublishError: the broker refuses it, does not answer in time, or can't be reached.
         """
-        try:
-            return await with_timeout(work, self._settings.timeout_s, self._reactor, self.name)
-        except TimedOut as e:
-            self._drop()
-            raise PublishError(str(e)) from e
-        except (NackError, UnroutableError) as e:
-            self._drop()  # the queue fails, or is gone: a new connection declares it again
-            raise PublishError(f"{self.name}: the broker can't keep the message ({type(e).__name__})") from e
-        except (AMQPError, *NETWORK_ERRORS) as e:
-            raise PublishError(f"{self.name}: {self._why(e)}") from e
+        return await with_timeout(work, self._settings.timeout_s, self._reactor, self.name)
+
+    def _blocked(self) -> str:
+        blocked = self._connection.blocked if self._connection is not None else ""
+        return f"{self.name}: {self._where} takes no messages for now: {blocked}" if blocked else ""
 
     def _why(self, error: Exception) -> str:
-        where = f"{self._parameters.host}:{self._parameters.port}"
-        if self._connection is not None and self._connection.transport is not None and self._channel is None:
+        if problem := tls_error_in_words(error):
+            return f"{self._where}: {problem}"
+        if isinstance(error, NoBroker):
+            return f"{self._where} does not speak AMQP: check the port, and whether it expects TLS ({error})"
+        if self._connection is not None and not self._connection.is_let_in:
             hint = "check user, password and virtual host, and whether this port expects TLS"
-            return f"{where} ends the connection: {hint} ({error!r})"
-        return f"{where}: {error!r}"
+            return f"{self._where} ends the connection: {_text(error)}; {hint}"
+        if isinstance(error, Refused) and error.code == _NOT_FOUND and not self._settings.declare:
+            return f"{self._where}: {error}; with declare = false it is not made"
+        return f"{self._where}: {_text(error)}"
 
-    def _drop(self) -> None:
+    def _drop(self, why: str) -> None:
         connection, self._connection, self._channel = self._connection, None, None
-        if connection is not None and connection.transport is not None:
-            connection.transport.abortConnection()
+        if connection is not None:
+            connection.abort(ConnectionAborted(why))
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, Refused) else repr(error)
+
+
+async def _ask(connection: AmqpConnection, method: Any) -> None:
+    """Ask on a channel of its own, since the broker closes that if it refuses what it is asked for."""
+    channel = await connection.channel()
+    try:
+        await channel.ask(method)
+    finally:
+        channel.close()
 
 
 def _make(settings: RabbitmqSettings, context: PluginContext) -> RabbitmqPublisher:
-    return RabbitmqPublisher(settings, context.reactor)
+    tls = client_options(settings, pika.URLParameters(settings.url).host) if settings.has_tls else None
+    return RabbitmqPublisher(settings, tls, context.reactor)
 
 
 RABBITMQ = PluginType(RabbitmqSettings, _make)

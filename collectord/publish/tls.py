@@ -25,13 +25,14 @@ from collectord.plugins import PluginSettings
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
+_UNKNOWN = "an authority has signed it that is not trusted; ca_file names what is"
 _REASONS = {
     9: "it is not valid yet",
     10: "it has expired",
-    18: "it is self-signed, and not in ca_file",
-    19: "an authority has signed it that is not in ca_file",
-    20: "an authority has signed it that is not trusted; ca_file names one that is",
-    21: "an authority has signed it that is not trusted; ca_file names one that is",
+    18: "it is self-signed, and not trusted; ca_file names what is",
+    19: _UNKNOWN,
+    20: _UNKNOWN,
+    21: _UNKNOWN,
     23: "it is revoked",
     24: "its authority may sign no certificates",
 }
@@ -139,6 +140,10 @@ class CertificateRefused(Exception):
 
     def __init__(self, number: int) -> None:
         super().__init__(_REASONS.get(number) or f"OpenSSL's error {number}")
+
+
+TLS_ERRORS = (CertificateRefused, VerificationError, SSL.Error)
+"""What a TLS connection of Twisted's that fails ends with."""
 
 
 def tls_error_in_words(error: BaseException | None) -> str:

@@ -18,6 +18,7 @@ from twisted.protocols.portforward import ProxyFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from collectord.concurrency.tasks import gather
 from collectord.errors import ConfigError, PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
@@ -29,6 +30,7 @@ from tests.support.brokers import (
     RedisServer,
     SentinelServer,
     delete_queue,
+    make_queue,
     missing,
     rabbit_server,
     rabbitmq_url,
@@ -103,8 +105,10 @@ async def test_the_priority_queue(rabbit: RabbitServer) -> None:
 
 @in_reactor
 async def test_a_queue_that_is_not_there(rabbit: RabbitServer) -> None:
-    _, made = to_rabbit(rabbit, declare=False)
-    with pytest.raises(PublishError, match="Unroutable"):
+    queue, made = to_rabbit(rabbit, declare=False)
+    with pytest.raises(PublishError, match=f"NOT_FOUND - no queue '{queue}' .* with declare = false it is not made"):
+        await made.check()
+    with pytest.raises(PublishError, match="NOT_FOUND"):
         await made.publish(make_crash())
     await made.close()
 
@@ -114,12 +118,128 @@ async def test_a_queue_that_is_deleted_is_declared_again(rabbit: RabbitServer) -
     queue, made = to_rabbit(rabbit)
     await made.publish(make_crash())
     await deferToThread(delete_queue, rabbit.port, queue)
-    with pytest.raises(PublishError, match="Unroutable"):
+    with pytest.raises(PublishError, match="there is no queue"):
         await made.publish(make_crash())
     await made.check()
     crash = make_crash()
     await made.publish(crash)
     assert await ids_in(rabbit, queue) == [crash.crash_id]
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"x_queue_type": "quorum"}, id="quorum"),
+        pytest.param({"x_message_ttl": 3_600_000}, id="with a time to live"),
+    ],
+)
+@pytest.mark.parametrize("user", ["crash", "writer"])
+@in_reactor
+async def test_a_queue_that_is_there_is_taken_as_it_is(
+    rabbit: RabbitServer, arguments: dict[str, Any], user: str
+) -> None:
+    queue = f"q{uuid4().hex}"
+    await deferToThread(make_queue, rabbit.port, queue, **arguments)
+    _, made = to_rabbit(rabbit, queue=queue, url=rabbitmq_url(rabbit.port, user))
+    crash = make_crash()
+    await made.check()
+    await made.publish(crash)
+    assert await ids_in(rabbit, queue) == [crash.crash_id]
+    await made.close()
+
+
+@in_reactor
+async def test_a_queue_that_may_not_be_made(rabbit: RabbitServer) -> None:
+    queue, made = to_rabbit(rabbit, url=rabbitmq_url(rabbit.port, "writer"))
+    with pytest.raises(PublishError, match=f"ACCESS_REFUSED - access to queue '{queue}' .* refused for user 'writer'"):
+        await made.check()
+    await made.close()
+
+
+@in_reactor
+async def test_a_queue_is_made_as_it_is_set_up(rabbit: RabbitServer) -> None:
+    queue, made = to_rabbit(rabbit, queue_type="quorum", arguments={"x-max-length": 10})
+    await made.check()
+    # Only an equal declaration of a queue that is there is taken.
+    await deferToThread(make_queue, rabbit.port, queue, x_queue_type="quorum", x_max_length=10)
+    await made.close()
+
+
+@in_reactor
+async def test_a_queue_that_is_full_fails_the_ids_that_it_refuses_and_no_other(rabbit: RabbitServer) -> None:
+    queue = f"q{uuid4().hex}"
+    await deferToThread(make_queue, rabbit.port, queue, x_max_length=20, x_overflow="reject-publish")
+    _, made = to_rabbit(rabbit, queue=queue)
+    kept, refused = await fates(made, [make_crash() for _ in range(60)])
+    found = await ids_in(rabbit, queue)
+    assert sorted(found) == sorted(kept)
+    assert len(kept) + len(refused) == 60
+    assert refused
+    assert all("NACK" in why for why in refused.values())
+    await made.close()
+
+
+@in_reactor
+async def test_of_many_in_flight_those_that_are_returned_are_told_apart(rabbit: RabbitServer) -> None:
+    urgent = f"u{uuid4().hex}"
+    queue, made = to_rabbit(rabbit, priority_queue=urgent, priority_when={"ReleaseChannel": ["nightly"]})
+    await made.check()
+    await deferToThread(delete_queue, rabbit.port, urgent)
+    crashes = [make_crash(ReleaseChannel="nightly" if number % 3 else "release") for number in range(300)]
+    kept, refused = await fates(made, crashes)
+    assert sorted(kept) == sorted(crash.crash_id for crash in crashes[::3])
+    assert all(f"there is no queue {urgent}" in why for why in refused.values())
+    assert sorted(await ids_in(rabbit, queue)) == sorted(kept)
+    await made.close()
+
+
+async def fates(made: ICrashPublisher, crashes: Sequence[Crash]) -> tuple[list[str], dict[str, str]]:
+    """Publish all at once: which of them are told to be kept, and why the others are not."""
+    kept, refused = [], {}
+
+    async def publish(crash: Crash) -> None:
+        try:
+            await made.publish(crash)
+            kept.append(crash.crash_id)
+        except PublishError as e:
+            refused[crash.crash_id] = str(e)
+
+    await gather(publish(crash) for crash in crashes)
+    return kept, refused
+
+
+@in_reactor
+async def test_rabbitmq_over_tls_with_a_certificate_of_our_own(rabbit: RabbitServer) -> None:
+    url = f"amqps://crash:secret@localhost:{rabbit.tls_port}/"
+    files = {"ca_file": str(rabbit.authority.file), "cert_file": str(rabbit.authority.sign("client"))}
+    queue, made = to_rabbit(rabbit, url=url, **files)
+    crash = make_crash()
+    await made.check()
+    await made.publish(crash)
+    assert await ids_in(rabbit, queue) == [crash.crash_id]
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "files", "why"),
+    [
+        pytest.param(
+            "amqps://localhost:%(tls)d/", [], "an authority has signed it that is not trusted", id="no ca_file"
+        ),
+        pytest.param("amqps://localhost:%(tls)d/", ["ca_file"], "ends the connection|TLS fails", id="no cert_file"),
+        pytest.param(
+            "amqp://localhost:%(tls)d/", [], "does not speak AMQP: check the port.*TLS", id="no TLS at a TLS port"
+        ),
+        pytest.param("amqps://localhost:%(plain)d/", ["ca_file"], "this port speaks no TLS", id="TLS at another port"),
+    ],
+)
+@in_reactor
+async def test_what_is_said_of_tls_that_fails(rabbit: RabbitServer, url: str, files: list[str], why: str) -> None:
+    table = {"ca_file": str(rabbit.authority.file)} if files else {}
+    _, made = to_rabbit(rabbit, url=url % {"tls": rabbit.tls_port, "plain": rabbit.port}, **table)
+    with pytest.raises(PublishError, match=why):
+        await made.check()
     await made.close()
 
 

@@ -2,6 +2,9 @@
 Real queues that a test owns: RabbitMQ and Redis, from Debian, on ports of their own. Each keeps what it has confirmed.
 """
 
+import base64
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -83,9 +86,16 @@ class SentinelServer(RedisServer):
 
 @define
 class RabbitServer(Server):
-    """RabbitMQ, in the directory of its log; its user and password are C{crash} and C{secret}."""
+    """
+    RabbitMQ, in the directory of its log; its user and password are C{crash} and C{secret}. C{writer}, with the same
+    password, may publish, and make nothing.
+
+    @ivar tls_port: where it wants to see a certificate of C{authority}, which has also signed its own.
+    """
 
     port: int = field(factory=free_port)
+    tls_port: int = field(factory=free_port)
+    authority: Authority = field(init=False)
     _dist: int = field(factory=free_port, init=False)
     _epmd: int = field(factory=free_port, init=False)
 
@@ -93,8 +103,16 @@ class RabbitServer(Server):
         directory = self.log.parent
         for name in ("mnesia", "log", "home"):
             (directory / name).mkdir()
-        config = f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndefault_user = crash\ndefault_pass = secret\n"
-        (directory / "rabbitmq.conf").write_text(config)
+        self.authority = Authority.make(directory)
+        own = self.authority.sign()
+        (directory / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlisteners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+            f"ssl_options.cacertfile = {self.authority.file}\n"
+            f"ssl_options.certfile = {own}\nssl_options.keyfile = {own}\n"
+            "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
+            f"load_definitions = {directory}/definitions.json\n"
+        )
+        (directory / "definitions.json").write_text(json.dumps(_definitions()))
         cookie = directory / "home" / ".erlang.cookie"
         cookie.write_text("COLLECTORDTESTS")
         cookie.chmod(0o400)
@@ -136,6 +154,23 @@ class RabbitServer(Server):
         return True
 
 
+def _definitions() -> Mapping[str, Any]:
+    salted = b"salt" + hashlib.sha256(b"saltsecret").digest()
+    users = {"crash": ("administrator", ".*"), "writer": ("", "^$")}
+    return {
+        "vhosts": [{"name": "/"}],
+        "users": [
+            {"name": name, "password_hash": base64.b64encode(salted).decode(), "tags": tags}
+            | {"hashing_algorithm": "rabbit_password_hashing_sha256"}
+            for name, (tags, _) in users.items()
+        ],
+        "permissions": [
+            {"user": name, "vhost": "/", "configure": configures, "write": ".*", "read": ".*"}
+            for name, (_, configures) in users.items()
+        ],
+    }
+
+
 @contextmanager
 def rabbit_server() -> Iterator[RabbitServer]:
     """
@@ -153,12 +188,20 @@ def missing(*tools: str) -> str:
     return f"no {', '.join(gone)}" if gone else ""
 
 
-def rabbitmq_url(port: int) -> str:
-    return f"amqp://crash:secret@127.0.0.1:{port}/"
+def rabbitmq_url(port: int, user: str = "crash") -> str:
+    return f"amqp://{user}:secret@127.0.0.1:{port}/"
 
 
 def _connected(port: int) -> pika.BlockingConnection:
     return pika.BlockingConnection(pika.URLParameters(rabbitmq_url(port)))
+
+
+def make_queue(port: int, queue: str, **arguments: Any) -> None:
+    """A durable one. @param arguments: their names with C{_} for each C{-}."""
+    connection = _connected(port)
+    named = {name.replace("_", "-"): value for name, value in arguments.items()}
+    connection.channel().queue_declare(queue, durable=True, arguments=named)
+    connection.close()
 
 
 def delete_queue(port: int, queue: str) -> None:
