@@ -9,7 +9,6 @@ import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
-from zope.interface.verify import verifyObject
 
 from collectord.concurrency.tasks import gather
 from collectord.errors import StorageError
@@ -17,7 +16,11 @@ from collectord.interfaces import ICrashStorage
 from collectord.model import RawCrash
 from collectord.testing.crashes import DUMPS, make_crash
 from collectord.testing.leaks import assert_nothing_is_left, held_now
-from collectord.testing.running import in_reactor
+from collectord.testing.running import assert_implements, assert_raises, in_reactor
+
+_CHECKED = "check() returns a mapping of figures, which are integers, such as {'free_bytes': 1}; it may be empty"
+_WHOLE = "save() has returned, so a reader sees the crash whole: its raw crash, and every dump, byte by byte"
+_AGAIN = "a crash may be saved more than once; the destination then keeps one crash of this id, whole"
 
 
 @frozen
@@ -61,7 +64,11 @@ class DestinationContract:
 
     @pytest.fixture
     def destination(self) -> Destination:
-        raise NotImplementedError
+        """The destination to test."""
+        raise NotImplementedError(
+            "override the fixture 'destination' in your subclass of DestinationContract: it returns"
+            " collectord.testing.Destination(make=…, kept=…), see docs/plugins.rst"
+        )
 
     @pytest.fixture
     def storage(self, destination: Destination) -> Iterator[ICrashStorage]:
@@ -72,27 +79,29 @@ class DestinationContract:
 
     @in_reactor
     async def test_interface(self, storage: ICrashStorage) -> None:
-        verifyObject(ICrashStorage, storage)
-        assert isinstance(storage.name, str)
+        assert_implements(ICrashStorage, storage)
 
     @in_reactor
     async def test_check(self, storage: ICrashStorage) -> None:
         for _ in range(2):
-            assert all(isinstance(value, int) for value in (await storage.check()).values())
+            figures = await storage.check()
+            assert isinstance(figures, Mapping), f"{_CHECKED}. It returned {figures!r}."
+            assert all(isinstance(value, int) for value in figures.values()), f"{_CHECKED}. It returned {figures!r}."
 
     @in_reactor
     async def test_a_crash_is_kept_whole(self, destination: Destination, storage: ICrashStorage) -> None:
         await storage.check()
         crash = make_crash(Comment='"ü\n\u2028💥', Empty="")
-        assert await storage.save(crash)
-        assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS)
+        where = await storage.save(crash)
+        assert isinstance(where, str), f"save() returns the name of the store that keeps the crash, not {where!r}"
+        assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS), _WHOLE
 
     @in_reactor
     async def test_no_dumps(self, destination: Destination, storage: ICrashStorage) -> None:
         await storage.check()
         crash = make_crash(dumps={})
         await storage.save(crash)
-        assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, {})
+        assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, {}), _WHOLE
 
     @in_reactor
     async def test_odd_dumps(self, destination: Destination, storage: ICrashStorage) -> None:
@@ -100,7 +109,7 @@ class DestinationContract:
         dumps = {"upload_file_minidump": b"", "x": b"\0\r\n--\xff" * 1000, "a" * 30: bytes(range(256)) * 20_000}
         crash = make_crash(dumps=dumps)
         await storage.save(crash)
-        assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, dumps)
+        assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, dumps), _WHOLE
 
     @in_reactor
     async def test_once_more_does_no_harm(self, destination: Destination, storage: ICrashStorage) -> None:
@@ -108,7 +117,7 @@ class DestinationContract:
         crash = make_crash()
         for _ in range(3):
             await storage.save(crash)
-        assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS)
+        assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS), _AGAIN
 
     @in_reactor
     async def test_many_at_once(self, destination: Destination, storage: ICrashStorage) -> None:
@@ -116,7 +125,7 @@ class DestinationContract:
         crashes = [make_crash(Number=str(number)) for number in range(20)]
         await gather(storage.save(crash) for crash in crashes)
         for crash in crashes:
-            assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS)
+            assert await destination.kept(crash.crash_id) == Kept(crash.raw_crash, DUMPS), _WHOLE
 
     @in_reactor
     async def test_cancelled_it_is_whole_or_absent_and_can_be_saved_again(
@@ -131,9 +140,9 @@ class DestinationContract:
         assert await destination.kept(crash.crash_id) in (
             None,
             Kept(crash.raw_crash, {"upload_file_minidump": b"MDMP" * 500_000}),
-        )
+        ), "a reader sees a crash whose save() was cancelled whole, or not at all: write last what readers look for"
         await storage.save(crash)
-        assert await destination.kept(crash.crash_id) is not None
+        assert await destination.kept(crash.crash_id) is not None, _AGAIN
 
     @in_reactor
     async def test_a_dump_that_can_t_be_read_keeps_nothing(
@@ -143,19 +152,19 @@ class DestinationContract:
             pytest.skip("it reads no chunks")
         await storage.check()
         crash = make_crash(torn="upload_file_minidump")
-        with pytest.raises(StorageError):
-            await storage.save(crash)
-        assert await destination.kept(crash.crash_id) is None
+        await assert_raises(StorageError, storage.save(crash), "chunks() raises StorageError, and save() lets it pass")
+        assert await destination.kept(crash.crash_id) is None, (
+            "a reader sees nothing of a crash whose save() has failed: write last what readers look for"
+        )
 
     @in_reactor
     async def test_unreachable(self, destination: Destination) -> None:
         if destination.unreachable is None:
             pytest.skip("it is always there")
         unreachable = destination.unreachable()
-        with pytest.raises(StorageError):
-            await unreachable.check()
-        with pytest.raises(StorageError):
-            await unreachable.save(make_crash())
+        promise = "of a destination that can't be reached, {}() raises StorageError, with a text for the operator"
+        await assert_raises(StorageError, unreachable.check(), promise.format("check"))
+        await assert_raises(StorageError, unreachable.save(make_crash()), promise.format("save"))
         await unreachable.close()
 
     @in_reactor

@@ -8,14 +8,15 @@ import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from zope.interface.verify import verifyObject
 
 from collectord.concurrency.tasks import gather
 from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.testing.crashes import make_crash
 from collectord.testing.leaks import assert_nothing_is_left, held_now
-from collectord.testing.running import in_reactor
+from collectord.testing.running import assert_implements, assert_raises, in_reactor
+
+_PUBLISHED = "publish() has returned, so the queue holds the id: nothing but crash.crash_id, and once"
 
 
 @frozen
@@ -43,7 +44,11 @@ class PublisherContract:
 
     @pytest.fixture
     def subject(self) -> Publisher:
-        raise NotImplementedError
+        """The publisher to test."""
+        raise NotImplementedError(
+            "override the fixture 'subject' in your subclass of PublisherContract: it returns"
+            " collectord.testing.Publisher(make=…, published=…, unreachable=…), see docs/plugins.rst"
+        )
 
     @pytest.fixture
     def publisher(self, subject: Publisher) -> Iterator[ICrashPublisher]:
@@ -54,33 +59,31 @@ class PublisherContract:
 
     @in_reactor
     async def test_interface(self, publisher: ICrashPublisher) -> None:
-        verifyObject(ICrashPublisher, publisher)
-        assert isinstance(publisher.name, str)
+        assert_implements(ICrashPublisher, publisher)
 
     @in_reactor
     async def test_a_check_tells_nothing(self, subject: Publisher, publisher: ICrashPublisher) -> None:
         await publisher.check()
-        assert list(await subject.published()) == []
+        assert list(await subject.published()) == [], "check() publishes nothing"
 
     @in_reactor
     async def test_the_bare_id(self, subject: Publisher, publisher: ICrashPublisher) -> None:
         crash = make_crash()
         await publisher.publish(crash)
-        assert list(await subject.published()) == [crash.crash_id]
+        assert list(await subject.published()) == [crash.crash_id], _PUBLISHED
 
     @in_reactor
     async def test_many_at_once(self, subject: Publisher, publisher: ICrashPublisher) -> None:
         crashes = [make_crash() for _ in range(500)]  # many more than a recursion bears
         await gather(publisher.publish(crash) for crash in crashes)
-        assert sorted(await subject.published()) == sorted(crash.crash_id for crash in crashes)
+        assert sorted(await subject.published()) == sorted(crash.crash_id for crash in crashes), _PUBLISHED
 
     @in_reactor
     async def test_unreachable(self, subject: Publisher) -> None:
         unreachable = subject.unreachable()
-        with pytest.raises(PublishError):
-            await unreachable.check()
-        with pytest.raises(PublishError):
-            await unreachable.publish(make_crash())
+        promise = "of a queue that can't be reached, {}() raises PublishError, with a text for the operator"
+        await assert_raises(PublishError, unreachable.check(), promise.format("check"))
+        await assert_raises(PublishError, unreachable.publish(make_crash()), promise.format("publish"))
         await unreachable.close()
 
     @in_reactor
