@@ -6,15 +6,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from attrs import asdict
 from click.exceptions import Exit
 from twisted.internet.selectreactor import SelectReactor
 
 from collectord import __version__
 from collectord.cli.identities import store_infos
+from collectord.cli.plugged import TriedOut, run_in_reactor, try_all
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -51,13 +54,15 @@ _KINDS = {"moved": "destination", "published": "publisher"}
 
 
 @click.command("check-config", epilog=EXIT_STATUS)
+@click.option("--connect", is_flag=True, help="Also try each destination and publisher for real, as the daemon does.")
 @config_option
 @json_option
-def check_config(config: Path | None, as_json: bool) -> None:
+def check_config(connect: bool, config: Path | None, as_json: bool) -> None:
     """
     Check the settings, and show them.
 
-    This does what the daemon does at its start, but opens no port, makes no directory, and connects to no server.
+    This does what the daemon does at its start, but opens no port, makes no directory, and connects to no server. With
+    --connect it tries the destinations and publishers: those write what they write to try a server, and remove it.
 
     The environment (COLLECTORD_…) counts too, as for the daemon. Secrets are not shown. The exit status is 1 if the
     daemon would not start, or would not use one of its stores. Run this as the user of the daemon: root can write
@@ -85,12 +90,20 @@ def check_config(config: Path | None, as_json: bool) -> None:
     now = time.time()
     expiring = [f"{validity.listen}: {problem}" for validity in validities if (problem := problem_of(validity, now))]
     warnings = [*snapshot.warnings, *places_that_depend(settings), *expiring]
+    tried = run_in_reactor(partial(try_all, settings)) if connect else ()
+    warnings += [f"{each.name}: {caution}" for each in tried for caution in each.cautions]
+    problems = [each.problem for each in tried if each.problem]
     if as_json:
-        show_json({**_as_json(settings, rules, sinks), "warnings": warnings})
-        return
-    for warning in warnings:
-        say(f"warning: {warning}")
-    _show(config, settings, rules, sinks)
+        found = {**_as_json(settings, rules, sinks), "ok": not problems, "problems": problems, "warnings": warnings}
+        show_json({**found, **({"connected": [asdict(each) for each in tried]} if connect else {})})
+    else:
+        for warning in warnings:
+            say(f"warning: {warning}")
+        _show(config, settings, rules, sinks, tried)
+        for problem in problems:
+            say(problem)
+    if problems:
+        raise Exit(WRONG)
 
 
 def _sinks(settings: Settings) -> Sequence[tuple[str, str]]:
@@ -174,7 +187,13 @@ def _secret(value: str) -> str:
     return "(set)" if value else ""
 
 
-def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], sinks: Sequence[tuple[str, str]]) -> None:
+def _show(
+    config: Path | None,
+    settings: Settings,
+    rules: Sequence[Rule],
+    sinks: Sequence[tuple[str, str]],
+    tried: Sequence[TriedOut],
+) -> None:
     submission, mover = settings.submission, settings.crashmover
     source = config or (DEFAULT_PATH if DEFAULT_PATH.is_file() else "built-in values")
     show(
@@ -203,7 +222,12 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], sinks:
     for root, cautions in _cautions(settings):
         for caution in cautions:
             show(f"{root}: {caution}")
-    if sinks:
+    if tried:
+        connected = table("kind", "name", "when it was tried")
+        for each in tried:
+            add_row(connected, each.kind, each.name, "failed" if each.problem else "is ready")
+        show(connected)
+    elif sinks:
         moved = table("kind", "name")
         for kind, name in sinks:
             add_row(moved, kind, name)
@@ -214,7 +238,8 @@ def _show(config: Path | None, settings: Settings, rules: Sequence[Rule], sinks:
     show(f"rules: {settings.throttle.rules}", listed)
     for difference in differences_in(rules):
         show(f"note: {difference}")
-    show("The settings can be used.")
+    if not any(each.problem for each in tried):
+        show("The settings can be used.")
 
 
 def _crashmover(settings: Settings, sinks: Sequence[tuple[str, str]]) -> str:

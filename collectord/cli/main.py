@@ -17,6 +17,7 @@ from collectord.cli.crashes import crashes
 from collectord.cli.identities import stores
 from collectord.cli.quarantine import quarantine
 from collectord.cli.renew import renew
+from collectord.cli.republish import republish
 from collectord.cli.shared import CANNOT_RUN, EXIT_STATUS, WRONG, say
 from collectord.cli.status import status
 from collectord.cli.submit import submit
@@ -83,5 +84,5 @@ def completion(shell: str) -> None:
 
 
 crashes.add_command(renew)
-for _command in (audit_command, check_config, crashes, quarantine, status, stores, submit, throttle):
+for _command in (audit_command, check_config, crashes, quarantine, republish, status, stores, submit, throttle):
     main.add_command(_command)

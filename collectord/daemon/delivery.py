@@ -78,15 +78,8 @@ class DeliveryPipeline:
 
     def _make(self, settings: Settings, backends: Sequence[Backend]) -> None:
         _refuse_circles(settings)
-        context = PluginContext(self._reactor, self._names, state_directory(settings.state.directory, os.environ))
-        destinations = [
-            make_plugin(DESTINATIONS, table, context, f"[[crashmover.destination]] {number}")
-            for number, table in enumerate(self._settings.destination)
-        ]
-        publishers = [
-            make_plugin(PUBLISHERS, table, context, f"[[crashmover.publisher]] {number}")
-            for number, table in enumerate(self._settings.publisher)
-        ]
+        destinations = make_plugins(DESTINATIONS, settings, self._names, self._reactor)
+        publishers = make_plugins(PUBLISHERS, settings, self._names, self._reactor)
         if destinations:
             names = iter(numbered(plugin.instance.name for plugin in (*destinations, *publishers)))
             destination_sinks = [
@@ -176,6 +169,21 @@ class DeliveryPipeline:
             stop=self._settings.stop_s,
             clock=self._reactor,
         )
+
+
+def make_plugins(group: str, settings: Settings, names: Mapping[str, str], reactor: Any) -> list[Plugin]:
+    """
+    Make all destinations or all publishers of C{settings}.
+
+    @param group: L{DESTINATIONS} or L{PUBLISHERS}.
+    @param names: the names of the stores, by their staging ids.
+
+    @raise ConfigError: one can't be made.
+    """
+    context = PluginContext(reactor, names, state_directory(settings.state.directory, os.environ))
+    mover = settings.crashmover
+    key, tables = ("destination", mover.destination) if group == DESTINATIONS else ("publisher", mover.publisher)
+    return [make_plugin(group, table, context, f"[[crashmover.{key}]] {number}") for number, table in enumerate(tables)]
 
 
 def _refuse_circles(settings: Settings) -> None:

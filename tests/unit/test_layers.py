@@ -97,7 +97,7 @@ PRIVATE = {
 """Modules that only their own folder imports."""
 
 REACTOR = "twisted.internet.reactor"
-REACTOR_ROOMS = ["collectord.tap", "collectord.daemon.workers", "collectord.testing"]
+REACTOR_ROOMS = ["collectord.tap", "collectord.cli", "collectord.daemon.workers", "collectord.testing"]
 
 
 LONGEST = 300
@@ -303,12 +303,12 @@ def test_what_is_a_private_use(source: str, uses: int) -> None:
         (
             "collectord.daemon.lifecycle",
             "from twisted.internet import reactor",
-            "only collectord.tap, collectord.daemon.workers, collectord.testing may",
+            "only collectord.tap, collectord.cli, collectord.daemon.workers, collectord.testing may",
         ),
         (
             "collectord.concurrency.threadpool",
             "import twisted.internet.reactor",
-            "only collectord.tap, collectord.daemon.workers, collectord.testing may",
+            "only collectord.tap, collectord.cli, collectord.daemon.workers, collectord.testing may",
         ),
         ("collectord.tap", "def f():\n    from twisted.internet import reactor as any_reactor", None),
         ("collectord.tap", "from collectord import __version__", None),
