@@ -13,6 +13,7 @@ GCS = ["google-cloud-storage>=3"]
 RABBITMQ = ["pika>=1.3.2"]
 PUBSUB = ["google-cloud-pubsub>=2.19"]
 REDIS = ["redis>=5"]
+KAFKA = ["confluent-kafka>=2.6"]
 SENTRY = ["sentry-sdk>=2"]
 
 setup(
@@ -52,14 +53,16 @@ setup(
         "rabbitmq": RABBITMQ,
         "pubsub": PUBSUB,
         "redis": REDIS,
+        "kafka": KAFKA,
         "sentry": SENTRY,
-        "all": [*S3, *GCS, *RABBITMQ, *PUBSUB, *REDIS, *SENTRY],
+        "all": [*S3, *GCS, *RABBITMQ, *PUBSUB, *REDIS, *KAFKA, *SENTRY],
         "dev": [
             *S3,
             *GCS,
             *RABBITMQ,
             *PUBSUB,
             *REDIS,
+            *KAFKA,
             *SENTRY,
             "boto3-stubs[s3]>=1.34",
             "docutils>=0.21",
@@ -94,6 +97,7 @@ setup(
         ],
         "collectord.publishers": [
             "http = collectord.publish.http:HTTP",
+            "kafka = collectord.publish.kafka:KAFKA [kafka]",
             "pubsub = collectord.publish.pubsub:PUBSUB [pubsub]",
             "rabbitmq = collectord.publish.rabbitmq:RABBITMQ [rabbitmq]",
             "redis = collectord.publish.redis:REDIS [redis]",
