@@ -98,7 +98,7 @@ class IngestPipeline:
         patience = Patience(reactor, settings.submission.patience_s, _waiting_room(settings))
         self.stores = FallbackCrashStorage(backends, reactor, patience)
         window = settings.submission.duplicate_window_s
-        self.duplicates = Duplicates(table, window, self.stores.waiting, reactor, time.time)
+        self.duplicates = Duplicates(table, window, self.stores.has, self.stores.waiting, reactor, time.time)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
         self.public = PublicSite(
@@ -221,6 +221,7 @@ def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend],
                 timeout=each.timeout_s,
                 cautions=partial(getattr, store, "cautions"),
                 quick_check=store.quick_check,
+                has=store.has,
                 prepare=store.prepare,
                 refuse_other=store.directory.refuse_other,
                 source=partial(_source_of, store, reactor),

@@ -2,7 +2,6 @@
 Recalls at the start which reports were kept before it, so that one that comes again after a restart is a duplicate.
 """
 
-import os
 import time
 from datetime import UTC, datetime
 
@@ -14,11 +13,9 @@ from collectord.concurrency.timeouts import with_timeout
 from collectord.crashid import is_crash_id
 from collectord.duplicates.table import KeptTable
 from collectord.errors import TimedOut
-from collectord.observe.journal.lines import Line
 from collectord.observe.journal.reader import lines_since
 from collectord.observe.journal.writer import directory_of
 from collectord.settings.schema import Settings
-from collectord.storage.filesystem.layout import place_in
 
 _log = Logger()
 _LIMIT_S = 5.0
@@ -27,8 +24,8 @@ _LIMIT_S = 5.0
 
 async def recall(table: KeptTable, settings: Settings, in_thread: ThreadPool, clock: IReactorTime) -> None:
     """
-    Fill C{table} by the journal, with the crashes that were kept within the window and are still in their store, or
-    were moved out of it. Without a journal nothing is recalled.
+    Fill C{table} by the journal, with the crashes that were kept within the window, and those that were moved since.
+    Without a journal nothing is recalled. Whether a crash is still in its store is seen when its report comes again.
 
     @param in_thread: the journal is read on it, and its thread ends afterwards.
     """
@@ -45,21 +42,10 @@ async def recall(table: KeptTable, settings: Settings, in_thread: ThreadPool, cl
 
 
 def _fill(table: KeptTable, settings: Settings, since: float) -> None:
-    absent: dict[str, Line] = {}
     for line in lines_since(directory_of(settings), since, datetime.now(UTC)):
         if not is_crash_id(line.subject):
             continue
         if line.kind == "kept" and line.fingerprint:
-            # The journal does not prove that the crash is there: a disk may have lost it, or somebody removed it.
-            if os.path.lexists(place_in(line.where, line.subject, date_dir="").raw_crash):
-                _add(table, line)
-            else:
-                absent[line.subject] = line
-        elif line.kind == "removed" and line.subject in absent:
-            _add(table, absent.pop(line.subject))
-        elif line.kind == "quarantined":
-            table.forget(line.subject)
-
-
-def _add(table: KeptTable, line: Line) -> None:
-    table.add(bytes.fromhex(line.fingerprint), line.subject, line.at)
+            table.add(bytes.fromhex(line.fingerprint), line.subject, line.at)
+        elif line.kind == "removed":
+            table.set_moved(line.subject)

@@ -173,8 +173,8 @@ class CollectordService(MultiService):
         self._recent.note(event)
         if event.kind == "kept":
             self._delivery.pipeline.wake(event.where)
-        if event.kind == "quarantined":
-            self._kept.forget(event.crash_id)
+        if event.kind == "removed":
+            self._kept.set_moved(event.crash_id)
 
     def _workers(self) -> Sequence[WorkerStatus]:
         if self._supervisor is not None:

@@ -29,18 +29,27 @@ class Duplicates:
     """
     Recognizes duplicates among the reports that the processes of a daemon receive. It is for the reactor thread.
 
-    What is not known is no duplicate. So it may forget, but must never know of a crash that is not durable.
+    What is not known is no duplicate. So it may forget, but must never know of a crash that is not durable. A crash
+    that is not in its store any more, and was not moved, is lost or was removed by hand: its report is stored again.
 
     @ivar window: for how many seconds a report is remembered; 0: there are no duplicates.
+    @param has: tells whether a store has a crash now.
     @param waiting: lets a duplicate wait while the same report is being saved.
     @param now: the current time, in seconds since the epoch.
     """
 
     def __init__(
-        self, table: KeptTable, window: float, waiting: Waiting, clock: IReactorTime, now: Callable[[], float]
+        self,
+        table: KeptTable,
+        window: float,
+        has: Callable[[str], Awaitable[bool]],
+        waiting: Waiting,
+        clock: IReactorTime,
+        now: Callable[[], float],
     ) -> None:
         self.window = window
         self._table = table
+        self._has = has
         self._waiting = waiting
         self._clock = clock
         self._now = now
@@ -60,33 +69,28 @@ class Duplicates:
 
         @return: the id of the crash, which is durable; None: the report is not known, and should be saved.
         """
-        claimed, known = self._try(fingerprint, report)
-        if not claimed and known is None:
-            claimed, known = await self._wait(fingerprint, report, began)
+        claimed = False
         try:
+            with self._waiting(report.dumps, began) as pause:
+                for tries in count(1):
+                    claimed = self._table.claim(fingerprint)
+                    known = await self._known(fingerprint, report)  # after the claim: it may just have been kept
+                    if claimed or known is not None:
+                        break
+                    if not await pause(backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)):
+                        break
             yield known
         finally:
             if claimed:
                 self._table.release(fingerprint)
 
-    async def _wait(self, fingerprint: bytes, report: CrashReport, began: float) -> tuple[bool, str | None]:
-        with self._waiting(report.dumps, began) as pause:
-            for tries in count(1):
-                may_wait = await pause(backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S))
-                claimed, known = self._try(fingerprint, report)
-                if claimed or known is not None or not may_wait:
-                    break
-        return claimed, known
-
-    def _try(self, fingerprint: bytes, report: CrashReport) -> tuple[bool, str | None]:
-        """Claim the report if nobody else has claimed it; also return the id of its crash if it is known."""
-        claimed = self._table.claim(fingerprint)
-        # Looked up after the claim: who had it before may just have kept it.
-        return claimed, self._known(fingerprint) or self._known(when_deferred(fingerprint, report))
-
-    def _known(self, fingerprint: bytes) -> str | None:
+    async def _known(self, fingerprint: bytes, report: CrashReport) -> str | None:
         now = self._now()
-        return self._table.crash_id_of(fingerprint, now - self.window, now + self.window)
+        for each in (fingerprint, when_deferred(fingerprint, report)):
+            crash_id = self._table.crash_id_of(each, now - self.window, now + self.window)
+            if crash_id is not None and (self._table.was_moved(crash_id) or await self._has(crash_id)):
+                return crash_id
+        return None
 
     def kept(self, fingerprint: bytes, report: CrashReport, crash_id: str, *, is_deferred: bool) -> bytes:
         """Remember that the crash of a report is kept, and durable; return the fingerprint that tells so."""

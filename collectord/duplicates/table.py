@@ -25,6 +25,9 @@ _LONGEST_S = 86400.0
 """The longest window that may be set. An entry so much later than a new one is of a clock that was wrong."""
 _HEADER = 4096
 """Its first byte is 1 once what is known of earlier processes is in the table."""
+_MOVED = _HEADER + _BUCKETS * _BUCKET
+"""Behind the entries there are the ids of crashes that were moved, the newest of each bucket first."""
+_MOVED_BUCKET = 8 * 16
 _CLAIMS = 1 << 62
 """Each claim is the lock of one byte of the file out of so many, most of which lie beyond its end."""
 
@@ -33,8 +36,7 @@ class KeptTable:
     """
     A table of kept reports: by the fingerprint of each, the id of its crash. Older entries make room for newer ones.
 
-    Every method takes microseconds, except L{forget}, which takes a few milliseconds. L{claim} and L{release} are for
-    the reactor thread, the others for any thread.
+    Every method takes microseconds. L{claim} and L{release} are for the reactor thread, the others for any thread.
 
     @ivar descriptor: of the memory file, to be inherited by a worker.
 
@@ -42,7 +44,7 @@ class KeptTable:
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
-        size = _HEADER + _BUCKETS * _BUCKET
+        size = _MOVED + _BUCKETS * _MOVED_BUCKET
         if descriptor is None:
             descriptor = os.memfd_create("collectord-kept")
             os.ftruncate(descriptor, size)
@@ -81,14 +83,19 @@ class KeptTable:
         start += number * _ENTRY.size
         self._memory[start : start + _ENTRY.size] = checked + _CHECKSUM.pack(crc32(checked))
 
-    def forget(self, crash_id: str) -> None:
-        """Forget a crash, so that its report is stored if it comes again."""
-        sought = _packed(crash_id)
-        found = self._memory.find(sought, _HEADER)
-        while found >= 0:
-            entry = found - (found - _HEADER) % _ENTRY.size
-            self._memory[entry : entry + _ENTRY.size] = bytes(_ENTRY.size)
-            found = self._memory.find(sought, entry + _ENTRY.size)
+    def set_moved(self, crash_id: str) -> None:
+        """Remember that a crash was moved out of its store, and is kept where it was moved to."""
+        moved = _packed(crash_id)
+        start = _start_of(moved, _MOVED, _MOVED_BUCKET)
+        bucket = self._memory[start : start + _MOVED_BUCKET]
+        if moved not in bucket:
+            self._memory[start : start + _MOVED_BUCKET] = moved + bucket[: -len(moved)]
+
+    def was_moved(self, crash_id: str) -> bool:
+        """Tell whether L{set_moved} was called with it, and not too many others since."""
+        moved = _packed(crash_id)
+        start = _start_of(moved, _MOVED, _MOVED_BUCKET)
+        return moved in self._memory[start : start + _MOVED_BUCKET]
 
     def claim(self, fingerprint: bytes) -> bool:
         """
@@ -126,8 +133,8 @@ def _packed(crash_id: str) -> bytes:
     return bytes.fromhex(crash_id.replace("-", ""))  # much faster than a UUID is made
 
 
-def _start_of(fingerprint: bytes) -> int:
-    return _HEADER + int.from_bytes(fingerprint[:4], "little") % _BUCKETS * _BUCKET
+def _start_of(key: bytes, begin: int = _HEADER, size: int = _BUCKET) -> int:
+    return begin + int.from_bytes(key[:4], "little") % _BUCKETS * size
 
 
 def _claim_of(fingerprint: bytes) -> int:

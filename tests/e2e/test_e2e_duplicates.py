@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from attrs import define, evolve
 
+from tests.e2e.test_e2e_command import collectord
 from tests.e2e.test_e2e_crashmover import files_of_crashes, moving
 from tests.e2e.test_e2e_workers import are_others, children, metric
 from tests.support.daemon import Daemon, config, free_port
@@ -200,6 +201,23 @@ def test_of_a_crash_that_was_moved(tmp_path: Path, restarts: bool) -> None:
     with scene.daemon:
         assert scene.post(report) == first
     assert (set(stored_crashes(there)), stored_crashes(scene.root)) == ({first}, {})
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["by the command", "by hand"])
+def test_of_a_crash_that_was_removed(scene: Scene, by_hand: bool) -> None:
+    """Its id is not answered any more, in no worker, and the report is stored again."""
+    report = make_report("first", 1000)
+    with scene.daemon as daemon:
+        first = scene.post(report)
+        if by_hand:
+            for path in scene.root.glob(f"*/name/*/*/{first}*"):
+                path.unlink()
+        else:
+            assert collectord("crashes", "remove", "--yes", "--config", daemon.toml_path, first).status == 0
+        second = scene.post(report)
+        assert second != first
+        assert [scene.post(report) for _ in range(8)] == [second] * 8
+        assert is_whole(stored_crashes(scene.root)[second])
 
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["at once", "after a restart"])

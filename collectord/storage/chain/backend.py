@@ -39,6 +39,7 @@ class Backend:
     @ivar cautions: returns what the store can't promise, in sentences, as far as that is known by now.
     @ivar quick_check: raises L{StorageError} if the store is full or away. It costs next to nothing. None: there is no
         such check.
+    @ivar has: tells whether the store has a crash, or raises L{StorageError}. None: it can't be asked.
     @ivar prepare: returns once crashes can be moved out of the store, even if it is full.
     @ivar refuse_other: raises OSError if something else lies at the path of the store, such as an empty mount point.
     @ivar source: makes a source of the crashes in the store, which reads on the given threads. None: there is none.
@@ -51,6 +52,7 @@ class Backend:
     breaker: Breaker = field(factory=Breaker)
     cautions: Callable[[], Sequence[str]] = tuple
     quick_check: Callable[[], Awaitable[object]] | None = None
+    has: Callable[[str], Awaitable[bool]] | None = None
     prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
     refuse_other: Callable[[], None] = lambda: None
     source: Callable[[ThreadRunner], ICrashSource] | None = None

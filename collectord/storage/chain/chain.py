@@ -191,6 +191,17 @@ class FallbackCrashStorage:
             )
         )
 
+    async def has(self, crash_id: str) -> bool:
+        """Tell whether a crash is in one of the stores. It is not if it is in one that does not work now."""
+        for backend in self.backends:
+            if backend.has is not None and not backend.breaker.open:
+                try:
+                    if await self.timed(backend, backend.has(crash_id), CHECK_S):
+                        return True
+                except StorageError as e:
+                    self._log.warn("it is not known whether {crash_id} is there: {why}", crash_id=crash_id, why=str(e))
+        return False
+
     async def wait_for_discards(self) -> None:
         await gather(backend.staging.wait_for_discards() for backend in self.backends)
 

@@ -2,6 +2,7 @@
 Crashes on a file system, in Socorro's layout, durable before they are acknowledged.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import takewhile
@@ -23,7 +24,7 @@ from collectord.storage.filesystem.committer import GroupCommit, Outcomes
 from collectord.storage.filesystem.existing import Existing, look_at
 from collectord.storage.filesystem.identity import ConfirmedSync, StoreIdentity
 from collectord.storage.filesystem.known import KnownStores
-from collectord.storage.filesystem.layout import Place, place_of
+from collectord.storage.filesystem.layout import Place, place_in, place_of
 from collectord.storage.filesystem.spill import StagedFile, StagingArea
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.sync import Sync, SyncFilesystem, sync_each
@@ -120,6 +121,18 @@ class FilesystemCrashStorage:
 
     async def is_shared_by(self, staging_ids: Sequence[str]) -> bool:
         return await self._staging.is_shared_by(staging_ids)
+
+    async def has(self, crash_id: str) -> bool:
+        """
+        Tell whether a crash is kept here, by whether its raw crash is in its place.
+
+        @raise StorageError: that can't be found out now.
+        """
+        raw_crash = place_in(self.name, crash_id, date_dir="").raw_crash
+        try:
+            return await self._workers(partial(os.path.lexists, raw_crash))
+        except OSError as e:
+            raise StorageError(describe_error(self.name, e)) from e
 
     async def wait_for_discards(self) -> None:
         await self._staging.wait_for_discards()

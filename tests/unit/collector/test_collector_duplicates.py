@@ -51,6 +51,12 @@ class Storage:
     name: str = "memory"
     at_once: bool = False
     saving: list[tuple[Crash, Deferred[str]]] = field(factory=list)
+    gone: set[str] = field(factory=set)
+    asked: list[str] = field(factory=list)
+
+    async def has(self, crash_id: str) -> bool:
+        self.asked.append(crash_id)
+        return crash_id not in self.gone
 
     async def save(self, crash: Crash) -> str:
         done: Deferred[str] = Deferred()
@@ -90,7 +96,9 @@ class Rig:
     def __attrs_post_init__(self) -> None:
         self.patience = Patience(self.clock, seconds=PATIENCE_S, limit=ROOM)
         waiting = FallbackCrashStorage([], self.clock, self.patience).waiting
-        self.duplicates = Duplicates(self.table, WINDOW_S, waiting, self.clock, lambda: 1e9 + self.clock.seconds())
+        self.duplicates = Duplicates(
+            self.table, WINDOW_S, self.storage.has, waiting, self.clock, lambda: 1e9 + self.clock.seconds()
+        )
 
     def judge(self, annotations: Annotations) -> Verdict:
         self.judged.append(annotations)
@@ -167,6 +175,26 @@ def test_a_deferred_crash_that_is_sent_again_as_before(rig: Rig, first: str, aga
     rig.verdict = Verdict(Result.DEFER, "some_rule", 100)
     ids = rig.crash_ids([rig.collect(report(Throttleable=each)) for each in (first, again)])
     assert ids[0] == ids[1]
+
+
+def test_a_crash_that_is_not_in_its_store_any_more(rig: Rig) -> None:
+    """The one that is stored then takes its place."""
+    rig.storage.at_once = True
+    first = rig.collect(report())
+    rig.storage.gone.add(str(result_of(first).crash_id))
+    again, once_more = rig.collect(report()), rig.collect(report())
+    ids = rig.crash_ids([first, again, once_more])
+    assert ids[0] != ids[1] == ids[2]
+    assert rig.storage.asked == [ids[0], ids[1]]
+
+
+def test_a_crash_that_was_moved_is_not_looked_for(rig: Rig) -> None:
+    rig.storage.at_once = True
+    first = str(result_of(rig.collect(report())).crash_id)
+    rig.storage.gone.add(first)
+    rig.table.set_moved(first)
+    assert result_of(rig.collect(report())).crash_id == first
+    assert rig.storage.asked == []
 
 
 def test_after_the_window_it_is_another_crash(rig: Rig) -> None:

@@ -18,7 +18,6 @@ from collectord.duplicates.table import KeptTable
 from collectord.model import CrashEvent, Step
 from collectord.observe.journal.lines import format_event, journal_day, journal_path
 from collectord.settings.schema import Ledger, Settings, Submission
-from collectord.storage.filesystem.layout import place_in
 from tests.unit.intake.parts import recorded_log
 
 pytestmark = pytest.mark.usefixtures("threads_at_once")
@@ -36,12 +35,6 @@ def write(directory: Path, kind: Step, crash: str, at: float, fingerprint: bytes
     line = format_event(CrashEvent(at=at, crash_id=crash, kind=kind, where=str(directory / "store"), about=about))
     with journal_path(directory, journal_day(crash)).open("a") as journal:
         journal.write(line)
-
-
-def keep(directory: Path, crash: str) -> None:
-    raw_crash = Path(place_in(str(directory / "store"), crash, date_dir="").raw_crash)
-    raw_crash.parent.mkdir(parents=True, exist_ok=True)
-    raw_crash.write_text("{}")
 
 
 def recalled(directory: Path, *, window: float = 3600.0, enabled: bool = True) -> KeptTable:
@@ -63,8 +56,6 @@ def known(table: KeptTable, fingerprint: bytes = FINGERPRINT) -> str | None:
 def test_what_was_kept_lately_is_known_again(tmp_path: Path) -> None:
     now = time.time()
     lately, before = crash_id(1, now - 3000), crash_id(2, now - 4000)
-    for crash in (lately, before):
-        keep(tmp_path, crash)
     write(tmp_path, "kept", before, now - 4000, OTHER)
     write(tmp_path, "kept", lately, now - 3000, FINGERPRINT)
     write(tmp_path, "kept", crash_id(3, now), now - 10)
@@ -73,38 +64,26 @@ def test_what_was_kept_lately_is_known_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "is_known"),
+    ("steps", "was_moved"),
     [
         pytest.param(["moved", "published", "removed"], True, id="moved"),
         pytest.param(["moved"], False, id="not yet removed"),
-        pytest.param(["quarantined"], False, id="quarantined"),
-        pytest.param(["duplicate"], False, id="lost, or removed by hand"),
+        pytest.param(["quarantined", "duplicate"], False, id="quarantined"),
     ],
 )
-def test_what_is_no_more_in_its_store(tmp_path: Path, steps: list[Step], is_known: bool) -> None:
+def test_which_crashes_were_moved(tmp_path: Path, steps: list[Step], was_moved: bool) -> None:
     now = time.time()
     crash = crash_id(1, now)
     write(tmp_path, "kept", crash, now - 9, FINGERPRINT)
     for step in steps:
         write(tmp_path, step, crash, now - 8)
-    assert known(recalled(tmp_path)) == (crash if is_known else None)
-
-
-def test_what_was_quarantined_and_is_there_again(tmp_path: Path) -> None:
-    now = time.time()
-    bad, good = crash_id(1, now), crash_id(2, now)
-    for crash, fingerprint in ((bad, FINGERPRINT), (good, OTHER)):
-        keep(tmp_path, crash)
-        write(tmp_path, "kept", crash, now - 9, fingerprint)
-    write(tmp_path, "quarantined", bad, now - 7)
     table = recalled(tmp_path)
-    assert (known(table), known(table, OTHER)) == (None, good)
+    assert (known(table), table.was_moved(crash)) == (crash, was_moved)
 
 
 @pytest.mark.parametrize("how", [{"window": 0.0}, {"enabled": False}], ids=["no window", "no journal"])
 def test_nothing_is_recalled(tmp_path: Path, how: dict[str, Any]) -> None:
     now = time.time()
-    keep(tmp_path, crash_id(1, now))
     write(tmp_path, "kept", crash_id(1, now), now, FINGERPRINT)
     assert known(recalled(tmp_path, **how)) is None
 
@@ -137,7 +116,6 @@ def test_a_disk_that_hangs_holds_up_no_client(tmp_path: Path) -> None:
 def test_damage_is_passed_over(tmp_path: Path) -> None:
     now = time.time()
     crash = crash_id(1, now)
-    keep(tmp_path, crash)
     write(tmp_path, "kept", "no crash id " + crash[-6:], now - 1, OTHER)
     write(tmp_path, "kept", crash, now, FINGERPRINT)
     table = recalled(tmp_path)

@@ -155,15 +155,14 @@ def test_workers_share_what_is_known_of_kept_reports(rig: Rig) -> None:
     stop(rig, daemon)
 
 
-def test_a_crash_that_is_quarantined_is_no_reason_to_store_no_duplicate(rig: Rig) -> None:
+def test_workers_know_which_crashes_were_moved(rig: Rig) -> None:
     daemon = rig.started(**submission(workers=2))
     (process, _) = rig.reactor.processes
     table = KeptTable(process.descriptors[TABLE])
-    steps: list[tuple[Step, str | None]] = [("moved", CRASH_ID), ("removed", CRASH_ID), ("quarantined", None)]
-    table.add(FINGERPRINT, CRASH_ID, 1e9)
-    for kind, known in steps:
+    steps: list[tuple[Step, bool]] = [("moved", False), ("quarantined", False), ("removed", True)]
+    for kind, is_moved in steps:
         tell(process, CrashEvents([CrashEvent(at=1e9, crash_id=CRASH_ID, kind=kind, where="/a")]))
-        assert table.crash_id_of(FINGERPRINT, 0, 2e9) == known
+        assert table.was_moved(CRASH_ID) is is_moved
     stop(rig, daemon)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 import pytest
 
@@ -76,8 +77,6 @@ def test_the_last_one_counts() -> None:
     table.add(FINGERPRINT, CRASH_ID, 100.0)
     table.add(FINGERPRINT, OTHER_ID, 101.0)
     assert known(table) == OTHER_ID
-    table.forget(OTHER_ID)
-    assert known(table) is None
 
 
 def test_nothing_is_known_of_zeros() -> None:
@@ -102,15 +101,22 @@ def test_a_clock_that_was_far_ahead_takes_no_room_for_ever() -> None:
     assert [known(table, fingerprint) for fingerprint in same_bucket[8:]] == [CRASH_ID] * 8
 
 
-def test_a_crash_is_forgotten_wherever_it_stands() -> None:
+def test_which_crashes_were_moved() -> None:
     table = KeptTable()
-    fingerprints = [os.urandom(16) for _ in range(50)]
-    for number, fingerprint in enumerate(fingerprints):
-        table.add(fingerprint, OTHER_ID if number % 7 else CRASH_ID, 100.0)
-    table.forget(CRASH_ID)
-    expected = [OTHER_ID if number % 7 else None for number in range(50)]
-    assert [known(table, fingerprint) for fingerprint in fingerprints] == expected
-    table.forget(CRASH_ID)
+    assert not table.was_moved(CRASH_ID)
+    for _ in range(20):
+        table.set_moved(CRASH_ID)
+        table.set_moved(OTHER_ID)
+    assert (table.was_moved(CRASH_ID), table.was_moved(OTHER_ID)) == (True, True)
+    assert known(table) is None
+
+
+def test_of_too_many_that_were_moved_the_newest_are_known() -> None:
+    table = KeptTable()
+    same_bucket = [f"{CRASH_ID[:9]}{number:04x}{CRASH_ID[13:]}" for number in range(12)]
+    for crash_id in same_bucket:
+        table.set_moved(crash_id)
+    assert [table.was_moved(crash_id) for crash_id in same_bucket] == [False] * 4 + [True] * 8
 
 
 @pytest.mark.parametrize("place", range(0, 44, 3))
@@ -152,4 +158,5 @@ def test_how_much_it_takes() -> None:
     table = KeptTable()
     for number in range(10_000):
         table.add(os.urandom(16), CRASH_ID, float(number))
-    assert os.fstat(table.descriptor).st_size == 4096 + 6 * 1024 * 1024
+        table.set_moved(str(UUID(bytes=os.urandom(16))))
+    assert os.fstat(table.descriptor).st_size == 4096 + 8 * 1024 * 1024

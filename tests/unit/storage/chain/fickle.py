@@ -102,6 +102,10 @@ class FickleStore:
         await self.do("is_shared_by")
         return self.staging_id in staging_ids
 
+    async def has(self, crash_id: str) -> bool:
+        await self.do("has")
+        return crash_id in self.saved
+
     async def wait_for_discards(self) -> None:
         await self.do("wait_for_discards")
 
@@ -121,7 +125,7 @@ class Chain:
     storage: FallbackCrashStorage = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        backends = [Backend(name=s.name, storage=s, staging=s, timeout=10.0) for s in self.stores]
+        backends = [Backend(name=s.name, storage=s, staging=s, timeout=10.0, has=s.has) for s in self.stores]
         self.storage = FallbackCrashStorage(backends, self.clock, Patience(self.clock, seconds=10.0, limit=1_000_000))
 
     @property

@@ -13,7 +13,7 @@ from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import MINIDUMP
 from collectord.storage.chain.backend import CHECK_S
 from tests.unit.storage.chain.fickle import Chain, crash_with, error_in, full
-from tests.unit.storage.stores import started, value_of
+from tests.unit.storage.stores import CRASH_ID, started, value_of
 
 
 def test_interfaces(chain: Chain) -> None:
@@ -339,6 +339,24 @@ def test_each_store_is_asked_whether_it_is_the_sender_s(chain: Chain, number: in
     assert started(chain.storage.is_shared_by(["another"])).result is False
     chain.stores[number].trouble["is_shared_by"] = full()
     assert error_in(started(chain.storage.is_shared_by(["another"]))).args == full().args
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_crash_is_there_if_a_store_that_works_has_it(chain: Chain, number: int) -> None:
+    assert started(chain.storage.has(CRASH_ID)).result is False
+    store = chain.stores[number]
+    store.saved[CRASH_ID] = {}
+    assert started(chain.storage.has(CRASH_ID)).result is True
+    store.trouble["has"] = full()
+    assert started(chain.storage.has(CRASH_ID)).result is False
+    store.trouble["has"] = None
+    there = started(chain.storage.has(CRASH_ID))
+    chain.pass_time(5.1)
+    assert there.result is False
+    del store.trouble["has"]
+    chain.storage.backends[number].breaker.failed(fatal=True)
+    chain.calls.clear()
+    assert started(chain.storage.has(CRASH_ID)).result is False
 
 
 def test_it_waits_for_the_discards_of_each_store(chain: Chain) -> None:
