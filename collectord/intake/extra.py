@@ -6,18 +6,18 @@ A string is the value of its annotation. For any other value the annotation is i
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from attrs import field, frozen
 
-from collectord.jsontext import TooManyItems, check_items, depth_of
+from collectord.intake.members import first_member, members_of
+from collectord.jsontext import TooManyItems, check_items
 
 # Numbers are not computed: they may have thousands of digits, and their text is kept anyway.
 _parse_strictly = json.JSONDecoder(parse_int=len, parse_float=len, object_pairs_hook=tuple).decode
-_scan = json.JSONDecoder(parse_int=len, parse_float=len, strict=False).scan_once  # type: ignore[attr-defined]
 _MARK = re.compile(r"[,\[{]")
-_BEGIN, _COLON, _COMMA, _END = (re.compile(rf"[ \t\r\n]*+{mark}[ \t\r\n]*+") for mark in (r"\{", ":", ",", r"\}"))
+_END = re.compile(r"[ \t\r\n]*+\}[ \t\r\n]*+")
 
 
 @frozen
@@ -58,30 +58,34 @@ def parse_extra(text: str, *, most_items: int, most_levels: int) -> Extra:
         problem = ""
     except (ValueError, RecursionError):
         problem = "it is not quite JSON"
-    return _read(text, problem, most_levels)
+    return _read(text, problem, most_items, most_levels)
 
 
 def _beginning(text: str, most_items: int, most_levels: int) -> Extra:
     """Read what is before as many commas and brackets as there may be values."""
     marks = (found.end() for found in _MARK.finditer(text))
     end = next(islice(marks, most_items, None), 0)
-    read = _read(text[:end], "", most_levels)
+    read = _read(text[:end], "", most_items, most_levels)
     rest = text[end - len(read.rest) :]
     return Extra(read.members, rest, f"it has more than {most_items} values")
 
 
-def _read(text: str, problem: str, most_levels: int) -> Extra:
-    """Read one member after the other; control characters may be in them."""
-    refusal, begin = "invalid_json", _BEGIN.match(text)
-    if begin is None:
+def _read(text: str, problem: str, most_items: int, most_levels: int) -> Extra:
+    """Read one member after the other, as long as they can be understood."""
+    refusal, at = "invalid_json", first_member(text)
+    if at < 0:
         return Extra((), text, "it is no JSON object", refusal)
-    members, at = [], begin.end()
+    members: list[tuple[str, str]] = []
     try:
-        for name, value, after in _members(text, at, most_levels):
+        for name, value, after in members_of(text, at, most_levels):
+            if len(members) == most_items:  # without commas between them, they were not counted yet
+                raise TooManyItems
             members.append((name, value))
             at = after
     except ValueError:
         problem = "it is not JSON"
+    except TooManyItems:
+        problem, refusal = f"it has more than {most_items} values", ""
     except RecursionError:
         problem, refusal = f"it has more than {most_levels} levels", ""
     end = _END.match(text, at)
@@ -90,28 +94,3 @@ def _read(text: str, problem: str, most_levels: int) -> Extra:
     if members:
         return Extra(members, text[at:], problem)
     return Extra((), text, problem, refusal)
-
-
-def _members(text: str, at: int, most_levels: int) -> Iterator[tuple[str, str, int]]:
-    """
-    The names and values of the members, and where the text goes on after each.
-
-    @raise ValueError: the next one is not JSON.
-    @raise RecursionError: the next one has too many levels.
-    """
-    while text.startswith('"', at):
-        try:
-            name, end = _scan(text, at)
-            colon = _COLON.match(text, end)
-            if colon is None:
-                raise ValueError
-            value, end = _scan(text, colon.end())
-        except StopIteration as e:
-            raise ValueError from e
-        if type(value) is not str:
-            if isinstance(value, list | dict) and depth_of(value) >= most_levels:
-                raise RecursionError
-            value = text[colon.end() : end]
-        comma = _COMMA.match(text, end)
-        at = comma.end() if comma else end
-        yield name, value, at

@@ -34,7 +34,8 @@ def is_json(text: str) -> bool:
         "{",
         "{b",
         '{"a" "b"}',
-        '{"a": [1,], "b": 1}',
+        '{"a": [1,}',
+        '{"a": undefined, "b": 1}',
         "{]",
     ],
 )
@@ -55,9 +56,11 @@ def test_what_is_no_object_is_kept_as_text(text: str) -> None:
         ('{"a":1,', ""),
         ('{"a":1', ""),
         ('{"a":1} x', "} x"),
-        ('{"a":1 "b":2}', ' "b":2}'),
+        ('{"a":1; "b":2}', '; "b":2}'),
         ('{"a":1, b: 2}', "b: 2}"),
-        ('{"a":1, "b": [01], "c": 1}', '"b": [01], "c": 1}'),
+        ('{"a":1, "b": 01, "c": 1}', '"b": 01, "c": 1}'),
+        ('{"a":1, "b": [01, "c": 1}', '"b": [01, "c": 1}'),
+        ('{"a":1, "b\\x": "\\x', '"b\\x": "\\x'),
         ('{"a":1, "b": ' + "[" * 9000 + "]" * 9000 + "}", '"b": ' + "[" * 9000 + "]" * 9000 + "}"),
     ],
     ids=[
@@ -70,7 +73,9 @@ def test_what_is_no_object_is_kept_as_text(text: str) -> None:
         "more",
         "no comma",
         "no quotes",
+        "number",
         "in a list",
+        "mended",
         "deep",
     ],
 )
@@ -87,11 +92,60 @@ def test_what_is_whole_before_the_error_is_read(text: str, rest: str) -> None:
         ('{"a": "x\ny\t\x01\x00"}', [("a", "x\ny\t\x01\x00")]),
         ('{"a\n": "x"}', [("a\n", "x")]),
         ('{"a": "x",}', [("a", "x")]),
+        ('{,"a": "x",, "b": [1] ,}', [("a", "x"), ("b", "[1]")]),
+        ('{"a": "x" "b": 1"c":{}\n"d": 2}', [("a", "x"), ("b", "1"), ("c", "{}"), ("d", "2")]),
+        (r'{"a": "C:\x\"\u00e", "b": "\u00e9\\"}', [("a", r'C:\x"\u00e'), ("b", "é\\")]),
+        (r'{"\a": "\b\ud83d\ude00\ud83", "c": "\\\x"}', [(r"\a", "\b😀\\ud83"), ("c", r"\\x")]),
+        (
+            r'{"a": ["\x", 1], "b": [1,], "c": {"]": 01, "d"}, "e": [[1.5] 2]}',
+            [("a", r'["\x", 1]'), ("b", "[1,]"), ("c", '{"]": 01, "d"}'), ("e", "[[1.5] 2]")],
+        ),
+        (
+            r'{"\x": 1e999, "b\x": true, "c\x" : -1.10, "d": "\x"}',
+            [(r"\x", "1e999"), (r"b\x", "true"), (r"c\x", "-1.10"), ("d", r"\x")],
+        ),
     ],
-    ids=["control characters", "in a name", "last comma"],
+    ids=[
+        "control characters",
+        "in a name",
+        "last comma",
+        "commas",
+        "no commas",
+        "escapes",
+        "names",
+        "in values",
+        "after bad names",
+    ],
 )
 def test_what_is_not_quite_json_is_read(text: str, members: list[tuple[str, str]]) -> None:
     assert parsed(text) == Extra(members, "", "it is not quite JSON")
+
+
+def test_so_many_members_are_mended() -> None:
+    bad = [f'"{n}": "\\x"' for n in range(101)]
+    assert len(parsed("{" + ",".join(bad[:100]) + "}").members) == 100
+    extra = parsed("{" + ",".join(bad) + "}")
+    assert (len(extra.members), extra.rest, extra.problem) == (100, bad[100] + "}", "it is not JSON")
+
+
+def test_so_long_members_are_mended() -> None:
+    for value in ('"\\x%s"', '["\\x" "%s"]'):
+        long = '{"ok": "%s", "a": ' % ("y" * 200_000) + value % ("y" * 100_000) + ', "b": ' + value % ("y" * 40_000)
+        assert [name for name, _ in parsed(long + ', "c": 1}').members] == ["ok", "a"]
+        assert parsed(long + ', "c": 1}').rest.startswith('"b"')
+
+
+def test_members_without_commas_between_them_are_counted() -> None:
+    text = "{" + '"a":1' * 12 + "}"
+    assert len(parsed(text, items=12).members) == 12
+    extra = parsed(text, items=11)
+    assert (len(extra.members), extra.rest, extra.problem) == (11, '"a":1}', "it has more than 11 values")
+
+
+def test_levels_of_what_is_no_json() -> None:
+    assert parsed('{"a": [[[1 1]]], "b": 1}', levels=4).members == [("a", "[[[1 1]]]"), ("b", "1")]
+    extra = parsed('{"z": 1, "a": [[[1 1]]], "b": 1}', levels=3)
+    assert (extra.rest, extra.problem) == ('"a": [[[1 1]]], "b": 1}', "it has more than 3 levels")
 
 
 def test_names_that_come_again() -> None:
