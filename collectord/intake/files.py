@@ -86,8 +86,9 @@ class ReceivedFiles:
     """
     The files of one report. All of it is for the reactor thread.
 
-    If they become larger than the limit, the largest so far is left out, and a minidump only if nothing else is there.
-    The one that is called L{MINIDUMP} never is; one by another name may be an attachment, and the minidump still come.
+    If they become larger than the limit, the largest attachment so far is left out, and a minidump only if nothing else
+    is there. The one that is called L{MINIDUMP} never is. What begins as a minidump but is not called so (nor
+    C{upload_file_minidump_browser}, or the like) is a minidump as long as that has not come, and an attachment then.
 
     @param new_buffer: makes a buffer for a dump of that name.
     @param most: bytes that all files together may have.
@@ -127,16 +128,19 @@ class ReceivedFiles:
 
     def _leave_out_largest(self) -> None:
         there = [file for file in self._files if not file.is_left_out]
-        last = next((file for file in there if file.buffer.name == MINIDUMP), None) or next(
-            (file for file in there if file.is_minidump), None
-        )
-        for file in sorted(there, key=lambda file: (file.is_minidump, -file.size)):
+        named = next((file for file in there if file.buffer.name == MINIDUMP), None)
+        last = named or next((file for file in there if file.is_minidump), None)
+
+        def goes_late(file: ReceivedFile) -> bool:
+            return file.is_minidump and (named is None or file.buffer.name.startswith(MINIDUMP))
+
+        for file in sorted(there, key=lambda file: (goes_late(file), -file.size)):
             if file is last:
                 continue
             self._leave_out(file)
             if self._kept <= self._most:
                 return
-        if last is None or last.buffer.name == MINIDUMP:
+        if last is named or last is None:
             raise TooLarge
         self._leave_out(last)
 

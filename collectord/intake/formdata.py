@@ -15,6 +15,7 @@ from collectord.intake.partheaders import Part, part_of
 from collectord.model import Note
 
 _HEAD = 32 * 1024  # bytes of the headers of one part that are kept
+_NEAR = 1024  # how soon in its headers a part shows that it is wanted
 _CR, _DASH = b"\r-"
 _PADDING = 4096  # the most blanks after a boundary, and in a blank line
 # If a program writes CR LF as text on Windows, CR CR LF is what comes.
@@ -43,6 +44,7 @@ class FormDataParser:
 
     @param boundary: as L{boundary_of<collectord.intake.partheaders.boundary_of>} finds it.
     @ivar notes: what of the body was passed over or put right. They are complete when the parser is closed.
+    @ivar has_passed_over: whether L{pass_over} was called.
     @ivar is_whole: whether the last boundary has come. It is known when the parser is closed.
     """
 
@@ -56,6 +58,8 @@ class FormDataParser:
         self._passed_over_text = False
         self._cut_heads = 0
         self._heads_alone = 0
+        self._wanted: bytes | None = None  # bytes in the headers of parts that are not passed over
+        self.has_passed_over = False
         self.is_whole = True
         self.notes: list[Note] = []
 
@@ -68,6 +72,12 @@ class FormDataParser:
         buffer, at, blank, begin = self._held + data, 0, -1, 0
         while (state := self._state) is not _EPILOGUE:
             stop = len(buffer)
+            if self._wanted is not None:
+                at = self._next_wanted(buffer, at, self._wanted)
+                if self._wanted is not None:
+                    self._held = buffer[at:]
+                    return
+                continue
             if state is _HEADERS:
                 if blank < at:
                     found = _BLANK_LINE.search(buffer, at)
@@ -130,6 +140,31 @@ class FormDataParser:
             self.notes.append(
                 Note("left_out", f"bytes before the first or after the last boundary are left out: {self._passed_over}")
             )
+
+    def pass_over(self, *, but_for: bytes) -> None:
+        """
+        Pass over the rest of the part that was given last, and over those after it.
+
+        @param but_for: bytes that are soon found in the headers of the next part that is given; if empty, none is.
+        """
+        self._wanted = but_for
+        self.has_passed_over = True
+
+    def _next_wanted(self, buffer: bytes, at: int, wanted: bytes) -> int:
+        """Find where to go on: at the next part that is wanted, or after the last boundary. If neither is there, where
+        to look on once more has come."""
+        last = buffer.find(self._delimiter + b"--", at)
+        found = buffer.find(wanted, at, None if last < 0 else last) if wanted else -1
+        while found >= 0:
+            start = buffer.rfind(self._delimiter, max(at, found - _NEAR), found)
+            if start >= 0 and (line_end := _LINE_END.match(buffer, start + len(self._delimiter))):
+                self._wanted, self._state = None, _HEADERS
+                return line_end.end() - 1
+            found = buffer.find(wanted, found + 1, None if last < 0 else last)
+        if last >= 0:
+            self._wanted, self._state = None, _EPILOGUE
+            return last + len(self._delimiter) + 2
+        return max(at, len(buffer) - _NEAR - self._longest)
 
     def _find(self, buffer: bytes, at: int, stop: int) -> tuple[int, int]:
         """

@@ -12,13 +12,14 @@ from collectord.intake.files import LONGEST_TEXT, ReceivedFiles
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part, text_of
 from collectord.intake.query import fields_of
-from collectord.intake.texts import ReceivedTexts, shown
+from collectord.intake.room import OF_FILE, OF_TEXT, AnnotationRoom, LeftOut, shown
+from collectord.intake.texts import ReceivedTexts
 from collectord.intake.transfer import Decoder, decoder_for
 from collectord.intake.undecided import End, Sink, UndecidedPart, Write, is_binary
 from collectord.model import MINIDUMP, CrashReport, Note, NoteKind, Payload
 
 _MOST_TIMES = 10
-"""A report with more than so many times the parts that are kept is refused: only an attack has so many."""
+"""Beyond so many times the parts that are kept, no part is looked at but what seems to be called as the minidump is."""
 
 _EVENTS = 100
 """Beginnings, pieces and ends of parts that are taken at once: they take a millisecond."""
@@ -52,13 +53,12 @@ class ReportBuilder:
     ) -> None:
         self._parser = FormDataParser(boundary)
         self._files = ReceivedFiles(new_buffer, max_file_bytes)
-        self._budget = budget
+        self._room = AnnotationRoom(budget, max_annotation_bytes)
         self._texts = texts
         self._max_parts = max_parts
         self._parts = 0
-        self._max_annotation_bytes = max_annotation_bytes
-        self._annotation_bytes = 0
-        self._too_much = 0  # annotations for which there is no room
+        self._beyond = LeftOut()
+        self._takes_json = False
         self._has_named_minidump = False
         self._has_minidump = False  # it is looked for once there are too many parts
         self._notes: list[Note] = []
@@ -84,7 +84,7 @@ class ReportBuilder:
                 self._write(event)
             else:
                 self._begin(event)
-            if number % _EVENTS == 0:
+            if number % _EVENTS == 0 or (event is None and self._takes_json):
                 yield
 
     async def finish(
@@ -116,9 +116,7 @@ class ReportBuilder:
         if sender_stores and not (is_whole and self._parser.is_whole):  # the sender would remove its copy, which is
             raise MalformedReport("invalid_payload_structure")
         self._notes += [*self._parser.notes, *notes]
-        fields, left_out = fields_of(
-            query, most=self._max_parts, most_bytes=self._max_annotation_bytes - self._annotation_bytes
-        )
+        fields, left_out = fields_of(query, most=self._max_parts, most_bytes=self._room.left)
         if left_out:
             self._note("left_out", f"{left_out} fields of the query of the URL are left out: there are too many")
         annotations = self._texts.finish(fields)
@@ -142,23 +140,23 @@ class ReportBuilder:
     def release(self) -> None:
         """Free what is held for the report, which is saved or given up."""
         self._write, self._end = _ignore, _nothing
-        self._budget.release_annotations(self._annotation_bytes)
-        self._annotation_bytes = 0
+        self._room.release()
         self._files.release()
 
     def _begin(self, part: Part) -> None:
         self._write, self._end = _ignore, _nothing
+        self._takes_json = False
         self._parts += 1
-        if self._parts > _MOST_TIMES * self._max_parts:
-            raise MalformedReport("too_many_parts")
         is_beyond = self._parts > self._max_parts
         if is_beyond and not self._may_be_the_minidump(part):
+            self._leave_out(part)
             return
         name = self._name_of(part)
         if is_beyond and name != MINIDUMP:
             write, end = self._collect_minidump(part, name)
         elif part.content_type == "application/json" and (name == "extra" or not part.filename):
-            write, end = self._collect(part, name, self._texts.add_json)
+            self._takes_json = True
+            write, end = self._collect(part, name, self._add_json)
         elif not part.filename and part.content_type in (None, "text/plain"):
             write, end = self._collect(part, name, self._texts.add_part)
         else:
@@ -174,7 +172,15 @@ class ReportBuilder:
         """Tell whether the part may be kept although there are too many."""
         if self._parts == self._max_parts + 1:
             self._has_minidump = self._files.has_minidump
-        return not (self._has_named_minidump if part.name == MINIDUMP else self._has_minidump)
+        if part.name == MINIDUMP:
+            return not self._has_named_minidump
+        return not self._has_minidump and self._parts <= _MOST_TIMES * self._max_parts
+
+    def _leave_out(self, part: Part) -> None:
+        self._beyond.add(text_of(part.name or "") or "")
+        if self._parts >= _MOST_TIMES * self._max_parts:
+            is_enough = self._has_named_minidump or self._parts >= 2 * _MOST_TIMES * self._max_parts
+            self._parser.pass_over(but_for=b"" if is_enough else MINIDUMP.encode())
 
     def _name_of(self, part: Part) -> str:
         sent = part.name or ""
@@ -187,7 +193,7 @@ class ReportBuilder:
         if text is None:
             self._note("repaired", f"{shown(name)}: this name was not UTF-8, and is read as latin-1")
         if "\0" in sent:
-            self._note("left_out", f"{_shown(name)}: NUL characters in its name are left out")
+            self._note("left_out", f"{shown(name)}: NUL characters in its name are left out")
         return name
 
     def _collect_minidump(self, part: Part, name: str) -> Sink:
@@ -201,62 +207,55 @@ class ReportBuilder:
             take=lambda size: 0,
             give_back=lambda size: None,
             is_binary=lambda value: False,
-            text=lambda value, lost: None,
+            text=lambda value, lost: self._beyond.add(name),
             file=file,
         )
         return undecided.write, undecided.end
 
     def _collect(self, part: Part, name: str, end: _EndText) -> Sink:
         size = len(name.encode())
-        has_room = size <= self._max_annotation_bytes - self._annotation_bytes
-        room = self._take(size) if has_room else 0
+        has_room = size <= self._room.left
+        room = self._room.take(size) if has_room else 0
 
         def text(value: bytearray, lost: int) -> None:
             if not has_room:
-                self._too_much += 1
+                self._room.leave_out(name)
             elif name or value:
                 self._end_text(part, name, value, lost, end)
 
         def file() -> Sink:
-            self._give_back(room)
+            self._room.give_back(room)
             return self._begin_file(part, name)
 
         charset = part.charset or ("utf-16" if self._texts.form_is_wide else "")
         is_json = part.content_type == "application/json"
         looks_binary = partial(is_binary, charset=charset, is_json=is_json) if charset or is_json else is_binary
-        take = self._take if has_room else lambda size: 0
-        undecided = UndecidedPart(take, self._give_back, looks_binary, text, file)
+        take = self._room.take if has_room else lambda size: 0
+        undecided = UndecidedPart(take, self._room.give_back, looks_binary, text, file)
         return undecided.write, undecided.end
 
-    def _take(self, size: int) -> int:
-        taken = min(size, self._max_annotation_bytes - self._annotation_bytes)
-        self._annotation_bytes += taken
-        self._budget.reserve_annotations(taken)
-        return taken
-
-    def _give_back(self, size: int) -> None:
-        self._annotation_bytes -= size
-        self._budget.release_annotations(size)
+    def _add_json(self, name: str, content: bytes, charset: str | None) -> None:
+        self._room.hold(OF_TEXT * self._texts.add_json(name, content, charset))
 
     def _end_text(self, part: Part, name: str, value: bytearray, lost: int, end: _EndText) -> None:
         if lost:
-            self._note(
-                "cut",
-                f"{_shown(name)}: cut after {len(value)} bytes; {lost} more are left out",
-            )
+            self._note("cut", f"{shown(name)}: cut after {len(value)} bytes; {lost} more are left out")
             if part.charset is None:
                 _drop_cut_character(value)
+        self._room.hold(OF_TEXT)
         end(name, bytes(value), part.charset)
 
     def _begin_file(self, part: Part, name: str) -> Sink:
         filename, content_type = _text_of(part.filename), _text_of(part.whole_type or part.content_type)
         sent = name or (filename or "").rpartition(".")[0] or filename or ""
+        self._room.hold(OF_FILE)
         file = self._files.begin(sent, filename, content_type)
         dump_name = file.buffer.name
         if dump_name == MINIDUMP:
             self._has_named_minidump = self._has_minidump = True
         if dump_name != name:
-            self._note("renamed", f"the file {shown(name or filename or '')!r} is called {dump_name}")
+            called = name or filename or ""
+            self._note("renamed", f"the file {called and shown(called)!r} is called {dump_name}")
         if max(len(filename or ""), len(content_type or "")) > LONGEST_TEXT:
             self._note("cut", f"{dump_name}: its file name or type is cut after {LONGEST_TEXT} characters")
         return file.write, file.end
@@ -266,28 +265,24 @@ class ReportBuilder:
         end()
         is_kept = self._parts <= self._max_parts or self._has_minidump
         if decoder.problem and is_kept:
-            self._note("repaired", f"{_shown(name)}: {decoder.problem}")
+            self._note("repaired", f"{shown(name)}: {decoder.problem}")
 
     def _note(self, kind: NoteKind, text: str) -> None:
         self._notes.append(Note(kind, text))
 
     def _notes_on_limits(self) -> list[Note]:
-        notes = self._files.notes()
+        notes = [*self._files.notes(), *self._room.notes()]
         if self._parts > self._max_parts:
-            notes.append(
-                Note("left_out", f"there are {self._parts} parts; after {self._max_parts} only the minidump is kept")
-            )
-        if self._too_much:
-            notes.append(Note("left_out", f"{self._too_much} annotations are left out: all together are too large"))
+            parts = f"{self._parts} parts or more" if self._parser.has_passed_over else f"{self._parts} parts"
+            text = f"there are {parts}; after {self._max_parts} only the minidump is kept"
+            if self._beyond.count:
+                text += f", and these are left out: {self._beyond.names}"
+            notes.append(Note("left_out", text))
         return notes
 
 
 def _text_of(header: str | None) -> str | None:
     return header and (text_of(header) or header).replace("\0", "")
-
-
-def _shown(name: str) -> str:
-    return shown(name) or "a part without a name"
 
 
 def _drop_cut_character(value: bytearray) -> None:

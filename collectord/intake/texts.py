@@ -10,6 +10,7 @@ from attrs import evolve
 from collectord.annotations import FORM_CHARSET, free_name, free_names
 from collectord.intake.charsets import WITHOUT_NUL, TextDecoder, is_wide, without_surrogates
 from collectord.intake.extra import Extra, parse_extra
+from collectord.intake.room import shown
 from collectord.model import Note, NoteKind
 
 _NAMED = 20
@@ -57,9 +58,10 @@ class ReceivedTexts:
             self._note("left_out", name, "came again with another value; the last one counts")
         self._parts[name] = content, charset
 
-    def add_json(self, name: str, content: bytes, charset: str | None) -> None:
+    def add_json(self, name: str, content: bytes, charset: str | None) -> int:
         """
-        Take the annotations in the JSON of one part. What is no JSON becomes an annotation itself.
+        Take the annotations in the JSON of one part, and return how many there are. What is no JSON becomes an
+        annotation itself.
 
         @param name: of the part.
         @param charset: that the part names; None if it names none.
@@ -73,6 +75,7 @@ class ReceivedTexts:
             self._rests.append((name, evolve(extra, members=())))
         elif extra.problem:
             self._note("repaired", name, extra.problem)
+        return len(extra.members)
 
     def _charset_of_json(self, name: str, content: bytes, charset: str | None) -> str:
         """JSON shows by its first bytes whether it is in UTF-16 or UTF-32, whatever its part says."""
@@ -175,8 +178,3 @@ class ReceivedTexts:
 
     def _note(self, kind: NoteKind, name: str, text: str) -> None:
         self._noted.setdefault((kind, text), []).append(name)
-
-
-def shown(name: str) -> str:
-    """Return C{name} as notes show it: they are not made longer by a client."""
-    return name if len(name) <= 100 else f"{name[:100]}…"

@@ -389,9 +389,38 @@ def test_a_refused_report_is_given_up_at_once() -> None:
     receiver = new_receiver(budget=budget)
     receiver.received(dump(b"d", b"x" * 100_000))
     assert budget.used == 100_000
-    receiver.received(annotation(b"a") * (10 * LIMITS.parts))
-    assert isinstance(receiver.refusal, MalformedReport)
-    assert budget.used == 0
+    receiver.received(dump(b"upload_file_minidump", b"x" * LIMITS.body + b"x"))
+    assert isinstance(receiver.refusal, TooLarge)
+    assert (budget.used, budget.annotations) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [dump(b"f%d", b"x"), annotation(b"a%d", b"x"), part(b'Content-Disposition: form-data; name="\xff%d"', b"x")],
+    ids=["files", "annotations", "odd names"],
+)
+def test_the_memory_of_many_small_parts_is_counted(sent: bytes) -> None:
+    budget, parts = MemoryBudget(limit=1_000_000), LIMITS.for_relays().parts
+    receiver = new_receiver(budget=budget, limits=LIMITS.for_relays())
+    tracemalloc.start()
+    try:
+        for n in range(parts):
+            receiver.received(sent.replace(b"%d", b"%d" % n))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / 1.5 < budget.used + budget.annotations < 1.8 * taken
+    receiver.release()
+    assert (budget.used, budget.annotations) == (0, 0)
+
+
+def test_the_memory_of_members_of_json_is_counted() -> None:
+    budget = MemoryBudget(limit=1_000_000)
+    receiver = new_receiver(budget=budget)
+    receiver.received(extra(b"{" + b",".join(b'"%d":1' % n for n in range(9000)) + b"}") + annotation(b"a"))
+    assert budget.annotations > 9000 * 200
+    receiver.release()
+    assert budget.annotations == 0
 
 
 # ——— what waits for a disk ———
@@ -426,7 +455,7 @@ def test_nothing_is_inflated_while_it_is_paused() -> None:
     assert report.annotations == result_of(plain_receiver().report()).annotations
 
 
-@pytest.mark.parametrize("packed", [gzipped(body(annotation(b"a") * 201)), b"no gzip at all"])
+@pytest.mark.parametrize("packed", [gzipped(b"no form"), b"no gzip at all"])
 def test_what_is_wrong_shows_when_it_is_let(packed: bytes) -> None:
     receiver = paused_receiver(CountingFlow(), packed)
     reports: list[object] = []

@@ -462,7 +462,9 @@ def test_of_too_many_parts_the_first_and_the_minidump_are_kept() -> None:
     received = receive([body(*twenty, dump(b"e"), annotation(b"b"), dump(b"upload_file_minidump"), dump(b"f"))])
     assert len(received.report.annotations) == 19
     assert received.contents == {"d": b"MDMP", "upload_file_minidump": b"MDMP"}
-    assert received.report.notes == [Note("left_out", "there are 24 parts; after 20 only the minidump is kept")]
+    assert received.report.notes == [
+        Note("left_out", "there are 24 parts; after 20 only the minidump is kept, and these are left out: e, b, f")
+    ]
 
 
 def test_beyond_too_many_parts_a_minidump_is_known_by_its_bytes() -> None:
@@ -472,17 +474,39 @@ def test_beyond_too_many_parts_a_minidump_is_known_by_its_bytes() -> None:
     named = dump(b"upload_file_minidump", b"MDMP4")
     received = receive([body(*twenty, dump(b"\xe9", b"log"), not_base64, base64, dump(b"e"), named, named)])
     assert received.contents == {"c": b"MDMP3", "upload_file_minidump": b"MDMP4"}
-    assert received.notes == ["there are 26 parts; after 20 only the minidump is kept"]
+    assert received.notes == [
+        "there are 26 parts; after 20 only the minidump is kept, and these are left out: é, d, e, upload_file_minidump"
+    ]
     received = receive([body(dump(b"c"), *twenty[1:], dump(b"d"), named)])
     assert received.contents == {"c": b"MDMP", "upload_file_minidump": b"MDMP4"}
 
 
-def test_ten_times_as_many_parts_are_refused() -> None:
-    assert receive([body(*[annotation(b"a")] * 200)]).report.annotations == {"a": "value"}
-    receiver = new_receiver()
-    receiver.received(annotation(b"a") * 201)
-    assert isinstance(receiver.refusal, MalformedReport)
-    assert receiver.refusal.reason == "too_many_parts"
+@pytest.mark.parametrize("size", [1, 50, 4000, 1_000_000])
+@pytest.mark.parametrize("last", [b"--xyzzy--\r\n", b""], ids=["last boundary", "no last boundary"])
+def test_of_many_times_too_many_parts_the_minidump_is_kept(last: bytes, size: int) -> None:
+    """It is known by its name then, and by nothing else."""
+    many, other = annotation(b"b") * 300, dump(b"other") + annotation(b"c", b"upload_file_minidump" * 200)
+    minidump = dump(b"upload_file_minidump", b"MDMP of the name upload_file_minidump\r\n--xyzz")
+    sent = annotation(b"a") + many + other + many + minidump + many + minidump + last + b"upload_file_minidump"
+    received = receive([sent[at : at + size] for at in range(0, len(sent), size)])
+    assert received.report.annotations == {"a": "value", "b": "value"}
+    assert received.contents == {"upload_file_minidump": b"MDMP of the name upload_file_minidump\r\n--xyzz"}
+    note, *others = received.notes[::-1]
+    assert note == (
+        "there are 204 parts or more; after 20 only the minidump is kept, and these are left out: "
+        + ", ".join(["b"] * 20)
+        + " …"
+    )
+    assert [other for other in others if "without its last boundary" in other] == (
+        [] if last else ["the body ends without its last boundary; its end may be missing"]
+    )
+
+
+def test_names_like_the_minidumps_are_looked_at_so_often() -> None:
+    like = annotation(b"upload_file_minidump.")
+    minidump = dump(b"upload_file_minidump")
+    assert set(receive([body(annotation(b"a") * 200, like * 199, minidump)]).contents) == {"upload_file_minidump"}
+    assert set(receive([body(annotation(b"a") * 200, like * 200, minidump)]).contents) == set()
 
 
 def annotations_of(size: int) -> Limits:
@@ -498,7 +522,7 @@ def test_annotations_that_are_too_large_are_cut() -> None:
     assert cut.report.annotations == {"ab": "c" * 100, "de": "é" * 48}
     assert cut.report.notes == [
         Note("cut", "de: cut after 97 bytes; 23 more are left out"),
-        Note("left_out", "1 annotations are left out: all together are too large"),
+        Note("left_out", "1 annotations are left out, since all together are too large: f"),
     ]
 
 
@@ -506,7 +530,16 @@ def test_an_annotation_whose_name_has_no_room_leaves_room_for_others() -> None:
     parts = [annotation(b"n" * 101), annotation(b"b", b"x" * 90), annotation(b"n" * 20), annotation(b"c", b"y" * 8)]
     received = receive([body(*parts)], limits=annotations_of(100))
     assert received.report.annotations == {"b": "x" * 90, "c": "y" * 8}
-    assert received.notes == ["2 annotations are left out: all together are too large"]
+    assert received.notes == [f"2 annotations are left out, since all together are too large: {'n' * 100}…, {'n' * 20}"]
+
+
+def test_the_names_of_the_first_annotations_that_are_left_out_are_noted() -> None:
+    limits = evolve(annotations_of(1), parts=30)
+    received = receive(
+        [body(annotation(b"a", b""), *(annotation(b"b%d" % n) for n in range(25)), dump(b"d"))], limits=limits
+    )
+    names = ", ".join(f"b{n}" for n in range(20))
+    assert received.notes == [f"25 annotations are left out, since all together are too large: {names} …"]
 
 
 def test_a_minidump_without_file_name_and_type_is_kept_though_there_is_no_room_for_annotations() -> None:
@@ -521,7 +554,7 @@ def test_names_count_in_bytes() -> None:
     sent = body(annotation(b"a", b""), annotation(euro.encode(), b""))
     assert receive([sent], limits=annotations_of(31)).notes == []
     assert receive([sent], limits=annotations_of(30)).notes == [
-        "1 annotations are left out: all together are too large"
+        f"1 annotations are left out, since all together are too large: {euro}"
     ]
 
 
@@ -694,9 +727,32 @@ def test_what_is_left_out_does_not_depend_on_how_the_bytes_come() -> None:
 def test_a_minidump_goes_last_and_the_named_one_never() -> None:
     other, named = dump(b"other", b"MDMP" + b"x" * 96), dump(b"upload_file_minidump", b"y" * 300)
     received = receive([body(annotation(b"a"), other, dump(b"log", b"z" * 10), named)], limits=files_of(310))
+    assert set(received.contents) == {"log", "upload_file_minidump"}
+    received = receive([body(annotation(b"a"), other, dump(b"log", b"z" * 10), named)], limits=files_of(309))
     assert set(received.contents) == {"upload_file_minidump"}
     received = receive([body(annotation(b"a"), other, dump(b"log", b"z" * 10))], limits=files_of(105))
     assert set(received.contents) == {"other"}
+
+
+def test_beside_the_named_minidump_what_only_begins_like_one_is_an_attachment() -> None:
+    named, browser = (
+        dump(name, b"MDMP" + b"x" * 96) for name in (b"upload_file_minidump", b"upload_file_minidump_browser")
+    )
+    log, core, text = (
+        dump(b"log", b"y" * 50),
+        dump(b"core", b"MDMP" + b"z" * 56),
+        dump(b"upload_file_minidump_log", b"t" * 20),
+    )
+    whole = [named, browser, log, core, text]
+    for order in (whole, whole[::-1], whole[2:] + whole[:2]):
+        for most, left_out in ((330, set()), (329, {"core"}), (269, {"core", "log"})):
+            received = receive([body(annotation(b"a"), *order)], limits=files_of(most))
+            assert {note.split(":")[0] for note in received.notes} == left_out
+        for most in (219, 100):
+            received = receive([body(annotation(b"a"), *order)], limits=files_of(most))
+            assert "upload_file_minidump" in received.contents
+    received = receive([body(annotation(b"a"), core, log, text)], limits=files_of(80))
+    assert set(received.contents) == {"core", "upload_file_minidump_log"}
 
 
 @pytest.mark.parametrize(

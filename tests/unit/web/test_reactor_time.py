@@ -123,7 +123,7 @@ def parts_with(headers: Sequence[bytes], count: int = 999) -> bytes:
 
 def tiniest(part: bytes, *, zipped: bool = False) -> bytes:
     """As many parts as may be, with the shortest boundary, and the minidump after them."""
-    content = part * 9000 + b"--b\ncontent-disposition: x; name=upload_file_minidump; filename=x\n\nMDMP\n--b--"
+    content = part * 90_000 + b"--b\ncontent-disposition: x; name=upload_file_minidump; filename=x\n\nMDMP\n--b--"
     packed = gzip.compress(content) if zipped else content
     sent = post(packed, *[b"Content-Encoding: gzip"] * zipped)
     return sent.replace(b"boundary=" + BOUNDARY, b"boundary=b", 1)
@@ -232,6 +232,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
     "the tiniest parts without a blank line": (lambda: tiniest(b"--b\na\n"), b"200"),
     "the tiniest files": (lambda: tiniest(b"--b\n\n\xff\n"), b"200"),
     "the tiniest parts in gzip": (lambda: tiniest(b"--b\n\n", zipped=True), b"200"),
+    "parts without end": (lambda: zipped(annotation(b"a", b"") * 500_000), b"200"),
     "tiny parts": (lambda: zipped(body(*[annotation(b"%d" % n, b"") for n in range(1000)])), b"200"),
     "tiny dumps": (lambda: zipped(body(annotation(b"a"), *[dump(b"%d" % n, b"") for n in range(999)])), b"200"),
     "dumps of one name": (lambda: zipped(body(annotation(b"a"), *[dump(b"d" * 30, b"")] * 999)), b"200"),
