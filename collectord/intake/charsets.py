@@ -151,6 +151,14 @@ def is_wide(charset: str) -> bool:
     return (_codec_of(charset) or "").startswith(("utf_16", "utf_32"))
 
 
+def drop_cut_character(value: bytearray) -> None:
+    """Remove the last character of UTF-8 text that was cut somewhere: it may be cut off."""
+    while value and value[-1] & 0xC0 == 0x80:
+        value.pop()
+    if value and value[-1] >= 0xC0:
+        value.pop()
+
+
 def without_surrogates(text: str) -> str:
     """Return C{text}, which has no NUL, with U+FFFD in place of surrogates, which can't be written as UTF-8."""
     if text.isascii():

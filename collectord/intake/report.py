@@ -8,6 +8,7 @@ from functools import partial
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
+from collectord.intake.charsets import drop_cut_character
 from collectord.intake.files import LONGEST_TEXT, ReceivedFiles
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part, text_of
@@ -241,7 +242,7 @@ class ReportBuilder:
         if lost:
             self._note("cut", f"{shown(name)}: cut after {len(value)} bytes; {lost} more are left out")
             if part.charset is None:
-                _drop_cut_character(value)
+                drop_cut_character(value)
         self._room.hold(OF_TEXT)
         end(name, bytes(value), part.charset)
 
@@ -283,14 +284,6 @@ class ReportBuilder:
 
 def _text_of(header: str | None) -> str | None:
     return header and (text_of(header) or header).replace("\0", "")
-
-
-def _drop_cut_character(value: bytearray) -> None:
-    """Remove the last character of UTF-8 text that was cut somewhere: it may be cut off."""
-    while value and value[-1] & 0xC0 == 0x80:
-        value.pop()
-    if value and value[-1] >= 0xC0:
-        value.pop()
 
 
 def _ignore(data: bytes) -> None:
