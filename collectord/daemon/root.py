@@ -173,7 +173,8 @@ class CollectordService(MultiService):
         self._recent.note(event)
         if event.kind == "kept":
             self._delivery.pipeline.wake(event.where)
-        if event.kind == "removed":
+        # Before the crash is removed from its store. One that is in another of our stores now can be looked for there.
+        if event.kind == "moved" and all(backend.name != event.where for backend in self._backends):
             self._kept.set_moved(event.crash_id)
 
     def _workers(self) -> Sequence[WorkerStatus]:
@@ -219,13 +220,13 @@ class CollectordService(MultiService):
             self._journal.startService()
         self._log_warnings(self.snapshot)
         recalling = ThreadPool("recall", 1, self._reactor.callFromThread)
+        roots = [backend.name for backend in self._backends]
         spawn(
-            recall(self._kept, self.snapshot.settings, recalling, self._reactor),
+            recall(self._kept, self.snapshot.settings, roots, recalling, self._reactor),
             self._log,
             "a defect of ours: what was kept before is not known",
         )
         super().startService()
-        roots = [backend.name for backend in self._backends]
         spawn(
             check_state(self.snapshot.settings, roots, self._in_thread),
             self._log,

@@ -88,9 +88,14 @@ class Duplicates:
         now = self._now()
         for each in (fingerprint, when_deferred(fingerprint, report)):
             crash_id = self._table.crash_id_of(each, now - self.window, now + self.window)
-            if crash_id is not None and (self._table.was_moved(crash_id) or await self._has(crash_id)):
+            if crash_id is not None and await self._is_kept(crash_id):
                 return crash_id
         return None
+
+    async def _is_kept(self, crash_id: str) -> bool:
+        was_moved = self._table.was_moved
+        # It may be moved while its store is looked at.
+        return was_moved(crash_id) or await self._has(crash_id) or was_moved(crash_id)
 
     def kept(self, fingerprint: bytes, report: CrashReport, crash_id: str, *, is_deferred: bool) -> bytes:
         """Remember that the crash of a report is kept, and durable; return the fingerprint that tells so."""

@@ -84,7 +84,7 @@ class KeptTable:
         self._memory[start : start + _ENTRY.size] = checked + _CHECKSUM.pack(crc32(checked))
 
     def set_moved(self, crash_id: str) -> None:
-        """Remember that a crash was moved out of its store, and is kept where it was moved to."""
+        """Remember that a crash was moved, or is about to be: a destination has confirmed it."""
         moved = _packed(crash_id)
         start = _start_of(moved, _MOVED, _MOVED_BUCKET)
         bucket = self._memory[start : start + _MOVED_BUCKET]

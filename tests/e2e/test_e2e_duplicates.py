@@ -203,6 +203,19 @@ def test_of_a_crash_that_was_moved(tmp_path: Path, restarts: bool) -> None:
     assert (set(stored_crashes(there)), stored_crashes(scene.root)) == ({first}, {})
 
 
+def test_while_crashes_are_moved(tmp_path: Path) -> None:
+    """At any moment of the move of its crash, a duplicate gets the same id."""
+    there = tmp_path / "there"
+    scene = make_scene(tmp_path, 2, moving(there), moves=True)
+    reports = [make_report(f"n{number}", 1000) for number in range(8)]
+    with scene.daemon:
+        ids = [scene.post(report) for report in reports]
+        while files_of_crashes(scene.root) or len(stored_crashes(there)) < len(ids):
+            assert scene.post_at_once(*reports) == ids
+        assert scene.post_at_once(*reports) == ids
+    assert set(stored_crashes(there)) == set(ids)
+
+
 @pytest.mark.parametrize("by_hand", [False, True], ids=["by the command", "by hand"])
 def test_of_a_crash_that_was_removed(scene: Scene, by_hand: bool) -> None:
     """Its id is not answered any more, in no worker, and the report is stored again."""

@@ -193,7 +193,7 @@ class FallbackCrashStorage:
 
     async def has(self, crash_id: str) -> bool:
         """Tell whether a crash is in one of the stores. It is not if it is in one that does not work now."""
-        for backend in self.backends:
+        for backend in (*self.backends, self.backends[0]):  # it may move home to the primary meanwhile
             if backend.has is not None and not backend.breaker.open:
                 try:
                     if await self.timed(backend, backend.has(crash_id), CHECK_S):

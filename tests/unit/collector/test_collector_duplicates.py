@@ -2,7 +2,7 @@
 A report that comes again: while the first is being saved, after it is kept, and where its save fails.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -53,9 +53,11 @@ class Storage:
     saving: list[tuple[Crash, Deferred[str]]] = field(factory=list)
     gone: set[str] = field(factory=set)
     asked: list[str] = field(factory=list)
+    on_asked: Callable[[str], None] = lambda crash_id: None
 
     async def has(self, crash_id: str) -> bool:
         self.asked.append(crash_id)
+        self.on_asked(crash_id)
         return crash_id not in self.gone
 
     async def save(self, crash: Crash) -> str:
@@ -195,6 +197,14 @@ def test_a_crash_that_was_moved_is_not_looked_for(rig: Rig) -> None:
     rig.table.set_moved(first)
     assert result_of(rig.collect(report())).crash_id == first
     assert rig.storage.asked == []
+
+
+def test_a_crash_that_is_moved_while_it_is_looked_for(rig: Rig) -> None:
+    rig.storage.at_once = True
+    first = str(result_of(rig.collect(report())).crash_id)
+    rig.storage.gone.add(first)
+    rig.storage.on_asked = rig.table.set_moved
+    assert result_of(rig.collect(report())).crash_id == first
 
 
 def test_after_the_window_it_is_another_crash(rig: Rig) -> None:

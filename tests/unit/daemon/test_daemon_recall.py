@@ -30,9 +30,11 @@ def crash_id(number: int, at: float) -> str:
     return f"8f63752c-57c6-4e5d-b2cf-{number:05x}2{time.strftime('%y%m%d', time.gmtime(at))}"
 
 
-def write(directory: Path, kind: Step, crash: str, at: float, fingerprint: bytes | None = None) -> None:
+def write(
+    directory: Path, kind: Step, crash: str, at: float, fingerprint: bytes | None = None, where: str = "/store"
+) -> None:
     about = {} if fingerprint is None else {"rule": "all", "fingerprint": fingerprint.hex()}
-    line = format_event(CrashEvent(at=at, crash_id=crash, kind=kind, where=str(directory / "store"), about=about))
+    line = format_event(CrashEvent(at=at, crash_id=crash, kind=kind, where=where, about=about))
     with journal_path(directory, journal_day(crash)).open("a") as journal:
         journal.write(line)
 
@@ -43,7 +45,7 @@ def recalled(directory: Path, *, window: float = 3600.0, enabled: bool = True) -
     )
     table = KeptTable()
     pool = ThreadPool("recall", 1, lambda call, *args: call(*args))
-    done: Deferred[Any] = Deferred.fromCoroutine(recall(table, settings, pool, Clock()))
+    done: Deferred[Any] = Deferred.fromCoroutine(recall(table, settings, ["/store"], pool, Clock()))
     assert done.called
     assert table.is_filled
     return table
@@ -64,19 +66,20 @@ def test_what_was_kept_lately_is_known_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "was_moved"),
+    ("steps", "where", "was_moved"),
     [
-        pytest.param(["moved", "published", "removed"], True, id="moved"),
-        pytest.param(["moved"], False, id="not yet removed"),
-        pytest.param(["quarantined", "duplicate"], False, id="quarantined"),
+        pytest.param(["moved", "published", "removed"], "/there", True, id="moved"),
+        pytest.param(["moved"], "/there", True, id="not yet removed"),
+        pytest.param(["moved", "removed"], "/store", False, id="moved to another store of ours"),
+        pytest.param(["quarantined", "duplicate"], "/store", False, id="quarantined"),
     ],
 )
-def test_which_crashes_were_moved(tmp_path: Path, steps: list[Step], was_moved: bool) -> None:
+def test_which_crashes_were_moved(tmp_path: Path, steps: list[Step], where: str, was_moved: bool) -> None:
     now = time.time()
     crash = crash_id(1, now)
     write(tmp_path, "kept", crash, now - 9, FINGERPRINT)
     for step in steps:
-        write(tmp_path, step, crash, now - 8)
+        write(tmp_path, step, crash, now - 8, where=where)
     table = recalled(tmp_path)
     assert (known(table), table.was_moved(crash)) == (crash, was_moved)
 
@@ -105,7 +108,7 @@ def test_a_disk_that_hangs_holds_up_no_client(tmp_path: Path) -> None:
     table, clock = KeptTable(), Clock()
     pool = Hanging("recall", 1, lambda call, *args: call(*args))
     with recorded_log() as log:
-        done: Deferred[Any] = Deferred.fromCoroutine(recall(table, Settings(), pool, clock))
+        done: Deferred[Any] = Deferred.fromCoroutine(recall(table, Settings(), [], pool, clock))
         assert not table.is_filled
         clock.advance(5)
     assert (done.called, table.is_filled) == (True, True)

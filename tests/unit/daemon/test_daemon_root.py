@@ -159,9 +159,14 @@ def test_workers_know_which_crashes_were_moved(rig: Rig) -> None:
     daemon = rig.started(**submission(workers=2))
     (process, _) = rig.reactor.processes
     table = KeptTable(process.descriptors[TABLE])
-    steps: list[tuple[Step, bool]] = [("moved", False), ("quarantined", False), ("removed", True)]
-    for kind, is_moved in steps:
-        tell(process, CrashEvents([CrashEvent(at=1e9, crash_id=CRASH_ID, kind=kind, where="/a")]))
+    steps: list[tuple[Step, str, bool]] = [
+        ("quarantined", "/a", False),
+        ("moved", str(rig.tmp_path / "store0"), False),
+        ("moved", "s3 crashes", True),
+        ("removed", "/a", True),
+    ]
+    for kind, where, is_moved in steps:
+        tell(process, CrashEvents([CrashEvent(at=1e9, crash_id=CRASH_ID, kind=kind, where=where)]))
         assert table.was_moved(CRASH_ID) is is_moved
     stop(rig, daemon)
 
