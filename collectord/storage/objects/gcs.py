@@ -3,9 +3,8 @@ The destination C{type = "gcs"}: crashes in a bucket of Google Cloud Storage.
 """
 
 from base64 import b64encode
-from typing import Any, BinaryIO
+from typing import Any
 
-from attrs import frozen
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Blob, Client
@@ -18,7 +17,14 @@ from requests import RequestException
 from collectord.concurrency.lazily import Lazily
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
-from collectord.storage.objects.bucket import BucketCrashStorage, BucketSettings, Mismatch, Proceed, read_through
+from collectord.storage.objects.bucket import (
+    BucketCrashStorage,
+    BucketSettings,
+    Mismatch,
+    Proceed,
+    Watched,
+    read_through,
+)
 from collectord.storage.objects.keys import Item
 
 _CHUNK = 8 * 1024 * 1024
@@ -67,7 +73,7 @@ class GcsBucket:
             blob = self._blob(item.key)
             blob.md5_hash = digests.base64_md5  # the server refuses content with another checksum
             blob.upload_from_file(
-                _Watched(file, proceed),
+                Watched(file, proceed),
                 size=item.size,
                 content_type=item.content_type,
                 checksum="crc32c",
@@ -94,24 +100,6 @@ class GcsBucket:
 
     def _blob(self, key: str) -> Blob:
         return self._client().bucket(self._settings.bucket).blob(key, chunk_size=_CHUNK)
-
-
-@frozen
-class _Watched:
-    """A file that can't be read any further once the crash was abandoned, so that its upload ends."""
-
-    file: BinaryIO
-    proceed: Proceed
-
-    def read(self, size: int = -1) -> bytes:
-        self.proceed()
-        return self.file.read(size)
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self.file.seek(offset, whence)
 
 
 def _message_in(response: Any) -> str:

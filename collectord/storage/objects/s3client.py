@@ -1,0 +1,188 @@
+"""
+Requests about the objects of one bucket in S3: addressed, signed, sent, and tried again while the server is busy.
+"""
+
+import hashlib
+import os
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from random import random
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from collectord.concurrency.backoff import backoff_delay
+from collectord.concurrency.lazily import Lazily
+from collectord.storage.objects.bucket import Digests, Proceed, Watched
+from collectord.storage.objects.connections import Answer, Connections, NoAnswer
+from collectord.storage.objects.s3account import Account, find_account
+from collectord.storage.objects.s3refusals import S3Refused, error_in, is_page
+from collectord.storage.objects.s3settings import S3Settings
+from collectord.storage.objects.s3signing import query_of, quoted, signed
+
+ATTEMPTS = 3
+"""How often each request is tried."""
+FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 2.0
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_BUSY_CODES = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
+"""These may come with the status 200 or 400."""
+_ELSEWHERE = frozenset({301, 302, 307, 400})
+_HOST_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+"""Buckets that can be part of a host's name. With dots in it, the certificate of Amazon's servers would not fit."""
+_NOTHING = hashlib.sha256().hexdigest()
+
+
+@frozen
+class _Place:
+    """
+    Where the bucket is.
+
+    @ivar path: what comes before the keys, with the slash.
+    """
+
+    account: Account
+    region: str
+    path: str
+    connections: Connections
+
+
+@frozen
+class Body:
+    """
+    The body of a request.
+
+    @ivar sha256: its checksum, in hex.
+    """
+
+    data: bytes | Watched
+    size: int
+    sha256: str
+
+    def again(self) -> bytes | Watched:
+        """The data, from the beginning."""
+        if not isinstance(self.data, bytes):
+            self.data.seek(0)
+        return self.data
+
+
+def checksums_of(digests: Digests) -> dict[str, str]:
+    """The headers by which a server refuses a body that has other checksums."""
+    return {"content-md5": digests.base64_md5, "x-amz-checksum-sha256": digests.base64_sha256}
+
+
+NO_BODY = Body(b"", 0, _NOTHING)
+
+
+class S3Client:
+    """
+    A client of one bucket. Its methods block, and may be called from several threads at the same time.
+    """
+
+    def __init__(self, settings: S3Settings, tls: ssl.SSLContext | None) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._region = ""  # in which Amazon says that the bucket is, if that is not the one of the account
+        self._place = Lazily(self._find)
+
+    def request(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] = {},
+        headers: Mapping[str, str] = {},
+        body: Body = NO_BODY,
+        proceed: Proceed = lambda: None,
+    ) -> Answer:
+        """
+        Send a request, and try it again a few times if the server is busy or hangs up.
+
+        @param key: of the object; empty: the request is about the bucket.
+        @param headers: their names in small letters.
+        @param proceed: is called before each try.
+
+        @raise NoAnswer: the server can't be reached, or does not answer. It may have done what it was asked for.
+        @raise S3Refused: it answers with anything but success.
+        """
+        attempt = 1
+        while True:
+            proceed()
+            try:
+                answer = self._try(method, key, query, headers, body)
+            except NoAnswer:
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                if answer.status < 300 and not error_in(answer).code and not is_page(answer):
+                    return answer
+                if not (self._is_elsewhere(answer) or _is_busy(answer)) or attempt == ATTEMPTS:
+                    raise S3Refused(method, answer)
+            time.sleep(backoff_delay(attempt, first=FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S, chance=random()))  # noqa: S311
+            attempt += 1
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._place.drop(lambda place: place.connections.close())
+
+    def _try(self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Body) -> Answer:
+        place = self._place()
+        path, encoded = place.path + quoted(key, safe="/"), query_of(query)
+        headers = {**headers, "host": place.connections.host}
+        credentials = place.account.credentials()
+        headers = signed(method, path, encoded, headers, body.sha256, credentials, place.region, datetime.now(UTC))
+        if method in ("PUT", "POST"):
+            headers = {**headers, "content-length": str(body.size)}
+        target = f"{path}?{encoded}" if encoded else path
+        return place.connections.exchange(method, target, headers, body.again())
+
+    def _is_elsewhere(self, answer: Answer) -> bool:
+        """Note the region that Amazon says the bucket is in, and tell whether the request is to be sent there."""
+        region = answer.headers.get("x-amz-bucket-region", "")
+        if self._endpoint() or answer.status not in _ELSEWHERE or not region:
+            return False
+        if region != self._place().region:
+            self._region = region
+            self.close()
+        return True
+
+    def _find(self) -> _Place:
+        settings = self._settings
+        account = find_account(settings)
+        region = self._region or account.region
+        url = urlsplit(self._endpoint() or _amazons(region))
+        host, path = url.netloc, f"{url.path.rstrip('/')}/"
+        if _is_in_host(settings, bool(self._endpoint())):
+            host = f"{settings.bucket}.{host}"
+        else:
+            path += f"{quoted(settings.bucket)}/"
+        connections = Connections(
+            f"{url.scheme}://{host}",
+            self._tls,
+            connect_timeout=settings.connect_timeout_s,
+            read_timeout=settings.read_timeout_s,
+        )
+        return _Place(account, region, path, connections)
+
+    def _endpoint(self) -> str:
+        return (
+            self._settings.endpoint_url
+            or os.environ.get("AWS_ENDPOINT_URL_S3", "")
+            or os.environ.get("AWS_ENDPOINT_URL", "")
+        )
+
+
+def _amazons(region: str) -> str:
+    return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+
+
+def _is_in_host(settings: S3Settings, has_endpoint: bool) -> bool:
+    if settings.addressing_style == "auto":
+        return not has_endpoint and _HOST_NAME.fullmatch(settings.bucket) is not None
+    return settings.addressing_style == "virtual"
+
+
+def _is_busy(answer: Answer) -> bool:
+    return answer.status in _BUSY or error_in(answer).code in _BUSY_CODES

@@ -1,0 +1,95 @@
+"""
+What an S3 server, or whatever answers in its place, says when it refuses a request; in words for the operator.
+"""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from html import unescape
+
+from attrs import frozen
+
+from collectord.storage.objects.connections import Answer
+
+_CODE = re.compile(rb"<Code>([^<]*)</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
+_TITLE = re.compile(rb"<title[^>]*>([^<]*)</title>", re.IGNORECASE)
+_TAG = re.compile(rb"<[^>]*>")
+_LOOKED_AT = 4096
+"""How many bytes of the body of an answer are searched."""
+_EXCERPT = 80
+
+
+@frozen
+class S3Error:
+    """An error as S3 says it. Both texts are empty where there is none, and the message often is."""
+
+    code: str
+    message: str
+
+
+class S3Refused(Exception):
+    """
+    A server answered, but not with success.
+
+    @param method: of the request.
+    """
+
+    def __init__(self, method: str, answer: Answer) -> None:
+        super().__init__(_in_words(method, answer))
+        self.answer = answer
+        self.code = error_in(answer).code
+
+
+def error_in(answer: Answer) -> S3Error:
+    """Find the error in the body of C{answer}. S3 sends some of them with the status 200."""
+    if b"<Error>" not in answer.body[:_LOOKED_AT]:
+        return S3Error("", "")
+    return S3Error(_text(_CODE, answer), _text(_MESSAGE, answer))
+
+
+def is_page(answer: Answer) -> bool:
+    """Tell whether C{answer} is a page for people. No S3 sends that, but proxies and captive portals do."""
+    return answer.headers.get_content_type() == "text/html" and bool(answer.body)
+
+
+def _in_words(method: str, answer: Answer) -> str:
+    error = error_in(answer)
+    if error.code:
+        return f"{error.code} {error.message}".strip() + _hint(error.code, answer)
+    location = answer.headers.get("location", "")
+    said = f"{method} was answered with {answer.status} {answer.reason}".rstrip()
+    if 300 <= answer.status < 400:
+        said += f", a redirect to {location}" if location else ", a redirect"
+    return said + _who(answer)
+
+
+def _hint(code: str, answer: Answer) -> str:
+    region = answer.headers.get("x-amz-bucket-region", "")
+    if code == "RequestTimeTooSkewed":
+        try:
+            behind = (parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            return " (set the clock of this host)"
+        return f" (the clock of this host is {abs(behind):.0f} s {'behind' if behind > 0 else 'ahead'})"
+    return f" (the bucket is in the region {region})" if region and 300 <= answer.status < 500 else ""
+
+
+def _who(answer: Answer) -> str:
+    """Describe what has answered: no S3, or one that says nothing."""
+    server = answer.headers.get("server", "")
+    by = f" by {server}" if server else ""
+    text = _text(_TITLE, answer) or " ".join(_TAG.sub(b" ", answer.body[:_LOOKED_AT]).decode(errors="replace").split())
+    if is_page(answer):
+        return f"{by}: no S3, but a page: {_short(text)}" if text else f"{by}: no S3, but a page"
+    return f"{by}: {_short(text)}" if text else f"{by}, without a message"
+
+
+def _text(pattern: re.Pattern[bytes], answer: Answer) -> str:
+    found = pattern.search(answer.body[:_LOOKED_AT])
+    return " ".join(unescape(found[1].decode(errors="replace")).split()) if found else ""
+
+
+def _short(text: str) -> str:
+    shown = "".join(c if c.isprintable() else "?" for c in unescape(text))
+    return shown if len(shown) <= _EXCERPT else f"{shown[:_EXCERPT]}…"

@@ -1,0 +1,73 @@
+"""
+Signs requests to S3, by version 4 of Amazon's signatures.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import datetime
+from urllib.parse import quote
+
+from attrs import field, frozen
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+@frozen
+class Credentials:
+    """
+    What requests are signed with.
+
+    @ivar session_token: of credentials that are valid for a while only; else empty.
+    """
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+def quoted(text: str, safe: str = "") -> str:
+    """Encode C{text} for a URL in the only way that the signature allows."""
+    return quote(text, safe=f"-_.~{safe}")
+
+
+def query_of(parameters: Mapping[str, str]) -> str:
+    """The query of a URL in the order and encoding that the signature asks for, without the question mark."""
+    return "&".join(f"{quoted(name)}={quoted(value)}" for name, value in sorted(parameters.items()))
+
+
+def signed(
+    method: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    sha256: str,
+    credentials: Credentials,
+    region: str,
+    now: datetime,
+) -> Mapping[str, str]:
+    """
+    Return C{headers} with all that has to be added to them.
+
+    @param path: encoded, as it is sent.
+    @param query: as L{query_of} makes it.
+    @param headers: all that are to be signed, with C{host}; their names in small letters.
+    @param sha256: the checksum of the body, in hex. A server that keeps to the protocol refuses any other body.
+    @param now: in UTC.
+    """
+    at = now.strftime("%Y%m%dT%H%M%SZ")
+    headers = {**headers, "x-amz-content-sha256": sha256, "x-amz-date": at}
+    if credentials.session_token:
+        headers["x-amz-security-token"] = credentials.session_token
+    names = sorted(headers)
+    lines = [f"{name}:{' '.join(headers[name].split())}" for name in names]
+    request = "\n".join([method, path, query, *lines, "", ";".join(names), sha256])
+    scope = f"{at[:8]}/{region}/s3/aws4_request"
+    text = "\n".join([_ALGORITHM, at, scope, hashlib.sha256(request.encode()).hexdigest()])
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    credential = f"Credential={credentials.access_key}/{scope}"
+    headers["authorization"] = f"{_ALGORITHM} {credential}, SignedHeaders={';'.join(names)}, Signature={signature}"
+    return headers
