@@ -14,6 +14,7 @@ RABBITMQ = ["pika>=1.3.2"]
 PUBSUB = ["google-cloud-pubsub>=2.19"]
 REDIS = ["redis>=5"]
 KAFKA = ["confluent-kafka>=2.6"]
+SQS = ["boto3>=1.34"]
 SENTRY = ["sentry-sdk>=2"]
 
 setup(
@@ -54,8 +55,9 @@ setup(
         "pubsub": PUBSUB,
         "redis": REDIS,
         "kafka": KAFKA,
+        "sqs": SQS,
         "sentry": SENTRY,
-        "all": [*S3, *GCS, *RABBITMQ, *PUBSUB, *REDIS, *KAFKA, *SENTRY],
+        "all": [*S3, *GCS, *RABBITMQ, *PUBSUB, *REDIS, *KAFKA, *SQS, *SENTRY],
         "dev": [
             *S3,
             *GCS,
@@ -63,13 +65,14 @@ setup(
             *PUBSUB,
             *REDIS,
             *KAFKA,
+            *SQS,
             *SENTRY,
             "boto3-stubs[s3]>=1.34",
             "docutils>=0.21",
             "fusepy>=3.0.1",
             "hypothesis>=6.100",
             "gcp-storage-emulator>=2024.8",
-            "moto[s3,server]>=5",
+            "moto[s3,server,sqs]>=5",
             "multipart>=2",
             "mypy>=1.11",
             "mypy-zope>=1.0.8",
@@ -102,6 +105,7 @@ setup(
             "pubsub = collectord.publish.pubsub:PUBSUB [pubsub]",
             "rabbitmq = collectord.publish.rabbitmq:RABBITMQ [rabbitmq]",
             "redis = collectord.publish.redis:REDIS [redis]",
+            "sqs = collectord.publish.sqs:SQS [sqs]",
         ],
     },
     classifiers=[
