@@ -502,6 +502,15 @@ def test_of_many_times_too_many_parts_the_minidump_is_kept(last: bytes, size: in
     )
 
 
+@pytest.mark.parametrize("size", [1, 50, 4000, 1_000_000])
+@pytest.mark.parametrize(("before", "is_seen"), [(900, True), (1000, False)])
+def test_beyond_that_the_name_is_seen_if_it_comes_soon(before: int, is_seen: bool, size: int) -> None:
+    late = part([b"X: " + b"y" * before, b'Content-Disposition: form-data; name="upload_file_minidump"'], b"MDMP")
+    sent = body(annotation(b"a") * 201, late)
+    received = receive([sent[at : at + size] for at in range(0, len(sent), size)])
+    assert bool(received.contents) == is_seen
+
+
 def test_names_like_the_minidumps_are_looked_at_so_often() -> None:
     like = annotation(b"upload_file_minidump.")
     minidump = dump(b"upload_file_minidump")
