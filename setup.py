@@ -102,6 +102,7 @@ setup(
         "collectord.publishers": [
             "http = collectord.publish.http:HTTP",
             "kafka = collectord.publish.kafka:KAFKA [kafka]",
+            "nats = collectord.publish.nats:NATS",
             "pubsub = collectord.publish.pubsub:PUBSUB [pubsub]",
             "rabbitmq = collectord.publish.rabbitmq:RABBITMQ [rabbitmq]",
             "redis = collectord.publish.redis:REDIS [redis]",
