@@ -150,6 +150,7 @@ async def test_ids_that_a_queue_refuses_are_left(broker: FakeBroker) -> None:
     assert "the broker can't keep the message" in came.problem
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_a_queue_that_is_away_is_told_before_anything_is_published() -> None:
     with pytest.raises(CannotRun, match="ConnectionRefused"):
@@ -161,6 +162,7 @@ async def test_a_queue_that_is_away_is_told_before_anything_is_published() -> No
 # ——— check-config --connect ———
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_each_publisher_is_tried(broker: FakeBroker) -> None:
     gone = free_port()

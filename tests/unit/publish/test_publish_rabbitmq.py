@@ -355,6 +355,7 @@ async def test_cancelled_it_waits_no_longer(rig: Rig) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @in_reactor
 async def test_nobody_listens(rig: Rig) -> None:
     made = rig.at(f"amqp://127.0.0.1:{free_port()}/", reactor)
