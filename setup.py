@@ -9,6 +9,7 @@ VERSION = next(
     line.split('"')[1] for line in (HERE / "collectord/__init__.py").read_text().splitlines() if "__version__" in line
 )
 S3 = ["boto3>=1.34"]
+AZURE = ["azure-identity>=1.17"]
 GCS = ["google-cloud-storage>=3"]
 RABBITMQ = ["pika>=1.3.2"]
 PUBSUB = ["google-cloud-pubsub>=2.19"]
@@ -50,6 +51,7 @@ setup(
     ],
     extras_require={
         "s3": S3,
+        "azure": AZURE,
         "gcs": GCS,
         "rabbitmq": RABBITMQ,
         "pubsub": PUBSUB,
@@ -57,9 +59,10 @@ setup(
         "kafka": KAFKA,
         "sqs": SQS,
         "sentry": SENTRY,
-        "all": [*S3, *GCS, *RABBITMQ, *PUBSUB, *REDIS, *KAFKA, *SQS, *SENTRY],
+        "all": [*S3, *AZURE, *GCS, *RABBITMQ, *PUBSUB, *REDIS, *KAFKA, *SQS, *SENTRY],
         "dev": [
             *S3,
+            *AZURE,
             *GCS,
             *RABBITMQ,
             *PUBSUB,
@@ -97,6 +100,7 @@ setup(
             "fallback = collectord.storage.chain.destination:FALLBACK",
             "http = collectord.storage.http.storage:HTTP",
             "s3 = collectord.storage.objects.s3:S3 [s3]",
+            "azure = collectord.storage.objects.azure:AZURE",
             "gcs = collectord.storage.objects.gcs:GCS [gcs]",
         ],
         "collectord.publishers": [

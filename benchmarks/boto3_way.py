@@ -34,6 +34,7 @@ class Boto3Bucket:
 
     def __init__(self, settings: S3Settings) -> None:
         self.name = f"boto3://{settings.bucket}"
+        self.what = f"bucket {settings.bucket}"
         self._bucket = settings.bucket
         self._client = boto3.session.Session().client(
             "s3",

@@ -1,3 +1,3 @@
 """
-Destinations that keep crashes in a bucket of an object store, S3 or Google Cloud Storage, as Socorro reads them.
+Destinations that keep crashes in a bucket of an object store, S3, Google Cloud Storage or Azure, as Socorro reads them.
 """

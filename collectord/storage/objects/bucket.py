@@ -31,15 +31,14 @@ Proceed = Callable[[], None]
 """A function that raises L{StorageError} if the crash was abandoned meanwhile."""
 
 
-class BucketSettings(PluginSettings):
+class ObjectStoreSettings(PluginSettings):
     """
-    The settings that every destination with a bucket has.
+    The settings that every destination in an object store has.
 
     @ivar prefix: comes before all keys, as a folder. Socorro's processor reads objects without a prefix.
     @ivar threads: how many objects may be sent at the same time.
     """
 
-    bucket: str = Field(min_length=3, pattern=r"^[^\s/]+$")
     prefix: str = ""
     connect_timeout_s: float = Field(default=5.0, gt=0)
     read_timeout_s: float = Field(default=30.0, gt=0)
@@ -53,15 +52,23 @@ class BucketSettings(PluginSettings):
         return prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
 
 
+class BucketSettings(ObjectStoreSettings):
+    """The settings that every destination with a bucket has."""
+
+    bucket: str = Field(min_length=3, pattern=r"^[^\s/]+$")
+
+
 class Bucket(Protocol):
     """
     A bucket stores single objects. Its methods block, and may be called from several threads at the same time.
 
     @ivar name: its URL, for logs.
+    @ivar what: what it is called, for errors, such as C{bucket crashes}.
     @ivar errors: the exceptions that it raises besides L{StorageError} and L{Mismatch}.
     """
 
     name: str
+    what: str
     errors: tuple[type[Exception], ...]
 
     def put(self, item: Item, proceed: Proceed) -> None:
@@ -92,7 +99,7 @@ class BucketCrashStorage:
     under way already. They do no harm: without its raw crash, which is stored last, no reader takes them for a crash.
     """
 
-    def __init__(self, bucket: Bucket, settings: BucketSettings, call_from_thread: CallFromThread) -> None:
+    def __init__(self, bucket: Bucket, settings: ObjectStoreSettings, call_from_thread: CallFromThread) -> None:
         self.name = bucket.name
         self._bucket = bucket
         self._settings = settings
@@ -119,14 +126,14 @@ class BucketCrashStorage:
     def _put_all(self, crash: Crash, abandoned: Event) -> None:
         def proceed() -> None:
             if abandoned.is_set():
-                raise StorageError(f"bucket {self._settings.bucket}: the crash was abandoned")
+                raise StorageError(f"{self._bucket.what}: the crash was abandoned")
 
         for item in items_of(crash, self._settings.prefix):
             proceed()
             self._put(item, proceed)
 
     def _put(self, item: Item, proceed: Proceed) -> None:
-        where = f"bucket {self._settings.bucket}"
+        where = self._bucket.what
         try:
             self._bucket.put(item, proceed)
         except self._bucket.errors as e:

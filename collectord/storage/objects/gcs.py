@@ -61,6 +61,7 @@ class GcsBucket:
 
     def __init__(self, settings: GcsSettings) -> None:
         self.name = f"gs://{settings.bucket}"
+        self.what = f"bucket {settings.bucket}"
         self._settings = settings
         self._client = Lazily(lambda: Client(project=None))
         self._timeout = (settings.connect_timeout_s, settings.read_timeout_s)

@@ -12,11 +12,11 @@ from collectord.storage.content import open_content
 from collectord.storage.objects.bucket import BucketCrashStorage, Proceed, Watched, read_through
 from collectord.storage.objects.connections import NoAnswer, trusting
 from collectord.storage.objects.keys import Item
+from collectord.storage.objects.refusals import Refused
 from collectord.storage.objects.s3claims import of_whole
 from collectord.storage.objects.s3client import Body, S3Client, checksums_of
 from collectord.storage.objects.s3parts import put_parts
 from collectord.storage.objects.s3proof import prove
-from collectord.storage.objects.s3refusals import S3Refused
 from collectord.storage.objects.s3settings import S3Settings
 
 
@@ -30,10 +30,11 @@ class S3Bucket:
     a body that has changed on the way. What it says that it has stored is compared with them as well.
     """
 
-    errors: tuple[type[Exception], ...] = (NoAnswer, S3Refused, BotoCoreError, ClientError)
+    errors: tuple[type[Exception], ...] = (NoAnswer, Refused, BotoCoreError, ClientError)
 
     def __init__(self, settings: S3Settings, tls: ssl.SSLContext | None) -> None:
         self.name = f"s3://{settings.bucket}"
+        self.what = f"bucket {settings.bucket}"
         self._multipart_bytes = settings.multipart_bytes
         self._headers = settings.headers()
         self._client = S3Client(settings, tls)

@@ -6,30 +6,20 @@ import hashlib
 import os
 import re
 import ssl
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from random import random
 from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.lazily import Lazily
+from collectord.storage.objects.attempts import persistently
 from collectord.storage.objects.bucket import Digests, Proceed, Watched
-from collectord.storage.objects.connections import Answer, Connections, NoAnswer
+from collectord.storage.objects.connections import Answer, Connections
 from collectord.storage.objects.s3account import Account, find_account
-from collectord.storage.objects.s3refusals import S3Refused, error_in, is_page
 from collectord.storage.objects.s3settings import S3Settings
 from collectord.storage.objects.s3signing import query_of, quoted, signed
 
-ATTEMPTS = 3
-"""How often each request is tried."""
-FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 2.0
-_BUSY = frozenset({408, 429, 500, 502, 503, 504})
-_BUSY_CODES = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
-"""These may come with the status 200 or 400."""
 _ELSEWHERE = frozenset({301, 302, 307, 400})
 _HOST_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 """Buckets that can be part of a host's name. With dots in it, the certificate of Amazon's servers would not fit."""
@@ -98,30 +88,12 @@ class S3Client:
         proceed: Proceed = lambda: None,
     ) -> Answer:
         """
-        Send a request, and try it again a few times if the server is busy or hangs up.
+        Send a request L{persistently}, and return the answer.
 
         @param key: of the object; empty: the request is about the bucket.
         @param headers: their names in small letters.
-        @param proceed: is called before each try.
-
-        @raise NoAnswer: the server can't be reached, or does not answer. It may have done what it was asked for.
-        @raise S3Refused: it answers with anything but success.
         """
-        attempt = 1
-        while True:
-            proceed()
-            try:
-                answer = self._try(method, key, query, headers, body)
-            except NoAnswer:
-                if attempt == ATTEMPTS:
-                    raise
-            else:
-                if answer.status < 300 and not error_in(answer).code and not is_page(answer):
-                    return answer
-                if not (self._is_elsewhere(answer) or _is_busy(answer)) or attempt == ATTEMPTS:
-                    raise S3Refused(method, answer)
-            time.sleep(backoff_delay(attempt, first=FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S, chance=random()))  # noqa: S311
-            attempt += 1
+        return persistently(method, lambda: self._try(method, key, query, headers, body), proceed, self._is_elsewhere)
 
     def close(self) -> None:
         """Close all connections."""
@@ -182,7 +154,3 @@ def _is_in_host(settings: S3Settings, has_endpoint: bool) -> bool:
     if settings.addressing_style == "auto":
         return not has_endpoint and _HOST_NAME.fullmatch(settings.bucket) is not None
     return settings.addressing_style == "virtual"
-
-
-def _is_busy(answer: Answer) -> bool:
-    return answer.status in _BUSY or error_in(answer).code in _BUSY_CODES

@@ -15,10 +15,10 @@ from attrs import frozen
 from collectord.storage.objects.bucket import Digests, Proceed, as_received, pieces
 from collectord.storage.objects.connections import NoAnswer
 from collectord.storage.objects.keys import Item
+from collectord.storage.objects.refusals import Refused
 from collectord.storage.objects.s3claims import claim_in, is_proven, of_parts, of_whole
 from collectord.storage.objects.s3client import Body, S3Client, checksums_of
 from collectord.storage.objects.s3proof import is_stored, prove
-from collectord.storage.objects.s3refusals import S3Refused
 
 _PART = 8 * 1024 * 1024
 """The least size of a part, which is in memory while it is sent."""
@@ -85,9 +85,9 @@ def _complete(
     text = _list_of(parts)
     try:
         answer = client.request("POST", item.key, upload, {}, Body(text, len(text), _sha256(text)), proceed)
-    except (NoAnswer, S3Refused) as e:
+    except (NoAnswer, Refused) as e:
         # The answer to a completion may be lost. A server that is asked once more says that there is no such upload.
-        if (isinstance(e, S3Refused) and e.answer.status != 404) or not is_stored(client, item, expected):
+        if (isinstance(e, Refused) and e.answer.status != 404) or not is_stored(client, item, expected):
             raise
     else:
         prove(client, item, answer, expected)
@@ -109,12 +109,12 @@ def _upload(client: S3Client, item: Item, headers: Mapping[str, str]) -> Iterato
     begun = client.request("POST", item.key, {"uploads": ""}, {**headers, "x-amz-checksum-algorithm": "SHA256"})
     found = _UPLOAD_ID.search(begun.body)
     if found is None:
-        raise S3Refused("POST", begun)
+        raise Refused("POST", begun)
     upload = {"uploadId": unescape(found[1].decode())}
     try:
         yield upload
     except BaseException:
-        with suppress(NoAnswer, S3Refused):
+        with suppress(NoAnswer, Refused):
             client.request("DELETE", item.key, upload)
         raise
 
@@ -126,7 +126,7 @@ def _abort_left_over(client: S3Client, key: str) -> None:
     The crash was not removed then, so it is moved again, and its keys are of no other crash. A server that does not
     list uploads, or does not allow it, keeps their parts.
     """
-    with suppress(NoAnswer, S3Refused):
+    with suppress(NoAnswer, Refused):
         listed = client.request("GET", "", {"uploads": "", "prefix": key})
         for upload in _UPLOAD.findall(listed.body):
             of, name = _UPLOAD_ID.search(upload), _KEY.search(upload)

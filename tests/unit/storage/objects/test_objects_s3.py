@@ -23,7 +23,7 @@ from collectord.errors import ConfigError, CrashRejectedByStore, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import MINIDUMP
 from collectord.plugins import PluginContext
-from collectord.storage.objects import s3client, s3parts
+from collectord.storage.objects import attempts, s3client, s3parts
 from collectord.storage.objects.bucket import BucketCrashStorage, Digests
 from collectord.storage.objects.s3 import make
 from collectord.storage.objects.s3settings import S3Settings
@@ -48,7 +48,7 @@ PARTS = [
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3client, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE_S", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -433,7 +433,7 @@ async def test_a_server_that_stays_busy_is_an_error(s3: FakeS3, storage: BucketC
     error = await error_of(storage.save(make_crash()))
     assert str(error) == "bucket crashes: SlowDown Please reduce your request rate."
     assert not isinstance(error, CrashRejectedByStore)
-    assert len(s3.asked) == s3client.ATTEMPTS
+    assert len(s3.asked) == attempts.ATTEMPTS
 
 
 @in_reactor
@@ -457,10 +457,10 @@ HTML = {"Content-Type": "text/html; charset=utf-8", "Server": "nginx/1.22.1"}
         (Said(418, {"Server": "teapot"}, b"short and stout"), "with 418 I'm a Teapot by teapot: short and stout"),
         (
             Said(200, HTML, PORTAL),
-            "PUT was answered with 200 OK by nginx/1.22.1: no S3, but a page: Hotel Wi-Fi: please log in",
+            "PUT was answered with 200 OK by nginx/1.22.1: no object store, but a page: Hotel Wi-Fi: please log in",
         ),
         (Said(302, {"Location": "http://login.example/"}), "with 302 Found, a redirect to http://login.example/"),
-        (Said(405, HTML, b"<h1>Not Allowed</h1>"), "no S3, but a page: Not Allowed"),
+        (Said(405, HTML, b"<h1>Not Allowed</h1>"), "no object store, but a page: Not Allowed"),
     ],
     ids=["S3", "no message", "no body", "text", "portal", "redirect", "page without a title"],
 )

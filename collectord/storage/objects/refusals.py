@@ -1,5 +1,5 @@
 """
-What an S3 server, or whatever answers in its place, says when it refuses a request; in words for the operator.
+What a server of objects, or whatever answers in its place, says when it refuses a request; in words for the operator.
 """
 
 import re
@@ -21,14 +21,14 @@ _EXCERPT = 80
 
 
 @frozen
-class S3Error:
-    """An error as S3 says it. Both texts are empty where there is none, and the message often is."""
+class ErrorAnswer:
+    """An error as S3 and Azure say it. Both texts are empty where there is none, and the message often is."""
 
     code: str
     message: str
 
 
-class S3Refused(Exception):
+class Refused(Exception):
     """
     A server answered, but not with success.
 
@@ -41,15 +41,15 @@ class S3Refused(Exception):
         self.code = error_in(answer).code
 
 
-def error_in(answer: Answer) -> S3Error:
-    """Find the error in the body of C{answer}. S3 sends some of them with the status 200."""
+def error_in(answer: Answer) -> ErrorAnswer:
+    """Find the error in C{answer}. S3 sends some of them with the status 200."""
     if b"<Error>" not in answer.body[:_LOOKED_AT]:
-        return S3Error("", "")
-    return S3Error(_text(_CODE, answer), _text(_MESSAGE, answer))
+        return ErrorAnswer(answer.headers.get("x-ms-error-code", ""), "")
+    return ErrorAnswer(_text(_CODE, answer), _text(_MESSAGE, answer).partition(" RequestId:")[0])
 
 
 def is_page(answer: Answer) -> bool:
-    """Tell whether C{answer} is a page for people. No S3 sends that, but proxies and captive portals do."""
+    """Tell whether C{answer} is a page for people, as proxies and captive portals send it, and no object store."""
     return answer.headers.get_content_type() == "text/html" and bool(answer.body)
 
 
@@ -76,12 +76,12 @@ def _hint(code: str, answer: Answer) -> str:
 
 
 def _who(answer: Answer) -> str:
-    """Describe what has answered: no S3, or one that says nothing."""
+    """Describe what has answered: no object store, or one that says nothing."""
     server = answer.headers.get("server", "")
     by = f" by {server}" if server else ""
     text = _text(_TITLE, answer) or " ".join(_TAG.sub(b" ", answer.body[:_LOOKED_AT]).decode(errors="replace").split())
     if is_page(answer):
-        return f"{by}: no S3, but a page: {_short(text)}" if text else f"{by}: no S3, but a page"
+        return f"{by}: no object store, but a page: {_short(text)}" if text else f"{by}: no object store, but a page"
     return f"{by}: {_short(text)}" if text else f"{by}, without a message"
 
 

@@ -1,0 +1,54 @@
+"""
+Sends a request a few times, while the server is busy or hangs up.
+"""
+
+import time
+from collections.abc import Callable
+from random import random
+
+from collectord.concurrency.backoff import backoff_delay
+from collectord.storage.objects.bucket import Proceed
+from collectord.storage.objects.connections import Answer, NoAnswer
+from collectord.storage.objects.refusals import Refused, error_in, is_page
+
+ATTEMPTS = 3
+"""How often each request is tried."""
+FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 2.0
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_BUSY_CODES = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
+"""S3 sends these with the status 200 or 400, too."""
+
+
+def persistently(
+    method: str, send: Callable[[], Answer], proceed: Proceed, has_changed: Callable[[Answer], bool]
+) -> Answer:
+    """
+    Return the answer of success to a request.
+
+    @param send: sends it, each time anew.
+    @param proceed: is called before each try.
+    @param has_changed: whether after a refusal the next try is another request, which may be accepted.
+
+    @raise NoAnswer: the server can't be reached, or does not answer. It may have done what it was asked for.
+    @raise Refused: it answers with anything but success.
+    """
+    attempt = 1
+    while True:
+        proceed()
+        try:
+            answer = send()
+        except NoAnswer:
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            if answer.status < 300 and not error_in(answer).code and not is_page(answer):
+                return answer
+            if attempt == ATTEMPTS or not (_is_busy(answer) or has_changed(answer)):
+                raise Refused(method, answer)
+        time.sleep(backoff_delay(attempt, first=FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S, chance=random()))  # noqa: S311
+        attempt += 1
+
+
+def _is_busy(answer: Answer) -> bool:
+    return answer.status in _BUSY or error_in(answer).code in _BUSY_CODES

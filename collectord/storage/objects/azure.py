@@ -1,0 +1,149 @@
+"""
+The destination C{type = "azure"}: crashes in a container of Azure Blob Storage.
+"""
+
+import hashlib
+import ssl
+from base64 import b64encode
+from typing import BinaryIO
+
+from collectord.errors import ConfigError
+from collectord.plugins import PluginContext, PluginType
+from collectord.storage.content import open_content
+from collectord.storage.objects.azureclient import AzureClient, Body
+from collectord.storage.objects.azuresettings import AzureSettings
+from collectord.storage.objects.azuresigning import Authorize, NotAuthorized, authorization_of
+from collectord.storage.objects.bucket import (
+    BucketCrashStorage,
+    Digests,
+    Mismatch,
+    Proceed,
+    Watched,
+    as_received,
+    pieces,
+    read_through,
+)
+from collectord.storage.objects.connections import Answer, NoAnswer, trusting
+from collectord.storage.objects.keys import Item
+from collectord.storage.objects.refusals import Refused
+
+_BLOCK = 8 * 1024 * 1024
+"""The size of a block, which is in memory while it is sent. Azure takes 50,000 of them for one object."""
+
+
+class AzureBucket:
+    """
+    A container of Azure Blob Storage.
+
+    It implements L{Bucket<collectord.storage.objects.bucket.Bucket>}.
+
+    Azure compares the MD5 that each request has with the body, and says in its answer which one it has stored.
+    """
+
+    errors: tuple[type[Exception], ...] = (NoAnswer, Refused, NotAuthorized)
+
+    def __init__(self, settings: AzureSettings, authorize: Authorize, tls: ssl.SSLContext | None) -> None:
+        self.name = f"azure://{settings.account}/{settings.container}"
+        self.what = f"container {settings.container}"
+        self._multipart_bytes = settings.multipart_bytes
+        self._tier = {"x-ms-access-tier": settings.access_tier} if settings.access_tier else {}
+        self._client = AzureClient(settings, authorize, tls)
+
+    def put(self, item: Item, proceed: Proceed) -> None:
+        with open_content(item.content) as file:
+            if item.size > self._multipart_bytes:
+                self._put_blocks(item, file, proceed)
+            else:
+                self._put_whole(item, file, proceed)
+
+    def delete(self, key: str) -> None:
+        self._client.request("DELETE", key)
+
+    def describe_error(self, error: Exception) -> str:
+        return str(error)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _put_whole(self, item: Item, file: BinaryIO, proceed: Proceed) -> None:
+        digests = read_through(file, item)
+        headers = {
+            **self._tier,
+            "content-type": item.content_type,
+            "content-md5": digests.base64_md5,
+            "x-ms-blob-type": "BlockBlob",
+        }
+        body = Body(Watched(file, proceed), item.size)
+        answer = self._client.request("PUT", item.key, {}, headers, body, proceed)
+        if not _is_proven(answer, digests.base64_md5):
+            self._look(item, digests.base64_md5)
+
+    def _put_blocks(self, item: Item, file: BinaryIO, proceed: Proceed) -> None:
+        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        names = []
+        for number, piece in enumerate(pieces(file, _BLOCK)):
+            md5.update(piece)
+            sha256.update(piece)
+            names.append(b64encode(b"%06d" % number).decode())
+            self._put_block(item, names[-1], piece, proceed)
+        as_received(item, sha256.hexdigest())
+        self._commit(item, names, b64encode(md5.digest()).decode(), proceed)
+
+    def _put_block(self, item: Item, name: str, piece: bytes, proceed: Proceed) -> None:
+        digests = Digests.of(piece)
+        query, headers = {"comp": "block", "blockid": name}, {"content-md5": digests.base64_md5}
+        answer = self._client.request("PUT", item.key, query, headers, Body(piece, len(piece)), proceed)
+        _is_proven(answer, digests.base64_md5)
+
+    def _commit(self, item: Item, names: list[str], md5: str, proceed: Proceed) -> None:
+        """Make the object of the blocks. Done once more, as when an answer is lost, it makes the same object."""
+        listed = "".join(f"<Latest>{name}</Latest>" for name in names)
+        text = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()
+        headers = {
+            **self._tier,
+            "content-md5": Digests.of(text).base64_md5,
+            "x-ms-blob-content-md5": md5,
+            "x-ms-blob-content-type": item.content_type,
+        }
+        self._client.request("PUT", item.key, {"comp": "blocklist"}, headers, Body(text, len(text)), proceed)
+        self._look(item, md5)
+
+    def _look(self, item: Item, md5: str) -> None:
+        """Ask for the size of the object, and for its MD5 where there is one."""
+        answer = self._client.request("HEAD", item.key)
+        found = answer.headers.get("content-length", "an unknown number of")
+        if found != str(item.size):
+            raise Mismatch(f"was stored with {found} bytes; it should be {item.size}")
+        _is_proven(answer, md5)
+
+
+def _is_proven(answer: Answer, md5: str) -> bool:
+    """
+    Compare the MD5 in C{answer} with what was sent.
+
+    @return: whether there is one.
+
+    @raise Mismatch: it is another one.
+    """
+    found = answer.headers.get("content-md5")
+    if found not in (None, md5):
+        raise Mismatch(f"was stored with the MD5 {found}; it should be {md5}")
+    return found is not None
+
+
+def make(settings: AzureSettings, context: PluginContext) -> BucketCrashStorage:
+    """
+    Make a destination of C{type = "azure"}. It reads C{ca_file}, and connects to nothing yet.
+
+    @raise ConfigError: C{ca_file} can't be read or has no certificate, or there is nothing to authorize requests with.
+    """
+    try:
+        tls = trusting(settings.ca_file) if settings.ca_file else None
+    except ValueError as e:
+        raise ConfigError(f"ca_file = {str(settings.ca_file)!r}: {e}") from e
+    bucket = AzureBucket(settings, authorization_of(settings), tls)
+    return BucketCrashStorage(bucket, settings, context.reactor.callFromThread)
+
+
+AZURE = PluginType(AzureSettings, make)
+"""The entry point C{azure} of collectord's own destinations (in C{setup.py}) names this."""

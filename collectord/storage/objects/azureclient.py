@@ -1,0 +1,90 @@
+"""
+Requests about the blobs of one container at Azure: addressed, authorized, sent, and tried again while it is busy.
+"""
+
+import ssl
+from collections.abc import Mapping
+from email.utils import formatdate
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from collectord.concurrency.lazily import Lazily
+from collectord.storage.objects.attempts import persistently
+from collectord.storage.objects.azuresettings import AzureSettings
+from collectord.storage.objects.azuresigning import Authorize, Request
+from collectord.storage.objects.bucket import Proceed, Watched
+from collectord.storage.objects.connections import Answer, Connections
+from collectord.storage.objects.s3signing import query_of, quoted
+
+_VERSION = "2021-12-02"
+"""Of the protocol."""
+
+
+@frozen
+class Body:
+    """The body of a request."""
+
+    data: bytes | Watched
+    size: int
+
+    def again(self) -> bytes | Watched:
+        """The data, from the beginning."""
+        if not isinstance(self.data, bytes):
+            self.data.seek(0)
+        return self.data
+
+
+NO_BODY = Body(b"", 0)
+
+
+class AzureClient:
+    """
+    A client of one container. Its methods block, and may be called from several threads at the same time.
+    """
+
+    def __init__(self, settings: AzureSettings, authorize: Authorize, tls: ssl.SSLContext | None) -> None:
+        url = urlsplit(settings.endpoint_url or f"https://{settings.account}.blob.core.windows.net")
+        self._path = f"{url.path.rstrip('/')}/{settings.container}/"
+        self._authorize = authorize
+        self._sas_token = settings.sas_token
+        self._connections = Lazily(
+            lambda: Connections(
+                f"{url.scheme}://{url.netloc}",
+                tls,
+                connect_timeout=settings.connect_timeout_s,
+                read_timeout=settings.read_timeout_s,
+            )
+        )
+
+    def request(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] = {},
+        headers: Mapping[str, str] = {},
+        body: Body = NO_BODY,
+        proceed: Proceed = lambda: None,
+    ) -> Answer:
+        """
+        Send a request L{persistently}, and return the answer.
+
+        @param headers: their names in small letters.
+        """
+        return persistently(method, lambda: self._try(method, key, query, headers, body), proceed, lambda answer: False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._connections.drop(lambda connections: connections.close())
+
+    def _try(self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Body) -> Answer:
+        connections = self._connections()
+        path = self._path + quoted(key, safe="/")
+        headers = {**headers, "x-ms-date": formatdate(usegmt=True), "x-ms-version": _VERSION}
+        if method == "PUT":
+            headers["content-length"] = str(body.size)
+        headers |= self._authorize(Request(method, path, query, headers))
+        target = "&".join(filter(None, [query_of(query), self._sas_token]))
+        return connections.exchange(
+            method, f"{path}?{target}" if target else path, {**headers, "host": connections.host}, body.again()
+        )
