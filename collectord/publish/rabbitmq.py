@@ -126,7 +126,7 @@ class RabbitmqPublisher:
             await self._in_time(channel.publish(queue, crash.crash_id.encode(), crash.crash_id))
         except (TimedOut, CancelledError) as e:
             blocked = self._blocked()
-            if self._confirmed_at < began and self._channel is channel:
+            if not blocked and self._confirmed_at < began and self._channel is channel:
                 self._drop("the broker confirms nothing")  # not even a message of another queue
             if isinstance(e, CancelledError):  # by who waits for it, and may have a time limit, too
                 raise
@@ -151,6 +151,8 @@ class RabbitmqPublisher:
         self._drop("the publisher is closed")
 
     async def _ready(self) -> Channel:
+        if blocked := self._blocked():  # it would not read what it is sent
+            raise PublishError(blocked)
         if self._knows_queues and self._channel is not None and self._channel.ended is None:
             return self._channel
         return await self._prepared()
@@ -219,7 +221,8 @@ class RabbitmqPublisher:
         return await with_timeout(work, self._settings.timeout_s, self._reactor, self.name)
 
     def _blocked(self) -> str:
-        blocked = self._connection.blocked if self._connection is not None else ""
+        connection = self._connection
+        blocked = connection.blocked if connection is not None and connection.ended is None else ""
         return f"{self.name}: {self._where} takes no messages for now: {blocked}" if blocked else ""
 
     def _why(self, error: Exception) -> str:

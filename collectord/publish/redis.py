@@ -23,6 +23,8 @@ from collectord.publish.tls import TlsSettings, refuse_unusable_files, tls_error
 from collectord.settings.urls import without_quoting_input
 
 _THREADS = 4
+_WAIT_MS = 400
+"""Milliseconds of each second of the time limit that replicas may take. No answer from Redis comes in half of it."""
 
 
 class RedisSettings(TlsSettings):
@@ -32,11 +34,13 @@ class RedisSettings(TlsSettings):
     @ivar url: C{redis://user:password@host:port/db}, C{unix:///path}, or
         C{redis+sentinel://user:password@host:port,host:port/service/db}; C{rediss} instead of C{redis} for TLS.
     @ivar maxlen: about how many entries Redis keeps, before it removes the oldest; 0: it keeps all.
+    @ivar replicas: how many replicas have to have an id before it counts as published.
     """
 
     url: str = Field(default="redis://localhost:6379/0", repr=False)
     stream: str = Field(default="socorro.standard", min_length=1)
     maxlen: int = Field(default=0, ge=0)
+    replicas: int = Field(default=0, ge=0)
     timeout_s: float = Field(default=10.0, gt=0)
 
     @field_validator("url")
@@ -83,9 +87,18 @@ class RedisPublisher:
         self.cautions: Sequence[str] = ()
 
     async def publish(self, crash: Crash) -> None:
-        maxlen = self._settings.maxlen or None
-        entry: Any = {"crash_id": crash.crash_id}
-        await self._do(lambda client: client.xadd(self._settings.stream, entry, maxlen=maxlen))
+        await self._do(partial(self._add, crash.crash_id))
+
+    def _add(self, crash_id: str, client: Redis) -> None:
+        settings = self._settings
+        # Both commands have to use the same connection: Redis waits for the replicas to have what came by that.
+        with client.pipeline(transaction=False) as commands:
+            commands.xadd(settings.stream, {"crash_id": crash_id}, maxlen=settings.maxlen or None)
+            if settings.replicas:
+                commands.execute_command("WAIT", settings.replicas, max(1, int(settings.timeout_s * _WAIT_MS)))
+            _, *waited = commands.execute()
+        if waited and waited[0] < settings.replicas:
+            raise PublishError(f"has brought the id to {waited[0]} of {settings.replicas} replicas in time")
 
     async def check(self) -> None:
         self._caution(await self._do(self._examined))

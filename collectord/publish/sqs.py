@@ -152,8 +152,8 @@ class SqsPublisher:
         problems: Sequence[str | None]
         try:
             problems = await self._do(lambda: self._send_now([each.crash_id for each in batch]))
-        except PublishError as e:
-            problems = [str(e)] * len(batch)
+        except Exception as e:  # also one that the library should not raise: each id has to be told of it
+            problems = [str(e) or repr(e)] * len(batch)
         finally:
             self._requests -= 1
         for each, problem in zip(batch, problems, strict=True):

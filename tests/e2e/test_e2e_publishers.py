@@ -366,6 +366,20 @@ async def test_a_redis_that_is_demoted_behind_its_address(store: RedisServer, tm
 
 
 @in_reactor
+async def test_a_replica_of_redis_has_to_have_each_id(store: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0", replicas=1, timeout_s=2.0)
+    with pytest.raises(PublishError, match="has brought the id to 0 of 1 replicas in time"):
+        await made.publish(make_crash())
+    with RedisServer(tmp_path / "other" / "output") as other:
+        other.answer("REPLICAOF", "127.0.0.1", str(store.port))
+        crash = make_crash()
+        await until_published(made, crash)
+        assert crash.crash_id in in_stream(other)
+    await made.close()
+
+
+@in_reactor
 async def test_a_check_says_that_redis_is_a_replica(store: RedisServer) -> None:
     made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0")
     store.answer("REPLICAOF", "127.0.0.1", str(free_port()))

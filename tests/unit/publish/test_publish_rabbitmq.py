@@ -250,13 +250,30 @@ async def test_a_broker_that_confirms_nothing_gets_a_new_connection_also_if_anot
 @in_reactor
 async def test_a_broker_that_is_out_of_memory_is_told_in_its_words(rig: Rig) -> None:
     rig.broker.confirms = ""
-    publishing = Deferred.fromCoroutine(rig.publisher().publish(make_crash()))
+    made = rig.publisher()
+    publishing = Deferred.fromCoroutine(made.publish(make_crash()))
     await rig.broker.until(lambda: rig.broker.messages)
     rig.broker.connections[0].say(spec.Connection.Blocked("low on memory"))
     await arrival()
     rig.clock.advance(10)
     with pytest.raises(PublishError, match="takes no messages for now: low on memory"):
         await publishing
+    for work in (made.check, partial(made.publish, make_crash())):
+        with pytest.raises(PublishError, match="takes no messages for now: low on memory"):
+            await work()  # it is not even sent
+    assert len(rig.broker.messages) == 1
+    rig.broker.connections[0].say(spec.Connection.Unblocked())
+    rig.broker.confirms = "ack"
+    await until_taken(made)
+    assert rig.broker.opened == 1
+
+
+async def until_taken(made: ICrashPublisher) -> None:
+    while True:
+        try:
+            return await made.publish(make_crash())
+        except PublishError:
+            await arrival()
 
 
 @in_reactor

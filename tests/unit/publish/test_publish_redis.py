@@ -130,6 +130,20 @@ async def test_a_stream_can_be_trimmed(redis: FakeRedis) -> None:
     await made.close()
 
 
+@pytest.mark.parametrize(("have", "is_published"), [(2, True), (1, False)], ids=["enough", "too few"])
+@in_reactor
+async def test_replicas_may_have_to_have_it(redis: FakeRedis, have: int, is_published: bool) -> None:
+    redis.says, redis.others[b"WAIT"] = b"$3\r\n1-1\r\n", f":{have}\r\n".encode()
+    made = publisher(redis.port, replicas=2, timeout_s=10.0)
+    if is_published:
+        await made.publish(make_crash())
+    else:
+        with pytest.raises(PublishError, match="has brought the id to 1 of 2 replicas in time"):
+            await made.publish(make_crash())
+    assert redis.commands[1] == [b"WAIT", b"2", b"4000"]
+    await made.close()
+
+
 @in_reactor
 async def test_what_redis_refuses_is_not_published(redis: FakeRedis, to_redis: ICrashPublisher) -> None:
     redis.says = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
