@@ -21,8 +21,7 @@ class ReceivedFile:
     """
     One file while it is received.
 
-    @ivar room: tells how many bytes it may grow at once. So what is left out does not depend on how the bytes come.
-    @ivar grow: is told that it has grown by so many bytes.
+    @ivar grow: is told that it has grown by so many bytes, or that it is complete if there are none.
     @ivar size: bytes received, whether they are kept or not.
     @ivar is_left_out: it is too large to be kept. What was received of it is gone.
     """
@@ -30,8 +29,7 @@ class ReceivedFile:
     buffer: DumpBuffer = field(repr=False)
     filename: str | None
     content_type: str | None
-    room: Callable[[], int] = field(repr=False)
-    grow: Callable[[int], None] = field(repr=False)
+    grow: Callable[["ReceivedFile", int], None] = field(repr=False)
     size: int = 0
     is_left_out: bool = False
     _begin: bytes = b""
@@ -42,21 +40,22 @@ class ReceivedFile:
 
         @raise TooLarge: the minidump alone is larger than what is kept of a report.
         """
-        at = 0
-        while at < len(data) and not self.is_left_out:
-            piece = data[at : at + self.room()]
-            at += len(piece)
-            if self.size < len(MINIDUMP_BEGIN):
-                self._begin += piece[: len(MINIDUMP_BEGIN) - self.size]
-            self.size += len(piece)
-            self.buffer.write(piece)
-            self.grow(len(piece))
-        self.size += len(data) - at
+        if self.size < len(MINIDUMP_BEGIN):
+            self._begin += data[: len(MINIDUMP_BEGIN) - self.size]
+        self.size += len(data)
+        if data and not self.is_left_out:
+            self.buffer.write(data)
+            self.grow(self, len(data))
 
     def end(self) -> None:
-        """Note that it is complete."""
+        """
+        Note that it is complete.
+
+        @raise TooLarge: as L{write}.
+        """
         if not self.is_left_out:
             self.buffer.end()
+            self.grow(self, 0)
 
     def leave_out(self) -> None:
         """Forget it."""
@@ -86,9 +85,12 @@ class ReceivedFiles:
     """
     The files of one report. All of it is for the reactor thread.
 
-    If they become larger than the limit, the largest attachment so far is left out, and a minidump only if nothing else
-    is there. The one that is called L{MINIDUMP} never is. What begins as a minidump but is not called so (nor
+    If they become larger than the limit, the largest attachments are left out, and a minidump only if nothing else is
+    there. The one that is called L{MINIDUMP} never is. What begins as a minidump but is not called so (nor
     C{upload_file_minidump_browser}, or the like) is a minidump as long as that has not come, and an attachment then.
+
+    Of a file that is still growing it is not known whether it becomes the largest. So meanwhile all files together may
+    have twice as many bytes.
 
     @param new_buffer: makes a buffer for a dump of that name.
     @param most: bytes that all files together may have.
@@ -98,6 +100,7 @@ class ReceivedFiles:
         self._new_buffer = new_buffer
         self._most = most
         self._kept = 0
+        self._looked_at_from = len(MINIDUMP_BEGIN)  # bytes that a growing file has when it may be the one to go
         self._names = DumpNames()
         self._files: list[ReceivedFile] = []
 
@@ -111,22 +114,19 @@ class ReceivedFiles:
             buffer=self._new_buffer(self._names.choose(sent_name)),
             filename=filename and filename[:LONGEST_TEXT],
             content_type=content_type and content_type[:LONGEST_TEXT],
-            room=self._room,
             grow=self._grow,
         )
         self._files.append(file)
         return file
 
-    def _room(self) -> int:
-        """One byte more than there is room for."""
-        return self._most + 1 - self._kept
-
-    def _grow(self, size: int) -> None:
+    def _grow(self, file: ReceivedFile, size: int) -> None:
         self._kept += size
-        if self._kept > self._most:
-            self._leave_out_largest()
+        if not size:
+            self._looked_at_from = len(MINIDUMP_BEGIN)
+        if self._kept > self._most and (not size or file.size >= self._looked_at_from):
+            self._leave_out_largest(file if size else None)
 
-    def _leave_out_largest(self) -> None:
+    def _leave_out_largest(self, growing: ReceivedFile | None) -> None:
         there = [file for file in self._files if not file.is_left_out]
         named = next((file for file in there if file.buffer.name == MINIDUMP), None)
         last = named or next((file for file in there if file.is_minidump), None)
@@ -134,9 +134,11 @@ class ReceivedFiles:
         def goes_late(file: ReceivedFile) -> bool:
             return file.is_minidump and (named is None or file.buffer.name.startswith(MINIDUMP))
 
-        for file in sorted(there, key=lambda file: (goes_late(file), -file.size)):
-            if file is last:
-                continue
+        attachments = [file for file in there if file is not last]
+        for file in sorted(attachments, key=lambda file: (goes_late(file), -file.size)):
+            if growing in attachments and file is not growing and goes_late(file) == goes_late(growing):
+                self._looked_at_from = file.size  # then it is the largest
+                return
             self._leave_out(file)
             if self._kept <= self._most:
                 return

@@ -230,7 +230,10 @@ class ReportBuilder:
 
         charset = part.charset or ("utf-16" if self._texts.form_is_wide else "")
         is_json = part.content_type == "application/json"
-        looks_binary = partial(is_binary, charset=charset, is_json=is_json) if charset or is_json else is_binary
+        is_likely = name.startswith(MINIDUMP)
+        looks_binary: Callable[[bytearray], bool] = is_binary
+        if charset or is_json or is_likely:
+            looks_binary = partial(is_binary, charset=charset, is_json=is_json, is_likely=is_likely)
         take = self._room.take if has_room else lambda size: 0
         undecided = UndecidedPart(take, self._room.give_back, looks_binary, text, file)
         return undecided.write, undecided.end

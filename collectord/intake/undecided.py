@@ -3,6 +3,7 @@ A part that is text by its headers, but may be a file by its bytes.
 """
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Callable
 from typing import Final
 
@@ -25,7 +26,7 @@ Sink = tuple[Write, End]
 """What takes the bytes of a part, and what is called at its end."""
 
 
-def is_binary(content: bytes | bytearray, *, charset: str = "", is_json: bool = False) -> bool:
+def is_binary(content: bytes | bytearray, *, charset: str = "", is_json: bool = False, is_likely: bool = False) -> bool:
     """
     Tell whether C{content} is no text.
 
@@ -34,13 +35,26 @@ def is_binary(content: bytes | bytearray, *, charset: str = "", is_json: bool = 
 
     @param charset: that the content is said to be in; empty if nothing is said.
     @param is_json: whether it is said to be JSON. That is text in any encoding if it begins as an object does.
+    @param is_likely: whether a file is more likely than text, so that one thing wrong is enough.
     """
     if content.startswith(MINIDUMP_BEGIN):
         return True
-    if content.startswith(_UTF_16) or (charset and is_wide(charset)) or (is_json and _OBJECT.match(content)):
+    if _is_utf16(content) or (charset and is_wide(charset)) or (is_json and _OBJECT.match(content)):
         return False
     is_no_utf8 = (not charset or is_utf8(charset)) and _is_not_utf8(content)
-    return is_no_utf8 + (b"\0" in content) + (_CONTROL.search(content) is not None) >= 2
+    wrong = is_no_utf8 + (b"\0" in content) + (_CONTROL.search(content) is not None)
+    return wrong >= (1 if is_likely else 2)
+
+
+def _is_utf16(content: bytes | bytearray) -> bool:
+    """Whether C{content} has a byte order mark, and is in UTF-16 indeed, but for the end, which may be cut off."""
+    if not content.startswith(_UTF_16):
+        return False
+    try:
+        getincrementaldecoder("utf-16")().decode(content)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_not_utf8(content: bytes | bytearray) -> bool:

@@ -3,6 +3,8 @@ import re
 import tracemalloc
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import permutations
+from time import process_time
 
 import pytest
 from attrs import evolve
@@ -633,6 +635,7 @@ def test_what_begins_as_a_minidump_is_a_dump(headers: list[bytes], content: byte
         (b"\x89PNG\r\n\x1a\n", True),
         (b"\0\1\0\2", True),
         (b"\xff\0", True),
+        (b"\xff\xfe\0\xdc\1", True),
     ],
 )
 def test_bytes_that_are_no_text_are_a_file(content: bytes, binary: bool) -> None:
@@ -649,6 +652,15 @@ def test_bytes_that_are_no_text_are_a_file_whatever_is_said_of_them(content_type
     content = b"\x1f\x8b\x08\0\xff"
     received = receive([body(annotation(b"a"), part(headers, content))])
     assert (received.contents, received.notes) == ({"b": content}, [])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0" * 100, b"\xff" * 100, b"PMDM\0", b"\1"], ids=["zeros", "0xff", "another order", "a byte"]
+)
+def test_damaged_bytes_of_what_is_called_as_the_minidump_are_a_file(content: bytes) -> None:
+    sent = part(b'Content-Disposition: form-data; name="upload_file_minidump"', content)
+    received = receive([body(annotation(b"a"), sent)])
+    assert (received.contents, received.notes) == ({"upload_file_minidump": content}, [])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
@@ -729,8 +741,45 @@ def test_what_is_left_out_does_not_depend_on_how_the_bytes_come() -> None:
     sent = body(annotation(b"a"), dump(b"log", b"x" * 600), dump(b"later", b"y" * 700))
     for size in (1, 30, 1000, len(sent)):
         received = receive([sent[at : at + size] for at in range(0, len(sent), size)], limits=files_of(1000))
-        assert received.contents == {"later": b"y" * 700}
-        assert received.notes == ["log: 600 bytes, left out: the report is too large"]
+        assert received.contents == {"log": b"x" * 600}
+        assert received.notes == ["later: 700 bytes, left out: the report is too large"]
+
+
+@pytest.mark.parametrize("minidump", [b"upload_file_minidump", b"m"])
+def test_what_is_left_out_does_not_depend_on_the_order_of_the_files(minidump: bytes) -> None:
+    files = [dump(b"%d" % size, b"x" * size) for size in (900, 650, 120, 110)]
+    files.append(dump(minidump, b"MDMP" + b"x" * 96))
+    for order in permutations(files):
+        for size in (7, 5000):
+            sent = body(annotation(b"a"), *order)
+            received = receive([sent[at : at + size] for at in range(0, len(sent), size)], limits=files_of(1000))
+            assert set(received.contents) == {minidump.decode(), "650", "120", "110"}
+            assert received.notes == ["900: 900 bytes, left out: the report is too large"]
+
+
+def test_while_it_is_decided_what_is_left_out_no_more_than_twice_the_limit_is_held() -> None:
+    budget = MemoryBudget(limit=10_000_000)
+    receiver = new_receiver(limits=files_of(1000), budget=budget)
+    most = 0
+    for size in (990, 980, 970, 500, 1, 990, 2000):
+        sent = dump(b"d", b"x" * size)
+        for at in range(len(sent)):
+            receiver.received(sent[at : at + 1])
+            most = max(most, budget.used)
+    receiver.received(body())
+    assert [dump.size for dump in result_of(receiver.report()).dumps] == [500, 1]
+    assert 1900 < most <= 2000
+
+
+def test_a_growing_file_is_compared_with_others_only_when_it_may_be_the_largest() -> None:
+    receiver = new_receiver(limits=Limits(read=10_000_000, body=1_000_000, parts=1000, annotations=1000))
+    receiver.received(b"".join(dump(b"%d" % n, b"x") for n in range(900)) + dump(b"large", b"x" * 999_000))
+    receiver.received(dump(b"d", b"x" * 900_000)[:-900_000])
+    began = process_time()
+    for _ in range(3000):
+        receiver.received(b"x")
+    assert process_time() - began < 1.0
+    receiver.release()
 
 
 def test_a_minidump_goes_last_and_the_named_one_never() -> None:
