@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 from redis import Redis
 from redis.exceptions import MovedError, ReadOnlyError, RedisError
+from redis.sentinel import MasterNotFoundError
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -18,8 +19,8 @@ from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.plugins import PluginContext, PluginType
 from collectord.publish.redischeck import cautions_about, refuse_unwritable
-from collectord.publish.redisclient import RedisConnections, hosts_of, make_client
-from collectord.publish.tls import TlsSettings, refuse_unusable_files, tls_error_in_words
+from collectord.publish.redisclient import RedisConnections, hosts_of, make_client, refusal_in_words
+from collectord.publish.tls import TlsSettings, refuse_unusable_files
 from collectord.settings.urls import without_quoting_input
 
 _THREADS = 4
@@ -126,11 +127,13 @@ class RedisPublisher:
             raise PublishError(f"{self.name}: {self._in_words(e)}") from e
 
     def _in_words(self, error: Exception) -> str:
+        if isinstance(error, MasterNotFoundError):
+            return str(error)
         if isinstance(error, ReadOnlyError):
             return f"{self._where} is a replica by now, which takes no writes ({error})"
         if isinstance(error, MovedError):
             return f"{self._where} is one of a cluster, which is not supported: the stream is elsewhere ({error})"
-        if problem := tls_error_in_words(error):
+        if problem := refusal_in_words(error):
             return f"{self._where}: {problem}"
         return str(error) or repr(error)
 

@@ -11,8 +11,11 @@ from attrs import define, field
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from collectord.publish.tls import tls_error_in_words
 
 T = TypeVar("T")
 
@@ -64,12 +67,41 @@ def _by_sentinels(url: str, options: Mapping[str, Any]) -> Redis:
     }
     to_server = {**options, **found}
     addresses = [_address(host) for host in hosts.split(",")]
-    to_sentinels = {name: value for name, value in to_server.items() if name.startswith(("socket_", "ssl"))}
+    to_sentinels = {name: value for name, value in to_server.items() if name.startswith(("socket_", "ssl", "protocol"))}
     # All that hang together may take no longer than one server. The client of one would also try again, with pauses.
     to_sentinels |= {name: to_sentinels[name] / len(addresses) for name in _TIMEOUTS if name in to_sentinels}
-    manager = Sentinel(addresses, sentinel_kwargs={**to_sentinels, **of_sentinels, "retry": Retry(NoBackoff(), 0)})
+    manager = _Sentinels(addresses, sentinel_kwargs={**to_sentinels, **of_sentinels, "retry": Retry(NoBackoff(), 0)})
     client: Redis = manager.master_for(service, **to_server)
     return client
+
+
+def refusal_in_words(error: Exception) -> str:
+    """Say what is wrong if a server or a Sentinel lets this client not in; empty: it is something else."""
+    if "HELLO must be called" in str(error):
+        return "it asks for a password, and the url has none for it"
+    if isinstance(error, AuthenticationError):
+        return f"it refuses the user or the password ({error})"
+    return tls_error_in_words(error)
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that are asked one after the other. The library's own would tell of an error with all their options."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        problems = []
+        for sentinel in self.sentinels:
+            options = sentinel.connection_pool.connection_kwargs
+            where = f"{options['host']}:{options['port']}"
+            try:
+                known: Any = sentinel.sentinel_masters()
+            except RedisError as e:
+                problems.append(f"{where}: {refusal_in_words(e) or e}")
+                continue
+            state = known.get(service_name)
+            if state and self.check_master_state(state, service_name):
+                return state["ip"], state["port"]
+            problems.append(f"{where}: {'its server is down' if state else f'knows no service {service_name!r}'}")
+        raise MasterNotFoundError(f"no Sentinel names a server: {'; '.join(problems)}")
 
 
 def _address(text: str) -> tuple[str, int]:

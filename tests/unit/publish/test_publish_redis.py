@@ -25,6 +25,7 @@ from collectord.publish.redisclient import RedisConnections, hosts_of, make_clie
 from collectord.testing import make_crash
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from collectord.testing.running import in_reactor
+from tests.support.daemon import free_port
 
 MASTER = b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
 REPLICA = b"*5\r\n$5\r\nslave\r\n$5\r\nother\r\n:6379\r\n$9\r\nconnected\r\n:7\r\n"
@@ -334,6 +335,55 @@ def test_a_url_of_sentinels() -> None:
         ("one", 26379, "other", 2.0),
         ("::1", 7, "other", 2.0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        pytest.param(b"*0\r\n", "knows no service 'crashes'", id="another service"),
+        pytest.param(
+            b"-NOAUTH HELLO must be called with the client already authenticated\r\n",
+            "asks for a pass",
+            id="no password",
+        ),
+        pytest.param(
+            b"-WRONGPASS invalid username-password pair\r\n", "refuses the user or the password", id="a wrong password"
+        ),
+        pytest.param(b"-ERR something else\r\n", "something else", id="another error"),
+    ],
+)
+@in_reactor
+async def test_sentinels_that_name_no_server_are_told_one_by_one(redis: FakeRedis, answer: bytes, why: str) -> None:
+    redis.others[b"SENTINEL"] = answer
+    gone = free_port()
+    url = f"redis+sentinel://:S3CR3T@127.0.0.1:{redis.port},127.0.0.1:{gone}/crashes?protocol=2"
+    made = publisher(0, url=url)
+    told_of = rf"no Sentinel names a server: 127\.0\.0\.1:{redis.port}: .*{why}.*; 127\.0\.0\.1:{gone}: .*refused"
+    with pytest.raises(PublishError, match=rf"^redis socorro\.standard: {told_of}") as told:
+        await made.check()
+    assert len(str(told.value)) < 300
+    assert "S3CR3T" not in str(told.value)
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        pytest.param(
+            b"-NOAUTH HELLO must be called with the client already authenticated\r\n",
+            "asks for a pass",
+            id="no password",
+        ),
+        pytest.param(
+            b"-WRONGPASS invalid username-password pair\r\n", "refuses the user or the password", id="a wrong password"
+        ),
+    ],
+)
+@in_reactor
+async def test_a_user_who_is_not_let_in(redis: FakeRedis, to_redis: ICrashPublisher, answer: bytes, why: str) -> None:
+    redis.others[b"ROLE"] = answer
+    with pytest.raises(PublishError, match=rf"127\.0\.0\.1:{redis.port}: it {why}"):
+        await to_redis.check()
 
 
 def sentinel_of(client: Redis) -> tuple[Any, ...]:
