@@ -21,7 +21,7 @@ from zope.interface import implementer
 from collectord.annotations import FORM_CHARSET
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError
-from collectord.model import COLLECTOR_NAMES, MINIDUMP_BEGIN, Crash, Dump, metadata_of
+from collectord.model import COLLECTOR_NAMES, MINIDUMP, MINIDUMP_BEGIN, Crash, Dump, metadata_of
 
 _GZIP = 16 + zlib_ng.MAX_WBITS
 _GZIP_LEVEL = 6
@@ -96,10 +96,14 @@ def make_report(crash: Crash, boundary: str) -> Report:
 
 
 def _have_to_be_json(fields: Mapping[str, object]) -> bool:
-    # JSON has a charset of its own. In a part of its own such a text would be a dump, and such a name would arrive as
-    # another one, since "%22" stands for a quote there, or would be too long for the header.
+    # JSON has a charset of its own. In a part of its own such a text would be a dump, as may be one that is called like
+    # the minidump; and such a name would arrive as another one, since "%22" stands for a quote there, or would be too
+    # long for the header.
     return FORM_CHARSET in fields or any(
-        str(value).startswith(MINIDUMP_BEGIN.decode()) or "%" in name or len(name) > _LONG_NAME
+        str(value).startswith(MINIDUMP_BEGIN.decode())
+        or name.startswith(MINIDUMP)
+        or "%" in name
+        or len(name) > _LONG_NAME
         for name, value in fields.items()
     )
 

@@ -82,6 +82,7 @@ def test_it_arrives_unchanged() -> None:
         kept,
         {**kept, "_charset_": "utf-16"},
         {**kept, "Comments": "MDMP is how it begins"},
+        {**kept, "upload_file_minidump": "\1"},
         {**kept, "a%22b%0D": "x", 'a"b\r\n': "y"},
         {"é" * 20_000: "the name is longer than headers may be"},
     ):
