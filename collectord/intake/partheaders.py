@@ -135,7 +135,8 @@ def _unquoted(value: bytes) -> bytes:
 
 def _decoded(value: bytes) -> bytes:
     """The UTF-8 of a value such as C{UTF-8'en'%e2%82%ac}."""
-    charset, _, rest = _unquoted(value).partition(b"'")
+    value = _unquoted(value)
+    charset, _, rest = value.partition(b"'")
     _, quote, text = rest.partition(b"'")
     decoded = unquote_to_bytes(text if quote else value)
     return decoded.decode("latin-1").encode() if charset.lower() in _LATIN_1 else decoded

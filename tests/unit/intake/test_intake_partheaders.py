@@ -124,6 +124,7 @@ FORM = b"\nContent-Disposition: form-data; "
         (b"filename*=iso-8859-1'en'%A3.dmp", None, "\xc2\xa3.dmp"),
         (b"filename*=\"UTF-8''a%20b\"", None, "a b"),
         (b"filename*=a%20b", None, "a b"),
+        (b'filename*="a%20b"', None, "a b"),
         (b"filename=old; filename*=UTF-8''new", None, "new"),
         (b"name*=UTF-8''n; filename*0=\"a;\"; filename*1=b; filename*3=d", "n", "a;b"),
         (b"filename*0*=UTF-8''%e2; filename*1*=%82%ac; filename*2=.txt", None, "\xe2\x82\xac.txt"),
