@@ -409,7 +409,7 @@ def test_the_memory_of_many_small_parts_is_counted(sent: bytes) -> None:
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert taken / 1.7 < budget.used + budget.annotations < 1.8 * taken
+    assert taken / 1.7 < budget.used + budget.annotations < 2.3 * taken
     receiver.release()
     assert (budget.used, budget.annotations) == (0, 0)
 
