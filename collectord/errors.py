@@ -96,5 +96,9 @@ class UnreadableCrash(CollectordError):
     """A stored crash is broken: its raw crash is no JSON, or a dump is missing or is not what was received."""
 
 
+class CrashGone(CollectordError):
+    """A crash that was to be moved is not there any more: another process has moved or removed it."""
+
+
 class PublishError(CollectordError):
     """A crash id was not published, or the queue did not confirm that it was."""

@@ -109,14 +109,31 @@ class ICrashSource(Interface):
 
     async def load(new: NewCrash) -> Crash | None:
         """
-        Read the raw crash of C{new}, and compare each of its dumps with the checksum that it was received with.
+        Claim C{new}, so that no other process moves it. Then read its raw crash, and compare each of its dumps with the
+        checksum that it was received with.
 
-        The dumps that are returned are read from the disk when their content is asked for.
+        The dumps that are returned are read from the disk when their content is asked for. The claim ends with
+        L{remove}, L{quarantine} or L{release}, and with this process.
 
-        @return: None if the crash is still being put in place, or was removed in the meantime.
+        @return: None if the crash is still being put in place, was removed in the meantime, or has another process's
+            claim. Then nothing is claimed.
 
         @raise UnreadableCrash: the crash is broken, and can never be loaded.
         @raise StorageError: it can't be read now.
+        """
+
+    async def release(new: NewCrash) -> None:
+        """Give up the claim of C{new}, which is not moved now. It never fails."""
+
+    async def is_gone(new: NewCrash, crash: Crash) -> bool:
+        """Tell whether somebody has removed C{crash}, or has put another one in its place, since it was loaded."""
+
+    async def remember(new: NewCrash, crash: Crash, publisher: str) -> None:
+        """
+        Note durably that the id of C{crash} is still to be published by the publisher of that name, also once the crash
+        is removed from here.
+
+        @raise StorageError: it may not be noted.
         """
 
     async def remove(new: NewCrash, crash: Crash, *, keep: bool) -> None:

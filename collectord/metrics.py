@@ -107,6 +107,7 @@ BROKEN_COPIES = _counter(
 )
 BACKLOG = _gauge("backlog_crashes", "Crashes that wait to be moved, by store.", "store")
 BACKLOG_AGE = _gauge("backlog_oldest_age_seconds", "Age of the oldest crash that waits to be moved, by store.", "store")
+UNPUBLISHED = _gauge("unpublished_ids", "Ids of moved crashes that are still to be published, by store.", "store")
 QUARANTINE = _gauge("quarantine_crashes", "Crashes in the quarantine, by store.", "store")
 DANGLING = _gauge(
     "dangling_links", "Links of the date branch whose crash is not there; they are kept, by store.", "store"

@@ -7,19 +7,17 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from attrs import define, field
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from collectord.concurrency.tasks import gather, spawn
-from collectord.concurrency.threadpool import ThreadPool
-from collectord.concurrency.timeouts import with_timeout
 from collectord.crashmover.mover import Crashmover
-from collectord.crashmover.sink import Sink
-from collectord.errors import StorageError, TimedOut
-from collectord.interfaces import ICrashPublisher, ICrashSource, ICrashStorage
+from collectord.crashmover.pace import STEP_S, Pace
+from collectord.errors import StorageError
+from collectord.interfaces import ICrashSource
 from collectord.metrics import MOVING, QUARANTINED, REMOVED
 from collectord.model import NewCrash
 
@@ -27,19 +25,15 @@ T = TypeVar("T")
 
 SOON_S = 0.1
 """Seconds from the first crash that was kept to the pass that moves it, so that one pass finds many crashes."""
-_WINDOW_S = 0.25
-_BUSY = 25
+_LISTING = 4
 """
-If this many crashes are kept within a window, the collector needs the machine: then one crash is moved at a time, with
-pauses between.
+If many crashes are listed that have to wait, a wake begins a pass only after so many times as long as that took last.
 """
 _BAD_IN_A_ROW = 20
 """
 If this many crashes can't be moved, one after the other, the pass ends: the fault must lie with the source, and trying
 all others would be in vain.
 """
-_CLOSE_S = 5.0
-"""Seconds that a destination or publisher may take to let go of its threads and connections."""
 
 
 @define(eq=False)
@@ -61,7 +55,7 @@ class CrashmoverService(Service):
     All of it runs on the reactor thread.
 
     @param interval: seconds from one pass to the next.
-    @param concurrency: crashes that are moved at the same time.
+    @param pace: how many crashes are moved at the same time.
     @param stop: seconds that a stop waits for the moves that have begun.
     """
 
@@ -73,7 +67,7 @@ class CrashmoverService(Service):
         source: ICrashSource,
         *,
         interval: float,
-        concurrency: int,
+        pace: Pace,
         stop: float,
         clock: IReactorTime,
     ) -> None:
@@ -86,16 +80,16 @@ class CrashmoverService(Service):
         self._interval = interval
         self._stop = stop
         self._clock = clock
-        self._slots = DeferredSemaphore(concurrency)
+        self._pace = pace
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self._pass: _Pass | None = None
         self._waiting: Deferred[Any] | None = None
         self._wake_call: IDelayedCall | None = None
         self._again = False
-        self._window_began = 0.0
-        self._in_window = 0
-        self._busy_until = 0.0
+        self._freed: Deferred[None] | None = None  # a pass waits for the end of a move
+        self._rest_s = 0.0  # before the next move
+        self._listing_s = 0.0  # what the last pass took to list the source
         self._idle: Deferred[None] | None = None
         self._unlisted_why = ""  # why the source could not be listed in the last pass; empty: it could
 
@@ -106,15 +100,14 @@ class CrashmoverService(Service):
 
     def wake(self) -> None:
         """Begin a pass soon, because the source has got a new crash."""
-        now = self._clock.seconds()
-        if now - self._window_began > _WINDOW_S:
-            self._window_began, self._in_window = now, 0
-        self._in_window += 1
-        if self._in_window >= _BUSY:
-            self._busy_until = now + _WINDOW_S
+        self._pace.came()
         if not self.running or self._wake_call is not None:
             return
-        self._wake_call = self._clock.callLater(SOON_S, self._look_now)
+        self._wake_call = self._clock.callLater(max(SOON_S, _LISTING * self._listing_s), self._look_now)
+
+    def left(self) -> None:
+        """Note that another process has moved a crash out of the source."""
+        self._pace.went()
 
     def _look_now(self) -> None:
         self._wake_call = None
@@ -160,24 +153,45 @@ class CrashmoverService(Service):
 
     async def _pass_over(self, now: _Pass) -> None:
         batches = self._source.new_crashes()
-        while batch := await self._wait(Deferred.fromCoroutine(_next(batches))):
+        self._listing_s = 0.0
+        while batch := await self._listed_next(batches):
             for new in batch:
                 if self._mover.is_backing_off(new):
                     continue
                 await self._wait(Deferred.fromCoroutine(self._mover.ready()))
-                if now.under_way and self._busy_until > self._clock.seconds():
-                    await self._rest(now)
-                await self._wait(self._slots.acquire())
+                await self._room(now)
                 if now.bad_in_a_row >= _BAD_IN_A_ROW:
-                    self._slots.release()
                     return
                 self._begin(new, now)
 
-    async def _rest(self, now: _Pass) -> None:
-        """Wait for the moves under way, and leave the machine to the collector for as long as they have taken."""
+    async def _listed_next(self, batches: AsyncIterator[Sequence[NewCrash]]) -> Sequence[NewCrash] | None:
         began = self._clock.seconds()
-        await gather(now.under_way)
-        await self._wait(deferLater(self._clock, self._clock.seconds() - began))
+        batch = await self._wait(Deferred.fromCoroutine(_next(batches)))
+        self._listing_s += self._clock.seconds() - began
+        return batch
+
+    async def _room(self, now: _Pass) -> None:
+        """Return once one more crash may be moved."""
+        while len(now.under_way) >= min(self._pace.width(), self._mover.at_once):
+            await self._end_of_a_move()
+        rest, self._rest_s = self._rest_s, 0.0
+        if rest:
+            await self._wait(deferLater(self._clock, rest))
+
+    async def _end_of_a_move(self) -> None:
+        """Return once a move has ended, or after a while: then more may be moved at the same time than before."""
+        step = self._clock.callLater(STEP_S, self._free)
+        self._freed = Deferred()
+        try:
+            await self._wait(self._freed)
+        finally:
+            self._freed = None
+            if step.active():
+                step.cancel()
+
+    def _free(self) -> None:
+        if self._freed is not None and not self._freed.called:
+            self._freed.callback(None)
 
     async def _wait(self, until: Deferred[T]) -> T:
         """Wait for C{until}. When the service stops, this is cancelled at once, so that no new move begins."""
@@ -192,10 +206,15 @@ class CrashmoverService(Service):
     def _begin(self, new: NewCrash, now: _Pass) -> None:
         move: Deferred[None] = Deferred.fromCoroutine(self._move(new, now))
         now.under_way.add(move)
-        move.addBoth(lambda _: now.under_way.discard(move))
+        move.addBoth(lambda _: self._ended(move, now))
+
+    def _ended(self, move: Deferred[None], now: _Pass) -> None:
+        now.under_way.discard(move)
+        self._free()
 
     async def _move(self, new: NewCrash, now: _Pass) -> None:
         MOVING.inc()
+        began = self._clock.seconds()
         try:
             moved = await self._mover.move(self._source, new)
         except CancelledError:
@@ -206,10 +225,12 @@ class CrashmoverService(Service):
             self._log.failure("{crash_id} could not be moved: an unexpected error", crash_id=new.crash_id)
             now.bad_in_a_row += 1
         else:
-            now.bad_in_a_row = 0 if moved else now.bad_in_a_row + 1
+            now.bad_in_a_row = 0 if moved or self._mover.is_waiting(new) else now.bad_in_a_row + 1
+            if moved:
+                self._pace.went()
         finally:
             MOVING.dec()
-            self._slots.release()
+            self._rest_s = self._pace.rest_after(self._clock.seconds() - began)
 
     def stopService(self) -> Deferred[None] | None:
         """
@@ -238,52 +259,3 @@ class CrashmoverService(Service):
 
 async def _next(batches: AsyncIterator[Sequence[NewCrash]]) -> Sequence[NewCrash] | None:
     return await anext(batches, None)
-
-
-class Crashmovers(MultiService):
-    """
-    This service runs the loops over all sources of a daemon, which are its child services.
-
-    @param sinks: all destinations and publishers of the loops.
-    @param closable: the destinations and publishers that are closed once all loops have stopped.
-    @param threads: the thread pools that are closed at the same time.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        sinks: Sequence[Sink],
-        closable: Sequence[ICrashStorage | ICrashPublisher],
-        threads: Sequence[ThreadPool],
-        clock: IReactorTime,
-    ) -> None:
-        super().__init__()
-        self._sinks = sinks
-        self._closable = closable
-        self._threads = threads
-        self._clock = clock
-
-    def startService(self) -> None:
-        """Start the loops, and check the sinks, so that the log says now what is wrong and not with the first crash."""
-        super().startService()
-        for sink in self._sinks:
-            spawn(sink.try_out(), self._log, "{sink} could not be checked", sink=sink.name)
-
-    def stopService(self) -> Deferred[None]:
-        """Stop the loops, then close all destinations and publishers, even if one of them fails to close."""
-        return Deferred.fromCoroutine(self._stop(super().stopService()))
-
-    async def _stop(self, stopped: Deferred[object]) -> None:
-        await stopped
-        for threads in self._threads:
-            threads.close()
-        await gather(
-            spawn(self._close(each), self._log, "{name} could not be closed", name=each.name) for each in self._closable
-        )
-
-    async def _close(self, each: ICrashStorage | ICrashPublisher) -> None:
-        try:
-            await with_timeout(each.close(), _CLOSE_S, self._clock, each.name)
-        except TimedOut as e:
-            self._log.warn("could not be closed in time, and may leave threads or connections behind: {why}", why=e)

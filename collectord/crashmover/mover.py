@@ -1,22 +1,22 @@
 """
 Moves one crash: it is loaded, saved in every destination, published, and only then removed from its source.
 
-If a move fails half way, the steps that succeeded are remembered for as long as the process lives. After a restart they
-are done again, which does no harm.
+If a destination fails, the crash goes to the others all the same, and which of them have it is remembered for as long
+as the process lives. After a restart they get it again, which does no harm. If a publisher fails, the source remembers
+what is to be published, and the crash need not stay for that.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal
 
-from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from collectord.concurrency.backoff import backoff_delay
 from collectord.crashmover.sink import FIRST_PAUSE_S, Sink, SinkError
-from collectord.errors import CrashRejectedByStore, StorageError, UnclearRefusal, UnreadableCrash
+from collectord.crashmover.unfinished import OwnFaults, Unfinished, UnfinishedMoves
+from collectord.errors import CrashGone, CrashRejectedByStore, StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
 from collectord.model import Crash, CrashEvent, NewCrash, Step
@@ -25,73 +25,8 @@ _DEFERRED = 1
 """The C{legacy_processing} of a crash that is kept and not to be processed."""
 _LONGEST_S = 3600.0
 """The longest pause before one crash is tried again."""
-_PATIENCE = 5
-"""A crash that can't be read, or is rejected, more often than this, while others aren't, goes to the quarantine."""
-_LONG_PATIENCE = 11
-"""
-The same for a crash that a destination refuses with an answer like 403 or 500, which seldom is the fault of the crash.
-With the pauses between, this takes more than an hour.
-"""
-_REMEMBERED = 100_000
-"""The most unfinished moves that are remembered, to bound the memory."""
-
-
-@define
-class _OwnFaults:
-    """
-    Counts the failures of one crash between which other crashes did not fail in the same way.
-
-    If no other crash succeeded in between, the source or the destination is at fault, not the crash.
-
-    @ivar most: with how many the crash is not at fault yet.
-    @ivar others: how many crashes had succeeded when this one failed the last time.
-    """
-
-    most: int = _PATIENCE
-    count: int = 0
-    others: int = -1
-
-    def are_too_many(self, others: int) -> bool:
-        """Count one more failure. C{others} is the number of crashes that have succeeded by now."""
-        self.count += self.others != others
-        self.others = others
-        return self.count > self.most
-
-
-@define
-class _Unfinished:
-    """
-    The state of a move that has failed and will be tried again.
-
-    @ivar done: the sinks that have confirmed the crash.
-    @ivar source_version: the version of the crash that they have confirmed: see L{Crash.source_version}.
-    @ivar failures: how often the move has failed.
-    @ivar unread: the times, one after the other, when the crash could not be read.
-    @ivar rejected: the times when a destination rejected it.
-    @ivar refused: the times when one refused it, and perhaps was at fault itself.
-    @ivar again_at: the crash is not tried again before this time.
-    """
-
-    done: set[Sink] = field(factory=set)
-    source_version: tuple[int, ...] | None = None
-    failures: int = 0
-    unread: _OwnFaults = field(factory=_OwnFaults)
-    rejected: _OwnFaults = field(factory=_OwnFaults)
-    refused: _OwnFaults = field(factory=partial(_OwnFaults, _LONG_PATIENCE))
-    again_at: float = 0.0
-
-    def is_at_fault(self, error: Exception, others: int) -> bool:
-        """
-        Note that a sink did not take the crash, and tell whether that is the fault of the crash by now.
-
-        @param others: how many crashes the sinks have taken by now.
-        """
-        match error:
-            case CrashRejectedByStore():
-                return self.rejected.are_too_many(others)
-            case UnclearRefusal():
-                return self.refused.are_too_many(others)
-        return False
+_PUBLISH_S = 5.0
+"""Seconds that a crash waits for its id to be confirmed. Then that is remembered, and others can be moved."""
 
 
 class Crashmover:
@@ -103,6 +38,7 @@ class Crashmover:
     @param destinations: all of them get every crash, in this order.
     @param publishers: all of them get the id of every crash that is to be processed.
     @param keep: leave the files of a crash that was moved in the source.
+    @param on_remembered: is called with the name of a publisher when the source remembers an id for it.
     @param chance: returns a random number from 0 to 1.
     @param on_event: is called for each step of a crash.
     @param now: returns the seconds since the epoch.
@@ -119,28 +55,49 @@ class Crashmover:
         clock: IReactorTime,
         chance: Callable[[], float],
         on_event: Callable[[CrashEvent], None],
+        on_remembered: Callable[[str], None],
         now: Callable[[], float],
     ) -> None:
         self._on_event = on_event
+        self._on_remembered = on_remembered
         self._now = now
         self._destinations = destinations
         self._publishers = publishers
         self._keep = keep
         self._clock = clock
         self._chance = chance
-        self._unfinished: OrderedDict[str, _Unfinished] = OrderedDict()
+        self._unfinished = UnfinishedMoves()
         self._loaded = 0  # these two tell whether other crashes succeeded between two attempts at one
         self._delivered = 0
 
+    @property
+    def at_once(self) -> int:
+        """How many crashes may be moved at the same time, as far as the destinations and publishers go."""
+        return min(sink.at_once for sink in (*self._destinations, *self._publishers))
+
     async def ready(self) -> None:
-        """Return once every destination and publisher is ready to be tried, however long that takes."""
-        for sink in (*self._destinations, *self._publishers):
-            await sink.ready()
+        """
+        Return once a destination is ready to be tried, however long that takes.
+
+        If many crashes wait for a destination that is away, this waits for all destinations: no more can be remembered.
+        """
+        for sink in (*self._publishers, *self._destinations):
+            await sink.try_out()
+        if self._unfinished.are_too_many:
+            for sink in self._destinations:
+                await sink.ready()
+        elif not any(sink.is_available for sink in self._destinations):
+            await _any_of([Deferred.fromCoroutine(sink.ready()) for sink in self._destinations])
 
     def is_backing_off(self, new: NewCrash) -> bool:
-        """Tell whether C{new} has failed a short time ago and is not to be tried yet."""
+        """Tell whether C{new} is not to be tried yet: it has failed, or a destination that it waits for is away."""
         unfinished = self._unfinished.get(new.crash_id)
-        return unfinished is not None and unfinished.again_at > self._clock.seconds()
+        return unfinished is not None and (unfinished.again_at > self._clock.seconds() or unfinished.is_waiting)
+
+    def is_waiting(self, new: NewCrash) -> bool:
+        """Tell whether nothing is wrong with C{new} but that a destination is away."""
+        unfinished = self._unfinished.get(new.crash_id)
+        return unfinished is not None and bool(unfinished.missing)
 
     async def move(self, source: ICrashSource, new: NewCrash) -> bool:
         """
@@ -150,8 +107,25 @@ class Crashmover:
 
         @return: False if the crash was not moved now and will be tried again.
         """
+        unfinished = self._unfinished.take(new.crash_id)
+        unfinished.missing = ()
+        try:
+            moved = await self._load_and_move(source, new, unfinished)
+        except CancelledError:  # the process ends, or the crashmover that replaces this one has its claims
+            raise
+        except CrashGone as e:
+            self._log.info("{why}", why=e)
+            await source.release(new)
+            return True
+        except Exception:
+            await source.release(new)
+            raise
+        if not moved:
+            await source.release(new)
+        return moved
+
+    async def _load_and_move(self, source: ICrashSource, new: NewCrash, unfinished: Unfinished) -> bool:
         began = self._clock.seconds()
-        unfinished = self._unfinished.pop(new.crash_id, None) or _Unfinished()
         try:
             crash = await source.load(new)
         except UnreadableCrash as e:
@@ -163,19 +137,16 @@ class Crashmover:
         if crash is None:
             return True
         self._loaded += 1
-        unfinished.unread = _OwnFaults()
+        unfinished.unread = OwnFaults()
         if crash.source_version != unfinished.source_version:
             # Another crash has taken its place, or another process has acknowledged it since. That process may be a
             # destination which has moved the crash back to here, so what the sinks confirmed before no longer counts.
             unfinished.source_version = crash.source_version
             unfinished.done.clear()
-        sinks = self._sinks(crash)
         try:
-            for sink in sinks:
-                if sink not in unfinished.done:
-                    await sink.deliver(crash)
-                    unfinished.done.add(sink)
-                    self._notify(new, sink.kind, sink.name)
+            if not await self._deliver(source, new, crash, unfinished):
+                return False
+            published = await self._publish(source, new, crash, unfinished)
             self._delivered += 1
             await source.remove(new, crash, keep=self._keep)
         except SinkError as e:
@@ -186,21 +157,80 @@ class Crashmover:
             self._notify(new, "removed", source.name)
             REMOVED.labels(source.name).inc()
         self._log.info(
-            "{crash_id} moved to {sinks} after {ms} ms",
+            "{crash_id} {done} to {sinks} after {ms} ms",
             crash_id=new.crash_id,
-            sinks=", ".join(sink.name for sink in sinks),
+            done=self._destinations[0].kind,
+            sinks=", ".join(sink.name for sink in (*self._destinations, *published)),
             ms=round((self._clock.seconds() - began) * 1000, 1),
         )
+        return True
+
+    async def _deliver(self, source: ICrashSource, new: NewCrash, crash: Crash, unfinished: Unfinished) -> bool:
+        """
+        Deliver a crash to each destination that is not away, whether or not others take it.
+
+        @return: whether all destinations have it now. If not, it waits for those that are away.
+
+        @raise SinkError: a destination did not take it.
+        """
+        failed: list[Exception] = []
+        for sink in self._destinations:
+            if sink not in unfinished.done and sink.is_available:
+                try:
+                    await sink.deliver(crash, lambda: source.is_gone(new, crash))
+                except SinkError as e:
+                    failed.append(e)
+                else:
+                    unfinished.done.add(sink)
+                    self._notify(new, sink.kind, sink.name)
+        if failed:
+            raise failed[0]
+        unfinished.missing = [sink for sink in self._destinations if sink not in unfinished.done]
+        if unfinished.missing:
+            self._unfinished.remember(new.crash_id, unfinished)
+        return not unfinished.missing
+
+    async def _publish(
+        self, source: ICrashSource, new: NewCrash, crash: Crash, unfinished: Unfinished
+    ) -> Sequence[Sink]:
+        """
+        Publish the id of a crash that all destinations have, or let the source remember that it is to be published.
+
+        @return: the publishers that have confirmed it.
+
+        @raise StorageError: it was neither published nor remembered.
+        """
+        if crash.raw_crash.get("legacy_processing") == _DEFERRED:
+            return ()
+        published = []
+        for sink in self._publishers:
+            if sink in unfinished.done:
+                continue
+            if await self._is_published(sink, crash):
+                self._notify(new, sink.kind, sink.name)
+                published.append(sink)
+            else:
+                await source.remember(new, crash, sink.name)
+                self._on_remembered(sink.name)
+            unfinished.done.add(sink)
+        return published
+
+    async def _is_published(self, sink: Sink, crash: Crash) -> bool:
+        """Publish the id of a crash, unless the publisher is away; whether that was confirmed."""
+        if not sink.is_available:
+            return False
+        try:
+            await sink.deliver(crash, longest=_PUBLISH_S)
+        except CrashRejectedByStore:
+            raise
+        except SinkError:
+            return False  # the sink has logged why
         return True
 
     def _notify(self, new: NewCrash, kind: Step, where: str) -> None:
         self._on_event(CrashEvent(at=self._now(), crash_id=new.crash_id, kind=kind, where=where))
 
-    def _sinks(self, crash: Crash) -> Sequence[Sink]:
-        deferred = crash.raw_crash.get("legacy_processing") == _DEFERRED
-        return [*self._destinations, *(() if deferred else self._publishers)]
-
-    async def _quarantine(self, source: ICrashSource, new: NewCrash, reason: str, unfinished: _Unfinished) -> bool:
+    async def _quarantine(self, source: ICrashSource, new: NewCrash, reason: str, unfinished: Unfinished) -> bool:
         try:
             await source.quarantine(new, reason)
         except StorageError as e:
@@ -210,13 +240,11 @@ class Crashmover:
         self._log.error("{crash_id} is in the quarantine: {why}", crash_id=new.crash_id, why=reason)
         return True
 
-    def _back_off(self, new: NewCrash, unfinished: _Unfinished, error: Exception) -> Literal[False]:
+    def _back_off(self, new: NewCrash, unfinished: Unfinished, error: Exception) -> Literal[False]:
         unfinished.failures += 1
         pause = backoff_delay(unfinished.failures, first=FIRST_PAUSE_S, longest=_LONGEST_S, chance=self._chance())
         unfinished.again_at = self._clock.seconds() + pause
-        self._unfinished[new.crash_id] = unfinished
-        if len(self._unfinished) > _REMEMBERED:
-            self._unfinished.popitem(last=False)
+        self._unfinished.remember(new.crash_id, unfinished)
         self._log.warn(
             "{crash_id} could not be moved; trying again in {pause:.1f} s: {why}",
             crash_id=new.crash_id,
@@ -224,3 +252,12 @@ class Crashmover:
             why=error,
         )
         return False
+
+
+async def _any_of(works: Sequence[Deferred[None]]) -> None:
+    """Return once one of C{works} has ended, and cancel the others."""
+    try:
+        await DeferredList(works, fireOnOneCallback=True, consumeErrors=True)
+    finally:
+        for work in works:
+            work.cancel()

@@ -4,6 +4,7 @@ fails.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 from twisted.internet.defer import CancelledError
@@ -14,7 +15,8 @@ from twisted.logger import Logger
 from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import CrashRejectedByStore, PublishError, StorageError
+from collectord.crashmover.answering import TOLD_S, AnswerWatch
+from collectord.errors import CrashGone, CrashRejectedByStore, PublishError, StorageError, TimedOut
 from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES, SINK_HEALTHY
 from collectord.model import Crash
 from collectord.settings.urls import without_secrets
@@ -22,6 +24,10 @@ from collectord.settings.urls import without_secrets
 FIRST_PAUSE_S = 1.0
 """Seconds before something that has failed once is tried again. The pause doubles with each further failure."""
 LONGEST_PAUSE_S = 60.0
+_SLOW_S = 5.0
+"""A delivery that fails after so many seconds was not refused. Perhaps too many share a slow link."""
+_ANY = 1000.0
+"""More crashes at the same time than the settings allow."""
 
 SinkKind = Literal["moved", "published"]
 """What a crash is once the sink has confirmed it: a destination makes it moved, a publisher makes it published."""
@@ -76,26 +82,51 @@ class Sink:
         self._verify = SingleFlight(self._try_out)
         self._failures = 0
         self._resume_at = 0.0
+        self._at_once = _ANY
+        self._answers = AnswerWatch(check, self._tell, clock)
         SINK_FAILURES.labels(name)  # begin the series with 0: Prometheus sees no increase in one that begins with 1
 
-    async def deliver(self, crash: Crash) -> None:
+    @property
+    def is_available(self) -> bool:
+        """Whether a crash can be delivered now, as far as is known."""
+        return not self._unchecked and self._resume_at <= self._clock.seconds()
+
+    @property
+    def at_once(self) -> int:
+        """How many crashes may be delivered at the same time: fewer after some that were not confirmed in time."""
+        return int(self._at_once)
+
+    async def deliver(
+        self, crash: Crash, is_gone: Callable[[], Awaitable[bool]] | None = None, longest: float | None = None
+    ) -> None:
         """
         Deliver C{crash}, and return once that is confirmed.
 
+        @param is_gone: tells whether somebody else has removed the crash meanwhile, which is no fault of the sink.
+        @param longest: seconds that this may take, if they are fewer than the time limit.
+
         @raise SinkError: it was not confirmed. After any error but L{CrashRejectedByStore}, which is about this one
             crash, L{ready} returns only after a pause.
+        @raise CrashGone: it was not confirmed, and is gone.
         """
         began = self._clock.seconds()
+        limit = self._timeout if longest is None else min(longest, self._timeout)
+        self._answers.asked()
         try:
-            await with_timeout(self._deliver(crash), self._timeout, self._clock, self.name)
+            await with_timeout(self._deliver(crash), limit, self._clock, self.name)
         except (CrashRejectedByStore, CancelledError):
             raise
         except SinkError as e:
-            self._failed(e)
+            if is_gone is not None and await is_gone():
+                raise CrashGone(f"{crash.crash_id}: another process has removed it") from e
+            self._failed(e, slow=self._clock.seconds() - began >= _SLOW_S)
             raise
         except Exception as e:  # a bug in a plugin; other crashes may not meet it, so they are still tried
             self._log.failure("{sink} raised an unexpected error", sink=self.name)
             raise CrashRejectedByStore(f"{self.name}: {type(e).__name__}: {e}") from e
+        finally:
+            self._answers.over()
+        self._answers.answered()
         seconds = self._clock.seconds() - began
         if self.kind == "moved":
             MOVE_SECONDS.labels(self.name).observe(seconds)
@@ -104,6 +135,7 @@ class Sink:
             PUBLISH_SECONDS.labels(self.name).observe(seconds)
         self.delivered += 1
         self._set_healthy()
+        self._at_once = min(_ANY, self._at_once + 1 / self._at_once)
         if self._failures:
             self._log.info("{sink} takes crashes again", sink=self.name)
         self._failures = 0
@@ -118,8 +150,18 @@ class Sink:
         return max(0.0, self._resume_at - self._clock.seconds())
 
     async def try_out(self) -> None:
-        """Check the sink now, if that is still to be done, so that the log says at the start what is wrong."""
-        if self._unchecked:
+        """
+        Check the sink, if it has not been used yet, so that the log says at the start what is wrong.
+
+        This returns after a few seconds, even if it does not answer.
+        """
+        if self._unchecked and not self._failures and not self.problem:
+            with suppress(TimedOut):
+                await with_timeout(self._verify(), TOLD_S, self._clock, self.name)
+
+    async def try_again(self) -> None:
+        """Check the sink if it has failed and the pause after that is over."""
+        if self._unchecked and self._failures and not self.resumes_in:
             await self._verify()
 
     async def ready(self) -> None:
@@ -135,7 +177,7 @@ class Sink:
 
     async def _try_out(self) -> None:
         try:
-            await with_timeout(self._check(), self._timeout, self._clock, self.name)
+            await with_timeout(self._answers.telling(self._check()), self._timeout, self._clock, self.name)
             self._unchecked = False
             self._set_healthy()
             self._log.info("{sink} is ready", sink=self.name)
@@ -144,9 +186,15 @@ class Sink:
         except Exception as e:
             if not isinstance(e, SinkError):
                 self._log.failure("{sink} raised an unexpected error", sink=self.name)
-            self._failed(e)
+            self._failed(e, slow=False)
 
-    def _failed(self, error: Exception) -> None:
+    def _tell(self, why: str) -> None:
+        """Say that the sink seems to be away, though nothing has failed yet."""
+        self.problem = without_secrets(why)
+        SINK_HEALTHY.labels(self.name).set(0)
+        self._log.error("{sink} does not answer: {why}", sink=self.name, why=self.problem)
+
+    def _failed(self, error: Exception, *, slow: bool) -> None:
         self._unchecked = True
         why = self.problem = without_secrets(str(error))
         self.failed += 1
@@ -154,6 +202,8 @@ class Sink:
         SINK_HEALTHY.labels(self.name).set(0)
         if self._resume_at > self._clock.seconds():
             return  # of many deliveries that were under way together and failed together, only the first counts
+        if slow:
+            self._at_once = max(1.0, min(self._at_once, self._answers.under_way) / 2)
         self._failures += 1
         pause = backoff_delay(self._failures, first=FIRST_PAUSE_S, longest=LONGEST_PAUSE_S, chance=self._chance())
         self._resume_at = self._clock.seconds() + pause

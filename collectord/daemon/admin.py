@@ -3,6 +3,7 @@ The admin port of a daemon with everything that gathers what it shows; also the 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,9 @@ from collectord.observe.status import SinkStatus, WorkerStatus
 from collectord.settings.schema import Settings
 from collectord.storage.chain.backend import Backend
 from collectord.throttle.rules import Rule
+
+_CONFIRMED = ("collectord_move_seconds", "collectord_publish_seconds")
+"""The metrics that count what destinations and publishers have confirmed."""
 
 
 def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
@@ -65,6 +69,7 @@ class AdminPort(MultiService):
     ) -> None:
         super().__init__()
         self._settings = settings
+        self._aggregated = aggregated
         self._delivery = delivery
         watch = StoreMonitor(
             backends,
@@ -106,12 +111,18 @@ class AdminPort(MultiService):
             service.setServiceParent(self)
 
     def _sinks(self) -> Sequence[SinkStatus]:
+        given = Counter[str]()  # by all processes
+        for metric in self._aggregated.collect():
+            if metric.name in _CONFIRMED:
+                for sample in metric.samples:
+                    if sample.name.endswith("_count"):
+                        given[sample.labels["outlet"]] += int(sample.value)
         return [
             SinkStatus(
                 name=sink.name,
                 kind="destination" if sink.kind == "moved" else "publisher",
                 problem=sink.problem,
-                given=sink.delivered,
+                given=given[sink.name],
                 failures=sink.failed,
                 resumes_in_s=sink.resumes_in,
                 cautions=sink.cautions(),

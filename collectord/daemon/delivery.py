@@ -10,11 +10,15 @@ from typing import Any
 
 from twisted.application.service import IService
 
+from collectord.concurrency.lateness import Lateness
 from collectord.concurrency.threadpool import ThreadPool
-from collectord.crashmover.loop import Crashmovers, CrashmoverService
+from collectord.crashmover.loop import CrashmoverService
 from collectord.crashmover.mover import Crashmover
+from collectord.crashmover.pace import Pace
+from collectord.crashmover.service import Crashmovers
 from collectord.crashmover.sink import Sink, SinkKind
 from collectord.errors import ConfigError
+from collectord.interfaces import ICrashSource
 from collectord.model import CrashEvent
 from collectord.plugins import DESTINATIONS, PUBLISHERS, Plugin, PluginContext, make_plugin
 from collectord.settings.schema import Settings
@@ -24,6 +28,10 @@ from collectord.storage.filesystem.known import state_directory
 
 _THREADS = 2
 """Threads that read one source. With more of them, passing Python's global lock around costs more than they gain."""
+_LATE_S = 0.02
+"""If the reactor is later than this, those who send crashes wait for the machine."""
+_QUEUED_S = 0.25
+"""If a crash waits longer than this to be kept, they wait for a disk."""
 
 
 class DeliveryPipeline:
@@ -34,6 +42,7 @@ class DeliveryPipeline:
 
     @param names: the names of the stores, by their staging ids.
     @param on_event: called with each step of a crash.
+    @param homes: whether crashes are moved to the primary at all.
     @ivar stop_s: seconds that moves which have begun may take at a stop.
     @ivar service: runs the loops; None if nothing is ever moved.
     @ivar sinks: all destinations and publishers.
@@ -48,6 +57,8 @@ class DeliveryPipeline:
         names: Mapping[str, str],
         on_event: Callable[[CrashEvent], None],
         reactor: Any,
+        *,
+        homes: bool = True,
     ) -> None:
         self._names = names
         self._settings = settings.crashmover
@@ -57,8 +68,11 @@ class DeliveryPipeline:
         self.sinks: Sequence[Sink] = ()
         self._threads: list[ThreadPool] = []
         self._loops: dict[str, CrashmoverService] = {}
+        self._publishing: dict[tuple[str, str], CrashmoverService] = {}  # by store and publisher
+        self._lateness = Lateness(reactor)
+        self._backends = backends
         self.service: IService | None = None
-        if self._settings.enabled:
+        if self._settings.enabled and (homes or self._settings.destination):
             self._make(settings, backends)
 
     @property
@@ -75,6 +89,15 @@ class DeliveryPipeline:
         loop = self._loops.get(store)
         if loop is not None:
             loop.wake()
+
+    def left(self, store: str) -> None:
+        """Note that another process of the daemon has moved a crash out of the store of that name."""
+        loop = self._loops.get(store)
+        if loop is not None:
+            loop.left()
+
+    def _is_pressed(self) -> bool:
+        return self._lateness.seconds > _LATE_S or any(backend.waited() > _QUEUED_S for backend in self._backends)
 
     def _make(self, settings: Settings, backends: Sequence[Backend]) -> None:
         _refuse_circles(settings)
@@ -99,8 +122,8 @@ class DeliveryPipeline:
                 self._add(backend, [home], [], keep=False)
         if self._loops:
             closable = [plugin.instance for plugin in (*destinations, *publishers)]
-            self.service = Crashmovers(self.sinks, closable, self._threads, self._reactor)
-            for loop in self._loops.values():
+            self.service = Crashmovers(self.sinks, closable, self._threads, self._lateness, self._reactor)
+            for loop in (*self._loops.values(), *self._publishing.values()):
                 loop.setServiceParent(self.service)
 
     def _home(self, primary: Backend, backend: Backend) -> Sink:
@@ -153,19 +176,34 @@ class DeliveryPipeline:
         assert backend.source is not None
         threads = ThreadPool(f"move {backend.name}", _THREADS, self._reactor.callFromThread)
         self._threads.append(threads)
-        self._loops[backend.name] = CrashmoverService(
-            Crashmover(
-                destination_sinks,
-                publisher_sinks,
-                keep=keep,
-                clock=self._reactor,
-                chance=random.random,
-                on_event=self._on_event,
-                now=time.time,
-            ),
-            backend.source(threads),
+        mover = self._mover(backend, destination_sinks, publisher_sinks, keep=keep)
+        self._loops[backend.name] = self._loop(mover, backend.source(threads))
+        for sink in publisher_sinks:
+            assert backend.unpublished is not None
+            # What it "keeps" is the crash, which is at its destinations: only its id leaves the source.
+            mover = self._mover(backend, [sink], [], keep=True)
+            self._publishing[backend.name, sink.name] = self._loop(mover, backend.unpublished(sink.name, threads))
+
+    def _mover(
+        self, backend: Backend, destination_sinks: Sequence[Sink], publisher_sinks: Sequence[Sink], *, keep: bool
+    ) -> Crashmover:
+        return Crashmover(
+            destination_sinks,
+            publisher_sinks,
+            keep=keep,
+            clock=self._reactor,
+            chance=random.random,
+            on_event=self._on_event,
+            on_remembered=lambda publisher: self._publishing[backend.name, publisher].wake(),
+            now=time.time,
+        )
+
+    def _loop(self, mover: Crashmover, source: ICrashSource) -> CrashmoverService:
+        return CrashmoverService(
+            mover,
+            source,
             interval=self._settings.interval_s,
-            concurrency=self._settings.concurrency,
+            pace=Pace(self._settings.concurrency, self._is_pressed, self._reactor),
             stop=self._settings.stop_s,
             clock=self._reactor,
         )

@@ -48,6 +48,7 @@ from collectord.storage.filesystem.destination import filesystem_store
 from collectord.storage.filesystem.known import state_directory
 from collectord.storage.filesystem.source import FilesystemCrashSource
 from collectord.storage.filesystem.store import FilesystemCrashStorage
+from collectord.storage.filesystem.unpublishedsource import UnpublishedSource
 from collectord.throttle.effort import Effort
 from collectord.throttle.rules import Rule, Verdict, throttle
 from collectord.web.site import PublicSite, version_info
@@ -225,6 +226,8 @@ def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend],
                 prepare=store.prepare,
                 refuse_other=store.directory.refuse_other,
                 source=partial(_source_of, store, reactor),
+                unpublished=partial(_unpublished_of, store, reactor),
+                waited=partial(getattr, store, "waited_s"),
             )
         )
         names[store.staging_id] = store.name
@@ -234,6 +237,13 @@ def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend],
 def _source_of(store: FilesystemCrashStorage, reactor: Any, in_thread: ThreadRunner) -> FilesystemCrashSource:
     now = partial(datetime.now, UTC)
     return FilesystemCrashSource(store.name, in_thread, reactor, now, _STEP_S, store.prepare, store.directory)
+
+
+def _unpublished_of(
+    store: FilesystemCrashStorage, reactor: Any, publisher: str, in_thread: ThreadRunner
+) -> UnpublishedSource:
+    now = partial(datetime.now, UTC)
+    return UnpublishedSource(store.name, publisher, in_thread, reactor, now, _STEP_S, store.prepare, store.directory)
 
 
 def _is_open(backend: Backend) -> float:

@@ -23,11 +23,12 @@ from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StorageError, TimedOut
-from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_HEALTHY
+from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_HEALTHY, UNPUBLISHED
 from collectord.observe.status import StoreStatus
 from collectord.storage.chain.backend import CHECK_S, Backend
 from collectord.storage.filesystem.backlog import count_quarantined, count_waiting
 from collectord.storage.filesystem.space import free_bytes
+from collectord.storage.filesystem.unpublished import count_unpublished
 
 INTERVAL_S = 10.0
 _ANOTHER = (errno.ESTALE, errno.ENODEV)
@@ -164,6 +165,8 @@ class StoreMonitor(Service):
                 state.backlog, state.oldest = waiting.crashes, waiting.oldest
                 _set_gauge(BACKLOG, store, state.backlog)
                 _set_gauge(BACKLOG_AGE, store, self._age(state))
+                unpublished = await state.threads(partial(count_unpublished, store))
+                _set_gauge(UNPUBLISHED, store, sum(unpublished.values()))
         except OSError as e:
             self._log.warn("{store} could not be counted: {why}", store=store, why=e)
             self._forget(store, state)
@@ -173,7 +176,7 @@ class StoreMonitor(Service):
 
     def _forget(self, store: str, state: _State) -> None:
         state.backlog = state.oldest = state.quarantined = None
-        for gauge in (BACKLOG, BACKLOG_AGE, QUARANTINE):
+        for gauge in (BACKLOG, BACKLOG_AGE, QUARANTINE, UNPUBLISHED):
             _set_gauge(gauge, store, None)
 
     def _age(self, state: _State) -> float:

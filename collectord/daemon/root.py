@@ -156,11 +156,11 @@ class CollectordService(MultiService):
             self._submission,
             self._reactor,
             out=out,
-            on_event=self._on_event,
+            on_event=self._on_worker_event,
             table=self._kept,
             ready=self._ready,
             aggregated=self._aggregated,
-            stop=settings.submission.stop_s,
+            stop=max(settings.submission.stop_s, settings.crashmover.stop_s),
             now=time.time,
         )
         self._attach(self._supervisor)
@@ -176,6 +176,11 @@ class CollectordService(MultiService):
         # Before the crash is removed from its store. One that is in another of our stores now can be looked for there.
         if event.kind == "moved" and all(backend.name != event.where for backend in self._backends):
             self._kept.set_moved(event.crash_id)
+
+    def _on_worker_event(self, event: CrashEvent) -> None:
+        self._on_event(event)
+        if event.kind == "removed":
+            self._delivery.pipeline.left(event.where)
 
     def _workers(self) -> Sequence[WorkerStatus]:
         if self._supervisor is not None:

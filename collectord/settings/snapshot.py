@@ -20,7 +20,7 @@ from collectord.throttle.rules import Rule
 
 _FIXED = ("storage", "admin", "ledger", "state", "metrics", "sentry")
 """The sections that can't change while the daemon runs."""
-_NOT_ON_WIRE = {"crashmover", "admin", "ledger", "metrics"}
+_NOT_ON_WIRE = {"admin", "ledger", "metrics"}
 """The sections that workers have no use for. There may be passwords in them, so they are not sent."""
 _FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
 """The keys of C{[submission]} that can't change while the daemon runs."""

@@ -6,13 +6,17 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 
 from collectord.model import COLLECTOR_NAMES
+from collectord.storage.filesystem.unpublished import directory_of
 from tests.e2e.test_e2e_settings import complaint, twistd
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
@@ -209,7 +213,7 @@ def test_a_stop_in_the_middle_of_moves_is_clean(tmp_path: Path) -> None:
         ("", "[[crashmover.destination]] 0 type is missing; known here: "),
         (
             'type = "ftp"',
-            "[[crashmover.destination]] 0 type = 'ftp': there is none; known here: fallback, filesystem, ",
+            "[[crashmover.destination]] 0 type = 'ftp': there is none; known here: azure, fallback, filesystem, ",
         ),
         ('type = "filesystem"', "[[crashmover.destination]] 0 root: is missing"),
         ('type = "filesystem"\nroot = "x"\nrot = 1', "[[crashmover.destination]] 0 rot: unknown key; known here: "),
@@ -342,3 +346,85 @@ def test_destinations_are_tried_at_the_start(tmp_path: Path) -> None:
     with Daemon(toml, port, tmp_path / "work") as daemon:
         until(lambda: f"{good} is ready" in daemon.log())
         until(lambda: f"{bad} failed; trying again" in daemon.log())
+
+
+class Queue(BaseHTTPRequestHandler):
+    """Takes the ids that an HTTP publisher sends."""
+
+    ids: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.ids.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.do_HEAD()
+
+    def log_message(self, *args: object) -> None:
+        """Nobody wants to know."""
+
+
+@pytest.fixture
+def queue() -> Iterator[str]:
+    """The URL of a queue."""
+    Queue.ids.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Queue) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+def published_to(url: str) -> str:
+    return f'[[crashmover.publisher]]\ntype = "http"\nurl = "{url}"\n'
+
+
+def test_two_daemons_on_one_store_publish_each_crash_once(tmp_path: Path, queue: str) -> None:
+    source, ports = tmp_path / "crashes", [free_port(), free_port()]
+    roots = [tmp_path / "there", tmp_path / "elsewhere"]
+    first, second = (
+        Daemon(config(port, source, moves=True) + moving(root) + published_to(queue), port, tmp_path / str(port))
+        for port, root in zip(ports, roots, strict=True)
+    )
+    with first, second:
+        acknowledged = submit(first, *(f"n{n}" for n in range(100))) | submit(second, *(f"m{m}" for m in range(100)))
+        until(lambda: not files_of_crashes(source), 60)
+        until(lambda: len(Queue.ids) >= len(acknowledged))
+        assert " failed; trying again" not in first.log() + second.log()
+    assert sorted(Queue.ids) == sorted(acknowledged)
+    there, elsewhere = (stored_crashes(root).keys() for root in roots)
+    assert there | elsewhere == acknowledged.keys()
+    assert not there & elsewhere
+    assert problems(source) == []
+
+
+def test_workers_move_crashes_too(tmp_path: Path, queue: str) -> None:
+    source, destination, port = tmp_path / "crashes", tmp_path / "there", free_port()
+    toml = config(port, source, moves=True, submission="workers = 2") + moving(destination) + published_to(queue)
+    with Daemon(toml, port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(200)))
+        until_moved(source, acknowledged, destination, 60)
+        until(lambda: len(Queue.ids) >= len(acknowledged))
+        log = daemon.log()
+    assert sorted(Queue.ids) == sorted(acknowledged)
+    assert log.count(f"{destination} is ready") == 3  # the parent and the workers
+    assert problems(source) == []
+
+
+def test_ids_that_wait_for_a_queue_outlive_the_daemon(tmp_path: Path, queue: str) -> None:
+    source, destination, port = tmp_path / "crashes", tmp_path / "there", free_port()
+    toml = config(port, source, moves=True) + moving(destination)
+    unpublished = source / "unpublished"
+    away = f"http://127.0.0.1:{free_port()}/"
+    with Daemon(toml + published_to(away), port, tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, *(f"n{n}" for n in range(20)))
+        until_moved(source, acknowledged, destination)
+        assert len(list(unpublished.glob("*/*/*.json"))) == 20
+        daemon.kill()
+    [directory] = unpublished.iterdir()
+    directory.rename(directory_of(str(source), queue))  # the queue is at another address by now
+    with Daemon(toml + published_to(queue), port, tmp_path / "work"):
+        until(lambda: not list(unpublished.glob("*/*/*.json")))
+    assert sorted(Queue.ids) == sorted(acknowledged)

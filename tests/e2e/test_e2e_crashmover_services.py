@@ -89,10 +89,12 @@ def test_a_bucket_that_comes_late_and_a_broker_that_is_killed_and_comes_back(
         rabbit.kill()
         acknowledged |= submit(daemon, *(f"without-{n}" for n in range(20)))
         until(lambda: f"rabbitmq {QUEUE} failed; trying again in" in daemon.log())
-        assert files_of_crashes(source)
+        acknowledged |= submit(daemon, *(f"still-without-{n}" for n in range(20)))
+        until(lambda: not files_of_crashes(source), 60)  # they are in the bucket, and their ids are remembered
+        whole_in(s3, acknowledged)
+        assert list(source.glob("unpublished/*/*/*.json"))
         rabbit.start()
-        until(lambda: not files_of_crashes(source), 90)
-    whole_in(s3, acknowledged)
+        until(lambda: not list(source.glob("unpublished/*/*/*.json")), 90)
     published = [crash_id for crash_id, _ in taken_from(rabbit.port, QUEUE)]
     assert set(published) == acknowledged.keys()
     assert len(published) - len(set(published)) <= CONCURRENCY  # what the broker took and had not confirmed

@@ -172,5 +172,6 @@ def _open_to_others(root: Path) -> Iterator[str]:
 
 def _left_in_staging(root: Path) -> Iterator[str]:
     for entry in below(root / "staging"):
-        if entry.is_symlink() or entry.name != "lock":
+        is_claim = entry.name.endswith((".moving", ".publishing"))  # of a crash that is there, and does it no harm
+        if entry.is_symlink() or (entry.name != "lock" and not is_claim):
             yield f"{os.path.relpath(entry.path, root)}: left in staging"

@@ -25,8 +25,10 @@ from collectord import __version__
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import use_monotonic_clock
+from collectord.daemon.delivery import DeliveryPipeline
 from collectord.daemon.ingest import IngestPipeline, build_backends
 from collectord.daemon.lifecycle import CollectorService
+from collectord.daemon.reload import ReplaceableDelivery
 from collectord.daemon.workers.messages import (
     CHANNEL,
     DRAIN,
@@ -42,7 +44,7 @@ from collectord.daemon.workers.messages import (
 )
 from collectord.duplicates.table import KeptTable
 from collectord.errors import ConfigError
-from collectord.metrics import REGISTRY
+from collectord.metrics import DANGLING, REGISTRY, SINK_HEALTHY
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners
 from collectord.observe.aggregate import snapshot_of
@@ -50,6 +52,7 @@ from collectord.observe.logging.events import LineObserver
 from collectord.observe.logging.sinks import descriptor_sink
 from collectord.observe.process import ProcessMetrics
 from collectord.observe.sentry import sentry_observer
+from collectord.settings.schema import Settings
 from collectord.settings.snapshot import SettingsSnapshot, from_wire
 
 _SOON_S = 0.05
@@ -139,6 +142,7 @@ class WorkerMain:
         reactor: Any,
     ) -> None:
         self._reactor = reactor
+        self._table = table
         settings = snapshot.settings
         self._observer = observer
         sentry = sentry_observer(settings.sentry, __version__)
@@ -147,11 +151,13 @@ class WorkerMain:
             reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
         self._thread = ThreadPool("reload", 1, reactor.callFromThread)
         self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._set_hung, stop=self._stop)
-        backends, _ = build_backends(settings, reactor)
-        self._ingest = IngestPipeline(settings, snapshot.rules, backends, self._parent.on_event, table, reactor)
+        self._backends, self._names = build_backends(settings, reactor)
+        self._ingest = IngestPipeline(settings, snapshot.rules, self._backends, self._on_event, table, reactor)
+        self._moving = settings.crashmover
+        self._delivery = ReplaceableDelivery(self._new_delivery(settings), reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
         self._services = MultiService()
-        for service in self._ingest.services:
+        for service in (*self._ingest.services, self._delivery):
             service.setServiceParent(self._services)
         ProcessMetrics(reactor, observer.writer).setServiceParent(self._services)
         CollectorService(
@@ -176,6 +182,20 @@ class WorkerMain:
             self._log.failure("a worker can't start")
             self._reactor.stop()
 
+    def _new_delivery(self, settings: Settings) -> DeliveryPipeline:
+        """The parent moves crashes, too, and those of fallback stores it moves home alone."""
+        return DeliveryPipeline(settings, self._backends, self._names, self._on_step, self._reactor, homes=False)
+
+    def _on_step(self, event: CrashEvent) -> None:
+        if event.kind == "moved":
+            self._table.set_moved(event.crash_id)  # the parent hears of it too late: the crash is removed next
+        self._parent.on_event(event)
+
+    def _on_event(self, event: CrashEvent) -> None:
+        self._parent.on_event(event)
+        if event.kind == "kept":
+            self._delivery.pipeline.wake(event.where)
+
     def _ready(self) -> None:
         self._parent.send(Ready())
 
@@ -196,10 +216,20 @@ class WorkerMain:
         spawn(self._apply(line), self._log, "a worker can't reload")
 
     async def _apply(self, line: bytes) -> None:
-        snapshot, renew = await self._thread(lambda: (from_wire(line), self._listeners.renewed()))
+        snapshot, renew, delivery = await self._thread(lambda: self._prepare(line))
         self._ingest.apply(snapshot.settings, snapshot.rules)
         self._observer.change(snapshot.settings.logging.format, snapshot.settings.logging.level)
         renew()
+        if delivery is not None:
+            self._moving = snapshot.settings.crashmover
+            await self._delivery.replace(delivery)
+
+    def _prepare(self, line: bytes) -> tuple[SettingsSnapshot, Callable[[], None], DeliveryPipeline | None]:
+        """Make everything that can fail. This blocks, and changes nothing."""
+        snapshot = from_wire(line)
+        is_same = snapshot.settings.crashmover == self._moving
+        delivery = None if is_same else self._new_delivery(snapshot.settings)
+        return snapshot, self._listeners.renewed(), delivery
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -242,6 +272,8 @@ def main(arguments: Sequence[str]) -> None:
         worker = WorkerMain(from_wire(wire), observer, inherited, KeptTable(TABLE), reactor)
     except ConfigError as e:
         sys.exit(f"collectord: a worker can't start: {e}")
+    for gauge in (SINK_HEALTHY, DANGLING):
+        REGISTRY.unregister(gauge)  # the parent has them, too, and the sum would say nothing
     reactor.callWhenRunning(worker.start)
     reactor.run(installSignalHandlers=False)
 

@@ -43,6 +43,8 @@ class Backend:
     @ivar prepare: returns once crashes can be moved out of the store, even if it is full.
     @ivar refuse_other: raises OSError if something else lies at the path of the store, such as an empty mount point.
     @ivar source: makes a source of the crashes in the store, which reads on the given threads. None: there is none.
+    @ivar unpublished: makes a source of the ids in the store that a publisher has not got yet.
+    @ivar waited: returns for how many seconds the oldest crash has waited that is being saved now.
     """
 
     name: str
@@ -56,3 +58,5 @@ class Backend:
     prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
     refuse_other: Callable[[], None] = lambda: None
     source: Callable[[ThreadRunner], ICrashSource] | None = None
+    unpublished: Callable[[str, ThreadRunner], ICrashSource] | None = None
+    waited: Callable[[], float] = lambda: 0.0

@@ -1,5 +1,5 @@
 """
-The crashes of a store that are new: listed, read, removed once they are moved, or put aside.
+The crashes of a store that are new: listed, claimed, read, removed once they are moved, or put aside.
 """
 
 import json
@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from collectord.concurrency.sharing import Batches
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StorageError, UnreadableCrash
@@ -34,10 +35,12 @@ from collectord.storage.filesystem.layout import (
     place_in,
     quarantine_dirs,
 )
+from collectord.storage.filesystem.moving import MoveClaims
 from collectord.storage.filesystem.peers import CrashContended
 from collectord.storage.filesystem.quarantine import make_directory, put_aside
 from collectord.storage.filesystem.removal import remove_rest
 from collectord.storage.filesystem.staging import StagingDirectory
+from collectord.storage.filesystem.unpublished import ToPublish, UnpublishedIds
 from collectord.storage.filesystem.versions import version_of
 
 T = TypeVar("T")
@@ -82,6 +85,9 @@ class FilesystemCrashSource:
         self._now = now
         self._timeout = timeout
         self._date_branch = DateBranch(root, now)
+        self._claims = MoveClaims(staging, "moving")
+        unpublished = UnpublishedIds(staging, now)
+        self._remember = Batches[ToPublish](lambda ids: self._do(lambda: unpublished.add(ids)))
 
     async def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
         if not self._is_ready:
@@ -94,6 +100,24 @@ class FilesystemCrashSource:
 
     async def load(self, new: NewCrash) -> Crash | None:
         return await self._do(lambda: self._load(new))
+
+    async def release(self, new: NewCrash) -> None:
+        try:
+            await self._do(lambda: self._claims.drop(new.crash_id))
+        except StorageError as e:
+            self._log.warn("{crash_id} stays claimed: {why}", crash_id=new.crash_id, why=e)
+
+    async def is_gone(self, new: NewCrash, crash: Crash) -> bool:
+        try:
+            return await self._do(lambda: self._is_gone(self._place(new)))
+        except StorageError:
+            return False
+
+    async def remember(self, new: NewCrash, crash: Crash, publisher: str) -> None:
+        try:
+            await self._remember(ToPublish(new.crash_id, self._place(new).raw_crash, publisher))
+        except OSError as e:
+            raise StorageError(describe_error(self.name, e)) from e
 
     async def remove(self, new: NewCrash, crash: Crash, *, keep: bool) -> None:
         await self._do(lambda: self._remove(self._place(new), crash, keep))
@@ -136,8 +160,21 @@ class FilesystemCrashSource:
 
     def _load(self, new: NewCrash) -> Crash | None:
         place = self._place(new)
+        if not self._claims.take(new.crash_id):
+            return None
+        crash = self._whole(place)
+        if crash is None:
+            self._claims.drop(new.crash_id)
+        return crash
+
+    def _is_gone(self, place: Place) -> bool:
+        return not (os.path.lexists(place.link) and os.path.lexists(place.raw_crash))
+
+    def _whole(self, place: Place) -> Crash | None:
         try:
-            return self._read(place)
+            crash = self._read(place)
+            # While this process looked for claims, another one may have moved the crash, and left it here as such.
+            return crash if os.path.lexists(place.link) else None
         except FileNotFoundError:
             self._without_raw_crash(place)
             return None
@@ -210,13 +247,18 @@ class FilesystemCrashSource:
     def _remove(self, place: Place, crash: Crash, keep: bool) -> None:
         if keep:
             unlink_if_there(place.link)
-            return
+        elif self._is_taken_out(place, crash):
+            self._taken_out.add(place.crash_id)
+            self._remove_rest(place, [dump.name for dump in crash.dumps])
+        self._claims.drop(place.crash_id)
+
+    def _is_taken_out(self, place: Place, crash: Crash) -> bool:
+        """Take the raw crash out of its place; False: somebody else was first."""
         try:
             take_out(self._staging, place.crash_id, place.raw_crash, crash.source_version)
         except FileNotFoundError:
-            return  # somebody else was first
-        self._taken_out.add(place.crash_id)
-        self._remove_rest(place, [dump.name for dump in crash.dumps])
+            return False
+        return True
 
     def _remove_rest(self, place: Place, dump_names: Sequence[str]) -> None:
         remove_rest(place.name_dir, _dump_paths(place, dump_names).values(), [place.link])
@@ -231,6 +273,7 @@ class FilesystemCrashSource:
             files = files_of(place.crash_id, list_directory(place.name_dir))
             put_aside(place, files, make_directory(place, files, reason, self._now().isoformat(), _mkdir))
             unlink_if_there(place.link)
+            self._claims.drop(place.crash_id)
 
 
 def _mkdir(path: str) -> None:

@@ -113,6 +113,12 @@ class FilesystemCrashStorage:
         """What this store can't promise, in plain sentences; known once it was checked."""
         return self._checks.cautions
 
+    @property
+    def waited_s(self) -> float:
+        """For how many seconds the oldest crash has waited that is being saved now."""
+        oldest = next(iter(self._waiting.values()), None)
+        return 0.0 if oldest is None else self._clock.seconds() - oldest.deadline + self._timeout
+
     def new_dump(self) -> StagedFile:
         return self._staging.new_dump()
 

@@ -4,12 +4,13 @@ Work that is shared: done once for all who ask meanwhile, whatever becomes of ea
 
 import gc
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 
-from collectord.concurrency.sharing import SingleFlight
+from collectord.concurrency.sharing import Batches, SingleFlight
 
 
 @define(eq=False)
@@ -119,3 +120,56 @@ def test_who_waits_no_more_is_let_go_while_the_work_goes_on() -> None:
     gc.collect()
     assert of_it() is None
     work.begun[0].callback("done")
+
+
+# ——— batches ———
+
+
+class Worker:
+    """Does a batch when it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.ends: list[Deferred[Sequence[Exception | None]]] = []
+        self.batch = Batches(self._work)
+
+    async def _work(self, items: Sequence[int]) -> Sequence[Exception | None]:
+        self.batches.append(list(items))
+        self.ends.append(Deferred())
+        return await self.ends[-1]
+
+
+def test_what_comes_while_a_batch_is_done_is_the_next_one() -> None:
+    worker, done = Worker(), list[int]()
+    for item in range(4):
+        worker.batch(item).addCallback(lambda _: done.append(len(done)))
+    assert worker.batches == [[0]]
+    worker.ends[0].callback([None])
+    assert (worker.batches, done) == ([[0], [1, 2, 3]], [0])
+    worker.ends[1].callback([None] * 3)
+    assert done == [0, 1, 2, 3]
+    worker.batch(4)
+    assert worker.batches[2:] == [[4]]
+
+
+def test_each_of_a_batch_has_its_own_error_or_all_have_one() -> None:
+    worker, failed = Worker(), list[object]()
+    worker.batch(0)
+    worker.batch(1).addErrback(lambda why: failed.append((1, why.type)))
+    worker.batch(2).addErrback(lambda why: failed.append((2, why.type)))
+    worker.ends[0].callback([None])
+    worker.ends[1].callback([None, ValueError()])
+    assert failed == [(2, ValueError)]
+    worker.batch(3).addErrback(lambda why: failed.append((3, why.type)))
+    worker.ends[2].errback(OSError())
+    assert failed == [(2, ValueError), (3, OSError)]
+
+
+def test_who_is_cancelled_waits_no_longer_and_stops_nobody() -> None:
+    worker, done = Worker(), list[int]()
+    first = worker.batch(0).addErrback(lambda _: None)
+    worker.batch(1).addCallback(lambda _: done.append(1))
+    first.cancel()
+    worker.ends[0].callback([None])
+    worker.ends[1].callback([None])
+    assert done == [1]

@@ -29,6 +29,9 @@ class MemorySource:
     @ivar broken: what loading raises, by crash id.
     @ivar fails: what listing, removing and the quarantine raise.
     @ivar listing: where it is not None, a list waits for it.
+    @ivar claimed: what is claimed now.
+    @ivar remembered: for whom which id is to be published.
+    @ivar stolen: somebody else removes what is loaded.
     """
 
     name: str = "memory"
@@ -40,6 +43,9 @@ class MemorySource:
     lists: int = 0
     kept: list[bool] = field(factory=list)
     listing: Deferred[None] | None = None
+    claimed: set[str] = field(factory=set)
+    remembered: list[tuple[str, str]] = field(factory=list)
+    stolen: bool = False
 
     def add(self, *numbers: int, **annotations: Any) -> None:
         for number in numbers:
@@ -55,18 +61,37 @@ class MemorySource:
 
     async def load(self, new: NewCrash) -> Crash | None:
         self.loads += 1
+        assert new.crash_id not in self.claimed
         if new.crash_id in self.broken:
+            self.claimed.add(new.crash_id)
             raise self.broken[new.crash_id]
-        return self.crashes.get(new.crash_id)
+        crash = self.crashes.get(new.crash_id)
+        if crash is not None:
+            self.claimed.add(new.crash_id)
+        if self.stolen:
+            del self.crashes[new.crash_id]
+        return crash
+
+    async def release(self, new: NewCrash) -> None:
+        self.claimed.discard(new.crash_id)
+
+    async def is_gone(self, new: NewCrash, crash: Crash) -> bool:
+        return new.crash_id not in self.crashes
+
+    async def remember(self, new: NewCrash, crash: Crash, publisher: str) -> None:
+        self._may_fail("remember")
+        self.remembered.append((publisher, new.crash_id))
 
     async def remove(self, new: NewCrash, crash: Crash, *, keep: bool) -> None:
         self._may_fail("remove")
         self.kept.append(keep)
+        self.claimed.remove(new.crash_id)
         self.crashes.pop(new.crash_id, None)
 
     async def quarantine(self, new: NewCrash, reason: str) -> None:
         self._may_fail("quarantine")
         self.quarantined[new.crash_id] = reason
+        self.claimed.remove(new.crash_id)
         del self.crashes[new.crash_id]
 
     def _may_fail(self, what: str) -> None:
@@ -83,6 +108,7 @@ class FakeSink:
     @ivar fails: whether it takes nothing.
     @ivar refuses: crash ids that it never takes.
     @ivar raises: whatever it raises instead.
+    @ivar is_there: it passes every check all the same.
     @ivar hangs: gets a Deferred for each that comes, where it is a list.
     """
 
@@ -91,6 +117,7 @@ class FakeSink:
     fails: bool = False
     refuses: set[str] = field(factory=set)
     raises: Exception | None = None
+    is_there: bool = False
     hangs: list[Deferred[None]] | None = None
     checks: int = 0
     kind: Literal["moved", "published"] = "moved"
@@ -108,6 +135,8 @@ class FakeSink:
 
     async def check(self) -> None:
         self.checks += 1
+        if self.is_there:
+            return
         if self.raises is not None:
             raise self.raises
         if self.fails:

@@ -2,16 +2,15 @@
 The loop over a source: regular, at once when it is woken, bounded, and never ended by an error.
 """
 
-from typing import Any, cast
-
 import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
-from collectord.crashmover.loop import Crashmovers, CrashmoverService
+from collectord.crashmover.loop import CrashmoverService
 from collectord.crashmover.mover import Crashmover
+from collectord.crashmover.pace import Pace
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.model import CrashEvent
 from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
@@ -19,9 +18,10 @@ from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
 
 @define
 class Rig:
-    """A service over a source and one destination."""
+    """A service over a source and one destination. @ivar pressed: those who send crashes need the machine."""
 
     verify: bool = False
+    pressed: bool = False
     clock: Clock = field(factory=Clock)
     source: MemorySource = field(factory=MemorySource)
     sink: FakeSink = field(factory=lambda: FakeSink("one"))
@@ -38,11 +38,12 @@ class Rig:
                 clock=self.clock,
                 chance=lambda: 0.5,
                 on_event=self.on_event.append,
+                on_remembered=lambda _: None,
                 now=self.clock.seconds,
             ),
             self.source,
             interval=5.0,
-            concurrency=3,
+            pace=Pace(3, lambda: self.pressed, self.clock),
             stop=30.0,
             clock=self.clock,
         )
@@ -125,26 +126,35 @@ def test_the_number_of_moves_at_once_is_limited() -> None:
     assert rig.source.crashes == {}
 
 
-def test_while_the_collector_is_busy_one_is_moved_at_a_time_with_rests() -> None:
+def test_while_others_need_the_machine_one_is_moved_at_a_time_with_rests() -> None:
     rig = Rig()
     rig.sink.hangs = []
-    rig.source.add(*range(4))
-    for _ in range(25):
-        rig.service.wake()
+    rig.source.add(*range(10))
+    rig.pressed = True
     rig.service.startService()
-    assert rig.source.loads == 1
-    rig.clock.advance(0.1)
-    rig.sink.hangs.pop().callback(None)
-    assert rig.source.loads == 1  # it rests for as long
-    rig.clock.advance(0.1)
-    assert rig.source.loads == 2
-    rig.clock.advance(0.3)  # nothing new for a while
-    rig.sink.hangs.pop().callback(None)
-    rig.clock.advance(0.3)
-    assert rig.source.loads == 4
+    assert rig.source.loads == 3
+    for _ in range(3):
+        rig.clock.advance(0.3)  # the pace goes down meanwhile
     for hung in rig.sink.hangs:
         hung.callback(None)
-    assert len(rig.sink.got) == 4
+    rig.sink.hangs.clear()
+    assert rig.source.loads == 3  # it rests
+    rig.clock.advance(1.0)
+    assert rig.source.loads == 4
+    rig.clock.advance(0.5)
+    rig.sink.hangs.pop().callback(None)
+    assert rig.source.loads == 4
+    rig.clock.advance(0.4)
+    assert rig.source.loads == 4
+    rig.clock.advance(0.2)
+    assert rig.source.loads == 5
+    rig.pressed = False
+    for _ in range(4):
+        rig.clock.advance(0.3)
+    assert rig.source.loads == 7  # as many as ever
+    rig.clock.advance(0.1)
+    rig.sink.hangs.pop().callback(None)
+    assert rig.source.loads == 8
 
 
 def test_one_bad_crash_does_not_stop_the_others(logged_failures: list[LogEvent]) -> None:
@@ -274,81 +284,12 @@ def test_stop_while_the_collector_gets_its_rest() -> None:
     rig = Rig()
     rig.sink.hangs = []
     rig.source.add(*range(4))
-    for _ in range(25):
-        rig.service.wake()
+    rig.pressed = True
     rig.service.startService()
-    rig.clock.advance(0.2)
-    fired = rig.stop()
-    rig.sink.hangs.pop().callback(None)
-    assert fired == ["stopped"]
-    assert rig.source.loads == 1
-
-
-# ——— the end of all loops ———
-
-
-@define
-class Closable:
-    """Destination and publisher at once. @ivar fails: what closing raises. @ivar hangs: it never ends."""
-
-    name: str
-    closed: int = 0
-    fails: Exception | None = None
-    hangs: bool = False
-
-    async def close(self) -> None:
-        self.closed += 1
-        if self.hangs:
-            await Deferred()
-        if self.fails is not None:
-            raise self.fails
-
-
-@define
-class Threads:
-    closed: int = 0
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-def movers(clock: Clock, *closable: Closable, threads: Threads | None = None) -> Crashmovers:
-    service = Crashmovers([], cast(Any, closable), cast(Any, [threads or Threads()]), clock)
-    service.startService()
-    return service
-
-
-def test_at_the_end_all_destinations_publishers_and_threads_are_closed() -> None:
-    one, two, threads = Closable("one"), Closable("two"), Threads()
-    assert movers(Clock(), one, two, threads=threads).stopService().called
-    assert (one.closed, two.closed, threads.closed) == (1, 1, 1)
-
-
-def test_one_that_can_not_be_closed_keeps_no_other_from_it(logged_failures: list[LogEvent]) -> None:
-    one, two = Closable("one", fails=OSError("no space")), Closable("two")
-    assert movers(Clock(), one, two).stopService().called
-    assert (one.closed, two.closed) == (1, 1)
-    (event,) = logged_failures
-    assert formatEvent(event) == "one could not be closed"
-    logged_failures.clear()
-
-
-def test_one_that_hangs_while_it_is_closed_is_given_up() -> None:
-    clock, one, two = Clock(), Closable("one", hangs=True), Closable("two")
-    stopped = movers(clock, one, two).stopService()
-    assert (two.closed, stopped.called) == (1, False)
-    clock.advance(5)
-    assert stopped.called
-    assert clock.getDelayedCalls() == []
-
-
-def test_nothing_is_closed_while_a_move_is_under_way() -> None:
-    rig, one = Rig(), Closable("one")
-    rig.sink.hangs = []
-    rig.source.add(1)
-    service = movers(rig.clock, one)
-    rig.service.setServiceParent(service)
-    stopped = service.stopService()
-    assert (one.closed, stopped.called) == (0, False)
-    rig.sink.hangs.pop().callback(None)
-    assert (one.closed, stopped.called) == (1, True)
+    for _ in range(3):
+        rig.clock.advance(0.3)
+    for hung in rig.sink.hangs:
+        hung.callback(None)
+    assert rig.stop() == ["stopped"]
+    assert rig.source.loads == 3
+    assert rig.clock.getDelayedCalls() == []

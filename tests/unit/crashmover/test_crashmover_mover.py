@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from collectord.crashmover.mover import Crashmover
+from collectord.crashmover.sink import Sink
 from collectord.errors import CrashRejectedByStore, StorageError, UnclearRefusal, UnreadableCrash
 from collectord.model import CrashEvent, NewCrash
 from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
@@ -26,15 +27,17 @@ class Rig:
     two: FakeSink = field(factory=lambda: FakeSink("two"))
     queue: FakeSink = field(factory=lambda: FakeSink("queue", kind="published"))
     on_event: list[CrashEvent] = field(factory=list)
+    on_remembered: list[str] = field(factory=list)
     keep: bool = False
     mover: Crashmover = field(init=False)
+    sinks: list[Sink] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.source.add(1)
         self.restart()
 
     def restart(self) -> None:
-        one, two, queue = (sink.as_sink(self.clock) for sink in (self.one, self.two, self.queue))
+        one, two, queue = self.sinks = [sink.as_sink(self.clock) for sink in (self.one, self.two, self.queue)]
         self.mover = Crashmover(
             [one, two],
             [queue],
@@ -42,11 +45,19 @@ class Rig:
             clock=self.clock,
             chance=lambda: 0.5,
             on_event=self.on_event.append,
+            on_remembered=self.on_remembered.append,
             now=self.clock.seconds,
         )
 
-    def move(self) -> bool:
-        return result_of(self.mover.move(self.source, NEW))
+    def move(self, number: int = 1) -> bool:
+        return result_of(self.mover.move(self.source, NewCrash(crash_id(number), "")))
+
+    def move_later(self, number: int = 1) -> bool:
+        """Once the pauses are over, and those that had failed were checked."""
+        self.clock.advance(max(sink.resumes_in for sink in self.sinks) + 0.01)
+        for sink in self.sinks:
+            result_of(sink.try_again())
+        return self.move(number)
 
     @property
     def steps(self) -> list[tuple[str, str]]:
@@ -82,21 +93,94 @@ def test_deferred_crashes_are_not_published(legacy_processing: int | None, publi
     assert rig.got == [1, 1, published]
 
 
-@pytest.mark.parametrize("failing", ["one", "two", "queue"])
-def test_it_leaves_its_source_only_when_all_have_it(failing: str) -> None:
+@pytest.mark.parametrize("failing", ["one", "two"])
+def test_it_leaves_its_source_only_when_all_destinations_have_it(failing: str) -> None:
     rig = Rig()
     sink: FakeSink = getattr(rig, failing)
     sink.fails = True
     assert not rig.move()
     assert list(rig.source.crashes) == [NEW.crash_id]
+    assert rig.source.claimed == set()
     assert rig.mover.is_backing_off(NEW)
-    rig.clock.advance(1.1)
-    assert not rig.mover.is_backing_off(NEW)
-    assert not rig.move()
+    assert not rig.move_later()
+    assert (rig.queue.got, rig.source.remembered) == ([], [])
     sink.fails = False
-    assert rig.move()
+    assert rig.move_later()
     assert rig.source.crashes == {}
     assert rig.got == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("away", "got"), [("one", [0, 2, 0]), ("two", [2, 0, 0])])
+def test_a_destination_that_is_away_keeps_no_crash_from_the_other(away: str, got: list[int]) -> None:
+    rig = Rig()
+    rig.source.add(2)
+    sink: FakeSink = getattr(rig, away)
+    sink.fails = True
+    assert not rig.move(2)
+    assert not rig.move(1)  # while the sink has its pause
+    assert rig.got == got
+    assert rig.mover.is_waiting(NEW)
+    assert rig.mover.is_backing_off(NEW)
+    result_of(rig.mover.ready())  # for the other destination is there
+    sink.fails = False
+    assert rig.move_later(1)
+    assert rig.got == [got[0] or 1, got[1] or 1, 1]
+
+
+def test_an_id_that_can_t_be_published_is_remembered_and_the_crash_moves_on() -> None:
+    rig = Rig()
+    rig.queue.fails = True
+    assert rig.move()
+    assert (rig.source.crashes, rig.source.remembered) == ({}, [("queue", NEW.crash_id)])
+    assert rig.on_remembered == ["queue"]
+    assert rig.steps == [("moved", "one"), ("moved", "two"), ("removed", "memory")]
+    rig.source.add(2)
+    assert rig.move(2)  # while the queue has its pause, it is not even tried
+    assert rig.queue.got == []
+    assert len(rig.source.remembered) == 2
+
+
+def test_a_queue_that_hangs_is_not_waited_for_for_long() -> None:
+    rig = Rig()
+    rig.queue.hangs = []
+    moving = Deferred.fromCoroutine(rig.mover.move(rig.source, NEW))
+    rig.clock.advance(5.1)
+    assert rig.source.remembered == [("queue", NEW.crash_id)]
+    assert moving.called
+
+
+def test_an_id_that_can_neither_be_published_nor_remembered_keeps_its_crash_here() -> None:
+    rig = Rig()
+    rig.queue.fails = True
+    rig.source.fails["remember"] = StorageError("read-only")
+    assert not rig.move()
+    assert list(rig.source.crashes) == [NEW.crash_id]
+    assert rig.source.claimed == set()
+    rig.queue.fails = False
+    assert rig.move_later()
+    assert rig.got == [1, 1, 1]
+    assert rig.source.remembered == []
+
+
+def test_what_was_remembered_is_not_published_as_well() -> None:
+    rig = Rig()
+    rig.queue.fails = True
+    rig.source.fails["remove"] = StorageError("read-only")
+    assert not rig.move()
+    rig.queue.fails = False
+    rig.source.fails.clear()
+    assert rig.move_later()
+    assert (rig.queue.got, len(rig.source.remembered)) == ([], 1)
+
+
+def test_a_crash_that_somebody_else_has_removed_is_not_the_fault_of_a_destination() -> None:
+    rig = Rig()
+    rig.one.fails = True
+    rig.source.stolen = True
+    assert rig.move()
+    assert not rig.mover.is_backing_off(NEW)
+    assert [sink.problem for sink in rig.sinks] == ["", "", ""]
+    assert (rig.got, rig.on_event, rig.source.claimed) == ([0, 0, 0], [], set())
 
 
 @pytest.mark.parametrize(("since", "got"), [((1,), [1, 1, 1]), ((2,), [2, 2, 1])])
@@ -106,21 +190,22 @@ def test_sinks_that_have_confirmed_one_version_get_another_version_again(since: 
     crash = rig.source.crashes[NEW.crash_id]
     rig.source.crashes[NEW.crash_id] = evolve(crash, source_version=(1,))
     rig.queue.fails = True
+    rig.source.fails["remember"] = StorageError("read-only")
     assert not rig.move()
     rig.source.crashes[NEW.crash_id] = evolve(crash, source_version=since)
     rig.queue.fails = False
-    assert rig.move()
+    assert rig.move_later()
     assert rig.got == got
 
 
 def test_after_a_restart_it_is_done_again() -> None:
     rig = Rig()
-    rig.queue.fails = True
+    rig.two.fails = True
     assert not rig.move()
-    rig.queue.fails = False
+    rig.two.fails = False
     rig.restart()
     assert rig.move()
-    assert rig.got == [2, 2, 1]
+    assert rig.got == [2, 1, 1]
 
 
 def test_nothing_is_published_before_it_is_at_its_destinations() -> None:
@@ -172,8 +257,8 @@ def test_only_reads_that_fail_one_after_the_other_count() -> None:
     for read in [False] * 5 + [True] + [False] * 5:
         rig.source.add(2)
         rig.source.broken = {} if read else {NEW.crash_id: StorageError("Permission denied")}
-        result_of(rig.mover.move(rig.source, NewCrash(crash_id(2), "")))
-        assert not rig.move()
+        rig.move_later(2)
+        assert not rig.move_later()
     assert rig.source.quarantined == {}
 
 
@@ -189,17 +274,17 @@ def test_a_source_that_can_t_be_read_puts_nothing_into_the_quarantine() -> None:
 def test_no_outage_ever_puts_a_crash_into_the_quarantine() -> None:
     rig = Rig()
     rig.one.fails = True
-    assert not any(rig.move() for _ in range(100))
+    assert not any(rig.move_later() for _ in range(100))
     assert rig.source.quarantined == {}
     rig.one.fails = False
-    assert rig.move()
+    assert rig.move_later()
 
 
 def test_its_own_pauses_grow_up_to_an_hour() -> None:
     rig = Rig()
     rig.one.refuses.add(NEW.crash_id)
     for _ in range(30):
-        assert not rig.move()
+        assert not rig.move_later()
     rig.clock.advance(3599)
     assert rig.mover.is_backing_off(NEW)
     rig.clock.advance(2)
@@ -221,24 +306,24 @@ def test_what_a_destination_never_takes_is_put_into_the_quarantine_while_others_
         assert rig.source.quarantined == {}
         while rig.mover.is_backing_off(NEW):
             rig.clock.advance(1)
-        rig.one.raises = error
-        rig.move()
+        rig.one.raises, rig.one.is_there = error, True
+        rig.move_later()
         rig.one.raises = None
         rig.source.add(number + 10)
-        assert result_of(rig.mover.move(rig.source, NewCrash(crash_id(number + 10), "")))
+        assert rig.move_later(number + 10)
     assert rig.source.quarantined == {NEW.crash_id: str(error)}
-    assert NEW.crash_id not in rig.two.got
+    assert rig.two.got.count(NEW.crash_id) == 1
     assert rig.clock.seconds() > at_least_s
 
 
 @pytest.mark.parametrize("kind", [CrashRejectedByStore, UnclearRefusal])
 def test_a_destination_that_takes_nothing_puts_nothing_into_the_quarantine(kind: type[StorageError]) -> None:
     rig = Rig()
-    rig.one.raises = kind("one: no")
-    assert not any(rig.move() for _ in range(100))
+    rig.one.raises, rig.one.is_there = kind("one: no"), True
+    assert not any(rig.move_later() for _ in range(100))
     assert rig.source.quarantined == {}
     rig.one.raises = None
-    assert rig.move()
+    assert rig.move_later()
 
 
 def test_removal_that_fails_sends_nothing_twice() -> None:
@@ -258,13 +343,13 @@ def test_removed_in_the_meantime() -> None:
 
 
 def test_what_is_remembered_of_crashes_that_fail_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectord.crashmover.mover._REMEMBERED", 3)
+    monkeypatch.setattr("collectord.crashmover.unfinished._MOST", 3)
     rig = Rig()
-    rig.one.fails = True
+    rig.one.raises = CrashRejectedByStore("one: no")
     new = [NewCrash(crash_id(number), "") for number in range(1, 6)]
     rig.source.add(*range(1, 6))
-    for each in new:
-        result_of(rig.mover.move(rig.source, each))
+    for number in range(1, 6):
+        rig.move(number)
     assert [rig.mover.is_backing_off(each) for each in new] == [False, False, True, True, True]
     result_of(rig.mover.move(rig.source, new[2]))
     result_of(rig.mover.move(rig.source, new[0]))
@@ -273,10 +358,10 @@ def test_what_is_remembered_of_crashes_that_fail_is_bounded(monkeypatch: pytest.
 
 def test_a_crash_that_was_moved_is_forgotten() -> None:
     rig = Rig()
-    rig.queue.fails = True
+    rig.two.fails = True
     assert not rig.move()
-    rig.queue.fails = False
-    assert rig.move()
+    rig.two.fails = False
+    assert rig.move_later()
     rig.source.add(1)
     assert rig.move()
     assert rig.got == [2, 2, 2]

@@ -128,3 +128,36 @@ def test_tried_at_the_start() -> None:
     unverified = FakeSink("two").as_sink(clock)
     result_of(unverified.try_out())
     assert unverified.problem == ""
+
+
+def test_fewer_at_once_after_deliveries_that_were_not_confirmed_in_time() -> None:
+    clock, fake = Clock(), FakeSink("one", hangs=[])
+    sink = fake.as_sink(clock, timeout=60)
+    assert sink.at_once >= 1000
+    for fewer in (4, 2, 1, 1):
+        for _ in range(min(8, sink.at_once)):
+            Deferred.fromCoroutine(sink.deliver(make_crash())).addErrback(lambda _: None)
+        clock.advance(61)
+        assert sink.at_once == fewer
+        result_of(sink.try_again())
+        clock.advance(61)
+        result_of(sink.try_again())
+    fake.hangs = None
+    for _ in range(20):
+        result_of(sink.deliver(make_crash()))
+    assert 5 <= sink.at_once <= 8
+
+
+def test_as_many_at_once_after_deliveries_that_were_refused() -> None:
+    sink = FakeSink("one", fails=True).as_sink(Clock())
+    with pytest.raises(StorageError):
+        result_of(sink.deliver(make_crash()))
+    assert sink.at_once >= 1000
+
+
+def test_a_shorter_limit_for_one_delivery() -> None:
+    clock, fake = Clock(), FakeSink("one", hangs=[])
+    failures: list[object] = []
+    Deferred.fromCoroutine(fake.as_sink(clock).deliver(make_crash(), longest=5)).addErrback(failures.append)
+    clock.advance(5.1)
+    assert len(failures) == 1

@@ -53,6 +53,7 @@ def rig(tmp_path: Path, threads_at_once: None) -> Rig:
         slot.mkdir(parents=True)
         (slot / "a").symlink_to("b")
         (tmp_path / store / "quarantine" / "c").mkdir(parents=True)
+        (tmp_path / store / "unpublished" / "a queue" / "19700101T0000" / "id.json").mkdir(parents=True)
     return Rig(Checked(str(tmp_path / "one")), Checked(str(tmp_path / "two")))
 
 
@@ -70,6 +71,7 @@ def test_seen(rig: Rig) -> None:
     assert gauge("store_free_bytes", rig.one) == 7
     assert gauge("backlog_crashes", rig.one) == 1
     assert gauge("backlog_oldest_age_seconds", rig.one) == 100
+    assert gauge("unpublished_ids", rig.one) == 1
     assert gauge("quarantine_crashes", rig.two) == 1
     rig.watch.stopService()
     assert rig.clock.getDelayedCalls() == []

@@ -357,8 +357,8 @@ def test_the_raw_crash_goes_first_and_the_link_last(rig: Rig, monkeypatch: pytes
 
     monkeypatch.setattr(os, "unlink", note)
     result_of(source.remove(new, crash, keep=False))
-    assert (removed[0], removed[-2:]) == (".json", ["", ".json"])  # the last is in the staging area
-    assert sorted(removed[1:-2]) == [".dump", ".extra_2.dump"]
+    assert (removed[0], removed[-3:]) == (".json", ["", ".json", ".moving"])  # the last two are in the staging area
+    assert sorted(removed[1:-3]) == [".dump", ".extra_2.dump"]
 
 
 @pytest.mark.parametrize("times", [1, 2])

