@@ -12,7 +12,7 @@ _NAMED: Final = 20
 """Of more that is left out, only the number is noted."""
 
 OF_FILE: Final = 1024
-OF_TEXT: Final = 256
+OF_TEXT: Final = 384
 """Bytes of memory of a file and of an annotation besides what they hold, roughly: a report may have many small ones."""
 
 

@@ -51,7 +51,7 @@ class Submission(_Section):
     workers: int = Field(default=1, ge=1, le=64)
     max_body_bytes: int = Field(default=26214400, gt=0)
     max_read_bytes: int = Field(default=268435456, gt=0)
-    max_parts: int = Field(default=1000, gt=0)
+    max_parts: int = Field(default=2000, gt=0)
     max_annotation_bytes: int = Field(default=2097152, gt=0)
     max_extra_items: int = Field(default=10000, gt=0)
     max_extra_levels: int = Field(default=100, gt=0, le=500)

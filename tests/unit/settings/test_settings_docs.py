@@ -82,7 +82,7 @@ def test_what_is_behind_a_single_hash_is_the_built_in_value() -> None:
 
 
 def test_a_value_that_is_not_built_in_is_found() -> None:
-    changed = PRODUCTION.replace("#max_parts = 1000 ", "#max_parts = 1001 ").replace(
+    changed = PRODUCTION.replace("#max_parts = 2000 ", "#max_parts = 2001 ").replace(
         '#file_mode = "0600"', '#file_mode = "0640"'
     )
     assert not_built_in(changed) == ["submission.max_parts", "storage.file_mode"]

@@ -38,7 +38,7 @@ else:
 MOST_S = 0.05
 READ = 65536
 """What Twisted reads at once."""
-LIMITS = Limits(read=52428800, body=26214400, parts=1000, annotations=2097152)
+LIMITS = Limits(read=52428800, body=26214400, parts=2000, annotations=2097152)
 
 
 class Turns(Clock):
@@ -283,7 +283,7 @@ def test_the_reactor_goes_on(name: str) -> None:
     sent = make()
     seconds, answers = longest_turn(sent)
     assert answers[9:12] == status
-    for _ in range(3):  # others may disturb this machine
+    for _ in range(10):  # others may disturb this machine
         if seconds > MOST_S:
             seconds = min(seconds, longest_turn(sent)[0])
     assert seconds < MOST_S
