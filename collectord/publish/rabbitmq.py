@@ -218,7 +218,7 @@ class RabbitmqPublisher:
 
         The limit is needed: a broker that is stopped, or out of memory, keeps the connection and never answers.
         """
-        return await with_timeout(work, self._settings.timeout_s, self._reactor, self.name)
+        return await with_timeout(work, self._settings.timeout_s, self._reactor, f"{self.name}: {self._where}")
 
     def _blocked(self) -> str:
         connection = self._connection

@@ -24,6 +24,7 @@ from collectord.publish.tls import TlsSettings, refuse_unusable_files
 from collectord.settings.urls import without_quoting_input
 
 _THREADS = 4
+_LONGEST = 300
 _WAIT_MS = 400
 """Milliseconds of each second of the time limit that replicas may take. No answer from Redis comes in half of it."""
 
@@ -135,7 +136,8 @@ class RedisPublisher:
             return f"{self._where} is one of a cluster, which is not supported: the stream is elsewhere ({error})"
         if problem := refusal_in_words(error):
             return f"{self._where}: {problem}"
-        return str(error) or repr(error)
+        text = " ".join((str(error) or repr(error)).split())
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"  # of what does not speak Redis, all it says
 
 
 def _make(settings: RedisSettings, context: PluginContext) -> RedisPublisher:

@@ -36,6 +36,8 @@ _BATCH = 10
 _REQUESTS = 2
 """The most requests at the same time. With few of them the ids that wait go together, which costs less."""
 _THREADS = _REQUESTS + 1
+_LONGEST = 300
+_TAG = re.compile(r"<[^>]*>")
 _AMAZON = re.compile(r"(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com(?:\.cn)?")
 """The hosts of Amazon's queues, with the region in their names."""
 
@@ -201,15 +203,21 @@ class SqsPublisher:
         except ClientError as e:
             raise PublishError(f"{self.name}: {_in_words(e)}") from e
         except (BotoCoreError, ResponseParserError, OSError, ValueError) as e:
-            raise PublishError(f"{self.name}: {' '.join(str(e).split()) or repr(e)}") from e
+            raise PublishError(f"{self.name}: {_in_short(str(e)) or repr(e)}") from e
 
 
 def _in_words(error: ClientError) -> str:
-    """Say what the server said; of a server that said nothing, its status."""
+    """Say what the server said in one short line; of a server that said nothing, its status."""
     said: Any = error.response.get("Error", {})
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    code, message = str(said.get("Code") or ""), str(said.get("Message") or "")
-    return f"answered {status} {code}: {message}".rstrip(": ")
+    status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+    code, message = str(said.get("Code") or ""), _in_short(str(said.get("Message") or ""))
+    return f"answered {status} {code if code != status else ''}".rstrip() + (f": {message}" if message else "")
+
+
+def _in_short(text: str) -> str:
+    """Return a text without the tags of HTML, which a proxy or another kind of server answers, and without its end."""
+    line = " ".join(_TAG.sub(" ", text).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
 def _make(settings: SqsSettings, context: PluginContext) -> SqsPublisher:

@@ -302,6 +302,16 @@ async def test_closed_it_leaves_no_thread_and_no_connection(redis: FakeRedis) ->
     await assert_nothing_is_left(before)
 
 
+@in_reactor
+async def test_of_what_does_not_speak_redis_only_the_beginning_is_told(
+    redis: FakeRedis, to_redis: ICrashPublisher
+) -> None:
+    redis.others[b"ROLE"] = b"INFO {" + b"x" * 5000 + b"}\r\n"
+    with pytest.raises(PublishError, match=r"Protocol Error: b'INFO \{xxx") as told:
+        await to_redis.check()
+    assert len(str(told.value)) < 400
+
+
 @pytest.mark.parametrize(
     "url",
     [
