@@ -15,6 +15,8 @@ from collectord.crashid import is_crash_id
 HIDDEN = "***"
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>\\]+")
+_HOST_AND_COLON = re.compile(r"[^/?#@]*:[0-9]+:")
+"""What follows the scheme if a message goes on after the port, as in C{http://127.0.0.1:9000: Connection refused}."""
 _QUERY_VALUE = re.compile(r"([?&][\w.~%-]+=)[^\s&'\"<>\\)]+")
 _SEPARATOR = re.compile(r"[-._~]")
 
@@ -55,7 +57,7 @@ def redacted_url(url: str) -> str:
 def without_secrets(text: str) -> str:
     """Return C{text} with the secrets in all of its URLs replaced, and the values of queries without a URL as well."""
     if "://" in text:
-        text = _URL.sub(lambda found: redacted_url(found[0]), text)
+        text = _URL.sub(_redacted_in_text, text)
     return _QUERY_VALUE.sub(rf"\1{HIDDEN}", text) if "?" in text or "&" in text else text
 
 
@@ -85,6 +87,13 @@ def numbered(names: Iterable[str]) -> list[str]:
             unlike = f"{name} ({number})"
         found.append(unlike)
     return found
+
+
+def _redacted_in_text(found: re.Match[str]) -> str:
+    url, follows = found[0], found.string[found.end() : found.end() + 1]
+    if follows in ("", " ") and _HOST_AND_COLON.fullmatch(url.partition("://")[2]):
+        return f"{redacted_url(url.removesuffix(':'))}:"
+    return redacted_url(url)
 
 
 def _is_host(text: str) -> bool:

@@ -50,6 +50,10 @@ def test_a_url_as_everybody_may_see_it(url: str, shown: str) -> None:
         ('Could not connect to the endpoint URL: "http://user:S3CR3T@h/bucket"', None),
         ("<a href='http://h/?a=b&key=S3CR3T'>http://h/?S3CR3T</a>", None),
         ("GET /submit?env=prod&key=S3CR3T HTTP/1.1", "GET /submit?env=***&key=*** HTTP/1.1"),
+        ("no connection to http://127.0.0.1:9000: refused", "no connection to http://127.0.0.1:9000: refused"),
+        ("no connection to https://[::1]:9000: refused", "no connection to https://[::1]:9000: refused"),
+        ("no connection to amqp://user:S3CR3T: refused", "no connection to amqp://*** refused"),
+        ("no connection to amqp://user:S3CR3T@h:5672: refused", None),
         ("see https://h/a and https://h/b, too", "see https://h/a and https://h/b, too"),
     ],
 )
