@@ -92,8 +92,12 @@ def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_jso
     This shows its annotations, its dumps, where it lies, and whether it waits to be moved. Long annotations are cut;
     --json shows them whole.
 
+    A crash that was moved is no longer in its store. The daemon's log says where it was moved. If that is a file
+    system, name its root with --store.
+
     \b
     collectord crashes show bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
+    collectord crashes show bp-8f63752c-57c6-4e5d-b2cf-cabde2160622 --store /mnt/processed
     """
     moved = set() if stores else moved_roots(config)
     show_found(found_in(store_roots(config, stores), crash_id), moved, as_json)

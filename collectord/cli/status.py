@@ -121,7 +121,7 @@ def _show(overview: Mapping[str, Any]) -> None:
                     + f"; {size(rates['bytes_in'])}",
                 ),
                 *(
-                    (f"{name}, in all", size(total) if name == "bytes_in" else count(total))
+                    ("data in, in all", size(total)) if name == "bytes_in" else (f"{name}, in all", count(total))
                     for name, total in overview["totals"].items()
                 ),
             ]
@@ -137,7 +137,7 @@ def _show(overview: Mapping[str, Any]) -> None:
 
 def _show_stores(stores: Sequence[Mapping[str, Any]]) -> None:
     numbers = ["free", "full below", "waiting", "quarantine"]
-    shown = table("store", "free", "full below", "waiting", "oldest", "quarantine", "", right=numbers)
+    shown = table("store", "free", "full below", "waiting", "oldest", "quarantine", "state", right=numbers)
     for store in stores:
         add_row(
             shown,
@@ -157,7 +157,7 @@ def _known(value: float | None, in_words: Callable[[float], str]) -> str:
 
 
 def _show_sinks(sinks: Sequence[Mapping[str, Any]]) -> None:
-    shown = table("destination or publisher", "kind", "given", "failures", "", right=["given", "failures"])
+    shown = table("destination or publisher", "kind", "given", "failures", "state", right=["given", "failures"])
     for sink in sinks:
         health = _health(sink["problem"])
         if sink["resumes_in_s"] > 0:
