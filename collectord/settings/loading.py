@@ -36,6 +36,8 @@ _TABLES = frozenset({"destination", "publisher"})
 """Keys whose tables may contain secrets."""
 _WITH_SECRETS = frozenset({"submission", "crashmover", "admin", "sentry"})
 """The sections that may contain secrets."""
+_ARRAYS = frozenset({"storage", "crashmover.destination", "crashmover.publisher"})
+"""What is written as tables in double brackets."""
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -113,13 +115,32 @@ def _describe_error(error: Any, path: Path | None) -> str:
         for name in map(str.upper, os.environ)
     )
     source = f"environment, {variable}" if set_in_environment else str(path or "settings")
-    where = f"[{keys[0]}] {'.'.join(keys[1:])}".strip() if keys else "settings"
+    where = _where(keys)
     if error["type"] == "extra_forbidden":
         return f"{source}: {where}: unknown key; known here: {', '.join(_known(keys[:-1]))}"
     if error["type"] == "missing":
         return f"{source}: {where}: is missing"
+    what = _list_wanted(keys) if error["type"] == "list_type" else error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" and len(keys) < 2:  # what does not fit together is named in the text
+        return f"{source}: {where}: {what}"
     value = "…" if _may_be_secret(keys, error["input"]) else without_secrets(repr(error["input"]))
-    return f"{source}: {where} = {value}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{source}: {where} = {value}: {what}"
+
+
+def _where(keys: Sequence[str]) -> str:
+    if not keys:
+        return "settings"
+    if keys[0] == "storage" and len(keys) > 1:
+        return f"[[storage]] {keys[1]} {'.'.join(keys[2:])}".rstrip()
+    return f"[{keys[0]}] {'.'.join(keys[1:])}".rstrip()
+
+
+def _list_wanted(keys: Sequence[str]) -> str:
+    name = ".".join(keys)
+    if name in _ARRAYS:
+        variable = f"{PREFIX}{name.replace('.', '__').upper()}__0__…"
+        return f"has to be a list of tables: write [[{name}]] in a file, {variable} in the environment"
+    return 'has to be a list, as in ["a", "b"]'
 
 
 def _may_be_secret(keys: Sequence[str], value: object) -> bool:

@@ -24,7 +24,7 @@ class _Section(BaseModel):
 
 def _mode(value: object) -> object:
     if isinstance(value, int):
-        raise ValueError(f'has to be octal and in quotes, as in "0{value}"')
+        raise ValueError('has to be octal and in quotes, as in "0700" for a directory and "0600" for a file')
     return int(value, 8) if isinstance(value, str) and value.isdigit() and not set(value) & {"8", "9"} else value
 
 

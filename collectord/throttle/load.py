@@ -84,7 +84,9 @@ def read_rules(path: str) -> str:
         return Path(path).read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: throttle rules must be UTF-8: {error}") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: the throttle rules can't be read: {error.strerror}") from error
+    except ValueError as error:
         raise ConfigError(f"{path}: the throttle rules can't be read: {error}") from error
 
 

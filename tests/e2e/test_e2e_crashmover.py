@@ -250,7 +250,9 @@ def test_one_table_instead_of_a_list_of_them(tmp_path: Path) -> None:
     settings.write_text('[crashmover.destination]\ntype = "s3"\nsecret_key = "s3cret"\n')
     status, output = twistd(tmp_path, "--config", str(settings))
     assert status == 1
-    assert "[crashmover] destination = …: Input should be a valid list" in complaint(output)
+    assert "[crashmover] destination = …: has to be a list of tables: write [[crashmover.destination]] in" in complaint(
+        output
+    )
     assert "s3cret" not in output
 
 

@@ -75,7 +75,7 @@ class HttpDestinationSettings(PluginSettings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        with without_quoting_input("must be http://host[:port]/path, or https, in ASCII"):
+        with without_quoting_input("must be http or https, in ASCII, as in http://127.0.0.1:8000/submit"):
             parts = http_parts(url)
             if not _URL.fullmatch(url):
                 raise ValueError("it is not in ASCII")

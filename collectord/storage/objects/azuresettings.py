@@ -42,7 +42,9 @@ class AzureSettings(ObjectStoreSettings):
     @field_validator("endpoint_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        with without_quoting_input("must be https://host[:port][/account], or http, and nothing else"):
+        with without_quoting_input(
+            "must be https or http, a host, and perhaps a port and the account, as in http://127.0.0.1:10000/account"
+        ):
             if url and (parts := http_parts(url)) and (parts.username is not None or parts.query or parts.fragment):
                 raise ValueError("it has a user, a query or a fragment")  # errors would show them
         return url

@@ -26,6 +26,7 @@ from collectord.storage.objects.keys import Item, items_of, probe
 
 _READ = 1024 * 1024
 _WHY = 300
+_NAME = re.compile(r"[^\s/]{3,}")
 
 Proceed = Callable[[], None]
 """A function that raises L{StorageError} if the crash was abandoned meanwhile."""
@@ -55,7 +56,14 @@ class ObjectStoreSettings(PluginSettings):
 class BucketSettings(ObjectStoreSettings):
     """The settings that every destination with a bucket has."""
 
-    bucket: str = Field(min_length=3, pattern=r"^[^\s/]+$")
+    bucket: str
+
+    @field_validator("bucket")
+    @classmethod
+    def _is_name(cls, bucket: str) -> str:
+        if not _NAME.fullmatch(bucket):
+            raise ValueError("must be the name of a bucket alone, of three characters or more, without slashes")
+        return bucket
 
 
 class Bucket(Protocol):

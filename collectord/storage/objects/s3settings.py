@@ -58,7 +58,9 @@ class S3Settings(BucketSettings):
     @field_validator("endpoint_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        with without_quoting_input("must be http://host[:port], or https, and nothing else"):
+        with without_quoting_input(
+            "must be http or https, a host and a port, and nothing else, as in http://127.0.0.1:9000"
+        ):
             parts = http_parts(url) if url else urlsplit(url)
             if parts.username is not None or parts.query or parts.fragment:  # errors would show them
                 raise ValueError("it has a user, a query or a fragment")

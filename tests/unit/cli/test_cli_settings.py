@@ -108,7 +108,7 @@ def test_for_scripts(settings: Path) -> None:
         ("[submission]\nlisten = ['tpc:8000']", ["[submission] listen = 'tpc:8000'"]),
         ("[admin]\nlisten = ['ssl:8001:privateKey=/nowhere']", ["[admin] listen"]),
         ("[admin]\nlisten = ['tcp:8001']", ["[admin] listen = 'tcp:8001'", "set a token", "allow_open = true"]),
-        ("[[storage]]\nroot = ''", ["[storage] 0.root = ''", "is empty"]),
+        ("[[storage]]\nroot = ''", ["[[storage]] 0 root = ''", "is empty"]),
         ("[[storage]]\nroot = '/a'\n[[storage]]\nroot = '/a/b'", ["'/a/b': lies in", "'/a'"]),
         ("[[crashmover.destination]]\ntype = 'filesystem'\nroot = '${STATE}'", ["root: has a placeholder in it"]),
         ("[submission", ["not TOML"]),
