@@ -15,6 +15,7 @@ _HEADER = re.compile(
     rb"\n(content-(?:disposition|type|transfer-encoding))[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE
 )
 _FOLD = re.compile(rb"\r?\n[ \t]+")
+_CR_ALONE = re.compile(rb"\r(?![\r\n])")  # common servers take it for the end of a line, too
 # A quote that does not end takes the rest of the header, so that nothing is looked at twice.
 _PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("[^"\\]*+(?:\\.[^"\\]*+)*+\\?"?|[^;]*)', re.DOTALL)
 _USUAL = re.compile(
@@ -56,6 +57,8 @@ def part_of(head: bytes) -> Part:
     """
     if usual := _USUAL.fullmatch(head):
         return Part(*[None if value is None else value.decode("latin-1") for value in usual.groups()])
+    if b"\r" in head:
+        head = _CR_ALONE.sub(b"\n", head)
     headers: dict[bytes, bytes] = {}
     for key, value in _HEADER.findall(head):
         headers.setdefault(key.lower(), (_FOLD.sub(b" ", value) if b"\n" in value else value).strip())
