@@ -354,6 +354,7 @@ async def test_over_tls_with_certificates_of_one_s_own(rig: Rig, tmp_path: Path)
         store, by_number = rig.store(endpoint_url=fake.url, ca_file=ca_file), fake.url.replace("localhost", "127.0.0.1")
         await store.save(make_crash())
         assert RAW_CRASH_KEY in fake.objects
+        assert len(fake._connections) == 1
         await store.close()
         for other, why in (
             (rig.store(endpoint_url=fake.url), "is not trusted: self-signed certificate"),

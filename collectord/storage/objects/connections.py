@@ -4,11 +4,13 @@ Blocking HTTP requests to one server, over connections that are kept open; for t
 
 import http.client
 import select
+import socket
 import ssl
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -16,8 +18,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from attrs import field, frozen
 
-_BLOCK = 512 * 1024
-"""How much of a file is read and sent at a time."""
+_BLOCK = 128 * 1024
+"""How much is sent at a time. That much has to get through within the time limit, also where a link is slow."""
 _MOST = 64 * 1024
 """The most bytes that are read of the body of an answer."""
 _CUT_OFF = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
@@ -148,6 +150,8 @@ class Connections:
         try:
             connection.connect()
             connection.sock.settimeout(self._read_timeout)
+            # Otherwise the system would take some megabytes at once, and only the wait for the answer would be limited.
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _BLOCK)
         except (OSError, http.client.HTTPException) as e:
             connection.close()
             raise NoAnswer(self._why_unreachable(e)) from e
@@ -192,10 +196,11 @@ def _send(
     )
     if head.count("\n") != len(headers) + 2:
         raise ValueError("a header of a request has a line end in it")
+    file = BytesIO(body) if isinstance(body, bytes) else body
     try:
         # In one piece where it is small. The library would send it in two, and look at each header for much longer.
-        connection.sock.sendall(head.encode() + (body if isinstance(body, bytes) else body.read(_BLOCK)))
-        while not isinstance(body, bytes) and (block := body.read(_BLOCK)):
+        connection.sock.sendall(head.encode() + file.read(_BLOCK))
+        while block := file.read(_BLOCK):
             connection.sock.sendall(block)
     except _CUT_OFF as e:
         # A server that refuses a request may answer and hang up before it has read all of it.

@@ -16,6 +16,7 @@ from collectord.storage.objects.connections import Answer
 _WHOLE = re.compile(r"[0-9a-f]{32}")
 _IN_PARTS = re.compile(r"[0-9a-f]{32}-[0-9]+")
 _ETAG = re.compile(rb"<ETag>([^<]*)</ETag>")
+_SHA256 = re.compile(rb"<ChecksumSHA256>([^<]*)</ChecksumSHA256>")
 
 
 @frozen
@@ -49,14 +50,18 @@ class Expected:
 
 
 def claim_in(answer: Answer) -> Claim:
-    """Read the claim in C{answer}, whose ETag may be in its body."""
-    found = _ETAG.search(answer.body)
-    etag = unescape(found[1].decode(errors="replace")) if found else answer.headers.get("etag", "")
+    """Read the claim in C{answer}, in its headers or, where parts were put together, in its body."""
+    etag = _said(_ETAG, answer) or answer.headers.get("etag", "")
     return Claim(
         etag=etag.strip().removeprefix("W/").strip('"').lower(),
-        sha256=answer.headers.get("x-amz-checksum-sha256", ""),
+        sha256=_said(_SHA256, answer) or answer.headers.get("x-amz-checksum-sha256", ""),
         kms=answer.headers.get("x-amz-server-side-encryption", "").startswith("aws:kms"),
     )
+
+
+def _said(pattern: re.Pattern[bytes], answer: Answer) -> str:
+    found = pattern.search(answer.body)
+    return unescape(found[1].decode(errors="replace")).strip() if found else ""
 
 
 def of_whole(digests: Digests) -> Expected:

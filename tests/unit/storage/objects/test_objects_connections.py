@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from http.client import HTTPMessage
 from io import BytesIO
 from threading import Thread
+from time import sleep
+from typing import Any
 
 import pytest
 
+from collectord.storage.objects import connections as connections_module
 from collectord.storage.objects.connections import Answer, Connections, NoAnswer
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -131,8 +134,9 @@ def test_a_connection_that_ends_is_replaced(answer: bytes) -> None:
         to.close()
 
 
+@pytest.mark.parametrize("made", [BytesIO, bytes], ids=["file", "bytes"])
 @pytest.mark.parametrize("size", [3, 1_500_000])
-def test_a_file_is_sent(size: int) -> None:
+def test_a_body_is_sent(size: int, made: Callable[[bytes], Any]) -> None:
     content, came = b"y" * (size - 1) + b"!", list[bytes]()
 
     def serve(connection: socket.socket) -> None:
@@ -141,7 +145,7 @@ def test_a_file_is_sent(size: int) -> None:
 
     with server(serve) as url:
         to = connections(url)
-        to.exchange("PUT", "/x", {"host": to.host, "content-length": str(size)}, BytesIO(content))
+        to.exchange("PUT", "/x", {"host": to.host, "content-length": str(size)}, made(content))
         to.close()
     assert came == [f"PUT /x HTTP/1.1\r\nhost: {to.host}\r\ncontent-length: {size}\r\n\r\n".encode() + content]
 
@@ -176,6 +180,25 @@ def test_no_whole_answer(answer: bytes, told: str) -> None:
 def test_a_server_that_is_silent() -> None:
     with server(lambda connection: heard(connection, b"never")) as url:
         assert error_of(url, 0.05) == f"{url} did not answer within 0.05 s"
+
+
+@pytest.mark.slow
+def test_a_link_may_be_slow_as_long_as_something_gets_through() -> None:
+    """The time limit is for a block, not for all of a body."""
+    size = 10 * connections_module._BLOCK
+
+    def read_slowly(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        left = size
+        while left > 0:
+            sleep(0.02)
+            left -= len(connection.recv(65536))
+        connection.sendall(EMPTY)
+
+    with server(read_slowly) as url:
+        to = connections(url, 0.25)
+        assert to.exchange("PUT", "/x", {"host": to.host, "content-length": str(size)}, b"x" * size).status == 200
+        to.close()
 
 
 def test_no_server() -> None:

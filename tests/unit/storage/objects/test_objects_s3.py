@@ -325,6 +325,28 @@ async def test_an_object_in_parts_that_was_stored_as_another_is_the_trouble_of_i
     assert RAW_CRASH_KEY not in s3.objects
 
 
+@pytest.mark.parametrize("right", [True, False], ids=["right", "wrong"])
+@in_reactor
+async def test_an_object_in_parts_that_is_encrypted_is_proven_by_its_checksum(
+    s3: FakeS3, tmp_path: Path, right: bool
+) -> None:
+    """As Amazon answers: the checksum of the checksums of the parts, and an ETag that is no MD5."""
+
+    def change(said: Said) -> Said:
+        content = s3.objects[MINIDUMP_KEY]
+        parts = [hashlib.sha256(part).digest() for part in (content[:_PART], content[_PART:])]
+        checksum = base64.b64encode(hashlib.sha256(b"".join(parts if right else parts[:1])).digest()).decode()
+        text = f"<X><ETag>&quot;{'0' * 32}-2&quot;</ETag><ChecksumSHA256>{checksum}-2</ChecksumSHA256></X>"
+        return Said(200, {"x-amz-server-side-encryption": "aws:kms"}, text.encode())
+
+    s3.after = after_completion(change)
+    if right:
+        await send_large(s3, tmp_path)
+        assert s3.steps()[5] == f"PUT {NAMES_KEY}"
+    else:
+        assert "was stored with the SHA-256" in str(await error_of(send_large(s3, tmp_path)))
+
+
 @in_reactor
 async def test_a_part_that_was_stored_as_another_ends_the_upload(s3: FakeS3, tmp_path: Path) -> None:
     s3.after = lambda asked, said: with_headers(said, etag="0" * 32) if "partNumber" in asked.query else said
