@@ -245,7 +245,7 @@ async def test_down(rig: Rig) -> None:
     port = free_port()
     error = await error_of(rig.store(endpoint_url=f"http://127.0.0.1:{port}").save(make_crash()))
     assert isinstance(error, StorageError)
-    assert str(error) == f"bucket crashes: no connection to http://127.0.0.1:{port}: Connection refused"
+    assert str(error) == f"bucket crashes: no connection to http://127.0.0.1:{port} (Connection refused)"
 
 
 @in_reactor

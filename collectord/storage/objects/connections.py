@@ -170,7 +170,7 @@ class Connections:
             case _:
                 why = str(error)
         by = f" by the proxy {self._proxy.hostname}:{self._proxy.port}" if self._proxy is not None else ""
-        return f"no connection to {self._shown}{by}: {why}"
+        return f"no connection to {self._shown}{by} ({why})"
 
     def _in_words(self, error: Exception) -> str:
         match error:

@@ -56,7 +56,8 @@ def is_page(answer: Answer) -> bool:
 def _in_words(method: str, answer: Answer) -> str:
     error = error_in(answer)
     if error.code:
-        return f"{error.code} {error.message}".strip() + _hint(error.code, answer)
+        message = error.message or f"({answer.status} {answer.reason}{_by(answer)})"
+        return f"{error.code} {message}{_hint(error.code, answer)}"
     location = answer.headers.get("location", "")
     said = f"{method} was answered with {answer.status} {answer.reason}".rstrip()
     if 300 <= answer.status < 400:
@@ -77,12 +78,16 @@ def _hint(code: str, answer: Answer) -> str:
 
 def _who(answer: Answer) -> str:
     """Describe what has answered: no object store, or one that says nothing."""
-    server = answer.headers.get("server", "")
-    by = f" by {server}" if server else ""
+    by = _by(answer)
     text = _text(_TITLE, answer) or " ".join(_TAG.sub(b" ", answer.body[:_LOOKED_AT]).decode(errors="replace").split())
     if is_page(answer):
         return f"{by}: no object store, but a page: {_short(text)}" if text else f"{by}: no object store, but a page"
     return f"{by}: {_short(text)}" if text else f"{by}, without a message"
+
+
+def _by(answer: Answer) -> str:
+    server = answer.headers.get("server", "")
+    return f" by {_short(server)}" if server else ""
 
 
 def _text(pattern: re.Pattern[bytes], answer: Answer) -> str:

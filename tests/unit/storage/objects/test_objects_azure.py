@@ -218,7 +218,7 @@ async def test_a_check_stores_an_object_and_removes_it(fake: FakeAzure, storage:
 @in_reactor
 async def test_an_error_without_a_body_has_its_code(fake: FakeAzure, storage: BucketCrashStorage) -> None:
     fake.left = [Said(404, {"x-ms-error-code": "ContainerNotFound"})]
-    assert str(await error_of(storage.check())) == "container crashes: ContainerNotFound"
+    assert str(await error_of(storage.check())) == "container crashes: ContainerNotFound (404 Not Found)"
 
 
 def test_requests_are_signed_with_the_key_of_the_account() -> None:

@@ -205,13 +205,13 @@ def test_no_server() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        assert error_of(url) == f"no connection to {url}: Connection refused"
+        assert error_of(url) == f"no connection to {url} (Connection refused)"
 
 
 def test_a_server_without_tls() -> None:
     with server(answering(b"HTTP/1.1 400 Bad Request\r\n\r\n", end=b"")) as url:
         https = url.replace("http:", "https:")
-        assert error_of(https).startswith(f"no connection to {https}: TLS failed: ")
+        assert error_of(https).startswith(f"no connection to {https} (TLS failed: ")
 
 
 def test_a_line_end_in_a_header_is_not_sent() -> None:
@@ -247,7 +247,7 @@ def test_a_proxy_is_asked_for_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("https_proxy", proxy)
         error = error_of("https://s3.example")
     assert came[0].startswith(b"CONNECT s3.example:443 HTTP/1.")
-    assert error.startswith(f"no connection to https://s3.example by the proxy {proxy.removeprefix('http://')}: ")
+    assert error.startswith(f"no connection to https://s3.example by the proxy {proxy.removeprefix('http://')} (")
     assert "403 Forbidden" in error
 
 

@@ -474,7 +474,7 @@ HTML = {"Content-Type": "text/html; charset=utf-8", "Server": "nginx/1.22.1"}
     ("said", "told"),
     [
         (refusal(403, "AccessDenied", "Access\n Denied"), "AccessDenied Access Denied"),
-        (refusal(403, "AccessDenied"), "AccessDenied"),
+        (refusal(403, "AccessDenied"), "AccessDenied (403 Forbidden)"),
         (Said(403), "PUT was answered with 403 Forbidden"),
         (Said(418, {"Server": "teapot"}, b"short and stout"), "with 418 I'm a Teapot by teapot: short and stout"),
         (
