@@ -55,9 +55,9 @@ def overview_values(overview: Overview) -> Values:
                 {"key": name, "name": name.replace("_", " "), "value": count(value)} for name, value in _facts(overview)
             ],
             "stores": [_store(store) for store in overview.stores],
-            "outlets": [_sink(sink) for sink in overview.outlets],
+            "sinks": [_sink(sink) for sink in overview.sinks],
             "cautions": list(_cautions(overview)),
-            "no_outlets": "" if overview.outlets else "None is set: crashes stay in their stores.",
+            "no_sinks": "" if overview.sinks else "None is set: crashes stay in their stores.",
             "answers": [_answer(answer, answers) for answer in overview.answers],
             "no_answers": "" if overview.answers else "None yet.",
             "rules": [_rule(at, rule) for at, rule in enumerate(overview.rules, 1)],
@@ -82,7 +82,7 @@ def _cautions(overview: Overview) -> Iterator[Row]:
     for store in overview.stores:
         for caution in store.cautions:
             yield _trouble(f"Store {store.name}", caution)
-    for sink in overview.outlets:
+    for sink in overview.sinks:
         for caution in sink.cautions:
             yield _trouble(f"{sink.kind.capitalize()} {sink.name}", caution)
 

@@ -128,9 +128,9 @@ def _show(overview: Mapping[str, Any]) -> None:
         )
     )
     _show_stores(overview["stores"])
-    if overview["outlets"]:
-        _show_sinks(overview["outlets"])
-    for one in (*overview["stores"], *overview["outlets"]):
+    if overview["sinks"]:
+        _show_sinks(overview["sinks"])
+    for one in (*overview["stores"], *overview["sinks"]):
         for caution in one["cautions"]:
             show(f"{one['name']}: {caution}")
 

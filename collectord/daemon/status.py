@@ -133,7 +133,7 @@ class StatusReporter(Service):
             answers=_answers(families),
             rules=_rule_counts(self._rules(), families),
             stores=self._stores(),
-            outlets=self._sinks(),
+            sinks=self._sinks(),
             workers=self._workers(),
             recent=self._recent.newest_first(),
             loss=self._losses.loss,

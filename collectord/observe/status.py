@@ -192,7 +192,7 @@ class Overview:
     @ivar totals: what was counted since the start, by name.
     @ivar rates: per second, at present.
     @ivar history: the rates of the last minutes, oldest first; one for each C{HISTORY_STEP_S} seconds.
-    @ivar outlets: the destinations and publishers.
+    @ivar sinks: the destinations and publishers.
     @ivar recent: the last crashes, newest first.
     @ivar loss: None if no crash is being lost.
     @ivar draining: whether load balancers are told to send no more.
@@ -212,7 +212,7 @@ class Overview:
     answers: Sequence[AnswerCount]
     rules: Sequence[RuleCount]
     stores: Sequence[StoreStatus]
-    outlets: Sequence[SinkStatus]
+    sinks: Sequence[SinkStatus]
     workers: Sequence[WorkerStatus]
     recent: Sequence[Recent] = field(repr=False)
     loss: Loss | None = None
@@ -236,7 +236,7 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
             yield Trouble(where=f"Store {store.name}", what=store.problem)
         if store.quarantined:
             yield Trouble(where=f"Store {store.name}", what=f"{store.quarantined:,} in the quarantine")
-    for sink in overview.outlets:
+    for sink in overview.sinks:
         if sink.problem:
             yield Trouble(where=f"{sink.kind.capitalize()} {sink.name}", what=sink.problem)
     for certificate in overview.certificates:

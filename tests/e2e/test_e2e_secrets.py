@@ -133,7 +133,7 @@ def test_nothing_secret_shows(workers: int, tmp_path: Path, echo: int) -> None:
             output[f"command line of {pid}"] = Path(f"/proc/{pid}/cmdline").read_text()
         for pid in children:
             output[f"environment of {pid}"] = Path(f"/proc/{pid}/environ").read_text()
-        names = [sink["name"] for sink in json.loads(output["/overview.json"])["outlets"]]
+        names = [sink["name"] for sink in json.loads(output["/overview.json"])["sinks"]]
     output["log"] = daemon.log()
     output |= {
         str(path): path.read_text() for path in (root / "ledger").rglob("*") if path.suffix != ".gz" and path.is_file()

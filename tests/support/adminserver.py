@@ -134,7 +134,7 @@ def empty(now: float) -> Overview:
                 quarantined=0,
             )
         ],
-        outlets=[],
+        sinks=[],
         workers=[WorkerStatus(pid=4021, since=now - 3)],
         recent=[],
     )
@@ -210,7 +210,7 @@ def busy(now: float) -> Overview:
                 cautions=["on nfs4: its server may sync nothing"],
             ),
         ],
-        outlets=[
+        sinks=[
             SinkStatus(name="s3: crashes", kind="destination", problem="", given=kept - 41, failures=3, resumes_in_s=0),
             SinkStatus(
                 name="rabbitmq: socorro.normal",
@@ -254,7 +254,7 @@ def recent(number: int) -> Recent:
 def troubled(overview: Overview) -> Overview:
     """A store fails, a destination is away, and some crashes are broken."""
     primary, second = overview.stores
-    destination, publisher = overview.outlets
+    destination, publisher = overview.sinks
     broken, *others = overview.recent
     return evolve(
         overview,
@@ -264,7 +264,7 @@ def troubled(overview: Overview) -> Overview:
             ),
             evolve(second, backlog=2204, oldest_age_s=1200, quarantined=3),
         ],
-        outlets=[
+        sinks=[
             evolve(
                 destination,
                 problem="PutObject: Could not connect to the endpoint URL: https://s3.eu-central-1.amazonaws.com/crashes",

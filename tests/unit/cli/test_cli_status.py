@@ -47,7 +47,7 @@ WELL = Overview(
     answers=[AnswerCount(status="200", reason="kept", count=12000)],
     rules=[RuleCount(name="accept_everything", condition="*", results={"ACCEPT": 12000})],
     stores=[STORE],
-    outlets=[OUTLET],
+    sinks=[OUTLET],
     workers=[WorkerStatus(pid=1, since=1_000_000.0)],
     recent=[
         Recent(
@@ -89,23 +89,23 @@ def test_for_scripts() -> None:
     "overview",
     [
         evolve(WELL, stores=[STORE, evolve(STORE, name="/mnt/\x1b[31mnfs", problem="it is\x1b[0m full")]),
-        evolve(WELL, outlets=[evolve(OUTLET, name="/mnt/\x1b[31mnfs", problem="it is\x1b[0m full", resumes_in_s=59.0)]),
+        evolve(WELL, sinks=[evolve(OUTLET, name="/mnt/\x1b[31mnfs", problem="it is\x1b[0m full", resumes_in_s=59.0)]),
     ],
 )
 def test_a_problem(overview: Overview) -> None:
     result = asked_of(overview)
     assert result.exit_code == 1
-    kind = "Store" if overview.outlets == WELL.outlets else "Destination"
+    kind = "Store" if overview.sinks == WELL.sinks else "Destination"
     assert result.stderr == f"collectord: {kind} /mnt/\\x1b[31mnfs: it is\\x1b[0m full\n"
     assert "it is\\x1b[0m full" in result.stdout
     assert "\x1b" not in result.stdout
-    assert ("again in 59 s" in result.stdout) == (overview.outlets != WELL.outlets)
+    assert ("again in 59 s" in result.stdout) == (overview.sinks != WELL.sinks)
     assert (asked_of(overview, "--json").exit_code, asked_of(overview, "--json").stderr) == (1, "")
 
 
 def test_what_is_not_known_yet() -> None:
     store = evolve(STORE, free_bytes=None, backlog=None, quarantined=None)
-    result = asked_of(evolve(WELL, stores=[store], outlets=[]))
+    result = asked_of(evolve(WELL, stores=[store], sinks=[]))
     assert result.exit_code == 0
     assert result.stdout.count("not known") == 2
 
@@ -136,7 +136,7 @@ def test_crashes_are_being_lost() -> None:
 
 def test_what_is_not_promised_is_told_and_no_problem() -> None:
     stores = [evolve(STORE, cautions=["on tmpfs: \x1b[31mit lies in memory"])]
-    result = asked_of(evolve(WELL, stores=stores, outlets=[evolve(OUTLET, cautions=["on nfs4: x"])]))
+    result = asked_of(evolve(WELL, stores=stores, sinks=[evolve(OUTLET, cautions=["on nfs4: x"])]))
     assert result.exit_code == 0
     assert "/var/crashes: on tmpfs: \\x1b[31mit lies in memory\n" in result.stdout
     assert "s3 crashes: on nfs4: x\n" in result.stdout
