@@ -15,7 +15,7 @@ from collectord.concurrency.descriptors import share
 
 _IDLE_S = 60.0
 _SHARE = 8
-"""One in so many open files may be a connection. Without a limit, these could use up those that crashes need."""
+"""Of all open files that the process may have, one in so many may be a connection here: crashes need the others."""
 _MOST = 256
 """The most connections, however many files may be open."""
 

@@ -13,7 +13,7 @@ class Lateness:
     """
     Measures how late the reactor is, for as long as it runs.
 
-    @ivar seconds: by how much it was late of late.
+    @ivar seconds: the average delay of the last quarter of a second.
     """
 
     def __init__(self, clock: IReactorTime) -> None:

@@ -1,5 +1,5 @@
 """
-Whether a destination or publisher still answers, told long before a time limit is over.
+Notices that a destination or publisher does not answer, long before the time limit of a delivery is over.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,9 +17,9 @@ _SILENT_S = 2.0
 """After so many seconds in which nothing was confirmed, the other side is asked whether it is there."""
 _ANSWER_S = 3.0
 """Seconds in which it should answer that. A big dump on a slow link takes longer, but not a check."""
-TOLD_S = _SILENT_S + _ANSWER_S
-"""After so many seconds without an answer it is told."""
-_SILENT = f"nothing for {TOLD_S:g} s"
+NOTIFY_S = _SILENT_S + _ANSWER_S
+"""After so many seconds without an answer the sink is notified."""
+_SILENT = f"nothing for {NOTIFY_S:g} s"
 _AGAIN_S = 30.0
 """Seconds until it is asked again while still nothing is confirmed."""
 
@@ -29,15 +29,15 @@ class AnswerWatch:
     Watches the deliveries to one destination or publisher.
 
     @param check: asks it whether it is there.
-    @param tell: is called with what is wrong, in words, if it does not answer.
+    @param notify: is called with what is wrong, in words, if it does not answer.
     @ivar under_way: deliveries that have begun and are not over.
     """
 
     def __init__(
-        self, check: Callable[[], Awaitable[object]], tell: Callable[[str], object], clock: IReactorTime
+        self, check: Callable[[], Awaitable[object]], notify: Callable[[str], object], clock: IReactorTime
     ) -> None:
         self._check = check
-        self._tell = tell
+        self._notify = notify
         self._clock = clock
         self._call: IDelayedCall | None = None
         self._asking: Deferred[None] | None = None
@@ -80,17 +80,17 @@ class AnswerWatch:
         except CancelledError:
             pass
         except TimedOut:
-            self._tell(_SILENT)
+            self._notify(_SILENT)
         except Exception as e:
-            self._tell(str(e))
+            self._notify(str(e))
         finally:
             self._asking = None
 
-    async def telling(self, work: Awaitable[T]) -> T:
-        """Return what C{work} returns. If that takes long, tell it meanwhile."""
-        told = self._clock.callLater(TOLD_S, self._tell, _SILENT)
+    async def watched(self, work: Awaitable[T]) -> T:
+        """Return what C{work} returns. If that takes long, notify the sink meanwhile."""
+        call = self._clock.callLater(NOTIFY_S, self._notify, _SILENT)
         try:
             return await as_coroutine(work)
         finally:
-            if told.active():
-                told.cancel()
+            if call.active():
+                call.cancel()

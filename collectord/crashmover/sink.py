@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.timeouts import with_timeout
-from collectord.crashmover.answering import TOLD_S, AnswerWatch
+from collectord.crashmover.answering import NOTIFY_S, AnswerWatch
 from collectord.errors import CrashGone, CrashRejectedByStore, PublishError, StorageError, TimedOut
 from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES, SINK_HEALTHY
 from collectord.model import Crash
@@ -83,7 +83,7 @@ class Sink:
         self._failures = 0
         self._resume_at = 0.0
         self._at_once = _ANY
-        self._answers = AnswerWatch(check, self._tell, clock)
+        self._answers = AnswerWatch(check, self._seems_away, clock)
         SINK_FAILURES.labels(name)  # begin the series with 0: Prometheus sees no increase in one that begins with 1
 
     @property
@@ -157,7 +157,7 @@ class Sink:
         """
         if self._unchecked and not self._failures and not self.problem:
             with suppress(TimedOut):
-                await with_timeout(self._verify(), TOLD_S, self._clock, self.name)
+                await with_timeout(self._verify(), NOTIFY_S, self._clock, self.name)
 
     async def try_again(self) -> None:
         """Check the sink if it has failed and the pause after that is over."""
@@ -177,7 +177,7 @@ class Sink:
 
     async def _try_out(self) -> None:
         try:
-            await with_timeout(self._answers.telling(self._check()), self._timeout, self._clock, self.name)
+            await with_timeout(self._answers.watched(self._check()), self._timeout, self._clock, self.name)
             self._unchecked = False
             self._set_healthy()
             self._log.info("{sink} is ready", sink=self.name)
@@ -188,7 +188,7 @@ class Sink:
                 self._log.failure("{sink} raised an unexpected error", sink=self.name)
             self._failed(e, slow=False)
 
-    def _tell(self, why: str) -> None:
+    def _seems_away(self, why: str) -> None:
         """Say that the sink seems to be away, though nothing has failed yet."""
         self.problem = without_secrets(why)
         SINK_HEALTHY.labels(self.name).set(0)

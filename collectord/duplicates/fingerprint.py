@@ -38,7 +38,8 @@ def fingerprint_of(report: CrashReport) -> bytes | None:
     names = sorted(annotations.keys() - VOLATILE)
     files = sorted(f"{dump.name} {dump.sha256}" for dump in report.dumps)
     losses = sorted(note.text for note in report.notes if note.kind in _LOSSES)
-    # None of these texts has a NUL: with how many there are of each sort, they can't be taken for others.
+    # No two reports give the same content: none of these texts has a NUL in it, and the two numbers at the beginning
+    # tell which of them are names, values, files and losses.
     content = "\0".join(
         [str(len(names)), str(len(files)), *names, *map(annotations.__getitem__, names), *files, *losses]
     )

@@ -29,7 +29,7 @@ _MOVED = _HEADER + _BUCKETS * _BUCKET
 """Behind the entries there are the ids of crashes that were moved, the newest of each bucket first."""
 _MOVED_BUCKET = 8 * 16
 _CLAIMS = 1 << 62
-"""Each claim is the lock of one byte of the file out of so many, most of which lie beyond its end."""
+"""A claim locks one byte of the file, by its number below this. The file need not be that long to be locked there."""
 
 
 class KeptTable:
@@ -73,8 +73,9 @@ class KeptTable:
         """
         start = _start_of(fingerprint)
         entries = _ENTRY.iter_unpack(self._memory[start : start + _BUCKET])
-        # The entry of the same report if there is one, else one of a clock that was far ahead, since it would stay for
-        # ever, else the oldest: one that was never used is the oldest of all.
+        # The new entry replaces that of the same report, if there is one. Else it replaces one of a time when the clock
+        # was far ahead, since that would never become the oldest; else the oldest. An entry that was never used has the
+        # time 0, so it counts as the oldest.
         latest = at + _LONGEST_S
         *_, number = min(
             [(known != fingerprint, time <= latest, time, n) for n, (known, _, time, _) in enumerate(entries)]
@@ -92,7 +93,7 @@ class KeptTable:
             self._memory[start : start + _MOVED_BUCKET] = moved + bucket[: -len(moved)]
 
     def was_moved(self, crash_id: str) -> bool:
-        """Tell whether L{set_moved} was called with it, and not too many others since."""
+        """Tell whether L{set_moved} was called for this crash, and not too often for others since then."""
         moved = _packed(crash_id)
         start = _start_of(moved, _MOVED, _MOVED_BUCKET)
         return moved in self._memory[start : start + _MOVED_BUCKET]

@@ -61,7 +61,7 @@ class MemoryBudget:
         self.flushing += size
 
     def finish_flush(self, size: int) -> None:
-        """Count C{size} of the bytes that waited for a disk as out of memory; paused uploads may go on."""
+        """Note that C{size} of the bytes that waited for a disk are out of memory now; paused uploads may go on."""
         self.flushing -= size
         self.used -= size
         if self.flushing <= self.limit and self._paused:
@@ -70,7 +70,7 @@ class MemoryBudget:
                 upload.resume()
 
     def release(self, size: int) -> None:
-        """Count C{size} bytes that did not wait for a disk as out of memory."""
+        """Note that C{size} bytes that did not wait for a disk are out of memory now."""
         self.used -= size
 
     def reserve_annotations(self, size: int) -> None:
@@ -84,7 +84,7 @@ class MemoryBudget:
             raise AllStoresFailed("the annotations and decoders of unfinished uploads take too much memory")
 
     def release_annotations(self, size: int) -> None:
-        """Count C{size} bytes that can't be spilled as out of memory."""
+        """Note that C{size} bytes that can't be spilled are out of memory now."""
         self.annotations -= size
 
     def add_candidate(self, dump: Spillable) -> None:

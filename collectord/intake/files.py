@@ -58,13 +58,13 @@ class ReceivedFile:
             self.grow(self, 0)
 
     def leave_out(self) -> None:
-        """Forget it."""
+        """Leave this file out of the report: its bytes are forgotten."""
         self.is_left_out = True
         self.buffer.release()
 
     @property
     def is_minidump(self) -> bool:
-        """Whether it is one, by its name or by its first bytes."""
+        """Whether this file is a minidump, by its name or by its first bytes."""
         return self.buffer.name == MINIDUMP or self.begins_as_minidump
 
     @property
@@ -100,7 +100,8 @@ class ReceivedFiles:
         self._new_buffer = new_buffer
         self._most = most
         self._kept = 0
-        self._looked_at_from = len(MINIDUMP_BEGIN)  # bytes that a growing file has when it may be the one to go
+        # When a growing file has so many bytes, it may have become the largest, and is looked at.
+        self._looked_at_from = len(MINIDUMP_BEGIN)
         self._names = DumpNames()
         self._files: list[ReceivedFile] = []
 

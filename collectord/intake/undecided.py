@@ -96,7 +96,7 @@ class UndecidedPart:
         self._file_end: End
 
     def write(self, data: bytes) -> None:
-        """Add to its end."""
+        """Take the next bytes of the part."""
         if self._file_write is not None:
             self._file_write(data)
             return

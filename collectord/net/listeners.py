@@ -154,7 +154,7 @@ class Listeners:
         Open the ports.
 
         @param factory: makes the protocol of each connection.
-        @raise CantListen: one can't be opened.
+        @raise CannotListen: one can't be opened.
         """
         for description in self.descriptions:
             self._open(description, factory, None)

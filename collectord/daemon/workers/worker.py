@@ -183,7 +183,7 @@ class WorkerMain:
             self._reactor.stop()
 
     def _new_delivery(self, settings: Settings) -> DeliveryPipeline:
-        """The parent moves crashes, too, and those of fallback stores it moves home alone."""
+        """Make what moves crashes here. Only the parent moves those of fallback stores back to the primary."""
         return DeliveryPipeline(settings, self._backends, self._names, self._on_step, self._reactor, homes=False)
 
     def _on_step(self, event: CrashEvent) -> None:
