@@ -8,6 +8,7 @@ from typing import Protocol
 
 from collectord.model import MINIDUMP_BEGIN
 
+_BEHIND_NAME = re.compile(r'[\s";(]')  # some put the name in quotes, or a comment or a parameter behind it
 _NO_ENCODING = frozenset({"", "7bit", "8bit", "binary"})
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s]")
 _BLANKS = b" \t\r\n\v\f"
@@ -39,7 +40,9 @@ def decoder_for(encoding: str | None) -> Decoder | None:
 
     @param encoding: the C{Content-Transfer-Encoding} of the part, or None.
     """
-    name = (encoding or "").strip().lower()
+    if encoding is None:
+        return None
+    name = _BEHIND_NAME.split(encoding.lstrip(' \t"'), maxsplit=1)[0].lower()
     if name in _NO_ENCODING:
         return None
     kinds: dict[str, type[Decoder]] = {"base64": Base64Decoder, "quoted-printable": QuotedPrintableDecoder}

@@ -19,9 +19,14 @@ def decoded(encoding: str, *pieces: bytes) -> tuple[bytes, str | None]:
     return content, decoder.problem
 
 
-@pytest.mark.parametrize("encoding", [None, "", "7bit", "8BIT ", "binary"])
+@pytest.mark.parametrize("encoding", [None, "", " ", "7bit", "8BIT ", "binary", "8bit;", '"binary"'])
 def test_what_is_not_encoded(encoding: str | None) -> None:
     assert decoder_for(encoding) is None
+
+
+@pytest.mark.parametrize("encoding", ["base64", " BASE64 ", '"base64"', "base64;", "base64 (RFC 2045)"])
+def test_a_name_with_more_around_it(encoding: str) -> None:
+    assert decoded(encoding, b"TURNUA==") == (b"MDMP", None)
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 500)))
