@@ -23,6 +23,7 @@ from collectord.cli.shared import (
     WRONG,
     add_row,
     config_option,
+    counted,
     facts,
     json_option,
     say,
@@ -206,7 +207,7 @@ def _show(
                 ("submitter token", _secret(submission.submitter_token) or "none: clients can't choose crash ids"),
                 ("admin port", ", ".join(settings.admin.listen) or "off"),
                 ("admin token", _secret(settings.admin.token) or "none"),
-                ("crashmover", _crashmover(settings, sinks)),
+                ("crashmover", _crashmover(settings)),
                 ("after a move", "crashes stay in their store too" if mover.keep else "crashes leave their store"),
                 ("sentry", _secret(settings.sentry.dsn) or "off"),
                 ("statsd", settings.metrics.statsd or "off"),
@@ -242,9 +243,11 @@ def _show(
         show("The settings can be used.")
 
 
-def _crashmover(settings: Settings, sinks: Sequence[tuple[str, str]]) -> str:
-    if not settings.crashmover.enabled:
+def _crashmover(settings: Settings) -> str:
+    mover = settings.crashmover
+    if not mover.enabled:
         return "off"
-    if sinks:
-        return f"to {len(sinks)} destinations and publishers"
+    if mover.destination:
+        publishers = f", {counted(len(mover.publisher), 'publisher')}" if mover.publisher else ""
+        return f"to {counted(len(mover.destination), 'destination')}{publishers}"
     return "crashes stay; those in a fallback store go to the primary" if len(settings.storage) > 1 else "crashes stay"

@@ -54,6 +54,27 @@ def test_all_of_it(settings: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["collectord.toml"], "nothing is made"
 
 
+_STORES = "[[storage]]\nroot = 'a'\n[[storage]]\nroot = 'b'\n"
+_DESTINATION = "[[crashmover.destination]]\ntype = 'filesystem'\nroot = 'c'\n"
+_PUBLISHER = "[[crashmover.publisher]]\ntype = 'http'\nurl = 'http://127.0.0.1:9/'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param("[[storage]]\nroot = 'a'\n", "crashes stay", id="one store"),
+        pytest.param(_STORES, "crashes stay; those in a fallback store go to the primary", id="two stores"),
+        pytest.param(_DESTINATION, "to 1 destination", id="a destination"),
+        pytest.param(_DESTINATION + _PUBLISHER, "to 1 destination, 1 publisher", id="a destination and a publisher"),
+        pytest.param("[crashmover]\nenabled = false\n", "off", id="off"),
+    ],
+)
+def test_where_crashes_go(settings: Path, text: str, told: str) -> None:
+    settings.write_text(text)
+    [line] = [line for line in run("check-config", "-c", settings).stdout.splitlines() if line.startswith("crashmover")]
+    assert line.removeprefix("crashmover").strip() == told
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_no_secret_is_shown(settings: Path, options: list[str]) -> None:
     settings.write_text(SECRETS)
