@@ -63,6 +63,9 @@ class Boto3Bucket:
         if answer["ETag"].strip('"') != digests.md5.hex():
             raise Mismatch(f"was stored with the ETag {answer['ETag']}; it should be {digests.md5.hex()}")
 
+    def get(self, key: str) -> bytes | None:
+        raise NotImplementedError
+
     def delete(self, key: str) -> None:
         self._client.delete_object(Bucket=self._bucket, Key=key)
 

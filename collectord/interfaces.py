@@ -44,6 +44,11 @@ class ICrashStorage(Interface):
         @raise StorageError: no crash could be saved; the text says why.
         """
 
+    # It may also have these two:
+    # place_of(crash_id: str) -> str tells where the raw crash of a crash that it keeps is, for the journal, such as
+    # s3://bucket/v1/raw_crash/20160622/8f63752c-….
+    # async fetch(crash_id: str) -> FetchedCrash | None reads a crash that it keeps, for the command "collectord fetch".
+
     async def close() -> None:
         """
         Let go of everything that this has taken: threads, connections, open files, temporary files.

@@ -180,6 +180,16 @@ class Crash:
     source_version: tuple[int, ...] | None = field(default=None, eq=False, repr=False)
 
 
+@frozen(kw_only=True)
+class FetchedCrash:
+    """
+    A fetched crash is what a destination has of a crash: the bytes of its raw crash, and of its dumps by their names.
+    """
+
+    raw_crash: bytes = field(repr=False)
+    dumps: Mapping[str, bytes] = field(repr=False)
+
+
 @frozen
 class NewCrash:
     """
@@ -207,8 +217,9 @@ class CrashEvent:
 
     @ivar at: seconds since the epoch.
     @ivar where: the name of the store, destination or publisher; empty for a duplicate.
-    @ivar about: C{product}, C{version}, C{size} (bytes on the wire) and C{rule} if the crash is kept, and
-        C{fingerprint} (32 hexadecimal digits) if a duplicate of it would be recognized; else empty.
+    @ivar about: of a crash that is kept C{product}, C{version}, C{size} (bytes on the wire) and C{rule}, and
+        C{fingerprint} (32 hexadecimal digits) if a duplicate of it would be recognized; of one that is moved C{place},
+        where it lies at the destination, if that is known; else empty.
     """
 
     at: float

@@ -186,7 +186,12 @@ def _recent(crash: Recent) -> Row:
 
 def crash_values(crash: CrashPage) -> Values:
     """Return the values for C{crash.html}."""
-    names = sorted(crash.annotations, key=lambda name: (name.lower(), name))
+    annotations = crash.annotations or {}
+    names = sorted(annotations, key=lambda name: (name.lower(), name))
+    elsewhere = ""
+    if crash.annotations is None:
+        was_moved = any(event.what == "moved" for event in crash.events)
+        elsewhere = f"Not here any more{f': collectord fetch {crash.crash_id} brings it back' if was_moved else ''}."
     more = len(names) - MAX_ANNOTATIONS
     return sanitized(
         {
@@ -204,16 +209,17 @@ def crash_values(crash: CrashPage) -> Values:
                 }
                 for dump in crash.dumps
             ],
-            "no_dumps": "" if crash.dumps else "None.",
+            "no_dumps": "" if crash.dumps else elsewhere or "None.",
             "events": [
-                {"at": f"{moment(event.at)} UTC", "what": event.what, "where": event.where} for event in crash.events
+                {"at": f"{moment(event.at)} UTC", "what": event.what, "where": event.place or event.where}
+                for event in crash.events
             ],
             "no_events": "" if crash.events else "Nothing is recorded.",
             "facts": [_annotation(name, value) for name, value in crash.facts.items()],
             "no_facts": "" if crash.facts else "None.",
-            "annotations": [_annotation(name, crash.annotations[name]) for name in names[:MAX_ANNOTATIONS]],
-            "annotation_count": count(len(names)),
-            "no_annotations": "" if names else "None.",
+            "annotations": [_annotation(name, annotations[name]) for name in names[:MAX_ANNOTATIONS]],
+            "annotation_count": count(len(names)) if names else "",
+            "no_annotations": "" if names else elsewhere or "None.",
             "more_annotations": f"{count(more)} more {'is' if more == 1 else 'are'} in the JSON." if more > 0 else "",
         }
     )

@@ -25,6 +25,7 @@ class CrashLocations:
     The locations are all places where the crashes of a daemon may be.
 
     @ivar journals: the directory of the journals.
+    @ivar other_journals: those of daemons on other hosts that move crashes out of these stores.
     @ivar stores: for the root of each store, the primary first, whether new crashes are ever moved out of it.
     @ivar destinations: the roots of the destinations that are file systems.
     @ivar known_stores: what is remembered of stores outside of them; None: nothing is.
@@ -34,6 +35,7 @@ class CrashLocations:
     stores: Mapping[str, bool]
     destinations: Sequence[str]
     known_stores: KnownStores | None = None
+    other_journals: Sequence[Path] = ()
 
     def require_all_stores(self) -> None:
         """

@@ -10,6 +10,7 @@ after the daemon has written the lines that it had in memory.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from collectord.audit.fates import NOTHING, Audit, Fate, Traces, UncleanStop, fate_of, is_unlinked, with_trace
@@ -56,6 +57,10 @@ def audit(locations: CrashLocations, day: str, wait: Callable[[], object]) -> Au
             crashes[line.subject] = with_trace(crashes.get(line.subject, NOTHING), line.kind, line.where, line.rule)
         else:
             misfiled += 1
+    others = [Journal(directory, day) for directory in locations.other_journals]
+    for line in chain.from_iterable(others):
+        if line.subject in crashes or (line.where in locations.stores and is_of_day(line.subject, day)):
+            crashes[line.subject] = with_trace(crashes.get(line.subject, NOTHING), line.kind, line.where, line.rule)
     links: list[tuple[str, str]] = []
     for root in locations.stores:
         links_here = links_of_day(root, day)
@@ -74,7 +79,7 @@ def audit(locations: CrashLocations, day: str, wait: Callable[[], object]) -> Au
         lines=lines,
         dangling=sorted({crash_id for crash_id, link in links if _is_dangling(crash_id, link, crashes, locations)}),
         at_destinations={root: _count(locations, root, day, crashes) for root in locations.destinations},
-        damaged=journal.damaged + misfiled,
+        damaged=journal.damaged + misfiled + sum(other.damaged for other in others),
         # The subject of such a line is the number of lost lines, unless the line is damaged.
         lost=sum(int(line.subject) for line in process_lines if line.kind == "lost" and line.subject.isdecimal()),
         unclean_stops=list(_unclean_stops(locations, process_lines)),
@@ -128,7 +133,8 @@ def _scan_again(
         return {}
     wait()
     lines: dict[str, dict[Line, None]] = {}
-    for line in Journal(locations.journals, day):
+    journals = [Journal(directory, day) for directory in (locations.journals, *locations.other_journals)]
+    for line in chain.from_iterable(journals):
         if line.subject in suspects and line.kind in CRASH_KINDS:
             crashes[line.subject] = with_trace(crashes[line.subject], line.kind, line.where, line.rule)
             if line.subject in lines or len(lines) < _MAX_CRASHES_WITH_LINES:

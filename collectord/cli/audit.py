@@ -3,10 +3,11 @@ C{collectord audit}: says what became of every crash of a day.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+from attrs import evolve
 from click.exceptions import Exit
 
 from collectord.audit.fates import FATES, Audit
@@ -50,6 +51,15 @@ _STEPS = {
 @click.option("--unlinked", "only_unlinked", is_flag=True, help="Write only the ids of crashes whose link is lost.")
 @click.option("--dangling", "only_dangling", is_flag=True, help="Write only the ids of links without a crash.")
 @click.option("--rebuild", "rewrite", is_flag=True, help="First write the journal of that day anew; see above.")
+@click.option(
+    "--ledger",
+    "ledgers",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
+    help="Also read the journals in DIRECTORY, of a daemon on another host that moves crashes out of the same store. "
+    "May be given several times.",
+)
 @config_option
 @json_option
 def audit_command(
@@ -58,6 +68,7 @@ def audit_command(
     only_unlinked: bool,
     only_dangling: bool,
     rewrite: bool,
+    ledgers: Sequence[Path],
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -73,6 +84,9 @@ def audit_command(
 
     --rebuild writes a damaged or lost journal anew, from the lines that can be read and the crashes in the stores.
 
+    Two hosts may move crashes out of one store that they share, such as a fallback. Each has lines of what it did, so
+    give the journals of the other by --ledger.
+
     \b
     collectord audit yesterday
     collectord audit 2016-06-22 --unaccounted
@@ -80,7 +94,7 @@ def audit_command(
     settings = load_settings(config)
     if not settings.ledger.enabled:
         raise CannotRun("the daemon writes no journal to audit ([ledger] enabled = false)")
-    locations = locations_of(settings)
+    locations = evolve(locations_of(settings), other_journals=ledgers)
     rebuilt = rebuild(locations, day) if rewrite else None
     found = audited(locations, day)
     if only_ids:

@@ -88,12 +88,12 @@ def _files(crash: FoundCrash) -> list[str]:
 
 def _copy(path: str, directory: str, force: bool) -> str:
     to = f"{directory}/{os.path.basename(path)}"
-    with open(path, "rb") as source, open(_new(to, force), "wb") as file:
+    with open(path, "rb") as source, open(new_file(to, force), "wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
     return to
 
 
-def _new(path: str, force: bool) -> int:
+def new_file(path: str, force: bool) -> int:
     """Make a file that nobody else may read, since a dump holds memory of somebody's program."""
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL), 0o600)
@@ -109,7 +109,7 @@ def _tar(to: str, force: bool) -> Iterator[tarfile.TarFile]:
         with tarfile.open(mode="w|", fileobj=sys.stdout.buffer) as tar:
             yield tar
         return
-    with open(_new(to, force), "wb") as file:
+    with open(new_file(to, force), "wb") as file:
         if to.endswith("gz"):
             with tarfile.open(mode="w:gz", fileobj=file) as tar:
                 yield tar

@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import click
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 from click.exceptions import Exit
 
 from collectord.cli.shared import (
@@ -28,7 +28,12 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_crash_id, found_in, moved_roots, store_option, store_roots
 from collectord.model import COLLECTOR_NAMES, RawCrash, checksums_in, metadata_of
-from collectord.storage.filesystem.finder import FoundCrash, link_of
+from collectord.observe.crashpage import JournalEntry, facts_of, moved_to
+from collectord.observe.journal.lines import time_of
+from collectord.observe.journal.reader import events_of
+from collectord.observe.journal.writer import directory_of
+from collectord.settings.loading import load_settings
+from collectord.storage.filesystem.finder import FoundCrash, find_crash, link_of
 
 
 @frozen(kw_only=True)
@@ -90,7 +95,8 @@ def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_jso
     Show one crash.
 
     This shows its annotations, its dumps, where it lies, and whether it waits to be moved. Long annotations are cut;
-    --json shows them whole.
+    --json shows them whole. Of a crash that is not here any more, this shows what the journal has: when it was moved,
+    where to, and by which queue it was published.
 
     A crash that was moved is no longer in its store. The daemon's log says where it was moved. If that is a file
     system, name its root with --store.
@@ -99,15 +105,67 @@ def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_jso
     collectord crashes show bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
     collectord crashes show bp-8f63752c-57c6-4e5d-b2cf-cabde2160622 --store /mnt/processed
     """
-    moved = set() if stores else moved_roots(config)
-    show_found(found_in(store_roots(config, stores), crash_id), moved, as_json)
+    roots = store_roots(config, stores)
+    is_here = bool(stores) or any(find_crash(root, crash_id) for root in roots)
+    if not is_here and (events := _events(config, crash_id)):
+        show_events(crash_id, events, as_json)
+        return
+    moved = None if stores else moved_roots(config)
+    show_found(found_in(roots, crash_id), moved, as_json)
 
 
-def show_found(found: Sequence[FoundCrash], moved: Container[str], as_json: bool) -> None:
+def _events(config: Path | None, crash_id: str) -> Sequence[JournalEntry]:
+    settings = load_settings(config)
+    try:
+        return events_of(directory_of(settings), crash_id) if settings.ledger.enabled else ()
+    except OSError as e:
+        say(f"the journal can't be read: {e}")
+        return ()
+
+
+def show_events(crash_id: str, events: Sequence[JournalEntry], as_json: bool) -> None:
+    """
+    Show a crash that is in no store, by what the journal has of it.
+
+    @raise Exit: no line says that it was moved.
+    """
+    is_moved = bool(moved_to(events))
+    if as_json:
+        show_json(
+            [
+                {
+                    "crash_id": crash_id,
+                    **facts_of(events),
+                    "places": [place.store for place in moved_to(events)],
+                    "events": [asdict(event) for event in events],
+                }
+            ]
+        )
+    else:
+        _show_events(crash_id, events)
+    if not is_moved:
+        raise Exit(WRONG)
+
+
+def _show_events(crash_id: str, events: Sequence[JournalEntry]) -> None:
+    moved = moved_to(events)
+    state = "in no store any more" if moved else "in no store any more, and no line says that it was moved"
+    where = [("crash", crash_id), ("state", state)]
+    where += [("moved to", shortened(place.store)) for place in moved]
+    show(facts([*where, *((name, shortened(value)) for name, value in facts_of(events).items())]), "")
+    shown = table("when (UTC)", "", "where", whole=["when (UTC)"])
+    for event in events:
+        add_row(shown, time_of(event.at), event.what, shortened(event.place or event.where))
+    show(shown)
+    if moved:
+        show(f"collectord fetch {crash_id} brings it back")
+
+
+def show_found(found: Sequence[FoundCrash], moved: Container[str] | None, as_json: bool) -> None:
     """
     Show one crash, as it was found in one store or more.
 
-    @param moved: the roots of the stores from which a daemon moves crashes.
+    @param moved: the roots of the stores from which a daemon moves crashes; None: nobody knows which these are.
 
     @raise CannotRun: it is in none of them any more.
     @raise Exit: its raw crash can't be read.
@@ -119,7 +177,7 @@ def show_found(found: Sequence[FoundCrash], moved: Container[str], as_json: bool
         show_json([{**crash.row(), **_in_full(crash)} for crash in read])
     else:
         for crash in read:
-            _show(crash, crash.crash.root in moved)
+            _show(crash, moved)
     if any(crash.unreadable for crash in read):
         raise Exit(WRONG)
 
@@ -132,19 +190,21 @@ def _in_full(crash: ReadCrash) -> dict[str, object]:
     }
 
 
-def _state(crash: ReadCrash, is_moved: bool) -> str:
+def _state(crash: ReadCrash, moved: Container[str] | None) -> str:
     if crash.crash.reason:
         return f"in the quarantine: {crash.crash.reason}"
-    if crash.is_new:
-        return "new: it waits to be moved" if is_moved else "new: it was not moved"
-    return "it stays: it was moved, or nothing moves it"
+    if not crash.is_new:
+        return "stays: it was moved, or nothing moves it"
+    if moved is None:
+        return "new: it was not moved"
+    return "new: it waits to be moved" if crash.crash.root in moved else "stays: nothing moves it from here"
 
 
-def _show(crash: ReadCrash, is_moved: bool) -> None:
+def _show(crash: ReadCrash, moved: Container[str] | None) -> None:
     where = [
         ("crash", crash.crash.crash_id),
         ("store", crash.crash.root),
-        ("state", shortened(_state(crash, is_moved))),
+        ("state", shortened(_state(crash, moved))),
     ]
     show(facts([*where, ("raw crash", crash.crash.raw_crash)]), "")
     if crash.unreadable:

@@ -14,6 +14,7 @@ from collectord import __version__
 from collectord.cli.audit import audit_command
 from collectord.cli.check_config import check_config
 from collectord.cli.crashes import crashes
+from collectord.cli.fetch import fetch
 from collectord.cli.identities import stores
 from collectord.cli.quarantine import quarantine
 from collectord.cli.renew import renew
@@ -84,5 +85,5 @@ def completion(shell: str) -> None:
 
 
 crashes.add_command(renew)
-for _command in (audit_command, check_config, crashes, quarantine, republish, status, stores, submit, throttle):
+for _command in (audit_command, check_config, crashes, fetch, quarantine, republish, status, stores, submit, throttle):
     main.add_command(_command)

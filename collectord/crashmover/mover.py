@@ -182,7 +182,7 @@ class Crashmover:
                     failed.append(e)
                 else:
                     unfinished.done.add(sink)
-                    self._notify(new, sink.kind, sink.name)
+                    self._notify(new, sink.kind, sink.name, sink.place_of(new.crash_id))
         if failed:
             raise failed[0]
         unfinished.missing = [sink for sink in self._destinations if sink not in unfinished.done]
@@ -227,8 +227,9 @@ class Crashmover:
             return False  # the sink has logged why
         return True
 
-    def _notify(self, new: NewCrash, kind: Step, where: str) -> None:
-        self._on_event(CrashEvent(at=self._now(), crash_id=new.crash_id, kind=kind, where=where))
+    def _notify(self, new: NewCrash, kind: Step, where: str, place: str = "") -> None:
+        about = {"place": place} if place else {}
+        self._on_event(CrashEvent(at=self._now(), crash_id=new.crash_id, kind=kind, where=where, about=about))
 
     async def _quarantine(self, source: ICrashSource, new: NewCrash, reason: str, unfinished: Unfinished) -> bool:
         try:

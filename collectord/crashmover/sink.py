@@ -47,6 +47,7 @@ class Sink:
     @param timeout: seconds that a delivery or a check may take.
     @param verify: run C{check} before the first crash is delivered.
     @param chance: returns a random number from 0 to 1.
+    @ivar place_of: returns where the crash of an id lies at the destination; empty: nobody knows.
     @ivar cautions: what the destination can't promise, in sentences, as far as that is known by now.
     @ivar problem: why the last delivery or check failed, or empty if it did not.
     @ivar delivered: how many crashes were confirmed.
@@ -67,8 +68,10 @@ class Sink:
         clock: IReactorTime,
         chance: Callable[[], float],
         cautions: Callable[[], Sequence[str]] = tuple,
+        place_of: Callable[[str], str] = lambda crash_id: "",
     ) -> None:
         self.name = name
+        self.place_of = place_of
         self.kind: SinkKind = kind
         self.cautions = cautions
         self.problem = ""

@@ -145,6 +145,7 @@ class DeliveryPipeline:
             settings.timeout_s,
             verify=settings.verify,
             cautions=lambda: getattr(plugin.instance, "cautions", ()),
+            place_of=getattr(plugin.instance, "place_of", lambda crash_id: ""),
         )
 
     def _sink(
@@ -157,6 +158,7 @@ class DeliveryPipeline:
         *,
         verify: bool = True,
         cautions: Callable[[], Sequence[str]] = tuple,
+        place_of: Callable[[str], str] = lambda crash_id: "",
     ) -> Sink:
         return Sink(
             name,
@@ -168,6 +170,7 @@ class DeliveryPipeline:
             clock=self._reactor,
             chance=random.random,
             cautions=cautions,
+            place_of=place_of,
         )
 
     def _add(

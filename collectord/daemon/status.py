@@ -18,7 +18,14 @@ from collectord import __version__
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
 from collectord.observe.aggregate import AggregatedRegistry
-from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry
+from collectord.observe.crashpage import (
+    CrashLocation,
+    CrashPage,
+    DumpFile,
+    JournalEntry,
+    facts_of,
+    moved_to,
+)
 from collectord.observe.loss import LossWatch
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.status import (
@@ -158,10 +165,13 @@ class StatusReporter(Service):
         events = self._events(crash_id)
         if not found and not events:
             return None
-        page = CrashPage(crash_id=crash_id, annotations={}, facts={}, dumps=[], places=[], events=events)
+        facts = facts_of(events)
+        page = CrashPage(crash_id=crash_id, annotations=None, facts=facts, dumps=[], places=[], events=events)
         for crash in reversed(found):  # Later ones are overwritten, so that the primary's copy is shown.
             page = _with_content(page, crash)
-        return evolve(page, places=[self._place(crash) for crash in found])
+        here = {crash.root for crash in found}
+        there = [place for place in moved_to(events) if place.store not in (*here, *self._roots)]
+        return evolve(page, places=[*(self._place(crash) for crash in found), *there])
 
     def _place(self, crash: FoundCrash) -> CrashLocation:
         if crash.reason:
@@ -183,7 +193,7 @@ def _with_content(page: CrashPage, crash: FoundCrash) -> CrashPage:
     try:
         raw_crash = crash.read()
     except (OSError, ValueError) as e:
-        return evolve(page, facts={"raw crash": f"can't be read: {e}"})
+        return evolve(page, annotations={}, facts={**page.facts, "raw crash": f"can't be read: {e}"})
     checksums = checksums_in(raw_crash) or {}
     facts = {name: raw_crash[name] for name in sorted(COLLECTOR_NAMES & set(raw_crash)) if name != "metadata"}
     facts |= {f"metadata.{name}": value for name, value in metadata_of(raw_crash).items() if name != "dump_checksums"}

@@ -24,9 +24,10 @@ class DumpFile:
 @frozen(kw_only=True)
 class CrashLocation:
     """
-    A store that has a crash.
+    A store or destination that has a crash.
 
-    @ivar state: C{waits to be moved}, C{stays}, or C{in the quarantine: <reason>}.
+    @ivar store: its root, or the place at a destination.
+    @ivar state: C{waits to be moved}, C{stays}, C{was moved there}, or C{in the quarantine: <reason>}.
     """
 
     store: str
@@ -41,11 +42,20 @@ class JournalEntry:
     @ivar at: when, in seconds since the epoch.
     @ivar what: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
     @ivar where: the store or sink in which it happened.
+    @ivar place: where the crash lies there, if it was C{moved} and that is known.
+    @ivar rule: by which it was C{kept}.
+    @ivar product: of a crash that was C{kept}, as C{version}; they come from a client.
+    @ivar size: bytes of its report on the wire, if that is known.
     """
 
     at: float
     what: str
     where: str
+    place: str = ""
+    rule: str = ""
+    product: str = ""
+    version: str = ""
+    size: int | None = None
 
 
 @frozen(kw_only=True)
@@ -53,15 +63,32 @@ class CrashPage:
     """
     All that is known of one crash.
 
-    @ivar annotations: as they were kept. They come from a client, so whoever shows them has to escape them.
+    @ivar annotations: as they were kept; None: they are not here. They come from a client, so whoever shows them has to
+        escape them.
     @ivar facts: what the collector itself wrote into the raw crash, and the metadata.
     @ivar places: the stores that have it.
     @ivar events: what happened to it, by the journal.
     """
 
     crash_id: str
-    annotations: Mapping[str, str] = field(repr=False)
+    annotations: Mapping[str, str] | None = field(repr=False)
     facts: Mapping[str, str] = field(repr=False)
     dumps: Sequence[DumpFile]
     places: Sequence[CrashLocation]
     events: Sequence[JournalEntry]
+
+
+def facts_of(events: Sequence[JournalEntry]) -> Mapping[str, str]:
+    """Return what a journal says of a crash that was kept, for one whose raw crash is not here."""
+    kept = next((event for event in events if event.what == "kept"), None)
+    if kept is None:
+        return {}
+    size = "" if kept.size is None else str(kept.size)
+    facts = {"ProductName": kept.product, "Version": kept.version, "payload_size": size, "throttle_rule": kept.rule}
+    return {name: value for name, value in facts.items() if value}
+
+
+def moved_to(events: Sequence[JournalEntry]) -> Sequence[CrashLocation]:
+    """Return where a crash was moved to, by a journal."""
+    places = {event.where: event.place or event.where for event in events if event.what == "moved"}
+    return [CrashLocation(store=place, state="was moved there") for place in places.values()]

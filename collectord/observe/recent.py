@@ -38,7 +38,9 @@ class RecentCrashes:
             if len(self._crashes) > MOST:
                 self._crashes.popitem(last=False)
         elif known is not None and event.kind not in ("removed", "duplicate"):  # Where it went before says more.
-            self._crashes[event.crash_id] = evolve(known, state=event.kind, where=event.where)
+            # The destination is where the crash is; the queue only has its id.
+            where = known.where if event.kind == "published" else event.where
+            self._crashes[event.crash_id] = evolve(known, state=event.kind, where=where)
 
     def newest_first(self) -> Sequence[Recent]:
         """Return all crashes that are remembered."""

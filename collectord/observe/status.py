@@ -125,7 +125,7 @@ class Recent:
     @ivar size: of its report on the wire, in bytes.
     @ivar rule: the throttle rule that decided to keep it.
     @ivar state: what happened to it last: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
-    @ivar where: the store or sink in which that happened.
+    @ivar where: the store or destination in which it is.
     """
 
     crash_id: str

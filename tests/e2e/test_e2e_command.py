@@ -114,7 +114,7 @@ def test_a_crash_from_the_submission_to_its_removal(tmp_path: Path, dump: Path) 
         assert removed.status == 0
         assert problems(store) == []
         assert stored_crashes(store).keys() == {*plain}
-        assert collectord("crashes", "show", "--config", settings, packed[0]).status == 2
+        assert collectord("crashes", "show", "--config", settings, packed[0]).status == 1
 
 
 def test_refusals(tmp_path: Path, dump: Path) -> None:

@@ -3,10 +3,13 @@ The crashmover of a real daemon with a real S3 server and real queues, which com
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from attrs import frozen
 
 from tests.e2e.test_e2e_crashmover import files_of_crashes, submit
 from tests.support.brokers import RabbitServer, RedisServer, missing, rabbit_server, rabbitmq_url, taken_from
@@ -127,3 +130,42 @@ def test_deferred_crashes_are_moved_and_not_told(tmp_path: Path, s3: S3Server, r
         until(lambda: not files_of_crashes(source), 30)
     whole_in(s3, acknowledged)
     assert taken_from(rabbit.port, QUEUE) == []
+
+
+def test_a_crash_that_was_moved_is_found_and_brought_back(tmp_path: Path, s3: S3Server) -> None:
+    s3.client().create_bucket(Bucket=BUCKET)
+    source, port = tmp_path / "source", free_port()
+    with S3Only(port, source, s3).daemon(tmp_path / "work") as daemon:
+        acknowledged = submit(daemon, "one", "two")
+        until(lambda: not files_of_crashes(source), 60)
+        toml = daemon.toml_path
+    crash_id = min(acknowledged)
+
+    def collectord(*args: str) -> str:
+        command = [str(Path(sys.executable).with_name("collectord")), *args, "--config", str(toml)]
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+
+    assert f"s3://{BUCKET}/v1/raw_crash/20{crash_id[-6:]}/{crash_id}" in collectord("crashes", "show", crash_id)
+    collectord("fetch", crash_id, "--to", "back")
+    raw_crash = json.loads((tmp_path / "back" / f"{crash_id}.json").read_bytes())
+    assert raw_crash["Serial"] == acknowledged[crash_id]
+    kept = kept_in(s3.objects(BUCKET), crash_id)
+    assert kept is not None
+    assert (tmp_path / "back" / f"{crash_id}.dump").read_bytes() == kept.dumps["upload_file_minidump"]
+
+
+@frozen
+class S3Only:
+    """A daemon that moves crashes to a bucket, and has a journal."""
+
+    port: int
+    source: Path
+    s3: S3Server
+
+    def daemon(self, work: Path) -> Daemon:
+        s3 = self.s3
+        keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
+        there = table("destination", type="s3", bucket=BUCKET, endpoint_url=s3.url, region="us-east-1", **keys)
+        journal = f"[ledger]\ndirectory = {json.dumps(str(work / 'journals'))}\n"
+        toml = f"{config(self.port, self.source, moves=True)}\n[crashmover]\n{there}{journal}"
+        return Daemon(toml, self.port, work)

@@ -1,10 +1,10 @@
 r"""
 The format of a journal, a text file with a line for each thing that happened to the crashes of one day.
 
-A line is C{<time>\t<kind>\t<subject>\t<where>\t<rule>\t<fingerprint>}, without the empty fields at its end. One of each
-sort, with spaces for the tabs and the fingerprint cut::
+A line has the fields of L{Line}, with tabs between, and without the empty ones at its end. One of each sort, with
+spaces for the tabs, and the end of the first cut::
 
-    2016-06-22T15:19:49.123Z  kept         8f63752c-57c6-4e5d-b2cf-cabde2160622  /srv/crashes  accept_all  0c5d9a…
+    2016-06-22T15:19:49.123Z  kept         8f63752c-57c6-4e5d-b2cf-cabde2160622  /srv/crashes  accept_all  …
     2016-06-22T15:19:50.017Z  duplicate    8f63752c-57c6-4e5d-b2cf-cabde2160622
     2016-06-22T15:19:50.301Z  moved        8f63752c-57c6-4e5d-b2cf-cabde2160622  s3 crashes
     2016-06-22T15:19:50.355Z  published    8f63752c-57c6-4e5d-b2cf-cabde2160622  redis socorro.standard
@@ -54,9 +54,10 @@ line that has one of them is damaged, as by zeros after a power cut.
 """
 _LINE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)\t([a-z]+)\t([^CONTROL]+)"
-    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9a-f]{32}))?)?)?\n".replace("CONTROL", _CONTROL)
+    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9a-f]{32})?"
+    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9]*)(?:\t([^CONTROL]*))?)?)?)?)?)?)?\n".replace("CONTROL", _CONTROL)
 )
-"""A whole line: time, kind, subject, where, rule, fingerprint."""
+"""A whole line, with the fields of L{Line}."""
 _UNFIT = re.compile(rf"[\\{_CONTROL}\ud800-\udfff]")
 """A character that is written as an escape: the backslash, control characters, and what UTF-8 can't encode."""
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
@@ -72,6 +73,8 @@ class Line(NamedTuple):
     @ivar where: the store, destination or publisher; in an C{unclean} line the time up to which lines are durable.
     @ivar rule: the throttle rule by which a crash was C{kept}.
     @ivar fingerprint: of the report of a crash that was C{kept}, in hexadecimal: its duplicates have the same.
+    @ivar product: of a crash that was C{kept}, as C{version} and C{size}: the bytes of its report on the wire.
+    @ivar place: where a crash that was C{moved} lies at the destination, if it says so.
     """
 
     time: str
@@ -80,6 +83,10 @@ class Line(NamedTuple):
     where: str = ""
     rule: str = ""
     fingerprint: str = ""
+    product: str = ""
+    version: str = ""
+    size: str = ""
+    place: str = ""
 
     @property
     def at(self) -> float:
@@ -89,7 +96,9 @@ class Line(NamedTuple):
     def encode(self) -> bytes:
         """Return the line as it is written, with its end."""
         subject, where, rule = _escaped(self.subject), _escaped(self.where), _escaped(self.rule)
-        return _joined(self.time, self.kind, subject, where, rule, self.fingerprint).encode()
+        product, version = _escaped(self.product), _escaped(self.version)
+        about = (rule, self.fingerprint, product, version, self.size, _escape(self.place))
+        return _joined(self.time, self.kind, subject, where, *about).encode()
 
 
 def format_event(event: CrashEvent) -> str:
@@ -98,8 +107,19 @@ def format_event(event: CrashEvent) -> str:
 
     This is L{Line.encode} for the many lines about crashes: a crash id needs no escapes, and no place in their cache.
     """
-    rule, fingerprint = str(event.about.get("rule") or ""), str(event.about.get("fingerprint") or "")
-    return _joined(time_of(event.at), event.kind, event.crash_id, _escaped(event.where), _escaped(rule), fingerprint)
+    about = event.about
+    return _joined(
+        time_of(event.at),
+        event.kind,
+        event.crash_id,
+        _escaped(event.where),
+        _escaped(str(about.get("rule") or "")),
+        str(about.get("fingerprint") or ""),
+        _escaped(str(about.get("product") or "")),
+        _escaped(str(about.get("version") or "")),
+        str(about.get("size") or ""),
+        _escape(str(about.get("place") or "")),
+    )
 
 
 def _joined(*fields: str) -> str:
@@ -141,10 +161,12 @@ def _epoch_seconds(text: str) -> int | None:
         return None
 
 
-# There are only a few stores, destinations, publishers and rules, so their escapes stay in the cache.
-@lru_cache(maxsize=1024)
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return _UNFIT.sub(lambda unfit: f"\\u{ord(unfit[0]):04x}", text)
+
+
+# There are only a few stores, destinations, publishers, rules and products, so their escapes stay in the cache.
+_escaped = lru_cache(maxsize=1024)(_escape)
 
 
 @lru_cache(maxsize=1024)
@@ -169,13 +191,15 @@ def parse_line(line: bytes) -> Line | None:
         return None
     if found is None:
         return None
-    time, kind, subject, where, rule, fingerprint = found.groups("")
+    time, kind, subject, where, rule, fingerprint, product, version, size, place = found.groups("")
     if (kind not in CRASH_KINDS and kind not in PROCESS_KINDS) or _epoch_seconds(time[:19]) is None:
         return None
     if "\\" in found[0]:
-        texts = [_unescaped(text) for text in (subject, where, rule)]
-        return None if None in texts else Line(time, kind, *cast(tuple[str, str, str], tuple(texts)), fingerprint)
-    return Line(time, kind, subject, where, rule, fingerprint)
+        texts = [_unescaped(text) for text in (subject, where, rule, product, version, place)]
+        if None in texts:
+            return None
+        subject, where, rule, product, version, place = cast(list[str], texts)
+    return Line(time, kind, subject, where, rule, fingerprint, product, version, size, place)
 
 
 def journal_path(directory: Path, day: str) -> Path:

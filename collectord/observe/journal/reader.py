@@ -133,7 +133,19 @@ def events_of(directory: Path, crash_id: str) -> list[JournalEntry]:
     @raise OSError: they can't be read.
     """
     lines = Journal(directory, journal_day(crash_id)).lines_about(crash_id)
-    return [JournalEntry(at=line.at, what=line.kind, where=line.where) for line in dict.fromkeys(lines)]
+    return [
+        JournalEntry(
+            at=line.at,
+            what=line.kind,
+            where=line.where,
+            place=line.place,
+            rule=line.rule,
+            product=line.product,
+            version=line.version,
+            size=int(line.size) if line.size else None,
+        )
+        for line in dict.fromkeys(lines)
+    ]
 
 
 def lines_since(directory: Path, since: float, now: datetime) -> Iterator[Line]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import takewhile
+from pathlib import Path
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -17,11 +18,12 @@ from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import CrashRejectedByStore, StorageError, TimedOut
 from collectord.interfaces import ICrashStorage, IDumpStaging
-from collectord.model import Content, Crash
+from collectord.model import Content, Crash, FetchedCrash
 from collectord.storage.content import NotAsReceived
 from collectord.storage.filesystem.checks import StoreChecks, describe_error
 from collectord.storage.filesystem.committer import GroupCommit, Outcomes
 from collectord.storage.filesystem.existing import Existing, look_at
+from collectord.storage.filesystem.finder import find_crash
 from collectord.storage.filesystem.identity import ConfirmedSync, StoreIdentity
 from collectord.storage.filesystem.known import KnownStores
 from collectord.storage.filesystem.layout import Place, place_in, place_of
@@ -226,6 +228,19 @@ class FilesystemCrashStorage:
         except OSError as e:
             raise StorageError(describe_error(self.name, e)) from e
 
+    async def fetch(self, crash_id: str) -> FetchedCrash | None:
+        """
+        Read a crash that this keeps.
+
+        @return: None if it keeps no crash of that id, or only in its quarantine.
+
+        @raise StorageError: it can't be read.
+        """
+        try:
+            return await self._workers(partial(_fetch, self.name, crash_id))
+        except OSError as e:
+            raise StorageError(describe_error(self.name, e)) from e
+
     async def prepare(self) -> None:
         """
         Return once crashes can be moved out of this store. It may be full: then it needs that most.
@@ -252,3 +267,11 @@ class FilesystemCrashStorage:
         # As long as the committing thread may roll a crash back, the others have to see its intent record.
         self._commit.wait_until_closed()
         self._checks.remove_staging()
+
+
+def _fetch(root: str, crash_id: str) -> FetchedCrash | None:
+    found = find_crash(root, crash_id)
+    if found is None or found.reason:
+        return None
+    dumps = {name: Path(path).read_bytes() for name, path in found.dumps.items()}
+    return FetchedCrash(raw_crash=Path(found.raw_crash).read_bytes(), dumps=dumps)

@@ -18,16 +18,33 @@ _LONGEST_PAUSE_S = 2.0
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _BUSY_CODES = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
 """S3 sends these with the status 200 or 400, too."""
+_NO_OBJECT = frozenset({"NoSuchKey", "BlobNotFound", ""})
+"""How S3 and Azure say that there is no object. Some servers only say so by the status."""
+
+
+def is_success(answer: Answer) -> bool:
+    """Whether the server says that it has done what it was asked for."""
+    return answer.status < 300 and not error_in(answer).code and not is_page(answer)
+
+
+def is_found_or_not(answer: Answer) -> bool:
+    """Whether the server has sent an object, whatever is in it, or says that there is none."""
+    return answer.status == 200 or (answer.status == 404 and error_in(answer).code in _NO_OBJECT)
 
 
 def persistently(
-    method: str, send: Callable[[], Answer], proceed: Proceed, has_changed: Callable[[Answer], bool]
+    method: str,
+    send: Callable[[], Answer],
+    proceed: Proceed,
+    has_changed: Callable[[Answer], bool],
+    is_done: Callable[[Answer], bool] = is_success,
 ) -> Answer:
     """
     Return the answer of success to a request.
 
     @param send: sends it, each time anew.
     @param proceed: is called before each try.
+    @param is_done: whether an answer is one of success.
     @param has_changed: whether after a refusal the next try is another request, which may be accepted.
 
     @raise NoAnswer: the server can't be reached, or does not answer. It may have done what it was asked for.
@@ -42,7 +59,7 @@ def persistently(
             if attempt == ATTEMPTS:
                 raise
         else:
-            if answer.status < 300 and not error_in(answer).code and not is_page(answer):
+            if is_done(answer):
                 return answer
             if attempt == ATTEMPTS or not (_is_busy(answer) or has_changed(answer)):
                 raise Refused(method, answer)

@@ -56,6 +56,9 @@ class AzureBucket:
             else:
                 self._put_whole(item, file, proceed)
 
+    def get(self, key: str) -> bytes | None:
+        return self._client.get(key)
+
     def delete(self, key: str) -> None:
         self._client.request("DELETE", key)
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from collectord.concurrency.lazily import Lazily
-from collectord.storage.objects.attempts import persistently
+from collectord.storage.objects.attempts import is_found_or_not, persistently
 from collectord.storage.objects.azuresettings import AzureSettings
 from collectord.storage.objects.azuresigning import Authorize, Request
 from collectord.storage.objects.bucket import Proceed, Watched
@@ -73,11 +73,31 @@ class AzureClient:
         """
         return persistently(method, lambda: self._try(method, key, query, headers, body), proceed, lambda answer: False)
 
+    def get(self, key: str) -> bytes | None:
+        """Return what is in an object; None: there is no such object."""
+        answer = persistently(
+            "GET",
+            lambda: self._try("GET", key, {}, {}, NO_BODY, whole=True),
+            lambda: None,
+            lambda answer: False,
+            is_found_or_not,
+        )
+        return answer.body if answer.status == 200 else None
+
     def close(self) -> None:
         """Close all connections."""
         self._connections.drop(lambda connections: connections.close())
 
-    def _try(self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Body) -> Answer:
+    def _try(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body,
+        *,
+        whole: bool = False,
+    ) -> Answer:
         connections = self._connections()
         path = self._path + quoted(key, safe="/")
         headers = {**headers, "x-ms-date": formatdate(usegmt=True), "x-ms-version": _VERSION}
@@ -86,5 +106,9 @@ class AzureClient:
         headers |= self._authorize(Request(method, path, query, headers))
         target = "&".join(filter(None, [query_of(query), self._sas_token]))
         return connections.exchange(
-            method, f"{path}?{target}" if target else path, {**headers, "host": connections.host}, body.again()
+            method,
+            f"{path}?{target}" if target else path,
+            {**headers, "host": connections.host},
+            body.again(),
+            whole=whole,
         )

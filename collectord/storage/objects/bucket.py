@@ -4,6 +4,7 @@ thread, and checked to be what was received.
 """
 
 import hashlib
+import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -20,9 +21,9 @@ from zope.interface import implementer
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.errors import CrashRejectedByStore, StorageError
 from collectord.interfaces import ICrashStorage
-from collectord.model import Crash
+from collectord.model import Crash, FetchedCrash
 from collectord.plugins import PluginSettings
-from collectord.storage.objects.keys import Item, items_of, probe
+from collectord.storage.objects.keys import Item, dump_key, dump_names_key, items_of, probe, raw_crash_key
 
 _READ = 1024 * 1024
 _WHY = 300
@@ -88,6 +89,9 @@ class Bucket(Protocol):
         @param proceed: to be called now and then if this takes long.
         """
 
+    def get(self, key: str) -> bytes | None:
+        """Return what is in an object; None: there is no object with this key."""
+
     def delete(self, key: str) -> None:
         """Delete the object with this key."""
 
@@ -127,9 +131,39 @@ class BucketCrashStorage:
             abandoned.set()
         return self.name
 
+    def place_of(self, crash_id: str) -> str:
+        """Return where the raw crash of a crash is that this keeps."""
+        return f"{self.name}/{raw_crash_key(crash_id, self._settings.prefix)}"
+
+    async def fetch(self, crash_id: str) -> FetchedCrash | None:
+        """
+        Read a crash that this keeps.
+
+        @return: None if it keeps no crash of that id.
+
+        @raise StorageError: nobody knows, or the crash is not whole.
+        """
+        return await self._workers(partial(self._get_all, crash_id))
+
     async def check(self) -> Mapping[str, int]:
         await self._workers(partial(self._try_out, probe(token_hex(8), self._settings.prefix)))
         return {}
+
+    def _get_all(self, crash_id: str) -> FetchedCrash | None:
+        prefix = self._settings.prefix
+        try:
+            raw_crash = self._bucket.get(raw_crash_key(crash_id, prefix))
+            if raw_crash is None:
+                return None
+            names = json.loads(self._bucket.get(dump_names_key(crash_id, prefix)) or b"[]")
+            dumps = {name: self._bucket.get(dump_key(crash_id, name, prefix)) for name in names}
+        except self._bucket.errors as e:
+            raise StorageError(f"{self._bucket.what}: {_one_line(self._bucket.describe_error(e))}") from e
+        except (ValueError, TypeError) as e:
+            raise StorageError(f"{self._bucket.what}: the dump names of {crash_id} are no list in JSON") from e
+        if missing := [name for name, content in dumps.items() if content is None]:
+            raise StorageError(f"{self._bucket.what}: {crash_id} has no dump {', '.join(missing)} there")
+        return FetchedCrash(raw_crash=raw_crash, dumps={name: content or b"" for name, content in dumps.items()})
 
     def _put_all(self, crash: Crash, abandoned: Event) -> None:
         def proceed() -> None:

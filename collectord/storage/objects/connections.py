@@ -41,7 +41,7 @@ class Answer:
     An answer of the server.
 
     @ivar headers: their names may be looked up in any case.
-    @ivar body: 64 KiB of it at most.
+    @ivar body: 64 KiB of it at most, unless it was asked for.
     """
 
     status: int
@@ -90,11 +90,20 @@ class Connections:
         """The value of the Host header."""
         return self._url.netloc
 
-    def exchange(self, method: str, target: str, headers: Mapping[str, str], body: bytes | Readable) -> Answer:
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | Readable,
+        *,
+        whole: bool = False,
+    ) -> Answer:
         """
         Send a request, and return the answer, whatever its status is.
 
         @param target: the path and the query, encoded.
+        @param whole: read the whole body of the answer, however large it is.
         @param headers: with C{host}, and with the C{content-length} of a body.
 
         @raise NoAnswer: there is no answer. The server may have done what it was asked for all the same.
@@ -104,7 +113,9 @@ class Connections:
             target, headers = self._shown + target, {**headers, **_authorization(self._proxy)}
         try:
             with closing(_send(connection, method, target, headers, body)) as response:
-                answer = Answer(response.status, response.reason, response.headers, response.read(_MOST))
+                answer = Answer(
+                    response.status, response.reason, response.headers, response.read(None if whole else _MOST)
+                )
                 is_usable = response.isclosed() and not response.will_close
         except BaseException as e:
             connection.close()

@@ -5,7 +5,7 @@ The destination C{type = "gcs"}: crashes in a bucket of Google Cloud Storage.
 from base64 import b64encode
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RetryError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Blob, Client
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
@@ -85,6 +85,13 @@ class GcsBucket:
         for kind, found in (("MD5", blob.md5_hash), ("CRC32C", blob.crc32c)):
             if found != expected[kind]:
                 raise Mismatch(f"was stored with the {kind} {found}; it should be {expected[kind]}")
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            content: bytes = self._blob(key).download_as_bytes(timeout=self._timeout, retry=self._retry)
+        except NotFound:
+            return None
+        return content
 
     def delete(self, key: str) -> None:
         self._blob(key).delete(timeout=self._timeout, retry=self._retry)

@@ -46,7 +46,7 @@ def items_of(crash: Crash, prefix: str = "") -> Iterator[Item]:
     crash_id = crash.crash_id
     for dump in crash.dumps:
         yield Item(
-            key=f"{prefix}v1/{'dump' if dump.name == MINIDUMP else dump.name}/{crash_id}",
+            key=dump_key(crash_id, dump.name, prefix),
             what=f"the dump {dump.name}",
             size=dump.size,
             sha256=dump.sha256,
@@ -54,10 +54,24 @@ def items_of(crash: Crash, prefix: str = "") -> Iterator[Item]:
             content=dump.content,
         )
     names = json.dumps([dump.name for dump in crash.dumps]).encode()
-    yield _small(f"{prefix}v1/dump_names/{crash_id}", "the dump names", _JSON, names)
-    day = f"20{crash_id[-6:]}"
+    yield _small(dump_names_key(crash_id, prefix), "the dump names", _JSON, names)
     raw_crash = json.dumps(crash.raw_crash).encode()
-    yield _small(f"{prefix}v1/raw_crash/{day}/{crash_id}", "the raw crash", _JSON, raw_crash)
+    yield _small(raw_crash_key(crash_id, prefix), "the raw crash", _JSON, raw_crash)
+
+
+def dump_key(crash_id: str, name: str, prefix: str = "") -> str:
+    """Return the key of the dump of that name."""
+    return f"{prefix}v1/{'dump' if name == MINIDUMP else name}/{crash_id}"
+
+
+def dump_names_key(crash_id: str, prefix: str = "") -> str:
+    """Return the key of the list of the dumps."""
+    return f"{prefix}v1/dump_names/{crash_id}"
+
+
+def raw_crash_key(crash_id: str, prefix: str = "") -> str:
+    """Return the key of the raw crash of the crash with this id."""
+    return f"{prefix}v1/raw_crash/20{crash_id[-6:]}/{crash_id}"
 
 
 def probe(token: str, prefix: str = "") -> Item:

@@ -50,6 +50,9 @@ class S3Bucket:
             answer = self._client.request("PUT", item.key, {}, headers | checksums_of(digests), body, proceed)
         prove(self._client, item, answer, of_whole(digests))
 
+    def get(self, key: str) -> bytes | None:
+        return self._client.get(key)
+
     def delete(self, key: str) -> None:
         self._client.request("DELETE", key)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from collectord.concurrency.lazily import Lazily
-from collectord.storage.objects.attempts import persistently
+from collectord.storage.objects.attempts import is_found_or_not, persistently
 from collectord.storage.objects.bucket import Digests, Proceed, Watched
 from collectord.storage.objects.connections import Answer, Connections
 from collectord.storage.objects.s3account import Account, find_account
@@ -95,11 +95,31 @@ class S3Client:
         """
         return persistently(method, lambda: self._try(method, key, query, headers, body), proceed, self._is_elsewhere)
 
+    def get(self, key: str) -> bytes | None:
+        """Return what is in an object; None: there is no such object."""
+        answer = persistently(
+            "GET",
+            lambda: self._try("GET", key, {}, {}, NO_BODY, whole=True),
+            lambda: None,
+            self._is_elsewhere,
+            is_found_or_not,
+        )
+        return answer.body if answer.status == 200 else None
+
     def close(self) -> None:
         """Close all connections."""
         self._place.drop(lambda place: place.connections.close())
 
-    def _try(self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Body) -> Answer:
+    def _try(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body,
+        *,
+        whole: bool = False,
+    ) -> Answer:
         place = self._place()
         path, encoded = place.path + quoted(key, safe="/"), query_of(query)
         headers = {**headers, "host": place.connections.host}
@@ -108,7 +128,7 @@ class S3Client:
         if method in ("PUT", "POST"):
             headers = {**headers, "content-length": str(body.size)}
         target = f"{path}?{encoded}" if encoded else path
-        return place.connections.exchange(method, target, headers, body.again())
+        return place.connections.exchange(method, target, headers, body.again(), whole=whole)
 
     def _is_elsewhere(self, answer: Answer) -> bool:
         """Note the region that Amazon says the bucket is in, and tell whether the request is to be sent there."""

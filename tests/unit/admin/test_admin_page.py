@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from collectord.admin.format import count, moment, rate, share, size, span, time_of_day, visible
 from collectord.admin.templating import render
 from collectord.admin.view import MAX_ANNOTATIONS, MAX_NAME, MAX_VALUE, crash_values, overview_values
-from collectord.observe.crashpage import CrashPage
+from collectord.observe.crashpage import CrashPage, JournalEntry, moved_to
 from collectord.observe.status import AnswerCount, Trouble, WorkerStatus
 from tests.support.adminserver import CRASH_ID, HOSTILE, busy, crash_page, empty, hostile, troubled
 from tests.unit.admin.adminwire import Admin
@@ -167,6 +167,17 @@ def test_a_crash_of_which_nothing_is_known() -> None:
     values = crash_values(CrashPage(crash_id=CRASH_ID, annotations={}, facts={}, dumps=[], places=[], events=[]))
     assert values["no_places"] == "In no store any more."
     assert all(values[f"no_{name}"] for name in ("dumps", "events", "facts", "annotations"))
+
+
+def test_a_crash_that_was_moved() -> None:
+    moved = JournalEntry(at=2.0, what="moved", where="s3://a", place="s3://a/v1/raw_crash/20160622/id")
+    page = CrashPage(crash_id=CRASH_ID, annotations=None, facts={}, dumps=[], places=moved_to([moved]), events=[moved])
+    values: Any = crash_values(page)
+    assert values["annotation_count"] == ""
+    assert f"collectord fetch {CRASH_ID}" in values["no_annotations"]
+    assert values["events"][0]["where"] == values["places"][0]["store"] == moved.place
+    values = crash_values(evolve(page, events=[]))
+    assert values["no_annotations"] == "Not here any more."
 
 
 @pytest.mark.parametrize(

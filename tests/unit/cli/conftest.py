@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fakereactor import threads_at_once
+
+__all__ = ["threads_at_once"]
+
 
 @pytest.fixture(autouse=True)
 def _no_settings(no_settings: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

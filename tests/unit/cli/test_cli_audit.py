@@ -505,6 +505,27 @@ def test_the_journals_of_the_settings_without_a_directory(place: Place) -> None:
     assert result.stdout == f"{id_of(1)}\n"
 
 
+def test_the_journals_of_a_host_that_shares_a_store(place: Place, tmp_path: Path) -> None:
+    """It has moved two of ours and one of its own out of the store that both have, and keeps one in its own."""
+    away = place.destination
+    place.note(1, ("kept", place.second))
+    place.note(2, ("kept", place.second))
+    place.note(3, ("kept", place.second))
+    other = tmp_path / "other"
+    other.mkdir()
+    own, place.directory = place.directory, other
+    place.note(1, ("moved", away), ("removed", place.second))
+    place.note(2, ("moved", away), ("removed", place.second))
+    place.note(4, ("kept", place.second), ("moved", away), ("removed", place.second))
+    place.note(5, ("kept", "/private"))
+    place.note_line(Line(time_of(NOON), "start", "other-1-ab"))
+    place.directory = own
+    assert place.fates() == {"unaccounted": 3}
+    assert place.fates("--ledger", str(other)) == {"moved": 3, "unaccounted": 1}
+    assert place.output("--ledger", str(other))["unaccounted"][0]["crash_id"] == id_of(3)
+    assert place.audit("--ledger", str(tmp_path / "nowhere")).exit_code == 2
+
+
 def test_a_crash_without_a_link_is_found_unless_it_was_moved(place: Place) -> None:
     """As where a backup was copied back without its links."""
     place.note(1, ("kept", place.primary))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from collectord.model import CrashEvent
+from collectord.observe.journal.lines import format_event, journal_path
 from tests.unit.cli.command import (
     CRASH_ID,
     DUMPS,
@@ -149,7 +151,14 @@ def test_show(root: Path, prefix: str) -> None:
     place = keep(root, raw_crash_of(Comments="it fell over"))
     shown = run("crashes", "show", f"{prefix}{CRASH_ID}")
     assert shown.exit_code == 0
-    for text in (CRASH_ID, "Comments", "it fell over", "new: it was not moved", str(root), "accept_everything"):
+    for text in (
+        CRASH_ID,
+        "Comments",
+        "it fell over",
+        "stays: nothing moves it from here",
+        str(root),
+        "accept_everything",
+    ):
         assert text in shown.stdout
     for name in DUMPS:
         assert place.dump(name) in shown.stdout
@@ -162,10 +171,10 @@ DESTINATION = {"COLLECTORD_CRASHMOVER__DESTINATION": '[{"type": "filesystem", "r
 @pytest.mark.parametrize(
     ("store", "env", "state"),
     [
-        ("crashes", {}, "new: it was not moved"),
+        ("crashes", {}, "stays: nothing moves it from here"),
         ("crashes", DESTINATION, "new: it waits to be moved"),
-        ("crashes", DESTINATION | {"COLLECTORD_CRASHMOVER__ENABLED": "false"}, "new: it was not moved"),
-        ("crashes", SECOND, "new: it was not moved"),
+        ("crashes", DESTINATION | {"COLLECTORD_CRASHMOVER__ENABLED": "false"}, "stays: nothing moves it from here"),
+        ("crashes", SECOND, "stays: nothing moves it from here"),
         ("second", SECOND, "new: it waits to be moved"),
         ("second", SECOND | DESTINATION, "new: it waits to be moved"),
     ],
@@ -394,3 +403,73 @@ def test_remove_what_is_left_of_a_crash(root: Path, left: list[str]) -> None:
     assert [path for path in files_below(root) if CRASH_ID in path] == []
     assert len(files_below(root)) == 4
     assert run("crashes", "remove", "--yes", CRASH_ID).exit_code == 2
+
+
+# ——— a crash that was moved ———
+
+
+@pytest.fixture
+def moved(root: Path, tmp_path: Path) -> Path:
+    """The settings of a daemon that has moved a crash; a queue has its id."""
+    journals = tmp_path / "journals"
+    journals.mkdir()
+    about: dict[str, str | int] = {"rule": "accept_all", "product": "Fenix", "version": "1.0", "size": 1234}
+    place = {"place": f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}"}
+    events = [
+        CrashEvent(at=1466608789.1, crash_id=CRASH_ID, kind="kept", where=str(root), about=about),
+        CrashEvent(at=1466608789.2, crash_id=CRASH_ID, kind="moved", where="s3://crashes", about=place),
+        CrashEvent(at=1466608789.3, crash_id=CRASH_ID, kind="published", where="redis queue"),
+        CrashEvent(at=1466608789.4, crash_id=CRASH_ID, kind="removed", where=str(root)),
+    ]
+    journal_path(journals, "20160622").write_text("".join(map(format_event, events)))
+    config = tmp_path / "moved.toml"
+    config.write_text(
+        f"[[storage]]\nroot = {json.dumps(str(root))}\n[ledger]\ndirectory = {json.dumps(str(journals))}\n"
+    )
+    root.mkdir(exist_ok=True)
+    return config
+
+
+def test_show_what_was_moved(moved: Path) -> None:
+    shown = run("crashes", "show", CRASH_ID, "--config", str(moved))
+    assert shown.exit_code == 0
+    for text in (
+        "in no store any more",
+        f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}",
+        "2016-06-22T15:19:49.200Z   moved",
+        "redis queue",
+        "Fenix",
+        "1.0",
+        "1234",
+        "accept_all",
+        f"collectord fetch {CRASH_ID}",
+    ):
+        assert text in shown.stdout
+    assert "nnotation" not in shown.stdout
+
+
+def test_show_what_was_moved_for_scripts(moved: Path) -> None:
+    [[found]] = json.loads(f"[{run('crashes', 'show', CRASH_ID, '--json', '--config', str(moved)).stdout}]")
+    assert found["places"] == [f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}"]
+    assert [event["what"] for event in found["events"]] == ["kept", "moved", "published", "removed"]
+    assert (found["ProductName"], found["throttle_rule"]) == ("Fenix", "accept_all")
+
+
+def test_what_was_removed_by_hand_is_wrong(moved: Path, tmp_path: Path) -> None:
+    [journal] = (tmp_path / "journals").iterdir()
+    journal.write_text(journal.read_text().splitlines(keepends=True)[0])
+    shown = run("crashes", "show", CRASH_ID, "--config", str(moved))
+    assert shown.exit_code == 1
+    assert "no line says that it was moved" in shown.stdout
+    assert "fetch" not in shown.stdout
+    assert run("crashes", "show", CRASH_ID, "--json", "--config", str(moved)).exit_code == 1
+
+
+def test_show_what_nobody_knows(moved: Path) -> None:
+    shown = run("crashes", "show", STRANGER, "--config", str(moved))
+    assert shown.exit_code == 2
+    assert f"{STRANGER}: not in" in shown.stderr
+
+
+def test_in_a_certain_store_the_journal_does_not_count(moved: Path, root: Path) -> None:
+    assert run("crashes", "show", CRASH_ID, "--store", str(root), "--config", str(moved)).exit_code == 2

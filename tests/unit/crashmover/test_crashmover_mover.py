@@ -365,3 +365,20 @@ def test_a_crash_that_was_moved_is_forgotten() -> None:
     rig.source.add(1)
     assert rig.move()
     assert rig.got == [2, 2, 2]
+
+
+def test_while_too_many_wait_for_a_destination_that_is_away_no_other_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have gone to the other destination would be forgotten, and go there again and again."""
+    monkeypatch.setattr("collectord.crashmover.unfinished._MOST", 2)
+    rig = Rig()
+    rig.source.add(2, 3)
+    rig.two.fails = True
+    rig.move(1)
+    ready = Deferred.fromCoroutine(rig.mover.ready())
+    assert ready.called
+    rig.move(2)
+    ready = Deferred.fromCoroutine(rig.mover.ready())
+    assert not ready.called
+    rig.two.fails = False
+    rig.clock.advance(1.1)
+    assert ready.called

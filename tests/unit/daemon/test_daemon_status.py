@@ -180,3 +180,33 @@ def test_an_unknown_crash(tmp_path: Path, clock: FakeReactor) -> None:
     assert crash(reporter(tmp_path, clock)) is None
     gone = crash(reporter(tmp_path, clock, events=[JournalEntry(at=1.0, what="removed", where="/a")]))
     assert (gone.places, gone.dumps, len(gone.events)) == ([], [], 1)
+
+
+MOVED = [
+    JournalEntry(at=1.0, what="kept", where="/one", rule="all", product="Fenix", version="1", size=5),
+    JournalEntry(at=2.0, what="moved", where="s3://a", place="s3://a/v1/raw_crash/20160622/id"),
+    JournalEntry(at=3.0, what="published", where="redis queue"),
+    JournalEntry(at=4.0, what="removed", where="/one"),
+]
+
+
+def test_what_was_moved_is_known_by_the_journal(tmp_path: Path, clock: FakeReactor) -> None:
+    page = crash(reporter(tmp_path, clock, events=MOVED))
+    assert page.annotations is None
+    assert page.facts == {"ProductName": "Fenix", "Version": "1", "payload_size": "5", "throttle_rule": "all"}
+    assert [(place.store, place.state) for place in page.places] == [
+        ("s3://a/v1/raw_crash/20160622/id", "was moved there")
+    ]
+
+
+def test_what_was_moved_to_a_directory_is_there_once(tmp_path: Path, clock: FakeReactor) -> None:
+    there = tmp_path / "there"
+    keep(there, ProductName="Fenix")
+    page = crash(reporter(tmp_path, clock, events=[JournalEntry(at=2.0, what="moved", where=str(there))]))
+    assert [(place.store, place.state) for place in page.places] == [(str(there), "was moved there")]
+    assert page.annotations == {"ProductName": "Fenix"}
+
+
+def test_what_was_moved_to_another_store_and_on_is_not_said_to_be_there(tmp_path: Path, clock: FakeReactor) -> None:
+    events = [JournalEntry(at=2.0, what="moved", where=str(tmp_path / "one")), *MOVED[1:]]
+    assert len(crash(reporter(tmp_path, clock, events=events)).places) == 1

@@ -21,7 +21,7 @@ def test_what_became_of_it() -> None:
     recent.note(then("a", "duplicate", ""))
     recent.note(then("b", "duplicate", ""))
     second, first = recent.newest_first()
-    assert (first.crash_id, first.state, first.where, first.at) == ("a", "published", "queue", 1.0)
+    assert (first.crash_id, first.state, first.where, first.at) == ("a", "published", "s3", 1.0)
     assert (first.product, first.version, first.size, first.rule) == ("Fenix", "1", 5, "all")
     assert (second.crash_id, second.state, second.where) == ("b", "kept", "/a")
 

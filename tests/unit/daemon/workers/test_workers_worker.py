@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, formatEvent
@@ -21,7 +21,7 @@ from collectord.duplicates.table import KeptTable
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
 from collectord.observe.logging.events import LineObserver
-from collectord.settings.schema import Logging, Settings, Storage, Submission
+from collectord.settings.schema import Crashmover, Logging, Settings, Storage, Submission
 from collectord.settings.snapshot import SettingsSnapshot
 from tests.support.fakereactor import FakeReactor
 
@@ -232,3 +232,25 @@ def test_a_start_that_fails_ends_it(rig: Rig, logged_failures: list[LogEvent], m
     assert rig.reactor.stopped
     assert [formatEvent(event) for event in logged_failures] == ["a worker can't start"]
     logged_failures.clear()
+
+
+def test_a_crash_that_it_moves_is_known_as_moved_before_it_is_removed(rig: Rig) -> None:
+    """The parent hears of it later than a client may send the same report again."""
+    crash_id = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+    rig.worker.start()
+    rig.pipe.messages()
+    moved = evolve(EVENT, crash_id=crash_id, kind="moved", where="s3://crashes")
+    rig.worker._on_step(moved)
+    assert rig.worker._table.was_moved(crash_id)
+    rig.reactor.advance(0.05)
+    assert rig.pipe.messages() == [CrashEvents([moved])]
+
+
+def test_it_moves_crashes_to_destinations_by_the_settings_of_its_parent(rig: Rig, tmp_path: Path) -> None:
+    rig.worker.start()
+    assert not rig.worker._delivery.pipeline.moves(str(tmp_path))
+    there = {"type": "filesystem", "root": str(tmp_path / "there")}
+    rig.hears(b"reload " + rig.snapshot(crashmover=Crashmover(destination=[there])).to_wire())
+    assert rig.worker._delivery.pipeline.moves(str(tmp_path))
+    rig.hears(b"stop")
+    rig.reactor.advance(1)

@@ -23,7 +23,10 @@ events = st.builds(
     crash_id=st.sampled_from([CRASH_ID, NEIGHBOUR]),
     kind=st.sampled_from(get_args(Step)),
     where=texts,
-    about=st.builds(dict, rule=texts) | st.builds(dict, rule=texts, fingerprint=fingerprints) | st.just({}),
+    about=st.builds(dict, rule=texts)
+    | st.builds(dict, rule=texts, fingerprint=fingerprints, product=texts, version=texts, size=st.integers(1, 10**9))
+    | st.builds(dict, place=texts)
+    | st.just({}),
 )
 
 

@@ -21,19 +21,26 @@ lines = st.builds(
     where=texts,
     rule=texts,
     fingerprint=fingerprints | st.just(""),
+    product=texts,
+    version=texts,
+    size=st.sampled_from(["", "1234"]),
+    place=texts,
 )
 
 
 def test_the_text_of_a_line() -> None:
-    kept = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about={"rule": "accept_all", "size": 1})
+    kept = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about={"rule": "accept_all"})
     assert format_event(kept) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\n"
-    about = {"rule": "accept_all", "fingerprint": "0c" * 16}
+    about: dict[str, str | int] = {"rule": "accept_all", "fingerprint": "0c" * 16}
+    about |= {"product": "Fenix", "version": "1.0", "size": 1234}
     known = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about=about)
-    assert format_event(known) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\t{'0c' * 16}\n"
+    assert format_event(known) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\t{'0c' * 16}\tFenix\t1.0\t1234\n"
     again = CrashEvent(at=AT, crash_id=CRASH_ID, kind="duplicate", where="")
     assert format_event(again) == f"{TIME}\tduplicate\t{CRASH_ID}\n"
-    moved = CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where="s3://crashes")
-    assert format_event(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://crashes\n"
+    moved = CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where="/there")
+    assert format_event(moved) == f"{TIME}\tmoved\t{CRASH_ID}\t/there\n"
+    moved = CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where="s3://a", about={"place": "s3://a/v1/b"})
+    assert format_event(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://a\t\t\t\t\t\ts3://a/v1/b\n"
     assert Line(TIME, "start", "host-1-ab").encode() == f"{TIME}\tstart\thost-1-ab\n".encode()
     assert Line(TIME, "lost", "7").encode() == f"{TIME}\tlost\t7\n".encode()
 
@@ -58,8 +65,8 @@ def test_what_is_written_is_one_line_without_anything_that_a_terminal_obeys() ->
 @given(events)
 def test_parse_is_the_inverse_of_format(event: CrashEvent) -> None:
     line = parse_line(format_event(event).encode())
-    rule, fingerprint = str(event.about.get("rule", "")), str(event.about.get("fingerprint", ""))
-    assert line == Line(time_of(event.at), event.kind, event.crash_id, event.where, rule, fingerprint)
+    about = [str(event.about.get(name, "")) for name in ("rule", "fingerprint", "product", "version", "size", "place")]
+    assert line == Line(time_of(event.at), event.kind, event.crash_id, event.where, *about)
     assert line is not None
     assert line.at == pytest.approx(event.at, abs=0.001)
 
@@ -94,7 +101,8 @@ def test_garbage_is_refused_or_a_line(garbage: bytes) -> None:
         f"2016-13-22T15:19:49.123Z\tkept\t{CRASH_ID}\t/a\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\tc\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 15}\n".encode(),
-        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\td\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\tsize\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\t5\ts3://a/b\tmore\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\u00\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/".encode() + b"\xff\n",

@@ -5,6 +5,7 @@ Ids that are still to be published: durable before their crash goes, and there u
 import errno
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,28 @@ def test_what_may_not_be_durable_is_an_error_and_the_next_try_is_none(desk: Desk
         result_of(desk.source.remember(desk.new, crash, QUEUE))
     assert str(desk.rig.root) in synced
     assert ids(desk.unpublished()) == [CRASH_ID]
+
+
+def test_after_a_sync_that_failed_no_directory_counts_as_durable(desk: Desk) -> None:
+    desk.remember()
+    crash = desk.load()
+
+    async def fail() -> Exception:
+        with failing(desk.rig.root, "fsync", 1, OSError(errno.EIO, "broken")):
+            return await error_of(desk.source.remember(desk.new, crash, QUEUE))
+
+    assert isinstance(result_of(fail()), StorageError)
+    with noted_syncs() as synced:
+        desk.remember()
+    assert str(desk.rig.root) in synced
+
+
+def test_a_directory_that_was_made_again_is_made_durable_again(desk: Desk) -> None:
+    desk.remember()
+    shutil.rmtree(desk.rig.root / "unpublished")
+    with noted_syncs() as synced:
+        desk.remember()
+    assert str(desk.rig.root) in synced
 
 
 def test_a_crash_that_is_gone_is_an_error(desk: Desk) -> None:
