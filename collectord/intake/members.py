@@ -2,7 +2,8 @@
 Reads the members of a JSON object one after the other, also those that are not quite JSON.
 
 Commas may be missing between members, or be too many. A backslash that begins no escape stands for itself. Control
-characters may be in strings. A list or an object that is no JSON is kept as it is if its brackets are balanced.
+characters may be in strings. A list or an object that is no JSON is kept as it is if its brackets are balanced, as is a
+word or a number.
 """
 
 import json
@@ -19,7 +20,7 @@ _BEGIN, _COLON, _COMMA = (
     re.compile(rf"[ \t\r\n]*+{mark}") for mark in (r"\{[ \t\r\n,]*+", r":[ \t\r\n]*+", r"[ \t\r\n,]*+")
 )
 _STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_SCALAR: Final = re.compile(r'[^ \t\r\n,"\[\]{}]++')
+_SCALAR: Final = re.compile(r'[^ \t\r\n,"\[\]{}]++(?=[ \t\r\n]*+[,"}])')  # without what follows it may be cut off
 _GOES_ON: Final = re.compile(r"[\w.+-]")
 _TO_BRACKET: Final = re.compile(r'[^"\[\]{}]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"\[\]{}]*+)*+([\[\]{}])', re.DOTALL)
 _ESCAPE: Final = re.compile(r'\\(["\\/bfnrt]|u[0-9A-Fa-f]{4})?')
@@ -94,7 +95,6 @@ def _mended(text: str, at: int, stop: int, most_levels: int) -> Member:
         end = _end_of_brackets(text, begin, stop, most_levels)
     else:
         end = _end_of(_SCALAR, text, begin, stop)
-        json.loads(text[begin:end], parse_int=len, parse_float=len)
     return name, text[begin:end], _end_of(_COMMA, text, end)
 
 

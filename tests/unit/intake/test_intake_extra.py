@@ -35,7 +35,7 @@ def is_json(text: str) -> bool:
         "{b",
         '{"a" "b"}',
         '{"a": [1,}',
-        '{"a": undefined, "b": 1}',
+        '{"a": , "b": 1}',
         "{]",
     ],
 )
@@ -58,7 +58,9 @@ def test_what_is_no_object_is_kept_as_text(text: str) -> None:
         ('{"a":1} x', "} x"),
         ('{"a":1; "b":2}', '; "b":2}'),
         ('{"a":1, b: 2}', "b: 2}"),
-        ('{"a":1, "b": 01, "c": 1}', '"b": 01, "c": 1}'),
+        ('{"a":1, "b": tr', '"b": tr'),
+        ('{"a":1, "b": two words, "c": 1}', '"b": two words, "c": 1}'),
+        ('{"a":1, "b": ' + "x" * 200_000 + "}", '"b": ' + "x" * 200_000 + "}"),
         ('{"a":1, "b": [01, "c": 1}', '"b": [01, "c": 1}'),
         ('{"a":1, "b\\x": "\\x', '"b\\x": "\\x'),
         ('{"a":1, "b": ' + "[" * 9000 + "]" * 9000 + "}", '"b": ' + "[" * 9000 + "]" * 9000 + "}"),
@@ -73,7 +75,9 @@ def test_what_is_no_object_is_kept_as_text(text: str) -> None:
         "more",
         "no comma",
         "no quotes",
-        "number",
+        "cut off",
+        "words",
+        "long",
         "in a list",
         "mended",
         "deep",
@@ -104,6 +108,10 @@ def test_what_is_whole_before_the_error_is_read(text: str, rest: str) -> None:
             r'{"\x": 1e999, "b\x": true, "c\x" : -1.10, "d": "\x"}',
             [(r"\x", "1e999"), (r"b\x", "true"), (r"c\x", "-1.10"), ("d", r"\x")],
         ),
+        (
+            '{"a": undefined, "b": 1, "c": 01, "d":+.5 , "e": None}',
+            [("a", "undefined"), ("b", "1"), ("c", "01"), ("d", "+.5"), ("e", "None")],
+        ),
     ],
     ids=[
         "control characters",
@@ -115,6 +123,7 @@ def test_what_is_whole_before_the_error_is_read(text: str, rest: str) -> None:
         "names",
         "in values",
         "after bad names",
+        "words and numbers",
     ],
 )
 def test_what_is_not_quite_json_is_read(text: str, members: list[tuple[str, str]]) -> None:
