@@ -95,7 +95,7 @@ def take(
         server = SERVERS["two_workers" if options.workers == 2 else "collectord"]
         root = disk.root / "crashes"
         with running(server, root, Path(work), settings) as up, sampled(root) as samples:
-            run_wrk(up.url, script, seconds=1, connections=_CONNECTIONS)
+            run_wrk(up.url, script, seconds=3, connections=_CONNECTIONS)
             samples.clear()
             cpu = procfs.cpu_s(up.pid)
             load = run_wrk(up.url, script, seconds=seconds, connections=_CONNECTIONS)
