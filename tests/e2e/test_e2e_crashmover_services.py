@@ -5,6 +5,7 @@ The crashmover of a real daemon with a real S3 server and real queues, which com
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 BUCKET = "crashes"
 QUEUE = "socorro.standard"
 CONCURRENCY = 8
+_DURABLE_S = 6.0
+"""A kill just after a queue was declared was seen to lose the queue, and all that the broker had confirmed."""
 
 
 @pytest.fixture
@@ -85,6 +88,8 @@ def test_a_bucket_that_comes_late_and_a_broker_that_is_killed_and_comes_back(
         acknowledged = submit(daemon, *(f"early-{n}" for n in range(10)))
         until(lambda: f"s3://{BUCKET} failed; trying again in" in daemon.log())
         until(lambda: "NoSuchBucket" in daemon.log())
+        until(lambda: f"rabbitmq {QUEUE} is ready" in daemon.log())
+        time.sleep(_DURABLE_S)
         assert s3.secret_key not in daemon.log()
         s3.client().create_bucket(Bucket=BUCKET)
         acknowledged |= submit(daemon, *(f"later-{n}" for n in range(200)))
