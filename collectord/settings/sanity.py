@@ -3,6 +3,7 @@ Checks of settings that are each right by themselves but can't be right together
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from collectord.settings.urls import redacted_url
 _JOURNALS = "ledger"
 _CRASHPAD_S = 60.0
 """Seconds after which Crashpad and its descendants give up a report, counted from when they began to send it."""
+_OF_THE_SYSTEM = re.compile(r"systemd:|\w+:(port=)?0\b")
+"""The beginning of an address whose port the system chooses, or has opened already."""
 _MORE_SECRETS = frozenset({"access_key", "secret_key", "password"})
 
 
@@ -33,6 +36,20 @@ def refuse_odd_places(settings: Settings, *, service: bool) -> None:
         problems = [*problems, problem]
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def refuse_same_addresses(settings: Settings) -> None:
+    """
+    Check that no address is there twice. Different texts may still mean the same port.
+
+    @raise ConfigError: an address is in a list twice, or in both.
+    """
+    found: dict[str, str] = {}
+    for where, addresses in (("submission", settings.submission.listen), ("admin", settings.admin.listen)):
+        for address in addresses:
+            if address in found and not _OF_THE_SYSTEM.match(address):
+                raise ConfigError(f"[{where}] listen = {address!r}: is in [{found[address]}] listen already")
+            found[address] = where
 
 
 def places_that_depend(settings: Settings) -> Sequence[str]:

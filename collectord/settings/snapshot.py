@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from collectord.errors import ConfigError
 from collectord.settings.loading import DEFAULT_PATH, load_settings
-from collectord.settings.sanity import refuse_odd_places, waits_too_long, warnings_about
+from collectord.settings.sanity import refuse_odd_places, refuse_same_addresses, waits_too_long, warnings_about
 from collectord.settings.schema import Settings
 from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
@@ -90,6 +90,7 @@ def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
     source = str(file) if file is not None else "settings"
     try:
         refuse_odd_places(settings, service=service)
+        refuse_same_addresses(settings)
     except ConfigError as e:
         raise ConfigError("\n".join(f"{source}: {line}" for line in str(e).splitlines())) from e
     spec = settings.throttle.rules

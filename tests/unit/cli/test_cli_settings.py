@@ -75,6 +75,12 @@ def test_where_crashes_go(settings: Path, text: str, told: str) -> None:
     assert line.removeprefix("crashmover").strip() == told
 
 
+def test_addresses_that_may_be_there_twice(settings: Path) -> None:
+    lines = "listen = ['tcp:0:interface=127.0.0.1', 'tcp:0:interface=127.0.0.1']\n"
+    settings.write_text(f"[submission]\n{lines}[admin]\n{lines}")
+    assert run("check-config", "-c", settings).exit_code == 0
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_no_secret_is_shown(settings: Path, options: list[str]) -> None:
     settings.write_text(SECRETS)
@@ -129,6 +135,11 @@ def test_for_scripts(settings: Path) -> None:
         ("[submission]\nlisten = ['tpc:8000']", ["[submission] listen = 'tpc:8000'"]),
         ("[admin]\nlisten = ['ssl:8001:privateKey=/nowhere']", ["[admin] listen"]),
         ("[admin]\nlisten = ['tcp:8001']", ["[admin] listen = 'tcp:8001'", "set a token", "allow_open = true"]),
+        (
+            "[admin]\nlisten = ['tcp:8000:interface=127.0.0.1']",
+            ["[admin] listen =", "is in [submission] listen already"],
+        ),
+        ("[submission]\nlisten = ['tcp:1', 'tcp:1']", ["[submission] listen = 'tcp:1': is in [submission] listen"]),
         ("[[storage]]\nroot = ''", ["[[storage]] 0 root = ''", "is empty"]),
         ("[[storage]]\nroot = '/a'\n[[storage]]\nroot = '/a/b'", ["'/a/b': lies in", "'/a'"]),
         ("[[crashmover.destination]]\ntype = 'filesystem'\nroot = '${STATE}'", ["root: has a placeholder in it"]),
