@@ -31,6 +31,7 @@ class Boto3Bucket:
     """
 
     errors: tuple[type[Exception], ...] = (ClientError, BotoCoreError)
+    refusals: tuple[type[Exception], ...] = (ClientError,)
 
     def __init__(self, settings: S3Settings) -> None:
         self.name = f"boto3://{settings.bucket}"

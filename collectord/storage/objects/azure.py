@@ -41,6 +41,7 @@ class AzureBucket:
     """
 
     errors: tuple[type[Exception], ...] = (NoAnswer, Refused, NotAuthorized)
+    refusals: tuple[type[Exception], ...] = (Refused,)
 
     def __init__(self, settings: AzureSettings, authorize: Authorize, tls: ssl.SSLContext | None) -> None:
         self.name = f"azure://{settings.account}/{settings.container}"

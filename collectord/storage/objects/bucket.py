@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from zope.interface import implementer
 
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
-from collectord.errors import CrashRejectedByStore, StorageError
+from collectord.errors import CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage
 from collectord.model import Crash, FetchedCrash
 from collectord.plugins import PluginSettings
@@ -74,11 +74,13 @@ class Bucket(Protocol):
     @ivar name: its URL, for logs.
     @ivar what: what it is called, for errors, such as C{bucket crashes}.
     @ivar errors: the exceptions that it raises besides L{StorageError} and L{Mismatch}.
+    @ivar refusals: those of them by which the server says no, perhaps to this one object.
     """
 
     name: str
     what: str
     errors: tuple[type[Exception], ...]
+    refusals: tuple[type[Exception], ...]
 
     def put(self, item: Item, proceed: Proceed) -> None:
         """
@@ -179,7 +181,8 @@ class BucketCrashStorage:
         try:
             self._bucket.put(item, proceed)
         except self._bucket.errors as e:
-            raise StorageError(f"{where}: {_one_line(self._bucket.describe_error(e))}") from e
+            kind = UnclearRefusal if isinstance(e, self._bucket.refusals) else StorageError
+            raise kind(f"{where}: {_one_line(self._bucket.describe_error(e))}") from e
         except OSError as e:
             raise CrashRejectedByStore(f"{where}: {item.what} can't be read: {_one_line(str(e))}") from e
         except Mismatch as e:  # of this one crash: the others need not wait

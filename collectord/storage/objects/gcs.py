@@ -58,6 +58,7 @@ class GcsBucket:
         InvalidResponse,
         RequestException,
     )
+    refusals: tuple[type[Exception], ...] = (GoogleAPICallError,)
 
     def __init__(self, settings: GcsSettings) -> None:
         self.name = f"gs://{settings.bucket}"

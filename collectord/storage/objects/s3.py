@@ -31,6 +31,7 @@ class S3Bucket:
     """
 
     errors: tuple[type[Exception], ...] = (NoAnswer, Refused, BotoCoreError, ClientError)
+    refusals: tuple[type[Exception], ...] = (Refused,)
 
     def __init__(self, settings: S3Settings, tls: ssl.SSLContext | None) -> None:
         self.name = f"s3://{settings.bucket}"

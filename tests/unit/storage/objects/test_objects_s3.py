@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
-from collectord.errors import ConfigError, CrashRejectedByStore, StorageError
+from collectord.errors import ConfigError, CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage
 from collectord.model import MINIDUMP
 from collectord.plugins import PluginContext
@@ -525,6 +525,26 @@ async def test_a_missing_bucket(s3: FakeS3) -> None:
     storage = new_storage(s3)
     assert "NoSuchBucket The specified bucket does not exist" in str(await error_of(storage.check()))
     await storage.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [(refusal(403, "AccessDenied"), UnclearRefusal), (refusal(503, "SlowDown"), UnclearRefusal), (None, StorageError)],
+    ids=["403", "503", "hangs up"],
+)
+@in_reactor
+async def test_an_answer_may_be_about_this_crash_alone(
+    s3: FakeS3, storage: BucketCrashStorage, said: Said | None, kind: type[Exception]
+) -> None:
+    """As an object that may not be replaced: it must not hold up the other crashes for ever."""
+
+    def answer(asked: Asked) -> Said:
+        if said is None:
+            raise HangUp
+        return said
+
+    s3.instead = answer
+    assert type(await error_of(storage.save(make_crash()))) is kind
 
 
 @in_reactor
