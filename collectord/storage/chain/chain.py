@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import AllStoresFailed, StorageError, TimedOut
+from collectord.errors import AllStoresFailed, CrashRejectedByStore, StorageError, TimedOut
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import BROKEN_COPIES, STORE_FAILURES
 from collectord.model import Content, Crash, Dump
@@ -259,7 +259,8 @@ class FallbackCrashStorage:
         """Count and log that C{backend} has failed with a crash or a spilled dump; this may open its breaker."""
         STORE_FAILURES.labels(backend.name).inc()
         self._log.error("a store failed: {why}", why=str(error))
-        self._open_breaker(backend, error, fatal=isinstance(error, TimedOut))
+        if not isinstance(error, CrashRejectedByStore):  # the store works, and other crashes may use it
+            self._open_breaker(backend, error, fatal=isinstance(error, TimedOut))
 
     def _open_breaker(self, backend: Backend, error: StorageError, *, fatal: bool) -> None:
         """Note a failure, and log it if the breaker opens: if the failure is fatal, or one of several in a row."""

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError
 from zope.interface.verify import verifyObject
 
-from collectord.errors import AllStoresFailed, StorageError, TimedOut
+from collectord.errors import AllStoresFailed, CrashRejectedByStore, StorageError, TimedOut
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import MINIDUMP
 from collectord.storage.chain.backend import CHECK_S
@@ -47,6 +47,13 @@ def test_only_a_storage_error_moves_a_crash_on(chain: Chain, error: Exception) -
     chain.first.trouble["save"] = error
     assert error_in(chain.save()) is error
     assert chain.calls == [["save"], [], []]
+    assert chain.opened == [False, False, False]
+
+
+def test_crashes_that_a_store_rejects_do_not_open_the_circuit(chain: Chain) -> None:
+    chain.first.trouble["save"] = CrashRejectedByStore("not this one")
+    for _ in range(4):
+        assert chain.save().result == "second"
     assert chain.opened == [False, False, False]
 
 
