@@ -96,10 +96,7 @@ def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_jso
 
     This shows its annotations, its dumps, where it lies, and whether it waits to be moved. Long annotations are cut;
     --json shows them whole. Of a crash that is not here any more, this shows what the journal has: when it was moved,
-    where to, and by which queue it was published.
-
-    A crash that was moved is no longer in its store. The daemon's log says where it was moved. If that is a file
-    system, name its root with --store.
+    where to, and by which queue it was published. If it was moved to a file system, name its root with --store.
 
     \b
     collectord crashes show bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
