@@ -148,7 +148,7 @@ class CrashReport:
         header, so that an annotation C{uuid} is not meant as the crash id.
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
     @ivar sender_notes: what that one has left out or changed, in sentences.
-    @ivar has_minidump: whether one of the dumps has the first bytes of a minidump, whatever it is called.
+    @ivar has_minidump: whether one of the dumps is a minidump, by its name or its first bytes, and is not empty.
     """
 
     annotations: Annotations = field(repr=False)

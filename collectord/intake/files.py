@@ -65,12 +65,7 @@ class ReceivedFile:
     @property
     def is_minidump(self) -> bool:
         """Whether this file is a minidump, by its name or by its first bytes."""
-        return self.buffer.name == MINIDUMP or self.begins_as_minidump
-
-    @property
-    def begins_as_minidump(self) -> bool:
-        """Whether its first bytes are those of a minidump."""
-        return self._begin == MINIDUMP_BEGIN
+        return self.buffer.name == MINIDUMP or self._begin == MINIDUMP_BEGIN
 
     async def finish(self) -> Dump:
         """
@@ -157,9 +152,9 @@ class ReceivedFiles:
         return any(file.is_minidump and not file.is_left_out for file in self._files)
 
     @property
-    def has_true_minidump(self) -> bool:
-        """Whether one of those that are kept has the first bytes of a minidump."""
-        return any(file.begins_as_minidump and not file.is_left_out for file in self._files)
+    def has_filled_minidump(self) -> bool:
+        """Whether one of those that are kept is not empty."""
+        return any(file.is_minidump and file.size and not file.is_left_out for file in self._files)
 
     def notes(self) -> list[Note]:
         """Return a note on each file that was left out."""

@@ -135,7 +135,7 @@ class ReportBuilder:
             bearer_token=bearer_token,
             sender_stores=sender_stores,
             sender_notes=sender_notes,
-            has_minidump=self._files.has_true_minidump,
+            has_minidump=self._files.has_filled_minidump,
         )
 
     def release(self) -> None:

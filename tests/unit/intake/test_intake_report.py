@@ -819,14 +819,15 @@ def test_beside_the_named_minidump_what_only_begins_like_one_is_an_attachment() 
         pytest.param([dump(b"upload_file_minidump")], True, id="one"),
         pytest.param([dump(b"log", b"x"), dump(b"any")], True, id="by any name"),
         pytest.param([part([], b"MDMP\0")], True, id="without headers"),
-        pytest.param([dump(b"upload_file_minidump", b"log")], False, id="only by its name"),
-        pytest.param([dump(b"upload_file_minidump", b"MDM")], False, id="cut off"),
+        pytest.param([dump(b"upload_file_minidump", b"log")], True, id="by its name"),
+        pytest.param([dump(b"upload_file_minidump", b"")], False, id="empty"),
+        pytest.param([dump(b"log", b"MDM")], False, id="cut off"),
         pytest.param([dump(b"log", b"xMDMP")], False, id="not at the beginning"),
-        pytest.param([dump(b"m", b"MDMP" + b"x" * 96), dump(b"upload_file_minidump", b"y")], False, id="left out"),
+        pytest.param([dump(b"m", b"MDMP" + b"x" * 96), dump(b"upload_file_minidump", b"")], False, id="left out"),
         pytest.param([], False, id="no files"),
     ],
 )
-def test_whether_there_is_a_minidump_is_told_by_what_it_holds(parts: Sequence[bytes], has: bool) -> None:
+def test_whether_there_is_a_minidump(parts: Sequence[bytes], has: bool) -> None:
     sent = body(annotation(b"a"), *parts)
     for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
         assert receive(pieces, limits=files_of(99)).report.has_minidump is has
