@@ -83,6 +83,7 @@ class MemoryBucket:
     name = "memory://bucket"
     what = "bucket memory"
     errors: tuple[type[Exception], ...] = (ZeroDivisionError,)
+    refusals: tuple[type[Exception], ...] = ()
     broken = False
 
     def __init__(self, objects: Mapping[str, bytes]) -> None:
