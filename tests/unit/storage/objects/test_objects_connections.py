@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPMessage
 from io import BytesIO
-from threading import Thread
+from threading import Event, Thread
 from time import sleep
 from typing import Any
 
@@ -127,10 +127,19 @@ def test_a_connection_is_used_again() -> None:
     ids=["closed", "to be closed"],
 )
 def test_a_connection_that_ends_is_replaced(answer: bytes) -> None:
-    with server(answering(answer), answering(answer)) as url:
+    gone = Event()
+
+    def serve(connection: socket.socket) -> None:
+        heard(connection)
+        connection.sendall(answer)
+        connection.shutdown(socket.SHUT_RDWR)
+        gone.set()
+
+    with server(serve, serve) as url:
         to = connections(url)
         for _ in range(2):
             assert to.exchange("GET", "/x", {"host": to.host}, b"").status == 200
+            assert gone.wait(SOON)
         to.close()
 
 
