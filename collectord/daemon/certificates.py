@@ -15,7 +15,7 @@ from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.metrics import CERTIFICATE_EXPIRY
 from collectord.net.certificates import Validity
-from collectord.observe.status import Certificate
+from collectord.observe.status import CertificateStatus
 
 DAY_S = 24 * 3600.0
 SOON_S = 21 * DAY_S
@@ -76,9 +76,10 @@ class CertificateWatch(Service):
                 log = self._log.error if each.ends <= now else self._log.warn
                 log("{listen}: {problem}", listen=each.listen, problem=problem)
 
-    def certificates(self) -> Sequence[Certificate]:
+    def certificates(self) -> Sequence[CertificateStatus]:
         """Return the certificates as the admin page shows them, as of the last look."""
         now = self._now()
         return [
-            Certificate(listen=each.listen, expires=each.ends, problem=problem_of(each, now)) for each in self._known
+            CertificateStatus(listen=each.listen, expires=each.ends, problem=problem_of(each, now))
+            for each in self._known
         ]

@@ -30,7 +30,7 @@ from collectord.observe.loss import LossWatch
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.status import (
     AnswerCount,
-    Certificate,
+    CertificateStatus,
     Overview,
     Rates,
     RuleCount,
@@ -72,7 +72,7 @@ class StatusReporter(Service):
         stores: Callable[[], Sequence[StoreStatus]],
         sinks: Callable[[], Sequence[SinkStatus]],
         workers: Callable[[], Sequence[WorkerStatus]],
-        certificates: Callable[[], Sequence[Certificate]],
+        certificates: Callable[[], Sequence[CertificateStatus]],
         events: Callable[[str], Sequence[JournalEntry]],
         now: Callable[[], float],
         reactor: Any,

@@ -47,7 +47,7 @@ class CannotListen(SystemExit, Exception):
 
 
 @implementer(IOpenSSLContextFactory)
-class Certificate:
+class ServedCertificate:
     """
     Gives each new connection the current TLS context, so that a certificate can be renewed.
 
@@ -90,7 +90,7 @@ class _Ports:
         self._reactor = reactor
         self._inherited = inherited
         self.contexts: Any = None
-        self.certificate: Certificate | None = None
+        self.certificate: ServedCertificate | None = None
         self.interface: str | None = None
 
     def listenTCP(self, port: int, factory: Any, backlog: int = _TWISTEDS_OWN, interface: str = "") -> Any:
@@ -107,7 +107,7 @@ class _Ports:
     ) -> Any:
         self.contexts = contextFactory
         contextFactory.getContext().set_cipher_list(_CIPHERS)
-        self.certificate = Certificate(contextFactory)
+        self.certificate = ServedCertificate(contextFactory)
         secure = TLSMemoryBIOFactory(self.certificate, False, factory)
         return self.listenTCP(port, secure, backlog, interface)
 
@@ -145,7 +145,7 @@ class Listeners:
         self._section = section
         self._local = local
         self._reactor = reactor
-        self._certificates: dict[str, Certificate] = {}
+        self._certificates: dict[str, ServedCertificate] = {}
         self._in_use = {each: self._contexts(each) for each in descriptions if not each.startswith(_SYSTEMD)}
         self.ports: list[IListeningPort] = []
 

@@ -139,7 +139,7 @@ class Recent:
 
 
 @frozen(kw_only=True)
-class Certificate:
+class CertificateStatus:
     """
     The TLS certificate of a port.
 
@@ -217,7 +217,7 @@ class Overview:
     recent: Sequence[Recent] = field(repr=False)
     loss: Loss | None = None
     draining: bool = False
-    certificates: Sequence[Certificate] = ()
+    certificates: Sequence[CertificateStatus] = ()
     troubles: Sequence[Trouble] = field(init=False)
 
     @troubles.default

@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from collectord.publish.amqpchannel import Channel, Refused
+from collectord.publish.amqpchannel import Channel, RefusedByBroker
 
 _ABLE: Mapping[str, Any] = {
     "product": "collectord",
@@ -116,7 +116,7 @@ class AmqpConnection(Protocol):
             if self._returning is not None and self._returning[0] == number and number in self._channels:
                 why = self._returning[1]
                 message_id = found.properties.message_id or ""
-                self._channels[number].returned(message_id, Refused(why.reply_code, why.reply_text))
+                self._channels[number].returned(message_id, RefusedByBroker(why.reply_code, why.reply_text))
             self._returning = None
         elif isinstance(found, frame.Method):
             if isinstance(found.method, spec.Basic.Return):
@@ -150,7 +150,7 @@ class AmqpConnection(Protocol):
                 self.blocked = ""
             case spec.Connection.Close():
                 self._say(spec.Connection.CloseOk())
-                self._end(Refused(method.reply_code, method.reply_text))
+                self._end(RefusedByBroker(method.reply_code, method.reply_text))
                 cast(Any, self.transport).loseConnection()
 
     def _say(self, method: Any) -> None:

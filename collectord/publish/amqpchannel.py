@@ -11,7 +11,7 @@ from pika import frame, spec
 from twisted.internet.defer import Deferred, fail
 
 
-class Refused(Exception):
+class RefusedByBroker(Exception):
     """
     The broker refuses something.
 
@@ -43,7 +43,7 @@ class _Sent:
 
     message_id: str
     confirmed: Deferred[None]
-    returned: Refused | None = None
+    returned: RefusedByBroker | None = None
 
 
 class Channel:
@@ -65,7 +65,7 @@ class Channel:
         """
         Send C{method}, and return the broker's answer.
 
-        @raise Refused: the broker closes the channel, or the connection.
+        @raise RefusedByBroker: the broker closes the channel, or the connection.
         @raise Exception: the connection is lost; the error says how.
         """
         if self.ended is not None:
@@ -78,8 +78,8 @@ class Channel:
         """
         Send a persistent message to C{queue}; the channel must be one that confirms.
 
-        @return: fires once the broker keeps the message; fails with L{Refused} if it doesn't. A cancel only ends the
-            waiting.
+        @return: fires once the broker keeps the message; fails with L{RefusedByBroker} if it doesn't. A cancel only
+            ends the waiting.
         """
         if self.ended is not None:
             return fail(self.ended)
@@ -100,7 +100,7 @@ class Channel:
         """Close the channel, without waiting for the broker."""
         if self.ended is None:
             self._connection.send(frame.Method(self.number, spec.Channel.Close(200, "done", 0, 0)))
-            self.end(Refused(0, "the channel is closed"))
+            self.end(RefusedByBroker(0, "the channel is closed"))
 
     def received(self, method: Any) -> None:
         """Take a method that came for this channel."""
@@ -111,26 +111,26 @@ class Channel:
                 self._settle(
                     method.delivery_tag,
                     method.multiple,
-                    Refused(0, "it refuses it, as a queue does that is full (NACK)"),
+                    RefusedByBroker(0, "it refuses it, as a queue does that is full (NACK)"),
                 )
             case spec.Channel.Close():
                 self._connection.send(frame.Method(self.number, spec.Channel.CloseOk()))
                 self._connection.forget(self)
-                self.end(Refused(method.reply_code, method.reply_text))
+                self.end(RefusedByBroker(method.reply_code, method.reply_text))
             case spec.Channel.CloseOk():
                 self._connection.forget(self)
             case _ if self._answer is not None:
                 answer, self._answer = self._answer, None
                 answer.callback(method)
 
-    def returned(self, message_id: str, why: Refused) -> None:
+    def returned(self, message_id: str, why: RefusedByBroker) -> None:
         """Note that the message of that id fits no queue. The broker says this before it confirms the message."""
         for sent in self._unconfirmed.values():
             if sent.message_id == message_id and sent.returned is None:
                 sent.returned = why
                 return
 
-    def _settle(self, tag: int, multiple: bool, error: Refused | None) -> None:
+    def _settle(self, tag: int, multiple: bool, error: RefusedByBroker | None) -> None:
         # The numbers ascend. 0 stands for the last one.
         tags = takewhile(lambda each: each <= tag or not tag, self._unconfirmed) if multiple else (tag,)
         for each in list(tags):

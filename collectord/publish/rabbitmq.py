@@ -22,13 +22,13 @@ from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS
 from collectord.plugins import PluginContext, PluginType
 from collectord.publish.amqp import AmqpConnection, NoBroker
-from collectord.publish.amqpchannel import Channel, Refused
+from collectord.publish.amqpchannel import Channel, RefusedByBroker
 from collectord.publish.tls import TLS_ERRORS, TlsSettings, client_options, tls_error_in_words
 from collectord.settings.urls import without_quoting_input
 
 T = TypeVar("T")
 
-_ERRORS = (Refused, NoBroker, *TLS_ERRORS, *NETWORK_ERRORS)
+_ERRORS = (RefusedByBroker, NoBroker, *TLS_ERRORS, *NETWORK_ERRORS)
 _NOT_FOUND = 404
 _NO_ROUTE = 312
 _TYPE = "x-queue-type"
@@ -131,7 +131,7 @@ class RabbitmqPublisher:
             if isinstance(e, CancelledError):  # by who waits for it, and may have a time limit, too
                 raise
             raise PublishError(blocked or str(e)) from e
-        except Refused as e:
+        except RefusedByBroker as e:
             if channel.ended is not None:
                 raise PublishError(f"{self.name}: {self._why(e)}") from e
             self._confirmed_at = self._reactor.seconds()
@@ -199,12 +199,12 @@ class RabbitmqPublisher:
         """
         Make sure that a queue is there. One that is may be of any kind, and the user need not be allowed to make it.
 
-        @raise Refused: it is not there.
+        @raise RefusedByBroker: it is not there.
         """
         try:
             await _ask(connection, spec.Queue.Declare(queue=queue, passive=True, arguments={}))
             return
-        except Refused as e:
+        except RefusedByBroker as e:
             if e.code != _NOT_FOUND or not self._settings.declare:
                 raise
         arguments = {**self._settings.arguments}
@@ -233,7 +233,7 @@ class RabbitmqPublisher:
         if self._connection is not None and not self._connection.is_let_in:
             hint = "check user, password and virtual host, and whether this port expects TLS"
             return f"{self._where} ends the connection: {_text(error)}; {hint}"
-        if isinstance(error, Refused) and error.code == _NOT_FOUND and not self._settings.declare:
+        if isinstance(error, RefusedByBroker) and error.code == _NOT_FOUND and not self._settings.declare:
             return f"{self._where}: {error}; with declare = false it is not made"
         return f"{self._where}: {_text(error)}"
 
@@ -244,7 +244,7 @@ class RabbitmqPublisher:
 
 
 def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, Refused) else repr(error)
+    return str(error) if isinstance(error, RefusedByBroker) else repr(error)
 
 
 async def _ask(connection: AmqpConnection, method: Any) -> None:

@@ -210,7 +210,7 @@ class Ledger(_Section):
     keep_days: int = Field(default=90, ge=1)
 
 
-class State(_Section):
+class StateDirectory(_Section):
     """C{[state]}: where the daemon remembers things outside of its stores."""
 
     directory: PlainPath | None = None
@@ -245,7 +245,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "crashmover": Crashmover,
     "admin": Admin,
     "ledger": Ledger,
-    "state": State,
+    "state": StateDirectory,
     "metrics": Metrics,
     "sentry": Sentry,
     "logging": Logging,
@@ -271,7 +271,7 @@ class Settings(BaseSettings):
     crashmover: Crashmover = Crashmover()
     admin: Admin = Admin()
     ledger: Ledger = Ledger()
-    state: State = State()
+    state: StateDirectory = StateDirectory()
     metrics: Metrics = Metrics()
     sentry: Sentry = Sentry()
     logging: Logging = Logging()

@@ -327,3 +327,14 @@ def test_what_would_be_wrong(module: str, source: str, wrong: str | None) -> Non
 def test_relative_imports_are_refused() -> None:
     with pytest.raises(AssertionError, match="a relative import"):
         list(imports_of("collectord.intake.site", "from . import channel"))
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    """Of those that others may use. One exception: the section C{[crashmover]} of the settings."""
+    names = [
+        node.name
+        for path in modules().values()
+        for node in nodes_of(path.read_text())
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert [name for name in names if names.count(name) > 1 and name != "Crashmover"] == []

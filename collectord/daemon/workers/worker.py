@@ -60,7 +60,7 @@ _SOON_S = 0.05
 _METRICS_S = 1.0
 
 
-class Parent(LineOnlyReceiver):
+class ParentChannel(LineOnlyReceiver):
     """
     The connection with the parent: receives its commands, and sends it messages.
 
@@ -150,7 +150,9 @@ class WorkerMain:
             globalLogPublisher.addObserver(sentry)
             reactor.addSystemEventTrigger("after", "shutdown", sentry.close)
         self._thread = ThreadPool("reload", 1, reactor.callFromThread)
-        self._parent = Parent(reactor, reload=self._reload, drain=self._drain, hung=self._set_hung, stop=self._stop)
+        self._parent = ParentChannel(
+            reactor, reload=self._reload, drain=self._drain, hung=self._set_hung, stop=self._stop
+        )
         self._backends, self._names = build_backends(settings, reactor)
         self._ingest = IngestPipeline(settings, snapshot.rules, self._backends, self._on_event, table, reactor)
         self._moving = settings.crashmover

@@ -2,14 +2,17 @@
 Sends a request a few times, while the server is busy or hangs up.
 """
 
+import hashlib
 import time
 from collections.abc import Callable
 from random import random
 
+from attrs import frozen
+
 from collectord.concurrency.backoff import backoff_delay
-from collectord.storage.objects.bucket import Proceed
+from collectord.storage.objects.bucket import Proceed, Watched
 from collectord.storage.objects.connections import Answer, NoAnswer
-from collectord.storage.objects.refusals import Refused, error_in, is_page
+from collectord.storage.objects.refusals import RefusedByServer, error_in, is_page
 
 ATTEMPTS = 3
 """How often each request is tried."""
@@ -20,6 +23,28 @@ _BUSY_CODES = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable"
 """S3 sends these with the status 200 or 400, too."""
 _NO_OBJECT = frozenset({"NoSuchKey", "BlobNotFound", ""})
 """How S3 and Azure say that there is no object. Some servers only say so by the status."""
+
+
+@frozen
+class ObjectBody:
+    """
+    The body of a request, which may have to be sent more than once.
+
+    @ivar sha256: its checksum, in hex, for those who sign it.
+    """
+
+    data: bytes | Watched
+    size: int
+    sha256: str = ""
+
+    def again(self) -> bytes | Watched:
+        """Return the data, from the beginning."""
+        if not isinstance(self.data, bytes):
+            self.data.seek(0)
+        return self.data
+
+
+NO_BODY = ObjectBody(b"", 0, hashlib.sha256().hexdigest())
 
 
 def is_success(answer: Answer) -> bool:
@@ -48,7 +73,7 @@ def persistently(
     @param has_changed: whether after a refusal the next try is another request, which may be accepted.
 
     @raise NoAnswer: the server can't be reached, or does not answer. It may have done what it was asked for.
-    @raise Refused: it answers with anything but success.
+    @raise RefusedByServer: it answers with anything but success.
     """
     attempt = 1
     while True:
@@ -62,7 +87,7 @@ def persistently(
             if is_done(answer):
                 return answer
             if attempt == ATTEMPTS or not (_is_busy(answer) or has_changed(answer)):
-                raise Refused(method, answer)
+                raise RefusedByServer(method, answer)
         time.sleep(backoff_delay(attempt, first=FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S, chance=random()))  # noqa: S311
         attempt += 1
 

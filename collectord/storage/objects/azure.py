@@ -10,7 +10,8 @@ from typing import BinaryIO
 from collectord.errors import ConfigError
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
-from collectord.storage.objects.azureclient import AzureClient, Body
+from collectord.storage.objects.attempts import ObjectBody
+from collectord.storage.objects.azureclient import AzureClient
 from collectord.storage.objects.azuresettings import AzureSettings
 from collectord.storage.objects.azuresigning import Authorize, NotAuthorized, authorization_of
 from collectord.storage.objects.bucket import (
@@ -25,7 +26,7 @@ from collectord.storage.objects.bucket import (
 )
 from collectord.storage.objects.connections import Answer, NoAnswer, trusting
 from collectord.storage.objects.keys import Item
-from collectord.storage.objects.refusals import Refused
+from collectord.storage.objects.refusals import RefusedByServer
 
 _BLOCK = 8 * 1024 * 1024
 """The size of a block, which is in memory while it is sent. Azure takes 50,000 of them for one object."""
@@ -40,8 +41,8 @@ class AzureBucket:
     Azure compares the MD5 that each request has with the body, and says in its answer which one it has stored.
     """
 
-    errors: tuple[type[Exception], ...] = (NoAnswer, Refused, NotAuthorized)
-    refusals: tuple[type[Exception], ...] = (Refused,)
+    errors: tuple[type[Exception], ...] = (NoAnswer, RefusedByServer, NotAuthorized)
+    refusals: tuple[type[Exception], ...] = (RefusedByServer,)
 
     def __init__(self, settings: AzureSettings, authorize: Authorize, tls: ssl.SSLContext | None) -> None:
         self.name = f"azure://{settings.account}/{settings.container}"
@@ -77,7 +78,7 @@ class AzureBucket:
             "content-md5": digests.base64_md5,
             "x-ms-blob-type": "BlockBlob",
         }
-        body = Body(Watched(file, proceed), item.size)
+        body = ObjectBody(Watched(file, proceed), item.size)
         answer = self._client.request("PUT", item.key, {}, headers, body, proceed)
         if not _is_proven(answer, digests.base64_md5):
             self._look(item, digests.base64_md5)
@@ -96,7 +97,7 @@ class AzureBucket:
     def _put_block(self, item: Item, name: str, piece: bytes, proceed: Proceed) -> None:
         digests = Digests.of(piece)
         query, headers = {"comp": "block", "blockid": name}, {"content-md5": digests.base64_md5}
-        answer = self._client.request("PUT", item.key, query, headers, Body(piece, len(piece)), proceed)
+        answer = self._client.request("PUT", item.key, query, headers, ObjectBody(piece, len(piece)), proceed)
         _is_proven(answer, digests.base64_md5)
 
     def _commit(self, item: Item, names: list[str], md5: str, proceed: Proceed) -> None:
@@ -109,7 +110,7 @@ class AzureBucket:
             "x-ms-blob-content-md5": md5,
             "x-ms-blob-content-type": item.content_type,
         }
-        self._client.request("PUT", item.key, {"comp": "blocklist"}, headers, Body(text, len(text)), proceed)
+        self._client.request("PUT", item.key, {"comp": "blocklist"}, headers, ObjectBody(text, len(text)), proceed)
         self._look(item, md5)
 
     def _look(self, item: Item, md5: str) -> None:

@@ -7,35 +7,16 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from urllib.parse import urlsplit
 
-from attrs import frozen
-
 from collectord.concurrency.lazily import Lazily
-from collectord.storage.objects.attempts import is_found_or_not, persistently
+from collectord.storage.objects.attempts import NO_BODY, ObjectBody, is_found_or_not, persistently
 from collectord.storage.objects.azuresettings import AzureSettings
 from collectord.storage.objects.azuresigning import Authorize, Request
-from collectord.storage.objects.bucket import Proceed, Watched
+from collectord.storage.objects.bucket import Proceed
 from collectord.storage.objects.connections import Answer, Connections
 from collectord.storage.objects.s3signing import query_of, quoted
 
 _VERSION = "2021-12-02"
 """Of the protocol."""
-
-
-@frozen
-class Body:
-    """The body of a request."""
-
-    data: bytes | Watched
-    size: int
-
-    def again(self) -> bytes | Watched:
-        """The data, from the beginning."""
-        if not isinstance(self.data, bytes):
-            self.data.seek(0)
-        return self.data
-
-
-NO_BODY = Body(b"", 0)
 
 
 class AzureClient:
@@ -63,7 +44,7 @@ class AzureClient:
         key: str,
         query: Mapping[str, str] = {},
         headers: Mapping[str, str] = {},
-        body: Body = NO_BODY,
+        body: ObjectBody = NO_BODY,
         proceed: Proceed = lambda: None,
     ) -> Answer:
         """
@@ -94,7 +75,7 @@ class AzureClient:
         key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
-        body: Body,
+        body: ObjectBody,
         *,
         whole: bool = False,
     ) -> Answer:

@@ -28,7 +28,7 @@ class ErrorAnswer:
     message: str
 
 
-class Refused(Exception):
+class RefusedByServer(Exception):
     """
     A server answered, but not with success.
 

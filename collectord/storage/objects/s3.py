@@ -9,12 +9,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from collectord.errors import ConfigError
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
+from collectord.storage.objects.attempts import ObjectBody
 from collectord.storage.objects.bucket import BucketCrashStorage, Proceed, Watched, read_through
 from collectord.storage.objects.connections import NoAnswer, trusting
 from collectord.storage.objects.keys import Item
-from collectord.storage.objects.refusals import Refused
+from collectord.storage.objects.refusals import RefusedByServer
 from collectord.storage.objects.s3claims import of_whole
-from collectord.storage.objects.s3client import Body, S3Client, checksums_of
+from collectord.storage.objects.s3client import S3Client, checksums_of
 from collectord.storage.objects.s3parts import put_parts
 from collectord.storage.objects.s3proof import prove
 from collectord.storage.objects.s3settings import S3Settings
@@ -30,8 +31,8 @@ class S3Bucket:
     a body that has changed on the way. What it says that it has stored is compared with them as well.
     """
 
-    errors: tuple[type[Exception], ...] = (NoAnswer, Refused, BotoCoreError, ClientError)
-    refusals: tuple[type[Exception], ...] = (Refused,)
+    errors: tuple[type[Exception], ...] = (NoAnswer, RefusedByServer, BotoCoreError, ClientError)
+    refusals: tuple[type[Exception], ...] = (RefusedByServer,)
 
     def __init__(self, settings: S3Settings, tls: ssl.SSLContext | None) -> None:
         self.name = f"s3://{settings.bucket}"
@@ -47,7 +48,7 @@ class S3Bucket:
                 put_parts(self._client, item, file, headers, proceed)
                 return
             digests = read_through(file, item)
-            body = Body(Watched(file, proceed), item.size, digests.sha256.hex())
+            body = ObjectBody(Watched(file, proceed), item.size, digests.sha256.hex())
             answer = self._client.request("PUT", item.key, {}, headers | checksums_of(digests), body, proceed)
         prove(self._client, item, answer, of_whole(digests))
 

@@ -2,7 +2,6 @@
 Requests about the objects of one bucket in S3: addressed, signed, sent, and tried again while the server is busy.
 """
 
-import hashlib
 import os
 import re
 import ssl
@@ -13,8 +12,8 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from collectord.concurrency.lazily import Lazily
-from collectord.storage.objects.attempts import is_found_or_not, persistently
-from collectord.storage.objects.bucket import Digests, Proceed, Watched
+from collectord.storage.objects.attempts import NO_BODY, ObjectBody, is_found_or_not, persistently
+from collectord.storage.objects.bucket import Digests, Proceed
 from collectord.storage.objects.connections import Answer, Connections
 from collectord.storage.objects.s3account import Account, find_account
 from collectord.storage.objects.s3settings import S3Settings
@@ -23,7 +22,6 @@ from collectord.storage.objects.s3signing import query_of, quoted, signed
 _ELSEWHERE = frozenset({301, 302, 307, 400})
 _HOST_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 """Buckets that can be part of a host's name. With dots in it, the certificate of Amazon's servers would not fit."""
-_NOTHING = hashlib.sha256().hexdigest()
 
 
 @frozen
@@ -40,31 +38,9 @@ class _Place:
     connections: Connections
 
 
-@frozen
-class Body:
-    """
-    The body of a request.
-
-    @ivar sha256: its checksum, in hex.
-    """
-
-    data: bytes | Watched
-    size: int
-    sha256: str
-
-    def again(self) -> bytes | Watched:
-        """The data, from the beginning."""
-        if not isinstance(self.data, bytes):
-            self.data.seek(0)
-        return self.data
-
-
 def checksums_of(digests: Digests) -> dict[str, str]:
     """The headers by which a server refuses a body that has other checksums."""
     return {"content-md5": digests.base64_md5, "x-amz-checksum-sha256": digests.base64_sha256}
-
-
-NO_BODY = Body(b"", 0, _NOTHING)
 
 
 class S3Client:
@@ -84,7 +60,7 @@ class S3Client:
         key: str,
         query: Mapping[str, str] = {},
         headers: Mapping[str, str] = {},
-        body: Body = NO_BODY,
+        body: ObjectBody = NO_BODY,
         proceed: Proceed = lambda: None,
     ) -> Answer:
         """
@@ -116,7 +92,7 @@ class S3Client:
         key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
-        body: Body,
+        body: ObjectBody,
         *,
         whole: bool = False,
     ) -> Answer:

@@ -12,12 +12,13 @@ from xml.sax.saxutils import escape
 
 from attrs import frozen
 
+from collectord.storage.objects.attempts import ObjectBody
 from collectord.storage.objects.bucket import Digests, Proceed, as_received, pieces
 from collectord.storage.objects.connections import NoAnswer
 from collectord.storage.objects.keys import Item
-from collectord.storage.objects.refusals import Refused
+from collectord.storage.objects.refusals import RefusedByServer
 from collectord.storage.objects.s3claims import claim_in, is_proven, of_parts, of_whole
-from collectord.storage.objects.s3client import Body, S3Client, checksums_of
+from collectord.storage.objects.s3client import S3Client, checksums_of
 from collectord.storage.objects.s3proof import is_stored, prove
 
 _PART = 8 * 1024 * 1024
@@ -65,7 +66,7 @@ def put_parts(client: S3Client, item: Item, file: BinaryIO, headers: Mapping[str
 
 def _put_part(client: S3Client, item: Item, query: Mapping[str, str], piece: bytes, proceed: Proceed) -> _Part:
     digests = Digests.of(piece)
-    body = Body(piece, len(piece), digests.sha256.hex())
+    body = ObjectBody(piece, len(piece), digests.sha256.hex())
     answer = client.request("PUT", item.key, query, checksums_of(digests), body, proceed)
     is_proven(claim_in(answer), of_whole(digests))
     return _Part(digests, answer.headers.get("etag", ""), answer.headers.get("x-amz-checksum-sha256", ""))
@@ -84,10 +85,10 @@ def _complete(
     expected = of_parts([part.digests for part in parts], item.sha256, whole_md5)
     text = _list_of(parts)
     try:
-        answer = client.request("POST", item.key, upload, {}, Body(text, len(text), _sha256(text)), proceed)
-    except (NoAnswer, Refused) as e:
+        answer = client.request("POST", item.key, upload, {}, ObjectBody(text, len(text), _sha256(text)), proceed)
+    except (NoAnswer, RefusedByServer) as e:
         # The answer to a completion may be lost. A server that is asked once more says that there is no such upload.
-        if (isinstance(e, Refused) and e.answer.status != 404) or not is_stored(client, item, expected):
+        if (isinstance(e, RefusedByServer) and e.answer.status != 404) or not is_stored(client, item, expected):
             raise
     else:
         prove(client, item, answer, expected)
@@ -109,12 +110,12 @@ def _upload(client: S3Client, item: Item, headers: Mapping[str, str]) -> Iterato
     begun = client.request("POST", item.key, {"uploads": ""}, {**headers, "x-amz-checksum-algorithm": "SHA256"})
     found = _UPLOAD_ID.search(begun.body)
     if found is None:
-        raise Refused("POST", begun)
+        raise RefusedByServer("POST", begun)
     upload = {"uploadId": unescape(found[1].decode())}
     try:
         yield upload
     except BaseException:
-        with suppress(NoAnswer, Refused):
+        with suppress(NoAnswer, RefusedByServer):
             client.request("DELETE", item.key, upload)
         raise
 
@@ -126,7 +127,7 @@ def _abort_left_over(client: S3Client, key: str) -> None:
     The crash was not removed then, so it is moved again, and its keys are of no other crash. A server that does not
     list uploads, or does not allow it, keeps their parts.
     """
-    with suppress(NoAnswer, Refused):
+    with suppress(NoAnswer, RefusedByServer):
         listed = client.request("GET", "", {"uploads": "", "prefix": key})
         for upload in _UPLOAD.findall(listed.body):
             of, name = _UPLOAD_ID.search(upload), _KEY.search(upload)

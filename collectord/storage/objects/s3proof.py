@@ -7,7 +7,7 @@ from contextlib import suppress
 from collectord.storage.objects.bucket import Mismatch
 from collectord.storage.objects.connections import Answer, NoAnswer
 from collectord.storage.objects.keys import Item
-from collectord.storage.objects.refusals import Refused
+from collectord.storage.objects.refusals import RefusedByServer
 from collectord.storage.objects.s3claims import Expected, claim_in, compare_size, is_proven
 from collectord.storage.objects.s3client import S3Client
 
@@ -19,7 +19,7 @@ def prove(client: S3Client, item: Item, answer: Answer, expected: Expected) -> N
     @param answer: to the request that has stored it.
 
     @raise Mismatch: it was stored as something else.
-    @raise Refused: the answer proves nothing, and the server tells nothing else about the object.
+    @raise RefusedByServer: the answer proves nothing, and the server tells nothing else about the object.
     """
     if not is_proven(claim_in(answer), expected):
         look(client, item, expected)
@@ -30,7 +30,7 @@ def look(client: S3Client, item: Item, expected: Expected) -> None:
     Compare all that the server says about C{item}, its size at least, with what it should be.
 
     @raise Mismatch: it is something else.
-    @raise Refused: it is not there, or the server does not tell.
+    @raise RefusedByServer: it is not there, or the server does not tell.
     """
     answer = client.request("HEAD", item.key, headers={"x-amz-checksum-mode": "ENABLED"})
     compare_size(answer, item.size)
@@ -39,7 +39,7 @@ def look(client: S3Client, item: Item, expected: Expected) -> None:
 
 def is_stored(client: S3Client, item: Item, expected: Expected) -> bool:
     """Tell whether C{item} is surely there, as it should be, without an error if it is not."""
-    with suppress(NoAnswer, Refused, Mismatch):
+    with suppress(NoAnswer, RefusedByServer, Mismatch):
         look(client, item, expected)
         return True
     return False

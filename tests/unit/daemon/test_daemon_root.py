@@ -21,7 +21,7 @@ from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent, Step
 from collectord.observe.journal.reader import events_of
 from collectord.observe.systemd import Notifier
-from collectord.settings.schema import Admin, Crashmover, Settings, State, Storage, Submission
+from collectord.settings.schema import Admin, Crashmover, Settings, StateDirectory, Storage, Submission
 from collectord.settings.snapshot import SettingsSnapshot
 from tests.support.fakereactor import FakeProcess, FakeReactor
 from tests.unit.intake.parts import LogRecorder, recorded_log
@@ -290,7 +290,7 @@ def test_a_state_directory_that_protects_from_nothing_is_said(
     said: str,
 ) -> None:
     monkeypatch.setattr("collectord.daemon.statecheck.mount_of_its_own", lambda path: str(rig.tmp_path))
-    daemon = rig.started(state=State(directory=directory(rig)))
+    daemon = rig.started(state=StateDirectory(directory=directory(rig)))
     assert [line for line in lines(log) if said in line]
     daemon.stopService()
 

@@ -12,7 +12,7 @@ from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.crashpage import JournalEntry
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.status import (
-    Certificate,
+    CertificateStatus,
     Loss,
     SinkStatus,
     StoreStatus,
@@ -63,7 +63,7 @@ def reporter(
         stores=list[StoreStatus],
         sinks=list[SinkStatus],
         workers=list[WorkerStatus],
-        certificates=list[Certificate],
+        certificates=list[CertificateStatus],
         events=lambda crash_id: events,
         now=clock.seconds,
         reactor=clock,

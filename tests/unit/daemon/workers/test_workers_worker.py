@@ -16,7 +16,7 @@ from twisted.logger import LogEvent, formatEvent
 from twisted.python.failure import Failure
 
 from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Message, Ready, decode
-from collectord.daemon.workers.worker import Parent, WorkerMain
+from collectord.daemon.workers.worker import ParentChannel, WorkerMain
 from collectord.duplicates.table import KeptTable
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
@@ -50,10 +50,10 @@ class Way:
     clock: FakeReactor = field(factory=FakeReactor)
     pipe: Pipe = field(factory=Pipe)
     heard: list[Any] = field(factory=list)
-    parent: Parent = field(init=False)
+    parent: ParentChannel = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.parent = Parent(
+        self.parent = ParentChannel(
             self.clock,
             reload=self.heard.append,
             drain=lambda: self.heard.append("drain"),
@@ -112,7 +112,7 @@ class Rig:
     observer: LineObserver
     pipe: Pipe
     worker: WorkerMain
-    parents: list[Parent]
+    parents: list[ParentChannel]
 
     def snapshot(self, **sections: Any) -> SettingsSnapshot:
         return snapshot(self.root, **sections)
@@ -131,11 +131,11 @@ def snapshot(root: Path, **sections: Any) -> SettingsSnapshot:
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    reactor, pipe, parents = FakeReactor(), Pipe(), list[Parent]()
+    reactor, pipe, parents = FakeReactor(), Pipe(), list[ParentChannel]()
 
     def standard_io(protocol: IProtocol, stdin: int, stdout: int, reactor: object) -> None:
         assert (stdin, stdout) == (0, CHANNEL)
-        assert isinstance(protocol, Parent)
+        assert isinstance(protocol, ParentChannel)
         parents.append(protocol)
         protocol.makeConnection(pipe)
 
