@@ -150,6 +150,7 @@ class CollectordService(MultiService):
 
     def _ingest_in_workers(self, out: Callable[[bytes], object] | None) -> None:
         settings = self.snapshot.settings
+        moving = [settings.crashmover.stop_s] if settings.crashmover.destination else []  # else workers move nothing
         self._supervisor = Supervisor(
             settings.submission.workers,
             lambda: self.snapshot,
@@ -160,7 +161,7 @@ class CollectordService(MultiService):
             table=self._kept,
             ready=self._ready,
             aggregated=self._aggregated,
-            stop=max(settings.submission.stop_s, settings.crashmover.stop_s),
+            stop=max([settings.submission.stop_s, *moving]),
             now=time.time,
         )
         self._attach(self._supervisor)

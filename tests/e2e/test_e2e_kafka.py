@@ -120,6 +120,6 @@ async def test_a_topic_that_is_not_there(cluster: KafkaCluster) -> None:
 async def test_brokers_that_speak_no_tls(cluster: KafkaCluster, tmp_path: Path) -> None:
     authority = Authority.make(tmp_path)
     made = publisher(cluster.servers, tls=True, ca_file=str(authority.file), timeout_s=4.0)
-    with pytest.raises(PublishError, match=r"SSL handshake failed"):
+    with pytest.raises(PublishError, match=r"SSL handshake failed|in state SSL_HANDSHAKE"):
         await made.publish(make_crash())
     await made.close()

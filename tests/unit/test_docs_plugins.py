@@ -30,7 +30,7 @@ def run(directory: Path, without: str = "", instead: str = "") -> str:
         (package / f"{name}.py").write_text(source)
     (directory / "test_mypackage.py").write_text(tests)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *_ARGUMENTS],
+        [sys.executable, "-m", "pytest", f"--basetemp={directory / 'temporary'}", *_ARGUMENTS],
         cwd=directory,
         env=os.environ | {"PYTHONPATH": f"{directory}:{DOCS.parents[1]}", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -43,7 +43,7 @@ def run(directory: Path, without: str = "", instead: str = "") -> str:
 @pytest.mark.slow
 def test_the_plugins_pass_the_contract(tmp_path: Path) -> None:
     out = run(tmp_path)
-    assert re.search(r"^\d\d passed in", out, re.MULTILINE), out
+    assert re.search(r"^\d\d passed[^f]* in", out, re.MULTILINE), out
 
 
 WRONG = {
