@@ -142,6 +142,7 @@ def test_a_wrong_checksum(encoding: bytes, sent: bytes, size: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
 @pytest.mark.parametrize("at", [900, 1040, 5000, 20_000, 20_900])
 def test_all_that_is_before_a_damage_is_kept(name: str, at: int) -> None:

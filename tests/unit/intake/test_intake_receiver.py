@@ -394,6 +394,7 @@ def test_a_refused_report_is_given_up_at_once() -> None:
     assert (budget.used, budget.annotations) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [dump(b"f%d", b"x"), annotation(b"a%d", b"x"), part(b'Content-Disposition: form-data; name="\xff%d"', b"x")],

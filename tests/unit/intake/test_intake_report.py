@@ -483,6 +483,7 @@ def test_beyond_too_many_parts_a_minidump_is_known_by_its_bytes() -> None:
     assert received.contents == {"c": b"MDMP", "upload_file_minidump": b"MDMP4"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 50, 4000, 1_000_000])
 @pytest.mark.parametrize("last", [b"--xyzzy--\r\n", b""], ids=["last boundary", "no last boundary"])
 def test_of_many_times_too_many_parts_the_minidump_is_kept(last: bytes, size: int) -> None:
@@ -745,6 +746,7 @@ def test_what_is_left_out_does_not_depend_on_how_the_bytes_come() -> None:
         assert received.notes == ["later: 700 bytes, left out: the report is too large"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minidump", [b"upload_file_minidump", b"m"])
 def test_what_is_left_out_does_not_depend_on_the_order_of_the_files(minidump: bytes) -> None:
     files = [dump(b"%d" % size, b"x" * size) for size in (900, 650, 120, 110)]

@@ -197,6 +197,7 @@ async def test_a_dump_that_is_no_longer_what_was_received_is_not_sent(
     assert gcs.objects == {}
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_cancelled_it_sends_no_further_object(gcs: FakeGcs, storage: BucketCrashStorage) -> None:
     gcs.may_go_on.clear()
@@ -230,6 +231,7 @@ async def test_a_check_stores_an_object_and_removes_it_where_it_may(
     assert [key.startswith("v1/check/") for key in gcs.deleted] == ([True] if may_delete else [])
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_closed_it_leaves_no_thread_and_no_connection(gcs: FakeGcs) -> None:
     async def use_one() -> None:

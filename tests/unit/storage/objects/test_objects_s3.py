@@ -721,6 +721,7 @@ def test_a_ca_file_that_can_t_be_used_is_told(tmp_path: Path) -> None:
 # Its life
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_cancelled_it_sends_no_further_object(s3: FakeS3, storage: BucketCrashStorage) -> None:
     came, may_go_on = Event(), Event()
@@ -756,6 +757,7 @@ async def test_a_check_stores_an_object_and_removes_it_where_it_may(
     assert len(s3.objects) == (0 if may_delete else 1)
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_closed_it_leaves_no_thread_and_no_connection(s3: FakeS3) -> None:
     async def use_one() -> None:
