@@ -3,6 +3,7 @@ A daemon with a primary store and one that takes over.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from attrs import frozen
 
 from tests.support.daemon import Daemon, config, free_port
+from tests.support.disk import below
 from tests.support.http import curl, post
 from tests.support.reports import HEADERS, Report, crash_id_in, harm, make_report
 from tests.support.wait import until
@@ -31,9 +33,9 @@ class Chain:
         return crash_id_in(post(self.daemon.port, report.body(), HEADERS, timeout=timeout))
 
     def where(self, crash_id: str) -> list[str]:
-        """In which stores a crash is: C{primary}, C{secondary}."""
+        """In which stores a crash is: C{primary}, C{secondary}. Directories may go away meanwhile."""
         roots = {"primary": self.primary, "secondary": self.secondary}
-        return [name for name, root in roots.items() if any(root.glob(f"*/name/*/*/{crash_id}.json"))]
+        return [name for name, root in roots.items() if crash_id in _in_place(root)]
 
     def until_primary_takes(self, timeout: float = 20) -> None:
         """Until the primary store is found healthy again, and takes a crash."""
@@ -63,6 +65,12 @@ class Chain:
         with suppress(TimeoutError):
             until(at_rest)
         assert left == []
+
+
+def _in_place(root: Path) -> set[str]:
+    """The ids of the crashes whose raw crash is in its place."""
+    paths = (os.path.relpath(entry.path, root) for entry in below(root) if entry.name.endswith(".json"))
+    return {os.path.basename(path).removesuffix(".json") for path in paths if "/name/" in path}
 
 
 def make_chain(
