@@ -27,7 +27,7 @@ from collectord.errors import ConfigError, PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.plugins import PluginContext, PluginSettings, PluginType
-from collectord.settings.urls import http_parts, without_quoting_input
+from collectord.settings.urls import bare_http_parts, without_quoting_input
 
 T = TypeVar("T")
 
@@ -65,8 +65,7 @@ class SqsSettings(PluginSettings):
     @classmethod
     def _is_url(cls, url: str) -> str:
         with without_quoting_input("must be https://host/account/queue, and nothing else"):
-            parts = http_parts(url)
-            if parts.username is not None or parts.query or parts.fragment or not parts.path.strip("/"):
+            if not bare_http_parts(url).path.strip("/"):
                 raise ValueError(url)
         return url
 

@@ -2,7 +2,6 @@
 The TLS of connections to queues: which certificates to trust and to show, and what is wrong with one, in words.
 """
 
-import re
 import ssl
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +10,6 @@ from OpenSSL import SSL, crypto
 from pydantic import model_validator
 from service_identity import VerificationError
 from twisted.internet.ssl import (
-    Certificate,
     KeyPair,
     PrivateCertificate,
     optionsForClientTLS,
@@ -20,10 +18,9 @@ from twisted.internet.ssl import (
 )
 
 from collectord.errors import ConfigError
+from collectord.net.pem import certificates_in
 from collectord.net.twisted_private import say_why_certificates_are_refused
 from collectord.plugins import PluginSettings
-
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 _UNKNOWN = "an authority has signed it that is not trusted; ca_file names what is"
 _REASONS = {
@@ -109,17 +106,17 @@ def client_options(settings: TlsSettings, host: str) -> Any:
     """
     Return Twisted's options for a TLS connection to C{host}, whose certificate is verified. This reads files.
 
-    L{in_words} says of a failed connection why its certificate was refused.
+    L{tls_error_in_words} says of a failed connection why its certificate was refused.
 
     @raise ConfigError: a file can't be used, or C{host} can't be the name of a host.
     """
     refuse_unusable_files(settings)
     trust = platformTrust()
     if settings.ca_file is not None:
-        trust = trustRootFromCertificates(_certificates_in(settings.ca_file))
+        trust = trustRootFromCertificates(certificates_in(settings.ca_file))
     own, extra = None, {}
     if settings.cert_file is not None:
-        certificate, *chain = _certificates_in(settings.cert_file)
+        certificate, *chain = certificates_in(settings.cert_file)
         key = KeyPair.load((settings.key_file or settings.cert_file).read_bytes(), crypto.FILETYPE_PEM)
         own = PrivateCertificate.fromCertificateAndKeyPair(certificate, key)
         extra = {"extraCertChain": [each.original for each in chain]}
@@ -129,10 +126,6 @@ def client_options(settings: TlsSettings, host: str) -> Any:
         raise ConfigError(f"{host!r} can't be a host's name: {e}") from e
     say_why_certificates_are_refused(options, CertificateRefused)
     return options
-
-
-def _certificates_in(file: Path) -> list[Certificate]:
-    return [Certificate.loadPEM(pem) for pem in _PEM.findall(file.read_bytes())]
 
 
 class CertificateRefused(Exception):

@@ -33,6 +33,18 @@ def http_parts(url: str) -> SplitResult:
     return parts
 
 
+def bare_http_parts(url: str) -> SplitResult:
+    """
+    Split an http or https URL that has no user, no query and no fragment, because errors would show them.
+
+    @raise ValueError: it has one, or is none. The text may contain all of the URL.
+    """
+    parts = http_parts(url)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(f"it has a user, a query or a fragment: {url!r}")
+    return parts
+
+
 def redacted_url(url: str) -> str:
     """
     Return C{url} with its secrets replaced, such as C{https://hooks.example.com/services/***?key=***}.

@@ -91,7 +91,7 @@ PRIVATE = {
     f"collectord.storage.filesystem.{module}": "collectord.storage.filesystem"
     for module in (
         *("committer", "transaction", "existing", "sync", "spill", "fsops"),
-        *("peers", "claims", "sweep", "checks", "datebranch"),
+        *("peers", "claims", "steps", "sweep", "checks", "datebranch"),
     )
 }
 """Modules that only their own folder imports."""

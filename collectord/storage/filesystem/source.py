@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -14,7 +13,6 @@ from zope.interface import implementer
 
 from collectord.concurrency.sharing import Batches
 from collectord.concurrency.threadpool import ThreadRunner
-from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
@@ -40,10 +38,9 @@ from collectord.storage.filesystem.peers import CrashContended
 from collectord.storage.filesystem.quarantine import make_directory, put_aside
 from collectord.storage.filesystem.removal import remove_rest
 from collectord.storage.filesystem.staging import StagingDirectory
+from collectord.storage.filesystem.steps import SourceSteps
 from collectord.storage.filesystem.unpublished import ToPublish, UnpublishedIds
 from collectord.storage.filesystem.versions import version_of
-
-T = TypeVar("T")
 
 _YOUNG_S = 10.0
 """A crash of which something changed so recently may still be on its way to its place."""
@@ -54,11 +51,9 @@ class FilesystemCrashSource:
     """
     The new crashes of the store at C{root}. Its methods are called on the reactor thread.
 
-    @param in_thread: runs blocking work on threads of its own; a hung mount must not hold up those that save crashes.
+    The other parameters are those of L{SourceSteps}.
+
     @param now: the time, in UTC.
-    @param timeout: how many seconds one step may take, such as reading a crash.
-    @param ready: returns once the store can be used; nothing is listed before.
-    @param staging: of this process in the same store.
     """
 
     _log = Logger()
@@ -74,38 +69,26 @@ class FilesystemCrashSource:
         staging: StagingDirectory,
     ) -> None:
         self._staging = staging
+        self._in_thread = in_thread
+        self._claims = MoveClaims(staging, "moving")
+        self._do = SourceSteps(root, in_thread, clock, timeout, ready, staging, self._claims)
         self._taken_out: set[str] = set()  # ids of crashes whose removal has begun and is not complete
         self._dangling: set[str] = set()  # ids of links without a raw crash, in this pass
         self._dangling_reported = 0
-        self._ready = ready
-        self._is_ready = False
         self.name = self._root = root
-        self._in_thread = in_thread
-        self._clock = clock
         self._now = now
-        self._timeout = timeout
         self._date_branch = DateBranch(root, now)
-        self._claims = MoveClaims(staging, "moving")
         unpublished = UnpublishedIds(staging, now)
         self._remember = Batches[ToPublish](lambda ids: self._do(lambda: unpublished.add(ids)))
 
-    async def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
-        if not self._is_ready:
-            # Until its store has a staging directory, a destination can't find out that it is the same store.
-            await self._ready()
-            self._is_ready = True
-        walk = self._walk()
-        while batch := await self._do(lambda: next(walk, None)):
-            yield batch
+    def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
+        return self._do.listed(self._walk())
 
     async def load(self, new: NewCrash) -> Crash | None:
         return await self._do(lambda: self._load(new))
 
     async def release(self, new: NewCrash) -> None:
-        try:
-            await self._do(lambda: self._claims.drop(new.crash_id))
-        except StorageError as e:
-            self._log.warn("{crash_id} stays claimed: {why}", crash_id=new.crash_id, why=e)
+        await self._do.release(new)
 
     async def is_gone(self, new: NewCrash, crash: Crash) -> bool:
         try:
@@ -124,16 +107,6 @@ class FilesystemCrashSource:
 
     async def quarantine(self, new: NewCrash, reason: str) -> None:
         await self._do(lambda: self._quarantine(self._place(new), reason))
-
-    async def _do(self, work: Callable[[], T]) -> T:
-        def checked() -> T:
-            self._staging.refuse_other()
-            return work()
-
-        try:
-            return await with_timeout(self._in_thread(checked), self._timeout, self._clock, self.name)
-        except OSError as e:
-            raise StorageError(describe_error(self.name, e)) from e
 
     # What follows runs on threads.
 

@@ -7,17 +7,14 @@ from datetime import datetime
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from collectord.concurrency.threadpool import ThreadRunner
-from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import StorageError
 from collectord.interfaces import ICrashSource
 from collectord.model import Crash, NewCrash
-from collectord.storage.filesystem.checks import describe_error
 from collectord.storage.filesystem.moving import MoveClaims
 from collectord.storage.filesystem.staging import StagingDirectory
+from collectord.storage.filesystem.steps import SourceSteps
 from collectord.storage.filesystem.unpublished import UnpublishedIds, read_unpublished, remove_unpublished
 
 T = TypeVar("T")
@@ -28,15 +25,11 @@ class UnpublishedSource:
     """
     The ids for one publisher in the store at C{root}. Its methods are called on the reactor thread.
 
-    @param publisher: its name.
-    @param in_thread: runs blocking work on threads.
-    @param now: the time, in UTC.
-    @param timeout: how many seconds one step may take.
-    @param ready: returns once the store can be used.
-    @param staging: of this process in the same store.
-    """
+    The other parameters are those of L{SourceSteps}.
 
-    _log = Logger()
+    @param publisher: its name.
+    @param now: the time, in UTC.
+    """
 
     def __init__(
         self,
@@ -50,32 +43,19 @@ class UnpublishedSource:
         staging: StagingDirectory,
     ) -> None:
         self.name = root
-        self._publisher = publisher
-        self._in_thread = in_thread
-        self._clock = clock
-        self._timeout = timeout
-        self._ready = ready
-        self._is_ready = False
-        self._staging = staging
-        self._ids = UnpublishedIds(staging, now)
         self._claims = MoveClaims(staging, "publishing")
+        self._do = SourceSteps(root, in_thread, clock, timeout, ready, staging, self._claims)
+        self._publisher = publisher
+        self._ids = UnpublishedIds(staging, now)
 
-    async def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
-        if not self._is_ready:
-            await self._ready()
-            self._is_ready = True
-        ids = self._ids.of(self._publisher)
-        while batch := await self._do(lambda: next(ids, None)):
-            yield batch
+    def new_crashes(self) -> AsyncIterator[Sequence[NewCrash]]:
+        return self._do.listed(self._ids.of(self._publisher))
 
     async def load(self, new: NewCrash) -> Crash | None:
         return await self._do(lambda: self._load(new))
 
     async def release(self, new: NewCrash) -> None:
-        try:
-            await self._do(lambda: self._claims.drop(new.crash_id))
-        except StorageError as e:
-            self._log.warn("{crash_id} stays claimed: {why}", crash_id=new.crash_id, why=e)
+        await self._do.release(new)
 
     async def is_gone(self, new: NewCrash, crash: Crash) -> bool:
         return False
@@ -88,16 +68,6 @@ class UnpublishedSource:
 
     async def quarantine(self, new: NewCrash, reason: str) -> None:
         await self._do(lambda: self._refuse(new))
-
-    async def _do(self, work: Callable[[], T]) -> T:
-        def checked() -> T:
-            self._staging.refuse_other()
-            return work()
-
-        try:
-            return await with_timeout(self._in_thread(checked), self._timeout, self._clock, self.name)
-        except OSError as e:
-            raise StorageError(describe_error(self.name, e)) from e
 
     # What follows runs on threads.
 

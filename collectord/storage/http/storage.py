@@ -19,7 +19,7 @@ from service_identity import VerificationError
 from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+from twisted.internet.ssl import optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.web import client
 from twisted.web.http import OK, UNAUTHORIZED
 from twisted.web.http_headers import Headers
@@ -32,6 +32,7 @@ from collectord.errors import ConfigError, CrashRejectedByStore, StorageError, U
 from collectord.interfaces import ICrashStorage
 from collectord.model import SENDER, SENDER_NOTES, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPING_ERRORS, innermost_error
+from collectord.net.pem import certificates_in
 from collectord.net.twisted_private import is_unfinished
 from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import http_parts, redacted_url, without_quoting_input, without_secrets
@@ -46,7 +47,6 @@ _IDLE_S = 10
 _Fields = dict[str, list[str]]
 _AGENT: _Fields = {"User-Agent": [f"collectord/{__version__}"]}
 _GZIP_THREADS = 2
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _URL = re.compile("https?://[!-~]+")
 _REFUSALS = frozenset({400, 408, 413, 415, 422, 431})
 """Statuses by which a collector that works refuses this one report."""
@@ -252,7 +252,7 @@ class _Verified:
 
 def _trust_root(ca_file: Path) -> Any:
     try:
-        found = [Certificate.loadPEM(pem) for pem in _PEM.findall(ca_file.read_bytes())]
+        found = certificates_in(ca_file)
     except (OSError, crypto.Error) as e:
         raise ConfigError(f"ca_file = {str(ca_file)!r}: {e}") from e
     if not found:

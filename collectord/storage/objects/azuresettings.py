@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from collectord.settings.urls import http_parts, without_quoting_input
+from collectord.settings.urls import bare_http_parts, without_quoting_input
 from collectord.storage.objects.bucket import ObjectStoreSettings
 
 _MIB = 1024 * 1024
@@ -45,8 +45,8 @@ class AzureSettings(ObjectStoreSettings):
         with without_quoting_input(
             "must be https or http, a host, and perhaps a port and the account, as in http://127.0.0.1:10000/account"
         ):
-            if url and (parts := http_parts(url)) and (parts.username is not None or parts.query or parts.fragment):
-                raise ValueError("it has a user, a query or a fragment")  # errors would show them
+            if url:
+                bare_http_parts(url)
         return url
 
     @field_validator("account_key")

@@ -4,11 +4,10 @@ The settings of a destination of C{type = "s3"}.
 
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from collectord.settings.urls import http_parts, without_quoting_input
+from collectord.settings.urls import bare_http_parts, without_quoting_input
 from collectord.storage.objects.bucket import BucketSettings
 
 _MIB = 1024 * 1024
@@ -61,9 +60,8 @@ class S3Settings(BucketSettings):
         with without_quoting_input(
             "must be http or https, a host and a port, and nothing else, as in http://127.0.0.1:9000"
         ):
-            parts = http_parts(url) if url else urlsplit(url)
-            if parts.username is not None or parts.query or parts.fragment:  # errors would show them
-                raise ValueError("it has a user, a query or a fragment")
+            if url:
+                bare_http_parts(url)
         return url
 
     @field_validator("bucket")
