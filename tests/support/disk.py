@@ -77,7 +77,7 @@ def problems(root: Path) -> list[str]:
 
 def below(directory: Path | str) -> Iterator[os.DirEntry[str]]:
     """All files and links below it, in order: much cheaper than C{Path.glob}. It need not be there."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
             if entry.is_dir(follow_symlinks=False):
                 yield from below(entry.path)
