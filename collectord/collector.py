@@ -17,7 +17,7 @@ from collectord.duplicates.duplicates import Duplicates
 from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
-from collectord.model import Annotations, Crash, CrashEvent, CrashReport, Dump, Note, RawCrash
+from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, CrashReport, Dump, Note, RawCrash
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()
@@ -26,6 +26,10 @@ _VERSION = 2
 _TYPE_TAG = "bp"
 _SHOWN = 80
 """The most characters of an annotation that are passed on in events, for the admin page and the journal."""
+
+
+async def _knows_nothing(report: CrashReport) -> None:
+    return None
 
 
 async def _shares_nothing(staging_ids: Sequence[str]) -> bool:
@@ -55,6 +59,8 @@ class Collector:
     @ivar throttle: applies the rules to annotations.
     @ivar is_long: tells whether the rules may take long with these annotations; then they are tried on a thread.
     @ivar in_thread: runs the rules if they may take long.
+    @ivar facts_of: finds out where the crash of a report is, before the rules see it; it returns None if it can't, and
+        never fails.
     @ivar now: the current time, in UTC.
     @ivar seconds: a clock for durations.
     @ivar token: a client that sends this token may choose the crash id; if it is empty, no client may.
@@ -81,6 +87,7 @@ class Collector:
     on_event: Callable[[CrashEvent], None] = lambda event: None
     is_long: Callable[[Annotations], bool] = lambda annotations: False
     in_thread: ThreadRunner = at_once
+    facts_of: Callable[[CrashReport], Awaitable[CrashFacts | None]] = _knows_nothing
 
     async def collect(self, report: CrashReport, began: float | None = None) -> Outcome:
         """
@@ -97,16 +104,16 @@ class Collector:
         @raise AllStoresFailed: no store could save the crash.
         """
         chosen = await self._chosen_id(report)
-        fingerprint = None
+        digest = None
         if chosen is None and self.duplicates is not None:
-            fingerprint = self.duplicates.fingerprint_of(report)
-        if fingerprint is None or self.duplicates is None:
+            digest = self.duplicates.digest_of(report)
+        if digest is None or self.duplicates is None:
             return await self._judge_and_save(report, chosen, None, began)
         since = self.seconds() if began is None else began
-        async with self.duplicates.look_up(fingerprint, report, since) as known:
+        async with self.duplicates.look_up(digest, report, since) as known:
             if known is not None:
                 return self._duplicate(known, report)
-            return await self._judge_and_save(report, chosen, fingerprint, began)
+            return await self._judge_and_save(report, chosen, digest, began)
 
     def _duplicate(self, crash_id: str, report: CrashReport) -> Outcome:
         DUPLICATES.inc()
@@ -117,13 +124,14 @@ class Collector:
         return Outcome(Result.ACCEPT, "", crash_id, is_duplicate=True)
 
     async def _judge_and_save(
-        self, report: CrashReport, chosen: str | None, fingerprint: bytes | None, began: float | None
+        self, report: CrashReport, chosen: str | None, digest: bytes | None, began: float | None
     ) -> Outcome:
         now = self.now()
         crash_id = chosen or make_crash_id(self.uuid4(), now.date())
         sent = report.annotations if chosen is None else _without_uuid(report.annotations)
         named = with_kept_names(sent, self.aliases)
         annotations = named.annotations
+        facts = await self.facts_of(report)
         if self.is_long(annotations):
             verdict = await self.in_thread(lambda: self._judge(annotations))
         else:
@@ -134,9 +142,9 @@ class Collector:
             kept = self._kept(named)
             fresh = chosen is None
             said = [*(() if fresh else report.sender_notes), *(note.text for note in notes)]
-            raw_crash = self._raw_crash(crash_id, kept, said, report, verdict, now)
+            raw_crash = self._raw_crash(crash_id, kept, said, report, facts, verdict, now)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
-            await self._save(crash, report, verdict, now, fingerprint)
+            await self._save(crash, report, verdict, now, digest)
             for note in notes:
                 NOTES.labels(note.kind).inc()
             return Outcome(verdict.result, verdict.rule, crash_id)
@@ -156,7 +164,7 @@ class Collector:
             return _BROKEN_RULE
 
     async def _save(
-        self, crash: Crash, report: CrashReport, verdict: Verdict, now: datetime, fingerprint: bytes | None
+        self, crash: Crash, report: CrashReport, verdict: Verdict, now: datetime, digest: bytes | None
     ) -> None:
         began = self.seconds()
         store = await self.storage.save(crash)
@@ -169,10 +177,10 @@ class Collector:
             "size": report.payload.size,
             "rule": verdict.rule,
         }
-        if fingerprint is not None and self.duplicates is not None:
+        if digest is not None and self.duplicates is not None:
             is_deferred = verdict.result is Result.DEFER
-            remembered = self.duplicates.kept(fingerprint, report, crash.crash_id, is_deferred=is_deferred)
-            about["fingerprint"] = remembered.hex()
+            remembered = self.duplicates.kept(digest, report, crash.crash_id, is_deferred=is_deferred)
+            about["digest"] = remembered.hex()
         at = now.timestamp() + seconds  # the wall clock is read once for each report; this is exact enough
         self.on_event(CrashEvent(at=at, crash_id=crash.crash_id, kind="kept", where=store, about=about))
         _log.info(
@@ -216,6 +224,7 @@ class Collector:
         annotations: Annotations,
         notes: Sequence[str],
         report: CrashReport,
+        facts: CrashFacts | None,
         verdict: Verdict,
         now: datetime,
     ) -> RawCrash:
@@ -237,6 +246,7 @@ class Collector:
                 "dumps": {dump.name: _about(dump) for dump in report.dumps},
                 "user_agent": payload.user_agent,
                 "throttle_rule": verdict.rule,
+                **({} if facts is None else _as_metadata(facts)),
             },
         )
         return raw_crash
@@ -244,6 +254,21 @@ class Collector:
 
 def _without_uuid(annotations: Annotations) -> Annotations:
     return {name: value for name, value in annotations.items() if name != "uuid"}
+
+
+def _as_metadata(facts: CrashFacts) -> dict[str, object]:
+    known = {
+        "fingerprint": facts.fingerprint,
+        "crash_place": facts.place,
+        "cpu": facts.cpu,
+        "exception_code": facts.exception_code,
+        "exception_name": facts.exception_name,
+        "module": facts.module,
+        "module_offset": facts.module_offset,
+        "os": facts.os,
+        "uptime_s": facts.uptime_s,
+    }
+    return {name: value for name, value in known.items() if value not in ("", None)}
 
 
 def _about(dump: Dump) -> dict[str, object]:

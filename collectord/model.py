@@ -162,6 +162,38 @@ class CrashReport:
 
 
 @frozen(kw_only=True)
+class CrashFacts:
+    """
+    Crash facts say where a program crashed and which bug that probably is, as far as that can be known without symbols.
+
+    They are read from the minidump of a report before the throttle rules judge it, or, if it has none, from annotations
+    that hold a stack trace or a reason. C{docs/fingerprints.rst} defines each of them.
+
+    @ivar fingerprint: equal for crashes of the same bug, mostly: C{"1:"} and 16 hexadecimal digits. The number before
+        the colon is the version of the algorithm.
+    @ivar place: what crashed where, as far as it is the same in all crashes at one instruction: words with a space
+        between them. It is a part of what C{fingerprint} is made of, so crashes at one place may have several.
+    @ivar cpu: C{"amd64"}, C{"arm64"}, C{"x86"} and so on; empty without a minidump, as all that follow.
+    @ivar exception_code: in hexadecimal, as in C{"0xc0000005"}.
+    @ivar exception_name: as in C{"ACCESS_VIOLATION_READ"} or C{"SIGSEGV"}; empty if the code is not known.
+    @ivar module: the name of the file that the instruction is in; empty if it is in none.
+    @ivar module_offset: of the instruction in that module, in hexadecimal.
+    @ivar os: the name of the system and its version, as in C{"Windows 10.0.19045"}.
+    @ivar uptime_s: for how many seconds the program had run; None: the minidump does not say.
+    """
+
+    fingerprint: str
+    place: str
+    cpu: str = ""
+    exception_code: str = ""
+    exception_name: str = ""
+    module: str = ""
+    module_offset: str = ""
+    os: str = ""
+    uptime_s: int | None = None
+
+
+@frozen(kw_only=True)
 class Crash:
     """
     A crash is what is stored, and later moved and published: its id, its raw crash and its dumps.
@@ -218,7 +250,7 @@ class CrashEvent:
     @ivar at: seconds since the epoch.
     @ivar where: the name of the store, destination or publisher; empty for a duplicate.
     @ivar about: of a crash that is kept C{product}, C{version}, C{size} (bytes on the wire) and C{rule}, and
-        C{fingerprint} (32 hexadecimal digits) if a duplicate of it would be recognized; of one that is moved C{place},
+        C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; of one that is moved C{place},
         where it lies at the destination, if that is known; else empty.
     """
 

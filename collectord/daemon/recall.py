@@ -49,7 +49,7 @@ def _fill(table: KeptTable, settings: Settings, stores: Sequence[str], since: fl
     for line in lines_since(directory_of(settings), since, datetime.now(UTC)):
         if not is_crash_id(line.subject):
             continue
-        if line.kind == "kept" and line.fingerprint:
-            table.add(bytes.fromhex(line.fingerprint), line.subject, line.at)
+        if line.kind == "kept" and line.digest:
+            table.add(bytes.fromhex(line.digest), line.subject, line.at)
         elif line.kind == "moved" and line.where not in stores:
             table.set_moved(line.subject)

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from collectord.concurrency.backoff import backoff_delay
-from collectord.duplicates.fingerprint import fingerprint_of, when_deferred
+from collectord.duplicates.digest import digest_of, when_deferred
 from collectord.duplicates.table import KeptTable
 from collectord.model import CrashReport, Dump
 
@@ -54,12 +54,12 @@ class Duplicates:
         self._clock = clock
         self._now = now
 
-    def fingerprint_of(self, report: CrashReport) -> bytes | None:
-        """As L{collectord.duplicates.fingerprint.fingerprint_of}; also None if there are to be no duplicates."""
-        return fingerprint_of(report) if self.window else None
+    def digest_of(self, report: CrashReport) -> bytes | None:
+        """As L{collectord.duplicates.digest.digest_of}; also None if there are to be no duplicates."""
+        return digest_of(report) if self.window else None
 
     @asynccontextmanager
-    async def look_up(self, fingerprint: bytes, report: CrashReport, began: float) -> AsyncIterator[str | None]:
+    async def look_up(self, digest: bytes, report: CrashReport, began: float) -> AsyncIterator[str | None]:
         """
         Look for the crash of a report, as a context manager: within it, others wait that look for the same report.
 
@@ -73,8 +73,8 @@ class Duplicates:
         try:
             with self._waiting(report.dumps, began) as pause:
                 for tries in count(1):
-                    claimed = self._table.claim(fingerprint)
-                    known = await self._known(fingerprint, report)  # after the claim: it may just have been kept
+                    claimed = self._table.claim(digest)
+                    known = await self._known(digest, report)  # after the claim: it may just have been kept
                     if claimed or known is not None:
                         break
                     if not await pause(backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)):
@@ -82,11 +82,11 @@ class Duplicates:
             yield known
         finally:
             if claimed:
-                self._table.release(fingerprint)
+                self._table.release(digest)
 
-    async def _known(self, fingerprint: bytes, report: CrashReport) -> str | None:
+    async def _known(self, digest: bytes, report: CrashReport) -> str | None:
         now = self._now()
-        for each in (fingerprint, when_deferred(fingerprint, report)):
+        for each in (digest, when_deferred(digest, report)):
             crash_id = self._table.crash_id_of(each, now - self.window, now + self.window)
             if crash_id is not None and await self._is_kept(crash_id):
                 return crash_id
@@ -97,9 +97,9 @@ class Duplicates:
         # It may be moved while its store is looked at.
         return was_moved(crash_id) or await self._has(crash_id) or was_moved(crash_id)
 
-    def kept(self, fingerprint: bytes, report: CrashReport, crash_id: str, *, is_deferred: bool) -> bytes:
-        """Remember that the crash of a report is kept, and durable; return the fingerprint that tells so."""
-        remembered = when_deferred(fingerprint, report) if is_deferred else fingerprint
+    def kept(self, digest: bytes, report: CrashReport, crash_id: str, *, is_deferred: bool) -> bytes:
+        """Remember that the crash of a report is kept, and durable; return the digest that tells so."""
+        remembered = when_deferred(digest, report) if is_deferred else digest
         self._table.add(remembered, crash_id, self._now())
         return remembered
 

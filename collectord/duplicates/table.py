@@ -12,10 +12,10 @@ from struct import Struct
 from uuid import UUID
 from zlib import crc32
 
-from collectord.duplicates.fingerprint import SIZE
+from collectord.duplicates.digest import SIZE
 
 _CHECKED = Struct(f"<{SIZE}s16sd")
-"""Fingerprint, crash id, and when the crash was kept."""
+"""Digest, crash id, and when the crash was kept."""
 _CHECKSUM = Struct("<I4x")
 _ENTRY = Struct(f"<{SIZE}s16sdI4x")
 """These, and their checksum."""
@@ -34,7 +34,7 @@ _CLAIMS = 1 << 62
 
 class KeptTable:
     """
-    A table of kept reports: by the fingerprint of each, the id of its crash. Older entries make room for newer ones.
+    A table of kept reports: by the digest of each, the id of its crash. Older entries make room for newer ones.
 
     Every method takes microseconds. L{claim} and L{release} are for the reactor thread, the others for any thread.
 
@@ -52,35 +52,33 @@ class KeptTable:
         self._memory = mmap.mmap(descriptor, size)
         self._claimed: set[bytes] = set()
 
-    def crash_id_of(self, fingerprint: bytes, earliest: float, latest: float) -> str | None:
+    def crash_id_of(self, digest: bytes, earliest: float, latest: float) -> str | None:
         """Return the id of the crash of a report, if it was kept between two times, in seconds since the epoch."""
-        start = _start_of(fingerprint)
+        start = _start_of(digest)
         bucket = self._memory[start : start + _BUCKET]
-        if fingerprint not in bucket:
+        if digest not in bucket:
             return None
         for number, (known, crash_id, at, checksum) in enumerate(_ENTRY.iter_unpack(bucket)):
-            if known == fingerprint and earliest <= at <= latest:
+            if known == digest and earliest <= at <= latest:
                 entry = number * _ENTRY.size
                 if crc32(bucket[entry : entry + _CHECKED.size]) == checksum:
                     return str(UUID(bytes=crash_id))
         return None
 
-    def add(self, fingerprint: bytes, crash_id: str, at: float) -> None:
+    def add(self, digest: bytes, crash_id: str, at: float) -> None:
         """
         Remember that a crash is kept, and durable.
 
         @param at: when it was kept, in seconds since the epoch.
         """
-        start = _start_of(fingerprint)
+        start = _start_of(digest)
         entries = _ENTRY.iter_unpack(self._memory[start : start + _BUCKET])
         # The new entry replaces that of the same report, if there is one. Else it replaces one of a time when the clock
         # was far ahead, since that would never become the oldest; else the oldest. An entry that was never used has the
         # time 0, so it counts as the oldest.
         latest = at + _LONGEST_S
-        *_, number = min(
-            [(known != fingerprint, time <= latest, time, n) for n, (known, _, time, _) in enumerate(entries)]
-        )
-        checked = _CHECKED.pack(fingerprint, _packed(crash_id), at)
+        *_, number = min([(known != digest, time <= latest, time, n) for n, (known, _, time, _) in enumerate(entries)])
+        checked = _CHECKED.pack(digest, _packed(crash_id), at)
         start += number * _ENTRY.size
         self._memory[start : start + _ENTRY.size] = checked + _CHECKSUM.pack(crc32(checked))
 
@@ -98,27 +96,27 @@ class KeptTable:
         start = _start_of(moved, _MOVED, _MOVED_BUCKET)
         return moved in self._memory[start : start + _MOVED_BUCKET]
 
-    def claim(self, fingerprint: bytes) -> bool:
+    def claim(self, digest: bytes) -> bool:
         """
         Claim a report, which is about to be saved: no one else has it until it is released, or this process ends.
 
         @return: False if it is claimed already, here or in another process.
         """
-        if fingerprint in self._claimed:
+        if digest in self._claimed:
             return False
         try:
-            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _claim_of(fingerprint))
+            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _claim_of(digest))
         except BlockingIOError:
             return False
         except OSError:  # The kernel has no more locks, so only this process knows of the claim.
             pass
-        self._claimed.add(fingerprint)
+        self._claimed.add(digest)
         return True
 
-    def release(self, fingerprint: bytes) -> None:
+    def release(self, digest: bytes) -> None:
         """Release what L{claim} has claimed."""
-        self._claimed.discard(fingerprint)
-        fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, _claim_of(fingerprint))
+        self._claimed.discard(digest)
+        fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, _claim_of(digest))
 
     @property
     def is_filled(self) -> bool:
@@ -138,5 +136,5 @@ def _start_of(key: bytes, begin: int = _HEADER, size: int = _BUCKET) -> int:
     return begin + int.from_bytes(key[:4], "little") % _BUCKETS * size
 
 
-def _claim_of(fingerprint: bytes) -> int:
-    return int.from_bytes(fingerprint[:8], "little") % _CLAIMS
+def _claim_of(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "little") % _CLAIMS

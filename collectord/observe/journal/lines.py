@@ -72,7 +72,7 @@ class Line(NamedTuple):
     @ivar subject: the crash id; in a line that is not about a crash the process, or the number of lost lines.
     @ivar where: the store, destination or publisher; in an C{unclean} line the time up to which lines are durable.
     @ivar rule: the throttle rule by which a crash was C{kept}.
-    @ivar fingerprint: of the report of a crash that was C{kept}, in hexadecimal: its duplicates have the same.
+    @ivar digest: of the report of a crash that was C{kept}, in hexadecimal: its duplicates have the same.
     @ivar product: of a crash that was C{kept}, as C{version} and C{size}: the bytes of its report on the wire.
     @ivar place: where a crash that was C{moved} lies at the destination, if it says so.
     """
@@ -82,7 +82,7 @@ class Line(NamedTuple):
     subject: str
     where: str = ""
     rule: str = ""
-    fingerprint: str = ""
+    digest: str = ""
     product: str = ""
     version: str = ""
     size: str = ""
@@ -97,7 +97,7 @@ class Line(NamedTuple):
         """Return the line as it is written, with its end."""
         subject, where, rule = _escaped(self.subject), _escaped(self.where), _escaped(self.rule)
         product, version = _escaped(self.product), _escaped(self.version)
-        about = (rule, self.fingerprint, product, version, self.size, _escape(self.place))
+        about = (rule, self.digest, product, version, self.size, _escape(self.place))
         return _joined(self.time, self.kind, subject, where, *about).encode()
 
 
@@ -114,7 +114,7 @@ def format_event(event: CrashEvent) -> str:
         event.crash_id,
         _escaped(event.where),
         _escaped(str(about.get("rule") or "")),
-        str(about.get("fingerprint") or ""),
+        str(about.get("digest") or ""),
         _escaped(str(about.get("product") or "")),
         _escaped(str(about.get("version") or "")),
         str(about.get("size") or ""),
@@ -191,7 +191,7 @@ def parse_line(line: bytes) -> Line | None:
         return None
     if found is None:
         return None
-    time, kind, subject, where, rule, fingerprint, product, version, size, place = found.groups("")
+    time, kind, subject, where, rule, digest, product, version, size, place = found.groups("")
     if (kind not in CRASH_KINDS and kind not in PROCESS_KINDS) or _epoch_seconds(time[:19]) is None:
         return None
     if "\\" in found[0]:
@@ -199,7 +199,7 @@ def parse_line(line: bytes) -> Line | None:
         if None in texts:
             return None
         subject, where, rule, product, version, place = cast(list[str], texts)
-    return Line(time, kind, subject, where, rule, fingerprint, product, version, size, place)
+    return Line(time, kind, subject, where, rule, digest, product, version, size, place)
 
 
 def journal_path(directory: Path, day: str) -> Path:

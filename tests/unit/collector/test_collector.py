@@ -16,7 +16,18 @@ from collectord.collector import Collector, Outcome
 from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
-from collectord.model import COLLECTOR_NAMES, Annotations, Crash, CrashEvent, CrashReport, Dump, InMemory, Note, Payload
+from collectord.model import (
+    COLLECTOR_NAMES,
+    Annotations,
+    Crash,
+    CrashEvent,
+    CrashFacts,
+    CrashReport,
+    Dump,
+    InMemory,
+    Note,
+    Payload,
+)
 from collectord.settings.schema import Submission
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
@@ -200,6 +211,34 @@ def test_the_raw_crash(rig: Rig) -> None:
         },
     }
     assert json.loads(json.dumps(crash.raw_crash)) == crash.raw_crash
+
+
+def test_what_is_known_of_the_crash() -> None:
+    facts = CrashFacts(
+        fingerprint="1:0123456789abcdef",
+        place="amd64 0xb app 4C1B2E8F90A34D7792E65C0B7A1D3F221 0x1f2e",
+        cpu="amd64",
+        exception_code="0xb",
+        module="app",
+        module_offset="0x1f2e",
+        uptime_s=0,
+    )
+
+    async def facts_of(report: CrashReport) -> CrashFacts:
+        return facts
+
+    rig = make_rig(facts_of=facts_of)
+    rig.collect(report({"a": "1"}))
+    assert {
+        "fingerprint": "1:0123456789abcdef",
+        "crash_place": "amd64 0xb app 4C1B2E8F90A34D7792E65C0B7A1D3F221 0x1f2e",
+        "cpu": "amd64",
+        "exception_code": "0xb",
+        "module": "app",
+        "module_offset": "0x1f2e",
+        "uptime_s": 0,
+    }.items() <= rig.metadata.items()
+    assert not {"exception_name", "os"} & rig.metadata.keys()
 
 
 def test_a_packed_json_payload(rig: Rig) -> None:

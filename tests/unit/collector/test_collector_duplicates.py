@@ -151,7 +151,7 @@ def test_a_report_that_comes_again(rig: Rig, result: Result, log: LogRecorder) -
     assert (again.crash_id, again.is_duplicate) == (crash_id, True)
     assert len(rig.storage.saving) == len(rig.judged) == 1
     kept, duplicate = rig.events
-    assert (kept.kind, len(str(kept.about["fingerprint"]))) == ("kept", 32)
+    assert (kept.kind, len(str(kept.about["digest"]))) == ("kept", 32)
     assert (duplicate.kind, duplicate.crash_id, duplicate.where) == ("duplicate", crash_id, "")
     assert duplicate.at == 1e9 + WINDOW_S
     assert counted() == before + 1
@@ -168,7 +168,7 @@ def test_a_deferred_crash_that_is_sent_again_to_be_processed(rig: Rig) -> None:
     assert result_of(by_hand).result is Result.ACCEPT
     ids = rig.crash_ids([deferred, again, by_hand, *(rig.collect(report(Throttleable=each)) for each in "01")])
     assert ids[0] == ids[1] != ids[2] == ids[3] == ids[4]
-    assert len({event.about["fingerprint"] for event in rig.events if event.kind == "kept"}) == 2
+    assert len({event.about["digest"] for event in rig.events if event.kind == "kept"}) == 2
 
 
 @pytest.mark.parametrize(("first", "again"), [("0", "0"), ("1", "1"), ("1", ""), ("", "2")])
@@ -220,7 +220,7 @@ def test_no_window(rig: Rig) -> None:
     rig.duplicates.window = 0
     ids = rig.crash_ids([rig.collect(report()), rig.collect(report())])
     assert len(set(ids)) == 2
-    assert "fingerprint" not in rig.events[0].about
+    assert "digest" not in rig.events[0].about
 
 
 def test_another_report_is_stored(rig: Rig) -> None:
@@ -335,7 +335,7 @@ def test_a_chosen_id_is_no_duplicate_and_not_remembered(rig: Rig) -> None:
         assert (outcome.crash_id, outcome.is_duplicate) == (CHOSEN, False)
     assert len(rig.storage.saving) == 2
     assert not result_of(rig.collect(report(uuid=CHOSEN))).is_duplicate
-    assert "fingerprint" not in rig.events[0].about
+    assert "digest" not in rig.events[0].about
 
 
 def test_a_defect_gives_its_claim_back(rig: Rig) -> None:

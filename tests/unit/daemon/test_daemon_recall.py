@@ -22,7 +22,7 @@ from tests.unit.intake.parts import recorded_log
 
 pytestmark = pytest.mark.usefixtures("threads_at_once")
 
-FINGERPRINT = bytes(range(16))
+DIGEST = bytes(range(16))
 OTHER = bytes(range(16, 32))
 
 
@@ -31,9 +31,9 @@ def crash_id(number: int, at: float) -> str:
 
 
 def write(
-    directory: Path, kind: Step, crash: str, at: float, fingerprint: bytes | None = None, where: str = "/store"
+    directory: Path, kind: Step, crash: str, at: float, digest: bytes | None = None, where: str = "/store"
 ) -> None:
-    about = {} if fingerprint is None else {"rule": "all", "fingerprint": fingerprint.hex()}
+    about = {} if digest is None else {"rule": "all", "digest": digest.hex()}
     line = format_event(CrashEvent(at=at, crash_id=crash, kind=kind, where=where, about=about))
     with journal_path(directory, journal_day(crash)).open("a") as journal:
         journal.write(line)
@@ -51,15 +51,15 @@ def recalled(directory: Path, *, window: float = 3600.0, enabled: bool = True) -
     return table
 
 
-def known(table: KeptTable, fingerprint: bytes = FINGERPRINT) -> str | None:
-    return table.crash_id_of(fingerprint, 0, time.time() + 1)
+def known(table: KeptTable, digest: bytes = DIGEST) -> str | None:
+    return table.crash_id_of(digest, 0, time.time() + 1)
 
 
 def test_what_was_kept_lately_is_known_again(tmp_path: Path) -> None:
     now = time.time()
     lately, before = crash_id(1, now - 3000), crash_id(2, now - 4000)
     write(tmp_path, "kept", before, now - 4000, OTHER)
-    write(tmp_path, "kept", lately, now - 3000, FINGERPRINT)
+    write(tmp_path, "kept", lately, now - 3000, DIGEST)
     write(tmp_path, "kept", crash_id(3, now), now - 10)
     table = recalled(tmp_path)
     assert (known(table), known(table, OTHER)) == (lately, None)
@@ -77,7 +77,7 @@ def test_what_was_kept_lately_is_known_again(tmp_path: Path) -> None:
 def test_which_crashes_were_moved(tmp_path: Path, steps: list[Step], where: str, was_moved: bool) -> None:
     now = time.time()
     crash = crash_id(1, now)
-    write(tmp_path, "kept", crash, now - 9, FINGERPRINT)
+    write(tmp_path, "kept", crash, now - 9, DIGEST)
     for step in steps:
         write(tmp_path, step, crash, now - 8, where=where)
     table = recalled(tmp_path)
@@ -87,7 +87,7 @@ def test_which_crashes_were_moved(tmp_path: Path, steps: list[Step], where: str,
 @pytest.mark.parametrize("how", [{"window": 0.0}, {"enabled": False}], ids=["no window", "no journal"])
 def test_nothing_is_recalled(tmp_path: Path, how: dict[str, Any]) -> None:
     now = time.time()
-    write(tmp_path, "kept", crash_id(1, now), now, FINGERPRINT)
+    write(tmp_path, "kept", crash_id(1, now), now, DIGEST)
     assert known(recalled(tmp_path, **how)) is None
 
 
@@ -120,6 +120,6 @@ def test_damage_is_passed_over(tmp_path: Path) -> None:
     now = time.time()
     crash = crash_id(1, now)
     write(tmp_path, "kept", "no crash id " + crash[-6:], now - 1, OTHER)
-    write(tmp_path, "kept", crash, now, FINGERPRINT)
+    write(tmp_path, "kept", crash, now, DIGEST)
     table = recalled(tmp_path)
     assert (known(table), known(table, OTHER)) == (crash, None)

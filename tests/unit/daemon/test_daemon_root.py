@@ -29,7 +29,7 @@ from tests.unit.intake.parts import LogRecorder, recorded_log
 pytestmark = pytest.mark.usefixtures("threads_at_once", "signals_of_before", "gauges_of_before")
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
-FINGERPRINT = bytes(range(16))
+DIGEST = bytes(range(16))
 
 
 @define

@@ -13,7 +13,7 @@ import pytest
 
 from collectord.duplicates.table import KeptTable
 
-FINGERPRINT = bytes(range(16))
+DIGEST = bytes(range(16))
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 OTHER_ID = "8f63aaaa-57c6-4e5d-b2cf-cabde2160622"
 
@@ -26,8 +26,8 @@ for line in sys.stdin:
 """
 
 
-def known(table: KeptTable, fingerprint: bytes = FINGERPRINT, now: float = 100.0) -> str | None:
-    return table.crash_id_of(fingerprint, now - 60, now + 60)
+def known(table: KeptTable, digest: bytes = DIGEST, now: float = 100.0) -> str | None:
+    return table.crash_id_of(digest, now - 60, now + 60)
 
 
 class Child:
@@ -44,7 +44,7 @@ class Child:
         return self.process.stdout.readline().strip()
 
     def claims(self) -> str:
-        return self.says(f"table.claim({FINGERPRINT!r})")
+        return self.says(f"table.claim({DIGEST!r})")
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def child(table: KeptTable) -> Iterator[Child]:
 def test_what_was_added_is_known_within_its_time() -> None:
     table = KeptTable()
     assert known(table) is None
-    table.add(FINGERPRINT, CRASH_ID, 100.0)
+    table.add(DIGEST, CRASH_ID, 100.0)
     assert known(table) == CRASH_ID
     assert known(table, b"\0" * 16) is None
     assert [known(table, now=now) for now in (39.9, 40.0, 160.0, 160.1)] == [None, CRASH_ID, CRASH_ID, None]
@@ -74,8 +74,8 @@ def test_what_was_added_is_known_within_its_time() -> None:
 
 def test_the_last_one_counts() -> None:
     table = KeptTable()
-    table.add(FINGERPRINT, CRASH_ID, 100.0)
-    table.add(FINGERPRINT, OTHER_ID, 101.0)
+    table.add(DIGEST, CRASH_ID, 100.0)
+    table.add(DIGEST, OTHER_ID, 101.0)
     assert known(table) == OTHER_ID
 
 
@@ -85,20 +85,20 @@ def test_nothing_is_known_of_zeros() -> None:
 
 def test_the_oldest_make_room() -> None:
     table = KeptTable()
-    same_bucket = [FINGERPRINT[:4] + bytes([number]) * 12 for number in range(10)]
-    for at, fingerprint in enumerate(same_bucket):
-        table.add(fingerprint, CRASH_ID, 100.0 + at)
-    assert [known(table, fingerprint) for fingerprint in same_bucket] == [None, None, *[CRASH_ID] * 8]
+    same_bucket = [DIGEST[:4] + bytes([number]) * 12 for number in range(10)]
+    for at, digest in enumerate(same_bucket):
+        table.add(digest, CRASH_ID, 100.0 + at)
+    assert [known(table, digest) for digest in same_bucket] == [None, None, *[CRASH_ID] * 8]
 
 
 def test_a_clock_that_was_far_ahead_takes_no_room_for_ever() -> None:
     table = KeptTable()
-    same_bucket = [FINGERPRINT[:4] + bytes([number]) * 12 for number in range(16)]
-    for fingerprint in same_bucket[:8]:
-        table.add(fingerprint, OTHER_ID, 1e9)
-    for fingerprint in same_bucket[8:]:
-        table.add(fingerprint, CRASH_ID, 100.0)
-    assert [known(table, fingerprint) for fingerprint in same_bucket[8:]] == [CRASH_ID] * 8
+    same_bucket = [DIGEST[:4] + bytes([number]) * 12 for number in range(16)]
+    for digest in same_bucket[:8]:
+        table.add(digest, OTHER_ID, 1e9)
+    for digest in same_bucket[8:]:
+        table.add(digest, CRASH_ID, 100.0)
+    assert [known(table, digest) for digest in same_bucket[8:]] == [CRASH_ID] * 8
 
 
 def test_which_crashes_were_moved() -> None:
@@ -122,36 +122,36 @@ def test_of_too_many_that_were_moved_the_newest_are_known() -> None:
 @pytest.mark.parametrize("place", range(0, 44, 3))
 def test_an_entry_that_was_only_half_written_is_not_known(place: int) -> None:
     table = KeptTable()
-    table.add(FINGERPRINT, CRASH_ID, 100.0)
+    table.add(DIGEST, CRASH_ID, 100.0)
     memory = table._memory
-    entry = memory.find(FINGERPRINT)
+    entry = memory.find(DIGEST)
     memory[entry + place] ^= 0xFF
     assert known(table) is None
 
 
 def test_a_claim_is_held_by_one() -> None:
     table = KeptTable()
-    assert table.claim(FINGERPRINT)
-    assert not table.claim(FINGERPRINT)
-    assert table.claim(FINGERPRINT[::-1])
-    table.release(FINGERPRINT)
-    assert table.claim(FINGERPRINT)
+    assert table.claim(DIGEST)
+    assert not table.claim(DIGEST)
+    assert table.claim(DIGEST[::-1])
+    table.release(DIGEST)
+    assert table.claim(DIGEST)
 
 
 def test_other_processes_share_it() -> None:
     table = KeptTable()
-    assert table.claim(FINGERPRINT)
+    assert table.claim(DIGEST)
     with child(table) as other:
         assert other.claims() == "False"
-        table.add(FINGERPRINT, CRASH_ID, 100.0)
+        table.add(DIGEST, CRASH_ID, 100.0)
         table.set_filled()
-        table.release(FINGERPRINT)
-        assert other.says(f"table.crash_id_of({FINGERPRINT!r}, 0, 200), table.is_filled") == f"('{CRASH_ID}', True)"
+        table.release(DIGEST)
+        assert other.says(f"table.crash_id_of({DIGEST!r}, 0, 200), table.is_filled") == f"('{CRASH_ID}', True)"
         assert other.claims() == "True"
-        assert not table.claim(FINGERPRINT)
+        assert not table.claim(DIGEST)
         other.process.kill()
         other.process.wait()
-        assert table.claim(FINGERPRINT)
+        assert table.claim(DIGEST)
 
 
 def test_how_much_it_takes() -> None:

@@ -16,7 +16,7 @@ TIME = "2016-06-22T15:19:49.123Z"
 HOSTILE = "a\tb\nc\\d\\u0009\x00\x1b[31m\x85\u2028\ud800é漢😀\r"
 
 texts = st.text(st.characters(), max_size=20) | st.sampled_from(["/mnt/a b", HOSTILE, "\\", "\\u00", "\\\\u0009"])
-fingerprints = st.binary(min_size=16, max_size=16).map(bytes.hex)
+digests = st.binary(min_size=16, max_size=16).map(bytes.hex)
 events = st.builds(
     CrashEvent,
     at=st.floats(0, 4e9),
@@ -24,7 +24,7 @@ events = st.builds(
     kind=st.sampled_from(get_args(Step)),
     where=texts,
     about=st.builds(dict, rule=texts)
-    | st.builds(dict, rule=texts, fingerprint=fingerprints, product=texts, version=texts, size=st.integers(1, 10**9))
+    | st.builds(dict, rule=texts, digest=digests, product=texts, version=texts, size=st.integers(1, 10**9))
     | st.builds(dict, place=texts)
     | st.just({}),
 )

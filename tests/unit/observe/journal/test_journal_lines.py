@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from collectord.model import CrashEvent, Step
 from collectord.observe.journal.lines import CRASH_KINDS, HEAL, PROCESS_KINDS, Line, format_event, parse_line, time_of
-from tests.unit.observe.journal.samples import AT, CRASH_ID, HOSTILE, TIME, events, fingerprints, texts
+from tests.unit.observe.journal.samples import AT, CRASH_ID, HOSTILE, TIME, digests, events, texts
 
 lines = st.builds(
     Line,
@@ -20,7 +20,7 @@ lines = st.builds(
     subject=texts.filter(bool),
     where=texts,
     rule=texts,
-    fingerprint=fingerprints | st.just(""),
+    digest=digests | st.just(""),
     product=texts,
     version=texts,
     size=st.sampled_from(["", "1234"]),
@@ -31,7 +31,7 @@ lines = st.builds(
 def test_the_text_of_a_line() -> None:
     kept = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about={"rule": "accept_all"})
     assert format_event(kept) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\n"
-    about: dict[str, str | int] = {"rule": "accept_all", "fingerprint": "0c" * 16}
+    about: dict[str, str | int] = {"rule": "accept_all", "digest": "0c" * 16}
     about |= {"product": "Fenix", "version": "1.0", "size": 1234}
     known = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about=about)
     assert format_event(known) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\t{'0c' * 16}\tFenix\t1.0\t1234\n"
@@ -65,7 +65,7 @@ def test_what_is_written_is_one_line_without_anything_that_a_terminal_obeys() ->
 @given(events)
 def test_parse_is_the_inverse_of_format(event: CrashEvent) -> None:
     line = parse_line(format_event(event).encode())
-    about = [str(event.about.get(name, "")) for name in ("rule", "fingerprint", "product", "version", "size", "place")]
+    about = [str(event.about.get(name, "")) for name in ("rule", "digest", "product", "version", "size", "place")]
     assert line == Line(time_of(event.at), event.kind, event.crash_id, event.where, *about)
     assert line is not None
     assert line.at == pytest.approx(event.at, abs=0.001)

@@ -1,5 +1,5 @@
 """
-The fingerprint of a report: two submissions with the same fingerprint are the same report, sent twice.
+The digest of a report: two submissions with the same digest are the same report, sent twice.
 """
 
 from hashlib import sha256
@@ -7,7 +7,7 @@ from hashlib import sha256
 from collectord.model import CrashReport
 
 SIZE = 16
-"""Bytes of a fingerprint: half of a SHA-256, which is enough to tell reports apart."""
+"""Bytes of a digest: half of a SHA-256, which is enough to tell reports apart."""
 
 VOLATILE = frozenset({"SubmittedFrom", "SubmittedFromInfobar", "Throttleable"})
 """
@@ -25,9 +25,9 @@ _LOSSES = frozenset({"left_out", "cut"})
 """Kinds of notes about something that is not in the report any more, so its content can't be compared."""
 
 
-def fingerprint_of(report: CrashReport) -> bytes | None:
+def digest_of(report: CrashReport) -> bytes | None:
     """
-    Return the fingerprint of C{report}: of its annotations and dumps, and of what is said to be missing from it.
+    Return the digest of C{report}: of its annotations and dumps, and of what is said to be missing from it.
 
     @return: None if equal reports may well be different crashes: it has no minidump and no id of the client's own. Two
         machines may send the same log or configuration, but no two processes have the same memory.
@@ -46,14 +46,14 @@ def fingerprint_of(report: CrashReport) -> bytes | None:
     return sha256(content.encode("utf-8", "surrogatepass")).digest()[:SIZE]
 
 
-def when_deferred(fingerprint: bytes, report: CrashReport) -> bytes:
+def when_deferred(digest: bytes, report: CrashReport) -> bytes:
     """
-    Return the fingerprint by which C{report} is remembered if its crash is deferred, which means not to be processed.
+    Return the digest by which C{report} is remembered if its crash is deferred, which means not to be processed.
 
     It differs once the report says that it is not to be throttled: so a user sends it again to have it processed.
     """
     mark = 2 if report.annotations.get("Throttleable") == "0" else 1
-    return fingerprint[:-1] + bytes([fingerprint[-1] ^ mark])
+    return digest[:-1] + bytes([digest[-1] ^ mark])
 
 
 def _is_own_id(annotation: tuple[str, str]) -> bool:

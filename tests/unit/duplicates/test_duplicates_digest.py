@@ -10,7 +10,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.duplicates.fingerprint import SIZE, VOLATILE, fingerprint_of
+from collectord.duplicates.digest import SIZE, VOLATILE, digest_of
 from collectord.model import CrashReport, Dump, InMemory, Note, Payload
 
 PAYLOAD = Payload(structure="multipart", compressed=False, size=1234, user_agent="Crashpad/1.0")
@@ -46,10 +46,10 @@ FIRST = report({"ProductName": "Fenix", "Version": "1"}, dump(), dump("log", "bb
     ],
 )
 def test_the_same_report(again: Callable[[CrashReport], CrashReport]) -> None:
-    fingerprint = fingerprint_of(FIRST)
-    assert fingerprint is not None
-    assert len(fingerprint) == SIZE
-    assert fingerprint_of(again(FIRST)) == fingerprint
+    digest = digest_of(FIRST)
+    assert digest is not None
+    assert len(digest) == SIZE
+    assert digest_of(again(FIRST)) == digest
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_same_report(again: Callable[[CrashReport], CrashReport]) -> None:
     ],
 )
 def test_another_report(other: Mapping[str, Any]) -> None:
-    assert fingerprint_of(evolve(FIRST, **other)) != fingerprint_of(FIRST)
+    assert digest_of(evolve(FIRST, **other)) != digest_of(FIRST)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_another_report(other: Mapping[str, Any]) -> None:
 def test_a_report_without_a_minidump_needs_an_id_of_its_own(name: str, value: str, is_known: bool) -> None:
     for dumps in ([], [dump(size=0)], [dump("settings")]):
         without = report({"ProductName": "Fenix", name: value}, *dumps, has_minidump=False)
-        assert (fingerprint_of(without) is not None) is is_known
-    assert fingerprint_of(report({name: value}, dump())) is not None
+        assert (digest_of(without) is not None) is is_known
+    assert digest_of(report({name: value}, dump())) is not None
 
 
 texts = st.text(st.characters(exclude_characters="\0"), max_size=3)
@@ -101,8 +101,8 @@ reports = st.builds(
 
 
 @given(reports, reports)
-def test_only_equal_reports_have_equal_fingerprints(one: CrashReport, other: CrashReport) -> None:
+def test_only_equal_reports_have_equal_digests(one: CrashReport, other: CrashReport) -> None:
     is_equal = one.annotations == other.annotations and sorted(d.name for d in one.dumps) == sorted(
         d.name for d in other.dumps
     )
-    assert (fingerprint_of(one) == fingerprint_of(other)) is is_equal
+    assert (digest_of(one) == digest_of(other)) is is_equal
