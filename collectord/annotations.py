@@ -1,8 +1,9 @@
 """
-The names that annotations are kept by: some stand in for others, and the collector needs some names for itself.
+The names that annotations are kept by: some stand in for others, and the collector needs some names for itself. Also
+which of them are kept at all.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import count
 
 from attrs import field, frozen
@@ -68,3 +69,72 @@ def free_names(name: str, taken: Container[str]) -> Iterator[str]:
         numbered = f"{name}_{number}"
         if numbered not in taken:
             yield numbered
+
+
+class NamePatterns:
+    """
+    Patterns of names, in any case: C{*} stands for any characters, as in C{*Email*}.
+
+    @param patterns: without one of them no name matches.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        folded = [pattern.casefold() for pattern in patterns]
+        self._names = frozenset(pattern for pattern in folded if "*" not in pattern)
+        self._pieces = [pattern.split("*") for pattern in folded if "*" in pattern]
+
+    def __bool__(self) -> bool:
+        return bool(self._names or self._pieces)
+
+    def match(self, name: str) -> bool:
+        """Tell whether a name matches one of the patterns."""
+        folded = name.casefold()
+        return folded in self._names or any(_matches(pieces, folded) for pieces in self._pieces)
+
+
+def _matches(pieces: list[str], name: str) -> bool:
+    """Whether a name is these pieces with anything between. It takes no longer for a hostile name than for others."""
+    first, *middle, last = pieces
+    if not name.startswith(first):
+        return False
+    at = len(first)
+    for piece in middle:
+        at = name.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return name.endswith(last) and len(name) - len(last) >= at
+
+
+@frozen
+class KeptNames:
+    """
+    Which annotations are kept, by their names: those that are wanted, or all, without those that are removed.
+
+    Of an annotation that is kept by another name than it was sent with, either name may match.
+
+    @ivar wanted: an allow-list; without patterns in it all are wanted.
+    @ivar removed: these are not kept, even if they are wanted.
+    """
+
+    wanted: NamePatterns = field(factory=lambda: NamePatterns(()))
+    removed: NamePatterns = field(factory=lambda: NamePatterns(()))
+
+    def keeps(self, *names: str) -> bool:
+        """Tell whether an annotation is kept, by its name, or by the name that it was sent with and the one it has."""
+        if any(map(self.removed.match, names)):
+            return False
+        return not self.wanted or any(map(self.wanted.match, names))
+
+    def of(self, named: Named) -> Annotations:
+        """Return those of C{named} that are kept."""
+        sent = {new: name for name, new in named.renamed.items()}
+        return {
+            name: value
+            for name, value in named.annotations.items()
+            if (self.keeps(name, sent[name]) if name in sent else self.keeps(name))
+        }
+
+
+ALL_NAMES = KeptNames()
+"""All annotations are kept."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from attrs import frozen
 from twisted.logger import Logger
 
-from collectord.annotations import Named, with_kept_names
+from collectord.annotations import ALL_NAMES, KeptNames, with_kept_names
 from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.duplicates.duplicates import Duplicates
@@ -66,7 +66,7 @@ class Collector:
     @ivar token: a client that sends this token may choose the crash id; if it is empty, no client may.
     @ivar aliases: by the name of one annotation, the name of another that it stands in for if that was not sent. The
         first counts of several that stand in for the same one.
-    @ivar remove: names of annotations, as they were sent, that the rules see and that are not kept.
+    @ivar kept_names: which annotations are kept; the rules see them all.
     @ivar shares: tells whether one of these ids of stores, which a relay sends, stands for one of our own stores. Such
         a relay must be refused: the crash would be found in that store and acknowledged, and the relay would then
         remove its only copy.
@@ -81,7 +81,7 @@ class Collector:
     uuid4: Callable[[], UUID]
     token: str = ""
     aliases: Mapping[str, str] = {}
-    remove: frozenset[str] = frozenset()
+    kept_names: KeptNames = ALL_NAMES
     shares: Callable[[Sequence[str]], Awaitable[bool]] = _shares_nothing
     duplicates: Duplicates | None = None
     on_event: Callable[[CrashEvent], None] = lambda event: None
@@ -139,7 +139,7 @@ class Collector:
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         if verdict.result in (Result.ACCEPT, Result.DEFER):
             notes = [*report.notes, *self._notes_on(named.renamed)]
-            kept = self._kept(named)
+            kept = self.kept_names.of(named)
             fresh = chosen is None
             said = [*(() if fresh else report.sender_notes), *(note.text for note in notes)]
             raw_crash = self._raw_crash(crash_id, kept, said, report, facts, verdict, now)
@@ -211,12 +211,8 @@ class Collector:
         return [
             Note("renamed", f"{name}: the collector's own name, kept as {new}")
             for name, new in renamed.items()
-            if name not in self.remove
+            if self.kept_names.keeps(name, new)
         ]
-
-    def _kept(self, named: Named) -> Annotations:
-        removed = self.remove.union(named.renamed[name] for name in self.remove & named.renamed.keys())
-        return {name: value for name, value in named.annotations.items() if name not in removed}
 
     def _raw_crash(
         self,

@@ -14,6 +14,7 @@ from uuid import uuid4
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from collectord.annotations import KeptNames, NamePatterns
 from collectord.collector import Collector
 from collectord.concurrency.descriptors import open_files
 from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
@@ -198,7 +199,10 @@ class IngestPipeline:
             uuid4=uuid4,
             token=settings.submission.submitter_token,
             aliases=settings.submission.annotation_aliases,
-            remove=frozenset(settings.submission.remove_annotations),
+            kept_names=KeptNames(
+                wanted=NamePatterns(settings.submission.keep_annotations),
+                removed=NamePatterns(settings.submission.remove_annotations),
+            ),
             shares=self.stores.is_shared_by,
             duplicates=self.duplicates,
             on_event=self._on_event,

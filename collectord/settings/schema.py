@@ -76,6 +76,7 @@ class Submission(_Section):
         "product": "ProductName",
         "version": "Version",
     }
+    keep_annotations: list[str] = []
     remove_annotations: list[str] = ["Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"]
 
     @model_validator(mode="after")

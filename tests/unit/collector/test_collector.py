@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 from zope.interface import implementer
 
+from collectord.annotations import KeptNames, NamePatterns
 from collectord.collector import Collector, Outcome
 from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
@@ -55,6 +56,10 @@ PAYLOAD = Payload(structure="multipart", compressed=False, size=1234, user_agent
 def report(annotations: Annotations, *notes: str, token: str | None = None) -> CrashReport:
     made = [Note("repaired", text) for text in notes]
     return CrashReport(annotations=annotations, dumps=DUMPS, notes=made, payload=PAYLOAD, bearer_token=token)
+
+
+def removing(*patterns: str) -> KeptNames:
+    return KeptNames(removed=NamePatterns(patterns))
 
 
 @define
@@ -297,9 +302,13 @@ def test_notes_on_what_is_kept_are_counted() -> None:
     assert [now - then for now, then in zip(counted(), before, strict=True)] == [2, 1]
 
 
-@given(st.dictionaries(st.text(max_size=20).filter(lambda name: name != "uuid"), st.text(max_size=20)))
+@given(
+    st.dictionaries(
+        st.text(max_size=20).filter(lambda name: name.casefold() not in ("uuid", "email")), st.text(max_size=20)
+    )
+)
 def test_any_annotations_make_a_raw_crash(annotations: Annotations) -> None:
-    rig = make_rig(remove=frozenset({"Email"}))
+    rig = make_rig(kept_names=removing("Email"))
     rig.collect(report({**annotations, "Email": "x", "type_tag": "forged"} | {"uuidx": "1"}))
     renamed = {f"client_{name}" for name in {*annotations, "type_tag"} & COLLECTOR_NAMES}
     raw_crash = rig.raw_crash
@@ -369,21 +378,30 @@ def test_aliases_are_a_setting(rig: Rig) -> None:
 
 
 def test_rules_see_what_is_not_kept() -> None:
-    rig = make_rig(remove=frozenset({"Email", "TelemetryClientId"}))
-    rig.collect(report({"Email": "a@b", "email": "kept", "a": "1"}))
-    assert rig.judge.asked == [{"Email": "a@b", "email": "kept", "a": "1"}]
-    assert "Email" not in rig.raw_crash
-    assert rig.raw_crash["email"] == "kept"
-    assert "a@b" not in json.dumps(rig.raw_crash)
+    rig = make_rig(kept_names=removing("Email", "TelemetryClientId"))
+    rig.collect(report({"Email": "a@b", "email": "c@d", "a": "1"}))
+    assert rig.judge.asked == [{"Email": "a@b", "email": "c@d", "a": "1"}]
+    assert rig.raw_crash["a"] == "1"
+    assert "@" not in json.dumps(rig.raw_crash)
     assert rig.metadata["collector_notes"] == []
 
 
 def test_what_is_not_kept_is_not_kept_by_another_name_either() -> None:
-    rig = make_rig(remove=frozenset({"uuid"}))
+    rig = make_rig(kept_names=removing("uuid"))
     rig.collect(report({"uuid": "a device", "type_tag": "x"}))
     assert rig.judge.asked == [{"client_uuid": "a device", "client_type_tag": "x"}]
     assert "a device" not in json.dumps(rig.raw_crash)
     assert rig.metadata["collector_notes"] == ["type_tag: the collector's own name, kept as client_type_tag"]
+
+
+def test_of_an_allow_list_nothing_else_is_kept() -> None:
+    kept = KeptNames(wanted=NamePatterns(["productname", "Moz*", "metadata"]), removed=NamePatterns(["MozSecret"]))
+    rig = make_rig(kept_names=kept, aliases={"prod": "ProductName"})
+    sent = {"prod": "Fenix", "MozCrashReason": "oom", "mozsecret": "x", "Email": "a@b", "metadata": "m", "version": "1"}
+    rig.collect(report(sent))
+    assert set(rig.judge.asked[0]) > {"prod", "Email", "mozsecret"}
+    assert set(rig.raw_crash) == {"ProductName", "MozCrashReason", "client_metadata", *COLLECTOR_NAMES}
+    assert rig.metadata["collector_notes"] == ["metadata: the collector's own name, kept as client_metadata"]
 
 
 # ——— crash ids ———
