@@ -109,6 +109,20 @@ BACKLOG = _gauge("backlog_crashes", "Crashes that wait to be moved, by store.", 
 BACKLOG_AGE = _gauge("backlog_oldest_age_seconds", "Age of the oldest crash that waits to be moved, by store.", "store")
 UNPUBLISHED = _gauge("unpublished_ids", "Ids of moved crashes that are still to be published, by store.", "store")
 QUARANTINE = _gauge("quarantine_crashes", "Crashes in the quarantine, by store.", "store")
+EXPIRED = _counter(
+    "expired",
+    "Crashes that were removed because their store had kept them for long enough, by the setting that wanted it so.",
+    "store",
+    "setting",
+)
+KEPT_BYTES = _gauge(
+    "store_kept_bytes", "Bytes of all crashes in a store with keep_bytes, when they were last counted.", "store"
+)
+RETENTION_LAG = _gauge(
+    "retention_lag_seconds",
+    "How far the clock is ahead of that by which crashes age, in a store with keep_days; over a day: it jumped.",
+    "store",
+)
 DANGLING = _gauge(
     "dangling_links", "Links of the date branch whose crash is not there; they are kept, by store.", "store"
 )

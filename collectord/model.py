@@ -234,11 +234,11 @@ class NewCrash:
     slot: str = field(repr=False)
 
 
-Step = Literal["kept", "duplicate", "moved", "published", "removed", "quarantined"]
+Step = Literal["kept", "duplicate", "moved", "published", "removed", "quarantined", "expired", "erased"]
 """
 A step in the life of a crash. It is kept by a store, moved to a destination, published to a queue, removed from its
-store because it was moved, or quarantined because it could not be read. A duplicate of it may come: the same report
-once more, which is not stored again.
+store because it was moved, or quarantined because it could not be read. It expires when its store has kept it for long
+enough, and is erased by hand. A duplicate of it may come: the same report once more, which is not stored again.
 """
 
 
@@ -251,7 +251,8 @@ class CrashEvent:
     @ivar where: the name of the store, destination or publisher; empty for a duplicate.
     @ivar about: of a crash that is kept C{product}, C{version}, C{size} (bytes on the wire) and C{rule}, and
         C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; of one that is moved C{place},
-        where it lies at the destination, if that is known; else empty.
+        where it lies at the destination, if that is known; of one that expired C{place}, the setting that wanted it so;
+        else empty.
     """
 
     at: float

@@ -12,13 +12,15 @@ from attrs import evolve, field, frozen
 from collectord.audit.locations import CrashLocations
 from collectord.observe.journal.lines import Line, seconds_of
 
-Fate = Literal["waiting", "stays", "quarantined", "moved", "arrived", "gone", "unaccounted"]
+Fate = Literal["waiting", "stays", "quarantined", "moved", "expired", "erased", "arrived", "gone", "unaccounted"]
 
 FATES: Final[Mapping[Fate, str]] = {
     "waiting": "in a store, waits to be moved",
     "stays": "in a store, for good",
     "quarantined": "in a quarantine",
     "moved": "confirmed by where it was moved to, and removed from its store",
+    "expired": "removed from its store by keep_days or keep_bytes",
+    "erased": "erased or removed by hand",
     "arrived": "no line says that it was moved, but it is at a destination",
     "gone": "moved or quarantined, and no more in its store: removed by hand, or a line is missing",
     "unaccounted": "kept, and nobody knows where it is",
@@ -35,7 +37,7 @@ class Traces:
     """
     The traces are all that is known of one crash. Of a million crashes, most share a few of these values.
 
-    The first five say what the journal has: in which stores, destinations and publishers that happened to the crash.
+    The first seven say what the journal has: in which stores, destinations and publishers that happened to the crash.
 
     @ivar rule: the throttle rule by which it was kept.
     @ivar waits_in: the stores where it lies and is new.
@@ -51,6 +53,8 @@ class Traces:
     published: frozenset[str] = _NOWHERE
     removed: frozenset[str] = _NOWHERE
     quarantined: frozenset[str] = _NOWHERE
+    expired: frozenset[str] = _NOWHERE
+    erased: frozenset[str] = _NOWHERE
     rule: str = ""
     waits_in: frozenset[str] = _NOWHERE
     stays_in: frozenset[str] = _NOWHERE
@@ -88,7 +92,11 @@ def fate_of(traces: Traces, stores: frozenset[str]) -> Fate:
         return "waiting"
     if traces.stays_in or traces.unlinked_in:
         return "stays"
+    if traces.erased:
+        return "erased"
     away = traces.moved - stores  # a crash that was moved to another store is kept there
+    if traces.expired:
+        return "moved" if away else "expired"
     if traces.removed and (away or traces.kept | traces.moved <= traces.removed):
         return "moved"
     if away or traces.quarantined:

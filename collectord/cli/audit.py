@@ -42,6 +42,8 @@ _STEPS = {
     "published": "published by",
     "removed": "removed from",
     "quarantined": "quarantined in",
+    "expired": "expired in",
+    "erased": "were erased from",
 }
 
 

@@ -23,6 +23,7 @@ from collectord.daemon.journal import make_journal
 from collectord.daemon.lifecycle import CollectorService
 from collectord.daemon.recall import recall
 from collectord.daemon.reload import Reloader, ReplaceableDelivery
+from collectord.daemon.retention import make_retention
 from collectord.daemon.signals import StopOnce, act_on
 from collectord.daemon.statecheck import check_state
 from collectord.daemon.workers.supervisor import Supervisor
@@ -96,6 +97,7 @@ class CollectordService(MultiService):
             self._delivery,
             self._admin,
         )
+        self._retain()
         if settings.submission.workers == 1:
             self._ingest_here()
         else:
@@ -130,6 +132,18 @@ class CollectordService(MultiService):
             submission=self._submission,
             reactor=self._reactor,
         )
+
+    def _retain(self) -> None:
+        """Let crashes expire: in this process alone, if there are workers, too."""
+        retention = make_retention(
+            self.snapshot.settings,
+            self._backends,
+            lambda: self.snapshot.settings.crashmover,
+            self._on_event,
+            self._reactor,
+        )
+        if retention is not None:
+            self._attach(retention)
 
     def _ingest_here(self) -> None:
         snapshot = self.snapshot

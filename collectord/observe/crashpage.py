@@ -40,9 +40,9 @@ class JournalEntry:
     Something that happened to a crash.
 
     @ivar at: when, in seconds since the epoch.
-    @ivar what: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
+    @ivar what: C{kept}, C{moved}, C{published}, C{removed}, C{quarantined}, C{expired} or C{erased}.
     @ivar where: the store or sink in which it happened.
-    @ivar place: where the crash lies there, if it was C{moved} and that is known.
+    @ivar place: where the crash lies there, if it was C{moved} and that is known; the setting by which it C{expired}.
     @ivar rule: by which it was C{kept}.
     @ivar product: of a crash that was C{kept}, as C{version}; they come from a client.
     @ivar size: bytes of its report on the wire, if that is known.

@@ -124,7 +124,7 @@ class Recent:
     @ivar at: when it was kept, in seconds since the epoch.
     @ivar size: of its report on the wire, in bytes.
     @ivar rule: the throttle rule that decided to keep it.
-    @ivar state: what happened to it last: C{kept}, C{moved}, C{published}, C{removed} or C{quarantined}.
+    @ivar state: what happened to it last: C{kept}, C{moved}, C{published}, C{quarantined} or C{expired}.
     @ivar where: the store or destination in which it is.
     """
 

@@ -123,6 +123,10 @@ class Storage(Files):
 
     threads: int = Field(default=4, gt=0, le=256)
     timeout_s: float = Field(default=10.0, gt=0)
+    keep_days: int = Field(default=0, ge=0, le=36500)
+    keep_deferred_days: int = Field(default=0, ge=0, le=36500)
+    keep_bytes: int = Field(default=0, ge=0)
+    expire_waiting: bool = False
 
 
 def _listed(value: object) -> object:
@@ -161,6 +165,13 @@ class Crashmover(_Section):
     stop_s: float = Field(default=30.0, ge=0)
     destination: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
     publisher: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
+
+    def moves_from(self, *, primary: bool) -> bool:
+        """
+        Tell whether crashes of the primary, or of another store, are to be moved from there: now, or once C{enabled} is
+        true again.
+        """
+        return bool(self.destination) or (self.enabled and not primary)
 
     def filesystem_roots(self) -> list[Path]:
         """Return the absolute roots of all destinations of C{type = "filesystem"}, also of those in a fallback."""

@@ -49,6 +49,7 @@ _WELL = {
     'collectord_store_free_bytes{store="a"}': "20000000000-10000000x",
     'collectord_backlog_crashes{store="a"}': "5000-1x",
     'collectord_backlog_oldest_age_seconds{store="a"}': "60",
+    'collectord_retention_lag_seconds{store="a"}': "0",
     'collectord_outlet_well{outlet="s3"}': "1",
     'collectord_quarantine_crashes{store="a"}': "3",
     'collectord_reactor_lag_seconds_bucket{le="0.01"}': "0+99x",
@@ -126,6 +127,10 @@ _CASES = {
     ),
     "space goes": Case(
         {'collectord_store_free_bytes{store="a"}': "16000000000-50000000x"}, {430: [], 539: ["CollectordSpaceRunsOut"]}
+    ),
+    "the clock jumps": Case(
+        {'collectord_retention_lag_seconds{store="a"}': "86401 80000x"},
+        {419: [], 420: ["CollectordClockJumped"], 421: []},
     ),
     "an old backlog": Case(
         {'collectord_backlog_oldest_age_seconds{store="a"}': "1801"}, {429: [], 431: ["CollectordBacklogOld"]}
@@ -218,7 +223,7 @@ def test_every_alert_is_made_to_fire_and_not_to_fire() -> None:
 
 
 def test_the_rules_are_right() -> None:
-    assert "22 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
+    assert "23 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
 
 
 def test_the_expressions_of_the_dashboard_are_right(tmp_path: Path) -> None:

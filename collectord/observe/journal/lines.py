@@ -10,6 +10,8 @@ spaces for the tabs, and the end of the first cut::
     2016-06-22T15:19:50.355Z  published    8f63752c-57c6-4e5d-b2cf-cabde2160622  redis socorro.standard
     2016-06-22T15:19:50.402Z  removed      8f63752c-57c6-4e5d-b2cf-cabde2160622  /srv/crashes
     2016-06-22T15:19:50.633Z  quarantined  8f63aaaa-57c6-4e5d-b2cf-cabde2160622  /srv/crashes
+    2016-07-23T00:04:11.105Z  expired      8f63bbbb-57c6-4e5d-b2cf-cabde2160622  /srv/crashes  …  keep_days
+    2016-07-24T09:30:00.000Z  erased       8f63bbbb-57c6-4e5d-b2cf-cabde2160622  s3 crashes
     2016-06-22T16:00:00.000Z  start        host-4711-0a1b2c3d
     2016-06-22T17:00:00.000Z  stop         host-4711-0a1b2c3d
     2016-06-22T16:00:00.000Z  unclean      host-4710-9f8e7d6c  2016-06-22T15:59:10.000Z
@@ -35,7 +37,9 @@ from typing import Final, NamedTuple, cast
 
 from collectord.model import CrashEvent
 
-CRASH_KINDS: Final = frozenset({"kept", "duplicate", "moved", "published", "removed", "quarantined"})
+CRASH_KINDS: Final = frozenset(
+    {"kept", "duplicate", "moved", "published", "removed", "quarantined", "expired", "erased"}
+)
 """Kinds of lines about a crash."""
 PROCESS_KINDS: Final = frozenset({"start", "stop", "unclean", "lost"})
 """Kinds of lines that are not about a crash."""
@@ -74,7 +78,8 @@ class Line(NamedTuple):
     @ivar rule: the throttle rule by which a crash was C{kept}.
     @ivar digest: of the report of a crash that was C{kept}, in hexadecimal: its duplicates have the same.
     @ivar product: of a crash that was C{kept}, as C{version} and C{size}: the bytes of its report on the wire.
-    @ivar place: where a crash that was C{moved} lies at the destination, if it says so.
+    @ivar place: where a crash that was C{moved} lies at the destination, if it says so; of one that C{expired}, the
+        setting that wanted it so.
     """
 
     time: str

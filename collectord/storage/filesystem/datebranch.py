@@ -71,9 +71,13 @@ class DateBranch:
     def _prune(self, day: str) -> None:
         """Remove the empty directories of a day, up to 65,792: once, and again later if some changed of late."""
         self._prune_at[day] = _NEVER
+        if any(list(self.prune(day))):
+            self._prune_at[day] = self._now() + _SETTLED
+
+    def prune(self, day: str) -> Iterator[bool]:
+        """Remove the empty directories of a day, one at a time, and tell of each whether it was left as too young."""
         for directory, _, _ in os.walk(f"{self._root}/{day}", topdown=False):
-            if not self._remove_empty(directory):
-                self._prune_at[day] = self._now() + _SETTLED
+            yield not self._remove_empty(directory)
 
     def _remove_empty(self, path: str) -> bool:
         """

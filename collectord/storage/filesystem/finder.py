@@ -129,12 +129,22 @@ def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
 
     @raise OSError: a directory can't be read.
     """
+    return (crash for crash in crashes_below(root, day) if crash is not None)
+
+
+def crashes_below(root: str, day: str) -> Iterator[FoundCrash | None]:
+    """
+    Yield as L{crashes_of_day}, and None after each directory, so that no step takes long.
+
+    @raise OSError: a directory can't be read.
+    """
     for directory, directories, files in _walk(f"{root}/{day}/name"):
         directories.sort()
         for name in sorted(files):
             crash_id = name.removesuffix(".json")
             if name.endswith(".json") and is_crash_id(crash_id):
                 yield _found(root, crash_id, directory, files=files)
+        yield None
 
 
 def links_of_day(root: str, day: str) -> list[tuple[str, str]]:

@@ -154,6 +154,8 @@ def test_the_fates(place: Place) -> None:
         "stays": 1,
         "moved": 2,
         "quarantined": 2,
+        "expired": 0,
+        "erased": 0,
         "arrived": 1,
         "gone": 2,
         "unaccounted": 1,
@@ -193,6 +195,21 @@ def test_only_what_is_unaccounted(place: Place) -> None:
     assert (result.exit_code, result.stdout) == (1, f"{id_of(11)}\n")
     result = place.audit("--unaccounted", "--json")
     assert json.loads(result.stdout)["crash_id"] == id_of(11)
+
+
+def test_what_expired_or_was_erased_is_accounted_for(place: Place) -> None:
+    primary, away = place.primary, place.destination
+    place.note(1, ("kept", primary), ("expired", primary))
+    place.note(2, ("kept", primary), ("moved", away), ("expired", primary))  # it is at its destination
+    place.note(3, ("kept", primary), ("erased", primary))
+    place.note(4, ("kept", primary), ("moved", away), ("removed", primary), ("erased", away))
+    place.note(5, ("kept", primary), ("expired", primary))
+    place.keep_crash(5, primary)  # it came once more
+    place.note(6, ("kept", place.second), ("moved", primary), ("removed", place.second), ("expired", primary))
+    assert place.fates() == {"expired": 2, "moved": 1, "erased": 2, "waiting": 1}
+    output = place.output()
+    assert output["expired"] == {primary: 4}
+    assert output["erased"] == {primary: 1, away: 1}
 
 
 def test_nothing_is_unaccounted(place: Place) -> None:
