@@ -102,3 +102,7 @@ class CrashGone(CollectordError):
 
 class PublishError(CollectordError):
     """A crash id was not published, or the queue did not confirm that it was."""
+
+
+class IndexUnavailable(CollectordError):
+    """The index of crashes can't be asked now; the text says why."""

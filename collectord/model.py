@@ -194,6 +194,27 @@ class CrashFacts:
 
 
 @frozen(kw_only=True)
+class SeenReport:
+    """
+    A seen report is a report on which the throttle rules have decided, and which was kept, left out, or lost.
+
+    @ivar at: seconds since the epoch.
+    @ivar facts: None: nothing is known of where the program crashed.
+    @ivar became: C{"lost"} if the rules wanted to keep it, and no store could.
+    @ivar rule: that decided.
+    @ivar crash_id: of the crash that is kept; else empty.
+    """
+
+    at: float
+    product: str
+    version: str
+    facts: CrashFacts | None
+    became: Literal["kept", "left_out", "lost"]
+    rule: str
+    crash_id: str = ""
+
+
+@frozen(kw_only=True)
 class Crash:
     """
     A crash is what is stored, and later moved and published: its id, its raw crash and its dumps.

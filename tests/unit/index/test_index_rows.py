@@ -1,0 +1,119 @@
+"""
+The rows of the index: what is known of a crash after events that may come in any order.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import permutations
+
+import pytest
+
+from collectord.index.database import open_to_write
+from collectord.index.rows import write_events
+from collectord.index.search import crash_by_id, last_crashes
+from collectord.index.values import IndexedCrash
+from collectord.model import CrashEvent, Step
+
+ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+OTHER_ID = "7163aaaa-57c6-4e5d-b2cf-cabde2160622"
+STORES = ("/a", "/b")
+ABOUT: dict[str, str | int] = {
+    "product": "App",
+    "version": "1.0",
+    "size": 565,
+    "rule": "accept_all",
+    "fingerprint": "1:00112233445566ff",
+    "place": "x86 0xc0000005 app.exe",
+    "exception": "ACCESS_VIOLATION_READ",
+    "cpu": "x86",
+    "os": "Windows 10.0.19045",
+    "uptime_s": 7,
+}
+
+
+def event(kind: Step, at: float, where: str = "/a", crash_id: str = ID, **about: str | int) -> CrashEvent:
+    return CrashEvent(at=at, crash_id=crash_id, kind=kind, where=where, about=about)
+
+
+KEPT = CrashEvent(at=10.0, crash_id=ID, kind="kept", where="/a", about=ABOUT)
+MOVED = event("moved", 11.0, "s3", place="v1/dump/1")
+
+
+@pytest.fixture
+def database() -> Iterator[sqlite3.Connection]:
+    opened = open_to_write(":memory:")
+    yield opened
+    opened.close()
+
+
+def known(database: sqlite3.Connection, crash_id: str = ID) -> IndexedCrash:
+    found = crash_by_id(database, crash_id)
+    assert found is not None
+    return found
+
+
+def test_a_kept_crash_has_all_that_its_event_says(database: sqlite3.Connection) -> None:
+    write_events(database, [KEPT], STORES)
+    assert known(database) == IndexedCrash(
+        crash_id=ID,
+        at=10.0,
+        product="App",
+        version="1.0",
+        fingerprint="1:00112233445566ff",
+        place="x86 0xc0000005 app.exe",
+        exception="ACCESS_VIOLATION_READ",
+        cpu="x86",
+        os="Windows 10.0.19045",
+        uptime_s=7,
+        size=565,
+        rule="accept_all",
+        store="/a",
+        changed=10.0,
+    )
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))), ids=lambda order: "".join(map(str, order)))
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one by one"])
+def test_a_moved_crash_is_that_whatever_comes_first(
+    database: sqlite3.Connection, order: tuple[int, ...], at_once: bool
+) -> None:
+    events = [KEPT, MOVED, event("published", 12.0, "redis"), event("removed", 13.0)]
+    ordered = [events[number] for number in order]
+    for group in [ordered] if at_once else [[each] for each in ordered]:
+        write_events(database, group, STORES)
+    crash = known(database)
+    assert (crash.state, crash.is_here, crash.at, crash.changed) == ("moved", False, 10.0, 13.0)
+    assert (crash.moved_to, crash.keys, crash.published_to) == (("s3",), ("v1/dump/1",), ("redis",))
+    assert (crash.product, crash.store) == ("App", "/a")
+
+
+def test_events_that_come_again_change_nothing(database: sqlite3.Connection) -> None:
+    events = [KEPT, MOVED, event("moved", 11.5, "gcs"), event("removed", 13.0)]
+    write_events(database, events, STORES)
+    before = known(database)
+    write_events(database, events, STORES)
+    assert known(database) == before
+    assert before.moved_to == ("s3", "gcs")
+
+
+def test_a_crash_that_was_moved_to_another_store_of_ours_is_here(database: sqlite3.Connection) -> None:
+    write_events(database, [KEPT, event("moved", 11.0, "/b"), event("removed", 12.0, "/a")], STORES)
+    crash = known(database)
+    assert (crash.state, crash.is_here, crash.store) == ("kept", True, "/b")
+
+
+@pytest.mark.parametrize("kind", ["removed", "quarantined"])
+def test_what_became_of_a_crash_that_was_not_moved(database: sqlite3.Connection, kind: Step) -> None:
+    write_events(database, [KEPT, event(kind, 11.0)], STORES)
+    assert (known(database).state, known(database).is_here) == (kind, kind == "quarantined")
+
+
+def test_a_duplicate_is_no_crash(database: sqlite3.Connection) -> None:
+    write_events(database, [event("duplicate", 11.0, "")], STORES)
+    assert last_crashes(database, 10) == []
+
+
+def test_the_last_crashes_are_the_newest_ones(database: sqlite3.Connection) -> None:
+    write_events(database, [event("kept", 10.0), event("kept", 9.0, crash_id=OTHER_ID)], STORES)
+    assert [crash.crash_id for crash in last_crashes(database, 2)] == [ID, OTHER_ID]
+    assert [crash.crash_id for crash in last_crashes(database, 1)] == [ID]
