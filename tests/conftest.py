@@ -9,9 +9,19 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.parallel import pytest_collection_finish, pytest_collection_modifyitems, pytest_xdist_make_scheduler
+from tests.parallel import (
+    pytest_collection_finish,
+    pytest_collection_modifyitems,
+    pytest_runtest_protocol,
+    pytest_xdist_make_scheduler,
+)
 
-__all__ = ["pytest_collection_finish", "pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
+__all__ = [
+    "pytest_collection_finish",
+    "pytest_collection_modifyitems",
+    "pytest_runtest_protocol",
+    "pytest_xdist_make_scheduler",
+]
 
 pytest.register_assert_rewrite("tests.support")
 
@@ -34,9 +44,11 @@ def tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     return path
 
 
-@pytest.fixture(autouse=True)
-def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nothing is remembered of stores by one test and for another; the directory is there once something is."""
-    directory = tmp_path_factory.getbasetemp() / "state" / str(next(_NUMBERS))
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """
+    Nothing is remembered of stores by one test and for another; the directory is there once something is. A fixture for
+    each of so many tests would take longer than all that it does.
+    """
+    directory = item.config._tmp_path_factory.getbasetemp() / "state" / str(next(_NUMBERS))  # type: ignore[attr-defined]
     os.environ["STATE_DIRECTORY"] = str(directory)  # each test sets it, so nothing puts it back
-    return directory

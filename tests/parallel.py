@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
+from _pytest.runner import runtestprotocol
 from xdist.scheduler import LoadScopeScheduling
 
 _REAL: Final = ("tests/support_tests/", "tests/fault/", "tests/e2e/")
@@ -54,6 +55,21 @@ def _as_written(item: pytest.Item) -> tuple[bool, str, int, str]:
     """What takes longest comes first, so that the processes end at about the same time."""
     path, line, _ = item.location
     return not item.nodeid.startswith(_MACHINE), path, line or 0, item.nodeid
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """
+    One of several processes tells what a test came to, and nothing of what went well before and after it: the six
+    messages that pytest-xdist sends for each test, in Python on both sides, took longer than most tests.
+    """
+    options = item.config.option
+    if not hasattr(item.config, "workerinput") or options.durations or options.xmlpath:
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 def pytest_collection_finish() -> None:
