@@ -12,11 +12,12 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     TomlConfigSettingsSource,
@@ -40,6 +41,30 @@ _ARRAYS = frozenset({"storage", "crashmover.destination", "crashmover.publisher"
 """What is written as tables in double brackets."""
 
 
+class _FromFile(Settings):
+    """The settings as the environment, credentials and a file give them. It is made with C{toml_file} alone."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(init_settings, InitSettingsSource)
+        credentials = NestedSecretsSettingsSource(
+            file_secret_settings,
+            secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"),
+            secrets_dir_missing="ok",
+            secrets_prefix=PREFIX,
+            secrets_nested_delimiter="__",
+        )
+        file = TomlConfigSettingsSource(settings_cls, toml_file=init_settings.init_kwargs["toml_file"])
+        return (env_settings, credentials, file)
+
+
 def load_settings(path: Path | None) -> Settings:
     """
     Read the settings from the file at C{path} and from the environment, which takes precedence. This blocks.
@@ -51,30 +76,11 @@ def load_settings(path: Path | None) -> Settings:
     if path is None and DEFAULT_PATH.is_file():
         path = DEFAULT_PATH
     _check_environment()
-
-    class FromFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            credentials = NestedSecretsSettingsSource(
-                file_secret_settings,
-                secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"),
-                secrets_dir_missing="ok",
-                secrets_prefix=PREFIX,
-                secrets_nested_delimiter="__",
-            )
-            return (env_settings, credentials, TomlConfigSettingsSource(settings_cls, toml_file=path))
-
+    from_file: Any = _FromFile
     try:
         if path is not None:
             path.open("rb").close()
-        return FromFile()
+        return cast(Settings, from_file(toml_file=path))
     except ValidationError as e:
         raise ConfigError("\n".join(_describe_error(error, path) for error in e.errors())) from e
     except tomllib.TOMLDecodeError as e:
