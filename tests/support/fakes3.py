@@ -133,7 +133,7 @@ class FakeS3:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(self.certificate)
             self._server.socket = tls.wrap_socket(self._server.socket, True, do_handshake_on_connect=False)
-        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        Thread(target=self._server.serve_forever, args=(0.002,), daemon=True).start()
         return self
 
     def __exit__(self, *args: object) -> None:

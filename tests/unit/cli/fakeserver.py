@@ -48,6 +48,7 @@ def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 5
+        wbufsize = -1  # head and body go together: nobody waits for a delayed acknowledgement of the head
 
         def _answer(self) -> None:
             length = 0 if script.early else int(self.headers.get("Content-Length", 0))
@@ -61,7 +62,6 @@ def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(said)
-            self.wfile.flush()
 
         do_GET = do_POST = _answer
 
@@ -84,7 +84,7 @@ def serving(*answers: tuple[int, bytes], early: bool = False, unix: Path | None 
         script.url, server = f"http://127.0.0.1:{tcp.server_port}", tcp
     else:
         script.url, server = f"unix:{unix}", _UnixServer(str(unix), _handler(script))
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.002}, daemon=True)
     thread.start()
     try:
         yield script

@@ -137,7 +137,7 @@ def test_the_answer_of_another_collector_is_its_id(dump: Path) -> None:
 
 def test_refused_before_it_is_read(tmp_path: Path) -> None:
     big = tmp_path / "big"
-    big.write_bytes(bytes(50_000_000))
+    big.write_bytes(bytes(20_000_000))
     with serving((413, b"Discarded=too_large"), early=True) as server:
         sent = run("submit", server.url, big)
     assert len(server.asked) == 1

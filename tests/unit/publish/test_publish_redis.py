@@ -84,7 +84,7 @@ class FakeRedis:
         ThreadingTCPServer.daemon_threads = True
         self._server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
-        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        Thread(target=self._server.serve_forever, args=(0.002,), daemon=True).start()
         return self
 
     def answer(self, words: list[bytes]) -> bytes:

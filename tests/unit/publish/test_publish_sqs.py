@@ -5,9 +5,11 @@ An id is published to SQS once its server has answered with the checksum of the 
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from twisted.internet import reactor
@@ -22,6 +24,14 @@ from collectord.testing.running import in_reactor
 from tests.support.httpwire import WireServer, answer
 
 KEYS = {"access_key": "any", "secret_key": "S3CR3T"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _descriptions_are_read_once() -> Iterator[None]:
+    """What the library knows of Amazon's services: it would read all of it anew for each client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield
 
 
 def publisher(url: str, **more: Any) -> ICrashPublisher:

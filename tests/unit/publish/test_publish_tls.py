@@ -81,7 +81,7 @@ def serving(authority: Authority) -> Iterator[Serving]:
         if asks:
             server.context.verify_mode = ssl.CERT_REQUIRED
             server.context.load_verify_locations(authority.file)
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.002,), daemon=True).start()
         servers.append(server)
         return int(server.server_address[1])
 

@@ -43,7 +43,8 @@ def notice(lines: int, why: str) -> bytes:
 
 
 @pytest.fixture
-def sink() -> Iterator[Sink]:
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
+    monkeypatch.setattr(logwriter, "_GATHER_S", 0.005)
     sink = Sink()
     yield sink
     sink.flows.set()

@@ -294,6 +294,7 @@ def test_a_spilled_dump_is_synced_by_one_try_only(rig: Rig) -> None:
     assert not is_kept(rig.root)
 
 
+@pytest.mark.slow
 @needs_mount
 @pytest.mark.parametrize("held", [0, 1], ids=["synced", "held"])
 def test_a_spilled_dump_whose_error_another_was_told_of(tmp_path: Path, held: int) -> None:

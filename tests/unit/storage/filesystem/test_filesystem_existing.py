@@ -247,6 +247,7 @@ def test_what_can_t_be_synced_is_not_confirmed(rig: Rig) -> None:
         assert "can't be read: injected" in look_at(place).problem
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(can_mount() != "", reason=can_mount())
 def test_what_is_in_memory_only_is_not_confirmed(tmp_path: Path) -> None:
     """It was restored while the disk took nothing, and somebody else was told of that."""
@@ -448,6 +449,7 @@ async def test_a_store_that_can_t_be_looked_at(root: Path) -> None:
     await store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(can_mount() != "", reason=can_mount())
 def test_what_is_released_is_written_anew(tmp_path: Path) -> None:
     """A dump was mended by hand while the disk took nothing, and somebody else was told of that."""

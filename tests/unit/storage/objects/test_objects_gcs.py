@@ -57,6 +57,7 @@ class FakeGcs:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body go together: nobody waits for a delayed acknowledgement of the head
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -94,7 +95,7 @@ class FakeGcs:
                 """Nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        Thread(target=self._server.serve_forever, args=(0.002,), daemon=True).start()
         return self
 
     @property
