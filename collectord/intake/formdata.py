@@ -9,6 +9,7 @@ missing.
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
+from typing import NamedTuple
 
 from collectord.errors import MalformedReport
 from collectord.intake.partheaders import Part, part_of
@@ -23,6 +24,17 @@ _BLANK_LINE = re.compile(rb"\n[ \t\r]{0,%d}+\n" % (_PADDING + 1))
 _CUT_BLANK_LINE = re.compile(rb"\n[ \t\r]{0,%d}+" % (_PADDING + 1))
 _LINE_END = re.compile(rb"--|[ \t\v\f\r]{0,%d}+\n" % (_PADDING + 1))
 _CUT_LINE_END = re.compile(rb"-?|[ \t\v\f\r]{0,%d}+" % (_PADDING + 1))
+
+
+# Nothing but a name, as nearly all annotations have it. The line end of the blank line may begin the boundary.
+_FIELD_HEAD = re.compile(rb'\nContent-Disposition: form-data; name="([!#$&-[\]-~]+)"\r\n\r(?=\n)')
+
+
+class Field(NamedTuple):
+    """A whole part that came at once. Its headers have nothing in them but a name in ASCII, so it is hardly a file."""
+
+    name: str
+    content: bytes
 
 
 class _State(Enum):
@@ -63,9 +75,10 @@ class FormDataParser:
         self.is_whole = True
         self.notes: list[Note] = []
 
-    def parse(self, data: bytes) -> Iterator[Part | bytes | None]:
+    def parse(self, data: bytes) -> Iterator[Field | Part | bytes | None]:
         """
-        Take the next bytes, and yield what is in them: for each part a L{Part}, its bytes in pieces, then C{None}.
+        Take the next bytes, and yield what is in them: for each part a L{Field}, or a L{Part}, its bytes in pieces,
+        then C{None}.
 
         Consume all of it before the next call.
         """
@@ -79,6 +92,12 @@ class FormDataParser:
                     return
                 continue
             if state is _HEADERS:
+                if not self._head and (head := _FIELD_HEAD.match(buffer, at)):
+                    end, next_line = self._end_of_field(buffer, head.end())
+                    if next_line:
+                        yield Field(head[1].decode(), buffer[head.end() + 1 : end])
+                        at = next_line if self._wanted is None else end  # its boundary may be that of a wanted part
+                        continue
                 if blank < at:
                     found = _BLANK_LINE.search(buffer, at)
                     blank, begin = found.span() if found else (stop, stop)
@@ -116,7 +135,7 @@ class FormDataParser:
         self._held = b""
         self._pass_over(buffer[at:])
 
-    def close(self) -> Iterator[Part | bytes | None]:
+    def close(self) -> Iterator[Field | Part | bytes | None]:
         """
         The body has ended: yield what is still to come, and complete the L{notes}.
 
@@ -165,6 +184,15 @@ class FormDataParser:
             self._wanted, self._state = None, _EPILOGUE
             return last + len(self._delimiter) + 2
         return max(at, len(buffer) - _NEAR - self._longest)
+
+    def _end_of_field(self, buffer: bytes, at: int) -> tuple[int, int]:
+        """Find where the content ends that follows the line end C{at}, and the line end of the boundary after it, if
+        that is as it should be; else 0 and 0."""
+        start = buffer.find(self._delimiter, at)
+        next_line = start + len(self._delimiter) + 1
+        if start < 0 or buffer[next_line - 1 : next_line + 1] != b"\r\n":
+            return 0, 0
+        return start - (start > at and buffer[start - 1] == _CR), next_line
 
     def _find(self, buffer: bytes, at: int, stop: int) -> tuple[int, int]:
         """

@@ -10,13 +10,13 @@ from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
 from collectord.intake.charsets import drop_cut_character
 from collectord.intake.files import LONGEST_TEXT, ReceivedFiles
-from collectord.intake.formdata import FormDataParser
+from collectord.intake.formdata import Field, FormDataParser
 from collectord.intake.partheaders import Part, text_of
 from collectord.intake.query import fields_of
 from collectord.intake.room import OF_FILE, OF_TEXT, AnnotationRoom, LeftOut, shown
 from collectord.intake.texts import ReceivedTexts
 from collectord.intake.transfer import Decoder, decoder_for
-from collectord.intake.undecided import End, Sink, UndecidedPart, Write, is_binary
+from collectord.intake.undecided import End, Sink, UndecidedPart, Write, is_binary, is_plain
 from collectord.model import MINIDUMP, CrashReport, Note, NoteKind, Payload
 
 _MOST_TIMES = 10
@@ -77,9 +77,11 @@ class ReportBuilder:
         """
         return self._take_in(self._parser.parse(data))
 
-    def _take_in(self, events: Iterable[Part | bytes | None]) -> Iterator[None]:
+    def _take_in(self, events: Iterable[Field | Part | bytes | None]) -> Iterator[None]:
         for number, event in enumerate(events, 1):
-            if event is None:
+            if isinstance(event, Field):
+                self._take_field(event)
+            elif event is None:
                 self._end()
             elif isinstance(event, bytes):
                 self._write(event)
@@ -143,6 +145,19 @@ class ReportBuilder:
         self._write, self._end = _ignore, _nothing
         self._room.release()
         self._files.release()
+
+    def _take_field(self, field: Field) -> None:
+        """Take a whole part. If nothing about it is odd, it is an annotation, and this takes a tenth of the time."""
+        name, content = field
+        has_room = self._parts < self._max_parts and is_plain(content)
+        if has_room and self._room.take_text(len(name) + len(content)):
+            self._parts += 1
+            self._texts.add_part(name, content, None)
+        else:
+            self._begin(Part(name))
+            if content:
+                self._write(content)
+            self._end()
 
     def _begin(self, part: Part) -> None:
         self._write, self._end = _ignore, _nothing

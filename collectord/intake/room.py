@@ -56,6 +56,14 @@ class AnnotationRoom:
         self.hold(taken)
         return taken
 
+    def take_text(self, size: int) -> bool:
+        """Take room for a whole annotation of C{size} bytes, and tell whether there is that much."""
+        if size > self.left:
+            return False
+        self.left -= size
+        self.hold(size + OF_TEXT)
+        return True
+
     def give_back(self, size: int) -> None:
         """Give C{size} bytes back."""
         self.left += size

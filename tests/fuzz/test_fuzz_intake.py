@@ -24,6 +24,7 @@ from collectord.model import COLLECTOR_NAMES, RawCrash, metadata_of
 from tests.fuzz.damage import damaged, damaged_body
 from tests.fuzz.forms import Form, Sent, compressed, make_form
 from tests.fuzz.intake import Refused, Request, Taken, keep, relayed, take
+from tests.support.formevents import in_pieces
 
 _SECONDS = float(os.environ.get("SECONDS") or 50)
 _SEED = int(os.environ.get("SEED") or SystemRandom().randrange(10**12))
@@ -170,7 +171,7 @@ def _check_notes(request: Request, taken: Taken) -> None:
 
 def _parts(request: Request) -> list[tuple[Part, bytes]]:
     parser, parts = FormDataParser(boundary_of(request.content_type)), []
-    for event in (*parser.parse(request.body), *parser.close()):
+    for event in in_pieces((*parser.parse(request.body), *parser.close())):
         if isinstance(event, Part):
             parts.append((event, b""))
         elif event is not None:

@@ -7,6 +7,7 @@ import pytest
 from collectord.errors import MalformedReport
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part
+from tests.support.formevents import in_pieces
 from tests.support.otherparsers import BODIES, BUSBOY, CGI, GO, Parts, by_werkzeug, recorded
 
 RECORDED = [recorded(parser) for parser in (GO, BUSBOY, CGI)]
@@ -24,7 +25,7 @@ def ours(body: bytes) -> Parts | None:
     parts: list[tuple[bytes, bytes]] = []
     try:
         for events in (parser.parse(body), parser.close()):
-            for event in events:
+            for event in in_pieces(events):
                 if isinstance(event, Part):
                     parts.append(((event.name or "").encode("latin-1"), b""))
                 elif event is not None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from collectord.errors import MalformedReport
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part
+from tests.support.formevents import in_pieces
 
 A = b'--xyzzy\r\nContent-Disposition: form-data; name="a"\r\n'
 END = b"\r\n--xyzzy--\r\n"
@@ -27,7 +28,7 @@ def read(*pieces: bytes) -> Form:
     found: list[tuple[str | None, bytes]] = []
     parser, is_open = FormDataParser(b"xyzzy"), False
     for events in [*map(parser.parse, pieces), parser.close()]:
-        for event in events:
+        for event in in_pieces(events):
             assert is_open == (not isinstance(event, Part))
             if isinstance(event, Part):
                 found.append((event.name, b""))

@@ -21,6 +21,7 @@ from tests.unit.intake.parts import (
     dump,
     extra,
     new_receiver,
+    outcome,
     part,
     receive,
     refusal_of,
@@ -53,6 +54,33 @@ def test_values_keep_their_line_ends() -> None:
     value = b"\r\nline\r\n\r\n--xyzz\nlast\r\n"
     assert receive([body(annotation(b"a", value), dump(b"d", value))]).contents == {"d": value}
     assert receive([body(annotation(b"a", value))]).report.annotations == {"a": value.decode()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"1",
+        b"MDMP",
+        b"MDM",
+        b"a\0b",
+        b"\x01\0",
+        b"\x1b[0m",
+        b"\xc3\xa9",
+        b"\xff\0",
+        b"\xff\xfea\0",
+        b"9" * 300,
+        b"a\n--xyzzy",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "name", [b"a", b"version", b"extra", b"_charset_", b"upload_file_minidump_x", b"a b", b"a%22", b"\xc3\xa9"]
+)
+def test_a_part_that_comes_at_once_is_what_it_is_in_pieces(name: bytes, content: bytes) -> None:
+    limits = evolve(LIMITS, parts=3, annotations=200)
+    sent = body(annotation(name, content), annotation(b"b", b"2"), annotation(name, content), annotation(b"c", b"3"))
+    assert outcome([sent], limits=limits) == outcome([sent[at : at + 1] for at in range(len(sent))], limits=limits)
 
 
 def test_the_last_of_an_annotation_counts() -> None:
