@@ -11,16 +11,14 @@ from collectord.intake.buffer import DumpBuffer
 from collectord.intake.charsets import drop_cut_character
 from collectord.intake.files import LONGEST_TEXT, ReceivedFiles
 from collectord.intake.formdata import Field, FormDataParser
+from collectord.intake.partcount import PartCount
 from collectord.intake.partheaders import Part, text_of
 from collectord.intake.query import fields_of
-from collectord.intake.room import OF_FILE, OF_TEXT, AnnotationRoom, LeftOut, shown
+from collectord.intake.room import OF_FILE, OF_TEXT, AnnotationRoom, shown
 from collectord.intake.texts import ReceivedTexts
 from collectord.intake.transfer import Decoder, decoder_for
 from collectord.intake.undecided import End, Sink, UndecidedPart, Write, is_binary, is_plain
 from collectord.model import MINIDUMP, CrashReport, Note, NoteKind, Payload
-
-_MOST_TIMES = 10
-"""Beyond so many times the parts that are kept, no part is looked at but what seems to be called as the minidump is."""
 
 _EVENTS = 100
 """Beginnings, pieces and ends of parts that are taken at once: they take a millisecond."""
@@ -56,12 +54,8 @@ class ReportBuilder:
         self._files = ReceivedFiles(new_buffer, max_file_bytes)
         self._room = AnnotationRoom(budget, max_annotation_bytes)
         self._texts = texts
-        self._max_parts = max_parts
-        self._parts = 0
-        self._beyond = LeftOut()
+        self._parts = PartCount(max_parts)
         self._takes_json = False
-        self._has_named_minidump = False
-        self._has_minidump = False  # it is looked for once there are too many parts
         self._notes: list[Note] = []
         self._write: Write = _ignore
         self._end: End = _nothing
@@ -119,7 +113,7 @@ class ReportBuilder:
         if sender_stores and not (is_whole and self._parser.is_whole):  # the sender would remove its copy, which is
             raise MalformedReport("invalid_payload_structure")
         self._notes += [*self._parser.notes, *notes]
-        fields, left_out = fields_of(query, most=self._max_parts, most_bytes=self._room.left)
+        fields, left_out = fields_of(query, most=self._parts.most, most_bytes=self._room.left)
         if left_out:
             self._note("left_out", f"{left_out} fields of the query of the URL are left out: there are too many")
         annotations = self._texts.finish(fields)
@@ -149,9 +143,9 @@ class ReportBuilder:
     def _take_field(self, field: Field) -> None:
         """Take a whole part. If nothing about it is odd, it is an annotation, and this takes a tenth of the time."""
         name, content = field
-        has_room = self._parts < self._max_parts and is_plain(content)
+        has_room = self._parts.has_room and is_plain(content)
         if has_room and self._room.take_text(len(name) + len(content)):
-            self._parts += 1
+            self._parts.add()
             self._texts.add_part(name, content, None)
         else:
             self._begin(Part(name))
@@ -162,13 +156,12 @@ class ReportBuilder:
     def _begin(self, part: Part) -> None:
         self._write, self._end = _ignore, _nothing
         self._takes_json = False
-        self._parts += 1
-        is_beyond = self._parts > self._max_parts
-        if is_beyond and not self._may_be_the_minidump(part):
+        self._parts.add()
+        if self._parts.are_too_many and not self._parts.may_be_the_minidump(part, self._files):
             self._leave_out(part)
             return
         name = self._name_of(part)
-        if is_beyond and name != MINIDUMP:
+        if self._parts.are_too_many and name != MINIDUMP:
             write, end = self._collect_minidump(part, name)
         elif part.content_type == "application/json" and (name == "extra" or not part.filename):
             self._takes_json = True
@@ -184,19 +177,10 @@ class ReportBuilder:
             self._write = lambda data: write(decoder.feed(data))
             self._end = lambda: self._end_encoded(name, decoder, write, end)
 
-    def _may_be_the_minidump(self, part: Part) -> bool:
-        """Tell whether the part may be kept although there are too many."""
-        if self._parts == self._max_parts + 1:
-            self._has_minidump = self._files.has_minidump
-        if part.name == MINIDUMP:
-            return not self._has_named_minidump
-        return not self._has_minidump and self._parts <= _MOST_TIMES * self._max_parts
-
     def _leave_out(self, part: Part) -> None:
-        self._beyond.add(text_of(part.name or "") or "")
-        if self._parts >= _MOST_TIMES * self._max_parts:
-            is_enough = self._has_named_minidump or self._parts >= 2 * _MOST_TIMES * self._max_parts
-            self._parser.pass_over(but_for=b"" if is_enough else MINIDUMP.encode())
+        self._parts.leave_out(text_of(part.name or "") or "")
+        if self._parts.are_far_too_many:
+            self._parser.pass_over(but_for=b"" if self._parts.are_enough else MINIDUMP.encode())
 
     def _name_of(self, part: Part) -> str:
         sent = part.name or ""
@@ -204,7 +188,7 @@ class ReportBuilder:
         if text is not None and "\0" not in text:
             return text
         name = (sent if text is None else text).replace("\0", "")
-        if self._parts > self._max_parts:
+        if self._parts.are_too_many:
             return name
         if text is None:
             self._note("repaired", f"{shown(name)}: this name was not UTF-8, and is read as latin-1")
@@ -216,14 +200,14 @@ class ReportBuilder:
         """Keep nothing but a minidump, which is known by its first bytes."""
 
         def file() -> Sink:
-            self._has_minidump = True
+            self._parts.has_minidump = True
             return self._begin_file(part, name)
 
         undecided = UndecidedPart(
             take=lambda size: 0,
             give_back=lambda size: None,
             is_binary=lambda value: False,
-            text=lambda value, lost: self._beyond.add(name),
+            text=lambda value, lost: self._parts.leave_out(name),
             file=file,
         )
         return undecided.write, undecided.end
@@ -271,7 +255,7 @@ class ReportBuilder:
         file = self._files.begin(sent, filename, content_type)
         dump_name = file.buffer.name
         if dump_name == MINIDUMP:
-            self._has_named_minidump = self._has_minidump = True
+            self._parts.has_named_minidump = self._parts.has_minidump = True
         if dump_name != name:
             called = name or filename or ""
             self._note("renamed", f"the file {called and shown(called)!r} is called {dump_name}")
@@ -282,7 +266,7 @@ class ReportBuilder:
     def _end_encoded(self, name: str, decoder: Decoder, write: Write, end: End) -> None:
         write(decoder.finish())
         end()
-        is_kept = self._parts <= self._max_parts or self._has_minidump
+        is_kept = not self._parts.are_too_many or self._parts.has_minidump
         if decoder.problem and is_kept:
             self._note("repaired", f"{shown(name)}: {decoder.problem}")
 
@@ -290,14 +274,8 @@ class ReportBuilder:
         self._notes.append(Note(kind, text))
 
     def _notes_on_limits(self) -> list[Note]:
-        notes = [*self._files.notes(), *self._room.notes()]
-        if self._parts > self._max_parts:
-            parts = f"{self._parts} parts or more" if self._parser.has_passed_over else f"{self._parts} parts"
-            text = f"there are {parts}; after {self._max_parts} only the minidump is kept"
-            if self._beyond.count:
-                text += f", and these are left out: {self._beyond.names}"
-            notes.append(Note("left_out", text))
-        return notes
+        at_least = self._parser.has_passed_over
+        return [*self._files.notes(), *self._room.notes(), *self._parts.notes(at_least=at_least)]
 
 
 def _text_of(header: str | None) -> str | None:
