@@ -14,6 +14,9 @@ import pytest
 from _pytest.runner import runtestprotocol
 from xdist.scheduler import LoadScopeScheduling
 
+# Collections of garbage were a fifth of the time in which tests are found, and a tenth of that in which they run.
+gc.set_threshold(50_000, 20, 20)
+
 _REAL: Final = ("tests/support_tests/", "tests/fault/", "tests/e2e/")
 _MACHINE: Final = (
     "tests/support_tests/test_support_fusefs.py",
@@ -73,10 +76,6 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_collection_finish() -> None:
-    """
-    What all the modules hold is not looked at again by each collection of garbage, which took a second each time.
-    Collections are rarer besides: they were a tenth of the time of the unit tests.
-    """
+    """What all the modules hold is not looked at again by each collection of garbage, which took a second each time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)

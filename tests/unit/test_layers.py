@@ -182,6 +182,7 @@ def wrong_with(found: Import) -> str | None:
     return None
 
 
+@cache
 def modules() -> dict[str, Path]:
     paths = [*REPOSITORY.glob("collectord/**/*.py"), *REPOSITORY.glob("twisted/plugins/*.py")]
     return {module_of(path): path for path in paths}
