@@ -11,25 +11,82 @@ from click.exceptions import NoArgsIsHelpError
 from click.shell_completion import get_completion_class
 
 from collectord import __version__
-from collectord.cli.audit import audit_command
-from collectord.cli.check_config import check_config
-from collectord.cli.crashes import crashes
-from collectord.cli.fetch import fetch
-from collectord.cli.identities import stores
-from collectord.cli.quarantine import quarantine
-from collectord.cli.renew import renew
-from collectord.cli.republish import republish
 from collectord.cli.shared import CANNOT_RUN, EXIT_STATUS, WRONG, say
-from collectord.cli.status import status
-from collectord.cli.submit import submit
-from collectord.cli.throttle import throttle
 from collectord.errors import CollectordError
 
 _NAME = "collectord"
 
 
-class _Errors(click.Group):
-    """Writes every error as one line on standard error, and exits with its status."""
+def _subcommand(name: str) -> click.Command | None:
+    """Import a subcommand, which is done once somebody asks for it: all of them together take as long as most do."""
+    match name:
+        case "audit":
+            from collectord.cli.audit import audit_command
+
+            return audit_command
+        case "check-config":
+            from collectord.cli.check_config import check_config
+
+            return check_config
+        case "crashes":
+            from collectord.cli.crashes import crashes
+            from collectord.cli.renew import renew
+
+            crashes.add_command(renew)
+            return crashes
+        case "fetch":
+            from collectord.cli.fetch import fetch
+
+            return fetch
+        case "quarantine":
+            from collectord.cli.quarantine import quarantine
+
+            return quarantine
+        case "republish":
+            from collectord.cli.republish import republish
+
+            return republish
+        case "status":
+            from collectord.cli.status import status
+
+            return status
+        case "stores":
+            from collectord.cli.identities import stores
+
+            return stores
+        case "submit":
+            from collectord.cli.submit import submit
+
+            return submit
+        case "throttle":
+            from collectord.cli.throttle import throttle
+
+            return throttle
+    return None
+
+
+_SUBCOMMANDS = (
+    "audit",
+    "check-config",
+    "crashes",
+    "fetch",
+    "quarantine",
+    "republish",
+    "status",
+    "stores",
+    "submit",
+    "throttle",
+)
+
+
+class _Main(click.Group):
+    """Imports a subcommand when it is needed, and writes every error as one line before it exits with its status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_SUBCOMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or _subcommand(cmd_name)
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -56,7 +113,7 @@ class _Errors(click.Group):
         sys.exit(status or 0)
 
 
-@click.group(cls=_Errors, name=_NAME, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
+@click.group(cls=_Main, name=_NAME, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
 def main() -> None:
     """
@@ -82,8 +139,3 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(main, {}, _NAME, f"_{_NAME.upper()}_COMPLETE").source())
-
-
-crashes.add_command(renew)
-for _command in (audit_command, check_config, crashes, fetch, quarantine, republish, status, stores, submit, throttle):
-    main.add_command(_command)
