@@ -18,9 +18,11 @@ from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
 from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, CrashReport, Dump, Note, RawCrash
+from collectord.pressure import NO_PRESSURE, Pressure
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()
+_LIKE_IT_IS_KEPT = Verdict(Result.REJECT, "disk_pressure", 100)
 _BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
 _VERSION = 2
 _TYPE_TAG = "bp"
@@ -71,6 +73,8 @@ class Collector:
         a relay must be refused: the crash would be found in that store and acknowledged, and the relay would then
         remove its only copy.
     @ivar duplicates: knows the reports that were kept lately; None: every report is stored.
+    @ivar pressure: says what has to be left out because disks are nearly full; but who sends a crash by its id has
+        acknowledged it whole, so that is kept whole.
     @ivar on_event: is called for each crash that is kept, and for each duplicate.
     """
 
@@ -84,6 +88,7 @@ class Collector:
     kept_names: KeptNames = ALL_NAMES
     shares: Callable[[Sequence[str]], Awaitable[bool]] = _shares_nothing
     duplicates: Duplicates | None = None
+    pressure: Pressure = NO_PRESSURE
     on_event: Callable[[CrashEvent], None] = lambda event: None
     is_long: Callable[[Annotations], bool] = lambda annotations: False
     in_thread: ThreadRunner = at_once
@@ -136,15 +141,24 @@ class Collector:
             verdict = await self.in_thread(lambda: self._judge(annotations))
         else:
             verdict = self._judge(annotations)
+        is_kept = verdict.result in (Result.ACCEPT, Result.DEFER)
+        fresh = chosen is None
+        if is_kept and fresh and facts is not None and self.pressure.refuses(facts.fingerprint):
+            verdict, is_kept = _LIKE_IT_IS_KEPT, False
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
-        if verdict.result in (Result.ACCEPT, Result.DEFER):
+        if is_kept:
+            report = self.pressure.lightened(report) if fresh else report
             notes = [*report.notes, *self._notes_on(named.renamed)]
             kept = self.kept_names.of(named)
-            fresh = chosen is None
             said = [*(() if fresh else report.sender_notes), *(note.text for note in notes)]
             raw_crash = self._raw_crash(crash_id, kept, said, report, facts, verdict, now)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
-            await self._save(crash, report, verdict, now, digest)
+            try:
+                await self._save(crash, report, verdict, now, digest)
+            except BaseException:
+                if facts is not None:
+                    self.pressure.forget(facts.fingerprint)
+                raise
             for note in notes:
                 NOTES.labels(note.kind).inc()
             return Outcome(verdict.result, verdict.rule, crash_id)

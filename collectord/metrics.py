@@ -90,6 +90,11 @@ MEMORY = _gauge("upload_memory_bytes", "Bytes of unfinished submissions in memor
 LOSING = _gauge(
     "losing_crashes", "Processes in which every store fails, so that reports are answered 503 (0: none is lost)."
 )
+DISK_PRESSURE = _gauge(
+    "disk_pressure",
+    "Processes that leave something out of new crashes because disks are nearly full, by what (0: all is kept).",
+    "left_out",
+)
 STORE_HEALTHY = _gauge("store_well", "1 if a store could keep a crash when it was last checked, else 0.", "store")
 FREE_BYTES = _gauge("store_free_bytes", "Space left for an ordinary user, in bytes, by store.", "store")
 CIRCUIT_OPEN = _gauge(

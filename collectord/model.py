@@ -94,6 +94,7 @@ class Dump:
     @ivar sha256: the checksum of the content, in hex.
     @ivar filename: the name that the file had at the client, if it said so when it sent the report.
     @ivar content_type: what the client said that the file is, with all parameters, if it did.
+    @ivar is_minidump: whether it was received as a minidump, by its name or its first bytes.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Dump:
     content: Content = field(repr=False)
     filename: str | None = field(default=None, eq=False)
     content_type: str | None = field(default=None, eq=False)
+    is_minidump: bool = field(default=False, eq=False)
 
 
 @frozen(kw_only=True)

@@ -19,6 +19,7 @@ from collectord.collector import Collector
 from collectord.concurrency.descriptors import open_files
 from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.daemon.drainfile import DrainFileWatch
+from collectord.daemon.pressure import watched_pressure
 from collectord.duplicates.duplicates import Duplicates
 from collectord.duplicates.table import KeptTable
 from collectord.intake.budget import MemoryBudget
@@ -40,6 +41,7 @@ from collectord.metrics import (
     SWEEP_FAILURES,
 )
 from collectord.model import Annotations, CrashEvent
+from collectord.pressure import RoomGauge
 from collectord.settings.schema import Settings
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
@@ -101,6 +103,7 @@ class IngestPipeline:
         self.stores = FallbackCrashStorage(backends, reactor, patience)
         window = settings.submission.duplicate_window_s
         self.duplicates = Duplicates(table, window, self.stores.has, self.stores.waiting, reactor, time.time)
+        self._pressure = watched_pressure(self.stores)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
         self.public = PublicSite(
@@ -205,6 +208,7 @@ class IngestPipeline:
             ),
             shares=self.stores.is_shared_by,
             duplicates=self.duplicates,
+            pressure=self._pressure,
             on_event=self._on_event,
             is_long=lambda annotations: effort.over(annotations) > _AT_ONCE,
             in_thread=self._judging,
@@ -226,6 +230,7 @@ def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend],
                 timeout=each.timeout_s,
                 cautions=partial(getattr, store, "cautions"),
                 quick_check=store.quick_check,
+                room=RoomGauge(each.low_free_bytes, each.min_free_bytes),
                 has=store.has,
                 prepare=store.prepare,
                 refuse_other=store.directory.refuse_other,

@@ -24,7 +24,8 @@ from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StorageError, TimedOut
 from collectord.metrics import EXPIRED, KEPT_BYTES, RETENTION_LAG
 from collectord.model import CrashEvent
-from collectord.settings.schema import Crashmover, Settings, Storage
+from collectord.settings.schema import Crashmover, Settings
+from collectord.settings.stores import Storage
 from collectord.storage.chain.backend import Backend
 from collectord.storage.filesystem.expiry import Expired, KeepLimits, StoreExpiry
 from collectord.storage.filesystem.slowclock import SlowClock

@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 
 from collectord import __version__
 from collectord.concurrency.threadpool import ThreadPool
+from collectord.daemon.pressure import pressure_in
 from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
 from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.crashpage import (
@@ -145,6 +146,7 @@ class StatusReporter(Service):
             recent=self._recent.newest_first(),
             loss=self._losses.loss,
             certificates=self._certificates(),
+            pressure=pressure_in(families),
             draining=_sum(families, "collectord_draining") > 0,
         )
 

@@ -73,7 +73,12 @@ class ReceivedFile:
 
         @raise CollectordError: it could not be spilled to a disk, so it is lost.
         """
-        return evolve(await self.buffer.finish(), filename=self.filename, content_type=self.content_type)
+        return evolve(
+            await self.buffer.finish(),
+            filename=self.filename,
+            content_type=self.content_type,
+            is_minidump=self.is_minidump,
+        )
 
 
 class ReceivedFiles:

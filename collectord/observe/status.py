@@ -195,6 +195,7 @@ class Overview:
     @ivar sinks: the destinations and publishers.
     @ivar recent: the last crashes, newest first.
     @ivar loss: None if no crash is being lost.
+    @ivar pressure: what is left out of new crashes because disks are nearly full, in words; empty if nothing is.
     @ivar draining: whether load balancers are told to send no more.
     @ivar troubles: what needs attention, gravest first; the page and the command show just these.
     """
@@ -217,6 +218,7 @@ class Overview:
     recent: Sequence[Recent] = field(repr=False)
     loss: Loss | None = None
     draining: bool = False
+    pressure: str = ""
     certificates: Sequence[CertificateStatus] = ()
     troubles: Sequence[Trouble] = field(init=False)
 
@@ -231,6 +233,8 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
     for worker in overview.workers:
         if worker.problem:
             yield Trouble(where=f"Worker {worker.pid}", what=worker.problem)
+    if overview.pressure:
+        yield Trouble(where="Disk pressure", what=overview.pressure)
     for store in overview.stores:
         if store.problem:
             yield Trouble(where=f"Store {store.name}", what=store.problem)

@@ -4,44 +4,22 @@ The sections of the settings, the keys of each section with their defaults, and 
 C{docs/settings.rst} says what each key means.
 """
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from collectord.settings.paths import PlainPath
+from collectord.settings.stores import CONFIG, Storage, apart
 
 PREFIX = "COLLECTORD_"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-def _mode(value: object) -> object:
-    if isinstance(value, int):
-        raise ValueError('has to be octal and in quotes, as in "0700" for a directory and "0600" for a file')
-    return int(value, 8) if isinstance(value, str) and value.isdigit() and not set(value) & {"8", "9"} else value
-
-
-def _not_too_open(value: int) -> int:
-    if value & 0o700 < 0o600:
-        raise ValueError('the owner has to read and write, as in "0600"')
-    return value
-
-
-Mode = Annotated[
-    int,
-    BeforeValidator(_mode),
-    AfterValidator(_not_too_open),
-    PlainSerializer(lambda mode: f"{mode:04o}", when_used="json"),
-    Field(ge=0, le=0o777),
-]
-"""A number with the permissions of a file, which is written as octal digits in quotes: "0700"."""
+    model_config = CONFIG
 
 
 class Submission(_Section):
@@ -93,55 +71,11 @@ class Throttle(_Section):
     products: list[str] = []
 
 
-def _mount(value: object) -> object:
-    if isinstance(value, str) and value.lower() in ("true", "false"):  # values in the environment are texts
-        return value.lower() == "true"
-    if isinstance(value, str) and not value.startswith("/"):
-        raise ValueError('has to be true, false, or the path of a mount point, as in "/mnt/crashes"')
-    return value
-
-
-class Files(_Section):
-    """The keys that a store and a destination of C{type = "filesystem"} have in common."""
-
-    root: PlainPath
-    require_mount: Annotated[bool | str, BeforeValidator(_mount)] = False
-    min_free_bytes: int = Field(default=268435456, ge=0)
-    sync: Literal["files", "filesystem"] = "files"
-    directory_mode: Mode = 0o700
-    file_mode: Mode = 0o600
-
-    @model_validator(mode="after")
-    def _directories_can_be_entered(self) -> Self:
-        if self.directory_mode & 0o700 != 0o700:
-            raise ValueError('directory_mode: the owner has to read, write and enter, as in "0700"')
-        return self
-
-
-class Storage(Files):
-    """C{[[storage]]}: one store, which keeps crashes on a file system."""
-
-    threads: int = Field(default=4, gt=0, le=256)
-    timeout_s: float = Field(default=10.0, gt=0)
-    keep_days: int = Field(default=0, ge=0, le=36500)
-    keep_deferred_days: int = Field(default=0, ge=0, le=36500)
-    keep_bytes: int = Field(default=0, ge=0)
-    expire_waiting: bool = False
-
-
 def _listed(value: object) -> object:
     """Turn tables that the environment has numbered from 0 into a list."""
     if isinstance(value, dict) and value and all(str(key).isdigit() for key in value):
         return [value[key] for key in sorted(value, key=int)]
     return value
-
-
-def _apart(stores: Sequence[Storage]) -> Sequence[Storage]:
-    roots = [os.path.abspath(store.root) for store in stores]
-    for root in roots:
-        if roots.count(root) > 1:
-            raise ValueError(f"two stores have the root {root}")
-    return stores
 
 
 class Logging(_Section):
@@ -250,7 +184,7 @@ class Sentry(_Section):
     environment: str = ""
 
 
-SECTIONS: dict[str, type[_Section]] = {
+SECTIONS: dict[str, type[BaseModel]] = {
     "submission": Submission,
     "throttle": Throttle,
     "storage": Storage,
@@ -277,7 +211,7 @@ class Settings(BaseSettings):
 
     submission: Submission = Submission()
     throttle: Throttle = Throttle()
-    storage: Annotated[list[Storage], BeforeValidator(_listed), AfterValidator(_apart)] = Field(
+    storage: Annotated[list[Storage], BeforeValidator(_listed), AfterValidator(apart)] = Field(
         default=[Storage(root=Path("crashes"))], min_length=1
     )
     crashmover: Crashmover = Crashmover()

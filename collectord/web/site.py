@@ -22,6 +22,7 @@ from collectord.concurrency.sharing import shielded
 from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
+from collectord.pressure import IN_WORDS, PressureLevel
 from collectord.throttle.rules import Result
 from collectord.web.answers import REFUSALS, outcome_body, refusal
 from collectord.web.responses import json_text, no_store, text
@@ -66,6 +67,13 @@ class StoreState(Protocol):
         """What it can't promise, in plain sentences."""
 
 
+class HasLevel(Protocol):
+    """Has a level of disk pressure."""
+
+    @property
+    def level(self) -> PressureLevel: ...
+
+
 class Stores(Protocol):
     """What the heartbeats ask the stores."""
 
@@ -75,6 +83,10 @@ class Stores(Protocol):
     @property
     def takes_crashes(self) -> bool:
         """Whether any store takes crashes, by what is known of them; it does not block."""
+
+    @property
+    def pressure(self) -> HasLevel:
+        """How much is left out of new crashes because disks are nearly full."""
 
 
 ReceiverFor = Callable[[StreamingRequest, int | None], ReportReceiver]
@@ -180,8 +192,13 @@ class PublicSite:
         }
         healthy = not any(state.problem for state in states) and not self.hung_workers
         losing = not self._stores.takes_crashes
-        status = "CRASHES ARE BEING LOST" if losing else "ok" if healthy else "error"
+        pressure = IN_WORDS[self._stores.pressure.level]
+        status = (
+            "CRASHES ARE BEING LOST" if losing else "error" if not healthy else "disk pressure" if pressure else "ok"
+        )
         answer: dict[str, object] = {"status": status, "stores": stores}
+        if pressure:
+            answer["pressure"] = pressure
         if self.hung_workers:
             answer["hung_workers"] = self.hung_workers
         return json_text(no_store(request), 200 if healthy and not losing else 503, answer)

@@ -49,6 +49,8 @@ _WELL = {
     'collectord_store_free_bytes{store="a"}': "20000000000-10000000x",
     'collectord_backlog_crashes{store="a"}': "5000-1x",
     'collectord_backlog_oldest_age_seconds{store="a"}': "60",
+    'collectord_disk_pressure{left_out="attachments"}': "0",
+    'collectord_disk_pressure{left_out="equal crashes"}': "0",
     'collectord_retention_lag_seconds{store="a"}': "0",
     'collectord_outlet_well{outlet="s3"}': "1",
     'collectord_quarantine_crashes{store="a"}': "3",
@@ -124,6 +126,10 @@ _CASES = {
     "a store failed for a minute": Case({'collectord_store_left_alone{store="b"}': "1 0x"}, {421: [], 423: []}),
     "little space": Case(
         {'collectord_store_free_bytes{store="a"}': "900000000"}, {424: [], 426: ["CollectordSpaceLow"]}
+    ),
+    "attachments are left out": Case(
+        {'collectord_disk_pressure{left_out="attachments"}': "2 0x"},
+        {419: [], 420: ["CollectordDiskPressure"], 421: []},
     ),
     "space goes": Case(
         {'collectord_store_free_bytes{store="a"}': "16000000000-50000000x"}, {430: [], 539: ["CollectordSpaceRunsOut"]}
@@ -223,7 +229,7 @@ def test_every_alert_is_made_to_fire_and_not_to_fire() -> None:
 
 
 def test_the_rules_are_right() -> None:
-    assert "23 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
+    assert "24 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
 
 
 def test_the_expressions_of_the_dashboard_are_right(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from attrs import Factory, define, field, frozen
 
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.interfaces import ICrashSource, ICrashStorage, IDumpStaging
+from collectord.pressure import RoomGauge
 from collectord.storage.chain.breaker import Breaker
 
 CHECK_S = 5.0
@@ -37,8 +38,9 @@ class Backend:
 
     @ivar timeout: seconds that the store may take for one part of a big dump.
     @ivar cautions: returns what the store can't promise, in sentences, as far as that is known by now.
-    @ivar quick_check: raises L{StorageError} if the store is full or away. It costs next to nothing. None: there is no
-        such check.
+    @ivar room: tells whether the store is nearly full.
+    @ivar quick_check: raises L{StorageError} if the store is full or away, and else returns how many bytes are free, if
+        that is known. It costs next to nothing. None: there is no such check.
     @ivar has: tells whether the store has a crash, or raises L{StorageError}. None: it can't be asked.
     @ivar prepare: returns once crashes can be moved out of the store, even if it is full.
     @ivar refuse_other: raises OSError if something else lies at the path of the store, such as an empty mount point.
@@ -53,7 +55,8 @@ class Backend:
     timeout: float
     breaker: Breaker = field(factory=Breaker)
     cautions: Callable[[], Sequence[str]] = tuple
-    quick_check: Callable[[], Awaitable[object]] | None = None
+    room: RoomGauge = field(factory=lambda: RoomGauge(0, 0))
+    quick_check: Callable[[], Awaitable[int | None]] | None = None
     has: Callable[[str], Awaitable[bool]] | None = None
     prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
     refuse_other: Callable[[], None] = lambda: None

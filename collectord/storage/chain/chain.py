@@ -26,6 +26,7 @@ from collectord.metrics import BROKEN_COPIES, STORE_FAILURES
 from collectord.model import Content, Crash, Dump
 from collectord.storage.chain.backend import CHECK_S, Backend, BackendState
 from collectord.storage.chain.patience import Patience, Waiter
+from collectord.storage.chain.pressure import ChainPressure
 from collectord.storage.chain.staged import FallbackStagedDump, UploadStaging
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class FallbackCrashStorage:
 
     @param backends: the stores in order, the primary first.
     @ivar patience: how long crashes wait when all stores have failed.
+    @ivar pressure: whether the stores are nearly full.
     @ivar doubtful: spilled dumps whose sync may have failed. They have to be read back, compared with their checksum
         and copied to new files; they can't be kept as they are.
     """
@@ -53,6 +55,7 @@ class FallbackCrashStorage:
         self.backends = backends
         self.name = " or ".join(backend.name for backend in backends)
         self.patience = patience
+        self.pressure = ChainPressure(backends)
         self._clock = clock
         self.doubtful: WeakSet[Content] = WeakSet()
 
@@ -147,6 +150,7 @@ class FallbackCrashStorage:
         except StorageError as e:
             self._open_breaker(backend, e, fatal=True)
             return BackendState(backend.name, str(e), {}, backend.cautions())
+        self.pressure.note(backend, figures.get("free_bytes"))
         if backend.breaker.succeeded():
             self._log.info("{store} works again", store=backend.name)
         return BackendState(backend.name, "", figures, backend.cautions())
@@ -161,9 +165,11 @@ class FallbackCrashStorage:
             await self._check(backend)
         elif backend.quick_check is not None:
             try:
-                await self.timed(backend, backend.quick_check(), CHECK_S)
+                free = await self.timed(backend, backend.quick_check(), CHECK_S)
             except StorageError as e:
                 self._open_breaker(backend, e, fatal=True)
+            else:
+                self.pressure.note(backend, free)
 
     async def probe(self) -> None:
         """Check all stores whose breakers are open."""

@@ -106,17 +106,20 @@ class StoreChecks:
         self._refuse_itself()
         return refuse_full(self._root, self._min_free_bytes)
 
-    def quick_check(self) -> None:
+    def quick_check(self) -> int | None:
         """
         Look whether the store is full, read-only or away. Unlike L{check} it writes nothing.
 
+        @return: as L{refuse_full} has it.
+
         @raise OSError: it is; the text says what.
         """
-        self.refuse_full()
+        free = self.refuse_full()
         found = os.statvfs(self._staging.path)
         if found.f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         refuse_unusable_today(self._root)
+        return free
 
     def check(self) -> int | None:
         """

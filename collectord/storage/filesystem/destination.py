@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from collectord.plugins import PluginContext, PluginSettings, PluginType
-from collectord.settings.schema import Files
+from collectord.settings.stores import Files
 from collectord.storage.filesystem.known import KnownStores
 from collectord.storage.filesystem.staging import Modes
 from collectord.storage.filesystem.store import FilesystemCrashStorage, FilesystemSettings

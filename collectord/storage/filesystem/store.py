@@ -252,14 +252,16 @@ class FilesystemCrashStorage:
         except OSError as e:
             raise StorageError(describe_error(self.name, e)) from e
 
-    async def quick_check(self) -> None:
+    async def quick_check(self) -> int | None:
         """
         Look whether the store is full, read-only or away. Unlike L{check} it writes nothing.
+
+        @return: how many bytes are free; None: nobody knows.
 
         @raise StorageError: it is; the text says what.
         """
         try:
-            await self._quick_checked()
+            return await self._quick_checked()
         except OSError as e:
             raise StorageError(describe_error(self.name, e)) from e
 

@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -29,6 +29,7 @@ from collectord.model import (
     Note,
     Payload,
 )
+from collectord.pressure import Pressure, PressureLevel
 from collectord.settings.schema import Submission
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
@@ -623,3 +624,66 @@ def test_the_log_has_no_crash_data(rig: Rig, log: LogRecorder) -> None:
         rig.collect(report({"Email": secret, secret: "1"}, secret, token=""))
     assert len(log.events) == 2
     assert secret not in repr(log.events)
+
+
+# ——— disk pressure ———
+
+
+FACTS = CrashFacts(fingerprint="1:0123456789abcdef", place="a place")
+LIGHT = [evolve(DUMPS[0], is_minidump=True), DUMPS[1]]
+
+
+async def facts_of(report: CrashReport) -> CrashFacts | None:
+    return None if "unknown" in report.annotations else FACTS
+
+
+def under(level: PressureLevel, **settings: Any) -> Rig:
+    return make_rig(pressure=Pressure(lambda: level), facts_of=facts_of, **settings)
+
+
+def heavy(**annotations: str) -> CrashReport:
+    return evolve(report(annotations), dumps=LIGHT)
+
+
+def test_attachments_are_left_out_while_disks_are_nearly_full() -> None:
+    rig = under(PressureLevel.NO_ATTACHMENTS)
+    rig.collect(heavy(a="1"))
+    (crash,) = rig.storage.crashes.values()
+    assert [dump.name for dump in crash.dumps] == ["upload_file_minidump"]
+    assert rig.metadata["dump_checksums"] == {"upload_file_minidump": "aa"}
+    assert set(cast(dict[str, object], rig.metadata["dumps"])) == {"upload_file_minidump"}
+    assert rig.metadata["collector_notes"] == ["other: 0 bytes, left out: the disk is nearly full"]
+    assert rig.collect(heavy(a="1")).result is Result.ACCEPT  # that level keeps all crashes
+
+
+def test_then_only_the_first_crash_of_each_fingerprint_is_kept() -> None:
+    rig = under(PressureLevel.FIRST_ONLY)
+    assert rig.collect(heavy(a="1")).crash_id is not None
+    assert rig.collect(heavy(a="2")) == Outcome(Result.REJECT, "disk_pressure")
+    assert rig.collect(heavy(unknown="2")).result is Result.ACCEPT  # who knows what it is
+    rig.judge.verdict = Verdict(Result.DEFER, "some_rule", 100)
+    assert rig.collect(heavy(a="3")) == Outcome(Result.REJECT, "disk_pressure")
+    rig.judge.verdict = Verdict(Result.IGNORE, "some_rule", 100)
+    assert rig.collect(heavy(a="3")) == Outcome(Result.IGNORE, "some_rule")
+
+
+def test_a_crash_that_could_not_be_kept_is_not_the_first() -> None:
+    rig = under(PressureLevel.FIRST_ONLY)
+
+    @implementer(ICrashStorage)
+    class Full(MemoryCrashStorage):
+        async def save(self, crash: Crash) -> str:
+            raise AllStoresFailed("full")
+
+    failing = evolve(rig.collector, storage=Full())
+    with pytest.raises(AllStoresFailed):
+        result_of(failing.collect(heavy(a="1")))
+    assert rig.collect(heavy(a="1")).result is Result.ACCEPT
+
+
+def test_what_was_acknowledged_by_another_collector_is_kept_whole() -> None:
+    rig = under(PressureLevel.FIRST_ONLY, token="secret")
+    for chosen in (CHOSEN, CRASH_ID):
+        relayed = evolve(heavy(uuid=chosen), bearer_token="secret")
+        assert rig.collect(relayed) == Outcome(Result.ACCEPT, "some_rule", chosen)
+    assert all(len(crash.dumps) == 2 for crash in rig.storage.crashes.values())

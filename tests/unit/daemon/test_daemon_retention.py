@@ -17,7 +17,8 @@ from collectord.daemon.retention import INTERVAL_S, RetainedStore, RetentionServ
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
-from collectord.settings.schema import Crashmover, Settings, Storage
+from collectord.settings.schema import Crashmover, Settings
+from collectord.settings.stores import Storage
 from collectord.storage.chain.backend import Backend
 from collectord.storage.filesystem.expiry import KeepLimits, StoreExpiry
 from collectord.storage.filesystem.layout import place_in

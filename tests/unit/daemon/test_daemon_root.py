@@ -21,8 +21,9 @@ from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent, Step
 from collectord.observe.journal.reader import events_of
 from collectord.observe.systemd import Notifier
-from collectord.settings.schema import Admin, Crashmover, Settings, StateDirectory, Storage, Submission
+from collectord.settings.schema import Admin, Crashmover, Settings, StateDirectory, Submission
 from collectord.settings.snapshot import SettingsSnapshot
+from collectord.settings.stores import Storage
 from tests.support.fakereactor import FakeProcess, FakeReactor
 from tests.unit.intake.parts import LogRecorder, recorded_log
 

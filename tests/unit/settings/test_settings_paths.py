@@ -9,7 +9,8 @@ from collectord.settings.paths import PlainPath, is_service, nested, others_can_
 from collectord.settings.sanity import refuse_odd_places, warnings_about
 from collectord.settings.schema import Crashmover as Moves
 from collectord.settings.schema import Ledger as LedgerSettings
-from collectord.settings.schema import Settings, Storage
+from collectord.settings.schema import Settings
+from collectord.settings.stores import Storage
 
 _PATH: TypeAdapter[Path] = TypeAdapter(PlainPath)
 

@@ -24,6 +24,7 @@ from collectord.intake.request import StreamingRequest
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import REGISTRY
 from collectord.model import Content, Crash
+from collectord.pressure import IN_WORDS, NO_PRESSURE, Pressure, PressureLevel
 from collectord.storage.chain.chain import FallbackCrashStorage
 from collectord.storage.chain.patience import Patience
 from collectord.testing.memory import MemoryCrashStorage
@@ -73,6 +74,7 @@ class Store:
     append_error: Exception | None = None
     states: Sequence[State] = (State("/primary", figures={"free_bytes": 5}), State("/second"))
     takes_crashes: bool = True
+    pressure: Pressure = NO_PRESSURE
     kept: MemoryCrashStorage = field(factory=MemoryCrashStorage)
     saving: "list[tuple[Crash, Deferred[None]]]" = field(factory=list)
     staged: list[bytes] = field(factory=list)
@@ -695,6 +697,16 @@ def test_the_heartbeat_while_crashes_are_lost(rig: Rig) -> None:
     client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
     status, reported = json_of(client)
     assert (status, reported["status"]) == (503, "CRASHES ARE BEING LOST")
+
+
+@pytest.mark.parametrize("level", [PressureLevel.NO_ATTACHMENTS, PressureLevel.FIRST_ONLY])
+def test_the_heartbeat_under_disk_pressure(rig: Rig, level: PressureLevel) -> None:
+    """Crashes are kept, so it is no error; but it is told."""
+    rig.store.pressure = Pressure(lambda: level)
+    client = rig.connect()
+    client.send(b"GET /__heartbeat__ HTTP/1.1\r\n\r\n")
+    status, reported = json_of(client)
+    assert (status, reported["status"], reported["pressure"]) == (200, "disk pressure", IN_WORDS[level])
 
 
 def test_the_version(rig: Rig) -> None:

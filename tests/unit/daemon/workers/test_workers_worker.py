@@ -21,8 +21,9 @@ from collectord.duplicates.table import KeptTable
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
 from collectord.observe.logging.events import LineObserver
-from collectord.settings.schema import Crashmover, Logging, Settings, Storage, Submission
+from collectord.settings.schema import Crashmover, Logging, Settings, Submission
 from collectord.settings.snapshot import SettingsSnapshot
+from collectord.settings.stores import Storage
 from tests.support.fakereactor import FakeReactor
 
 pytestmark = pytest.mark.usefixtures("threads_at_once", "gauges_of_before")
