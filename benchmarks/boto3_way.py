@@ -50,7 +50,7 @@ class Boto3Bucket:
             ),
         )
 
-    def put(self, item: Item, proceed: Proceed) -> None:
+    def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         with open_content(item.content) as file:
             digests = read_through(file, item)
             answer = self._client.put_object(

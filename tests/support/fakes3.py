@@ -6,7 +6,10 @@ import base64
 import hashlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import formatdate
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -72,6 +75,8 @@ class FakeS3:
     @ivar certificate: a file with one for C{localhost} and its key; None: it speaks no TLS.
     @ivar objects: by key, in the order in which they came.
     @ivar sent: the headers that each object, or its upload, was sent with.
+    @ivar uploads: the key and the parts of those that were not completed.
+    @ivar begun: when each of them was, in seconds since the epoch; missing: the server does not tell.
     @ivar asked: all requests so far.
     @ivar instead: returns what is answered to a request instead of doing it, or None; it may raise L{HangUp}.
     @ivar after: changes the answer to a request that was done; it may raise L{HangUp}.
@@ -81,6 +86,7 @@ class FakeS3:
     objects: dict[str, bytes] = field(factory=dict)
     sent: dict[str, Mapping[str, str]] = field(factory=dict)
     uploads: dict[str, tuple[str, dict[int, bytes]]] = field(factory=dict)
+    begun: dict[str, float] = field(factory=dict)
     asked: list[Asked] = field(factory=list)
     instead: Callable[[Asked], Said | None] = lambda asked: None
     after: Callable[[Asked, Said], Said] = lambda asked, said: said
@@ -181,9 +187,11 @@ class FakeS3:
                 return self._complete(key, upload)
             case "POST":
                 made = f"upload {len(self.asked)}"
-                self.uploads[made], self.sent[key] = (key, {}), asked.headers
+                self.uploads[made], self.sent[key], self.begun[made] = (key, {}), asked.headers, time.time()
                 text = f"<InitiateMultipartUploadResult><UploadId>{made}</UploadId></InitiateMultipartUploadResult>"
                 return Said(body=text.encode())
+            case "GET" if upload:
+                return self._list_parts(upload)
             case "GET":
                 return self._list_uploads(asked.query.get("prefix", ""))
             case "HEAD" if key in self.objects:
@@ -207,11 +215,23 @@ class FakeS3:
 
     def _list_uploads(self, prefix: str) -> Said:
         found = "".join(
-            f"<Upload><Key>{escape(key)}</Key><UploadId>{upload}</UploadId></Upload>"
+            f"<Upload><Key>{escape(key)}</Key><UploadId>{upload}</UploadId>{self._initiated(upload)}</Upload>"
             for upload, (key, _) in self.uploads.items()
             if key.startswith(prefix)
         )
-        return Said(body=f"<ListMultipartUploadsResult>{found}</ListMultipartUploadsResult>".encode())
+        body = f"<ListMultipartUploadsResult>{found}</ListMultipartUploadsResult>".encode()
+        return Said(headers={"Date": formatdate(usegmt=True)}, body=body)
+
+    def _initiated(self, upload: str) -> str:
+        begun = self.begun.get(upload)
+        return f"<Initiated>{datetime.fromtimestamp(begun, UTC):%Y-%m-%dT%H:%M:%S.000Z}</Initiated>" if begun else ""
+
+    def _list_parts(self, upload: str) -> Said:
+        found = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>&quot;{hashlib.md5(part).hexdigest()}&quot;</ETag></Part>"
+            for number, part in self.uploads[upload][1].items()
+        )
+        return Said(body=f"<ListPartsResult>{found}</ListPartsResult>".encode())
 
 
 def relayed_to(port: int, asked: Asked) -> Said:

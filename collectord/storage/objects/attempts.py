@@ -10,9 +10,10 @@ from random import random
 from attrs import frozen
 
 from collectord.concurrency.backoff import backoff_delay
-from collectord.storage.objects.bucket import Proceed, Watched
+from collectord.storage.objects.bucket import Proceed
 from collectord.storage.objects.connections import Answer, NoAnswer
 from collectord.storage.objects.refusals import RefusedByServer, error_in, is_page
+from collectord.storage.objects.watched import Watched
 
 ATTEMPTS = 3
 """How often each request is tried."""

@@ -3,8 +3,11 @@ The destination C{type = "azure"}: crashes in a container of Azure Blob Storage.
 """
 
 import hashlib
+import re
 import ssl
 from base64 import b64encode
+from collections.abc import Collection
+from contextlib import suppress
 from typing import BinaryIO
 
 from collectord.errors import ConfigError
@@ -19,7 +22,6 @@ from collectord.storage.objects.bucket import (
     Digests,
     Mismatch,
     Proceed,
-    Watched,
     as_received,
     pieces,
     read_through,
@@ -27,9 +29,11 @@ from collectord.storage.objects.bucket import (
 from collectord.storage.objects.connections import Answer, NoAnswer, trusting
 from collectord.storage.objects.keys import Item
 from collectord.storage.objects.refusals import RefusedByServer
+from collectord.storage.objects.watched import Watched
 
 _BLOCK = 8 * 1024 * 1024
 """The size of a block, which is in memory while it is sent. Azure takes 50,000 of them for one object."""
+_NAME = re.compile(rb"<Name>([^<]*)</Name>")
 
 
 class AzureBucket:
@@ -51,8 +55,10 @@ class AzureBucket:
         self._tier = {"x-ms-access-tier": settings.access_tier} if settings.access_tier else {}
         self._client = AzureClient(settings, authorize, tls)
 
-    def put(self, item: Item, proceed: Proceed) -> None:
+    def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         with open_content(item.content) as file:
+            if again and self._is_stored(item, read_through(file, item).base64_md5):
+                return
             if item.size > self._multipart_bytes:
                 self._put_blocks(item, file, proceed)
             else:
@@ -78,24 +84,38 @@ class AzureBucket:
             "content-md5": digests.base64_md5,
             "x-ms-blob-type": "BlockBlob",
         }
-        body = ObjectBody(Watched(file, proceed), item.size)
+        body = ObjectBody(Watched.of(item, file, proceed), item.size)
         answer = self._client.request("PUT", item.key, {}, headers, body, proceed)
         if not _is_proven(answer, digests.base64_md5):
             self._look(item, digests.base64_md5)
 
     def _put_blocks(self, item: Item, file: BinaryIO, proceed: Proceed) -> None:
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-        names = []
+        names, arrived = [], self._arrived(item)
         for number, piece in enumerate(pieces(file, _BLOCK)):
             md5.update(piece)
             sha256.update(piece)
-            names.append(b64encode(b"%06d" % number).decode())
-            self._put_block(item, names[-1], piece, proceed)
+            digests = Digests.of(piece)
+            names.append(_name_of(number, digests))
+            if names[-1] not in arrived:
+                self._put_block(item, names[-1], piece, digests, proceed)
         as_received(item, sha256.hexdigest())
         self._commit(item, names, b64encode(md5.digest()).decode(), proceed)
 
-    def _put_block(self, item: Item, name: str, piece: bytes, proceed: Proceed) -> None:
-        digests = Digests.of(piece)
+    def _arrived(self, item: Item) -> Collection[str]:
+        """
+        Ask for the names of the blocks that came before an earlier attempt failed, perhaps that of another process.
+
+        Azure keeps them for a week. The name of a block has its MD5, and Azure has stored it only if it was that of its
+        content.
+        """
+        try:
+            answer = self._client.request("GET", item.key, {"comp": "blocklist", "blocklisttype": "uncommitted"})
+        except (NoAnswer, RefusedByServer):  # as there are none, mostly
+            return ()
+        return {name.decode(errors="replace") for name in _NAME.findall(answer.body)}
+
+    def _put_block(self, item: Item, name: str, piece: bytes, digests: Digests, proceed: Proceed) -> None:
         query, headers = {"comp": "block", "blockid": name}, {"content-md5": digests.base64_md5}
         answer = self._client.request("PUT", item.key, query, headers, ObjectBody(piece, len(piece)), proceed)
         _is_proven(answer, digests.base64_md5)
@@ -113,6 +133,13 @@ class AzureBucket:
         self._client.request("PUT", item.key, {"comp": "blocklist"}, headers, ObjectBody(text, len(text)), proceed)
         self._look(item, md5)
 
+    def _is_stored(self, item: Item, md5: str) -> bool:
+        """Tell whether an object is surely there, as it should be, without an error if it is not."""
+        with suppress(NoAnswer, RefusedByServer, Mismatch):
+            self._look(item, md5)
+            return True
+        return False
+
     def _look(self, item: Item, md5: str) -> None:
         """Ask for the size of the object, and for its MD5 where there is one."""
         answer = self._client.request("HEAD", item.key)
@@ -120,6 +147,11 @@ class AzureBucket:
         if found != str(item.size):
             raise Mismatch(f"was stored with {found} bytes; it should be {item.size}")
         _is_proven(answer, md5)
+
+
+def _name_of(number: int, digests: Digests) -> str:
+    """Return the name of a block, which stands for its place and its content."""
+    return b64encode(b"%06d" % number + digests.md5).decode()
 
 
 def _is_proven(answer: Answer, md5: str) -> bool:

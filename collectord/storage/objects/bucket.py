@@ -24,6 +24,7 @@ from collectord.interfaces import ICrashStorage
 from collectord.model import Crash, FetchedCrash
 from collectord.plugins import PluginSettings
 from collectord.storage.objects.keys import Item, dump_key, dump_names_key, items_of, probe, raw_crash_key
+from collectord.storage.objects.saves import Saves
 
 _READ = 1024 * 1024
 _WHY = 300
@@ -82,13 +83,14 @@ class Bucket(Protocol):
     errors: tuple[type[Exception], ...]
     refusals: tuple[type[Exception], ...]
 
-    def put(self, item: Item, proceed: Proceed) -> None:
+    def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         """
         Store C{item}, and return once the server has confirmed that it has the right content.
 
         An object that has this key already is replaced.
 
         @param proceed: to be called now and then if this takes long.
+        @param again: it was stored before. So it need not be sent, if it is seen to be there.
         """
 
     def get(self, key: str) -> bytes | None:
@@ -117,6 +119,7 @@ class BucketCrashStorage:
         self.name = bucket.name
         self._bucket = bucket
         self._settings = settings
+        self._saves = Saves()
         self._workers = ThreadPool(bucket.name, settings.threads, call_from_thread)
 
     async def close(self) -> None:
@@ -172,14 +175,17 @@ class BucketCrashStorage:
             if abandoned.is_set():
                 raise StorageError(f"{self._bucket.what}: the crash was abandoned")
 
-        for item in items_of(crash, self._settings.prefix):
-            proceed()
-            self._put(item, proceed)
+        with self._saves.of(crash.crash_id, proceed) as stored:
+            for item in items_of(crash, self._settings.prefix):
+                proceed()
+                self._put(item, proceed, again=stored.get(item.key) == item.sha256)
+                stored[item.key] = item.sha256
+            proceed()  # the next attempt at a crash that was abandoned needs to know that all of it is there
 
-    def _put(self, item: Item, proceed: Proceed) -> None:
+    def _put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         where = self._bucket.what
         try:
-            self._bucket.put(item, proceed)
+            self._bucket.put(item, proceed, again=again)
         except self._bucket.errors as e:
             kind = UnclearRefusal if isinstance(e, self._bucket.refusals) else StorageError
             raise kind(f"{where}: {_one_line(self._bucket.describe_error(e))}") from e
@@ -189,7 +195,7 @@ class BucketCrashStorage:
             raise CrashRejectedByStore(f"{where}: {item.what} {e}") from e
 
     def _try_out(self, item: Item) -> None:
-        self._put(item, lambda: None)
+        self._put(item, lambda: None, again=False)
         with suppress(*self._bucket.errors):  # credentials that allow writing need not allow deleting
             self._bucket.delete(item.key)
 
@@ -253,36 +259,6 @@ def pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
     """Read the rest of C{file} in pieces of C{size} bytes."""
     while piece := file.read(size):
         yield piece
-
-
-@frozen
-class Watched:
-    """
-    A file that is read while it is sent, but not any further once the crash was abandoned, so that its upload ends.
-
-    @ivar proceed: raises an error if the crash was abandoned.
-    """
-
-    file: BinaryIO
-    proceed: Proceed
-
-    def read(self, size: int = -1) -> bytes:
-        """
-        Read on.
-
-        @raise Mismatch: the file can't be read. An C{OSError} would look like one of the connection.
-        """
-        self.proceed()
-        try:
-            return self.file.read(size)
-        except OSError as e:
-            raise Mismatch(f"can't be read: {e}") from e
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self.file.seek(offset, whence)
 
 
 def _one_line(text: str) -> str:

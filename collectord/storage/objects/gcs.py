@@ -3,6 +3,8 @@ The destination C{type = "gcs"}: crashes in a bucket of Google Cloud Storage.
 """
 
 from base64 import b64encode
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RetryError
@@ -22,10 +24,10 @@ from collectord.storage.objects.bucket import (
     BucketSettings,
     Mismatch,
     Proceed,
-    Watched,
     read_through,
 )
 from collectord.storage.objects.keys import Item
+from collectord.storage.objects.watched import Watched
 
 _CHUNK = 8 * 1024 * 1024
 """Larger objects are sent in chunks of this size, of which Google's client has one in memory."""
@@ -68,24 +70,33 @@ class GcsBucket:
         self._timeout = (settings.connect_timeout_s, settings.read_timeout_s)
         self._retry = DEFAULT_RETRY.with_timeout(settings.retry_s)
 
-    def put(self, item: Item, proceed: Proceed) -> None:
+    def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         crc32c = Checksum()
         with open_content(item.content) as file:
             digests = read_through(file, item, crc32c.update)
+            expected = {"MD5": digests.base64_md5, "CRC32C": b64encode(crc32c.digest()).decode()}
             blob = self._blob(item.key)
+            if again and self._is_stored(blob, expected):
+                return
             blob.md5_hash = digests.base64_md5  # the server refuses content with another checksum
             blob.upload_from_file(
-                Watched(file, proceed),
+                Watched.of(item, file, proceed),
                 size=item.size,
                 content_type=item.content_type,
                 checksum="crc32c",
                 timeout=self._timeout,
                 retry=self._retry,
             )
-        expected = {"MD5": digests.base64_md5, "CRC32C": b64encode(crc32c.digest()).decode()}
-        for kind, found in (("MD5", blob.md5_hash), ("CRC32C", blob.crc32c)):
+        for kind, found in _checksums_of(blob).items():
             if found != expected[kind]:
                 raise Mismatch(f"was stored with the {kind} {found}; it should be {expected[kind]}")
+
+    def _is_stored(self, blob: Blob, expected: Mapping[str, str]) -> bool:
+        """Tell whether an object is surely there, as it should be, without an error if it is not."""
+        with suppress(*self.errors):
+            blob.reload(timeout=self._timeout, retry=self._retry)
+            return _checksums_of(blob) == expected
+        return False
 
     def get(self, key: str) -> bytes | None:
         try:
@@ -109,6 +120,10 @@ class GcsBucket:
 
     def _blob(self, key: str) -> Blob:
         return self._client().bucket(self._settings.bucket).blob(key, chunk_size=_CHUNK)
+
+
+def _checksums_of(blob: Blob) -> dict[str, str | None]:
+    return {"MD5": blob.md5_hash, "CRC32C": blob.crc32c}
 
 
 def _message_in(response: Any) -> str:

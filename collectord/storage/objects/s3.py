@@ -10,15 +10,17 @@ from collectord.errors import ConfigError
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
 from collectord.storage.objects.attempts import ObjectBody
-from collectord.storage.objects.bucket import BucketCrashStorage, Proceed, Watched, read_through
+from collectord.storage.objects.bucket import BucketCrashStorage, Proceed, read_through
 from collectord.storage.objects.connections import NoAnswer, trusting
 from collectord.storage.objects.keys import Item
 from collectord.storage.objects.refusals import RefusedByServer
 from collectord.storage.objects.s3claims import of_whole
 from collectord.storage.objects.s3client import S3Client, checksums_of
 from collectord.storage.objects.s3parts import put_parts
-from collectord.storage.objects.s3proof import prove
+from collectord.storage.objects.s3proof import is_stored, prove
 from collectord.storage.objects.s3settings import S3Settings
+from collectord.storage.objects.s3uploads import Uploads
+from collectord.storage.objects.watched import Watched
 
 
 class S3Bucket:
@@ -40,15 +42,19 @@ class S3Bucket:
         self._multipart_bytes = settings.multipart_bytes
         self._headers = settings.headers()
         self._client = S3Client(settings, tls)
+        self._uploads = Uploads(self._client)
 
-    def put(self, item: Item, proceed: Proceed) -> None:
+    def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
+        self._uploads.give_up_old()
         headers = {**self._headers, "content-type": item.content_type}
         with open_content(item.content) as file:
             if item.size > self._multipart_bytes:
-                put_parts(self._client, item, file, headers, proceed)
+                put_parts(self._client, self._uploads, item, file, headers, proceed, again=again)
                 return
             digests = read_through(file, item)
-            body = ObjectBody(Watched(file, proceed), item.size, digests.sha256.hex())
+            if again and is_stored(self._client, item, of_whole(digests)):
+                return
+            body = ObjectBody(Watched.of(item, file, proceed), item.size, digests.sha256.hex())
             answer = self._client.request("PUT", item.key, {}, headers | checksums_of(digests), body, proceed)
         prove(self._client, item, answer, of_whole(digests))
 
@@ -65,6 +71,7 @@ class S3Bucket:
         return str(error)
 
     def close(self) -> None:
+        self._uploads.close()
         self._client.close()
 
 

@@ -53,10 +53,15 @@ def claim_in(answer: Answer) -> Claim:
     """Read the claim in C{answer}, in its headers or, where parts were put together, in its body."""
     etag = _said(_ETAG, answer) or answer.headers.get("etag", "")
     return Claim(
-        etag=etag.strip().removeprefix("W/").strip('"').lower(),
+        etag=bare(etag),
         sha256=_said(_SHA256, answer) or answer.headers.get("x-amz-checksum-sha256", ""),
         kms=answer.headers.get("x-amz-server-side-encryption", "").startswith("aws:kms"),
     )
+
+
+def bare(etag: str) -> str:
+    """An ETag without quotes, in small letters."""
+    return etag.strip().removeprefix("W/").strip('"').lower()
 
 
 def _said(pattern: re.Pattern[bytes], answer: Answer) -> str:

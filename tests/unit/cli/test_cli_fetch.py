@@ -89,7 +89,7 @@ class MemoryBucket:
     def __init__(self, objects: Mapping[str, bytes]) -> None:
         self.objects = dict(objects)
 
-    def put(self, item: Item, proceed: Any) -> None:
+    def put(self, item: Item, proceed: Any, *, again: bool) -> None:
         raise NotImplementedError
 
     def get(self, key: str) -> bytes | None:

@@ -73,9 +73,15 @@ class FakeAzure:
                 names = re.findall("<Latest>(.*?)</Latest>", asked.body.decode())
                 self.objects[key] = b"".join(self.blocks[name] for name in names)
                 self.md5s[key] = asked.headers["x-ms-blob-content-md5"]
+                self.blocks.clear()
                 return Said(201)
             case "PUT", _:
                 self.objects[key], self.md5s[key] = asked.body, md5_of(asked.body)
+            case "GET", "blocklist":
+                listed = "".join(f"<Block><Name>{name}</Name></Block>" for name in self.blocks)
+                return Said(body=f"<BlockList><UncommittedBlocks>{listed}</UncommittedBlocks></BlockList>".encode())
+            case "HEAD", _ if key not in self.objects:
+                return Said(404)
             case "HEAD", _:
                 size = str(len(self.objects[key]))
                 return Said(200, {"content-length": size, "content-md5": self.md5s[key]})
@@ -140,7 +146,61 @@ async def test_a_large_dump_is_sent_in_blocks_and_looked_at(
     assert fake.objects[MINIDUMP_KEY] == content
     steps = [(asked.method, asked.query.get("comp")) for asked in fake.server.asked]
     blocks = [("PUT", "block"), ("PUT", "block"), ("PUT", "blocklist"), ("HEAD", None)]
-    assert steps == [*blocks, ("PUT", None), ("PUT", None)]
+    assert steps == [("GET", "blocklist"), *blocks, ("PUT", None), ("PUT", None)]
+
+
+def fails_at(fake: FakeAzure, number: int) -> None:
+    """From now on the server refuses all from this request on."""
+    count = iter(range(1000))
+    fake.server.instead = lambda asked: fake.answer(asked) if next(count) < number else Said(403)
+
+
+@pytest.mark.parametrize("same_process", [True, False], ids=["the same process", "another one"])
+@in_reactor
+async def test_blocks_that_have_arrived_are_not_sent_again(
+    fake: FakeAzure, storage: BucketCrashStorage, tmp_path: Path, same_process: bool
+) -> None:
+    content = bytes(range(256)) * (LARGE // 256)
+    crash = on_disk(tmp_path / "dump", content)
+    fails_at(fake, 2)
+    await error_of(storage.save(crash))
+    fake.server.asked.clear()
+    fake.server.instead = fake.answer
+    then = storage if same_process else new_storage(fake)
+    await then.save(crash)
+    sent = [len(asked.body) for asked in fake.server.asked if asked.query.get("comp") == "block"]
+    assert sent == [len(content) - 8000]
+    assert fake.objects[MINIDUMP_KEY] == content
+    if not same_process:
+        await then.close()
+
+
+@in_reactor
+async def test_blocks_of_another_content_are_sent_again(
+    fake: FakeAzure, storage: BucketCrashStorage, tmp_path: Path
+) -> None:
+    fails_at(fake, 2)
+    await error_of(storage.save(on_disk(tmp_path / "dump", b"x" * LARGE)))
+    fake.server.instead = fake.answer
+    await storage.save(on_disk(tmp_path / "dump", b"y" * LARGE))
+    assert fake.objects[MINIDUMP_KEY] == b"y" * LARGE
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["there", "gone"])
+@in_reactor
+async def test_an_object_that_was_stored_is_sent_again_only_if_it_is_gone(
+    fake: FakeAzure, storage: BucketCrashStorage, is_there: bool
+) -> None:
+    fails_at(fake, 2)
+    await error_of(storage.save(make_crash()))
+    fake.server.asked.clear()
+    fake.server.instead = fake.answer
+    if not is_there:
+        del fake.objects[MINIDUMP_KEY]
+    await storage.save(make_crash())
+    assert sorted(fake.objects) == sorted(KEYS)
+    sent = [asked for asked in fake.server.asked if asked.method == "PUT"]
+    assert len(sent) == (2 if is_there else 3)
 
 
 @pytest.mark.parametrize("size", [100, LARGE], ids=["whole", "in blocks"])

@@ -37,6 +37,7 @@ class FakeGcs:
 
     @ivar objects: by key, in the order in which they came.
     @ivar refuses: a status and a message for every request; None: it works.
+    @ivar refuses_key: a key that nothing is stored by.
     @ivar forges: what it says of an object besides, or instead.
     @ivar may_go_on: an upload waits for it.
     """
@@ -45,6 +46,7 @@ class FakeGcs:
     deleted: list[str] = field(factory=list)
     uploads: int = 0
     refuses: tuple[int, str] | None = None
+    refuses_key: str = ""
     refuses_removals: bool = False
     forges: dict[str, str] = field(factory=dict)
     may_go_on: Event = field(factory=Event)
@@ -71,8 +73,18 @@ class FakeGcs:
                 _, about, content, _ = body.split(b"--" + boundary)
                 described = json.loads(about.partition(b"\r\n\r\n")[2])
                 data = content.partition(b"\r\n\r\n")[2][:-2]
+                if described["name"] == fake.refuses_key:
+                    self._answer(403, {"error": {"message": "no"}})
+                    return
                 fake.objects[described["name"]] = data
                 self._answer(200, described | digests(data) | fake.forges)
+
+            def do_GET(self) -> None:
+                key = unquote(self.path.rpartition("/o/")[2].partition("?")[0])
+                if key in fake.objects:
+                    self._answer(200, {"name": key} | digests(fake.objects[key]))
+                else:
+                    self._answer(404, {"error": {"message": "no such object"}})
 
             def do_DELETE(self) -> None:
                 if fake.refuses_removals:
@@ -154,6 +166,25 @@ async def test_a_crash_is_objects_and_the_raw_crash_comes_last(gcs: FakeGcs, sto
     assert gcs.objects[keys[0]] == DUMPS[MINIDUMP]
     assert json.loads(gcs.objects[keys[2]]) == [MINIDUMP, "extra_2"]
     assert json.loads(gcs.objects[RAW_CRASH]) == crash.raw_crash
+
+
+@pytest.mark.parametrize("is_there", ["there", "gone", "another"])
+@in_reactor
+async def test_an_object_that_was_stored_is_sent_again_only_if_it_is_not_surely_there(
+    gcs: FakeGcs, storage: BucketCrashStorage, is_there: str
+) -> None:
+    key = f"v1/dump/{CRASH_ID}"
+    gcs.refuses_key = f"v1/dump_names/{CRASH_ID}"
+    await error_of(storage.save(make_crash()))
+    gcs.refuses_key = ""
+    if is_there != "there":
+        gcs.objects.pop(key)
+    if is_there == "another":
+        gcs.objects[key] = b"another"
+    before = gcs.uploads
+    await storage.save(make_crash())
+    assert gcs.objects[key] == DUMPS[MINIDUMP]
+    assert gcs.uploads - before == (2 if is_there == "there" else 3)
 
 
 @in_reactor

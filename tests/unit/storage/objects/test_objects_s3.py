@@ -27,6 +27,7 @@ from collectord.storage.objects import attempts, s3client, s3parts
 from collectord.storage.objects.bucket import BucketCrashStorage, Digests
 from collectord.storage.objects.s3 import make
 from collectord.storage.objects.s3settings import S3Settings
+from collectord.storage.objects.s3uploads import SentPart
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, on_disk
 from tests.support.fakes3 import Asked, FakeS3, HangUp, Said, refusal, with_headers
@@ -419,7 +420,7 @@ async def test_a_large_file_that_has_changed_is_not_completed(s3: FakeS3, tmp_pa
 
 
 def test_the_list_of_parts_has_what_the_server_said_of_them() -> None:
-    part = s3parts._Part(Digests.of(b"x"), '"<&>"', "c2hh")
+    part = SentPart(Digests.of(b"x"), '"<&>"', "c2hh")
     text = s3parts._list_of([part, part]).decode()
     assert "<Part><PartNumber>2</PartNumber><ETag>&quot;&lt;&amp;&gt;&quot;</ETag>" in text
     assert "<ChecksumSHA256>c2hh</ChecksumSHA256>" in text
