@@ -30,6 +30,7 @@ setup(
     package_data={
         "collectord": ["py.typed"],
         "collectord.throttle": ["builtin/*.toml"],
+        "collectord.fingerprints": ["runtimes.txt"],
         "collectord.admin": ["static/*", "templates/*"],
     },
     install_requires=[

@@ -30,7 +30,8 @@ _SHOWN = 80
 """The most characters of an annotation that are passed on in events, for the admin page and the journal."""
 
 
-async def _knows_nothing(report: CrashReport) -> None:
+async def knows_nothing(dumps: Sequence[Dump], annotations: Annotations) -> None:
+    """Find out nothing about a crash."""
     return None
 
 
@@ -61,8 +62,8 @@ class Collector:
     @ivar throttle: applies the rules to annotations.
     @ivar is_long: tells whether the rules may take long with these annotations; then they are tried on a thread.
     @ivar in_thread: runs the rules if they may take long.
-    @ivar facts_of: finds out where the crash of a report is, before the rules see it; it returns None if it can't, and
-        never fails.
+    @ivar facts_of: finds out where the crash of a report is, before the rules see it, by its dumps and by those
+        annotations that may be stored. It returns None if it can't, and never fails.
     @ivar now: the current time, in UTC.
     @ivar seconds: a clock for durations.
     @ivar token: a client that sends this token may choose the crash id; if it is empty, no client may.
@@ -92,7 +93,7 @@ class Collector:
     on_event: Callable[[CrashEvent], None] = lambda event: None
     is_long: Callable[[Annotations], bool] = lambda annotations: False
     in_thread: ThreadRunner = at_once
-    facts_of: Callable[[CrashReport], Awaitable[CrashFacts | None]] = _knows_nothing
+    facts_of: Callable[[Sequence[Dump], Annotations], Awaitable[CrashFacts | None]] = knows_nothing
 
     async def collect(self, report: CrashReport, began: float | None = None) -> Outcome:
         """
@@ -136,28 +137,29 @@ class Collector:
         sent = report.annotations if chosen is None else _without_uuid(report.annotations)
         named = with_kept_names(sent, self.aliases)
         annotations = named.annotations
-        facts = await self.facts_of(report)
+        kept = self.kept_names.of(named)
+        facts = await self.facts_of(report.dumps, kept)
         if self.is_long(annotations):
             verdict = await self.in_thread(lambda: self._judge(annotations))
         else:
             verdict = self._judge(annotations)
         is_kept = verdict.result in (Result.ACCEPT, Result.DEFER)
         fresh = chosen is None
-        if is_kept and fresh and facts is not None and self.pressure.refuses(facts.fingerprint):
+        fingerprint = None if facts is None else facts.fingerprint
+        if is_kept and fresh and fingerprint is not None and self.pressure.refuses(fingerprint):
             verdict, is_kept = _LIKE_IT_IS_KEPT, False
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         if is_kept:
             report = self.pressure.lightened(report) if fresh else report
             notes = [*report.notes, *self._notes_on(named.renamed)]
-            kept = self.kept_names.of(named)
             said = [*(() if fresh else report.sender_notes), *(note.text for note in notes)]
             raw_crash = self._raw_crash(crash_id, kept, said, report, facts, verdict, now)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
             try:
                 await self._save(crash, report, verdict, now, digest)
             except BaseException:
-                if facts is not None:
-                    self.pressure.forget(facts.fingerprint)
+                if fingerprint is not None:
+                    self.pressure.forget(fingerprint)
                 raise
             for note in notes:
                 NOTES.labels(note.kind).inc()

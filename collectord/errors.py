@@ -14,6 +14,10 @@ class ConfigError(CollectordError):
     """The settings or the throttle rules can't be used; the text says where, why, and what would be right."""
 
 
+class UnreadableMinidump(CollectordError):
+    """A file is no minidump, or is too damaged to say where its program crashed."""
+
+
 class ReportRefused(CollectordError):
     """
     A report is not accepted, for a reason that lies with its client.

@@ -3,10 +3,12 @@ The values that the parts of collectord pass to each other: a report as it was r
 and the events in its life.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from attrs import field, frozen
+
+from collectord.pieces import Pieces, ReaderAt
 
 Annotations = Mapping[str, str]
 
@@ -62,12 +64,22 @@ SENDER_NOTES = "X-Collectord-Notes"
 """The name of the header in which it sends the notes that it made itself when it received the crash: a list in JSON."""
 
 
+T = TypeVar("T")
+
+
 class Content(Protocol):
     """The bytes of a dump, which may lie in memory or in a file."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """
         Give the bytes in order. Pieces that are read from a disk have 1 MiB at most.
+
+        @raise StorageError: they can't be read.
+        """
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
+        """
+        Call C{work} with the bytes where it may read them: on a thread if they are in a file. Return its result.
 
         @raise StorageError: they can't be read.
         """
@@ -82,6 +94,9 @@ class InMemory:
     async def chunks(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             yield piece
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
+        return work(Pieces(self.pieces))
 
 
 @frozen(kw_only=True)
@@ -168,13 +183,13 @@ class CrashFacts:
     """
     Crash facts say where a program crashed and which bug that probably is, as far as that can be known without symbols.
 
-    They are read from the minidump of a report before the throttle rules judge it, or, if it has none, from annotations
-    that hold a stack trace or a reason. C{docs/fingerprints.rst} defines each of them.
+    They are of the minidump of a report, or, if it has none, of annotations; the throttle rules may use them.
+    C{docs/fingerprints.rst} defines each of them.
 
-    @ivar fingerprint: equal for crashes of the same bug, mostly: C{"1:"} and 16 hexadecimal digits. The number before
-        the colon is the version of the algorithm.
+    @ivar fingerprint: equal for crashes of the same bug, mostly: C{"1:"} and 16 hexadecimal digits; None if nothing
+        that is known is of the application: then the crash is taken for no other.
     @ivar place: what crashed where, as far as it is the same in all crashes at one instruction: words with a space
-        between them. It is a part of what C{fingerprint} is made of, so crashes at one place may have several.
+        between them. Crashes at one place may have several fingerprints.
     @ivar cpu: C{"amd64"}, C{"arm64"}, C{"x86"} and so on; empty without a minidump, as all that follow.
     @ivar exception_code: in hexadecimal, as in C{"0xc0000005"}.
     @ivar exception_name: as in C{"ACCESS_VIOLATION_READ"} or C{"SIGSEGV"}; empty if the code is not known.
@@ -184,7 +199,7 @@ class CrashFacts:
     @ivar uptime_s: for how many seconds the program had run; None: the minidump does not say.
     """
 
-    fingerprint: str
+    fingerprint: str | None
     place: str
     cpu: str = ""
     exception_code: str = ""

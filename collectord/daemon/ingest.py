@@ -15,13 +15,14 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from collectord.annotations import KeptNames, NamePatterns
-from collectord.collector import Collector
+from collectord.collector import Collector, knows_nothing
 from collectord.concurrency.descriptors import open_files
 from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
 from collectord.daemon.drainfile import DrainFileWatch
 from collectord.daemon.pressure import watched_pressure
 from collectord.duplicates.duplicates import Duplicates
 from collectord.duplicates.table import KeptTable
+from collectord.fingerprints.facts import facts_of
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
@@ -212,6 +213,7 @@ class IngestPipeline:
             on_event=self._on_event,
             is_long=lambda annotations: effort.over(annotations) > _AT_ONCE,
             in_thread=self._judging,
+            facts_of=partial(facts_of, clock=self._reactor) if settings.submission.fingerprint else knows_nothing,
         )
 
 

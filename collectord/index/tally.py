@@ -55,7 +55,7 @@ class ReportTally:
 
     def note(self, report: SeenReport) -> None:
         """Count one report."""
-        fingerprint = "" if report.facts is None else report.facts.fingerprint
+        fingerprint = (None if report.facts is None else report.facts.fingerprint) or ""
         key = (fingerprint, report.product, report.version)
         count = self._counts.get(key)
         if count is None:

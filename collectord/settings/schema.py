@@ -43,6 +43,7 @@ class Submission(_Section):
     drain_file: PlainPath | None = None
     stop_s: float = Field(default=30.0, ge=0)
     duplicate_window_s: float = Field(default=3600.0, ge=0, le=86400)
+    fingerprint: bool = True
     worker_timeout_s: float = Field(default=30.0, ge=2)
     dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")
     submitter_token: str = Field(default="", repr=False)

@@ -5,17 +5,20 @@ The content of dumps that are in files, and the check that it is still what was 
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from io import BytesIO
 from stat import S_ISREG
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from attrs import frozen
 
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError, UnreadableCrash
 from collectord.model import Content, Dump, InMemory
+from collectord.pieces import ReaderAt
+
+T = TypeVar("T")
 
 _READ = 1024 * 1024
 
@@ -46,6 +49,25 @@ class StoredFile:
                 yield await self.in_thread(partial(_read, self.path, offset, min(_READ, self.size - offset)))
             except OSError as e:
                 raise StorageError(f"{self.path}: {e.strerror or e}") from e
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
+        try:
+            return await self.in_thread(partial(_examine, self.path, work))
+        except OSError as e:
+            raise StorageError(f"{self.path}: {e.strerror or e}") from e
+
+
+@frozen
+class _OpenFile:
+    """An open file that is read at any place."""
+
+    descriptor: int
+
+    def read_at(self, at: int, size: int) -> bytes:
+        found = b""
+        while len(found) < size and (more := os.pread(self.descriptor, size - len(found), at + len(found))):
+            found += more
+        return found
 
 
 def open_content(content: Content) -> BinaryIO:
@@ -84,6 +106,11 @@ def stored_dump(name: str, path: str, sha256: str | None, in_thread: ThreadRunne
 def open_at_once(path: str, flags: int) -> int:
     """An opener for C{open} that never waits. A pipe without a writer would otherwise hold the thread forever."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _examine(path: str, work: Callable[[ReaderAt], T]) -> T:
+    with open(path, "rb", buffering=0) as file:
+        return work(_OpenFile(file.fileno()))
 
 
 def _read(path: str, offset: int, size: int) -> bytes:

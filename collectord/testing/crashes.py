@@ -3,8 +3,9 @@ Made-up crashes for tests.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import uuid4
 
 from attrs import frozen
@@ -12,6 +13,9 @@ from attrs import frozen
 from collectord.crashid import make_crash_id
 from collectord.errors import StorageError
 from collectord.model import Content, Crash, Dump, InMemory
+from collectord.pieces import ReaderAt
+
+T = TypeVar("T")
 
 DUMPS: Mapping[str, bytes] = {"upload_file_minidump": b"MDMP a minidump", "upload_file_minidump_browser": b"MDMP other"}
 
@@ -23,6 +27,9 @@ class Torn:
     async def chunks(self) -> AsyncIterator[bytes]:
         yield b"MDMP"
         raise StorageError("it can't be read to the end")
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
+        raise StorageError("it can't be read")
 
 
 def make_crash(dumps: Mapping[str, bytes] = DUMPS, torn: str = "", **annotations: object) -> Crash:

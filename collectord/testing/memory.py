@@ -2,14 +2,17 @@
 A store in memory: for tests, and as the simplest example of a store.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TypeGuard
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TypeGuard, TypeVar
 
 from attrs import define, evolve, field
 from zope.interface import implementer
 
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import Content, Crash, InMemory
+from collectord.pieces import Pieces, ReaderAt
+
+T = TypeVar("T")
 
 
 @implementer(ICrashStorage, IDumpStaging)
@@ -72,6 +75,9 @@ class MemoryStagedDump:
     async def chunks(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             yield piece
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
+        return work(Pieces(self.pieces))
 
     def discard(self) -> None:
         self.pieces.clear()

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from os import urandom
 from pathlib import Path
 from tracemalloc import get_traced_memory, start, stop
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from attrs import define, evolve, field, frozen
@@ -30,6 +30,7 @@ from collectord.concurrency.threadpool import ThreadPool
 from collectord.errors import ConfigError, StorageError
 from collectord.interfaces import ICrashStorage
 from collectord.model import Content, Crash, Dump
+from collectord.pieces import Pieces, ReaderAt
 from collectord.plugins import PluginContext
 from collectord.storage.content import StoredFile
 from collectord.storage.http.storage import HTTP, HttpCrashStorage
@@ -46,6 +47,8 @@ from tests.unit.storage.stores import (
     make_crash,
     started,
 )
+
+T = TypeVar("T")
 
 __all__ = ["logged_failures"]
 
@@ -172,6 +175,9 @@ class Made:
             await pause(0)
             self.meanwhile(number)
             yield bytes(bytearray(self.piece))
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
+        return work(Pieces([self.piece] * self.count))
 
     def crash(self, crash_id: str = CRASH_ID) -> Crash:
         digest = hashlib.sha256()

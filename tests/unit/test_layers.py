@@ -32,6 +32,7 @@ LAYERS = {
     "collectord.observe": 2,
     "collectord.index": 2,
     "collectord.duplicates": 2,
+    "collectord.fingerprints": 2,
     "collectord.testing": 2,
     "collectord.storage.content": 1.5,
     "collectord.storage.files": 1.5,
@@ -47,6 +48,8 @@ LAYERS = {
     "collectord.crashid": 0,
     "collectord.errors": 0,
     "collectord.jsontext": 0,
+    "collectord.minidump": 0,
+    "collectord.pieces": 0,
     "collectord.settings": 0,
     "collectord.throttle": 0,
     "collectord": 0,  # its version
@@ -78,6 +81,7 @@ NEVER = {
     "collectord.observe": ["twisted.web", "klein"],
     "collectord.index": ["twisted.web", "klein", "time"],
     "collectord.duplicates": ["twisted.web", "klein", "pathlib", "time"],
+    "collectord.fingerprints": ["twisted.web", "klein", "collectord.storage", "os", "pathlib", "time", "random"],
     "collectord.audit": ["collectord.daemon"],
     "collectord.interfaces": ["twisted"],
     "collectord.annotations": PURE,
@@ -86,6 +90,8 @@ NEVER = {
     "collectord.crashid": PURE,
     "collectord.errors": PURE,
     "collectord.jsontext": PURE,
+    "collectord.minidump": PURE,
+    "collectord.pieces": PURE,
     "collectord.settings": ["twisted", "random"],  # it reads a file and the environment
     "collectord.throttle": ["twisted", "os", "time", "random"],  # its loader reads a file
 }

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 from threading import Semaphore
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -21,9 +22,12 @@ from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content
+from collectord.pieces import ReaderAt
 from collectord.storage.content import StoredFile
 from collectord.storage.filesystem.fsops import unlink_if_there
 from collectord.storage.filesystem.staging import StagingDirectory
+
+T = TypeVar("T")
 
 _HELD = 256
 """At most so many spilled dumps are held open."""
@@ -159,7 +163,13 @@ class StagedFile:
         return self
 
     def chunks(self) -> AsyncIterator[bytes]:
-        return StoredFile(self.path, self._size, self.area.in_thread).chunks()
+        return self._stored().chunks()
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
+        return await self._stored().examine(work)
+
+    def _stored(self) -> StoredFile:
+        return StoredFile(self.path, self._size, self.area.in_thread)
 
     def discard(self) -> None:
         self._discarded = True

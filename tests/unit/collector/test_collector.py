@@ -230,11 +230,12 @@ def test_what_is_known_of_the_crash() -> None:
         uptime_s=0,
     )
 
-    async def facts_of(report: CrashReport) -> CrashFacts:
+    async def facts_of(dumps: Sequence[Dump], annotations: Annotations) -> CrashFacts:
+        assert (dumps, annotations) == (DUMPS, {"a": "1"})
         return facts
 
-    rig = make_rig(facts_of=facts_of)
-    rig.collect(report({"a": "1"}))
+    rig = make_rig(facts_of=facts_of, kept_names=removing("Email"))
+    rig.collect(report({"a": "1", "Email": "somebody@example.com"}))
     assert {
         "fingerprint": "1:0123456789abcdef",
         "crash_place": "amd64 0xb app 4C1B2E8F90A34D7792E65C0B7A1D3F221 0x1f2e",
@@ -630,11 +631,12 @@ def test_the_log_has_no_crash_data(rig: Rig, log: LogRecorder) -> None:
 
 
 FACTS = CrashFacts(fingerprint="1:0123456789abcdef", place="a place")
+NO_FINGERPRINT = evolve(FACTS, fingerprint=None)
 LIGHT = [evolve(DUMPS[0], is_minidump=True), DUMPS[1]]
 
 
-async def facts_of(report: CrashReport) -> CrashFacts | None:
-    return None if "unknown" in report.annotations else FACTS
+async def facts_of(dumps: Sequence[Dump], annotations: Annotations) -> CrashFacts | None:
+    return None if "unknown" in annotations else NO_FINGERPRINT if "nameless" in annotations else FACTS
 
 
 def under(level: PressureLevel, **settings: Any) -> Rig:
@@ -660,7 +662,9 @@ def test_then_only_the_first_crash_of_each_fingerprint_is_kept() -> None:
     rig = under(PressureLevel.FIRST_ONLY)
     assert rig.collect(heavy(a="1")).crash_id is not None
     assert rig.collect(heavy(a="2")) == Outcome(Result.REJECT, "disk_pressure")
-    assert rig.collect(heavy(unknown="2")).result is Result.ACCEPT  # who knows what it is
+    for unknown in ("2", "3"):
+        assert rig.collect(heavy(unknown=unknown)).result is Result.ACCEPT  # who knows what it is
+        assert rig.collect(heavy(nameless=unknown)).result is Result.ACCEPT
     rig.judge.verdict = Verdict(Result.DEFER, "some_rule", 100)
     assert rig.collect(heavy(a="3")) == Outcome(Result.REJECT, "disk_pressure")
     rig.judge.verdict = Verdict(Result.IGNORE, "some_rule", 100)

@@ -3,7 +3,7 @@ A chain of three stores in memory that fail, or hang, where they are told to.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -14,10 +14,13 @@ from zope.interface import implementer
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import MINIDUMP, Content, Crash
+from collectord.pieces import Pieces, ReaderAt
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
 from collectord.storage.chain.patience import Patience
 from tests.unit.storage.stores import bytes_of, make_crash, started
+
+T = TypeVar("T")
 
 Hook = Callable[[], Any]
 
@@ -42,6 +45,10 @@ class FickleDump:
         for piece in self.pieces:
             await self.home.do("read")
             yield piece
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
+        await self.home.do("read")
+        return work(Pieces(self.pieces))
 
     def discard(self) -> None:
         self.discarded += 1

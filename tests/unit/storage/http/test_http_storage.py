@@ -3,9 +3,9 @@ A crash is kept by another collector only once that has answered its id; whateve
 """
 
 import gzip
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
@@ -18,12 +18,15 @@ from collectord.concurrency.tasks import gather
 from collectord.errors import ConfigError, CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage
 from collectord.model import MINIDUMP, Content
+from collectord.pieces import ReaderAt
 from collectord.plugins import PluginContext
 from collectord.storage.http.storage import HttpCrashStorage, HttpDestinationSettings, make
 from tests.support.clocked import ClockedReactor
 from tests.support.daemon import free_port
 from tests.support.httpwire import WireServer, answer
 from tests.unit.storage.stores import CRASH_ID, DUMPS, NEIGHBOUR, in_reactor, make_crash
+
+T = TypeVar("T")
 
 RECEIPT = answer(200, f"CrashID=bp-{CRASH_ID}\n".encode())
 TOKEN = "a-secret"
@@ -228,6 +231,9 @@ class Broken:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield b"MDMP"
+        raise StorageError("the disk is gone")
+
+    async def examine(self, work: Callable[[ReaderAt], T]) -> T:
         raise StorageError("the disk is gone")
 
 

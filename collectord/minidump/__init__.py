@@ -1,0 +1,3 @@
+"""
+Reads of a minidump what tells where its program crashed, from bytes that nobody has checked.
+"""
