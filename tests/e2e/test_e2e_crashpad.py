@@ -6,6 +6,7 @@ Crashpad sends annotations first, then files, both sorted by name: most attachme
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -126,6 +127,29 @@ def test_arrives_whole(handler: Path, daemon: Daemon, tmp_path: Path, gzip: bool
     assert "Crashpad" in str(metadata_of(crash)["user_agent"])
     assert notes_of(crash) == ["the file '0.bin' is called 0bin", VERSION]
     count.wait_for(renamed=2)
+
+
+def test_crashes_of_one_bug_have_one_fingerprint(handler: Path, daemon: Daemon, tmp_path: Path) -> None:
+    known = []
+    for number, other_bug in enumerate([False, False, True]):
+        workdir = tmp_path / str(number)
+        workdir.mkdir()
+        annotations = {"prod": "App", "ver": str(number)}
+        database = crash_under_handler(
+            handler, daemon.url("/submit"), workdir, annotations=annotations, other_bug=other_bug
+        )
+        known.append(metadata_of(kept(daemon, database)))
+    first, again, other = known
+    named = ("fingerprint", "crash_place", "module", "module_offset")
+    assert [first[name] for name in named] == [again[name] for name in named]
+    assert re.fullmatch(r"1:[0-9a-f]{16}", first["fingerprint"])
+    assert first["crash_place"].startswith(f"{first['cpu']} 0xb crash_client ")
+    assert first["crash_place"].endswith(f" {first['module_offset']}")
+    assert (first["module"], first["exception_code"], first["exception_name"]) == ("crash_client", "0xb", "SIGSEGV")
+    assert first["os"].startswith("Linux ")
+    assert 0 <= first["uptime_s"] < 60
+    assert other["module"] == "crash_client"
+    assert not {first["fingerprint"], first["crash_place"]} & {other["fingerprint"], other["crash_place"]}
 
 
 def test_a_large_attachment_costs_no_minidump(handler: Path, daemon: Daemon, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
  * A program that crashes under Crashpad, as CrashpadClient::StartHandlerAtCrash() has it: from its signal handler it runs
  * a single-use handler, which reads this process's memory and uploads a minidump of it.
  *
- * crash_client HANDLER [OPTION...]; ends with the handler's exit status.
+ * crash_client HANDLER [OPTION...]; ends with the handler's exit status. It has two bugs; the second one shows itself
+ * if OTHER_BUG is in its environment.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -42,6 +43,17 @@ static void on_crash(int number, siginfo_t *siginfo, void *context)
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 126);
 }
 
+static int store(volatile int *where)
+{
+    *where = 1;
+    return 125;
+}
+
+static int divide_in(volatile int *where)
+{
+    return 7 / *where;
+}
+
 int main(int argc, char **argv)
 {
     static char address[64];
@@ -52,6 +64,5 @@ int main(int argc, char **argv)
 
     struct sigaction action = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &action, NULL);
-    *(volatile int *)0 = 1;
-    return 125;
+    return getenv("OTHER_BUG") ? divide_in(NULL) : store(NULL);
 }

@@ -4,6 +4,7 @@ Crashes of a real program under a real Crashpad handler.
 C{python -m tests.support.crashpad} fetches Chromium's, if need be, and prints where it is.
 """
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ def crash_under_handler(
     gzip: bool = True,
     annotations: Mapping[str, str],
     attachments: Sequence[Path] = (),
+    other_bug: bool = False,
 ) -> Path:
     """
     Crash a program, and wait until its handler has uploaded a minidump to C{url}, or has given up. What was refused is
@@ -30,6 +32,7 @@ def crash_under_handler(
 
     @param handler: one of L{tests.support.crashpad_handler.HANDLERS}.
     @param annotations: C{prod} and C{ver} are what Chromium sends; the handler sends them in the query of the URL, too.
+    @param other_bug: crash by the second bug of the program.
     @return: the handler's database, for L{tests.support.crashpad_database.report_ids}.
     @raise RuntimeError: it took no dump; the text is its log.
     """
@@ -42,7 +45,8 @@ def crash_under_handler(
     options += [f"--annotation={name}={value}" for name, value in annotations.items()]
     options += [f"--attachment={path}" for path in attachments]
     command = [str(client), str(handler), *options]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=_CRASH_S, check=False)
+    env = {**os.environ, **({"OTHER_BUG": "1"} if other_bug else {})}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=_CRASH_S, check=False, env=env)
     if ran.returncode != 0 or not any(database.glob("*/*.dmp")):
         raise RuntimeError(f"the handler ended with {ran.returncode}:\n{ran.stderr}")
     return database
