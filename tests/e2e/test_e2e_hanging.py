@@ -137,7 +137,7 @@ def test_a_parent_that_was_stopped_kills_nobody(tmp_path: Path) -> None:
         before = children(up)
         for pid in (up.pid, *before):  # the whole machine
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(8)
+        time.sleep(5)
         for pid in (up.pid, *before):
             os.kill(pid, signal.SIGCONT)
         time.sleep(2)

@@ -66,14 +66,14 @@ def _submission(port: int, *roots: Path, moves: bool = False) -> str:
     return config(port, *roots, submission="memory_bytes = 100000", moves=moves)
 
 
-def as_primary(root: Path, work: Path, stops: int = 2) -> None:
-    """Started, stopped, killed, started: it takes crashes each time, and keeps them."""
+def as_primary(root: Path, work: Path) -> None:
+    """Started, stopped, started, killed, started: it takes crashes each time, and keeps them."""
     life = _life(work, lambda port: _submission(port, root))
-    for number in range(stops):
-        with life.daemon:
-            assert set(life.heartbeat().values()) == {""}, life.heartbeat()
-            life.post(f"stop-{number}")
+    with life.daemon:
+        assert set(life.heartbeat().values()) == {""}, life.heartbeat()
+        life.post("before-the-stop")
     life.daemon.start()
+    assert set(life.heartbeat().values()) == {""}, life.heartbeat()
     life.post("before-the-kill")
     life.daemon.kill()
     with life.daemon:
