@@ -36,8 +36,9 @@ def s3(tmp_path: Path) -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rabbit() -> Iterator[RabbitServer]:
+    """Its start takes longer than a test; each takes what it has put there."""
     lacking = missing("rabbitmq-server", "setpriv")
     if lacking:
         pytest.skip(lacking)

@@ -23,9 +23,12 @@ _NO_NETWORK = ("NewConnectionError", "ConnectTimeoutError", "name resolution", "
 
 
 def install(source: Path, environment: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, capture_output=True)
-    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
-    ran = subprocess.run([*pip, str(source)], capture_output=True, text=True, check=False, timeout=280)
+    venv = [sys.executable, "-m", "venv", "--without-pip", str(environment)]
+    subprocess.run(venv, check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment), "--disable-pip-version-check"]
+    ran = subprocess.run(
+        [*pip, "install", "--no-compile", str(source)], capture_output=True, text=True, check=False, timeout=280
+    )
     if ran.returncode != 0 and any(sign in ran.stderr for sign in _NO_NETWORK):
         pytest.skip("no package index can be reached")
     assert ran.returncode == 0, ran.stderr
