@@ -53,7 +53,7 @@ def is_success(answer: Answer) -> bool:
     return answer.status < 300 and not error_in(answer).code and not is_page(answer)
 
 
-def is_found_or_not(answer: Answer) -> bool:
+def _is_found_or_not(answer: Answer) -> bool:
     """Whether the server has sent an object, whatever is in it, or says that there is none."""
     return answer.status == 200 or (answer.status == 404 and error_in(answer).code in _NO_OBJECT)
 
@@ -62,7 +62,7 @@ def persistently(
     method: str,
     send: Callable[[], Answer],
     proceed: Proceed,
-    has_changed: Callable[[Answer], bool],
+    has_changed: Callable[[Answer], bool] = lambda answer: False,
     is_done: Callable[[Answer], bool] = is_success,
 ) -> Answer:
     """
@@ -91,6 +91,16 @@ def persistently(
                 raise RefusedByServer(method, answer)
         time.sleep(backoff_delay(attempt, first=FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S, chance=random()))  # noqa: S311
         attempt += 1
+
+
+def fetched(send: Callable[[], Answer], has_changed: Callable[[Answer], bool] = lambda answer: False) -> bytes | None:
+    """
+    Return what is in an object, or None if there is no such object. The request is sent L{persistently}.
+
+    @param send: sends the request for all of the object, each time anew.
+    """
+    answer = persistently("GET", send, lambda: None, has_changed, _is_found_or_not)
+    return answer.body if answer.status == 200 else None
 
 
 def _is_busy(answer: Answer) -> bool:

@@ -8,12 +8,12 @@ from email.utils import formatdate
 from urllib.parse import urlsplit
 
 from collectord.concurrency.lazily import Lazily
-from collectord.storage.objects.attempts import NO_BODY, ObjectBody, is_found_or_not, persistently
+from collectord.storage.objects.attempts import NO_BODY, ObjectBody, fetched, persistently
 from collectord.storage.objects.azuresettings import AzureSettings
 from collectord.storage.objects.azuresigning import Authorize, Request
 from collectord.storage.objects.bucket import Proceed
 from collectord.storage.objects.connections import Answer, Connections
-from collectord.storage.objects.s3signing import query_of, quoted
+from collectord.storage.objects.encoding import query_of, quoted
 
 _VERSION = "2021-12-02"
 """Of the protocol."""
@@ -52,18 +52,11 @@ class AzureClient:
 
         @param headers: their names in small letters.
         """
-        return persistently(method, lambda: self._try(method, key, query, headers, body), proceed, lambda answer: False)
+        return persistently(method, lambda: self._try(method, key, query, headers, body), proceed)
 
     def get(self, key: str) -> bytes | None:
         """Return what is in an object; None: there is no such object."""
-        answer = persistently(
-            "GET",
-            lambda: self._try("GET", key, {}, {}, NO_BODY, whole=True),
-            lambda: None,
-            lambda answer: False,
-            is_found_or_not,
-        )
-        return answer.body if answer.status == 200 else None
+        return fetched(lambda: self._try("GET", key, {}, {}, NO_BODY, whole=True))
 
     def close(self) -> None:
         """Close all connections."""

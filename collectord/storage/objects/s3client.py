@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from collectord.concurrency.lazily import Lazily
-from collectord.storage.objects.attempts import NO_BODY, ObjectBody, is_found_or_not, persistently
+from collectord.storage.objects.attempts import NO_BODY, ObjectBody, fetched, persistently
 from collectord.storage.objects.bucket import Digests, Proceed
 from collectord.storage.objects.connections import Answer, Connections
+from collectord.storage.objects.encoding import query_of, quoted
 from collectord.storage.objects.s3account import Account, find_account
 from collectord.storage.objects.s3settings import S3Settings
-from collectord.storage.objects.s3signing import query_of, quoted, signed
+from collectord.storage.objects.s3signing import signed
 
 _ELSEWHERE = frozenset({301, 302, 307, 400})
 _HOST_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -73,14 +74,7 @@ class S3Client:
 
     def get(self, key: str) -> bytes | None:
         """Return what is in an object; None: there is no such object."""
-        answer = persistently(
-            "GET",
-            lambda: self._try("GET", key, {}, {}, NO_BODY, whole=True),
-            lambda: None,
-            self._is_elsewhere,
-            is_found_or_not,
-        )
-        return answer.body if answer.status == 200 else None
+        return fetched(lambda: self._try("GET", key, {}, {}, NO_BODY, whole=True), self._is_elsewhere)
 
     def close(self) -> None:
         """Close all connections."""

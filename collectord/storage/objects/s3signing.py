@@ -6,7 +6,6 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import datetime
-from urllib.parse import quote
 
 from attrs import field, frozen
 
@@ -26,16 +25,6 @@ class Credentials:
     session_token: str = field(default="", repr=False)
 
 
-def quoted(text: str, safe: str = "") -> str:
-    """Encode C{text} for a URL in the only way that the signature allows."""
-    return quote(text, safe=f"-_.~{safe}")
-
-
-def query_of(parameters: Mapping[str, str]) -> str:
-    """The query of a URL in the order and encoding that the signature asks for, without the question mark."""
-    return "&".join(f"{quoted(name)}={quoted(value)}" for name, value in sorted(parameters.items()))
-
-
 def signed(
     method: str,
     path: str,
@@ -50,7 +39,7 @@ def signed(
     Return C{headers} with all that has to be added to them.
 
     @param path: encoded, as it is sent.
-    @param query: as L{query_of} makes it.
+    @param query: as L{collectord.storage.objects.encoding.query_of} makes it.
     @param headers: all that are to be signed, with C{host}; their names in small letters.
     @param sha256: the checksum of the body, in hex. A server that keeps to the protocol refuses any other body.
     @param now: in UTC.

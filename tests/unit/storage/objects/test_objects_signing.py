@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from collectord.storage.objects.s3signing import Credentials, query_of, quoted, signed
+from collectord.storage.objects.encoding import query_of, quoted
+from collectord.storage.objects.s3signing import Credentials, signed
 
 CREDENTIALS = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
