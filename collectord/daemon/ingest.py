@@ -46,8 +46,8 @@ from collectord.pressure import RoomGauge
 from collectord.settings.schema import Settings
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
-from collectord.storage.chain.patience import Patience
 from collectord.storage.chain.probe import ProbeService
+from collectord.storage.chain.waitingroom import WaitingRoom
 from collectord.storage.filesystem.destination import filesystem_store
 from collectord.storage.filesystem.known import state_directory
 from collectord.storage.filesystem.source import FilesystemCrashSource
@@ -100,8 +100,8 @@ class IngestPipeline:
         self._stopping = self._drain_file_is_there = False
         self._drain_file = settings.submission.drain_file
         self._judging = ThreadPool("rules", _JUDGES, reactor.callFromThread)
-        patience = Patience(reactor, settings.submission.patience_s, _waiting_room(settings))
-        self.stores = FallbackCrashStorage(backends, reactor, patience)
+        waiting_room = WaitingRoom(reactor, settings.submission.patience_s, _waiting_bytes(settings))
+        self.stores = FallbackCrashStorage(backends, reactor, waiting_room)
         window = settings.submission.duplicate_window_s
         self.duplicates = Duplicates(table, window, self.stores.has, self.stores.waiting, reactor, time.time)
         self._pressure = watched_pressure(self.stores)
@@ -169,8 +169,8 @@ class IngestPipeline:
         self._drain_file = settings.submission.drain_file
         self._limits = _limits(settings)
         self._budget.limit = settings.submission.memory_bytes
-        self.stores.patience.seconds = settings.submission.patience_s
-        self.stores.patience.limit = _waiting_room(settings)
+        self.stores.waiting_room.seconds = settings.submission.patience_s
+        self.stores.waiting_room.limit = _waiting_bytes(settings)
         self.site.limits = _connection_limits(settings)
         self.site.max_connections = _affordable(settings.submission.max_connections)
 
@@ -279,7 +279,7 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
-def _waiting_room(settings: Settings) -> int:
+def _waiting_bytes(settings: Settings) -> int:
     """
     Return how many bytes the crashes that wait for a store may take in memory.
 

@@ -84,7 +84,7 @@ class CollectorService(Service):
     async def _stop(self) -> None:
         take_waiting(self._ports, lambda: not self._site.is_full)
         await close_ports(self._ports)
-        self._stores.patience.end()
+        self._stores.waiting_room.end()
         await self._site.drain(self._stop_s)
         try:
             await with_timeout(self._public.drained(), _KEEP_S, self._clock, "stop")

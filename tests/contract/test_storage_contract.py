@@ -18,7 +18,7 @@ from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import MINIDUMP, InMemory
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
-from collectord.storage.chain.patience import Patience
+from collectord.storage.chain.waitingroom import WaitingRoom
 from collectord.storage.filesystem.store import FilesystemCrashStorage
 from collectord.testing.memory import MemoryCrashStorage
 from tests.support.disk import StoredCrash, problems, stored_crashes
@@ -88,7 +88,7 @@ def filesystem(store: FilesystemCrashStorage) -> Subject:
 def chained(first: Subject, second: Subject) -> Subject:
     backends = [Backend(name=s.name, storage=s.storage, staging=s.storage, timeout=10.0) for s in (first, second)]
     clock = Clock()
-    chain = FallbackCrashStorage(backends, clock, Patience(clock, seconds=10.0, limit=0))
+    chain = FallbackCrashStorage(backends, clock, WaitingRoom(clock, seconds=10.0, limit=0))
     return Subject(first.name, chain, first.kept, first.until_idle, first.left_over)
 
 

@@ -3,7 +3,7 @@ A chain of stores: a crash that one store fails to save is saved, all of it, in 
 
 The stores are tried in order. The breaker of a store that keeps failing opens, and the store is skipped at no cost,
 until a probe, which is made every second, finds it healthy again. If all stores fail, the crash waits, and all of them
-are tried again: see L{collectord.storage.chain.patience}.
+are tried again: see L{collectord.storage.chain.waitingroom}.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.metrics import BROKEN_COPIES, STORE_FAILURES
 from collectord.model import Content, Crash, Dump
 from collectord.storage.chain.backend import CHECK_S, Backend, BackendState
-from collectord.storage.chain.patience import Patience, Waiter
 from collectord.storage.chain.pressure import ChainPressure
 from collectord.storage.chain.staged import FallbackStagedDump, UploadStaging
+from collectord.storage.chain.waitingroom import Waiter, WaitingRoom
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class FallbackCrashStorage:
     All of it runs on the reactor thread.
 
     @param backends: the stores in order, the primary first.
-    @ivar patience: how long crashes wait when all stores have failed.
+    @ivar waiting_room: where crashes wait when all stores have failed.
     @ivar pressure: whether the stores are nearly full.
     @ivar doubtful: spilled dumps whose sync may have failed. They have to be read back, compared with their checksum
         and copied to new files; they can't be kept as they are.
@@ -51,10 +51,10 @@ class FallbackCrashStorage:
 
     _log = Logger()
 
-    def __init__(self, backends: Sequence[Backend], clock: IReactorTime, patience: Patience) -> None:
+    def __init__(self, backends: Sequence[Backend], clock: IReactorTime, waiting_room: WaitingRoom) -> None:
         self.backends = backends
         self.name = " or ".join(backend.name for backend in backends)
-        self.patience = patience
+        self.waiting_room = waiting_room
         self.pressure = ChainPressure(backends)
         self._clock = clock
         self.doubtful: WeakSet[Content] = WeakSet()
@@ -63,7 +63,7 @@ class FallbackCrashStorage:
     def takes_crashes(self) -> bool:
         """Whether some store can save crashes, as far as is known without trying one now."""
         # A store may pass every probe and fail with every crash, so refusals count as well.
-        return not all(backend.breaker.open for backend in self.backends) and not self.patience.refuses
+        return not all(backend.breaker.open for backend in self.backends) and not self.waiting_room.refuses
 
     async def save(self, crash: Crash) -> str:
         """
@@ -88,9 +88,9 @@ class FallbackCrashStorage:
         """
         waiter = self._waiter(dumps, began)
         try:
-            yield partial(self.patience.pause, waiter)
+            yield partial(self.waiting_room.pause, waiter)
         finally:
-            self.patience.leave(waiter)
+            self.waiting_room.leave(waiter)
 
     async def _save(self, backend: Backend, crash: Crash) -> str:
         spilled = [dump.content for dump in crash.dumps if self.owns(dump.content)]
@@ -255,11 +255,11 @@ class FallbackCrashStorage:
                         self.failed(backend, e)
                     else:
                         backend.breaker.succeeded()
-                        self.patience.succeeded()
+                        self.waiting_room.succeeded()
                         return done
-                await self.patience.wait(waiter)
+                await self.waiting_room.wait(waiter)
         finally:
-            self.patience.leave(waiter)
+            self.waiting_room.leave(waiter)
 
     def failed(self, backend: Backend, error: StorageError) -> None:
         """Count and log that C{backend} has failed with a crash or a spilled dump; this may open its breaker."""

@@ -18,8 +18,8 @@ from collectord.plugins import DESTINATIONS, PluginContext, PluginSettings, Plug
 from collectord.settings.urls import numbered
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
-from collectord.storage.chain.patience import Patience, Waiter
 from collectord.storage.chain.probe import PROBE_INTERVAL_S
+from collectord.storage.chain.waitingroom import Waiter, WaitingRoom
 
 
 class FallbackDestination(PluginSettings):
@@ -83,7 +83,7 @@ class FallbackOfDestinations:
     """
 
     def __init__(self, backends: Sequence[Backend], clock: IReactorTime) -> None:
-        self._chain = FallbackCrashStorage(backends, clock, Patience(clock, seconds=0.0, limit=0))
+        self._chain = FallbackCrashStorage(backends, clock, WaitingRoom(clock, seconds=0.0, limit=0))
         self.name = self._chain.name
         self._clock = clock
         self._probed = clock.seconds()

@@ -13,7 +13,7 @@ from collectord.errors import StorageError
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content
 from collectord.storage.chain.backend import Backend
-from collectord.storage.chain.patience import Waiter
+from collectord.storage.chain.waitingroom import Waiter
 
 T = TypeVar("T")
 

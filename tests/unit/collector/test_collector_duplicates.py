@@ -22,7 +22,7 @@ from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
 from collectord.model import Annotations, Crash, CrashEvent, CrashReport, Dump, InMemory, Payload
 from collectord.storage.chain.chain import FallbackCrashStorage
-from collectord.storage.chain.patience import Patience
+from collectord.storage.chain.waitingroom import WaitingRoom
 from collectord.throttle.rules import Result, Verdict
 from tests.unit.intake.parts import LogRecorder, result_of
 
@@ -92,12 +92,12 @@ class Rig:
     verdict: Verdict = ACCEPT
     judged: list[Annotations] = field(factory=list)
     events: list[CrashEvent] = field(factory=list)
-    patience: Patience = field(init=False)
+    waiting_room: WaitingRoom = field(init=False)
     duplicates: Duplicates = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.patience = Patience(self.clock, seconds=PATIENCE_S, limit=ROOM)
-        waiting = FallbackCrashStorage([], self.clock, self.patience).waiting
+        self.waiting_room = WaitingRoom(self.clock, seconds=PATIENCE_S, limit=ROOM)
+        waiting = FallbackCrashStorage([], self.clock, self.waiting_room).waiting
         self.duplicates = Duplicates(
             self.table, WINDOW_S, self.storage.has, waiting, self.clock, lambda: 1e9 + self.clock.seconds()
         )
@@ -299,7 +299,7 @@ def test_no_more_wait_than_there_is_memory_for(rig: Rig) -> None:
 
 def test_at_a_stop_none_waits(rig: Rig) -> None:
     outcomes = [rig.collect(report()) for _ in range(3)]
-    rig.patience.end()
+    rig.waiting_room.end()
     rig.clock.advance(0)
     late = rig.collect(report())
     ids = [rig.storage.keep(number) for number in range(4)]

@@ -52,10 +52,10 @@ class Parts:
     def site(self) -> Any:
         return self
 
-    public = stores = patience = duplicates = site
+    public = stores = waiting_room = duplicates = site
 
     def end(self) -> None:
-        self.done.append("no more patience")
+        self.done.append("nobody waits")
 
     async def filled(self) -> None:
         self.done.append("filled")
@@ -104,7 +104,7 @@ def test_a_stop_step_by_step() -> None:
     for step in ("drain 30.0", "drained", "discarded"):
         assert (parts.done[-1], stopped.called) == (step, False)
         parts.waits[step].callback(None)
-    assert (parts.done, stopped.called) == (["closed", "no more patience", "drain 30.0", "drained", "discarded"], True)
+    assert (parts.done, stopped.called) == (["closed", "nobody waits", "drain 30.0", "drained", "discarded"], True)
     assert clock.getDelayedCalls() == []
 
 
@@ -125,5 +125,5 @@ def test_who_waits_to_be_let_in_is_not_reset_by_a_stop(is_full: bool, taken: lis
     port = Port(parts.done)
     with socket.create_connection(port.listening.getsockname()), socket.create_connection(port.listening.getsockname()):
         service(parts, Clock(), parts.done.clear, port).stopService()
-    assert parts.done == [*taken, "closed", "no more patience", "drain 30.0"]
+    assert parts.done == [*taken, "closed", "nobody waits", "drain 30.0"]
     port.listening.close()

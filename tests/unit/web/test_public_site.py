@@ -26,7 +26,7 @@ from collectord.metrics import REGISTRY
 from collectord.model import Content, Crash
 from collectord.pressure import IN_WORDS, NO_PRESSURE, Pressure, PressureLevel
 from collectord.storage.chain.chain import FallbackCrashStorage
-from collectord.storage.chain.patience import Patience
+from collectord.storage.chain.waitingroom import WaitingRoom
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.rules import Result, Verdict
 from collectord.web.answers import RETRY_AFTER_S
@@ -329,7 +329,7 @@ def test_a_report_that_comes_again_gets_the_first_id(rig: Rig) -> None:
         return REGISTRY.get_sample_value("collectord_answers_total", {"status": "200", "reason": reason}) or 0
 
     clock = Clock()
-    waiting = FallbackCrashStorage([], clock, Patience(clock, 40.0, 1_000_000)).waiting
+    waiting = FallbackCrashStorage([], clock, WaitingRoom(clock, 40.0, 1_000_000)).waiting
 
     async def has(crash_id: str) -> bool:
         return crash_id in rig.store.kept.crashes

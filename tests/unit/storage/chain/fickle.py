@@ -17,7 +17,7 @@ from collectord.model import MINIDUMP, Content, Crash
 from collectord.pieces import Pieces, ReaderAt
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
-from collectord.storage.chain.patience import Patience
+from collectord.storage.chain.waitingroom import WaitingRoom
 from tests.unit.storage.stores import bytes_of, make_crash, started
 
 T = TypeVar("T")
@@ -133,7 +133,9 @@ class Chain:
 
     def __attrs_post_init__(self) -> None:
         backends = [Backend(name=s.name, storage=s, staging=s, timeout=10.0, has=s.has) for s in self.stores]
-        self.storage = FallbackCrashStorage(backends, self.clock, Patience(self.clock, seconds=10.0, limit=1_000_000))
+        self.storage = FallbackCrashStorage(
+            backends, self.clock, WaitingRoom(self.clock, seconds=10.0, limit=1_000_000)
+        )
 
     @property
     def stores(self) -> list[FickleStore]:

@@ -44,9 +44,9 @@ class Waiter:
 
 
 @define(eq=False)
-class Patience:
+class WaitingRoom:
     """
-    The rules by which crashes wait for a store, and those that wait now. It is used on the reactor thread only.
+    Crashes wait here while no store takes them, and these are the rules. It is used on the reactor thread only.
 
     @ivar seconds: so long after its client began to send it, a crash waits no longer.
     @ivar limit: bytes that the crashes which wait may take in memory. Beyond it no others may wait.

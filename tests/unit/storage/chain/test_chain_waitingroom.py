@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 from collectord.errors import AllStoresFailed, TimedOut
 from collectord.interfaces import IDumpStaging
 from collectord.model import MINIDUMP, Crash
-from collectord.storage.chain.patience import Patience
+from collectord.storage.chain.waitingroom import WaitingRoom
 from tests.unit.storage.chain.fickle import Chain, crash_with, error_in, full
 from tests.unit.storage.stores import make_crash, started
 
@@ -24,7 +24,7 @@ ROOM = 100 * KIB
 @pytest.fixture
 def patient(chain: Chain) -> Chain:
     """Crashes wait until 40 seconds after their clients began, which is at 0 if nothing else is said."""
-    chain.storage.patience = Patience(chain.clock, seconds=40.0, limit=ROOM)
+    chain.storage.waiting_room = WaitingRoom(chain.clock, seconds=40.0, limit=ROOM)
     chain.trouble(save=full(), append=full())
     return chain
 
@@ -88,12 +88,12 @@ def test_the_last_try_is_at_the_end(patient: Chain) -> None:
 def test_other_seconds_count_for_those_that_wait(patient: Chain, seconds: float) -> None:
     saving = patient.save(crash())
     patient.pass_time(3)
-    patient.storage.patience.seconds = seconds
+    patient.storage.waiting_room.seconds = seconds
     assert refused_at(patient, saving) <= 5
 
 
 def test_without_patience_each_store_is_tried_once(patient: Chain) -> None:
-    patient.storage.patience.seconds = 0.0
+    patient.storage.waiting_room.seconds = 0.0
     assert isinstance(error_in(patient.save(crash())), AllStoresFailed)
     assert patient.calls == [["save"], ["save"], ["save"]]
 
@@ -230,7 +230,7 @@ def test_what_waits_to_be_spilled_takes_memory(patient: Chain) -> None:
 def test_a_stop_ends_the_waiting_at_once(patient: Chain) -> None:
     savings = [patient.save(crash()) for _ in range(3)]
     patient.pass_time(5)
-    patient.storage.patience.end()
+    patient.storage.waiting_room.end()
     patient.clock.advance(0)
     for saving in savings:
         assert str(error_in(saving)) == "every store failed"
@@ -238,7 +238,7 @@ def test_a_stop_ends_the_waiting_at_once(patient: Chain) -> None:
 
 
 def test_what_comes_during_a_stop_is_tried_once(patient: Chain) -> None:
-    patient.storage.patience.end()
+    patient.storage.waiting_room.end()
     assert isinstance(error_in(patient.save(crash())), AllStoresFailed)
     assert patient.calls == [["save"], ["save"], ["save"]]
     patient.second.trouble.clear()
@@ -249,7 +249,7 @@ def test_what_waits_is_tried_once_more_at_a_stop(patient: Chain) -> None:
     saving = patient.save(crash())
     patient.pass_time(5)
     heal(patient)
-    patient.storage.patience.end()
+    patient.storage.waiting_room.end()
     patient.clock.advance(0)
     assert saving.result == "first"
 
@@ -257,7 +257,7 @@ def test_what_waits_is_tried_once_more_at_a_stop(patient: Chain) -> None:
 def test_a_try_that_has_begun_is_not_cut_short_by_a_stop(patient: Chain) -> None:
     patient.first.trouble["save"] = None
     saving = patient.save(crash())
-    patient.storage.patience.end()
+    patient.storage.waiting_room.end()
     patient.clock.advance(0)
     assert not saving.called
     patient.first.hung[0].callback(None)
