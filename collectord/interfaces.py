@@ -44,10 +44,12 @@ class ICrashStorage(Interface):
         @raise StorageError: no crash could be saved; the text says why.
         """
 
-    # It may also have these two:
+    # It may also have these three:
     # place_of(crash_id: str) -> str tells where the raw crash of a crash that it keeps is, for the journal, such as
     # s3://bucket/v1/raw_crash/20160622/8f63752c-….
     # async fetch(crash_id: str) -> FetchedCrash | None reads a crash that it keeps, for the command "collectord fetch".
+    # async erase(crash_id: str) -> bool erases a crash that it keeps, and tells whether there was anything, for the
+    # command "collectord crashes erase".
 
     async def close() -> None:
         """

@@ -29,6 +29,8 @@ FATES: Final[Mapping[Fate, str]] = {
 
 _FLUSHED_S = 1.0
 """Lines of so many seconds before a process ended may be lost: they were not written yet."""
+_OR = " or "
+"""What is between the names of the destinations in a fallback, any of which may have a crash that was moved there."""
 _NOWHERE: frozenset[str] = frozenset()
 
 
@@ -92,12 +94,15 @@ def fate_of(traces: Traces, stores: frozenset[str]) -> Fate:
         return "waiting"
     if traces.stays_in or traces.unlinked_in:
         return "stays"
+    # A crash that was moved to another store is kept there.
+    away = {where for where in traces.moved - stores if traces.erased.isdisjoint(where.split(_OR))}
+    if away and (traces.removed or traces.expired or traces.erased):
+        return "moved"
     if traces.erased:
         return "erased"
-    away = traces.moved - stores  # a crash that was moved to another store is kept there
     if traces.expired:
-        return "moved" if away else "expired"
-    if traces.removed and (away or traces.kept | traces.moved <= traces.removed):
+        return "expired"
+    if traces.removed and traces.kept | traces.moved <= traces.removed:
         return "moved"
     if away or traces.quarantined:
         return "gone"

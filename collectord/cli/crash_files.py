@@ -1,5 +1,5 @@
 """
-C{collectord crashes export} and C{remove}: copies the files of crashes, or removes them.
+C{collectord crashes export}: copies the files of crashes.
 """
 
 import os
@@ -11,23 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from click.exceptions import Exit
 
 from collectord.cli.shared import (
     EXIT_STATUS,
-    WRONG,
     CannotRun,
     config_option,
-    counted,
     json_option,
-    say,
     show,
     show_json,
     tracked,
 )
 from collectord.cli.stores import crash_ids_argument, found_in, store_option, store_roots
-from collectord.storage.filesystem import removal
-from collectord.storage.filesystem.finder import FoundCrash, find_crash, quarantined_crash, remains_of, symlinks_of
+from collectord.storage.filesystem.finder import FoundCrash
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -116,56 +111,3 @@ def _tar(to: str, force: bool) -> Iterator[tarfile.TarFile]:
         else:
             with tarfile.open(mode="w", fileobj=file) as tar:
                 yield tar
-
-
-@click.command(epilog=EXIT_STATUS)
-@crash_ids_argument(required=True)
-@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
-@store_option
-@config_option
-@json_option
-def remove(crash_ids: Sequence[str], yes: bool, stores: Sequence[str], config: Path | None, as_json: bool) -> None:
-    """
-    Remove crashes for good.
-
-    The raw crashes and dumps are removed from every store that has them, and from the quarantine. If a raw crash is
-    gone this removes what is left: dumps, and the link by which the crashmover finds it.
-
-    \b
-    collectord crashes remove bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
-    """
-    roots = store_roots(config, stores)
-    found = [crash for crash_id in crash_ids for crash in _crashes_or_remains(roots, crash_id)]
-    for crash in found:
-        if symlinks_of(crash) and os.path.lexists(crash.raw_crash):
-            say(f"{crash.crash_id} was not moved, and may be nowhere else")
-    if not yes:
-        how_many = counted(len(found), "crash", "crashes")
-        click.confirm(f"Remove {how_many} from {', '.join(roots)}?", abort=True, err=True)
-    failed = False
-    for crash in tracked(found, "removing", len(found)):
-        try:
-            _remove(crash)
-        except OSError as e:
-            failed = True
-            say(f"{crash.crash_id}: not removed, or only in part: {e}")
-        else:
-            if as_json:
-                show_json({"crash_id": crash.crash_id, "store": crash.root, "removed": True})
-            else:
-                show(f"{crash.crash_id}: removed from {crash.root}")
-    if failed:
-        raise Exit(WRONG)
-
-
-def _crashes_or_remains(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:
-    if any(find_crash(root, crash_id) for root in roots):
-        return found_in(roots, crash_id)
-    return [left for root in roots if (left := remains_of(root, crash_id))] or found_in(roots, crash_id)
-
-
-def _remove(crash: FoundCrash) -> None:
-    """Remove a crash, and from the quarantine too, if it is in both places."""
-    removal.remove(crash)
-    if not crash.reason and (aside := quarantined_crash(crash.root, crash.crash_id)) is not None:
-        removal.remove(aside)

@@ -10,8 +10,9 @@ import click
 from click.exceptions import Exit
 from rich.text import Text
 
-from collectord.cli.crash_files import export, remove
+from collectord.cli.crash_files import export
 from collectord.cli.crash_view import ReadCrash, read_crash, show_crash
+from collectord.cli.remove import remove
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,

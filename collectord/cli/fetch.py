@@ -14,7 +14,7 @@ from attrs import field, frozen
 from click.exceptions import Exit
 
 from collectord.cli.crash_files import new_file
-from collectord.cli.plugged import close, run_in_reactor
+from collectord.cli.plugged import close, run_in_reactor, single_destinations
 from collectord.cli.shared import EXIT_STATUS, WRONG, CannotRun, config_option, json_option, say, show, show_json
 from collectord.cli.stores import crash_ids_argument
 from collectord.concurrency.timeouts import with_timeout
@@ -112,23 +112,12 @@ def _differences(crash: FetchedCrash) -> Iterator[str]:
 
 async def fetch_all(settings: Settings, crash_ids: Sequence[str], reactor: Any) -> Mapping[str, _Found]:
     """Look for each crash at each destination until one has it."""
-    tables = list(_single(settings.crashmover.destination))
-    mover = settings.crashmover.model_copy(update={"destination": tables})
-    made = make_plugins(DESTINATIONS, settings.model_copy(update={"crashmover": mover}), {}, reactor)
+    made = make_plugins(DESTINATIONS, single_destinations(settings), {}, reactor)
     try:
         return {crash_id: await _fetch(made, crash_id, reactor) for crash_id in crash_ids}
     finally:
         for plugin in made:
             await close(plugin, reactor)
-
-
-def _single(tables: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The tables of destinations, and in the place of a fallback those in it."""
-    for table in tables:
-        if table.get("type") == "fallback":
-            yield from _single(table.get("of", ()))
-        else:
-            yield table
 
 
 async def _fetch(made: Sequence[Plugin], crash_id: str, reactor: Any) -> _Found:

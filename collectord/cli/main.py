@@ -30,8 +30,10 @@ def _subcommand(name: str) -> click.Command | None:
             return check_config
         case "crashes":
             from collectord.cli.crashes import crashes
+            from collectord.cli.erase import erase
             from collectord.cli.renew import renew
 
+            crashes.add_command(erase)
             crashes.add_command(renew)
             return crashes
         case "fetch":

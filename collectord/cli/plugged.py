@@ -2,7 +2,7 @@
 Runs destinations and publishers in the command: each is made as the daemon makes it, used, and closed.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
@@ -96,3 +96,18 @@ async def close(plugin: Plugin, clock: IReactorTime) -> None:
     """Close a plugin as the daemon does: for a limited time."""
     with suppress(TimedOut):
         await with_timeout(plugin.instance.close(), _CLOSE_S, clock, plugin.instance.name)
+
+
+def single_destinations(settings: Settings) -> Settings:
+    """Return the settings with each destination for itself: in the place of a fallback those that are in it."""
+    tables = list(_single(settings.crashmover.destination))
+    mover = settings.crashmover.model_copy(update={"destination": tables})
+    return settings.model_copy(update={"crashmover": mover})
+
+
+def _single(tables: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for table in tables:
+        if table.get("type") == "fallback":
+            yield from _single(table.get("of", ()))
+        else:
+            yield table

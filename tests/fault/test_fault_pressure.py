@@ -86,6 +86,7 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
             ballast.unlink()
             until(lambda: heartbeat(daemon)[1]["status"] == "ok")
             assert send("whole again") == {"upload_file_minidump", "log"}
+            daemon.stop()
             log = daemon.log()
             assert log.count("DISK PRESSURE: ") == 2
             assert "new crashes are kept whole again" in log

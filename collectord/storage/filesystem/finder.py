@@ -115,7 +115,16 @@ def quarantined_crash(root: str, crash_id: str) -> FoundCrash | None:
 
     @raise OSError: the store can't be read.
     """
-    return next(_copies(root, crash_id, list_directory(f"{root}/{QUARANTINE}")), None)
+    return next(quarantined_copies(root, crash_id), None)
+
+
+def quarantined_copies(root: str, crash_id: str) -> Iterator[FoundCrash]:
+    """
+    Yield all that is in the quarantine of the store at C{root} under this id.
+
+    @raise OSError: the store can't be read.
+    """
+    return _copies(root, crash_id, list_directory(f"{root}/{QUARANTINE}"))
 
 
 def crash_days(root: str) -> list[str]:

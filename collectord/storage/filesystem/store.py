@@ -22,6 +22,7 @@ from collectord.model import Content, Crash, FetchedCrash
 from collectord.storage.content import NotAsReceived
 from collectord.storage.filesystem.checks import StoreChecks, describe_error
 from collectord.storage.filesystem.committer import GroupCommit, Outcomes
+from collectord.storage.filesystem.erasing import erase
 from collectord.storage.filesystem.existing import Existing, look_at
 from collectord.storage.filesystem.finder import find_crash
 from collectord.storage.filesystem.identity import ConfirmedSync, StoreIdentity
@@ -238,6 +239,18 @@ class FilesystemCrashStorage:
         """
         try:
             return await self._workers(partial(_fetch, self.name, crash_id))
+        except OSError as e:
+            raise StorageError(describe_error(self.name, e)) from e
+
+    async def erase(self, crash_id: str) -> bool:
+        """
+        Erase a crash that this keeps, also from its quarantine; return whether there was anything.
+
+        @raise StorageError: some of it may still be there.
+        """
+        await self.prepare()
+        try:
+            return await self._workers(partial(erase, crash_id, self._directory))
         except OSError as e:
             raise StorageError(describe_error(self.name, e)) from e
 

@@ -177,6 +177,21 @@ def remove_unpublished(new: NewCrash) -> None:
     unlink_if_there(_entry(new.slot, new.crash_id))
 
 
+def entries_of(root: str, crash_id: str) -> Iterator[str]:
+    """
+    Yield the paths of all entries of one id, for whichever publisher, and of those that a publisher never took.
+
+    @param root: of the store.
+    @raise OSError: they can't be listed.
+    """
+    base = f"{root}/{UNPUBLISHED}"
+    for publisher in list_directory(base):
+        for part in list_directory(f"{base}/{publisher}"):
+            entry = _entry(f"{base}/{publisher}/{part}", crash_id)
+            if os.path.lexists(entry):
+                yield entry
+
+
 def count_unpublished(root: str) -> dict[str, int]:
     """
     Count the ids that are to be published, by the names of their publishers.

@@ -4,7 +4,6 @@ thread, and checked to be what was received.
 """
 
 import hashlib
-import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from secrets import token_hex
 from threading import Event
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Protocol, Self, TypeVar
 
 from attrs import frozen
 from pydantic import Field, field_validator
@@ -23,8 +22,11 @@ from collectord.errors import CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage
 from collectord.model import Crash, FetchedCrash
 from collectord.plugins import PluginSettings
-from collectord.storage.objects.keys import Item, dump_key, dump_names_key, items_of, probe, raw_crash_key
+from collectord.storage.objects.kept import Objects, delete_all, get_all
+from collectord.storage.objects.keys import Item, items_of, probe, raw_crash_key
 from collectord.storage.objects.saves import Saves
+
+T = TypeVar("T")
 
 _READ = 1024 * 1024
 _WHY = 300
@@ -148,27 +150,28 @@ class BucketCrashStorage:
 
         @raise StorageError: nobody knows, or the crash is not whole.
         """
-        return await self._workers(partial(self._get_all, crash_id))
+        return await self._workers(partial(self._of_kept, get_all, crash_id))
+
+    async def erase(self, crash_id: str) -> bool:
+        """
+        Delete the objects of a crash, the raw crash first; return whether there were any.
+
+        A bucket that keeps versions still has them.
+
+        @raise StorageError: some of them may still be there.
+        """
+        return await self._workers(partial(self._of_kept, delete_all, crash_id))
 
     async def check(self) -> Mapping[str, int]:
         await self._workers(partial(self._try_out, probe(token_hex(8), self._settings.prefix)))
         return {}
 
-    def _get_all(self, crash_id: str) -> FetchedCrash | None:
-        prefix = self._settings.prefix
+    def _of_kept(self, work: Callable[[Objects, str, str], T], crash_id: str) -> T:
+        """Do something with the objects of a crash that this keeps."""
         try:
-            raw_crash = self._bucket.get(raw_crash_key(crash_id, prefix))
-            if raw_crash is None:
-                return None
-            names = json.loads(self._bucket.get(dump_names_key(crash_id, prefix)) or b"[]")
-            dumps = {name: self._bucket.get(dump_key(crash_id, name, prefix)) for name in names}
+            return work(self._bucket, crash_id, self._settings.prefix)
         except self._bucket.errors as e:
             raise StorageError(f"{self._bucket.what}: {_one_line(self._bucket.describe_error(e))}") from e
-        except (ValueError, TypeError) as e:
-            raise StorageError(f"{self._bucket.what}: the dump names of {crash_id} are no list in JSON") from e
-        if missing := [name for name, content in dumps.items() if content is None]:
-            raise StorageError(f"{self._bucket.what}: {crash_id} has no dump {', '.join(missing)} there")
-        return FetchedCrash(raw_crash=raw_crash, dumps={name: content or b"" for name, content in dumps.items()})
 
     def _put_all(self, crash: Crash, abandoned: Event) -> None:
         def proceed() -> None:

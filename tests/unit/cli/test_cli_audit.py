@@ -206,10 +206,12 @@ def test_what_expired_or_was_erased_is_accounted_for(place: Place) -> None:
     place.note(5, ("kept", primary), ("expired", primary))
     place.keep_crash(5, primary)  # it came once more
     place.note(6, ("kept", place.second), ("moved", primary), ("removed", place.second), ("expired", primary))
-    assert place.fates() == {"expired": 2, "moved": 1, "erased": 2, "waiting": 1}
+    place.note(7, ("kept", primary), ("moved", away), ("erased", primary))  # from its store alone
+    place.note(8, ("kept", primary), ("moved", f"{away} or s3"), ("removed", primary), ("erased", "s3"))
+    assert place.fates() == {"expired": 2, "moved": 2, "erased": 3, "waiting": 1}
     output = place.output()
     assert output["expired"] == {primary: 4}
-    assert output["erased"] == {primary: 1, away: 1}
+    assert output["erased"] == {primary: 2, away: 1, "s3": 1}
 
 
 def test_nothing_is_unaccounted(place: Place) -> None:

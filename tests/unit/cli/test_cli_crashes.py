@@ -122,7 +122,7 @@ def test_list_what_can_not_be_read(root: Path) -> None:
         (["show"], "Missing argument"),
         (["verify"], "Name crashes, or give --day, or --all."),
         (["verify", "--all", CRASH_ID], "Name crashes"),
-        (["remove", "--yes"], "Missing argument"),
+        (["remove", "--yes"], "Name crashes, or give --older-than."),
         (["remove", "--yes", CRASH_ID], "not in"),
         (["export", CRASH_ID, "there"], "not in"),
         (["export", CRASH_ID], "Missing argument"),

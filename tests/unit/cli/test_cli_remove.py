@@ -1,0 +1,199 @@
+"""
+Crashes are removed by their age, and erased wherever they are; the journal says so.
+"""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define
+
+from collectord.observe.journal.reader import Journal
+from tests.support.fakereactor import FakeReactor
+from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, keep, lines, put_aside, raw_crash_of, run
+from tests.unit.intake.parts import result_of
+
+pytestmark = pytest.mark.usefixtures("threads_at_once")
+
+OLD = 1466608789.0
+DAY = "20160622"
+
+
+@define
+class Place:
+    """Two stores, a journal and destinations."""
+
+    path: Path
+    destinations: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("primary", "second", "ledger", "there"):
+            (self.path / name).mkdir()
+
+    @property
+    def primary(self) -> Path:
+        return self.path / "primary"
+
+    @property
+    def second(self) -> Path:
+        return self.path / "second"
+
+    @property
+    def there(self) -> Path:
+        return self.path / "there"
+
+    def config(self) -> Path:
+        file = self.path / "collectord.toml"
+        stores = "".join(f'[[storage]]\nroot = "{root}"\n' for root in (self.primary, self.second))
+        file.write_text(f'{stores}[ledger]\ndirectory = "{self.path}/ledger"\n{self.destinations}')
+        return file
+
+    def told(self, day: str = DAY) -> list[tuple[str, str]]:
+        """The ids and places in the lines about what was erased."""
+        return [(line.subject, line.where) for line in Journal(self.path / "ledger", day) if line.kind == "erased"]
+
+    def run(self, *args: object) -> Any:
+        return run("crashes", *args, "--config", self.config())
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr("collectord.cli.erase.run_in_reactor", lambda work: result_of(work(FakeReactor())))
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    return Place(tmp_path)
+
+
+def keep_old(root: Path, crash_id: str = CRASH_ID, *, new: bool = False, at: float = OLD) -> None:
+    found = keep(root, raw_crash_of(crash_id), new=new)
+    os.utime(found.raw_crash, (at, at))
+
+
+def files(root: Path) -> list[str]:
+    """Of crashes, wherever in the store they are."""
+    return sorted(path.name for path in root.rglob("*") if path.name.startswith(("8f63", "0bf1")) and not path.is_dir())
+
+
+# ——— by age ———
+
+
+def test_old_crashes_are_removed(place: Place) -> None:
+    keep_old(place.primary)
+    keep_old(place.second, STRANGER)
+    keep_old(place.primary, NEIGHBOUR, at=time.time())  # it came late
+    removed = place.run("remove", "--older-than", 30, "--yes")
+    assert (removed.exit_code, removed.stderr) == (0, "")
+    assert removed.stdout == (f"{CRASH_ID}: removed from {place.primary}\n{STRANGER}: removed from {place.second}\n")
+    assert {name[:36] for name in files(place.primary)} == {NEIGHBOUR}
+    assert files(place.second) == []
+    assert place.told() == [(CRASH_ID, str(place.primary))]
+    assert place.told("20160623") == [(STRANGER, str(place.second))]
+    assert place.run("remove", "--older-than", 30).stdout == "no crash is so old\n"
+    assert place.run("remove", "--older-than", 30000, "--yes").stdout == "no crash is so old\n"
+
+
+@pytest.mark.parametrize("enabled", ["true", "false"])
+def test_what_waits_stays_unless_it_is_wanted(place: Place, enabled: str) -> None:
+    place.destinations = (
+        f'[crashmover]\nenabled = {enabled}\n[[crashmover.destination]]\ntype = "filesystem"\nroot = "{place.there}"\n'
+    )
+    keep_old(place.primary, new=True)
+    put_aside(place.primary, keep(place.primary, raw_crash_of(NEIGHBOUR), new=False))
+    for path in (place.primary / "quarantine").rglob("*.json"):
+        os.utime(path, (OLD, OLD))
+    assert place.run("remove", "--older-than", 30).stdout == "no crash is so old\n"
+    removed = place.run("remove", "--older-than", 30, "--waiting", "--yes")
+    assert len(removed.stdout.splitlines()) == 2
+    assert files(place.primary) == []
+
+
+def test_old_ones_are_asked_for(place: Place) -> None:
+    keep_old(place.primary)
+    asked = run("crashes", "remove", "--older-than", 30, "--config", place.config(), stdin="n\n")
+    assert "Remove 1 crash from" in asked.stderr
+    assert asked.exit_code == 1
+    assert files(place.primary) != []
+
+
+def test_ids_and_an_age_do_not_go_together(place: Place) -> None:
+    assert "Name crashes, or give --older-than." in place.run("remove", CRASH_ID, "--older-than", 3).stderr
+
+
+# ——— everywhere ———
+
+
+def everywhere(place: Place) -> None:
+    """A crash in both stores, in a quarantine, still to be published, and at a destination that is a file system."""
+    place.destinations = f'[[crashmover.destination]]\ntype = "filesystem"\nroot = "{place.there}"\n'
+    put_aside(place.second, keep(place.second, new=False))
+    for root in (place.primary, place.second, place.there):
+        keep(root)
+        keep(root, raw_crash_of(NEIGHBOUR))
+    for part in ("20160622T1519", "refused"):
+        directory = place.primary / "unpublished" / "redis" / part
+        directory.mkdir(parents=True)
+        (directory / f"{CRASH_ID}.json").write_text("{}")
+        (directory / f"{NEIGHBOUR}.json").write_text("{}")
+
+
+def test_a_crash_is_erased_everywhere(place: Place) -> None:
+    everywhere(place)
+    erased = place.run("erase", f"bp-{CRASH_ID}", "--yes", "--json")
+    assert (erased.exit_code, erased.stderr) == (0, "")
+    places = [str(place.second), str(place.primary), str(place.there)]
+    assert lines(erased) == [{"crash_id": CRASH_ID, "erased": places, "left": {}}]
+    for root in (place.primary, place.second, place.there):
+        assert {name[:36] for name in files(root)} == {NEIGHBOUR}
+    assert place.told() == [(CRASH_ID, where) for where in places]
+    again = place.run("erase", CRASH_ID, "--yes")
+    assert (again.exit_code, again.stderr) == (1, f"collectord: {CRASH_ID}: found nowhere\n")
+
+
+def test_it_asks(place: Place) -> None:
+    everywhere(place)
+    asked = run("crashes", "erase", CRASH_ID, "--config", place.config(), stdin="n\n")
+    assert "Erase 1 crash everywhere?" in asked.stderr
+    assert place.told() == []
+
+
+def test_where_it_may_still_be_is_listed(place: Place) -> None:
+    keep(place.primary)
+    place.destinations = '[[crashmover.destination]]\ntype = "http"\nurl = "http://x/submit?key=secret"\n'
+    place.second.rmdir()
+    erased = place.run("erase", CRASH_ID, "--yes")
+    assert erased.exit_code == 1
+    assert erased.stdout == f"{CRASH_ID}: erased from {place.primary}\n"
+    assert f"may still be in {place.second}: there is no store" in erased.stderr
+    assert f"{CRASH_ID}: may still be in http://x/submit?key=***: it erases nothing" in erased.stderr
+
+
+def test_a_crash_that_is_being_moved_is_left_to_a_second_try(place: Place) -> None:
+    keep(place.primary)
+    other = place.primary / "staging" / f"{os.uname().nodename}-1-00c0ffee"
+    other.mkdir(parents=True)
+    claim = other / f"{CRASH_ID}.moving"
+    claim.touch()
+    (other / "lock").touch()
+    with (other / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        erased = place.run("erase", CRASH_ID, "--yes")
+    assert f"may still be in {place.primary}: it is being moved right now" in erased.stderr
+    assert len(files(place.primary / DAY)) == 3
+
+
+def test_what_is_left_of_a_removal_is_erased(place: Place) -> None:
+    found = keep(place.primary)
+    os.unlink(found.raw_crash)
+    assert place.run("erase", CRASH_ID, "--yes").exit_code == 0
+    assert files(place.primary) == []
+
+
+def test_without_a_journal(place: Place) -> None:
+    keep(place.primary)
+    place.destinations = "[ledger]\nenabled = false\n"
+    file = place.config()
+    file.write_text(file.read_text().replace(f'[ledger]\ndirectory = "{place.path}/ledger"\n', ""))
+    assert run("crashes", "erase", CRASH_ID, "--yes", "--config", file).exit_code == 0
+    assert place.told() == []
