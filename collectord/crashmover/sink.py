@@ -45,7 +45,8 @@ class Sink:
     @param deliver: saves or publishes a crash, and returns once that is confirmed.
     @param check: tries whether a crash could be delivered.
     @param timeout: seconds that a delivery or a check may take.
-    @param verify: run C{check} before the first crash is delivered.
+    @param verify: run C{check} before the first crash is delivered, and after a failure; False: never, since it may ask
+        for more than deliveries are allowed to do. Then the next crash tries the sink out.
     @param chance: returns a random number from 0 to 1.
     @ivar place_of: returns where the crash of an id lies at the destination; empty: nobody knows.
     @ivar cautions: what the destination can't promise, in sentences, as far as that is known by now.
@@ -81,12 +82,12 @@ class Sink:
         self._timeout = timeout
         self._clock = clock
         self._chance = chance
-        self._unchecked = verify
+        self._is_checked = self._unchecked = verify
         self._verify = SingleFlight(self._try_out)
         self._failures = 0
         self._resume_at = 0.0
         self._at_once = _ANY
-        self._answers = AnswerWatch(check, self._seems_away, clock)
+        self._answers = AnswerWatch(check if verify else _no_check, self._seems_away, clock)
         SINK_FAILURES.labels(name)  # begin the series with 0: Prometheus sees no increase in one that begins with 1
 
     @property
@@ -198,7 +199,7 @@ class Sink:
         self._log.error("{sink} does not answer: {why}", sink=self.name, why=self.problem)
 
     def _failed(self, error: Exception, *, slow: bool) -> None:
-        self._unchecked = True
+        self._unchecked = self._is_checked
         why = self.problem = without_secrets(str(error))
         self.failed += 1
         SINK_FAILURES.labels(self.name).inc()
@@ -211,3 +212,7 @@ class Sink:
         pause = backoff_delay(self._failures, first=FIRST_PAUSE_S, longest=LONGEST_PAUSE_S, chance=self._chance())
         self._resume_at = self._clock.seconds() + pause
         self._log.error("{sink} failed; trying again in {pause:.1f} s: {why}", sink=self.name, pause=pause, why=why)
+
+
+async def _no_check() -> None:
+    """Stand in for the check of a sink that is not to be checked."""

@@ -37,7 +37,7 @@ class Rig:
     sink: Sink = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.sink = self.fake.as_sink(self.clock)
+        self.sink = self.fake.as_sink(self.clock, verify=True)
 
     def deliver(self) -> None:
         Deferred.fromCoroutine(self.sink.deliver(make_crash())).addErrback(lambda _: None)

@@ -35,7 +35,7 @@ def test_verified_once_before_the_first_crash() -> None:
 
 def test_not_used_after_a_failure_until_a_check_succeeds() -> None:
     clock, fake = Clock(), FakeSink("one", fails=True)
-    sink = fake.as_sink(clock)
+    sink = fake.as_sink(clock, verify=True)
     with pytest.raises(StorageError):
         result_of(sink.deliver(make_crash()))
     fired = [ready(sink), ready(sink)]
@@ -47,6 +47,25 @@ def test_not_used_after_a_failure_until_a_check_succeeds() -> None:
     clock.advance(0.2)
     assert (fired, fake.checks) == ([[True], [True]], 2)
     result_of(sink.deliver(make_crash()))
+
+
+def test_one_that_is_not_to_be_checked_never_is() -> None:
+    """Its check may ask for more than its user is allowed to do, and would fail for ever."""
+    clock, fake = Clock(), FakeSink("one", fails=True)
+    sink = fake.as_sink(clock, verify=False)
+    result_of(sink.try_out())
+    with pytest.raises(StorageError):
+        result_of(sink.deliver(make_crash()))
+    fired = ready(sink)
+    assert (fired, sink.is_available) == ([], False)
+    clock.advance(1)
+    assert (fired, sink.is_available) == ([True], True)
+    fake.fails, fake.hangs = False, []
+    slow = Deferred.fromCoroutine(sink.deliver(make_crash()))
+    clock.pump([1.0] * 10)
+    fake.hangs.pop().callback(None)
+    assert result_of(slow) is None
+    assert (fake.checks, sink.problem) == (0, "")
 
 
 def test_success_makes_the_next_pause_short_again() -> None:
