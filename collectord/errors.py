@@ -13,6 +13,10 @@ class CollectordError(Exception):
 class ConfigError(CollectordError):
     """The settings or the throttle rules can't be used; the text says where, why, and what would be right."""
 
+    def about(self, where: str) -> "ConfigError":
+        """Make the same error with C{where}, a file or a table in it, before each line of its text."""
+        return ConfigError("\n".join(f"{where}: {line}" for line in str(self).splitlines()))
+
 
 class UnreadableMinidump(CollectordError):
     """A file is no minidump, or is too damaged to say where its program crashed."""

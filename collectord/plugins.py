@@ -127,8 +127,8 @@ def make_plugin(group: str, table: Mapping[str, Any], context: PluginContext, wh
     try:
         instance = plugin_type.make(settings, context)
         verifyObject(_INTERFACES[group], instance)
-    except ConfigError:
-        raise
+    except ConfigError as e:
+        raise e.about(where) from e
     except Exception as e:
         raise ConfigError(_broken(where, point, e)) from e
     return Plugin(settings, instance)

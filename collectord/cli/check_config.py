@@ -44,7 +44,7 @@ from collectord.settings.loading import DEFAULT_PATH
 from collectord.settings.paths import is_service
 from collectord.settings.sanity import places_that_depend
 from collectord.settings.schema import Settings
-from collectord.settings.snapshot import load
+from collectord.settings.snapshot import SettingsSnapshot, load
 from collectord.storage.filesystem.access import refuse_unusable_today
 from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
 from collectord.throttle import Rule
@@ -75,7 +75,7 @@ def check_config(connect: bool, config: Path | None, as_json: bool) -> None:
     try:
         snapshot = load(config, service=is_service(os.environ, has_terminal=sys.stdin.isatty()))
         settings, rules = snapshot.settings, snapshot.rules
-        sinks = _sinks(settings)
+        sinks = _sinks(snapshot)
         listeners = (Listeners(settings.submission.listen, "submission", None), admin_listeners(settings, None))
         validities = [validity for each in listeners for validity in each.validities()]
         sentry_observer(settings.sentry, __version__)
@@ -107,11 +107,14 @@ def check_config(connect: bool, config: Path | None, as_json: bool) -> None:
         raise Exit(WRONG)
 
 
-def _sinks(settings: Settings) -> Sequence[tuple[str, str]]:
+def _sinks(snapshot: SettingsSnapshot) -> Sequence[tuple[str, str]]:
     """Make each destination and publisher, and return its kind and name. They are never used."""
     reactor: Any = SelectReactor()  # It never runs.
-    backends, names = build_backends(settings, reactor)
-    delivery = DeliveryPipeline(settings, backends, names, lambda event: None, reactor)
+    backends, names = build_backends(snapshot.settings, reactor)
+    try:
+        delivery = DeliveryPipeline(snapshot.settings, backends, names, lambda event: None, reactor)
+    except ConfigError as e:
+        raise e.about(snapshot.source) from e
     return [(_KINDS[sink.kind], sink.name) for sink in delivery.sinks]
 
 

@@ -118,7 +118,7 @@ class CollectordService(MultiService):
         try:
             return DeliveryPipeline(snapshot.settings, self._backends, self._names, self._on_event, self._reactor)
         except ConfigError as e:
-            raise ConfigError("\n".join(f"{snapshot.source}: {line}" for line in str(e).splitlines())) from e
+            raise e.about(snapshot.source) from e
 
     def _new_admin(self) -> AdminPort:
         return AdminPort(

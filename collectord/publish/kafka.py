@@ -3,12 +3,13 @@ A publisher that adds crash ids to a topic of Kafka.
 """
 
 import logging
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -21,6 +22,7 @@ from collectord.plugins import PluginContext, PluginType
 from collectord.publish.tls import TlsSettings, refuse_unusable_files
 
 _THREADS = 2
+_HOSTS = re.compile(r"[^\s,/]+(,[^\s,/]+)*")
 _POLL_S = 1.0
 """How long the thread that takes the reports of deliveries waits for one, before it looks whether it should end."""
 _SILENT = logging.getLogger("collectord.kafka")
@@ -41,14 +43,27 @@ class KafkaSettings(TlsSettings):
     @ivar options: more settings of librdkafka, by the names in its CONFIGURATION.md.
     """
 
-    servers: str = Field(default="localhost:9092", pattern=r"^[^\s,]+(,[^\s,]+)*$")
+    servers: str = "localhost:9092"
     topic: str = Field(default="socorro.standard", pattern=r"^[A-Za-z0-9._-]{1,249}$")
     tls: bool = False
     user: str = ""
     password: str = Field(default="", repr=False)
-    mechanism: str = Field(default="PLAIN", pattern=r"^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$")
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     options: dict[str, str | int | bool] = Field(default={}, repr=False)
     timeout_s: float = Field(default=10.0, gt=0)
+
+    @field_validator("servers")
+    @classmethod
+    def _are_hosts(cls, servers: str) -> str:
+        if not _HOSTS.fullmatch(servers):
+            raise ValueError("must be host:port,host:port, without a scheme and without blanks")
+        return servers
+
+    @model_validator(mode="after")
+    def _has_both_or_neither(self) -> Self:
+        if bool(self.user) != bool(self.password):
+            raise ValueError("set both user and password, or neither")
+        return self
 
     @model_validator(mode="after")
     def _keeps_what_is_promised(self) -> Self:

@@ -3,6 +3,7 @@ A publisher that sends crash ids to a stream of NATS JetStream, which confirms e
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -33,6 +34,7 @@ T = TypeVar("T")
 _ERRORS = (NatsError, *TLS_ERRORS, *NETWORK_ERRORS)
 _PORT = 4222
 _API = "$JS.API.STREAM"
+_SUBJECT = re.compile(r"[!-)+-=?-~]+")
 
 
 class NatsSettings(TlsSettings):
@@ -47,19 +49,26 @@ class NatsSettings(TlsSettings):
     """
 
     url: str = Field(default="nats://localhost:4222", repr=False)
-    subject: str = Field(default="socorro.standard", pattern=r"^[!-)+-=?-~]+$")
+    subject: str = "socorro.standard"
     credentials_file: Path | None = None
-    inbox: str = Field(default="_INBOX", pattern=r"^[!-)+-=?-~]+$")
+    inbox: str = "_INBOX"
     timeout_s: float = Field(default=10.0, gt=0)
 
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
         with without_quoting_input(
-            "must be nats://user:password@host:port,host:port or tls://…; special characters as %40"
+            "must be nats://<user>:<password>@<host>:<port>,<host>:<port> or tls://…; special characters as %40"
         ):
             list(_servers(url))
         return url
+
+    @field_validator("subject", "inbox")
+    @classmethod
+    def _is_subject(cls, subject: str) -> str:
+        if not _SUBJECT.fullmatch(subject):
+            raise ValueError("must be a subject of ASCII characters, without blanks and without wildcards (* >)")
+        return subject
 
     @model_validator(mode="after")
     def _has_one_way_to_log_in(self) -> Self:

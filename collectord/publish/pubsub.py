@@ -10,7 +10,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.pubsub_v1 import PublisherClient
-from pydantic import Field
+from pydantic import Field, field_validator
 from zope.interface import implementer
 
 from collectord.concurrency.lazily import Lazily
@@ -34,6 +34,13 @@ class PubsubSettings(PluginSettings):
     project: str = Field(min_length=1)
     topic: str = Field(min_length=1)
     timeout_s: float = Field(default=10.0, gt=0)
+
+    @field_validator("project", "topic")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if "/" in name:
+            raise ValueError("must be the name alone, without projects/ and topics/")
+        return name
 
 
 @implementer(ICrashPublisher)

@@ -49,8 +49,9 @@ class RedisSettings(TlsSettings):
     @classmethod
     def _is_url(cls, url: str) -> str:
         with without_quoting_input(
-            "must be redis://user:password@host:port/db, or rediss, or unix:///path, "
-            "or redis+sentinel://user:password@host:port,host:port/service/db; special characters as %40"
+            "must be redis://<user>:<password>@<host>:<port>/<number>, or rediss, or unix:///<path>, "
+            "or redis+sentinel://<user>:<password>@<host>:<port>,<host>:<port>/<service>/<number>, and after a ? "
+            "options that the Redis library knows; special characters as %40"
         ):
             make_client(url, {}).connection_pool.make_connection()  # refuses options that it does not know
         return url
@@ -137,7 +138,8 @@ class RedisPublisher:
         if problem := refusal_in_words(error):
             return f"{self._where}: {problem}"
         text = " ".join((str(error) or repr(error)).split())
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"  # of what does not speak Redis, all it says
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"  # of what does not speak Redis, all it says
+        return text if self._where in text else f"{self._where}: {text}"
 
 
 def _make(settings: RedisSettings, context: PluginContext) -> RedisPublisher:

@@ -47,7 +47,12 @@ def make_client(url: str, options: Mapping[str, Any]) -> Redis:
 
     @raise ValueError: C{url} can't be understood. Other errors may be raised, too; each may quote a part of it.
     """
-    return _by_sentinels(url, options) if is_sentinel_url(url) else Redis.from_url(url, **options)
+    if is_sentinel_url(url):
+        return _by_sentinels(url, options)
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        _refuse_no_number(parts.path.removeprefix("/"))  # the library would use number 0
+    return Redis.from_url(url, **options)
 
 
 def _by_sentinels(url: str, options: Mapping[str, Any]) -> Redis:
@@ -56,8 +61,7 @@ def _by_sentinels(url: str, options: Mapping[str, Any]) -> Redis:
     service, _, database = parts.path.removeprefix("/").partition("/")
     if not service or not hosts:
         raise ValueError("there is no host, or no name of a service")
-    if database and not database.isdigit():
-        raise ValueError("the database is no number")
+    _refuse_no_number(database)
     found = parse_url(f"{_SENTINEL_SCHEMES[parts.scheme]}://{user}{at}sentinel/{database or 0}?{parts.query}")
     del found["host"]
     if found.pop("connection_class", None) is not None:
@@ -73,6 +77,11 @@ def _by_sentinels(url: str, options: Mapping[str, Any]) -> Redis:
     manager = _Sentinels(addresses, sentinel_kwargs={**to_sentinels, **of_sentinels, "retry": Retry(NoBackoff(), 0)})
     client: Redis = manager.master_for(service, **to_server)
     return client
+
+
+def _refuse_no_number(database: str) -> None:
+    if database and not database.isdigit():
+        raise ValueError("the database is no number")
 
 
 def refusal_in_words(error: Exception) -> str:

@@ -75,6 +75,10 @@ class SqsSettings(PluginSettings):
             raise ValueError("set both access_key and secret_key, or neither")
         if self.session_token and not self.access_key:
             raise ValueError("session_token needs access_key and secret_key")
+        if self.profile and self.access_key:
+            raise ValueError("set either profile or access_key, not both")
+        if self.ca_file and self.queue_url.startswith("http:"):
+            raise ValueError("ca_file needs an https queue_url")
         return self
 
     def client(self) -> Any:

@@ -92,7 +92,7 @@ def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
         refuse_odd_places(settings, service=service)
         refuse_same_addresses(settings)
     except ConfigError as e:
-        raise ConfigError("\n".join(f"{source}: {line}" for line in str(e).splitlines())) from e
+        raise e.about(source) from e
     spec = settings.throttle.rules
     text = read_rules(spec) if spec.endswith(".toml") else None
     return SettingsSnapshot(

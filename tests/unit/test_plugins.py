@@ -25,19 +25,24 @@ def make_raising(settings: Settings, context: PluginContext) -> object:
     raise KeyError("depth")
 
 
+def make_refused(settings: Settings, context: PluginContext) -> object:
+    raise ConfigError("ca_file: not there\nkey_file: not there")
+
+
 def make_nothing(settings: Settings, context: PluginContext) -> object:
     return object()
 
 
 WELL = PluginType(Settings, make_well)
 RAISING = PluginType(Settings, make_raising)
+REFUSED = PluginType(Settings, make_refused)
 NOTHING = PluginType(Settings, make_nothing)
 NO_KIND = "text"
 
 
 @pytest.fixture(autouse=True)
 def _points(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["WELL", "RAISING", "NOTHING", "NO_KIND", "ABSENT"]
+    names = ["WELL", "RAISING", "REFUSED", "NOTHING", "NO_KIND", "ABSENT"]
     points = [EntryPoint(name.lower(), f"{__name__}:{name}", DESTINATIONS) for name in names]
     points.append(EntryPoint("no_module", "collectord_no_such:X", DESTINATIONS))
     points.append(EntryPoint("no_extra", "collectord_no_such:X [s3]", DESTINATIONS))
@@ -50,6 +55,12 @@ def made(table: Mapping[str, Any]) -> Any:
 
 def test_made() -> None:
     assert made({"type": "well", "depth": 3}).name == "depth 3"
+
+
+def test_what_a_plugin_itself_refuses_is_told_with_the_table() -> None:
+    with pytest.raises(ConfigError) as raised:
+        made({"type": "refused"})
+    assert str(raised.value) == "here: ca_file: not there\nhere: key_file: not there"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The settings of a destination of C{type = "s3"}.
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -58,7 +59,7 @@ class S3Settings(BucketSettings):
     @classmethod
     def _is_url(cls, url: str) -> str:
         with without_quoting_input(
-            "must be http or https, a host and a port, and nothing else, as in http://127.0.0.1:9000"
+            "must be http or https, a host and perhaps a port, as in http://127.0.0.1:9000, without the bucket"
         ):
             if url:
                 bare_http_parts(url)
@@ -81,6 +82,8 @@ class S3Settings(BucketSettings):
             raise ValueError("set either profile or access_key, not both")
         if self.sse_kms_key_id and not self.server_side_encryption.startswith("aws:kms"):
             raise ValueError("sse_kms_key_id needs server_side_encryption = 'aws:kms'")
+        if urlsplit(self.endpoint_url).path.rstrip("/").endswith(f"/{self.bucket}"):
+            raise ValueError("endpoint_url must not end with the bucket, which is put behind it or before its host")
         if self.ca_file and self.endpoint_url.startswith("http:"):
             raise ValueError("ca_file needs an https endpoint_url")
         return self

@@ -145,7 +145,10 @@ def test_for_scripts(settings: Path) -> None:
         ("[[crashmover.destination]]\ntype = 'filesystem'\nroot = '${STATE}'", ["root: has a placeholder in it"]),
         ("[submission", ["not TOML"]),
         ("[throttle]\nrules = 'nowhere.toml'", ["nowhere.toml"]),
-        ("[[crashmover.destination]]\nkind = 's3'", ["[[crashmover.destination]] 0 type is missing", "filesystem"]),
+        (
+            "[[crashmover.destination]]\nkind = 's3'",
+            [".toml: [[crashmover.destination]] 0 type is missing", "filesystem"],
+        ),
         ("[[crashmover.destination]]\ntype = 's4'", ["type = 's4': there is none", "s3"]),
         ("[[crashmover.destination]]\ntype = 's3'\nbucket = 'crashes'\nbukket = 'b'", ["bukket", "unknown key"]),
         ("[[crashmover.destination]]\ntype = 'filesystem'\nroot = 'crashes'", ["is the root of a [[storage]]"]),

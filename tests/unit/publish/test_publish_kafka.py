@@ -20,6 +20,9 @@ def publisher(servers: str, **more: Any) -> Any:
     ("more", "reported"),
     [
         pytest.param({"servers": ""}, "servers: ", id="no servers"),
+        pytest.param({"servers": "kafka://x:9092"}, "servers: must be host:port", id="a scheme"),
+        pytest.param({"user": "u"}, "set both user and password", id="no password"),
+        pytest.param({"password": "p"}, "set both user and password", id="no user"),
         pytest.param({"topic": "a b"}, "topic: ", id="topic"),
         pytest.param({"mechanism": "GSSAPI"}, "mechanism: ", id="mechanism"),
         pytest.param({"options": {"no.such": 1}}, 'No such configuration property: "no.such"', id="unknown option"),

@@ -327,11 +327,11 @@ def test_credentials_that_can_not_be_used(tmp_path: Path, content: str | None, w
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        pytest.param({"url": "http://x"}, "must be nats://", id="scheme"),
+        pytest.param({"url": "http://x"}, "must be nats://<user>:<password>@<host>", id="scheme"),
         pytest.param({"url": "nats://x:port"}, "must be nats://", id="port"),
         pytest.param({"url": "nats://x/S3CR3T"}, "must be nats://", id="path"),
         pytest.param({"url": "nats://x,"}, "must be nats://", id="an empty host"),
-        pytest.param({"subject": "crashes.*"}, "subject", id="a wildcard"),
+        pytest.param({"subject": "crashes.*"}, "subject: must be a subject", id="a wildcard"),
         pytest.param({"subject": "two words"}, "subject", id="a blank"),
         pytest.param({"url": "nats://u:p@x", "credentials_file": "x"}, "not in both", id="two users"),
     ],

@@ -10,7 +10,7 @@ import pytest_twisted  # type: ignore[import-untyped]
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
-from collectord.errors import PublishError
+from collectord.errors import ConfigError, PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import make_crash
@@ -107,3 +107,8 @@ async def test_closed_it_leaves_no_thread_and_no_connection(topics: Topics) -> N
 @in_reactor
 async def test_one_that_was_never_used_is_closed_without_a_word(topics: Topics) -> None:
     await publisher().close()
+
+
+def test_names_that_are_paths_are_refused() -> None:
+    with pytest.raises(ConfigError, match="topic: must be the name alone"):
+        publisher("projects/p/topics/t")

@@ -179,6 +179,12 @@ def test_the_url_of_the_queue_tells_the_region_and_the_server(
         pytest.param({"queue_url": "https://host/"}, "must be https://host/account/queue", id="no queue"),
         pytest.param({"access_key": ""}, "set both", id="half of the keys"),
         pytest.param({"access_key": "", "secret_key": "", "session_token": "S3CR3T"}, "needs access_key", id="no keys"),
+        pytest.param({"profile": "p"}, "set either profile or access_key", id="a profile and keys"),
+        pytest.param(
+            {"queue_url": "http://host/1/q", "ca_file": Path("/nowhere.pem")},
+            "needs an https",
+            id="ca_file without TLS",
+        ),
         pytest.param({"ca_file": Path("/nowhere.pem")}, "there is no such file", id="no ca_file"),
     ],
 )

@@ -690,6 +690,7 @@ def test_where_amazon_s_servers_are(region: str, url: str) -> None:
         ({"profile": "p", "access_key": "A", "secret_key": "s"}, "set either profile or access_key"),
         ({"sse_kms_key_id": "k"}, "sse_kms_key_id needs"),
         ({"endpoint_url": "minio:9000"}, "must be http or https"),
+        ({"endpoint_url": "http://minio:9000/crashes/"}, "must not end with the bucket"),
         ({"endpoint_url": "http://minio", "ca_file": "/x.pem"}, "ca_file needs an https endpoint_url"),
         ({"prefix": "/stage"}, "one slash between"),
         ({"bucket": "s3://crashes"}, "must be the name of a bucket alone"),
