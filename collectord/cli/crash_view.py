@@ -193,7 +193,7 @@ def _state(crash: ReadCrash, moved: Container[str] | None) -> str:
     if not crash.is_new:
         return "stays: it was moved, or nothing moves it"
     if moved is None:
-        return "new: it was not moved"
+        return "new: it was not moved from here"
     return "new: it waits to be moved" if crash.crash.root in moved else "stays: nothing moves it from here"
 
 

@@ -18,6 +18,7 @@ from collectord.cli.plugged import close, run_in_reactor, single_destinations
 from collectord.cli.shared import EXIT_STATUS, WRONG, config_option, counted, json_option, say, show, show_json
 from collectord.cli.staged import modes_of_stores
 from collectord.cli.stores import crash_ids_argument
+from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.delivery import make_plugins
 from collectord.errors import CollectordError
@@ -111,8 +112,7 @@ async def _from_destinations(settings: Settings, ids: Sequence[str], outcome: _O
             for crash_id in ids:
                 await _from_destination(plugin, crash_id, outcome, reactor)
     finally:
-        for plugin in made:
-            await close(plugin, reactor)
+        await gather(close(plugin, reactor) for plugin in made)
 
 
 async def _from_destination(plugin: Plugin, crash_id: str, outcome: _Outcome, reactor: Any) -> None:

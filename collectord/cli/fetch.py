@@ -17,6 +17,7 @@ from collectord.cli.crash_files import new_file
 from collectord.cli.plugged import close, run_in_reactor, single_destinations
 from collectord.cli.shared import EXIT_STATUS, WRONG, CannotRun, config_option, json_option, say, show, show_json
 from collectord.cli.stores import crash_ids_argument
+from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.delivery import make_plugins
 from collectord.errors import CollectordError
@@ -116,8 +117,7 @@ async def fetch_all(settings: Settings, crash_ids: Sequence[str], reactor: Any) 
     try:
         return {crash_id: await _fetch(made, crash_id, reactor) for crash_id in crash_ids}
     finally:
-        for plugin in made:
-            await close(plugin, reactor)
+        await gather(close(plugin, reactor) for plugin in made)
 
 
 async def _fetch(made: Sequence[Plugin], crash_id: str, reactor: Any) -> _Found:

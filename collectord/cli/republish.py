@@ -108,11 +108,11 @@ def _published(directory: Path, which: Sequence[str], *, force: bool) -> Iterabl
 @define
 class Republished:
     """
-    What came of it.
+    Which ids were published again, and which were not.
 
     @ivar published: the ids that every publisher has confirmed.
     @ivar left: the ids that were not published, or not by every publisher.
-    @ivar problem: why; empty: there is none left.
+    @ivar problem: why some are left; empty: none is.
     """
 
     published: list[str] = field(factory=list)

@@ -27,7 +27,8 @@ SOON_S = 0.1
 """Seconds from the first crash that was kept to the pass that moves it, so that one pass finds many crashes."""
 _LISTING = 4
 """
-If many crashes are listed that have to wait, a wake begins a pass only after so many times as long as that took last.
+A wake begins a pass only after this many times the seconds that the last one took to list the source. So a long list of
+crashes that have to wait is not read again for each new one.
 """
 _BAD_IN_A_ROW = 20
 """

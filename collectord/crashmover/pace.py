@@ -20,7 +20,7 @@ _AHEAD = 1.1
 
 class Rate:
     """
-    How often something happened in a second, of late.
+    The rate at which something has happened lately, in times per second.
 
     @param seconds: about how long an event counts.
     """

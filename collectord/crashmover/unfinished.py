@@ -29,7 +29,7 @@ class OwnFaults:
 
     If no other crash succeeded in between, the source or the destination is at fault, not the crash.
 
-    @ivar most: with how many the crash is not at fault yet.
+    @ivar most: after more failures than these the crash is at fault.
     @ivar others: how many crashes had succeeded when this one failed the last time.
     """
 

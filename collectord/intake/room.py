@@ -87,7 +87,7 @@ class AnnotationRoom:
         return (Note("left_out", text),)
 
     def release(self) -> None:
-        """Give all back."""
+        """Give all the room back that was taken."""
         self._budget.release_annotations(self._held)
         self._held = 0
 

@@ -37,7 +37,7 @@ class ProcessMetrics(Service):
         self._schedule()
 
     def stopService(self) -> None:
-        """Look no more."""
+        """Stop measuring the process."""
         super().stopService()
         if self._next is not None:
             self._next.cancel()

@@ -26,7 +26,10 @@ from collectord.settings.urls import without_quoting_input
 _THREADS = 4
 _LONGEST = 300
 _WAIT_MS = 400
-"""Milliseconds of each second of the time limit that replicas may take. No answer from Redis comes in half of it."""
+"""
+How many milliseconds of each second of the time limit the replicas may take. They are less than half, since the client
+gives the server up when half of the time limit is over.
+"""
 
 
 class RedisSettings(TlsSettings):

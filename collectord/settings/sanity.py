@@ -83,7 +83,7 @@ def _ledger_in_a_store(settings: Settings) -> str:
 
 
 def waits_too_long(settings: Settings) -> Sequence[str]:
-    """Describe a patience that outlasts the clients, which then never learn what became of their crash."""
+    """Say so if crashes wait for a store for longer than clients wait, which then never learn what became of theirs."""
     seconds = settings.submission.patience_s
     if seconds < _CRASHPAD_S:
         return []

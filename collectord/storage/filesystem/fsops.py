@@ -152,7 +152,7 @@ def try_unlink(path: str) -> bool:
 
 def try_hard_link(path: str, link: str) -> bool:
     """
-    Give a file a second name, and return whether that is possible on this file system.
+    Make C{link} a hard link to the file at C{path}, and return whether this file system has hard links.
 
     @raise FileExistsError: C{link} exists.
     """

@@ -173,7 +173,7 @@ def write_durably(path: str, value: Mapping[str, object], *, first: bool = False
 
 def _link_if_possible(new: str, path: str) -> bool:
     """
-    Give a file a second name if that is possible.
+    Make C{path} a hard link to the file at C{new}, if that is possible.
 
     Any error says that it is not: this is done before it was found out what the file system can do.
 

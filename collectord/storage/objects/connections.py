@@ -22,6 +22,8 @@ _BLOCK = 128 * 1024
 """How much is sent at a time. That much has to get through within the time limit, also where a link is slow."""
 _MOST = 64 * 1024
 """The most bytes that are read of the body of an answer."""
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""What OpenSSL says, by its version, of an answer that is no TLS."""
 _CUT_OFF = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 
 
@@ -173,7 +175,7 @@ class Connections:
             case ssl.SSLCertVerificationError():
                 why = f"its certificate is not trusted: {error.verify_message}"
             case ssl.SSLError():
-                why = f"TLS failed: {error.reason or error}"
+                why = _tls_failure(error)
             case TimeoutError():
                 why = f"nothing within {self._connect_timeout:g} s"
             case OSError():
@@ -193,6 +195,11 @@ class Connections:
                 return f"the answer of {self._shown} is no HTTP ({type(error).__name__})"
             case _:
                 return f"the connection to {self._shown} failed: {error}"
+
+
+def _tls_failure(error: ssl.SSLError) -> str:
+    reason = (error.reason or str(error)).lower().replace("_", " ")
+    return f"TLS failed: {reason}{'; this port speaks no TLS' if error.reason in _NO_TLS else ''}"
 
 
 def _send(

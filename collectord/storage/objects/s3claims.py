@@ -39,7 +39,7 @@ class Expected:
     """
     What a server may say about an object that is as it was sent.
 
-    @ivar etag: of an object that was sent whole or in parts, as it was sent.
+    @ivar etag: the ETag of an object that was sent in the same way: whole, or in these parts.
     @ivar checksums: in Base64. An object in parts has one of its content, or one of the checksums of the parts.
     @ivar whole_md5: reads the content of an object that was sent in parts, for its MD5 in hex. Some servers say that.
     """

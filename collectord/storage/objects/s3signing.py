@@ -36,7 +36,7 @@ def signed(
     now: datetime,
 ) -> Mapping[str, str]:
     """
-    Return C{headers} with all that has to be added to them.
+    Return C{headers} together with the signature, and with those that it needs: the time, the checksum and the token.
 
     @param path: encoded, as it is sent.
     @param query: as L{collectord.storage.objects.encoding.query_of} makes it.

@@ -220,7 +220,9 @@ def test_no_server() -> None:
 def test_a_server_without_tls() -> None:
     with server(answering(b"HTTP/1.1 400 Bad Request\r\n\r\n", end=b"")) as url:
         https = url.replace("http:", "https:")
-        assert error_of(https).startswith(f"no connection to {https} (TLS failed: ")
+        error = error_of(https)
+        assert error.startswith(f"no connection to {https} (TLS failed: ")
+        assert error.endswith("; this port speaks no TLS)")
 
 
 def test_a_line_end_in_a_header_is_not_sent() -> None:
