@@ -74,7 +74,8 @@ class Duplicates:
             with self._waiting(report.dumps, began) as pause:
                 for tries in count(1):
                     claimed = self._table.claim(digest)
-                    known = await self._known(digest, report)  # after the claim: it may just have been kept
+                    # This comes after the claim, since whoever held the claim before may have kept the report just now.
+                    known = await self._known(digest, report)
                     if claimed or known is not None:
                         break
                     if not await pause(backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)):

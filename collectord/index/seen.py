@@ -54,7 +54,7 @@ def write_tally(database: sqlite3.Connection, tally: Tally, now: float) -> None:
     """
     counts, facts = tally
     hour, minutes = int(now // HOUR_S), int(now // MINUTES_S)
-    counts = [("", "", "", 0, 0), *counts]  # an hour without reports is no gap
+    counts = [("", "", "", 0, 0), *counts]  # so an hour without reports has a row
     database.executemany(_COUNT_HOUR, [(hour, *count) for count in counts])
     database.executemany(_COUNT_MINUTES, [(minutes, *count) for count in counts])
     database.executemany(_FACTS, facts)

@@ -104,7 +104,7 @@ class TextDecoder:
 
     def _with_surrogates(self, content: bytes) -> tuple[str, bool] | None:
         """Decode UTF-8 as Java writes it, with surrogates, and tell if all are pairs; None: it is no such text."""
-        surrogates = content.count(b"\xed")  # or other characters, but no fewer
+        surrogates = content.count(b"\xed")  # other characters begin so, too: it may be fewer
         if not 0 < surrogates <= self._errors_left:
             return None
         self._errors_left -= surrogates

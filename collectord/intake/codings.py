@@ -189,7 +189,7 @@ _DEFLATE = Coding(
     name="deflate",
     new_stream=_Deflate,
     after_the_end="left out",
-    begin=re.compile(rb"(?!\x1f\x8b)"),  # it would be a block of no kind
+    begin=re.compile(rb"(?!\x1f\x8b)"),  # gzip: as deflate, the first block would be of a type that there is not
     is_exact=True,
 )
 # Its package raises an error if more than a stream comes, and then the end of the stream is lost.

@@ -78,7 +78,7 @@ def _read(text: str, problem: str, most_items: int, most_levels: int) -> Extra:
     members: list[tuple[str, str]] = []
     try:
         for name, value, after in members_of(text, at, most_levels):
-            if len(members) == most_items:  # without commas between them, they were not counted yet
+            if len(members) == most_items:  # items are counted by their commas, which may be missing
                 raise TooManyItems
             members.append((name, value))
             at = after

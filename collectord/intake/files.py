@@ -138,7 +138,7 @@ class ReceivedFiles:
         attachments = [file for file in there if file is not last]
         for file in sorted(attachments, key=lambda file: (goes_late(file), -file.size)):
             if growing in attachments and file is not growing and goes_late(file) == goes_late(growing):
-                self._looked_at_from = file.size  # then it is the largest
+                self._looked_at_from = file.size  # at that size it is the largest
                 return
             self._leave_out(file)
             if self._kept <= self._most:

@@ -226,7 +226,7 @@ class FormDataParser:
         length = len(self._delimiter)
         if not self._delimiter.startswith(tail[:length]):
             return self._state is _HEADERS and _CUT_BLANK_LINE.fullmatch(tail) is not None
-        return _CUT_LINE_END.fullmatch(tail, length) is not None  # nothing is a beginning, too
+        return _CUT_LINE_END.fullmatch(tail, length) is not None  # it matches no bytes, too: all may be yet to come
 
     def _part(self) -> Part:
         head, self._head = self._head, b""

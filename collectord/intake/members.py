@@ -61,7 +61,7 @@ def members_of(text: str, at: int, most_levels: int) -> Iterator[Member]:
                 text, gone, stop, at = text[at:], gone + at, stop - at, 0
             member = _mended(text, at, stop, most_levels)
         else:
-            stop += member[2] - at  # it did not have to be mended
+            stop += member[2] - at  # this member is whole already
         name, value, at = member
         yield name, value, gone + at
 

@@ -110,7 +110,8 @@ class ReportBuilder:
         """
         for _ in self._take_in(self._parser.close()):
             pass
-        if sender_stores and not (is_whole and self._parser.is_whole):  # the sender would remove its copy, which is
+        if sender_stores and not (is_whole and self._parser.is_whole):
+            # The sender is another collector, which removes its copy once this is acknowledged, and that one is whole.
             raise MalformedReport("invalid_payload_structure")
         self._notes += [*self._parser.notes, *notes]
         fields, left_out = fields_of(query, most=self._parts.most, most_bytes=self._room.left)

@@ -65,7 +65,7 @@ class _KnownDecoder:
     """Decodes a content if its first bytes are of the encoding that it claims to be in. Else it is kept as it is."""
 
     name: str
-    foreign: re.Pattern[bytes]  # finds what the encoding does not have
+    foreign: re.Pattern[bytes]  # finds a byte that is never there in this encoding
 
     def __init__(self) -> None:
         self.problem: str | None = None
@@ -118,7 +118,7 @@ class Base64Decoder(_KnownDecoder):
         return decoded + a2b_base64(digits[:whole])
 
     def _ended(self, digits: bytes) -> bytes:
-        if len(digits) % 4 == 1:  # six bits, which are no byte
+        if len(digits) % 4 == 1:  # one digit is six bits, too few for a byte
             self.problem = self.problem or "its base64 is cut off"
             digits = digits[:-1]
         return a2b_base64(digits + b"=" * (-len(digits) % 4))

@@ -216,6 +216,6 @@ class StoreChecks:
 def describe_error(root: str, error: OSError) -> str:
     """What went wrong in the store at C{root}, in words for the operator."""
     what = error.strerror or str(error)
-    path = error.filename if error.filename2 is None else error.filename2  # the new name, where there are two
+    path = error.filename if error.filename2 is None else error.filename2  # of a rename the new name
     where = "" if path in (None, root) else f" ({path})"
     return f"{root}: {what}{where}"

@@ -45,7 +45,8 @@ class MoveClaims:
         except OSError as e:
             if e.errno not in FULL:
                 raise
-            # The store needs it most now that crashes are moved out of it. Twice does less harm than not at all.
+            # The store is full, so crashes have to be moved out of it even without a claim. One that is moved twice
+            # does less harm than one that is not moved.
         if any(self._is_claimed_in(f"{self._staging.area}/{name}", crash_id) for name in self._staging.peers.listed()):
             unlink_if_there(claim)
             return False

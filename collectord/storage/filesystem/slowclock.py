@@ -76,7 +76,7 @@ class SlowClock:
             path, fd = self._staging.write(_FILE, [time.isoformat().encode()])
             sync_and_close(fd)
             os.rename(path, self._path)
-        except OSError:  # a full disk needs what this is for
+        except OSError:  # this goes on without its file, for a full disk needs old crashes removed
             return
 
     @property

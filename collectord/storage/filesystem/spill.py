@@ -127,7 +127,7 @@ class StagedFile:
             else:
                 self.area.directory.append(self._name, pieces, first=first, sync=not self._held)
         finally:
-            if self._discarded:  # while this was hanging
+            if self._discarded:  # somebody has given the dump up while this was hanging
                 self.remove()
 
     def _begin(self, pieces: Sequence[bytes]) -> None:

@@ -220,7 +220,7 @@ class FilesystemCrashStorage:
         self._checks.doubt()
 
     async def check(self) -> Mapping[str, int]:
-        if self._hung_in == self._commit.rounds:  # the check would pass, and more crashes would wait behind that one
+        if self._hung_in == self._commit.rounds:  # a check has other threads, and would pass while all crashes wait
             raise StorageError(f"{self.name}: its committing thread hangs")
         try:
             self._commit.start()
