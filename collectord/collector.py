@@ -4,6 +4,7 @@ The collector decides what becomes of a report: the throttle rules judge it, it 
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from hmac import compare_digest
 from uuid import UUID
 
@@ -14,11 +15,12 @@ from collectord.annotations import ALL_NAMES, KeptNames, with_kept_names
 from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.duplicates.duplicates import Duplicates
-from collectord.errors import MalformedReport, RelayLoop, UnauthorizedUuid
+from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
 from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, CrashReport, Dump, Note, RawCrash
 from collectord.pressure import NO_PRESSURE, Pressure
+from collectord.telling import SeenReport, about_kept, seen_report
 from collectord.throttle.rules import Result, Verdict
 
 _log = Logger()
@@ -26,8 +28,6 @@ _LIKE_IT_IS_KEPT = Verdict(Result.REJECT, "disk_pressure", 100)
 _BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
 _VERSION = 2
 _TYPE_TAG = "bp"
-_SHOWN = 80
-"""The most characters of an annotation that are passed on in events, for the admin page and the journal."""
 
 
 async def knows_nothing(dumps: Sequence[Dump], annotations: Annotations) -> None:
@@ -77,6 +77,8 @@ class Collector:
     @ivar pressure: says what has to be left out because disks are nearly full; but who sends a crash by its id has
         acknowledged it whole, so that is kept whole.
     @ivar on_event: is called for each crash that is kept, and for each duplicate.
+    @ivar on_seen: is called for each report that the rules have judged, once it is known what became of it.
+    @ivar told_annotations: the names of annotations that C{on_event} is told, too, if they are kept.
     """
 
     throttle: Callable[[Annotations], Verdict]
@@ -94,6 +96,8 @@ class Collector:
     is_long: Callable[[Annotations], bool] = lambda annotations: False
     in_thread: ThreadRunner = at_once
     facts_of: Callable[[Sequence[Dump], Annotations], Awaitable[CrashFacts | None]] = knows_nothing
+    on_seen: Callable[[SeenReport], None] = lambda report: None
+    told_annotations: Sequence[str] = ()
 
     async def collect(self, report: CrashReport, began: float | None = None) -> Outcome:
         """
@@ -149,6 +153,7 @@ class Collector:
         if is_kept and fresh and fingerprint is not None and self.pressure.refuses(fingerprint):
             verdict, is_kept = _LIKE_IT_IS_KEPT, False
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
+        seen = partial(seen_report, annotations, facts, verdict, now.timestamp())
         if is_kept:
             report = self.pressure.lightened(report) if fresh else report
             notes = [*report.notes, *self._notes_on(named.renamed)]
@@ -156,14 +161,18 @@ class Collector:
             raw_crash = self._raw_crash(crash_id, kept, said, report, facts, verdict, now)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
             try:
-                await self._save(crash, report, verdict, now, digest)
-            except BaseException:
+                await self._save(crash, report, facts, verdict, now, digest)
+            except BaseException as e:
+                if isinstance(e, AllStoresFailed):
+                    self.on_seen(seen("lost"))
                 if fingerprint is not None:
                     self.pressure.forget(fingerprint)
                 raise
+            self.on_seen(seen("kept", crash_id))
             for note in notes:
                 NOTES.labels(note.kind).inc()
             return Outcome(verdict.result, verdict.rule, crash_id)
+        self.on_seen(seen("left_out"))
         _log.info(
             "{result} by {rule}: not kept, {size} bytes",
             result=verdict.result.name,
@@ -180,19 +189,20 @@ class Collector:
             return _BROKEN_RULE
 
     async def _save(
-        self, crash: Crash, report: CrashReport, verdict: Verdict, now: datetime, digest: bytes | None
+        self,
+        crash: Crash,
+        report: CrashReport,
+        facts: CrashFacts | None,
+        verdict: Verdict,
+        now: datetime,
+        digest: bytes | None,
     ) -> None:
         began = self.seconds()
         store = await self.storage.save(crash)
         seconds = self.seconds() - began
         SAVE_SECONDS.labels(store).observe(seconds)
         SAVE_BYTES.labels(store).observe(sum(dump.size for dump in crash.dumps))
-        about: dict[str, str | int] = {
-            "product": str(crash.raw_crash.get("ProductName", ""))[:_SHOWN],
-            "version": str(crash.raw_crash.get("Version", ""))[:_SHOWN],
-            "size": report.payload.size,
-            "rule": verdict.rule,
-        }
+        about = about_kept(crash.raw_crash, report, facts, verdict.rule, self.told_annotations)
         if digest is not None and self.duplicates is not None:
             is_deferred = verdict.result is Result.DEFER
             remembered = self.duplicates.kept(digest, report, crash.crash_id, is_deferred=is_deferred)

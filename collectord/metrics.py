@@ -75,6 +75,12 @@ THROTTLED = _counter(
 DUPLICATES = _counter(
     "duplicates", "Reports that were kept already, and were answered with the id of that crash and not stored again."
 )
+PRODUCT_REPORTS = _counter(
+    "product_reports",
+    "Reports judged, by product and whether they were kept: kept or not_kept. Beyond 50 the product is other.",
+    "product",
+    "result",
+)
 NOTES = _counter("notes", "What was left out of crashes that are kept, or changed in them, by its kind.", "kind")
 RECEIVE_BYTES = _histogram("receive_bytes", "Size of complete submissions on the wire, in bytes.", _BYTES)
 RECEIVE_SECONDS = _histogram("receive_seconds", "Time from the headers of a submission to its last byte.", _SECONDS)
@@ -165,6 +171,7 @@ LOG_LINES_LOST = _counter(
     "log_lines_lost", "Log lines that could not be written because their reader was too slow, or the disk full."
 )
 JOURNAL_FAILURES = _counter("ledger_failures", "Times that the journal of crashes could not be written.")
+INDEX_FAILURES = _counter("index_failures", "Times that the index of crashes could not be written.")
 
 
 def declared() -> Sequence[DeclaredMetric]:

@@ -211,27 +211,6 @@ class CrashFacts:
 
 
 @frozen(kw_only=True)
-class SeenReport:
-    """
-    A seen report is a report on which the throttle rules have decided, and which was kept, left out, or lost.
-
-    @ivar at: seconds since the epoch.
-    @ivar facts: None: nothing is known of where the program crashed.
-    @ivar became: C{"lost"} if the rules wanted to keep it, and no store could.
-    @ivar rule: that decided.
-    @ivar crash_id: of the crash that is kept; else empty.
-    """
-
-    at: float
-    product: str
-    version: str
-    facts: CrashFacts | None
-    became: Literal["kept", "left_out", "lost"]
-    rule: str
-    crash_id: str = ""
-
-
-@frozen(kw_only=True)
 class Crash:
     """
     A crash is what is stored, and later moved and published: its id, its raw crash and its dumps.
@@ -287,10 +266,11 @@ class CrashEvent:
 
     @ivar at: seconds since the epoch.
     @ivar where: the name of the store, destination or publisher; empty for a duplicate.
-    @ivar about: of a crash that is kept C{product}, C{version}, C{size} (bytes on the wire) and C{rule}, and
-        C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; of one that is moved C{place},
-        where it lies at the destination, if that is known; of one that expired C{place}, the setting that wanted it so;
-        else empty.
+    @ivar about: of a crash that is kept C{product}, C{version}, C{size} (bytes on the wire) and C{rule};
+        C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; and where it crashed, if that is
+        known, with C{annotations}, as L{about_kept<collectord.telling.about_kept>} makes them. Of one that is moved
+        C{place}, where it lies at the destination, if that is known; of one that expired C{place}, the setting that
+        wanted it so; else empty.
     """
 
     at: float

@@ -53,6 +53,7 @@ from collectord.storage.filesystem.known import state_directory
 from collectord.storage.filesystem.source import FilesystemCrashSource
 from collectord.storage.filesystem.store import FilesystemCrashStorage
 from collectord.storage.filesystem.unpublishedsource import UnpublishedSource
+from collectord.telling import SeenReport
 from collectord.throttle.effort import Effort
 from collectord.throttle.rules import Rule, Verdict, throttle
 from collectord.web.site import PublicSite, version_info
@@ -77,7 +78,7 @@ class IngestPipeline:
     """
     The way of a report through one process: the site, the collector, and the chain of stores.
 
-    @param on_event: called with each crash that is kept, and each duplicate.
+    @param on_event: called with each crash that is kept, and each duplicate; C{on_seen} with each report judged.
     @param table: what the processes of the daemon know of reports that were kept.
     @ivar stores: the stores, tried in order.
     @ivar public: the routes of the public port.
@@ -92,10 +93,11 @@ class IngestPipeline:
         rules: Sequence[Rule],
         backends: Sequence[Backend],
         on_event: Callable[[CrashEvent], None],
+        on_seen: Callable[[SeenReport], None],
         table: KeptTable,
         reactor: Any,
     ) -> None:
-        self._on_event = on_event
+        self._on_event, self._on_seen = on_event, on_seen
         self._reactor = reactor
         self._stopping = self._drain_file_is_there = False
         self._drain_file = settings.submission.drain_file
@@ -211,6 +213,8 @@ class IngestPipeline:
             duplicates=self.duplicates,
             pressure=self._pressure,
             on_event=self._on_event,
+            on_seen=self._on_seen,
+            told_annotations=settings.index.annotations,
             is_long=lambda annotations: effort.over(annotations) > _AT_ONCE,
             in_thread=self._judging,
             facts_of=partial(facts_of, clock=self._reactor) if settings.submission.fingerprint else knows_nothing,

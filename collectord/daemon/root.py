@@ -18,6 +18,7 @@ from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.daemon.admin import AdminPort
 from collectord.daemon.delivery import DeliveryPipeline
+from collectord.daemon.indexing import make_index
 from collectord.daemon.ingest import IngestPipeline, build_backends
 from collectord.daemon.journal import make_journal
 from collectord.daemon.lifecycle import CollectorService
@@ -47,7 +48,8 @@ class CollectordService(MultiService):
     The service that is the whole daemon. It makes all others from the settings, and starts and stops them.
 
     They start in the order in which they are attached here. A stop drains first, then stops all of them at the same
-    time, each of which waits for what it has begun, and stops the journal last, since things happen until then.
+    time, each of which waits for what it has begun, and stops the index and the journal last, since things happen
+    until then.
 
     @param load: reads the settings again at a reload. It may block.
     @param observer: makes the log lines; None if twistd does.
@@ -84,6 +86,8 @@ class CollectordService(MultiService):
         self._kept = KeptTable()
         self._aggregated = AggregatedRegistry(metrics.REGISTRY)
         self._journal = make_journal(settings, self._backends, reactor)
+        roots = [backend.name for backend in self._backends]
+        self._index = make_index(settings, roots, self._aggregated.collect, reactor)
         self._delivery = ReplaceableDelivery(self.new_delivery(snapshot), reactor)
         self._submission = Listeners(settings.submission.listen, "submission", reactor)
         self._ingest: IngestPipeline | None = None
@@ -148,7 +152,13 @@ class CollectordService(MultiService):
     def _ingest_here(self) -> None:
         snapshot = self.snapshot
         self._ingest = IngestPipeline(
-            snapshot.settings, snapshot.rules, self._backends, self._on_event, self._kept, self._reactor
+            snapshot.settings,
+            snapshot.rules,
+            self._backends,
+            self._on_event,
+            self._index.note_seen,
+            self._kept,
+            self._reactor,
         )
         metrics.WORKERS.set(1)
         self._attach(
@@ -172,6 +182,7 @@ class CollectordService(MultiService):
             self._reactor,
             out=out,
             on_event=self._on_worker_event,
+            on_tally=self._index.note_tally,
             table=self._kept,
             ready=self._ready,
             aggregated=self._aggregated,
@@ -185,6 +196,7 @@ class CollectordService(MultiService):
     def _on_event(self, event: CrashEvent) -> None:
         if self._journal is not None:
             self._journal.note(event)
+        self._index.note(event)
         self._recent.note(event)
         if event.kind == "kept":
             self._delivery.pipeline.wake(event.where)
@@ -238,6 +250,7 @@ class CollectordService(MultiService):
         """Start all services. From here on the daemon acts on signals."""
         if self._journal is not None:
             self._journal.startService()
+        self._index.startService()
         self._log_warnings(self.snapshot)
         recalling = ThreadPool("recall", 1, self._reactor.callFromThread)
         roots = [backend.name for backend in self._backends]
@@ -269,6 +282,7 @@ class CollectordService(MultiService):
     async def _stop(self, stop_others: Callable[[], Any]) -> None:
         await self._drain()
         await stop_others()
+        await self._index.stopService()
         if self._journal is not None:
             await self._journal.stopService()
 

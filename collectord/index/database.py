@@ -8,6 +8,7 @@ write-ahead log.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 from collectord.errors import IndexUnavailable
 
@@ -20,8 +21,23 @@ _STEPS = 10_000
 
 _TABLES = """
 CREATE TABLE crashes (
-    at REAL NOT NULL,
-    id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    traits INTEGER NOT NULL,
+    uptime_s INTEGER,
+    size INTEGER,
+    state TEXT NOT NULL,
+    is_here INTEGER NOT NULL,
+    moved_to TEXT NOT NULL,
+    keys TEXT NOT NULL,
+    published_to TEXT NOT NULL,
+    changed INTEGER NOT NULL,
+    annotations TEXT NOT NULL,
+    PRIMARY KEY (at, id)
+) WITHOUT ROWID;
+
+CREATE TABLE traits (
+    number INTEGER PRIMARY KEY,
     product TEXT NOT NULL,
     version TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
@@ -29,21 +45,10 @@ CREATE TABLE crashes (
     exception TEXT NOT NULL,
     cpu TEXT NOT NULL,
     os TEXT NOT NULL,
-    uptime_s INTEGER,
-    size INTEGER,
     rule TEXT NOT NULL,
-    store TEXT NOT NULL,
-    state TEXT NOT NULL,
-    is_here INTEGER NOT NULL,
-    moved_to TEXT NOT NULL,
-    keys TEXT NOT NULL,
-    published_to TEXT NOT NULL,
-    changed REAL NOT NULL,
-    annotations TEXT NOT NULL,
-    PRIMARY KEY (at, id)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX crashes_by_id ON crashes (id);
-CREATE INDEX crashes_by_fingerprint ON crashes (fingerprint, at) WHERE fingerprint <> '';
+    store TEXT NOT NULL
+);
+CREATE INDEX traits_by_fingerprint ON traits (fingerprint, product, version);
 
 CREATE TABLE hours (
     hour INTEGER NOT NULL,
@@ -83,10 +88,15 @@ CREATE TABLE fingerprints (
     sampled_last REAL
 ) WITHOUT ROWID;
 CREATE INDEX fingerprints_by_place ON fingerprints (place);
+
+CREATE TABLE meta (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 """
 """
-Names of several destinations, keys or publishers are in one text, with an end of line after each. C{annotations} has
-C{name=value} in the same way, after an end of line of its own.
+Rows of C{crashes} are added at the end, and no index needs a page at a random place for each: that would cost ten times
+as much. So whoever looks for one crash reads rows of a time, and what many crashes have in common is in C{traits}.
+
+Times of crashes are in milliseconds. An id is its 16 bytes. Names of several destinations, keys or publishers are in
+one text, with an end of line after each; C{annotations} has C{name=value} so, after an end of line of its own.
 """
 
 
@@ -116,9 +126,9 @@ def open_to_read(path: str) -> sqlite3.Connection:
     """
     Open the file of the index to ask it.
 
-    @raise sqlite3.DatabaseError: it can't be used.
+    @raise sqlite3.DatabaseError: it can't be used, or there is none.
     """
-    database = _connect(path)
+    database = _connect(f"file:{quote(path)}?mode=rw", uri=True)
     try:
         database.execute("PRAGMA query_only = 1")
     except BaseException:
@@ -127,8 +137,8 @@ def open_to_read(path: str) -> sqlite3.Connection:
     return database
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+def _connect(path: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False, uri=uri)
 
 
 def is_damaged(error: sqlite3.Error) -> bool:

@@ -7,8 +7,8 @@ All of it blocks.
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from collectord.index.columns import CHOSEN, JOINED, crashes_of
 from collectord.index.intake import SLOTS, Span
-from collectord.index.rows import COLUMNS, crashes_of
 from collectord.index.seen import HOUR_S
 from collectord.index.top import fingerprint_seen, reports_in_hour
 from collectord.index.values import CrashNeighbours, FingerprintPage, FingerprintSeen, IndexedCrash, SeenKept, TrendSlot
@@ -28,14 +28,14 @@ def fingerprint_page(database: sqlite3.Connection, now: float, fingerprint: str,
     seen = fingerprint_seen(database, now, fingerprint)
     if seen is None:
         return None
-    (kept,) = database.execute("SELECT count(*) FROM crashes WHERE fingerprint = ?", (fingerprint,)).fetchone()
+    (kept,) = database.execute("SELECT sum(kept) FROM hours WHERE fingerprint = ?", (fingerprint,)).fetchone()
     return FingerprintPage(
         fingerprint=seen,
         of_all_hour=reports_in_hour(database, now),
         trend=_trend(database, now, fingerprint, span),
         step_s=_STEPS[span][1],
         others=_others(database, now, seen),
-        kept=kept,
+        kept=kept or 0,
         crashes=_newest(database, fingerprint, "", _CRASHES),
     )
 
@@ -59,11 +59,11 @@ def neighbours(
 
 def _newest(database: sqlite3.Connection, fingerprint: str, without: str, limit: int) -> Sequence[IndexedCrash]:
     found = database.execute(
-        f"SELECT {COLUMNS} FROM crashes WHERE fingerprint = ? AND fingerprint <> '' AND id <> ?"
-        " ORDER BY at DESC LIMIT ?",
-        (fingerprint, without, limit),
+        f"SELECT {CHOSEN} FROM {JOINED} WHERE crashes.traits IN (SELECT number FROM traits WHERE fingerprint = ?)"
+        " ORDER BY crashes.at DESC LIMIT ?",
+        (fingerprint, limit + 1),
     )
-    return list(crashes_of(found))
+    return [crash for crash in crashes_of(found) if crash.crash_id != without][:limit]
 
 
 def _others(database: sqlite3.Connection, now: float, seen: FingerprintSeen) -> Sequence[FingerprintSeen]:

@@ -14,7 +14,7 @@ SLOTS: Final[Mapping[Span, tuple[int, int]]] = {"10min": (120, 5), "24h": (96, 9
 """How many slots the history of each span has, and how many seconds each of them lasts."""
 
 
-@frozen(kw_only=True)
+@frozen
 class IntakeCounts:
     """
     What became of the reports of some time: how many they were, or how many a second.

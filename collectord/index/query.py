@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from collectord.index.columns import TRAITS, milliseconds
 from collectord.index.found import SearchWord
 
 FACETS: Final = ("product", "version", "day", "fingerprint", "state")
 """The properties by which what was found can be narrowed."""
-NAMES: Final = frozenset({*FACETS, "id", "place", "exception", "cpu", "os", "rule", "store"})
-"""What a condition may be about besides annotations."""
-
 _WORD = re.compile(r'(-?)(?:([^\s":]+):)?("(?:[^"\\]|\\.)*"?|\S+)')
-_ID = re.compile(r"(?:bp-)?([0-9a-f][0-9a-f-]{0,35})", re.IGNORECASE)
+_ID = re.compile(r"(?:bp-)?([0-9a-f](?:-?[0-9a-f]){0,31}-?)", re.IGNORECASE)
 _MOST = 20
-_DAY_S = 24 * 3600.0
+_DAY_MS = 24 * 3600 * 1000
 _STATES: Final = {"waits": "kept", "stays": "kept", "quarantine": "quarantined"}
 
 
@@ -98,14 +96,19 @@ def condition(word: SearchWord) -> tuple[str, list[object]]:
 
 
 def _condition(word: SearchWord) -> tuple[str, list[object]]:
-    if word.name == "day":
-        begin = day_begins(word.value)
-        return "at >= ? AND at < ?", [begin, begin + _DAY_S]
     beginning = word.value[:-1] if word.value.endswith("*") else None
-    if word.name not in NAMES:
+    if word.name == "day":
+        begin = milliseconds(day_begins(word.value))
+        return "crashes.at >= ? AND crashes.at < ?", [begin, begin + _DAY_MS]
+    if word.name == "id":
+        digits = word.value.rstrip("*").replace("-", "")
+        return "crashes.id >= ? AND crashes.id <= ?", [bytes.fromhex(digits.ljust(32, each)) for each in "0f"]
+    if word.name in TRAITS:
+        fits, values = f"{word.name} = ?", [word.value]
         if beginning is not None:
-            return "instr(annotations, ?)", [f"\n{word.name}={beginning}"]
-        return "instr(annotations, ?)", [f"\n{word.name}={word.value}\n"]
-    if beginning is None:
-        return f"{word.name} = ?", [word.value]
-    return f"{word.name} >= ? AND {word.name} < ?", [beginning, f"{beginning}\U0010ffff"]
+            fits, values = f"{word.name} >= ? AND {word.name} < ?", [beginning, f"{beginning}\U0010ffff"]
+        return f"crashes.traits IN (SELECT number FROM traits WHERE {fits})", [*values]
+    if word.name == "state":
+        return "crashes.state = ?", [word.value]
+    end = f"\n{word.name}={word.value}\n" if beginning is None else f"\n{word.name}={beginning}"
+    return "instr(crashes.annotations, ?)", [end]

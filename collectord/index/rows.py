@@ -5,138 +5,229 @@ All of it blocks, and runs on the thread that writes.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, time
 
-from attrs import astuple, define, fields
-
-from collectord.index.values import CrashState, IndexedCrash
+from collectord.crashid import day_of
+from collectord.index.columns import (
+    CHOSEN,
+    COLUMNS,
+    JOINED,
+    TRAITS,
+    CrashRow,
+    id_bytes,
+    id_of,
+    milliseconds,
+    names_in,
+    row_of,
+)
 from collectord.model import CrashEvent
 
+_RECENT = 20_000
+"""Crashes whose rows are found without a search."""
+_POSTPONED = 20_000
+"""Crashes that are searched for together; with more, it is done sooner."""
+_SETTLE_S = 30.0
+_LATE_S = 10.0
+"""For so long it may be unknown that a crash was kept to which something has happened already."""
+_CACHED = 20_000
 
-@define
-class _Row:
-    """A row of the table C{crashes}."""
-
-    at: float
-    id: str
-    product: str = ""
-    version: str = ""
-    fingerprint: str = ""
-    place: str = ""
-    exception: str = ""
-    cpu: str = ""
-    os: str = ""
-    uptime_s: int | None = None
-    size: int | None = None
-    rule: str = ""
-    store: str = ""
-    state: CrashState = "kept"
-    is_here: int = 1
-    moved_to: str = ""
-    keys: str = ""
-    published_to: str = ""
-    changed: float = 0.0
-    annotations: str = ""
+_INSERT = f"INSERT OR REPLACE INTO crashes VALUES ({', '.join('?' * len(COLUMNS))})"
+_FIND = f"SELECT {CHOSEN} FROM {JOINED} WHERE crashes.at = ? AND crashes.id = ?"
+_SEARCH = f"SELECT {CHOSEN} FROM {JOINED} WHERE crashes.at >= ? AND crashes.id IN (SELECT id FROM sought)"
+_NUMBER = f"SELECT number FROM traits WHERE {' AND '.join(f'{name} = ?' for name in TRAITS)}"
+_NEW_NUMBER = f"INSERT INTO traits ({', '.join(TRAITS)}) VALUES ({', '.join('?' * len(TRAITS))})"
+_KEPT_AS = tuple("crash_place" if name == "place" else name for name in TRAITS[:-1])
+"""The names that the traits have in an event, all but that of the store."""
+_STORE = TRAITS.index("store")
 
 
-_NAMES = [field.name for field in fields(_Row)]
-COLUMNS = ", ".join(_NAMES)
-"""The columns of the table C{crashes}, for L{crash_of}."""
-
-_INSERT = f"INSERT OR IGNORE INTO crashes VALUES ({', '.join('?' * len(_NAMES))})"
-_SELECT = f"SELECT {COLUMNS} FROM crashes WHERE id = ?"
-_DELETE = "DELETE FROM crashes WHERE id = ?"
-_WORDS = ("product", "version", "fingerprint", "place", "exception", "cpu", "os", "rule", "annotations")
-
-
-def write_events(database: sqlite3.Connection, events: Iterable[CrashEvent], stores: Collection[str]) -> None:
+class CrashRows:
     """
-    Write what has happened to crashes. What is known already may be written again.
-
-    Events of one crash may come in another order than they happened in, since several processes report them: a crash
-    may have been moved before it is known that it was kept.
+    Writes the rows of one file. The transactions are the caller's.
 
     @param stores: the roots of our own stores. A crash that was moved to one of them is still here.
     """
-    by_id: dict[str, list[CrashEvent]] = {}
+
+    def __init__(self, database: sqlite3.Connection, stores: Collection[str]) -> None:
+        self._database = database
+        self._stores = stores
+        self._recent: OrderedDict[bytes, int] = OrderedDict()  # When each was kept.
+        self._postponed: dict[bytes, list[CrashEvent]] = {}
+        self._settle_at = 0.0
+        (newest,) = database.execute("SELECT max(at) FROM crashes").fetchone()
+        self._newest: int = newest or 0
+        self._numbers: dict[tuple[str, ...], int] = {}
+        database.execute("CREATE TEMP TABLE IF NOT EXISTS sought (id BLOB PRIMARY KEY) WITHOUT ROWID")
+
+    def write(self, events: Iterable[CrashEvent], now: float) -> Sequence[CrashEvent]:
+        """
+        Write what has happened to crashes. What is known already may be written again.
+
+        Events of one crash may come in another order than they happened in, since several processes report them: a
+        crash may have been moved before it is known that it was kept. What happens to one that was kept long ago is
+        written half a minute later, together with more of that sort.
+
+        @param now: in seconds since the epoch.
+
+        @return: those that say that a crash was kept of which nothing was known.
+        """
+        unheard = []
+        new: list[CrashRow] = []
+        for crash_id, of_crash in _by_id(events).items():
+            at = self._recent.get(crash_id)
+            kept = next((event for event in of_crash if event.kind == "kept"), None)
+            if at is None and kept is not None:
+                at = milliseconds(kept.at)
+            if at is None:
+                self._postponed.setdefault(crash_id, []).extend(of_crash)
+            elif (found := self._find(at, crash_id)) is not None:
+                self._change(found, of_crash)
+            elif kept is not None:
+                row = CrashRow(at, crash_id, ())
+                self._apply_all(row, [*of_crash, *self._postponed.pop(crash_id, ())])
+                new.append(row)
+                unheard.append(kept)
+        self._insert(new)
+        if len(self._postponed) > _POSTPONED or now >= self._settle_at:
+            self._settle_at = now + _SETTLE_S
+            self._settle(now)
+        return unheard
+
+    def _find(self, at: int, crash_id: bytes) -> tuple[object, ...] | None:
+        """Return the columns of a row if there is one; those newer than all need no look."""
+        if at > self._newest:
+            return None
+        found: tuple[object, ...] | None = self._database.execute(_FIND, (at, crash_id)).fetchone()
+        return found
+
+    def _insert(self, rows: Sequence[CrashRow]) -> None:
+        self._database.executemany(_INSERT, map(self._values, rows))
+        for row in rows:
+            self._recent[row.id] = row.at
+            self._newest = max(self._newest, row.at)
+        while len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+
+    def _change(self, found: tuple[object, ...], events: Sequence[CrashEvent]) -> None:
+        row = row_of(found)
+        at = row.at
+        self._apply_all(row, events)
+        if row.at != at:
+            self._database.execute("DELETE FROM crashes WHERE at = ? AND id = ?", (at, row.id))
+            self._recent[row.id] = row.at
+        self._database.execute(_INSERT, self._values(row))
+
+    def _settle(self, now: float) -> None:
+        """Search for the crashes of which something is known that is not written yet."""
+        if not self._postponed:
+            return
+        self._database.execute("DELETE FROM sought")
+        self._database.executemany("INSERT INTO sought VALUES (?)", [(crash_id,) for crash_id in self._postponed])
+        for found in self._database.execute(_SEARCH, (min(map(_day_begins, self._postponed)),)).fetchall():
+            self._change(found, self._postponed.pop(row_of(found).id, ()))
+        self._postponed = {
+            crash_id: events for crash_id, events in self._postponed.items() if events[-1].at > now - _LATE_S
+        }
+
+    def _values(self, row: CrashRow) -> tuple[object, ...]:
+        return (
+            row.at,
+            row.id,
+            self._number_of(row.traits),
+            row.uptime_s,
+            row.size,
+            row.state,
+            row.is_here,
+            row.moved_to,
+            row.keys,
+            row.published_to,
+            row.changed,
+            row.annotations,
+        )
+
+    def _number_of(self, traits: tuple[str, ...]) -> int:
+        number = self._numbers.get(traits)
+        if number is None:
+            found = self._database.execute(_NUMBER, traits).fetchone()
+            number = found[0] if found else self._database.execute(_NEW_NUMBER, traits).lastrowid
+            assert number is not None
+            if len(self._numbers) >= _CACHED:
+                self._numbers.clear()
+            self._numbers[traits] = number
+        return number
+
+    def forget_unused_traits(self) -> None:
+        """Remove what no crash has any more."""
+        self._database.execute("DELETE FROM traits WHERE number NOT IN (SELECT traits FROM crashes)")
+        self._numbers.clear()
+
+    def _apply_all(self, row: CrashRow, events: Iterable[CrashEvent]) -> None:
+        for event in events:
+            if row.state != "erased":
+                _apply(row, event, self._stores)
+
+
+def _by_id(events: Iterable[CrashEvent]) -> dict[bytes, list[CrashEvent]]:
+    by_id: dict[bytes, list[CrashEvent]] = {}
     for event in events:
         if event.kind != "duplicate":
-            by_id.setdefault(event.crash_id, []).append(event)
-    new: list[_Row] = []
-    for crash_id, of_crash in by_id.items():
-        known = database.execute(_SELECT, (crash_id,)).fetchone()
-        row = _Row(of_crash[0].at, crash_id) if known is None else _Row(*known)
-        for event in of_crash:
-            _apply(row, event, stores)
-        if known is not None:
-            if astuple(row) == known:
-                continue
-            database.execute(_DELETE, (crash_id,))
-        new.append(row)
-    database.executemany(_INSERT, (tuple(getattr(row, name) for name in _NAMES) for row in new))
+            with suppress(ValueError):  # A line of a journal may be about anything.
+                by_id.setdefault(id_bytes(event.crash_id), []).append(event)
+    return by_id
 
 
-def _apply(row: _Row, event: CrashEvent, stores: Collection[str]) -> None:
+def _day_begins(crash_id: bytes) -> int:
+    """Return when the day of a crash begins. It was not kept before that, but it may have been received elsewhere."""
+    try:
+        return milliseconds(datetime.combine(day_of(id_of(crash_id)), time(), UTC).timestamp())
+    except ValueError:
+        return 0
+
+
+def _apply(row: CrashRow, event: CrashEvent, stores: Collection[str]) -> None:
+    row.changed = max(row.changed, milliseconds(event.at))
+    store = row.traits[_STORE] if row.traits else ""
     if event.kind == "kept":
-        _keep(row, event)
-        return
-    row.changed = max(row.changed, event.at)
-    if event.kind == "moved":
+        about = event.about
+        row.at = milliseconds(event.at)
+        row.traits = (*(str(about.get(name, "")) for name in _KEPT_AS), store or event.where)
+        row.size, row.uptime_s = _number(about.get("size")), _number(about.get("uptime_s"))
+        row.annotations = str(about.get("annotations", ""))
+    elif event.kind == "moved":
         if event.where in stores:
-            row.store = event.where
-        elif event.where not in _names(row.moved_to):
+            _put_into(row, event.where)
+        elif event.where not in names_in(row.moved_to):
             row.state = "moved"
             row.moved_to += f"{event.where}\n"
-            row.keys += f"{_line(event.about.get('place'))}\n"
+            row.keys += f"{str(event.about.get('place', '')).replace(chr(10), ' ')}\n"
     elif event.kind == "published":
-        if event.where not in _names(row.published_to):
+        if event.where not in names_in(row.published_to):
             row.published_to += f"{event.where}\n"
     elif event.kind == "quarantined":
-        row.state, row.store, row.is_here = "quarantined", event.where, 1
-    elif event.kind == "removed" and row.store in ("", event.where):
-        row.is_here = 0
-        if row.state == "kept":
-            row.state = "removed"
+        row.state, row.is_here = "quarantined", 1
+        _put_into(row, event.where)
+    elif event.kind == "removed" or event.kind == "expired":
+        if store in ("", event.where):
+            row.is_here = 0
+            if row.state == "kept":
+                row.state = event.kind
+    elif event.kind == "erased":
+        _erase(row)
 
 
-def _keep(row: _Row, event: CrashEvent) -> None:
-    about = event.about
-    row.at = event.at
-    for name in _WORDS:
-        setattr(row, name, str(about.get(name) or ""))
-    row.size = _number(about.get("size"))
-    row.uptime_s = _number(about.get("uptime_s"))
-    row.store = row.store or event.where
-    row.changed = max(row.changed, event.at)
+def _put_into(row: CrashRow, store: str) -> None:
+    row.traits = (*(row.traits[:_STORE] or ("",) * _STORE), store)
+
+
+def _erase(row: CrashRow) -> None:
+    """Forget all but that there was a crash, and when."""
+    row.state, row.is_here, row.uptime_s, row.size = "erased", 0, None, None
+    row.moved_to = row.keys = row.published_to = row.annotations = ""
+    row.traits = ("",) * len(TRAITS)
 
 
 def _number(value: object) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def _line(value: object) -> str:
-    return str(value or "").replace("\n", " ")
-
-
-def _names(lines: str) -> list[str]:
-    return lines.split("\n")[:-1]
-
-
-def crash_of(columns: tuple[object, ...]) -> IndexedCrash:
-    """
-    Return the crash of one row.
-
-    @param columns: those of L{COLUMNS}.
-    """
-    values = dict(zip(_NAMES, columns, strict=True))
-    values["crash_id"] = values.pop("id")
-    values["is_here"] = bool(values["is_here"])
-    for name in ("moved_to", "keys", "published_to"):
-        values[name] = tuple(_names(str(values[name])))
-    del values["annotations"]
-    return IndexedCrash(**values)  # type: ignore[arg-type]
-
-
-def crashes_of(rows: Iterable[tuple[object, ...]]) -> Iterator[IndexedCrash]:
-    """Return the crashes of several rows."""
-    return map(crash_of, rows)

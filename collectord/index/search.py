@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from collectord.crashid import day_of
+from collectord.index.columns import CHOSEN, JOINED, crashes_of, id_bytes, milliseconds
 from collectord.index.found import Facet, FacetValue, Found, SearchWord
-from collectord.index.query import FACETS, UnfitQuery, condition, day_of_time, words_of, written
-from collectord.index.rows import COLUMNS, crashes_of
+from collectord.index.query import FACETS, UnfitQuery, condition, day_begins, day_of_time, words_of, written
 from collectord.index.values import IndexedCrash
 
-COUNTED: Final = 100_000
+COUNTED: Final = 200_000
 """The most crashes that are looked at for counts: the newest ones."""
 _VALUES = 6
-_DAY_S = 86400
+_DAY_S = 24 * 3600
+_DAY_MS = _DAY_S * 1000
 
 _Group = tuple[str, ...]
 """Product, version, day, fingerprint and state of some crashes, as C{FACETS}."""
@@ -55,38 +57,52 @@ def search(database: sqlite3.Connection, query: str, before: str, limit: int, se
         seconds=seconds() - began,
         crashes=shown[:limit],
         first=first,
-        older="" if last is None else f"{last.at!r}_{last.crash_id}_{first - 1 + limit}",
+        older="" if last is None else f"{milliseconds(last.at)}_{last.crash_id}_{first - 1 + limit}",
         newer=place is not None,
         facets=_facets(database, groups, chosen),
     )
 
 
-def last_crashes(database: sqlite3.Connection, limit: int) -> Sequence[IndexedCrash]:
+def last_crashes(database: sqlite3.Connection, limit: int) -> list[IndexedCrash]:
     """Return the crashes that were kept last, newest first."""
     return _page(database, "1", [], None, limit)
 
 
 def crash_by_id(database: sqlite3.Connection, crash_id: str) -> IndexedCrash | None:
     """Return one crash; None: the index does not know it."""
-    found = database.execute(f"SELECT {COLUMNS} FROM crashes WHERE id = ?", (crash_id,))
-    return next(crashes_of(found), None)
+    wanted = id_bytes(crash_id)
+    for since, until in _times_of(crash_id):
+        found = database.execute(
+            f"SELECT {CHOSEN} FROM {JOINED} WHERE crashes.at >= ? AND crashes.at < ? AND crashes.id = ?",
+            (since, until, wanted),
+        )
+        for crash in crashes_of(found):
+            return crash
+    return None
+
+
+def _times_of(crash_id: str) -> Sequence[tuple[int, int]]:
+    """Return when a crash may have been kept: on the day that its id says, or later, since others have received it."""
+    begin = milliseconds(day_begins(f"{day_of(crash_id)}"))
+    end = begin + 2 * _DAY_MS
+    return [(begin, end), (end, 2**62)]
 
 
 def _page(
-    database: sqlite3.Connection, where: str, values: list[object], place: tuple[float, str, int] | None, limit: int
+    database: sqlite3.Connection, where: str, values: list[object], place: tuple[int, bytes, int] | None, limit: int
 ) -> list[IndexedCrash]:
     if place is not None:
-        where, values = f"{where} AND (at, id) < (?, ?)", [*values, *place[:2]]
-    sql = f"SELECT {COLUMNS} FROM crashes WHERE {where} ORDER BY at DESC, id DESC LIMIT ?"
+        where, values = f"{where} AND (crashes.at, crashes.id) < (?, ?)", [*values, *place[:2]]
+    sql = f"SELECT {CHOSEN} FROM {JOINED} WHERE {where} ORDER BY crashes.at DESC, crashes.id DESC LIMIT ?"
     return list(crashes_of(database.execute(sql, [*values, limit])))
 
 
-def _place(before: str) -> tuple[float, str, int] | None:
+def _place(before: str) -> tuple[int, bytes, int] | None:
     if not before:
         return None
     try:
         at, crash_id, number = before.split("_")
-        return float(at), crash_id, int(number)
+        return int(at), id_bytes(crash_id), int(number)
     except ValueError:
         raise UnfitQuery(f"{before}: no place in a list of crashes") from None
 
@@ -111,16 +127,17 @@ def _grouped(
     """
     where, values = _all_of(conditions)
     rows = database.execute(
-        f"SELECT product, version, CAST(at / {_DAY_S} AS INTEGER), fingerprint, state,"
-        " count(*), min(at), max(at) FROM"
-        f" (SELECT * FROM crashes WHERE {where} ORDER BY at DESC LIMIT {COUNTED}) GROUP BY 1, 2, 3, 4, 5",
+        f"SELECT product, version, day, fingerprint, state, seen, since, until FROM"
+        f" (SELECT traits, at / {_DAY_MS} AS day, state, count(*) AS seen, min(at) AS since, max(at) AS until"
+        f" FROM (SELECT traits, at, state FROM crashes WHERE {where} ORDER BY at DESC LIMIT {COUNTED})"
+        " GROUP BY 1, 2, 3) JOIN traits ON number = traits",
         values,
     ).fetchall()
     groups: Counter[_Group] = Counter()
     for product, version, day, fingerprint, state, count, _, _ in rows:
-        groups[product, version, day_of_time(day * _DAY_S), fingerprint, state] = count
-    since = min((row[6] for row in rows), default=None)
-    until = max((row[7] for row in rows), default=None)
+        groups[product, version, day_of_time(day * _DAY_S), fingerprint, state] += count
+    since = min((row[6] / 1000 for row in rows), default=None)
+    until = max((row[7] / 1000 for row in rows), default=None)
     return groups, groups.total() < COUNTED, since, until
 
 

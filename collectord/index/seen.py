@@ -6,15 +6,20 @@ minutes, so that "the last hour" is one.
 """
 
 import sqlite3
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from collectord.index.tally import Tally
+from collectord.model import CrashEvent
 
 HOUR_S: Final = 3600
 MINUTES_S: Final = 300
 """Seconds of one row of the table C{minutes}."""
 _SAMPLED_S: Final = 3600.0
 """A rule that has left out nothing for so long begins anew when it leaves out something."""
+
+_KEY = ("fingerprint", "product", "version")
+_FACTS_OF = ("fingerprint", "crash_place", "exception", "cpu", "os")
 
 _COUNT = """
 INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)
@@ -29,12 +34,17 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, nullif(?8, 0), ?9, ?11, nullif(?10, 0), 
 ON CONFLICT (fingerprint) DO UPDATE SET
     place = excluded.place,
     exception = excluded.exception,
-    exception_code = excluded.exception_code,
+    exception_code = iif(excluded.exception_code = '', exception_code, excluded.exception_code),
     cpu = excluded.cpu,
     os = excluded.os,
     last_seen = max(last_seen, excluded.last_seen),
-    last_kept = coalesce(excluded.last_kept, last_kept),
-    last_kept_id = iif(excluded.last_kept_id = '', last_kept_id, excluded.last_kept_id),
+    first_seen = min(first_seen, excluded.first_seen),
+    last_kept = max(coalesce(excluded.last_kept, last_kept), coalesce(last_kept, excluded.last_kept)),
+    last_kept_id = iif(
+        coalesce(excluded.last_kept, 0) >= coalesce(last_kept, 0) AND excluded.last_kept_id <> '',
+        excluded.last_kept_id,
+        last_kept_id
+    ),
     sampled_by = iif(excluded.sampled_by = '', sampled_by, excluded.sampled_by),
     sampled_since = iif(
         excluded.sampled_by <> ''
@@ -53,11 +63,27 @@ def write_tally(database: sqlite3.Connection, tally: Tally, now: float) -> None:
     @param now: in seconds since the epoch; what was counted counts as having been seen then.
     """
     counts, facts = tally
-    hour, minutes = int(now // HOUR_S), int(now // MINUTES_S)
-    counts = [("", "", "", 0, 0), *counts]  # so an hour without reports has a row
-    database.executemany(_COUNT_HOUR, [(hour, *count) for count in counts])
-    database.executemany(_COUNT_MINUTES, [(minutes, *count) for count in counts])
+    of_hour = [("", "", "", 0, 0), *counts]  # so an hour without reports has a row
+    _count(database, [(now, *count) for count in of_hour])
     database.executemany(_FACTS, facts)
+
+
+def count_kept(database: sqlite3.Connection, events: Sequence[CrashEvent]) -> None:
+    """Count crashes that were kept and of which no process has told otherwise that it saw their reports."""
+    of_events = [(event.at, *(str(event.about.get(name) or "") for name in _KEY), 1, 1) for event in events]
+    _count(database, of_events)
+    database.executemany(_FACTS, [_facts_of(event) for event in events if event.about.get("fingerprint")])
+
+
+def _facts_of(event: CrashEvent) -> Sequence[object]:
+    fingerprint, place, exception, cpu, os = (str(event.about.get(name) or "") for name in _FACTS_OF)
+    return fingerprint, place, exception, "", cpu, os, event.at, event.at, event.crash_id, 0.0, ""
+
+
+def _count(database: sqlite3.Connection, counts: Sequence[tuple[Any, ...]]) -> None:
+    """Add counts, each with the time at which it was seen in front."""
+    database.executemany(_COUNT_HOUR, [(int(at // HOUR_S), *count) for at, *count in counts])
+    database.executemany(_COUNT_MINUTES, [(int(at // MINUTES_S), *count) for at, *count in counts])
 
 
 def remove_old_counts(database: sqlite3.Connection, now: float, keep_s: float) -> None:

@@ -5,7 +5,8 @@ Counts reports in one process, until they are written to the index: how many wer
 from collections.abc import Sequence
 from typing import Any
 
-from collectord.model import CrashFacts, SeenReport
+from collectord.model import CrashFacts
+from collectord.telling import SeenReport
 
 Tally = tuple[Sequence[Sequence[Any]], Sequence[Sequence[Any]]]
 """

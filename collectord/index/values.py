@@ -187,8 +187,8 @@ class FingerprintPage:
     @ivar trend: how often it was seen, oldest first: 24 slots of an hour, 120 of 6 hours, or 120 of 5 s.
     @ivar step_s: seconds of a slot.
     @ivar others: other fingerprints with the same place, most seen in the last 24 hours first.
-    @ivar kept: how many crashes with it the index knows.
-    @ivar crashes: the last of these.
+    @ivar kept: how many crashes with it were kept, in as long a time as counts are kept.
+    @ivar crashes: the last of these that are known.
     """
 
     fingerprint: FingerprintSeen

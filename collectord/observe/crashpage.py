@@ -46,6 +46,8 @@ class JournalEntry:
     @ivar rule: by which it was C{kept}.
     @ivar product: of a crash that was C{kept}, as C{version}; they come from a client.
     @ivar size: bytes of its report on the wire, if that is known.
+    @ivar fingerprint: of a crash that was C{kept}, as all that follow: as L{CrashFacts<collectord.model.CrashFacts>}
+        has them, if they are known. C{exception} is the name of the exception, or its code.
     """
 
     at: float
@@ -56,6 +58,12 @@ class JournalEntry:
     product: str = ""
     version: str = ""
     size: int | None = None
+    fingerprint: str = ""
+    crash_place: str = ""
+    exception: str = ""
+    cpu: str = ""
+    os: str = ""
+    uptime_s: int | None = None
 
 
 @frozen(kw_only=True)

@@ -157,6 +157,15 @@ class Ledger(_Section):
     keep_days: int = Field(default=90, ge=1)
 
 
+class IndexSection(_Section):
+    """C{[index]}: the index of crashes, which the admin page and C{collectord top} ask."""
+
+    enabled: bool = True
+    keep_days: int = Field(default=30, ge=1, le=3650)
+    max_bytes: int = Field(default=134217728, ge=1048576)
+    annotations: list[str] = []
+
+
 class StateDirectory(_Section):
     """C{[state]}: where the daemon remembers things outside of its stores."""
 
@@ -192,6 +201,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "crashmover": Crashmover,
     "admin": Admin,
     "ledger": Ledger,
+    "index": IndexSection,
     "state": StateDirectory,
     "metrics": Metrics,
     "sentry": Sentry,
@@ -218,6 +228,7 @@ class Settings(BaseSettings):
     crashmover: Crashmover = Crashmover()
     admin: Admin = Admin()
     ledger: Ledger = Ledger()
+    index: IndexSection = IndexSection()
     state: StateDirectory = StateDirectory()
     metrics: Metrics = Metrics()
     sentry: Sentry = Sentry()

@@ -65,6 +65,9 @@ _WELL = {
     'collectord_reloads_total{result="done"}': "0+1x",
     _BAD: "2",
     "collectord_ledger_failures_total": "1",
+    "collectord_index_failures_total": "1",
+    'collectord_product_reports_total{product="App",result="kept"}': "0+30x",
+    'collectord_product_reports_total{product="App",result="not_kept"}': "0+5x",
 }
 
 
@@ -164,6 +167,11 @@ _CASES = {
     "a bad reload": Case({_BAD: "3"}, {421: ["CollectordReloadFailed"], 440: []}),
     "the first bad reload": Case({_BAD: "1"}, {421: ["CollectordReloadFailed"], 436: []}, {_BAD: ""}),
     "the journal fails": Case({"collectord_ledger_failures_total": "1+1x"}, {423: ["CollectordLedgerFails"]}),
+    "the index fails": Case({"collectord_index_failures_total": "1+1x"}, {423: [], 440: ["CollectordIndexFails"]}),
+    "one bug of a product": Case(
+        {'collectord_product_reports_total{product="App",result="not_kept"}': "2100+2000x"},
+        {424: [], 535: ["CollectordProductFloods"]},
+    ),
     "nobody crashes": Case({"collectord_received_total": "25200"}, {539: []}),  # for two hours
     "nobody has crashed since the start": Case(
         {}, {365: [], 539: ["CollectordNoCrashes"]}, {"collectord_received_total": "9", _STARTED: "0"}

@@ -15,6 +15,7 @@ from typing import Any
 
 from attrs import astuple, fields, frozen
 
+from collectord.index.tally import Tally
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
@@ -51,7 +52,14 @@ class Counted:
     metrics: Snapshot
 
 
-Message = Ready | CrashEvents | Counted
+@frozen
+class Seen:
+    """Reports that the worker has judged since it said so last, counted by fingerprint and product."""
+
+    tally: Tally
+
+
+Message = Ready | CrashEvents | Counted | Seen
 
 
 def encode(message: Message) -> bytes:
@@ -63,6 +71,8 @@ def encode(message: Message) -> bytes:
             value = {"happened": [astuple(event, recurse=False) for event in events]}
         case Counted(metrics):
             value = {"counted": metrics}
+        case Seen(tally):
+            value = {"seen": tally}
     return json.dumps(value).encode()
 
 
@@ -80,6 +90,8 @@ def decode(line: bytes) -> Message:
             return CrashEvents([CrashEvent(**dict(zip(_EVENT_FIELDS, each, strict=True))) for each in events])
         case {"counted": list(metrics)}:
             return Counted(metrics)
+        case {"seen": [list(counts), list(facts)]}:
+            return Seen((counts, facts))
     raise ValueError(f"no message: {line[:80]!r}")
 
 

@@ -12,7 +12,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from collectord.daemon.workers.messages import CHANNEL, STOP, Counted, CrashEvents, LineSplitter, Ready, decode
+from collectord.daemon.workers.messages import CHANNEL, STOP, Counted, CrashEvents, LineSplitter, Ready, Seen, decode
+from collectord.index.tally import Tally
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 
@@ -30,6 +31,9 @@ class Parent(Protocol):
 
     def on_event(self, event: CrashEvent) -> None:
         """Note what has happened to a crash in a worker."""
+
+    def on_tally(self, tally: Tally) -> None:
+        """Note which reports a worker has seen."""
 
     def counted(self, worker: "WorkerProcess", metrics: Snapshot) -> None:
         """Note the current values of all metrics of C{worker}."""
@@ -112,6 +116,8 @@ class WorkerProcess(ProcessProtocol):
                     self._parent.on_event(event)
             case Counted(metrics):
                 self._parent.counted(self, metrics)
+            case Seen(tally):
+                self._parent.on_tally(tally)
 
     def send(self, word: bytes) -> None:
         """Send it one line. If it has ended, the line is lost."""

@@ -23,6 +23,7 @@ from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import START_S, SilenceWatch
 from collectord.duplicates.table import KeptTable
 from collectord.errors import TimedOut
+from collectord.index.tally import Tally
 from collectord.metrics import WORKER_RESTARTS, WORKERS, WORKERS_HUNG
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners, close_ports
@@ -54,6 +55,7 @@ class Supervisor(Service):
     @param snapshot: returns the settings in effect, which new workers get.
     @param out: takes what workers log; None if they write to the standard output of this process themselves.
     @param on_event: called with what happens to crashes in any worker.
+    @param on_tally: called with the reports that any worker has seen.
     @param table: the memory that the workers share.
     @param ready: called once all workers take submissions for the first time.
     @param stop: seconds that uploads which have begun may take at a stop.
@@ -71,6 +73,7 @@ class Supervisor(Service):
         *,
         out: Callable[[bytes], object] | None,
         on_event: Callable[[CrashEvent], None],
+        on_tally: Callable[[Tally], None],
         table: KeptTable,
         ready: Callable[[], None],
         aggregated: AggregatedRegistry,
@@ -95,6 +98,7 @@ class Supervisor(Service):
         self._watch = SilenceWatch(lambda: self._workers, self._timeout, self._report_hung, reactor)
         self._devnull: int | None = None
         self.on_event = on_event
+        self.on_tally = on_tally
 
     def privilegedStartService(self) -> None:
         """Open the ports. Only the workers take connections from them."""

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any, cast
 
 from twisted.application.service import MultiService
@@ -40,10 +41,12 @@ from collectord.daemon.workers.messages import (
     CrashEvents,
     Message,
     Ready,
+    Seen,
     encode,
 )
 from collectord.duplicates.table import KeptTable
 from collectord.errors import ConfigError
+from collectord.index.tally import ReportTally
 from collectord.metrics import DANGLING, REGISTRY, SINK_HEALTHY
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners
@@ -58,6 +61,8 @@ from collectord.settings.snapshot import SettingsSnapshot, from_wire
 _SOON_S = 0.05
 """Seconds for which events are gathered, to be sent together."""
 _METRICS_S = 1.0
+_TALLY_EVERY = 5
+"""Reports that were seen are sent with each fifth report of the metrics."""
 
 
 class ParentChannel(LineOnlyReceiver):
@@ -153,8 +158,12 @@ class WorkerMain:
         self._parent = ParentChannel(
             reactor, reload=self._reload, drain=self._drain, hung=self._set_hung, stop=self._stop
         )
+        self._tally = ReportTally()
+        self._tallies = cycle(range(_TALLY_EVERY))
         self._backends, self._names = build_backends(settings, reactor)
-        self._ingest = IngestPipeline(settings, snapshot.rules, self._backends, self._on_event, table, reactor)
+        self._ingest = IngestPipeline(
+            settings, snapshot.rules, self._backends, self._on_event, self._tally.note, table, reactor
+        )
         self._moving = settings.crashmover
         self._delivery = ReplaceableDelivery(self._new_delivery(settings), reactor)
         self._listeners = Listeners(settings.submission.listen, "submission", reactor)
@@ -207,9 +216,16 @@ class WorkerMain:
     def _report(self) -> None:
         """Send the metrics. They show the parent that this reactor runs, so an error must not end the loop."""
         try:
+            if self._stopping or not next(self._tallies):
+                self._send_seen()
             self._parent.send(Counted(snapshot_of(REGISTRY)))
         except Exception:
             self._log.failure("the metrics could not be sent to the parent")
+
+    def _send_seen(self) -> None:
+        tally = self._tally.take()
+        if tally[0]:
+            self._parent.send(Seen(tally))
 
     def _set_hung(self, workers: int) -> None:
         self._ingest.public.hung_workers = workers

@@ -11,7 +11,6 @@ the age of what a process left, and it tells the operator what its file system c
 import fcntl
 import gzip
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from typing import BinaryIO
 from collectord.model import CrashEvent
 from collectord.observe.journal.lines import (
     HEAL,
+    JOURNAL,
     Line,
     compressed_path,
     format_event,
@@ -35,7 +35,6 @@ _QUIET_S = 2 * 24 * 3600.0
 """A journal to which nothing was added for so long is compressed."""
 _DAY_S = 24 * 3600.0
 _COPY = 1024 * 1024
-_JOURNAL = re.compile(r"[0-9]{8}\.journal(\.gz)?")
 
 
 class JournalFiles:
@@ -151,7 +150,7 @@ class JournalFiles:
                 path.unlink(missing_ok=True)
 
     def _journals(self) -> Iterator[Path]:
-        return (path for path in self._directory.iterdir() if _JOURNAL.fullmatch(path.name))
+        return (path for path in self._directory.iterdir() if JOURNAL.fullmatch(path.name))
 
     def end(self, now: datetime) -> None:
         """

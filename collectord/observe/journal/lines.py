@@ -30,6 +30,7 @@ All of it may run on any thread; nothing here blocks.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +44,9 @@ CRASH_KINDS: Final = frozenset(
 """Kinds of lines about a crash."""
 PROCESS_KINDS: Final = frozenset({"start", "stop", "unclean", "lost"})
 """Kinds of lines that are not about a crash."""
+
+JOURNAL: Final = re.compile(r"[0-9]{8}\.journal(\.gz)?")
+"""The name of a journal."""
 
 HEAL = b"\\\n"
 """
@@ -59,7 +63,9 @@ line that has one of them is damaged, as by zeros after a power cut.
 _LINE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)\t([a-z]+)\t([^CONTROL]+)"
     r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9a-f]{32})?"
-    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9]*)(?:\t([^CONTROL]*))?)?)?)?)?)?)?\n".replace("CONTROL", _CONTROL)
+    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9]*)(?:\t([^CONTROL]*)"
+    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9]*))?)?)?)?)?)?"
+    r")?)?)?)?)?)?)?\n".replace("CONTROL", _CONTROL)
 )
 """A whole line, with the fields of L{Line}."""
 _UNFIT = re.compile(rf"[\\{_CONTROL}\ud800-\udfff]")
@@ -80,6 +86,8 @@ class Line(NamedTuple):
     @ivar product: of a crash that was C{kept}, as C{version} and C{size}: the bytes of its report on the wire.
     @ivar place: where a crash that was C{moved} lies at the destination, if it says so; of one that C{expired}, the
         setting that wanted it so.
+    @ivar fingerprint: of a crash that was C{kept}, as all that follow: as L{CrashFacts<collectord.model.CrashFacts>}
+        has them, if they are known. C{exception} is the name of the exception, or its code.
     """
 
     time: str
@@ -92,6 +100,12 @@ class Line(NamedTuple):
     version: str = ""
     size: str = ""
     place: str = ""
+    fingerprint: str = ""
+    crash_place: str = ""
+    exception: str = ""
+    cpu: str = ""
+    os: str = ""
+    uptime_s: str = ""
 
     @property
     def at(self) -> float:
@@ -103,7 +117,10 @@ class Line(NamedTuple):
         subject, where, rule = _escaped(self.subject), _escaped(self.where), _escaped(self.rule)
         product, version = _escaped(self.product), _escaped(self.version)
         about = (rule, self.digest, product, version, self.size, _escape(self.place))
-        return _joined(self.time, self.kind, subject, where, *about).encode()
+        facts = (_escape(self.crash_place), _escaped(self.exception), _escaped(self.cpu), _escaped(self.os))
+        return _joined(
+            *(self.time, self.kind, subject, where, *about, _escaped(self.fingerprint), *facts, self.uptime_s)
+        ).encode()
 
 
 def format_event(event: CrashEvent) -> str:
@@ -124,7 +141,13 @@ def format_event(event: CrashEvent) -> str:
         _escaped(str(about.get("version") or "")),
         str(about.get("size") or ""),
         _escape(str(about.get("place") or "")),
+        *(_facts_in(about) if "fingerprint" in about else ()),
     )
+
+
+def _facts_in(about: Mapping[str, str | int]) -> Iterator[str]:
+    for name in ("fingerprint", "crash_place", "exception", "cpu", "os", "uptime_s"):
+        yield _escaped(str(about.get(name, "")))
 
 
 def _joined(*fields: str) -> str:
@@ -196,15 +219,15 @@ def parse_line(line: bytes) -> Line | None:
         return None
     if found is None:
         return None
-    time, kind, subject, where, rule, digest, product, version, size, place = found.groups("")
+    time, kind, subject, *about = found.groups("")
     if (kind not in CRASH_KINDS and kind not in PROCESS_KINDS) or _epoch_seconds(time[:19]) is None:
         return None
     if "\\" in found[0]:
-        texts = [_unescaped(text) for text in (subject, where, rule, product, version, place)]
+        texts = [_unescaped(text) for text in (subject, *about)]
         if None in texts:
             return None
-        subject, where, rule, product, version, place = cast(list[str], texts)
-    return Line(time, kind, subject, where, rule, digest, product, version, size, place)
+        subject, *about = cast(list[str], texts)
+    return Line(time, kind, subject, *about)
 
 
 def journal_path(directory: Path, day: str) -> Path:

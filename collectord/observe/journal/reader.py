@@ -14,7 +14,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from collectord.observe.crashpage import JournalEntry
-from collectord.observe.journal.lines import Line, compressed_path, journal_day, journal_path, parse_line, time_of
+from collectord.observe.journal.lines import (
+    CRASH_KINDS,
+    JOURNAL,
+    Line,
+    compressed_path,
+    journal_day,
+    journal_path,
+    parse_line,
+    time_of,
+)
 
 _LONGEST = 65536
 """
@@ -143,6 +152,12 @@ def events_of(directory: Path, crash_id: str) -> list[JournalEntry]:
             product=line.product,
             version=line.version,
             size=int(line.size) if line.size else None,
+            fingerprint=line.fingerprint,
+            crash_place=line.crash_place,
+            exception=line.exception,
+            cpu=line.cpu,
+            os=line.os,
+            uptime_s=int(line.uptime_s) if line.uptime_s else None,
         )
         for line in dict.fromkeys(lines)
     ]
@@ -164,13 +179,52 @@ def lines_since(directory: Path, since: float, now: datetime) -> Iterator[Line]:
     earliest = time_of(since)
     for number in range((now.date() - first).days + 1):
         day = f"{first + timedelta(days=number):%Y%m%d}"
-        with suppress(FileNotFoundError), journal_path(directory, day).open("rb") as file:
-            file.seek(_start_of(file, earliest))
-            for block in _whole_lines(file):
-                for raw in io.BytesIO(block):
-                    line = parse_line(_without_zeros(raw))
-                    if line is not None and line.time >= earliest:
-                        yield line
+        yield from _end_of(journal_path(directory, day), earliest)
+
+
+def changed_lines(directory: Path, since: float) -> Iterator[Line]:
+    """
+    Yield the lines about crashes that were written from a time on, those of the newest journals first. Lines of one
+    journal come in the order in which they were written.
+
+    Unlike L{lines_since} it also reads journals that are compressed, and those of earlier days.
+
+    @param since: in seconds since the epoch.
+
+    @raise OSError: a journal can't be read.
+    """
+    earliest = time_of(since)
+    days = {name[:8] for name in os.listdir(directory) if JOURNAL.fullmatch(name)} if directory.is_dir() else set()
+    for day in sorted(days, reverse=True):
+        journal = journal_path(directory, day)
+        if _was_changed(compressed_path(journal), since):
+            lines = iter(Journal(directory, day))
+        elif _was_changed(journal, since):
+            lines = _end_of(journal, earliest)
+        else:
+            continue
+        yield from (line for line in lines if line.kind in CRASH_KINDS and line.time >= earliest)
+
+
+def _was_changed(path: Path, since: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since
+    except FileNotFoundError:
+        return False
+
+
+def _end_of(journal: Path, earliest: str) -> Iterator[Line]:
+    with suppress(FileNotFoundError), journal.open("rb") as file:
+        file.seek(_start_of(file, earliest))
+        yield from _lines_from(file, earliest)
+
+
+def _lines_from(file: io.BufferedReader, earliest: str) -> Iterator[Line]:
+    for block in _whole_lines(file):
+        for raw in io.BytesIO(block):
+            line = parse_line(_without_zeros(raw))
+            if line is not None and line.time >= earliest:
+                yield line
 
 
 def _start_of(file: io.BufferedReader, earliest: str) -> int:

@@ -15,7 +15,8 @@ from collectord.index.seen import remove_old_counts, write_tally
 from collectord.index.tally import ReportTally
 from collectord.index.top import fingerprint_seen, products_seen, top_fingerprints
 from collectord.index.values import SeenKept, TopOrder
-from collectord.model import CrashFacts, SeenReport
+from collectord.model import CrashFacts
+from collectord.telling import SeenReport
 
 HOUR = 3600.0
 NOW = 1_000_000 * HOUR + 1800.0

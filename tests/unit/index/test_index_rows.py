@@ -9,13 +9,15 @@ from itertools import permutations
 import pytest
 
 from collectord.index.database import open_to_write
-from collectord.index.rows import write_events
+from collectord.index.rows import CrashRows
 from collectord.index.search import crash_by_id, last_crashes
 from collectord.index.values import IndexedCrash
 from collectord.model import CrashEvent, Step
 
 ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 OTHER_ID = "7163aaaa-57c6-4e5d-b2cf-cabde2160622"
+T0 = 1466553600.0
+"""The day of the ids begins."""
 STORES = ("/a", "/b")
 ABOUT: dict[str, str | int] = {
     "product": "App",
@@ -23,7 +25,7 @@ ABOUT: dict[str, str | int] = {
     "size": 565,
     "rule": "accept_all",
     "fingerprint": "1:00112233445566ff",
-    "place": "x86 0xc0000005 app.exe",
+    "crash_place": "x86 0xc0000005 app.exe",
     "exception": "ACCESS_VIOLATION_READ",
     "cpu": "x86",
     "os": "Windows 10.0.19045",
@@ -32,10 +34,10 @@ ABOUT: dict[str, str | int] = {
 
 
 def event(kind: Step, at: float, where: str = "/a", crash_id: str = ID, **about: str | int) -> CrashEvent:
-    return CrashEvent(at=at, crash_id=crash_id, kind=kind, where=where, about=about)
+    return CrashEvent(at=T0 + at, crash_id=crash_id, kind=kind, where=where, about=about)
 
 
-KEPT = CrashEvent(at=10.0, crash_id=ID, kind="kept", where="/a", about=ABOUT)
+KEPT = CrashEvent(at=T0 + 10.0, crash_id=ID, kind="kept", where="/a", about=ABOUT)
 MOVED = event("moved", 11.0, "s3", place="v1/dump/1")
 
 
@@ -53,10 +55,10 @@ def known(database: sqlite3.Connection, crash_id: str = ID) -> IndexedCrash:
 
 
 def test_a_kept_crash_has_all_that_its_event_says(database: sqlite3.Connection) -> None:
-    write_events(database, [KEPT], STORES)
+    CrashRows(database, STORES).write([KEPT], T0 + 20.0)
     assert known(database) == IndexedCrash(
         crash_id=ID,
-        at=10.0,
+        at=T0 + 10.0,
         product="App",
         version="1.0",
         fingerprint="1:00112233445566ff",
@@ -68,7 +70,7 @@ def test_a_kept_crash_has_all_that_its_event_says(database: sqlite3.Connection) 
         size=565,
         rule="accept_all",
         store="/a",
-        changed=10.0,
+        changed=T0 + 10.0,
     )
 
 
@@ -79,41 +81,75 @@ def test_a_moved_crash_is_that_whatever_comes_first(
 ) -> None:
     events = [KEPT, MOVED, event("published", 12.0, "redis"), event("removed", 13.0)]
     ordered = [events[number] for number in order]
+    rows = CrashRows(database, STORES)
     for group in [ordered] if at_once else [[each] for each in ordered]:
-        write_events(database, group, STORES)
+        rows.write(group, T0 + 20.0)
     crash = known(database)
-    assert (crash.state, crash.is_here, crash.at, crash.changed) == ("moved", False, 10.0, 13.0)
+    assert (crash.state, crash.is_here, crash.at, crash.changed) == ("moved", False, T0 + 10.0, T0 + 13.0)
     assert (crash.moved_to, crash.keys, crash.published_to) == (("s3",), ("v1/dump/1",), ("redis",))
     assert (crash.product, crash.store) == ("App", "/a")
 
 
 def test_events_that_come_again_change_nothing(database: sqlite3.Connection) -> None:
     events = [KEPT, MOVED, event("moved", 11.5, "gcs"), event("removed", 13.0)]
-    write_events(database, events, STORES)
+    CrashRows(database, STORES).write(events, T0 + 20.0)
     before = known(database)
-    write_events(database, events, STORES)
+    CrashRows(database, STORES).write(events, T0 + 20.0)
     assert known(database) == before
     assert before.moved_to == ("s3", "gcs")
 
 
 def test_a_crash_that_was_moved_to_another_store_of_ours_is_here(database: sqlite3.Connection) -> None:
-    write_events(database, [KEPT, event("moved", 11.0, "/b"), event("removed", 12.0, "/a")], STORES)
+    CrashRows(database, STORES).write([KEPT, event("moved", 11.0, "/b"), event("removed", 12.0, "/a")], T0 + 20.0)
     crash = known(database)
     assert (crash.state, crash.is_here, crash.store) == ("kept", True, "/b")
 
 
 @pytest.mark.parametrize("kind", ["removed", "quarantined"])
 def test_what_became_of_a_crash_that_was_not_moved(database: sqlite3.Connection, kind: Step) -> None:
-    write_events(database, [KEPT, event(kind, 11.0)], STORES)
+    CrashRows(database, STORES).write([KEPT, event(kind, 11.0)], T0 + 20.0)
     assert (known(database).state, known(database).is_here) == (kind, kind == "quarantined")
 
 
+def test_what_happens_to_a_crash_that_was_kept_long_ago_is_written_half_a_minute_later(
+    database: sqlite3.Connection,
+) -> None:
+    CrashRows(database, STORES).write([KEPT], T0 + 20.0)
+    rows = CrashRows(database, STORES)
+    rows.write([], T0 + 1000.0)
+    rows.write([MOVED], T0 + 1010.0)
+    assert known(database).state == "kept"
+    rows.write([], T0 + 1030.0)
+    assert known(database).state == "moved"
+
+
+def test_of_an_erased_crash_only_its_id_is_left(database: sqlite3.Connection) -> None:
+    rows = CrashRows(database, STORES)
+    rows.write([KEPT, MOVED, event("erased", 30.0, "s3")], T0 + 20.0)
+    rows.write([KEPT, event("published", 12.0, "redis")], T0 + 21.0)
+    rows.forget_unused_traits()
+    assert known(database) == IndexedCrash(crash_id=ID, at=T0 + 10.0, state="erased", is_here=False, changed=T0 + 30.0)
+    dump = "\n".join(database.iterdump())
+    assert "App" not in dump
+    assert "v1/dump" not in dump
+
+
+def test_a_crash_that_is_written_again_is_not_new(database: sqlite3.Connection) -> None:
+    assert CrashRows(database, STORES).write([KEPT], T0 + 20.0) == [KEPT]
+    assert CrashRows(database, STORES).write([KEPT], T0 + 20.0) == []
+
+
+def test_a_crash_that_expired(database: sqlite3.Connection) -> None:
+    CrashRows(database, STORES).write([KEPT, event("expired", 30.0, "/a", place="keep_days")], T0 + 20.0)
+    assert (known(database).state, known(database).is_here, known(database).keys) == ("expired", False, ())
+
+
 def test_a_duplicate_is_no_crash(database: sqlite3.Connection) -> None:
-    write_events(database, [event("duplicate", 11.0, "")], STORES)
+    CrashRows(database, STORES).write([event("duplicate", 11.0, "")], T0 + 20.0)
     assert last_crashes(database, 10) == []
 
 
 def test_the_last_crashes_are_the_newest_ones(database: sqlite3.Connection) -> None:
-    write_events(database, [event("kept", 10.0), event("kept", 9.0, crash_id=OTHER_ID)], STORES)
+    CrashRows(database, STORES).write([event("kept", 10.0), event("kept", 9.0, crash_id=OTHER_ID)], T0 + 20.0)
     assert [crash.crash_id for crash in last_crashes(database, 2)] == [ID, OTHER_ID]
     assert [crash.crash_id for crash in last_crashes(database, 1)] == [ID]

@@ -10,7 +10,7 @@ import pytest
 from collectord.index.database import open_to_write
 from collectord.index.found import Found
 from collectord.index.query import UnfitQuery, words_of, written
-from collectord.index.rows import write_events
+from collectord.index.rows import CrashRows
 from collectord.index.search import search
 from collectord.model import CrashEvent
 
@@ -32,14 +32,14 @@ def database() -> Iterator[sqlite3.Connection]:
             "product": ("App", "Viewer", "App for Android")[number % 3],
             "version": f"{number % 2}.0",
             "fingerprint": f"1:{number % 5}",
-            "place": f"app.dll+0x{number % 5}",
+            "crash_place": f"app.dll+0x{number % 5}",
             "annotations": "\nChannel=beta\n" if number % 2 else "\nChannel=nightly\n",
         }
         at = NOW - (11 - number) * 7200.0
         events.append(CrashEvent(at=at, crash_id=crash_id(number), kind="kept", where="/a", about=about))
         if number % 4 == 0:
             events.append(CrashEvent(at=at, crash_id=crash_id(number), kind="moved", where="s3"))
-    write_events(opened, events, ["/a"])
+    CrashRows(opened, ["/a"]).write(events, NOW)
     yield opened
     opened.close()
 
@@ -119,7 +119,7 @@ def test_only_the_most_frequent_values_are_shown(database: sqlite3.Connection) -
         CrashEvent(at=NOW + n, crash_id=crash_id(n), kind="kept", where="/a", about={"product": f"P{n}"})
         for n in range(100, 110)
     ]
-    write_events(database, events, ["/a"])
+    CrashRows(database, ["/a"]).write(events, NOW)
     product = found(database, "product:P109").facets[0]
     assert [value.label for value in product.values if value.is_chosen] == ["P109"]
     assert (len(product.values), product.others, product.others_count) == (6, 7, 7)

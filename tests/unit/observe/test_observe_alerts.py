@@ -24,7 +24,17 @@ DASHBOARD = json.loads((ROOT / "etc" / "grafana-dashboard.json").read_text())
 PANELS = DASHBOARD["panels"]
 
 OF_THE_SCRAPE = {"job", "instance"}
-ROWS = ["Collecting", "Answers by reason", "Throttle", "Latency and size", "Stores", "Backlog", "Moving", "Daemon"]
+ROWS = [
+    "Collecting",
+    "Answers by reason",
+    "Throttle",
+    "Latency and size",
+    "Stores",
+    "Backlog",
+    "Moving",
+    "Daemon",
+    "Products",
+]
 
 _LABELS = re.compile(r'(?:by|on) \(([^()]*)\)|[{,](\w+)(?:=~|!~|!=|=)"')
 

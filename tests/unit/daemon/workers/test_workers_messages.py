@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.daemon.workers.messages import Counted, CrashEvents, LineSplitter, Message, Ready, decode, encode
+from collectord.daemon.workers.messages import Counted, CrashEvents, LineSplitter, Message, Ready, Seen, decode, encode
 from collectord.model import CrashEvent
 
 KEPT = CrashEvent(at=1.5, crash_id="a", kind="kept", where="/a", about={"product": "\n\ud800", "size": 3})
@@ -13,6 +13,7 @@ MESSAGES = [
     Ready(),
     CrashEvents([KEPT, MOVED]),
     CrashEvents([]),
+    Seen(([["1:a", "App", "1.0", 3, 1]], [["1:a", "somewhere", 1.5, "id"]])),
     Counted([["a", "counter", [["a_total", {"b": "c"}, 1.0]]]]),
 ]
 

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Ready, encode
 from collectord.daemon.workers.process import WorkerProcess
+from collectord.index.tally import Tally
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
 from tests.support.fakereactor import FakeProcess
@@ -32,6 +33,9 @@ class Parent:
 
     def on_event(self, event: CrashEvent) -> None:
         self.received.append(event)
+
+    def on_tally(self, tally: Tally) -> None:
+        self.received.append(tally)
 
     def counted(self, worker: WorkerProcess, metrics: Snapshot) -> None:
         self.received.append(metrics)

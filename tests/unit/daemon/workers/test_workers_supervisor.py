@@ -92,6 +92,7 @@ def scene(
         reactor,
         out=logged.append if piped else None,
         on_event=lambda event: None,
+        on_tally=lambda tally: None,
         table=KeptTable(),
         ready=lambda: ready.append(1),
         aggregated=aggregated,

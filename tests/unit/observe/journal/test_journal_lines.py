@@ -24,7 +24,13 @@ lines = st.builds(
     product=texts,
     version=texts,
     size=st.sampled_from(["", "1234"]),
+    uptime_s=st.sampled_from(["", "0"]),
     place=texts,
+    fingerprint=texts,
+    crash_place=texts,
+    exception=texts,
+    cpu=texts,
+    os=texts,
 )
 
 
@@ -35,6 +41,9 @@ def test_the_text_of_a_line() -> None:
     about |= {"product": "Fenix", "version": "1.0", "size": 1234}
     known = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about=about)
     assert format_event(known) == f"{TIME}\tkept\t{CRASH_ID}\t/a\taccept_all\t{'0c' * 16}\tFenix\t1.0\t1234\n"
+    facts = {"fingerprint": "1:0c", "crash_place": "app.dll 0x1f", "exception": "SIGSEGV", "cpu": "x86", "os": "Linux"}
+    of_fact = CrashEvent(at=AT, crash_id=CRASH_ID, kind="kept", where="/a", about={**about, **facts, "uptime_s": 0})
+    assert format_event(of_fact) == format_event(known)[:-1] + "\t\t1:0c\tapp.dll 0x1f\tSIGSEGV\tx86\tLinux\t0\n"
     again = CrashEvent(at=AT, crash_id=CRASH_ID, kind="duplicate", where="")
     assert format_event(again) == f"{TIME}\tduplicate\t{CRASH_ID}\n"
     moved = CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where="/there")
@@ -102,7 +111,8 @@ def test_garbage_is_refused_or_a_line(garbage: bytes) -> None:
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\tc\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 15}\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\tsize\n".encode(),
-        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\t5\ts3://a/b\tmore\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\t5\ts3://a/b\t1:a\tb\tc\td\te\tmore\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\t5\ts3://a/b\t1:a\tb\tc\td\te\t5\tmore\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\u00\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/".encode() + b"\xff\n",

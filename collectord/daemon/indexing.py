@@ -1,0 +1,102 @@
+"""
+The index of crashes, made from the settings: what it keeps, what it reads again, and what it counts.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from prometheus_client import Metric
+
+from collectord.concurrency.threadpool import ThreadPool
+from collectord.index.intake import IntakeCounts
+from collectord.index.products import ProductCounter
+from collectord.index.service import CrashIndex
+from collectord.index.writer import IndexFile, IndexLimits
+from collectord.model import CrashEvent, Step
+from collectord.observe.journal.lines import Line
+from collectord.observe.journal.reader import changed_lines
+from collectord.observe.journal.writer import directory_of
+from collectord.settings.schema import Settings
+from collectord.storage.filesystem.known import state_directory
+
+_DAY_S = 24 * 3600.0
+_LEFT_OUT = ("rejected", "unsupported", "fake_accept")
+
+
+def make_index(
+    settings: Settings, stores: Sequence[str], collect: Callable[[], Iterable[Metric]], reactor: Any
+) -> CrashIndex:
+    """
+    Make the service that keeps the index.
+
+    @param stores: the roots of our own stores.
+    @param collect: returns the metrics of all processes.
+    """
+    directory = index_directory(settings)
+    limits = IndexLimits(keep_s=settings.index.keep_days * _DAY_S, max_bytes=settings.index.max_bytes)
+    return CrashIndex(
+        directory,
+        IndexFile(directory, stores, limits, events_from(settings)) if settings.index.enabled else None,
+        lambda: intake_counts(collect()),
+        ProductCounter(settings.throttle.products),
+        ThreadPool("index", 1, reactor.callFromThread),
+        ThreadPool("index questions", 1, reactor.callFromThread),
+        time.time,
+        reactor,
+    )
+
+
+def index_directory(settings: Settings) -> str:
+    """Return where the index of a daemon is: in the state directory, which other daemons may use, too."""
+    root = os.fsencode(settings.storage[0].root.absolute())
+    state = state_directory(settings.state.directory, os.environ)
+    return os.path.join(state, "index", hashlib.sha256(root).hexdigest()[:32])
+
+
+def events_from(settings: Settings) -> Callable[[float], Iterator[CrashEvent]]:
+    """Return what reads events from the journal, the newest days first."""
+    if not settings.ledger.enabled:
+        return lambda since: iter(())
+    directory = directory_of(settings)
+
+    def events_since(since: float) -> Iterator[CrashEvent]:
+        return map(_event, changed_lines(directory, since))
+
+    return events_since
+
+
+def _event(line: Line) -> CrashEvent:
+    about: dict[str, str | int] = {
+        name: value
+        for name in ("rule", "product", "version", "place", "fingerprint", "crash_place", "exception", "cpu", "os")
+        if (value := getattr(line, name))
+    }
+    about |= {name: int(value) for name in ("size", "uptime_s") if (value := getattr(line, name))}
+    return CrashEvent(at=line.at, crash_id=line.subject, kind=cast(Step, line.kind), where=line.where, about=about)
+
+
+def intake_counts(metrics: Iterable[Metric]) -> IntakeCounts:
+    """Return what has come in since the daemon started, by its metrics."""
+    counts = dict.fromkeys(("received", "kept", "left_out", "refused", "lost", "moved", "bytes_in"), 0.0)
+    for metric in metrics:
+        for sample in metric.samples:
+            if sample.name == "collectord_received_total":
+                counts["received"] += sample.value
+            elif sample.name == "collectord_removed_total":
+                counts["moved"] += sample.value
+            elif sample.name == "collectord_receive_bytes_sum":
+                counts["bytes_in"] += sample.value
+            elif sample.name == "collectord_answers_total":
+                became = _became(sample.labels["status"], sample.labels["reason"])
+                if became:
+                    counts[became] += sample.value
+    return IntakeCounts(**counts)
+
+
+def _became(status: str, reason: str) -> str:
+    if status == "200":
+        return "kept" if reason == "kept" else "left_out" if reason in _LEFT_OUT else ""
+    return "lost" if status == "503" else "refused"

@@ -1,0 +1,290 @@
+"""
+The index as a service: it takes what happens, has it written on one thread, and answers questions on another.
+
+It is a convenience, and must never hold up a crash. Nothing waits for it, what waits for it is bounded, and a failure
+is told once.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, TypeVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from collectord.concurrency.tasks import spawn
+from collectord.concurrency.threadpool import ThreadPool
+from collectord.concurrency.timeouts import with_timeout
+from collectord.errors import IndexUnavailable, TimedOut
+from collectord.index.database import asking, open_to_read
+from collectord.index.fingerprints import fingerprint_page, neighbours
+from collectord.index.found import Found
+from collectord.index.history import IntakeRecorder, load_history, save_history
+from collectord.index.intake import IntakeCounts, IntakeHistory, Span
+from collectord.index.products import ProductCounter
+from collectord.index.search import crash_by_id, last_crashes, search
+from collectord.index.tally import ReportTally, Tally
+from collectord.index.top import products_seen, top_fingerprints
+from collectord.index.values import (
+    CrashNeighbours,
+    FingerprintPage,
+    IndexedCrash,
+    ProductsSeen,
+    TopFingerprints,
+    TopOrder,
+)
+from collectord.index.writer import IndexFile, index_path
+from collectord.metrics import INDEX_FAILURES
+from collectord.model import CrashEvent
+from collectord.telling import SeenReport
+
+T = TypeVar("T")
+
+_INTERVAL_S = 1.0
+_SOON_S = 0.1
+"""The interval while there is more to do than to write what happens: a gap is being filled."""
+_TALLY_S = 5.0
+_HISTORY_S = 60.0
+_PAUSE_S = 5.0
+"""Seconds after a failure until the next try."""
+_LIMIT = 50_000
+"""The most events that may wait; beyond it the oldest are given up, and are read from the journal later."""
+_TALLIES = 1000
+_STOP_S = 5.0
+_ASK_S = 10.0
+_STEPS = 100_000_000
+"""How much sqlite may do to answer one question: about a second."""
+
+
+class CrashIndex(Service):
+    """
+    Keeps the index, and answers as L{Index<collectord.index.asking.Index>} says. It is for the reactor thread.
+
+    Stop it when nothing happens to crashes any more.
+
+    @param directory: where its files are.
+    @param file: writes the index; None if the settings want none.
+    @param totals: counts what has come in since the daemon started.
+    @param products: counts reports by product.
+    @param writing: one thread, which is ended at a stop, as that of C{reading}.
+    @param now: returns the time in seconds since the epoch.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: str,
+        file: IndexFile | None,
+        totals: Callable[[], IntakeCounts],
+        products: ProductCounter,
+        writing: ThreadPool,
+        reading: ThreadPool,
+        now: Callable[[], float],
+        clock: IReactorTime,
+    ) -> None:
+        self._path = index_path(directory)
+        self._history_path = os.path.join(directory, "history.json")
+        self._file = file
+        self._totals = totals
+        self._products = products
+        self._now = now
+        self._clock = clock
+        self._writing = writing
+        self._reading = reading
+        self._recorder = IntakeRecorder()
+        self._own = ReportTally()
+        self._events: list[CrashEvent] = []
+        self._tallies: list[Tally] = []
+        self._lost_since: float | None = None
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+        self._done: Deferred[Any] = succeed(None)
+        self._failing = self._has_more = False
+        self._again_at = self._tally_at = self._history_at = 0.0
+
+    # What happens
+
+    def note(self, event: CrashEvent) -> None:
+        """Take what has happened to a crash, and write it a little later."""
+        self._events.append(event)
+        if len(self._events) > _LIMIT:
+            self._lost_since = min(self._lost_since or event.at, *(each.at for each in self._events[: _LIMIT // 2]))
+            del self._events[: _LIMIT // 2]
+
+    def note_seen(self, report: SeenReport) -> None:
+        """Count a report that this process has received."""
+        self._own.note(report)
+
+    def note_tally(self, tally: Tally) -> None:
+        """Count what another process has received."""
+        self._products.note(tally)
+        self._tallies.append(tally)
+        del self._tallies[:-_TALLIES]
+
+    # Writing
+
+    def startService(self) -> None:
+        super().startService()
+        self._done = self._loop.start(_INTERVAL_S)
+
+    def _tick(self) -> Deferred[None]:
+        return spawn(self._work(), self._log, "a defect of ours: the index of crashes could not be written")
+
+    async def _work(self) -> None:
+        now = self._clock.seconds()
+        if now >= self._tally_at:
+            await self._record(now)
+        if now < self._again_at:
+            return
+        try:
+            await self._write()
+            self._recovered()
+        except (OSError, sqlite3.Error) as e:
+            self._failed(e)
+            self._again_at = self._clock.seconds() + _PAUSE_S
+        self._loop.interval = _SOON_S if self._has_more and not self._failing else _INTERVAL_S
+
+    async def _record(self, now: float) -> None:
+        """Count what has come in."""
+        first, self._tally_at = not self._tally_at, now + _TALLY_S
+        tally = self._own.take()
+        if tally[0]:
+            self.note_tally(tally)
+        if first:
+            await self._load()
+        self._recorder.note(self._now(), self._totals())
+        if now >= self._history_at:
+            self._history_at = now + _HISTORY_S
+            if not first:
+                await self._save()
+
+    async def _load(self) -> None:
+        try:
+            text = await self._writing(lambda: load_history(self._history_path))
+            if text is not None:
+                self._recorder.read_json(text)
+        except (OSError, ValueError) as e:
+            self._log.warn("what came in before is forgotten: {path}: {why}", path=self._history_path, why=str(e))
+
+    async def _save(self) -> None:
+        text = self._recorder.to_json()
+        try:
+            await self._writing(lambda: save_history(self._history_path, text))
+        except OSError as e:
+            self._failed(e)
+
+    async def _write(self) -> None:
+        file = self._file
+        if file is None:
+            self._events.clear()
+            self._tallies.clear()
+            return
+        now = self._now()
+        events, self._events = self._events, []
+        tallies, self._tallies = self._tallies, []
+        lost_since, self._lost_since = self._lost_since, None
+        try:
+            await self._writing(lambda: file.write(events, tallies, lost_since, now))
+        except (OSError, sqlite3.Error):
+            self._events[:0], self._tallies[:0] = events, tallies
+            self._lost_since = self._lost_since if lost_since is None else lost_since
+            raise
+        self._has_more = await self._writing(lambda: file.tidy(now))
+
+    def _failed(self, error: Exception) -> None:
+        INDEX_FAILURES.inc()
+        if not self._failing:
+            self._failing = True
+            self._log.error("the index of crashes can't be written: {why}", why=str(error))
+
+    def _recovered(self) -> None:
+        if self._file is not None and self._file.was_made:
+            self._log.warn("the index of crashes was damaged, and is made anew: {why}", why=self._file.was_made)
+            self._file.was_made = ""
+        if self._failing:
+            self._failing = False
+            self._log.info("the index of crashes is written again")
+
+    def stopService(self) -> Deferred[None]:
+        """Write what waits, but for no longer than 5 s."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
+        try:
+            await with_timeout(self._end(), _STOP_S, self._clock, "index of crashes")
+        except (TimedOut, OSError, sqlite3.Error) as e:
+            self._failed(e)
+        self._writing.close()
+        self._reading.close()
+
+    async def _end(self) -> None:
+        await self._done
+        self._history_at = 0.0
+        await self._record(self._clock.seconds())
+        await self._write()
+        if self._file is not None:
+            await self._writing(self._file.close)
+
+    # Questions
+
+    def history(self, span: Span) -> IntakeHistory:
+        """As L{Index.history<collectord.index.asking.Index.history>}."""
+        return self._recorder.history(span, self._now())
+
+    async def top(self, order: TopOrder, limit: int = 12) -> TopFingerprints:
+        """As L{Index.top<collectord.index.asking.Index.top>}."""
+        now = self._now()
+        return await self._ask(lambda database: top_fingerprints(database, now, order, limit))
+
+    async def last(self, limit: int = 10) -> list[IndexedCrash]:
+        """As L{Index.last<collectord.index.asking.Index.last>}."""
+        return await self._ask(lambda database: last_crashes(database, limit))
+
+    async def products(self, limit: int = 8) -> ProductsSeen:
+        """As L{Index.products<collectord.index.asking.Index.products>}."""
+        now = self._now()
+        return await self._ask(lambda database: products_seen(database, now, limit))
+
+    async def search(self, query: str, before: str = "", limit: int = 24) -> Found:
+        """As L{Index.search<collectord.index.asking.Index.search>}."""
+        return await self._ask(lambda database: search(database, query, before, limit, self._clock.seconds))
+
+    async def fingerprint(self, fingerprint: str, span: Span = "24h") -> FingerprintPage | None:
+        """As L{Index.fingerprint<collectord.index.asking.Index.fingerprint>}."""
+        now = self._now()
+        return await self._ask(lambda database: fingerprint_page(database, now, fingerprint, span))
+
+    async def neighbours(self, crash_id: str, fingerprint: str, limit: int = 5) -> CrashNeighbours | None:
+        """As L{Index.neighbours<collectord.index.asking.Index.neighbours>}."""
+        now = self._now()
+        return await self._ask(lambda database: neighbours(database, now, crash_id, fingerprint, limit))
+
+    async def crash(self, crash_id: str) -> IndexedCrash | None:
+        """As L{Index.crash<collectord.index.asking.Index.crash>}."""
+        return await self._ask(lambda database: crash_by_id(database, crash_id))
+
+    async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        if self._file is None:
+            raise IndexUnavailable("there is none: [index] enabled is false")
+
+        def answer() -> T:
+            try:
+                database = open_to_read(self._path)
+            except sqlite3.Error as e:
+                raise IndexUnavailable(str(e)) from e
+            with closing(database), asking(database, _STEPS):
+                return question(database)
+
+        try:
+            return await with_timeout(self._reading(answer), _ASK_S, self._clock, "the index")
+        except TimedOut as e:
+            raise IndexUnavailable(str(e)) from e

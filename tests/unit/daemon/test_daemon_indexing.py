@@ -1,0 +1,98 @@
+"""
+The index that the settings ask for: what it reads from the journal, and what it counts.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from collectord.daemon.indexing import events_from, index_directory, intake_counts
+from collectord.index.intake import IntakeCounts
+from collectord.model import CrashEvent, CrashFacts
+from collectord.observe.journal.files import JournalFiles, compress
+from collectord.settings.schema import Ledger, Settings, StateDirectory
+from collectord.settings.stores import Storage
+from collectord.telling import facts_told
+
+ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
+NOW = datetime(2016, 6, 22, 15, 19, 49, 123000, UTC)
+FACTS = CrashFacts(
+    fingerprint="1:00112233445566ff",
+    place="amd64 0xc0000005 app\tb.dll+0x1f",
+    cpu="amd64",
+    exception_code="0xc0000005",
+    exception_name="ACCESS_VIOLATION_READ",
+    os="Windows 10.0.19045",
+    uptime_s=0,
+)
+KEPT = CrashEvent(
+    at=NOW.timestamp(),
+    crash_id=ID,
+    kind="kept",
+    where="/a",
+    about={"product": "App", "version": "1.0", "size": 565, "rule": "accept_all", **facts_told(FACTS)},
+)
+MOVED = CrashEvent(at=NOW.timestamp() + 1, crash_id=ID, kind="moved", where="s3", about={"place": "v1/raw"})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(ledger=Ledger(directory=tmp_path), state=StateDirectory(directory=tmp_path))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_events_come_back_from_the_journal(settings: Settings, tmp_path: Path, compressed: bool) -> None:
+    files = JournalFiles(tmp_path)
+    files.begin(NOW)
+    files.write([KEPT, MOVED], {}, NOW)
+    if compressed:
+        compress(tmp_path / "20160622.journal")
+    assert list(events_from(settings)(NOW.timestamp() - 5)) == [KEPT, MOVED]
+    assert list(events_from(settings)(NOW.timestamp() + 0.5)) == [MOVED]
+    files.end(NOW)
+
+
+def test_journals_that_did_not_change_since_are_not_read(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "20160622.journal").write_bytes(b"2016-06-22T15:19:49.123Z\tkept\tid\n")
+    assert list(events_from(settings)(9e9)) == []
+    assert len(list(events_from(settings)(0))) == 1
+
+
+def test_without_a_journal_nothing_comes_back(tmp_path: Path) -> None:
+    assert list(events_from(Settings(ledger=Ledger(enabled=False)))(0)) == []
+    assert list(events_from(Settings(ledger=Ledger(directory=tmp_path / "none")))(0)) == []
+
+
+def test_two_daemons_with_one_state_directory_have_an_index_each(tmp_path: Path) -> None:
+    state = StateDirectory(directory=tmp_path)
+    roots = [Path("/a"), Path("/b")]
+    found = {index_directory(Settings(state=state, storage=[Storage(root=root)])) for root in roots}
+    assert len(found) == 2
+    assert {Path(directory).parent for directory in found} == {tmp_path / "index"}
+
+
+def test_what_came_in_is_counted_by_what_became_of_it() -> None:
+    registry = CollectorRegistry()
+    answers = Counter("collectord_answers", "", ["status", "reason"], registry=registry)
+    for count, (status, reason) in enumerate(
+        [
+            ("200", "kept"),
+            ("200", "duplicate"),
+            ("200", "rejected"),
+            ("200", "unsupported"),
+            ("200", "fake_accept"),
+            ("400", "malformed_bad_gzip"),
+            ("413", "too_large"),
+            ("503", "nowhere_to_save"),
+        ],
+        1,
+    ):
+        answers.labels(status, reason).inc(count)
+    Counter("collectord_received", "", registry=registry).inc(50)
+    Counter("collectord_removed", "", ["store"], registry=registry).labels("/a").inc(4)
+    Histogram("collectord_receive_bytes", "", registry=registry).observe(1000)
+    assert intake_counts(registry.collect()) == IntakeCounts(
+        received=50, kept=1, left_out=12, refused=13, lost=8, moved=4, bytes_in=1000
+    )

@@ -1,0 +1,204 @@
+"""
+The file of the index: made when it is missing or damaged, filled from the journal, and bounded.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+
+from collectord.index.database import open_to_read
+from collectord.index.search import crash_by_id, last_crashes
+from collectord.index.top import fingerprint_seen
+from collectord.index.values import IndexedCrash, SeenKept
+from collectord.index.writer import IndexFile, IndexLimits, index_path
+from collectord.model import CrashEvent, Step
+
+NOW = 1466590000.0
+DAY = 86400.0
+
+
+def crash_id(number: int) -> str:
+    return f"{number:08x}-57c6-4e5d-b2cf-cabde2160622"
+
+
+def event(number: int, kind: Step = "kept", at: float = NOW, where: str = "/a") -> CrashEvent:
+    about = {"product": "App", "fingerprint": "1:a", "crash_place": "there"} if kind == "kept" else {}
+    return CrashEvent(at=at, crash_id=crash_id(number), kind=kind, where=where, about=about)
+
+
+@define
+class Journal:
+    """What a journal says."""
+
+    events: Sequence[CrashEvent] = ()
+    asked: list[float] = field(factory=list)
+
+    def since(self, at: float) -> Iterator[CrashEvent]:
+        self.asked.append(at)
+        return iter([each for each in self.events if each.at >= at])
+
+
+@define
+class Rig:
+    """An index in a directory of its own."""
+
+    directory: str
+    journal: Journal = field(factory=Journal)
+    limits: IndexLimits = field(factory=lambda: IndexLimits(keep_s=30 * DAY, max_bytes=10_000_000))
+
+    def open(self) -> IndexFile:
+        return IndexFile(self.directory, ["/a"], self.limits, self.journal.since)
+
+    def last(self) -> list[IndexedCrash]:
+        database = open_to_read(index_path(self.directory))
+        try:
+            return last_crashes(database, 100_000)
+        finally:
+            database.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(str(tmp_path / "state" / "index"))
+
+
+def fill(file: IndexFile, now: float = NOW) -> int:
+    """Fill the gap, and get in how many steps."""
+    steps = 0
+    while file.tidy(now):
+        steps += 1
+    return steps
+
+
+def test_nobody_else_may_read_it(rig: Rig) -> None:
+    rig.open().write([event(1)], [], None, NOW)
+    assert os.stat(index_path(rig.directory)).st_mode & 0o777 == 0o600
+    assert os.stat(rig.directory).st_mode & 0o777 == 0o700
+    assert [crash.crash_id for crash in rig.last()] == [crash_id(1)]
+
+
+def test_a_new_index_is_filled_from_the_journal(rig: Rig) -> None:
+    rig.journal.events = [
+        *(event(number, at=NOW - number) for number in range(1000)),
+        event(3, "moved", NOW, "s3"),
+        event(2000, at=NOW - 40 * DAY),
+    ]
+    file = rig.open()
+    file.write([], [], None, NOW)
+    assert rig.journal.asked == [NOW - 30 * DAY]
+    assert fill(file) == 4
+    assert len(rig.last()) == 1000
+    assert [crash.crash_id for crash in rig.last() if crash.state == "moved"] == [crash_id(3)]
+    database = open_to_read(index_path(rig.directory))
+    seen = fingerprint_seen(database, NOW, "1:a")
+    database.close()
+    assert seen is not None
+    assert (seen.day, seen.last_kept_id, seen.first_seen) == (SeenKept(1000, 1000), crash_id(0), NOW - 999)
+
+
+def test_after_a_restart_only_what_is_missing_is_read(rig: Rig) -> None:
+    first = rig.open()
+    first.write([event(1)], [], None, NOW)
+    fill(first)
+    first.write([event(2, at=NOW + 50)], [], None, NOW + 50)
+    first.close()
+    rig.journal.events = [event(1), event(2, at=NOW + 50), event(3, at=NOW + 55)]
+    second = rig.open()
+    second.write([], [], None, NOW + 60)
+    fill(second, NOW + 60)
+    assert rig.journal.asked[-1] == NOW + 40
+    assert [crash.crash_id for crash in rig.last()] == [crash_id(3), crash_id(2), crash_id(1)]
+
+
+def test_a_gap_that_was_not_filled_is_filled_after_the_next_start(rig: Rig) -> None:
+    rig.journal.events = [event(number, at=NOW - number) for number in range(1000)]
+    first = rig.open()
+    first.write([], [], None, NOW)
+    first.tidy(NOW)
+    first.close()
+    second = rig.open()
+    second.write([], [], None, NOW + 10)
+    fill(second, NOW + 10)
+    assert rig.journal.asked[0] <= rig.journal.asked[-1] <= NOW - 30 * DAY + 10
+    assert len(rig.last()) == 1000
+
+
+def test_events_that_were_given_up_come_from_the_journal(rig: Rig) -> None:
+    file = rig.open()
+    file.write([event(1)], [], None, NOW)
+    fill(file)
+    rig.journal.events = [event(2, at=NOW + 5)]
+    file.write([event(3, at=NOW + 9)], [], NOW + 4, NOW + 10)
+    assert rig.journal.asked[-1] == NOW + 4
+    fill(file, NOW + 10)
+    assert len(rig.last()) == 3
+
+
+@pytest.mark.parametrize("damage", [b"no database, but a text\n" * 500, b"SQLite format 3\0" + b"\xff" * 8000])
+def test_a_damaged_file_is_made_anew(rig: Rig, damage: bytes) -> None:
+    file = rig.open()
+    file.write([event(1)], [], None, NOW)
+    file.close()
+    Path(index_path(rig.directory)).write_bytes(damage)
+    rig.journal.events = [event(1)]
+    file = rig.open()
+    with pytest.raises(sqlite3.DatabaseError):
+        file.write([event(2)], [], None, NOW)
+    assert file.was_made != ""
+    file.write([event(2)], [], None, NOW)
+    fill(file)
+    assert sorted(crash.crash_id for crash in rig.last()) == [crash_id(1), crash_id(2)]
+
+
+def test_a_file_that_goes_bad_while_it_is_used_is_made_anew(rig: Rig) -> None:
+    file = rig.open()
+    file.write([event(number) for number in range(1000)], [], None, NOW)
+    file.close()
+    path = Path(index_path(rig.directory))
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\x55" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(sqlite3.DatabaseError):
+        file.write([event(20_000)], [], None, NOW)
+    file.write([event(20_000)], [], None, NOW)
+    assert [crash.crash_id for crash in rig.last()] == [crash_id(20_000)]
+
+
+def test_a_directory_that_can_not_be_made_is_an_error(rig: Rig) -> None:
+    Path(rig.directory).parent.parent.joinpath("state").write_text("a file")
+    with pytest.raises(OSError, match="state"):
+        rig.open().write([event(1)], [], None, NOW)
+
+
+def test_old_crashes_leave_it(rig: Rig) -> None:
+    file = rig.open()
+    file.write([event(1), event(2, at=NOW + 20 * DAY)], [], None, NOW + 20 * DAY)
+    fill(file, NOW + 20 * DAY)
+    file.tidy(NOW + 31 * DAY)
+    assert [crash.crash_id for crash in rig.last()] == [crash_id(2)]
+
+
+def test_its_size_is_bounded_and_the_newest_stay(tmp_path: Path) -> None:
+    rig = Rig(str(tmp_path / "index"), limits=IndexLimits(keep_s=30 * DAY, max_bytes=140_000))
+    file = rig.open()
+    for batch in range(6):
+        events = [event(number, at=NOW + number / 100) for number in range(batch * 500, batch * 500 + 500)]
+        file.write(events, [], None, NOW + 100 * batch)
+        fill(file, NOW + 100 * batch)
+    crashes = rig.last()
+    assert 0 < len(crashes) < 2500
+    assert crashes[0].crash_id == crash_id(2999)
+    assert os.stat(index_path(rig.directory)).st_size < 600_000
+
+
+def test_a_crash_that_others_have_received_is_found_by_its_id(rig: Rig) -> None:
+    rig.open().write([event(1, at=NOW + 5 * DAY)], [], None, NOW + 5 * DAY)
+    database = open_to_read(index_path(rig.directory))
+    found, unknown = crash_by_id(database, crash_id(1)), crash_by_id(database, crash_id(2))
+    database.close()
+    assert found is not None
+    assert (found.at, unknown) == (NOW + 5 * DAY, None)
