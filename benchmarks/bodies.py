@@ -12,6 +12,8 @@ from uuid import uuid4
 
 from attrs import field, frozen
 
+from tests.support.minidumps import MadeMinidump, MadeModule
+
 KIB = 1024
 
 _SEED = 20160622
@@ -113,14 +115,34 @@ class Body:
 
 
 def minidump(size: int) -> bytes:
-    """C{size} bytes of which gzip can save about half: pages of noise and pages of one repeated pattern in turn."""
+    """
+    A minidump of C{size} bytes that can be read, of a program with some libraries. Gzip can save about half of it: the
+    memory in it is pages of noise and pages of one repeated pattern in turn.
+    """
     chance = random.Random(_SEED)
     pattern = chance.randbytes(16) * (512 // 16)
     page = 2 * len(pattern)
     pages = [chance.randbytes(len(pattern)) + pattern for _ in range(size // page + 1)]
-    content = bytearray(b"".join(pages)[:size])
-    content[:4] = b"MDMP"
-    return bytes(content)
+    return (_crash(1 if size < 50 * KIB else 12).write() + b"".join(pages))[:size]
+
+
+def _crash(many: int) -> MadeMinidump:
+    """
+    The crash of a program.
+
+    @param many: 4 libraries and 2 threads for each of these.
+    """
+    modules = [
+        MadeModule(0x7F00_0000_0000 + (number << 24), 0x80_0000, f"/opt/app/lib{number}.so.1", bytes([number, 1] * 8))
+        for number in range(4 * many)
+    ]
+    pointers = [0, 7, 0x7FFD_0000_2000, modules[0].base, modules[1].base + 0x1_2340, 2**63]
+    return MadeMinidump(
+        modules=modules,
+        instruction=modules[2].base + 0x1234,
+        stack=[*pointers * 5, modules[2].base + 0x5671, *pointers * 10, modules[3].base + 0x1239, *pointers],
+        threads=2 * many,
+    )
 
 
 def multipart(size: int) -> bytes:

@@ -117,6 +117,21 @@ def pieces_of(dump: StagedFile, threads: ByHand) -> list[bytes]:
     return done.result
 
 
+def test_it_is_examined_on_a_thread(area: StagingArea, threads: ByHand) -> None:
+    dump = area.new_dump()
+    Deferred.fromCoroutine(dump.append([b"abc", b"def"]))
+    threads.turn()
+    examined = Deferred.fromCoroutine(dump.content().examine(lambda file: (file.read_at(2, 3), file.read_at(5, 9))))
+    assert not examined.called
+    threads.turn()
+    assert examined.result == (b"cde", b"f")
+    os.unlink(dump.path)
+    gone = Deferred.fromCoroutine(dump.content().examine(lambda file: file.read_at(0, 1)))
+    threads.turn()
+    gone.addErrback(lambda failure: failure.trap(StorageError))
+    assert gone.result is StorageError
+
+
 def test_nothing_touches_the_disk_before_the_first_append(rig: Rig, area: StagingArea, threads: ByHand) -> None:
     with watched(rig.root, ["open", "unlink"], lambda seen, name, do: do()) as disk:
         dump = area.new_dump()
