@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from collectord.errors import UnreadableMinidump
 from collectord.fingerprints.minidumps import facts_in
-from collectord.minidump.modules import MOST_READ
 from collectord.model import CrashFacts
 from collectord.pieces import Pieces
 from tests.support.hostileminidumps import HOSTILE
 from tests.support.minidumps import MadeMinidump, MadeModule
 
-MOST_READS = 20 + 3 * MOST_READ
+MOST_READS = 212
 MOST_BYTES = 2**20
 
 
