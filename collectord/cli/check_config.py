@@ -93,7 +93,7 @@ def check_config(connect: bool, config: Path | None, as_json: bool) -> None:
     warnings = [*snapshot.warnings, *places_that_depend(settings), *expiring]
     tried = run_in_reactor(partial(try_all, settings)) if connect else ()
     warnings += [f"{each.name}: {caution}" for each in tried for caution in each.cautions]
-    problems = [each.problem for each in tried if each.problem]
+    problems = [each.named_problem for each in tried if each.problem]
     if as_json:
         found = {**_as_json(settings, rules, sinks), "ok": not problems, "problems": problems, "warnings": warnings}
         show_json({**found, **({"connected": [asdict(each) for each in tried]} if connect else {})})

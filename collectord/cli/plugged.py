@@ -64,6 +64,15 @@ class TriedOut:
     problem: str
     cautions: Sequence[str] = ()
 
+    @property
+    def named_problem(self) -> str:
+        """
+        The problem, with the name of what has it.
+
+        The words of the problem may leave that open: two buckets on two servers may have the same name.
+        """
+        return self.problem if self.problem.startswith(f"{self.name}: ") else f"{self.name}: {self.problem}"
+
 
 async def try_all(settings: Settings, reactor: Any) -> Sequence[TriedOut]:
     """

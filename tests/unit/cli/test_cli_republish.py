@@ -173,6 +173,12 @@ async def test_each_publisher_is_tried(broker: FakeBroker) -> None:
     await broker.until(lambda: not broker.connections)
 
 
+def test_a_problem_has_the_name_of_what_has_it() -> None:
+    assert TriedOut("publisher", "redis a", "redis a: away").named_problem == "redis a: away"
+    second = TriedOut("destination", "s3://crashes (2)", "bucket crashes: NoSuchBucket")
+    assert second.named_problem == "s3://crashes (2): bucket crashes: NoSuchBucket"
+
+
 @in_reactor
 async def test_one_that_hangs_is_told_after_its_time_limit(broker: FakeBroker) -> None:
     broker.hangs_at = "Connection.Open"
