@@ -31,7 +31,7 @@ setup(
         "collectord": ["py.typed"],
         "collectord.throttle": ["builtin/*.toml"],
         "collectord.fingerprints": ["runtimes.txt"],
-        "collectord.admin": ["static/*", "templates/*"],
+        "collectord.admin": ["static/*"],
     },
     install_requires=[
         "attrs>=23.2",

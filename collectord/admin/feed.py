@@ -1,5 +1,5 @@
 """
-Live data for open admin pages: server-sent events, made once a second for all browsers that listen.
+Live data for programs: server-sent events, made once a second for all clients that listen.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from collectord.admin.json import as_json
-from collectord.admin.view import overview_values
 from collectord.observe.status import Overview
 
 STEP_S = 1.0
@@ -44,9 +43,8 @@ class Edition:
 
 def edition_of(overview: Overview) -> Edition:
     """Make the events that tell the state of the daemon."""
-    page = _event(b"page", overview_values(overview))
     latest = evolve(overview, history=overview.history[-1:])
-    return Edition(_event(b"overview", overview) + page, _event(b"overview", latest) + page)
+    return Edition(_event(b"overview", overview), _event(b"overview", latest))
 
 
 def _event(name: bytes, value: object) -> bytes:
@@ -148,6 +146,6 @@ class Feed:
             self._edition = edition_of(self._overview())
         except Exception:
             self._edition = None
-            self._log.failure("the state of the daemon can't be shown: live admin pages are not updated")
+            self._log.failure("the state of the daemon can't be told to the clients of live data")
         for stream in list(self._streams.values()):
             stream.send(self._edition)

@@ -65,3 +65,33 @@ def moment(at: float) -> str:
 def time_of_day(at: float) -> str:
     """Write a time, given in seconds since the epoch, as C{15:19:49} in UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+
+
+def age(seconds: float) -> str:
+    """Write a number of seconds in its greatest unit alone: C{3 d}, C{12 min}, C{0 s}."""
+    rest = max(0, int(seconds))
+    return next((f"{rest // length} {name}" for length, name in _SPANS if rest >= length), "0 s")
+
+
+def day(at: float) -> str:
+    """Write the day of a time, given in seconds since the epoch, as C{22 Jun 2016}."""
+    time = datetime.fromtimestamp(at, UTC)
+    return f"{time.day} {time:%b %Y}"
+
+
+def when(at: float, now: float) -> str:
+    """Write a time as shortly as it can be told from others: C{15:19:49} of today, C{9 Jun 15:19} of this year."""
+    time, today = datetime.fromtimestamp(at, UTC), datetime.fromtimestamp(now, UTC)
+    if time.date() == today.date():
+        return f"{time:%H:%M:%S}"
+    return f"{time.day} {time:%b %H:%M}" if time.year == today.year else day(at)
+
+
+def iso(at: float) -> str:
+    """Write a time as C{2016-06-22T15:19:49Z}, for programs."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def number_of(number: float, name: str, names: str = "") -> str:
+    """Write how many of something there are: C{1 crash}, C{2 crashes}."""
+    return f"{count(number)} {name if number == 1 else names or f'{name}s'}"

@@ -16,18 +16,26 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from collectord.admin.feed import Feed, TooManyStreams
+from collectord.admin.fingerprint import SPANS
+from collectord.admin.first import FirstPages
 from collectord.admin.guard import Guard
 from collectord.admin.json import as_json
-from collectord.admin.pages import STATIC, crash_page, overview_page
+from collectord.admin.lookups import LookUps
+from collectord.admin.overview import choice_of
 from collectord.admin.server import AdminServer
+from collectord.admin.staticfiles import STATIC
 from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id
+from collectord.errors import IndexUnavailable
+from collectord.index.asking import Index
 from collectord.observe.crashpage import CrashPage
 from collectord.observe.status import Overview
 from collectord.web.responses import JSON, answer, text
 
 _HTML = b"text/html; charset=utf-8"
 _ID_LENGTH = 36
+_LONGEST = 1000
+"""The most characters of what is asked for that are looked at."""
 
 
 class StatusSource(Protocol):
@@ -48,9 +56,11 @@ class AdminSite:
     The site of the admin port: pages, JSON, live data and metrics, behind its guard.
 
     @param source: answers questions about the daemon.
+    @param index: answers questions about the crashes that are known.
     @param token: what a client has to know; if it is empty, no token is asked for.
     @param hosts: names by which the daemon may be called, besides the local ones.
-    @param in_thread: where the page of a crash is made. Two megabytes of characters that can't be seen take seconds.
+    @param downloads: whether dumps may be downloaded.
+    @param in_thread: where pages are made.
     """
 
     app = Klein()
@@ -59,14 +69,18 @@ class AdminSite:
     def __init__(
         self,
         source: StatusSource,
+        index: Index,
         *,
         token: str,
         hosts: Sequence[str],
         clock: IReactorTime,
+        downloads: bool = False,
         in_thread: ThreadRunner = at_once,
     ) -> None:
         self._source = source
-        self._in_thread = in_thread
+        self._index = index
+        self._first = FirstPages(source.overview, index, in_thread, clock)
+        self._look_up = LookUps(index=index, in_thread=in_thread, downloads=downloads)
         self._token = token
         self._hosts = hosts
         self._clock = clock
@@ -85,9 +99,10 @@ class AdminSite:
         self._feed.close()
 
     @app.route("/", methods=["GET"])
-    def page(self, request: IRequest) -> bytes:
+    async def page(self, request: Request) -> bytes:
         """Answer with the state of the daemon as a page."""
-        return answer(request, _HTML, overview_page(self._source.overview()))
+        choice = choice_of(_asked(request, b"span"), _asked(request, b"top"))
+        return answer(request, _HTML, await self._first.page(choice))
 
     @app.route("/overview.json", methods=["GET"])
     def overview(self, request: IRequest) -> bytes:
@@ -102,10 +117,11 @@ class AdminSite:
         return b"" if request.method == b"HEAD" else self._feed.follow(request)
 
     @app.route("/crashes/<crash_id>", methods=["GET"])
-    async def crash(self, request: IRequest, crash_id: str) -> bytes:
+    async def crash(self, request: Request, crash_id: str) -> bytes:
         """Answer with all that is known of a crash as a page."""
         crash = await self._crash(crash_id)
-        return answer(request, _HTML, await self._in_thread(lambda: crash_page(crash)))
+        page = await self._look_up.crash(self._source.overview(), crash, _asked(request, b"only"))
+        return answer(request, _HTML, page)
 
     @app.route("/crashes/<crash_id>.json", methods=["GET"])
     async def crash_json(self, request: IRequest, crash_id: str) -> bytes:
@@ -118,6 +134,29 @@ class AdminSite:
         if found is None:
             raise NotFound
         return found
+
+    @app.route("/fingerprints/<fingerprint>", methods=["GET"])
+    async def fingerprint(self, request: Request, fingerprint: str) -> bytes:
+        """Answer with all that is known of a fingerprint as a page."""
+        span = _asked(request, b"span")
+        span = span if span in SPANS else "24h"
+        known = await self._look_up.find_fingerprint(fingerprint[:_LONGEST], span)
+        if known is None:
+            raise NotFound
+        return answer(request, _HTML, await self._look_up.fingerprint(self._source.overview(), known, span))
+
+    @app.route("/search", methods=["GET"])
+    async def search(self, request: Request) -> bytes:
+        """Answer with the crashes that were searched for as a page."""
+        before = _asked(request, b"before")
+        found = await self._index.search(_asked(request, b"q"), before)
+        return answer(request, _HTML, await self._look_up.search(self._source.overview(), found, before))
+
+    @app.route("/search.json", methods=["GET"])
+    async def search_json(self, request: Request) -> bytes:
+        """Answer with the crashes that were searched for as JSON."""
+        found = await self._index.search(_asked(request, b"q"), _asked(request, b"before"))
+        return answer(request, JSON, as_json(found))
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: IRequest) -> bytes:
@@ -143,6 +182,11 @@ class AdminSite:
         request.setHeader(b"retry-after", b"10")
         return text(request, 503, "Too many clients listen to live data\n")
 
+    @app.handle_errors(IndexUnavailable)
+    def no_index(self, request: IRequest, failure: Failure) -> bytes:
+        """Answer 503: the index can't be asked now, or is off by the settings."""
+        return text(request, 503, f"The index of crashes can't be asked: {failure.getErrorMessage()}\n")
+
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> bytes:
         """Answer 404: there is no such path, or no such crash."""
@@ -153,3 +197,9 @@ class AdminSite:
         """Answer 500, and log the failure, which is a defect of ours."""
         self._log.failure("a defect: a request to the admin port could not be answered", failure)
         return text(request, 500, "Internal error\n")
+
+
+def _asked(request: Request, name: bytes) -> str:
+    """Return a parameter of the query, cut if it is longer than anything sensible; empty if it is not there."""
+    values: Sequence[bytes] = (request.args or {}).get(name, [b""])
+    return values[0].decode("utf-8", "replace")[:_LONGEST]

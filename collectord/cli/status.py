@@ -12,7 +12,8 @@ from click.exceptions import Exit
 from rich.text import Text
 
 from collectord.admin.format import count, rate, size, span
-from collectord.admin.view import LOST, NOT_KNOWN, loss_in_words
+from collectord.admin.machine import NOT_KNOWN
+from collectord.admin.state import LOST, loss_in_words
 from collectord.cli.client import Response, Server, url_of
 from collectord.cli.shared import (
     EXIT_STATUS,

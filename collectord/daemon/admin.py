@@ -2,6 +2,7 @@
 The admin port of a daemon with everything that gathers what it shows; also the metrics that are sent to statsd.
 """
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from collectord.daemon.certificates import CertificateWatch
 from collectord.daemon.delivery import DeliveryPipeline
 from collectord.daemon.monitor import StoreMonitor
 from collectord.daemon.status import StatusReporter
+from collectord.index.asking import Index
 from collectord.net.listeners import Listeners, close_ports
 from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.crashpage import JournalEntry
@@ -32,6 +34,9 @@ _CONFIRMED = ("collectord_move_seconds", "collectord_publish_seconds")
 """The metrics that count what destinations and publishers have confirmed."""
 
 
+_PORT = re.compile(r"(?P<kind>tcp|ssl|tls)6?:(port=)?(?P<port>\d+)")
+
+
 def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
     """
     Make the ports of the admin site. Without a token in the settings, everybody who reaches them may look.
@@ -42,6 +47,15 @@ def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
     return Listeners(admin.listen, "admin", reactor, local=not admin.token and not admin.allow_open)
 
 
+def submit_url(listen: Sequence[str]) -> str:
+    """Return the URL at which a client on this host can send a report; empty if there is none that is known."""
+    for endpoint in listen:
+        if found := _PORT.match(endpoint):
+            scheme = "http" if found["kind"] == "tcp" else "https"
+            return f"{scheme}://localhost:{found['port']}/submit"
+    return ""
+
+
 class AdminPort(MultiService):
     """
     The admin port, and the services that watch stores and certificates for it.
@@ -49,6 +63,7 @@ class AdminPort(MultiService):
     @param delivery: returns the delivery pipeline in use.
     @param rules: returns the throttle rules in use.
     @param workers: returns the state of each process that takes submissions.
+    @param index: answers questions about the crashes that are known.
     @param submission: the ports of the submissions, whose certificates are shown, too.
     @ivar listeners: the ports of the admin site.
     @ivar certificates: watches the certificates of all ports.
@@ -65,6 +80,7 @@ class AdminPort(MultiService):
         rules: Callable[[], Sequence[Rule]],
         workers: Callable[[], Sequence[WorkerStatus]],
         submission: Listeners,
+        index: Index,
         reactor: Any,
     ) -> None:
         super().__init__()
@@ -94,11 +110,13 @@ class AdminPort(MultiService):
             workers=workers,
             certificates=self.certificates.certificates,
             events=self._events,
+            submit_url=submit_url(settings.submission.listen),
             now=time.time,
             reactor=reactor,
         )
         site = AdminSite(
             reporter,
+            index,
             token=settings.admin.token,
             hosts=settings.admin.hosts,
             clock=reactor,

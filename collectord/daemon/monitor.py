@@ -27,7 +27,7 @@ from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STO
 from collectord.observe.status import StoreStatus
 from collectord.storage.chain.backend import CHECK_S, Backend
 from collectord.storage.filesystem.backlog import count_quarantined, count_waiting
-from collectord.storage.filesystem.space import free_bytes
+from collectord.storage.filesystem.space import free_bytes, total_bytes
 from collectord.storage.filesystem.unpublished import count_unpublished
 
 INTERVAL_S = 10.0
@@ -53,6 +53,7 @@ class _State:
     threads: ThreadPool
     problem: str = ""
     free_bytes: int | None = None
+    total_bytes: int | None = None
     backlog: int | None = None
     oldest: float | None = None
     quarantined: int | None = None
@@ -113,6 +114,7 @@ class StoreMonitor(Service):
                 name=backend.name,
                 problem=state.problem,
                 free_bytes=state.free_bytes,
+                total_bytes=state.total_bytes,
                 min_free_bytes=min_free_bytes,
                 backlog=state.backlog,
                 oldest_age_s=self._age(state),
@@ -158,6 +160,7 @@ class StoreMonitor(Service):
     async def _count(self, store: str, state: _State) -> None:
         state.is_counting, began = True, self._now()
         try:
+            state.total_bytes = await state.threads(partial(total_bytes, store))
             state.quarantined = await state.threads(partial(count_quarantined, store))
             _set_gauge(QUARANTINE, store, state.quarantined)
             if self._is_moved(store):

@@ -134,6 +134,7 @@ class CollectordService(MultiService):
             rules=lambda: self.snapshot.rules,
             workers=self._workers,
             submission=self._submission,
+            index=self._index,
             reactor=self._reactor,
         )
 

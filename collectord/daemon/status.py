@@ -3,6 +3,7 @@ What the admin site shows, gathered from all parts of the daemon.
 """
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,6 +30,7 @@ from collectord.observe.crashpage import (
 )
 from collectord.observe.loss import LossWatch
 from collectord.observe.recent import RecentCrashes
+from collectord.observe.since import TroubleTimes
 from collectord.observe.status import (
     AnswerCount,
     CertificateStatus,
@@ -57,6 +59,7 @@ class StatusReporter(Service):
 
     @param roots: the root directories of the stores.
     @param destinations: returns the root directories of the destinations that are file systems.
+    @param submit_url: where clients on this host send their reports; empty if that is not known.
     @param events: returns what the journal has on a crash. It blocks, and is called on a thread.
     @param now: returns the time in seconds since the epoch.
     """
@@ -75,6 +78,7 @@ class StatusReporter(Service):
         workers: Callable[[], Sequence[WorkerStatus]],
         certificates: Callable[[], Sequence[CertificateStatus]],
         events: Callable[[str], Sequence[JournalEntry]],
+        submit_url: str,
         now: Callable[[], float],
         reactor: Any,
     ) -> None:
@@ -91,9 +95,12 @@ class StatusReporter(Service):
         self._workers = workers
         self._certificates = certificates
         self._events = events
+        self._submit_url = submit_url
+        self._host = socket.gethostname()
         self._now = now
         self._started = now()
         self._losses = LossWatch()
+        self._trouble_times = TroubleTimes()
         self._threads = ThreadPool("look up", 2, reactor.callFromThread)
         self._samples: deque[tuple[float, Totals]] = deque(maxlen=_SMOOTH + 1)
         self._history: deque[Rates] = deque(maxlen=_HISTORY)
@@ -114,6 +121,7 @@ class StatusReporter(Service):
         self._note_loss(families)
         if len(self._samples) > 1:
             self._history.append(_rates(self._samples[-2], self._samples[-1]))
+        self._trouble_times.note(self._now(), self.overview().troubles)
 
     def _families(self) -> Mapping[str, Metric]:
         return {metric.name: metric for metric in self._aggregated.collect()}
@@ -148,6 +156,9 @@ class StatusReporter(Service):
             certificates=self._certificates(),
             pressure=pressure_in(families),
             draining=_sum(families, "collectord_draining") > 0,
+            host=self._host,
+            submit_url=self._submit_url,
+            trouble_since=self._trouble_times.since,
         )
 
     def _note_loss(self, families: Mapping[str, Metric]) -> None:

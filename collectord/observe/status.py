@@ -4,7 +4,7 @@ The state of a daemon as values: what the admin page, its live data and C{collec
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 
 @frozen(kw_only=True)
@@ -63,6 +63,7 @@ class StoreStatus:
 
     @ivar problem: why it takes no crashes; empty if it does.
     @ivar free_bytes: free space of its file system; None if that is not known.
+    @ivar total_bytes: size of its file system; None if that is not known.
     @ivar min_free_bytes: with less free space than this the store counts as full.
     @ivar backlog: crashes that wait to be moved; None if nothing moves them, or they have not been counted yet.
     @ivar oldest_age_s: how long the oldest of them has waited; 0 if none waits.
@@ -77,6 +78,7 @@ class StoreStatus:
     backlog: int | None
     oldest_age_s: float
     quarantined: int | None
+    total_bytes: int | None = None
     cautions: Sequence[str] = ()
 
 
@@ -173,10 +175,21 @@ class Trouble:
 
     @ivar where: a store, a destination and so on, by its kind and name.
     @ivar what: what is wrong there.
+    @ivar meanwhile: what happens until it is mended, in sentences; empty if nothing is to be said.
+    @ivar anchor: the section of the page that says more; empty if there is none.
+    @ivar since: when it was noticed, in seconds since the epoch; None: not known.
     """
 
     where: str
     what: str
+    meanwhile: str = ""
+    anchor: str = ""
+    since: float | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from other troubles, however its words change."""
+        return f"{self.where} {self.anchor}"
 
 
 @frozen(kw_only=True)
@@ -197,6 +210,9 @@ class Overview:
     @ivar loss: None if no crash is being lost.
     @ivar pressure: what is left out of new crashes because disks are nearly full, in words; empty if nothing is.
     @ivar draining: whether load balancers are told to send no more.
+    @ivar host: the name of the host.
+    @ivar submit_url: where clients on this host send their reports; empty if that is not known.
+    @ivar trouble_since: when each trouble was noticed, by its key.
     @ivar troubles: what needs attention, gravest first; the page and the command show just these.
     """
 
@@ -220,31 +236,52 @@ class Overview:
     draining: bool = False
     pressure: str = ""
     certificates: Sequence[CertificateStatus] = ()
+    host: str = ""
+    submit_url: str = ""
+    trouble_since: Mapping[str, float] = field(factory=dict, repr=False)
     troubles: Sequence[Trouble] = field(init=False)
 
     @troubles.default
     def _all_troubles(self) -> Sequence[Trouble]:
-        return list(_troubles(self))
+        return [evolve(trouble, since=self.trouble_since.get(trouble.key)) for trouble in _troubles(self)]
 
 
 def _troubles(overview: Overview) -> Iterator[Trouble]:
     if all(worker.problem for worker in overview.workers):
-        yield Trouble(where="No process", what="takes submissions: the log says why")
-    for worker in overview.workers:
-        if worker.problem:
-            yield Trouble(where=f"Worker {worker.pid}", what=worker.problem)
+        yield Trouble(where="No process", what="takes submissions: the log says why", anchor="workers")
     if overview.pressure:
-        yield Trouble(where="Disk pressure", what=overview.pressure)
+        yield Trouble(where="Disk pressure", what=overview.pressure, anchor="stores")
+    takes = [store.name for store in overview.stores if not store.problem]
     for store in overview.stores:
         if store.problem:
-            yield Trouble(where=f"Store {store.name}", what=store.problem)
-        if store.quarantined:
-            yield Trouble(where=f"Store {store.name}", what=f"{store.quarantined:,} in the quarantine")
+            instead = f"Crashes go to {takes[0]} instead." if takes else ""
+            yield Trouble(where=f"Store {store.name}", what=store.problem, meanwhile=instead, anchor="stores")
     for sink in overview.sinks:
         if sink.problem:
-            yield Trouble(where=f"{sink.kind.capitalize()} {sink.name}", what=sink.problem)
+            where = f"{sink.kind.capitalize()} {sink.name}"
+            yield Trouble(where=where, what=sink.problem, meanwhile=_waiting(overview, sink), anchor="outlets")
+    for worker in overview.workers:
+        if worker.problem:
+            yield Trouble(where=f"Worker {worker.pid}", what=worker.problem, anchor="workers")
+    for store in overview.stores:
+        if store.quarantined:
+            yield Trouble(
+                where=f"Store {store.name}",
+                what=f"{store.quarantined:,} in the quarantine",
+                meanwhile="They are not moved until someone has looked: collectord quarantine list.",
+                anchor="quarantine",
+            )
     for certificate in overview.certificates:
         if certificate.problem:
             yield Trouble(where=f"Port {certificate.listen}", what=certificate.problem)
     if overview.draining:
         yield Trouble(where="It drains", what="load balancers are told to send no more reports here")
+
+
+def _waiting(overview: Overview, sink: SinkStatus) -> str:
+    waiting = sum(store.backlog or 0 for store in overview.stores)
+    wait = ""
+    if waiting and sink.kind == "destination":
+        wait = f"{waiting:,} crash{' waits' if waiting == 1 else 'es wait'}."
+    again = f"It is tried again in {sink.resumes_in_s:.0f} s." if sink.resumes_in_s > 0 else ""
+    return " ".join(filter(None, (wait, again)))

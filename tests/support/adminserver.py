@@ -14,9 +14,10 @@ from attrs import evolve, frozen
 
 from collectord.admin.site import AdminSite
 from collectord.crashid import is_crash_id
-from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry
+from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry, facts_of, moved_to
 from collectord.observe.status import (
     AnswerCount,
+    CertificateStatus,
     Loss,
     Overview,
     Rates,
@@ -26,6 +27,7 @@ from collectord.observe.status import (
     StoreStatus,
     WorkerStatus,
 )
+from tests.support.adminindex import FINGERPRINT, CurrentIndex, MadeUpIndex
 
 STARTED = 1_466_600_000.0
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
@@ -70,6 +72,13 @@ FACTS = {
     "payload_compressed": "1",
     "payload_size": "183204",
     "user_agent": "Crashpad/1.0 (Android)",
+    "metadata.fingerprint": FINGERPRINT,
+    "metadata.crash_place": "appcore.dll+0x1f2e4c",
+    "metadata.exception_name": "ACCESS_VIOLATION_READ",
+    "metadata.exception_code": "0xc0000005",
+    "metadata.uptime_s": "3207",
+    "metadata.os": "Windows 11",
+    "metadata.cpu": "amd64",
     "collector_notes": "removed TelemetryClientId\nremoved Email",
 }
 
@@ -80,6 +89,11 @@ class Named:
 
     scenario: str
     now: float
+
+    @property
+    def index(self) -> MadeUpIndex:
+        attacks = tuple(HOSTILE.values()) if self.scenario == "hostile" else ()
+        return MadeUpIndex(self.scenario, self.now, attacks)
 
     def overview(self) -> Overview:
         if self.scenario == "empty":
@@ -96,6 +110,8 @@ class Named:
     def crash(self, crash_id: str) -> CrashPage | None:
         if not is_crash_id(crash_id) or self.scenario == "empty":
             return None
+        if self.scenario in ("moved", "erased"):
+            return gone(crash_id, self.scenario)
         return crash_page(crash_id, HOSTILE if self.scenario == "hostile" else ANNOTATIONS)
 
 
@@ -194,7 +210,8 @@ def busy(now: float) -> Overview:
                 name="/var/lib/collectord/crashes",
                 problem="",
                 free_bytes=412_300_000_000,
-                min_free_bytes=268_435_456,
+                total_bytes=1_000_000_000_000,
+                min_free_bytes=30_000_000_000,
                 backlog=41 + at % 7,
                 oldest_age_s=2.0 + at % 4,
                 quarantined=0,
@@ -223,6 +240,7 @@ def busy(now: float) -> Overview:
         ],
         workers=[WorkerStatus(pid=4022, since=STARTED + 2), WorkerStatus(pid=4023, since=STARTED + 2)],
         recent=[recent(at * 2 - n) for n in range(30)],
+        host="crash-01",
     )
 
 
@@ -273,6 +291,14 @@ def troubled(overview: Overview) -> Overview:
             ),
             publisher,
         ],
+        certificates=[
+            CertificateStatus(
+                listen="ssl:8443",
+                expires=overview.now + 9 * 86400,
+                problem="its certificate expires in 9 d: 2016-07-01 12:00:00 UTC",
+            )
+        ],
+        trouble_since={"Store /var/lib/collectord/crashes stores": overview.now - 720},
         recent=[evolve(broken, state="quarantined", where="/mnt/nfs/crashes"), *others],
     )
 
@@ -328,6 +354,31 @@ def crash_page(crash_id: str, annotations: dict[str, str]) -> CrashPage:
     )
 
 
+def gone(crash_id: str, scenario: str) -> CrashPage:
+    """A made-up crash that is in no store any more."""
+    key = f"s3://crashes/v1/raw_crash/20160622/{crash_id}"
+    events = [
+        JournalEntry(
+            at=1_466_608_789.1,
+            what="kept",
+            where="/var/lib/collectord/crashes",
+            rule="flood",
+            product="Fenix",
+            version="128.0.1",
+            size=183_204,
+        ),
+        JournalEntry(at=1_466_608_791.9, what="moved", where="s3: crashes", place=key),
+        JournalEntry(at=1_466_608_792.4, what="published", where="rabbitmq: socorro.normal"),
+        JournalEntry(at=1_466_608_792.5, what="removed", where="/var/lib/collectord/crashes"),
+    ]
+    if scenario == "erased":
+        events.append(JournalEntry(at=1_466_695_192.5, what="erased", where="s3: crashes"))
+    places = moved_to(events) if scenario == "moved" else []
+    return CrashPage(
+        crash_id=crash_id, annotations=None, facts=facts_of(events), dumps=[], places=places, events=events
+    )
+
+
 @frozen
 class MadeUp:
     """
@@ -348,6 +399,10 @@ class MadeUp:
     async def crash(self, crash_id: str) -> CrashPage | None:
         return self._named.crash(crash_id)
 
+    @property
+    def index(self) -> MadeUpIndex:
+        return self._named.index
+
     def metrics(self) -> tuple[bytes, str]:
         return b"collectord_received_total 5.0\n", "text/plain; version=0.0.4; charset=utf-8"
 
@@ -356,7 +411,10 @@ def main(port: str, scenario: str, ready: str, token: str = "") -> None:
     from twisted.internet import reactor as any_reactor
 
     reactor = cast(Any, any_reactor)
-    site = AdminSite(MadeUp(Path(scenario)), token=token, hosts=[], clock=reactor)
+    made_up = MadeUp(Path(scenario))
+    site = AdminSite(
+        made_up, cast(Any, CurrentIndex(lambda: made_up.index)), token=token, hosts=[], clock=reactor, downloads=True
+    )
     reactor.listenTCP(int(port), site.factory(), interface="127.0.0.1")
     reactor.callWhenRunning(Path(ready).touch)
     reactor.run()

@@ -23,6 +23,19 @@ def free_bytes(path: str) -> int | None:
     return _free(os.statvfs(path))
 
 
+def total_bytes(path: str) -> int | None:
+    """
+    How large the file system of C{path} is, as far as an ordinary user may write to it. It blocks.
+
+    @return: None if nobody knows.
+
+    @raise OSError: C{path} is not there.
+    """
+    stat = os.statvfs(path)
+    # Some blocks are kept for root, and are neither used nor free.
+    return (stat.f_blocks - stat.f_bfree + stat.f_bavail) * (stat.f_frsize or stat.f_bsize) or None
+
+
 def refuse_full(path: str, min_free_bytes: int) -> int | None:
     """
     Refuse a file system that counts as full, a little before it is. It blocks.

@@ -19,6 +19,7 @@ from twisted.web.http import HTTPChannel
 from collectord.admin.site import AdminSite
 from collectord.observe.crashpage import CrashPage
 from collectord.observe.status import Overview
+from tests.support.adminindex import CurrentIndex
 from tests.support.adminserver import Named
 from tests.support.response import Response, parse_responses
 
@@ -124,7 +125,10 @@ class Admin:
         self.clock = Clock()
         self.clock.advance(1000)
         self.in_thread: list[Callable[[], object]] = []
-        self.site = AdminSite(self.source, token=token, hosts=hosts, clock=self.clock, in_thread=self._in_thread)
+        index: Any = CurrentIndex(lambda: self.source.named.index)
+        self.site = AdminSite(
+            self.source, index, token=token, hosts=hosts, clock=self.clock, downloads=True, in_thread=self._in_thread
+        )
         self._factory = self.site.factory()
         self._host = host
 

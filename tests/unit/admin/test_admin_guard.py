@@ -240,7 +240,7 @@ def test_the_token_opens_no_other_gate() -> None:
         ("/", [], "localhost", 200),
         ("/overview.json", [], "localhost", 200),
         ("/metrics", [], "localhost", 200),
-        ("/static/admin.css", [], "localhost", 200),
+        ("/static/page.css", [], "localhost", 200),
         ("/__lbheartbeat__", [], "localhost", 200),
         ("/nothing", [], "localhost", 404),
         ("/", ["Origin: null"], "localhost", 403),
@@ -261,7 +261,7 @@ def test_the_content_security_policy() -> None:
     policy = Admin().ask("/").headers["content-security-policy"]
     assert policy == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
 
 

@@ -5,12 +5,24 @@ import pytest
 from attrs import asdict
 from twisted.internet.defer import Deferred
 
+from tests.support.adminindex import FINGERPRINT
 from tests.support.adminserver import CRASH_ID, HOSTILE
 from tests.unit.admin.adminwire import Admin
 from tests.unit.intake.parts import LogRecorder
 
 CRASH_PATHS = [f"/crashes/{CRASH_ID}", f"/crashes/{CRASH_ID}.json"]
-PATHS = ["/", "/overview.json", "/metrics", "/__lbheartbeat__", "/static/live.js", *CRASH_PATHS]
+PATHS = [
+    "/",
+    "/?span=10m&top=rising",
+    "/search?q=a",
+    "/search.json?q=a",
+    f"/fingerprints/{FINGERPRINT}",
+    "/overview.json",
+    "/metrics",
+    "/__lbheartbeat__",
+    "/static/live.js",
+    *CRASH_PATHS,
+]
 
 
 @pytest.fixture
@@ -54,7 +66,7 @@ def test_the_lbheartbeat(admin: Admin) -> None:
     ("name", "content_type"),
     [
         ("live.js", "text/javascript; charset=utf-8"),
-        ("admin.css", "text/css; charset=utf-8"),
+        ("page.css", "text/css; charset=utf-8"),
         ("icon.svg", "image/svg+xml"),
     ],
 )

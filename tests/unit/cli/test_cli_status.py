@@ -125,10 +125,7 @@ def test_crashes_are_being_lost() -> None:
     result = asked_of(overview)
     assert result.exit_code == 1
     assert result.stdout.startswith("CRASHES ARE BEING LOST\n")
-    said = (
-        "No store has been able to keep a crash since 1970-01-13 14:45:40 UTC, 1 min ago. "
-        "1,234 reports were answered 503 so far"
-    )
+    said = "No store can keep a crash since 14:45:40 UTC, 1 min ago. 1,234 reports were answered 503 so far"
     assert said in result.stdout
     assert result.stderr.startswith(f"collectord: CRASHES ARE BEING LOST: {said}")
     assert result.stderr.splitlines()[1:] == ["collectord: Store /var/crashes: full"]

@@ -65,6 +65,7 @@ def reporter(
         workers=list[WorkerStatus],
         certificates=list[CertificateStatus],
         events=lambda crash_id: events,
+        submit_url="",
         now=clock.seconds,
         reactor=clock,
     )

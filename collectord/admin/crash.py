@@ -1,0 +1,229 @@
+"""
+The page of one crash: in a store, moved to a destination, or erased. What is not known is not shown.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import quote, urlencode
+from xml.etree.ElementTree import Element
+
+from attrs import frozen
+
+from collectord.admin.annotationlist import MAX_NAME, annotation_list, entry
+from collectord.admin.bugs import word
+from collectord.admin.crashlist import fingerprint_link, place_link, product_name
+from collectord.admin.format import age, count, day, number_of, size, span, time_of_day
+from collectord.admin.frame import Frame
+from collectord.admin.html import Node, group, h, quiet
+from collectord.admin.tables import Cell, Column, Row, pairs, section, table
+from collectord.admin.way import is_erased, way
+from collectord.index.values import CrashNeighbours
+from collectord.observe.crashpage import CrashPage, DumpFile
+
+_DUMPS = [
+    Column(head="Name", is_head=True, cells="text"),
+    Column(head="Size", style="n"),
+    Column(head="Bytes", style="n", label="bytes"),
+    Column(head=h("span", "Get it", class_="away"), style="n"),
+]
+_NEIGHBOURS = [
+    Column(head="Crash", cells="id", is_head=True),
+    Column(head="Product", cells="cut"),
+    Column(head="Kept", style="n", cells="t"),
+]
+
+
+@frozen(kw_only=True)
+class CrashView:
+    """
+    What the page of a crash is made of.
+
+    @ivar only: the text that annotations have to have to be shown; empty: all are.
+    @ivar downloads: whether dumps may be downloaded.
+    @ivar neighbours: None: nothing is known of others like it.
+    """
+
+    frame: Frame
+    crash: CrashPage
+    only: str = ""
+    downloads: bool = False
+    neighbours: CrashNeighbours | None = None
+
+    def page(self) -> bytes:
+        """Make the page."""
+        crash = self.crash
+        title = f"{crash.crash_id} · collectord"
+        subject = h(
+            "div",
+            h("p", "Crash", class_="crumbs"),
+            h("h1", crash.crash_id, class_="id"),
+            h("p", list(self._line())),
+            class_="subject",
+        )
+        is_here = crash.annotations is not None
+        rail = [way(crash, self.frame.now), self._same(), self._facts("What the collector says") if is_here else None]
+        main = (
+            [self._dumps(), self._annotations()] if is_here else [self._elsewhere(), self._facts("What is known of it")]
+        )
+        split = h("div", h("div", rail, class_="rail"), h("div", main), class_="split")
+        return self.frame.page(title, subject, self._cards(), split)
+
+    def _fact(self, name: str) -> str:
+        facts = self.crash.facts
+        return (facts.get(f"metadata.{name}") or facts.get(name) or "")[:MAX_NAME]
+
+    def _said(self, name: str) -> str:
+        return ((self.crash.annotations or {}).get(name) or self.crash.facts.get(name) or "")[:MAX_NAME]
+
+    def _line(self) -> Iterator[Node]:
+        product, version = self._said("ProductName"), self._said("Version")
+        on = ", ".join(filter(None, (self._fact("os"), self._fact("cpu"))))
+        if product or version:
+            yield f"{product_name(product, version)}{f' on {on}' if on else ''} · "
+        kept = next((event for event in self.crash.events if event.what == "kept"), None)
+        if kept is not None:
+            ago = age(self.frame.now - kept.at)
+            yield f"kept {day(kept.at)}, {time_of_day(kept.at)} UTC, {ago} ago · "
+        yield h("b", self._where())
+
+    def _where(self) -> str:
+        erased = is_erased(self.crash.events)
+        if erased is not None:
+            return f"erased {day(erased.at)}, {time_of_day(erased.at)} UTC"
+        here = [
+            _with_state(place.store, place.state) for place in self.crash.places if place.state != "was moved there"
+        ]
+        moved = list(dict.fromkeys(event.where for event in self.crash.events if event.what == "moved"))
+        there = [f"moved to {', '.join(moved)}"] * bool(moved)
+        return "; ".join([*here, *there]) or "in no store any more"
+
+    def _cards(self) -> Element | None:
+        cards = [h("div", h("dt", name), h("dd", value)) for name, value in self._known()]
+        return h("dl", cards, class_="cards") if cards else None
+
+    def _known(self) -> Iterator[tuple[str, Node]]:
+        if place := self._fact("crash_place"):
+            yield (
+                "Crashes at",
+                place_link(self.frame, self._fact("fingerprint"), place) or h("span", place, class_="id"),
+            )
+        exception, code = self._fact("exception_name"), self._fact("exception_code")
+        if exception or code:
+            yield "Exception", group(exception or code, group(" ", quiet(code)) if exception and code else None)
+        if (uptime := self._fact("uptime_s")).isdecimal():
+            yield "Uptime", span(int(uptime))
+        if (payload := self._fact("payload_size")).isdecimal():
+            yield "Size", [size(int(payload)), " ", quiet("on the wire")]
+        if rule := self._fact("throttle_rule"):
+            rate = self.crash.facts.get("throttle_rate", "")
+            kept = group(" ", quiet(f"{rate} % kept")) if rate not in ("", "100") else None
+            yield "Rule", [rule, kept]
+
+    def _elsewhere(self) -> Element:
+        """Say where the rest of a crash is that is in no store."""
+        crash = self.crash
+        erased = is_erased(crash.events)
+        if erased is not None:
+            return _panel("It was erased", h("p", "Only that it was here, and when it was erased, is remembered."))
+        places = [place.store for place in crash.places]
+        if not places:
+            return _panel("It is not here any more", h("p", "What follows is what the ledger remembers."))
+        moved = next((event for event in crash.events if event.what == "moved"), None)
+        where = moved.where if moved else places[0]
+        fetch = h("p", "This brings it back: ", h("code", f"collectord fetch {crash.crash_id}"))
+        return _panel(
+            f"Its annotations and dumps are in {where}",
+            h(
+                "p",
+                "This collector removed its copy after that was confirmed. What follows is what the ledger remembers.",
+            ),
+            h("pre", "\n".join(places)),
+            fetch,
+        )
+
+    def _dumps(self) -> Element:
+        dumps = self.crash.dumps
+        if not dumps:
+            return section("dumps", "Dumps", h("p", "None.", class_="note"))
+        rows = [row for dump in dumps for row in self._dump(dump)]
+        shown = table("Dumps of this crash", _DUMPS, [])
+        body = shown.find("tbody")
+        assert body is not None
+        body.extend(rows)
+        return section("dumps", "Dumps", shown, aside=count(len(dumps)))
+
+    def _dump(self, dump: DumpFile) -> Iterator[Element]:
+        link = None
+        if self.downloads:
+            href = f"{self.crash.crash_id}/dumps/{quote(dump.name, safe='')}"
+            link = h("a", "Download", class_="button", href=href, download=f"{self.crash.crash_id}.{dump.name}")
+        sum_row = None
+        if dump.expected:
+            said = group("SHA-256 as received ", h("code", dump.expected))
+            sum_row = h("tr", h("td", said, colspan="4"), class_="sum")
+        yield h(
+            "tr",
+            h("th", dump.name, scope="row", class_="text"),
+            h("td", size(dump.size), class_="n"),
+            h("td", count(dump.size), class_="n", data_label="bytes"),
+            h("td", link, class_="n"),
+            class_="plus" if sum_row is not None else None,
+        )
+        if sum_row is not None:
+            yield sum_row
+
+    def _annotations(self) -> Element:
+        return annotation_list(self.crash.annotations or {}, self.only)
+
+    def _facts(self, title: str) -> Element | None:
+        facts: Mapping[str, str] = self.crash.facts
+        if not facts or is_erased(self.crash.events):
+            return None
+        rows = [entry(name.removeprefix("metadata."), value) for name, value in facts.items()]
+        link = h("a", "JSON", href=f"{self.crash.crash_id}.json")
+        shown = pairs("What the collector added", rows, "pairs near")
+        return section("facts", title, shown, aside=link)
+
+    def _same(self) -> Element | None:
+        known = self.neighbours
+        if known is None:
+            return None
+        seen, frame = known.fingerprint, self.frame
+        rows = [
+            Row(
+                one.crash_id,
+                [
+                    frame.crash_link(one.crash_id, one.crash_id[:8]),
+                    Cell(product_name(one.product, one.version), title=product_name(one.product, one.version)),
+                    age(frame.now - one.at),
+                ],
+            )
+            for one in known.newest
+        ]
+        times = h("b", count(seen.hour.seen))
+        first = f"First seen {day(seen.first_seen)}, {time_of_day(seen.first_seen)} UTC."
+        said = h("p", "Seen ", times, f" times in the last hour, {count(seen.hour.kept)} kept. {first}", class_="note")
+        name = fingerprint_link(frame, seen.fingerprint, seen.fingerprint)
+        shown = table("Crashes with the same fingerprint, newest first", _NEIGHBOURS, rows, "") if rows else None
+        return section("same", "The same crash", said, shown, h("p", self._more(known), class_="note"), aside=name)
+
+    def _more(self, known: CrashNeighbours) -> Sequence[Node]:
+        seen, up = known.fingerprint, self.frame.up
+        kept = urlencode({"q": f"fingerprint:{seen.fingerprint}"})
+        links: list[Node] = [
+            [fingerprint_link(self.frame, seen.fingerprint, "this fingerprint")],
+            [" · ", h("a", "all kept crashes", href=f"{up}search?{kept}")],
+        ]
+        if known.others and (words := word("place", seen.place)):
+            text = f"{number_of(known.others, 'other fingerprint')} at this place"
+            links.append([" · ", h("a", text, href=f"{up}search?{urlencode({'q': words[0]})}")])
+        return links
+
+
+def _panel(title: str, *content: Node) -> Element:
+    return h("section", h("h2", title, id="gone"), content, class_="panel", aria_labelledby="gone")
+
+
+def _with_state(store: str, state: str) -> str:
+    if state == "waits to be moved":
+        return f"waits in {store}"
+    return f"stays in {store}" if state == "stays" else f"{store}: {state}"
