@@ -64,6 +64,7 @@ class ReadCrash:
             "version": self.raw_crash.get("Version"),
             "size": self.metadata.get("payload_size"),
             "rule": self.metadata.get("throttle_rule"),
+            "fingerprint": self.metadata.get("fingerprint"),
             "dumps": sorted(self.crash.dumps),
             "new": self.is_new,
             "store": self.crash.root,

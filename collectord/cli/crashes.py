@@ -3,10 +3,12 @@ C{collectord crashes}: lists and verifies the crashes in the stores.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 import click
+from attrs import frozen
 from click.exceptions import Exit
 from rich.text import Text
 
@@ -29,6 +31,7 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import (
+    a_time,
     crash_ids_argument,
     crashes_in,
     days_option,
@@ -37,6 +40,7 @@ from collectord.cli.stores import (
     store_option,
     store_roots,
 )
+from collectord.crashid import day_of
 from collectord.storage.filesystem.finder import problems_of
 
 
@@ -48,6 +52,11 @@ def crashes() -> None:
 @crashes.command("list", epilog=EXIT_STATUS)
 @days_option("Only crashes of this day")
 @click.option("--product", help="Only crashes with this ProductName.")
+@click.option("--version", help="Only crashes with this Version.")
+@click.option("--fingerprint", help="Only crashes with this fingerprint, as collectord top shows it.")
+@click.option(
+    "--since", type=a_time, metavar="TIME", help="Only crashes received since: 30min, 6h, 2d, a day, or a day and time."
+)
 @click.option("--new", "only_new", is_flag=True, help="Only crashes that wait to be moved.")
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most so many; 0: all.")
 @store_option
@@ -56,6 +65,9 @@ def crashes() -> None:
 def list_crashes(
     days: Sequence[str],
     product: str | None,
+    version: str | None,
+    fingerprint: str | None,
+    since: datetime | None,
     only_new: bool,
     limit: int,
     stores: Sequence[str],
@@ -69,9 +81,11 @@ def list_crashes(
 
     \b
     collectord crashes list --day today --product Firefox
+    collectord crashes list --fingerprint 1:0c63752c57c65e4d --since 6h
     collectord crashes list --new --limit 0 --json | jq -r .crash_id
     """
-    found = _wanted(store_roots(config, stores), days, product, only_new)
+    wanted = _Wanted(product, version, fingerprint, since, only_new)
+    found = _chosen(store_roots(config, stores), days, wanted)
     rows = islice(found, limit or None)
     if as_json:
         for crash in rows:
@@ -82,12 +96,40 @@ def list_crashes(
         say(f"there are more than {limit}: --limit 0 lists all")
 
 
-def _wanted(roots: Sequence[str], days: Sequence[str], product: str | None, only_new: bool) -> Iterator[ReadCrash]:
+@frozen
+class _Wanted:
+    """What crashes have to have; None: it does not matter."""
+
+    product: str | None
+    version: str | None
+    fingerprint: str | None
+    since: datetime | None
+    only_new: bool
+
+    def is_so(self, crash: ReadCrash) -> bool:
+        row = crash.row()
+        asked = {"product": self.product, "version": self.version, "fingerprint": self.fingerprint}
+        if any(value is not None and row[name] != value for name, value in asked.items()):
+            return False
+        if self.since is not None and not _was_since(row["submitted"], self.since):
+            return False
+        return crash.is_new or not self.only_new
+
+
+def _was_since(submitted: object, since: datetime) -> bool:
+    try:
+        at = datetime.fromisoformat(str(submitted))
+    except ValueError:
+        return False
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)) >= since
+
+
+def _chosen(roots: Sequence[str], days: Sequence[str], wanted: _Wanted) -> Iterator[ReadCrash]:
     for found in tracked(crashes_in(roots, days), "reading crashes"):
-        crash = read_crash(found)
-        if crash is None or (only_new and not crash.is_new):
+        if wanted.since is not None and day_of(found.crash_id) < wanted.since.date():
             continue
-        if product is None or crash.raw_crash.get("ProductName") == product:
+        crash = read_crash(found)
+        if crash is not None and wanted.is_so(crash):
             yield crash
 
 

@@ -64,6 +64,10 @@ def _subcommand(name: str) -> click.Command | None:
             from collectord.cli.throttle import throttle
 
             return throttle
+        case "top":
+            from collectord.cli.top import top
+
+            return top
     return None
 
 
@@ -78,6 +82,7 @@ _SUBCOMMANDS = (
     "stores",
     "submit",
     "throttle",
+    "top",
 )
 
 

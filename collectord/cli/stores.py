@@ -19,6 +19,8 @@ from collectord.storage.filesystem.finder import FoundCrash, crash_days, crashes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_AGO = re.compile(r"([0-9]{1,6})(min|h|d)")
+_UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _WITH_PREFIX = re.compile(r"(?:CrashID=)?(?:[A-Za-z0-9._-]*[._-])?([0-9a-f]{8}-[0-9a-f-]{27})")
 
 store_option = click.option(
@@ -57,6 +59,24 @@ def a_day(text: str) -> str:
         return f"{datetime.strptime(text.replace('-', ''), '%Y%m%d'):%Y%m%d}"
     except ValueError as e:
         raise click.BadParameter(f"{text!r} is not a day: write yyyymmdd, yyyy-mm-dd, today or yesterday.") from e
+
+
+def a_time(text: str) -> datetime:
+    """
+    Read a time: so long ago (C{30min}, C{6h}, C{2d}), a day as L{a_day} has it, or C{yyyy-mm-ddThh:mm}, in UTC.
+
+    @raise BadParameter: it is no time.
+    """
+    ago = _AGO.fullmatch(text)
+    try:
+        if ago is not None:
+            return datetime.now(UTC) - int(ago[1]) * _UNITS[ago[2]]
+        if "T" in text:
+            at = datetime.fromisoformat(text)
+            return at if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as e:
+        raise click.BadParameter(f"{text!r} is no time: write 30min, 6h, 2d, a day, or yyyy-mm-ddThh:mm.") from e
+    return datetime.strptime(f"{a_day(text)}Z", "%Y%m%d%z")
 
 
 def crash_ids_argument(*, required: bool) -> Callable[[F], F]:
