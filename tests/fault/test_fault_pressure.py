@@ -76,6 +76,10 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
             leave_free(15 * MIB)
             until(lambda: "only the first" in heartbeat(daemon)[1].get("pressure", ""))
             assert send("rare") == {"upload_file_minidump"}
+            bug = {"ProductName": "Fenix", "JavaStackTrace": "java.lang.Error: x\n\tat org.a.B.c(B.java:1)"}
+            kept[crash_id_in(post(port, Report({**bug, "Serial": "1"}, {}).body(), HEADERS))] = set()
+            answer = post(port, Report({**bug, "Serial": "2"}, {}).body(), HEADERS)
+            assert (answer.status, answer.body) == (200, b"Discarded=rule_disk_pressure")
             assert leaves_out(admin, "equal crashes")
 
             leave_free(9 * MIB)

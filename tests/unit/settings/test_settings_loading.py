@@ -296,6 +296,11 @@ def test_bad_utf8(tmp_path: Path) -> None:
             r"\[storage\]: two stores have the root /.*/a",
         ),
         (
+            "[[storage]]\nroot = '/a'\nlow_free_bytes = 1000\n",
+            r"\[\[storage\]\] 0 = .*: .*low_free_bytes: has to be more than min_free_bytes \(268435456\).*",
+        ),
+        ("[[storage]]\nroot = '/a'\nkeep_days = -1\n", r"\[\[storage\]\] 0 keep_days = -1: .*greater than.*0"),
+        (
             "[[storage]]\nroot = '/a'\ndirectory_mode = '0600'\n",
             r"\[\[storage\]\] 0 = .*: .*directory_mode: .*\"0700\"",
         ),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from tests.unit.storage.stores import (
     make_rig,
     of_crash,
     sweep_store,
+    watched,
 )
 
 CAME = datetime(2016, 6, 22, 15, 19, 49, tzinfo=UTC)
@@ -103,6 +105,21 @@ def test_what_came_or_was_confirmed_lately_is_kept_whatever_its_id_says(rig: Rig
     keep(rig)
     mark_as_confirmed(place_in(str(rig.root), CRASH_ID, "").raw_crash)
     assert expired(expiry_of(rig, days=30)) == []
+    assert is_kept(rig.root)
+
+
+def test_a_crash_that_is_confirmed_while_it_is_removed_stays(rig: Rig) -> None:
+    """Whoever was told that it is kept may remove the last other copy."""
+    keep(rig)
+    raw_crash = place_in(str(rig.root), CRASH_ID, "").raw_crash
+
+    def confirm(number: int, name: str, do: Callable[[], Any]) -> Any:
+        mark_as_confirmed(raw_crash)
+        return do()
+
+    with watched(rig.root, ["link"], confirm) as disk:
+        assert expired(expiry_of(rig, days=30)) == []
+    assert disk.seen == 1
     assert is_kept(rig.root)
 
 
