@@ -3,6 +3,8 @@ C{collectord crashes erase}: erases crashes everywhere the command can reach, an
 """
 
 import os
+import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from attrs import field, frozen
 from click.exceptions import Exit
 
 from collectord.audit.locations import locations_of
-from collectord.cli.erased import tell_erased
+from collectord.cli.erased import tell
 from collectord.cli.plugged import close, run_in_reactor, single_destinations
 from collectord.cli.shared import EXIT_STATUS, WRONG, config_option, counted, json_option, say, show, show_json
 from collectord.cli.staged import modes_of_stores
@@ -21,7 +23,10 @@ from collectord.cli.stores import crash_ids_argument
 from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.delivery import make_plugins
+from collectord.daemon.indexing import index_directory
 from collectord.errors import CollectordError
+from collectord.index.erasing import erase_from_index
+from collectord.model import CrashEvent
 from collectord.plugins import DESTINATIONS, Plugin
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
@@ -74,8 +79,10 @@ def erase(crash_ids: Sequence[str], yes: bool, config: Path | None, as_json: boo
         run_in_reactor(lambda reactor: _from_destinations(settings, ids, outcome, reactor))
     wrong = False
     for crash_id in ids:
-        if problem := tell_erased(settings, crash_id, outcome.erased[crash_id]):
+        if problem := tell(settings, crash_id, "erased", outcome.erased[crash_id]):
             outcome.left[crash_id]["the journal, which does not say that it was erased"] = problem
+        if problem := _from_index(settings, crash_id):
+            outcome.left[crash_id]["the index"] = problem
         wrong |= bool(outcome.left[crash_id]) or not outcome.erased[crash_id]
         _show(crash_id, outcome, as_json)
     if wrong:
@@ -126,6 +133,17 @@ async def _from_destination(plugin: Plugin, crash_id: str, outcome: _Outcome, re
             outcome.erased[crash_id].append(name)
     except CollectordError as e:
         outcome.left[crash_id][name] = without_secrets(str(e))
+
+
+def _from_index(settings: Settings, crash_id: str) -> str:
+    """Erase a crash from the index; return why it is still there, if it is."""
+    now = time.time()
+    try:
+        event = CrashEvent(at=now, crash_id=crash_id, kind="erased", where="")
+        erase_from_index(index_directory(settings), [event], now)
+    except (OSError, sqlite3.Error) as e:
+        return str(e)
+    return ""
 
 
 def _show(crash_id: str, outcome: _Outcome, as_json: bool) -> None:

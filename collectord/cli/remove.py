@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from click.exceptions import Exit
 
-from collectord.cli.erased import tell_erased
+from collectord.cli.erased import tell
 from collectord.cli.shared import EXIT_STATUS, WRONG, config_option, counted, json_option, say, show, show_json, tracked
 from collectord.cli.stores import crash_ids_argument, found_in, store_option, store_roots
 from collectord.settings.loading import load_settings
@@ -83,7 +83,7 @@ def remove(
             failed = True
             say(f"{crash.crash_id}: not removed, or only in part: {e}")
             continue
-        if settings is not None and (problem := tell_erased(settings, crash.crash_id, [crash.root])):
+        if settings is not None and (problem := tell(settings, crash.crash_id, "expired", [crash.root])):
             failed = True
             say(f"{crash.crash_id}: removed, but the journal does not say so: {problem}")
         if as_json:

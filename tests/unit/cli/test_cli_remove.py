@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
+from collectord.daemon.indexing import index_directory
+from collectord.index.database import open_to_read
+from collectord.index.writer import IndexFile, IndexLimits, index_path
+from collectord.model import CrashEvent
 from collectord.observe.journal.reader import Journal
+from collectord.settings.loading import load_settings
 from tests.support.fakereactor import FakeReactor
 from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, keep, lines, put_aside, raw_crash_of, run
 from tests.unit.intake.parts import result_of
@@ -51,9 +56,9 @@ class Place:
         file.write_text(f'{stores}[ledger]\ndirectory = "{self.path}/ledger"\n{self.destinations}')
         return file
 
-    def told(self, day: str = DAY) -> list[tuple[str, str]]:
+    def told(self, day: str = DAY, kind: str = "erased") -> list[tuple[str, str]]:
         """The ids and places in the lines about what was erased."""
-        return [(line.subject, line.where) for line in Journal(self.path / "ledger", day) if line.kind == "erased"]
+        return [(line.subject, line.where) for line in Journal(self.path / "ledger", day) if line.kind == kind]
 
     def run(self, *args: object) -> Any:
         return run("crashes", *args, "--config", self.config())
@@ -88,8 +93,8 @@ def test_old_crashes_are_removed(place: Place) -> None:
     assert removed.stdout == (f"{CRASH_ID}: removed from {place.primary}\n{STRANGER}: removed from {place.second}\n")
     assert {name[:36] for name in files(place.primary)} == {NEIGHBOUR}
     assert files(place.second) == []
-    assert place.told() == [(CRASH_ID, str(place.primary))]
-    assert place.told("20160623") == [(STRANGER, str(place.second))]
+    assert place.told(kind="expired") == [(CRASH_ID, str(place.primary))]
+    assert place.told("20160623", "expired") == [(STRANGER, str(place.second))]
     assert place.run("remove", "--older-than", 30).stdout == "no crash is so old\n"
     assert place.run("remove", "--older-than", 30000, "--yes").stdout == "no crash is so old\n"
 
@@ -149,6 +154,24 @@ def test_a_crash_is_erased_everywhere(place: Place) -> None:
     assert place.told() == [(CRASH_ID, where) for where in places]
     again = place.run("erase", CRASH_ID, "--yes")
     assert (again.exit_code, again.stderr) == (1, f"collectord: {CRASH_ID}: found nowhere\n")
+
+
+def test_the_index_forgets_it(place: Place) -> None:
+    keep(place.primary)
+    settings = load_settings(place.config())
+    about: dict[str, str | int] = {"product": "Fenix", "fingerprint": "1:0123456789abcdef"}
+    kept = CrashEvent(at=OLD, crash_id=CRASH_ID, kind="kept", where=str(place.primary), about=about)
+    limits = IndexLimits(keep_s=1e12, max_bytes=1 << 30)
+    index = IndexFile(index_directory(settings), [], limits, lambda since: iter(()))
+    index.write([kept], [], None, OLD)  # the daemon has it open
+    assert place.run("erase", CRASH_ID, "--yes").exit_code == 0
+    database = open_to_read(index_path(index_directory(settings)))
+    assert database.execute("SELECT state, product FROM crashes JOIN traits ON traits = number").fetchall() == [
+        ("erased", "")
+    ]
+    database.close()
+    index.write([evolve(kept, crash_id=NEIGHBOUR)], [], None, OLD)
+    index.close()
 
 
 def test_it_asks(place: Place) -> None:

@@ -1,0 +1,33 @@
+"""
+Erasing a crash from the index from another process than the daemon's, which may be running.
+"""
+
+import os
+from collections.abc import Sequence
+
+from collectord.index.database import open_to_write, transaction
+from collectord.index.rows import CrashRows
+from collectord.index.writer import index_path
+from collectord.model import CrashEvent
+
+
+def erase_from_index(directory: str, erased: Sequence[CrashEvent], now: float) -> None:
+    """
+    Let the index forget all but that there were these crashes, and when. Without an index there is nothing to do.
+
+    @param directory: of the index.
+    @param erased: for each crash an event that says that it was erased.
+    @param now: in seconds since the epoch.
+
+    @raise OSError: the index still has them.
+    @raise sqlite3.Error: as OSError.
+    """
+    path = index_path(directory)
+    if not os.path.exists(path):
+        return
+    database = open_to_write(path)
+    try:
+        with transaction(database):
+            CrashRows(database, ()).write(erased, now)
+    finally:
+        database.close()
