@@ -112,5 +112,9 @@ class PublishError(CollectordError):
     """A crash id was not published, or the queue did not confirm that it was."""
 
 
+class IdRefused(PublishError):
+    """A publisher works, but does not take this one crash id for now."""
+
+
 class IndexUnavailable(CollectordError):
     """The index of crashes can't be asked now; the text says why."""

@@ -11,12 +11,12 @@ from typing import Literal
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from collectord.concurrency.backoff import backoff_delay
 from collectord.crashmover.sink import FIRST_PAUSE_S, Sink, SinkError
 from collectord.crashmover.unfinished import OwnFaults, Unfinished, UnfinishedMoves
-from collectord.errors import CrashGone, CrashRejectedByStore, StorageError, UnreadableCrash
+from collectord.errors import CrashGone, CrashRejectedByStore, IdRefused, StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
 from collectord.model import Crash, CrashEvent, NewCrash, Step
@@ -25,6 +25,8 @@ _DEFERRED = 1
 """The C{legacy_processing} of a crash that is kept and not to be processed."""
 _LONGEST_S = 3600.0
 """The longest pause before one crash is tried again."""
+_REFUSED_S = 300.0
+"""The same for an id that a queue refuses, which may have room again at any time."""
 _PUBLISH_S = 5.0
 """Seconds that a crash waits for its id to be confirmed. Then that is remembered, and others can be moved."""
 
@@ -95,9 +97,9 @@ class Crashmover:
         return unfinished is not None and (unfinished.again_at > self._clock.seconds() or unfinished.is_waiting)
 
     def is_waiting(self, new: NewCrash) -> bool:
-        """Tell whether nothing is wrong with C{new} but that a destination is away."""
+        """Tell whether nothing is wrong with C{new} but that a destination is away, or a queue refuses its id."""
         unfinished = self._unfinished.get(new.crash_id)
-        return unfinished is not None and bool(unfinished.missing)
+        return unfinished is not None and (bool(unfinished.missing) or unfinished.is_refused)
 
     async def move(self, source: ICrashSource, new: NewCrash) -> bool:
         """
@@ -243,10 +245,14 @@ class Crashmover:
 
     def _back_off(self, new: NewCrash, unfinished: Unfinished, error: Exception) -> Literal[False]:
         unfinished.failures += 1
-        pause = backoff_delay(unfinished.failures, first=FIRST_PAUSE_S, longest=_LONGEST_S, chance=self._chance())
+        unfinished.is_refused = isinstance(error, IdRefused)
+        longest = _REFUSED_S if unfinished.is_refused else _LONGEST_S
+        pause = backoff_delay(unfinished.failures, first=FIRST_PAUSE_S, longest=longest, chance=self._chance())
         unfinished.again_at = self._clock.seconds() + pause
         self._unfinished.remember(new.crash_id, unfinished)
-        self._log.warn(
+        self._log.emit(
+            # That a queue refuses many ids is told by its publisher.
+            LogLevel.debug if unfinished.is_refused and unfinished.failures > 1 else LogLevel.warn,
             "{crash_id} could not be moved; trying again in {pause:.1f} s: {why}",
             crash_id=new.crash_id,
             pause=pause,

@@ -16,7 +16,7 @@ from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.timeouts import with_timeout
 from collectord.crashmover.answering import NOTIFY_S, AnswerWatch
-from collectord.errors import CrashGone, CrashRejectedByStore, PublishError, StorageError, TimedOut
+from collectord.errors import CrashGone, CrashRejectedByStore, IdRefused, PublishError, StorageError, TimedOut
 from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES, SINK_HEALTHY
 from collectord.model import Crash
 from collectord.settings.urls import without_secrets
@@ -109,8 +109,8 @@ class Sink:
         @param is_gone: tells whether somebody else has removed the crash meanwhile, which is no fault of the sink.
         @param longest: seconds that this may take, if they are fewer than the time limit.
 
-        @raise SinkError: it was not confirmed. After any error but L{CrashRejectedByStore}, which is about this one
-            crash, L{ready} returns only after a pause.
+        @raise SinkError: it was not confirmed. After any error but L{CrashRejectedByStore} and L{IdRefused}, which are
+            about this one crash, L{ready} returns only after a pause.
         @raise CrashGone: it was not confirmed, and is gone.
         """
         began = self._clock.seconds()
@@ -119,6 +119,11 @@ class Sink:
         try:
             await with_timeout(self._deliver(crash), limit, self._clock, self.name)
         except (CrashRejectedByStore, CancelledError):
+            raise
+        except IdRefused:  # that is an answer, and the next id may be taken
+            self._answers.answered()
+            self.failed += 1
+            SINK_FAILURES.labels(self.name).inc()
             raise
         except SinkError as e:
             if is_gone is not None and await is_gone():

@@ -56,6 +56,7 @@ class Unfinished:
     @ivar rejected: the times when a destination rejected it.
     @ivar refused: the times when one refused it, and perhaps was at fault itself.
     @ivar again_at: the crash is not tried again before this time.
+    @ivar is_refused: whether a queue does not take its id for now.
     @ivar missing: the destinations that it waits for, if nothing is wrong but that they are away.
     """
 
@@ -67,6 +68,7 @@ class Unfinished:
     refused: OwnFaults = field(factory=partial(OwnFaults, _LONG_PATIENCE))
     again_at: float = 0.0
     missing: Sequence[Sink] = ()
+    is_refused: bool = False
 
     def is_at_fault(self, error: Exception, others: int) -> bool:
         """

@@ -2,13 +2,12 @@
 A publisher that sends crash ids to RabbitMQ: as persistent messages in a durable queue, each confirmed by the broker.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Awaitable, Sequence
+from random import random
+from typing import Any, TypeVar
 
 import pika
 from pika import spec
-from pydantic import Field, field_validator, model_validator
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectionAborted
@@ -16,84 +15,22 @@ from zope.interface import implementer
 
 from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import PublishError, TimedOut
+from collectord.errors import IdRefused, PublishError, TimedOut
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS
 from collectord.plugins import PluginContext, PluginType
 from collectord.publish.amqp import AmqpConnection, NoBroker
 from collectord.publish.amqpchannel import Channel, RefusedByBroker
-from collectord.publish.tls import TLS_ERRORS, TlsSettings, client_options, tls_error_in_words
-from collectord.settings.urls import without_quoting_input
+from collectord.publish.amqpqueues import RefusingQueues
+from collectord.publish.rabbitmqsettings import TYPE, RabbitmqSettings
+from collectord.publish.tls import TLS_ERRORS, client_options, tls_error_in_words
 
 T = TypeVar("T")
 
 _ERRORS = (RefusedByBroker, NoBroker, *TLS_ERRORS, *NETWORK_ERRORS)
 _NOT_FOUND = 404
 _NO_ROUTE = 312
-_TYPE = "x-queue-type"
-_OPTIONS = frozenset({"heartbeat"})
-"""What the query of the URL may have."""
-
-
-class RabbitmqSettings(TlsSettings):
-    """
-    The settings of a publisher of C{type = "rabbitmq"}.
-
-    @ivar url: C{amqp://user:password@host:port/vhost}, or C{amqps}.
-    @ivar priority_queue: the queue of the crashes that L{priority_when} selects; empty: C{queue}.
-    @ivar priority_when: selects crashes: annotation names, and a list of values of each.
-    @ivar declare: make the queues, as durable ones, if they do not exist.
-    @ivar queue_type: of queues that are made; empty: what the virtual host has as its default.
-    @ivar arguments: of queues that are made, as C{x-max-length}.
-    """
-
-    url: str = Field(default="amqp://localhost/", repr=False)
-    queue: str = Field(default="socorro.standard", min_length=1)
-    priority_queue: str = ""
-    priority_when: Mapping[str, Sequence[str]] = {}
-    declare: bool = True
-    queue_type: Literal["", "classic", "quorum", "stream"] = ""
-    arguments: Mapping[str, bool | int | str] = {}
-    timeout_s: float = Field(default=10.0, gt=0)
-
-    @field_validator("url")
-    @classmethod
-    def _is_url(cls, url: str) -> str:
-        with without_quoting_input("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
-            if not url.startswith(("amqp://", "amqps://")):
-                raise ValueError(url)
-            options = set(parse_qs(urlsplit(url).query, keep_blank_values=True))
-        if "ssl_options" in options:
-            raise ValueError("ssl_options have no effect here; use ca_file, cert_file and key_file")
-        if options - _OPTIONS:
-            raise ValueError(f"of the options after the ? only {', '.join(_OPTIONS)} has an effect here")
-        with without_quoting_input("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
-            pika.URLParameters(url)
-        return url
-
-    @model_validator(mode="after")
-    def _makes_sense_together(self) -> Self:
-        if self.sets_up_tls and not self.has_tls:
-            raise ValueError("ca_file, cert_file and key_file need an amqps:// url")
-        if self.queue_type and self.arguments.get(_TYPE, self.queue_type) != self.queue_type:
-            raise ValueError(f"queue_type and {_TYPE} in arguments contradict each other")
-        return self
-
-    @property
-    def has_tls(self) -> bool:
-        """Whether the connection uses TLS."""
-        return self.url.startswith("amqps:")
-
-    @property
-    def queues(self) -> Sequence[str]:
-        """All queues that ids are published to."""
-        return [queue for queue in (self.queue, self.priority_queue) if queue]
-
-    def queue_for(self, crash: Crash) -> str:
-        """Return the queue for the id of C{crash}."""
-        urgent = any(crash.raw_crash.get(name) in values for name, values in self.priority_when.items())
-        return self.priority_queue if urgent and self.priority_queue else self.queue
 
 
 @implementer(ICrashPublisher)
@@ -115,12 +52,19 @@ class RabbitmqPublisher:
         self._connection: AmqpConnection | None = None
         self._channel: Channel | None = None
         self._knows_queues = False
+        self._refusing = RefusingQueues(self.name, reactor, random)
         self._confirmed_at = float("-inf")
         self._closed = False
 
     async def publish(self, crash: Crash) -> None:
-        channel = await self._ready()
         queue = self._settings.queue_for(crash)
+        if why := self._refusing.why_not(queue):
+            raise IdRefused(f"{self.name}: {why}")
+        if self._refusing.is_missing(queue):
+            self._knows_queues = False  # it may be there by now
+        channel = await self._ready()
+        if why := self._refusing.why_not(queue):
+            raise IdRefused(f"{self.name}: {why}")
         began = self._reactor.seconds()
         try:
             await self._in_time(channel.publish(queue, crash.crash_id.encode(), crash.crash_id))
@@ -137,10 +81,17 @@ class RabbitmqPublisher:
             self._confirmed_at = self._reactor.seconds()
             self._knows_queues = False  # it may be gone; then it is declared again
             why = f"there is no queue {queue}: {e}" if e.code == _NO_ROUTE else str(e)
-            raise PublishError(f"{self.name}: the broker can't keep the message: {why}") from e
+            self._refusing.refused(queue, why)
+            raise IdRefused(f"{self.name}: the broker can't keep the message: {why}") from e
         except _ERRORS as e:
             raise PublishError(f"{self.name}: {self._why(e)}") from e
         self._confirmed_at = self._reactor.seconds()
+        self._refusing.took(queue)
+
+    @property
+    def cautions(self) -> Sequence[str]:
+        """Which queues do not take ids, in sentences."""
+        return list(self._refusing.in_words())
 
     async def check(self) -> None:
         self._knows_queues = False
@@ -173,8 +124,7 @@ class RabbitmqPublisher:
         connection = self._connection
         assert connection is not None
         if not self._knows_queues:
-            for queue in self._settings.queues:
-                await self._declare(connection, queue)
+            await self._find_queues(connection)
             self._knows_queues = True
         if self._channel is None or self._channel.ended is not None:
             channel = await connection.channel()
@@ -195,6 +145,28 @@ class RabbitmqPublisher:
         self._connection = connection
         await connection.opened
 
+    async def _find_queues(self, connection: AmqpConnection) -> None:
+        """
+        Look for the queues. If only some of them are missing, the ids for the others can be published.
+
+        @raise PublishError: none of them is there.
+        """
+        missing = {}
+        for queue in self._settings.queues:
+            try:
+                await self._declare(connection, queue)
+            except RefusedByBroker as e:
+                if connection.ended is not None:
+                    raise
+                missing[queue] = self._why_missing(e)
+        if len(missing) == len(self._settings.queues):
+            raise PublishError(f"{self.name}: {self._where}: {'; '.join(missing.values())}")
+        self._refusing.are_missing(missing)
+
+    def _why_missing(self, error: RefusedByBroker) -> str:
+        is_left_so = error.code == _NOT_FOUND and not self._settings.declare
+        return f"{error}; with declare = false it is not made" if is_left_so else str(error)
+
     async def _declare(self, connection: AmqpConnection, queue: str) -> None:
         """
         Make sure that a queue is there. One that is may be of any kind, and the user need not be allowed to make it.
@@ -209,7 +181,7 @@ class RabbitmqPublisher:
                 raise
         arguments = {**self._settings.arguments}
         if self._settings.queue_type:
-            arguments[_TYPE] = self._settings.queue_type
+            arguments[TYPE] = self._settings.queue_type
         await _ask(connection, spec.Queue.Declare(queue=queue, durable=True, arguments=arguments))
 
     async def _in_time(self, work: Awaitable[T]) -> T:
@@ -233,8 +205,6 @@ class RabbitmqPublisher:
         if self._connection is not None and not self._connection.is_let_in:
             hint = "check user, password and virtual host, and whether this port expects TLS"
             return f"{self._where} ends the connection: {_text(error)}; {hint}"
-        if isinstance(error, RefusedByBroker) and error.code == _NOT_FOUND and not self._settings.declare:
-            return f"{self._where}: {error}; with declare = false it is not made"
         return f"{self._where}: {_text(error)}"
 
     def _drop(self, why: str) -> None:

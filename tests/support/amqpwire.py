@@ -29,6 +29,7 @@ class FakeBroker(LoopbackServer["_Client"]):
     @ivar hangs_at: the method that it never answers, as C{Connection.Open}.
     @ivar ends_at: the method at which it ends the connection.
     @ivar confirms: what it says of a message: ack, nack, return (and ack), or nothing.
+    @ivar nacks: the queues whose messages it refuses.
     @ivar greeting: what it says first, if it is no broker at all.
     @ivar refuses: the number and the text with which it refuses a method, by the method's name. A method of the
         connection ends that, another one its channel.
@@ -41,6 +42,7 @@ class FakeBroker(LoopbackServer["_Client"]):
     hangs_at: str = ""
     ends_at: str = ""
     confirms: str = "ack"
+    nacks: set[str] = field(factory=set)
     greeting: bytes = b""
     refuses: dict[str, tuple[int, str]] = field(factory=dict)
     heartbeat: int = 0
@@ -137,6 +139,9 @@ class _Client(LoopbackConnection):
         self._broker.messages.append(
             Message(asked.routing_key, self._body, self._properties.delivery_mode, bool(asked.mandatory))
         )
+        if asked.routing_key in self._broker.nacks:
+            self.refuse(self._tag)
+            return
         if self._broker.confirms == "return":
             self.give_back(self._properties.message_id, asked.routing_key)
         if self._broker.confirms in ("ack", "return"):

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.sink import Sink
-from collectord.errors import CrashRejectedByStore, StorageError, UnclearRefusal, UnreadableCrash
+from collectord.errors import CrashRejectedByStore, IdRefused, StorageError, UnclearRefusal, UnreadableCrash
 from collectord.model import CrashEvent, NewCrash
 from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
 from tests.unit.intake.parts import result_of
@@ -278,6 +278,22 @@ def test_no_outage_ever_puts_a_crash_into_the_quarantine() -> None:
     assert rig.source.quarantined == {}
     rig.one.fails = False
     assert rig.move_later()
+
+
+def test_an_id_that_a_queue_refuses_is_tried_for_ever_and_every_few_minutes() -> None:
+    """It is not put into the quarantine, though the others are published: a queue that is full is not its fault."""
+    rig = Rig()
+    for number in range(2, 40):
+        rig.one.raises = IdRefused("the queue is full")
+        assert not rig.move()
+        assert rig.mover.is_waiting(NEW)
+        rig.one.raises = None
+        rig.source.add(number)
+        assert rig.move(number)
+        rig.clock.advance(300 + 1)
+        assert not rig.mover.is_backing_off(NEW)
+    assert rig.move()
+    assert rig.source.quarantined == {}
 
 
 def test_its_own_pauses_grow_up_to_an_hour() -> None:

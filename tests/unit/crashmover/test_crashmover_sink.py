@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from collectord.errors import CrashRejectedByStore, StorageError, TimedOut
+from collectord.errors import CrashRejectedByStore, IdRefused, StorageError, TimedOut
 from tests.unit.crashmover.places import FakeSink
 from tests.unit.intake.parts import result_of
 from tests.unit.storage.stores import make_crash
@@ -84,6 +84,15 @@ def test_success_makes_the_next_pause_short_again() -> None:
     fired = ready(sink)
     clock.advance(1)
     assert fired == [True]
+
+
+def test_an_id_that_is_refused_pauses_no_other() -> None:
+    clock, fake = Clock(), FakeSink("one", raises=IdRefused("no"))
+    sink = fake.as_sink(clock)
+    for _ in range(8):
+        with pytest.raises(IdRefused):
+            result_of(sink.deliver(make_crash()))
+    assert (sink.is_available, sink.failed) == (True, 8)
 
 
 def test_many_failures_at_once_count_as_one() -> None:

@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from collectord.concurrency.tasks import gather
-from collectord.errors import ConfigError, PublishError
+from collectord.errors import ConfigError, IdRefused, PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import make_crash, running
@@ -180,6 +180,66 @@ async def test_a_nack_fails_its_own_id_only(rig: Rig) -> None:
     broker.confirm(5, multiple=True)
     await rig.until(lambda: "waits" not in results)
     assert results[3:] == [None, None]
+
+
+def with_two_queues(rig: Rig, **settings: Any) -> Any:
+    return rig.publisher(priority_queue="urgent", priority_when={"ReleaseChannel": ["nightly"]}, **settings)
+
+
+async def refusals_of(made: ICrashPublisher, count: int) -> list[str]:
+    """Publish so many urgent ids, one after the other, none of which is taken."""
+    refusals = []
+    for _ in range(count):
+        with pytest.raises(IdRefused) as told:
+            await made.publish(make_crash(ReleaseChannel="nightly"))
+        refusals.append(str(told.value))
+    return refusals
+
+
+@in_reactor
+async def test_a_queue_that_refuses_everything_is_left_in_peace_and_the_other_one_goes_on(rig: Rig) -> None:
+    made = with_two_queues(rig)
+    rig.broker.nacks = {"urgent"}
+    refusals = await refusals_of(made, 10)
+    assert [message.queue for message in rig.broker.messages] == ["urgent"] * 3
+    assert refusals[-1] == (
+        f"rabbitmq {QUEUE}: the queue urgent refuses ids: it refuses it, as a queue does that is full (NACK)"
+    )
+    assert made.cautions == [refusals[-1].partition(": ")[2]]
+    await made.publish(make_crash())
+    for sent, pause in ((4, 1.3), (5, 2.6), (6, 5.1)):
+        rig.clock.advance(pause)
+        await refusals_of(made, 10)
+        assert len([message for message in rig.broker.messages if message.queue == "urgent"]) == sent
+    rig.broker.nacks = set()
+    rig.clock.advance(20)
+    await made.publish(make_crash(ReleaseChannel="nightly"))
+    assert made.cautions == []
+
+
+@in_reactor
+async def test_one_queue_that_is_missing_does_not_hold_up_the_ids_for_the_other(rig: Rig) -> None:
+    rig.broker.queues = {QUEUE: True}
+    made = with_two_queues(rig, declare=False)
+    await made.check()
+    assert made.cautions == [
+        "there is no queue urgent: NOT_FOUND - no queue 'urgent' (404); with declare = false it is not made"
+    ]
+    await refusals_of(made, 5)
+    await made.publish(make_crash())
+    assert [message.queue for message in rig.broker.messages] == [QUEUE]
+    rig.broker.queues["urgent"] = True
+    rig.clock.advance(5)
+    await made.publish(make_crash(ReleaseChannel="nightly"))
+    assert [message.queue for message in rig.broker.messages] == [QUEUE, "urgent"]
+    assert made.cautions == []
+
+
+@in_reactor
+async def test_if_all_queues_are_missing_each_is_named(rig: Rig) -> None:
+    made = with_two_queues(rig, declare=False)
+    with pytest.raises(PublishError, match=f"no queue '{QUEUE}' .*; .*no queue 'urgent' .*"):
+        await made.check()
 
 
 @in_reactor
