@@ -171,8 +171,13 @@ class ICrashPublisher(Interface):
 
         Cancelling this only stops the waiting: the queue may get the id nevertheless.
 
-        @raise PublishError: the queue has not confirmed the id.
+        @raise PublishError: the queue has not confirmed the id. Nothing is published for a while then; but after an
+            L{IdRefused<collectord.errors.IdRefused>}, which is about this one id, the others are.
         """
+
+    # If it publishes to more than one place it may also have these two:
+    # place_of(crash: Crash) -> str tells where the id of a crash is published, for the journal; empty: the usual place.
+    # async publish_at(place: str, crash: Crash) publishes an id there again, for the command "collectord republish".
 
     async def check() -> None:
         """

@@ -269,8 +269,8 @@ class CrashEvent:
     @ivar about: of a crash that is kept C{product}, C{version}, C{size} (bytes on the wire) and C{rule};
         C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; and where it crashed, if that is
         known, with C{annotations}, as L{about_kept<collectord.telling.about_kept>} makes them. Of one that is moved
-        C{place}, where it lies at the destination, if that is known; of one that expired C{place}, the setting that
-        wanted it so; else empty.
+        C{place}, where it lies at the destination, if that is known; of one that is published C{place}, the queue, if
+        it is not the usual one; of one that expired C{place}, the setting that wanted it so; else empty.
     """
 
     at: float

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from collectord.settings.schema import Settings
 from collectord.settings.snapshot import SettingsSnapshot, load
 from collectord.storage.filesystem.access import refuse_unusable_today
 from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
+from collectord.storage.filesystem.unpublished import count_unpublished, left_over_in_words, without_publisher
 from collectord.throttle import Rule
 from collectord.throttle.load import differences_in
 from collectord.throttle.wording import condition_in_words, outcome_in_words
@@ -91,6 +93,7 @@ def check_config(connect: bool, config: Path | None, as_json: bool) -> None:
     now = time.time()
     expiring = [f"{validity.listen}: {problem}" for validity in validities if (problem := problem_of(validity, now))]
     warnings = [*snapshot.warnings, *places_that_depend(settings), *expiring]
+    warnings += _left_over(settings, sinks)
     tried = run_in_reactor(partial(try_all, settings)) if connect else ()
     warnings += [f"{each.name}: {caution}" for each in tried for caution in each.cautions]
     problems = [each.named_problem for each in tried if each.problem]
@@ -185,6 +188,18 @@ def _cautions(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
     for root, _ in _filesystems(settings):
         if cautions := cautions_at(root):
             yield root, cautions
+
+
+def _left_over(settings: Settings, sinks: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Say of each store which ids in it wait for a publisher that the settings do not have."""
+    if not settings.crashmover.enabled:
+        return
+    publishers = [name for kind, name in sinks if kind == _KINDS["published"]]
+    for store in settings.storage:
+        with suppress(OSError):  # which is said of the store itself
+            counts = count_unpublished(str(store.root.absolute()))
+            for publisher, count in without_publisher(counts, publishers).items():
+                yield f"{store.root.absolute()}: {left_over_in_words(publisher, count)}"
 
 
 def _secret(value: str) -> str:

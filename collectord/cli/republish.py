@@ -2,13 +2,14 @@
 C{collectord republish}: publishes the ids of crashes again that were published before, for a queue that has lost them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from attrs import define, field
+from attrs import define, field, frozen
 from click.exceptions import Exit
+from twisted.internet.selectreactor import SelectReactor
 
 from collectord.cli.plugged import close, run_in_reactor
 from collectord.cli.shared import EXIT_STATUS, WRONG, CannotRun, config_option, counted, json_option, say, show_json
@@ -17,7 +18,7 @@ from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.delivery import make_plugins
 from collectord.errors import CollectordError, PublishError, TimedOut
-from collectord.model import Crash
+from collectord.model import Crash, NewCrash, RawCrash
 from collectord.observe.journal.lines import journal_day
 from collectord.observe.journal.reader import Journal
 from collectord.observe.journal.writer import directory_of
@@ -25,6 +26,8 @@ from collectord.plugins import PUBLISHERS, Plugin
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
 from collectord.settings.urls import numbered, without_secrets
+from collectord.storage.filesystem.unpublished import left_over as left_over_at
+from collectord.storage.filesystem.unpublished import read_unpublished, remove_unpublished
 
 _AT_ONCE = 32
 """How many ids are published at the same time."""
@@ -39,14 +42,23 @@ def _is_day(text: str) -> bool:
 
 
 @click.command(epilog=EXIT_STATUS)
-@click.argument("which", nargs=-1, required=True, callback=_day_or_id, metavar="DATE|CRASH_ID...")
+@click.argument("which", nargs=-1, callback=_day_or_id, metavar="DATE|CRASH_ID...")
 @click.option("--publisher", "only", metavar="NAME", help="Publish with this one only, named as the log names it.")
+@click.option(
+    "--left-over", metavar="NAME", help="Publish the ids that wait for a publisher of this name, which is no more."
+)
 @click.option("--dry-run", is_flag=True, help="Write the ids, and publish none.")
 @click.option("--force", is_flag=True, help="Publish ids that are named even if the journal does not have them.")
 @config_option
 @json_option
 def republish(
-    which: Sequence[str], only: str | None, dry_run: bool, force: bool, config: Path | None, as_json: bool
+    which: Sequence[str],
+    only: str | None,
+    left_over: str | None,
+    dry_run: bool,
+    force: bool,
+    config: Path | None,
+    as_json: bool,
 ) -> None:
     """
     Publish ids again, for a queue that has lost them.
@@ -58,20 +70,33 @@ def republish(
 
     Each host has a journal of its own: run this on all of them.
 
+    With --left-over no ids are published again, but those that still wait for a publisher that has another name by now,
+    or is gone: see what check-config says of it.
+
     \b
     collectord republish yesterday
     collectord republish 2016-06-22 --publisher "rabbitmq socorro.standard"
     collectord republish 8f63752c-57c6-4e5d-b2cf-cabde2160622
+    collectord republish --left-over "rabbitmq the.old.queue"
     """
+    if bool(which) == (left_over is not None):
+        raise click.UsageError("Name a day, crash ids, or --left-over NAME.")
     settings = load_settings(config)
-    if not settings.ledger.enabled and not force:
+    if left_over is not None:
+        ids = list(_waiting_for(settings, left_over))
+    elif settings.ledger.enabled or force:
+        ids = list(_published(directory_of(settings), which, force=force))
+    else:
         raise CannotRun("the daemon writes no journal to read the ids from ([ledger] enabled = false)")
-    crash_ids = list(_published(directory_of(settings), which, force=force))
     if dry_run:
-        for crash_id in crash_ids:
-            show_json({"crash_id": crash_id}) if as_json else click.echo(crash_id)
+        for each in ids:
+            show_json({"crash_id": each.crash_id}) if as_json else click.echo(each.crash_id)
         return
-    outcome = run_in_reactor(lambda reactor: publish_all(settings, only, crash_ids, reactor))
+    outcome = run_in_reactor(lambda reactor: publish_all(settings, only, ids, reactor))
+    published = frozenset(outcome.published)
+    for each in ids:
+        if each.waits is not None and each.crash_id in published:
+            remove_unpublished(each.waits)
     if as_json:
         show_json({"published": outcome.published, "left": outcome.left, "problem": outcome.problem})
     else:
@@ -81,28 +106,66 @@ def republish(
         raise Exit(WRONG)
 
 
-def _published(directory: Path, which: Sequence[str], *, force: bool) -> Iterable[str]:
+@frozen
+class ToRepublish:
+    """
+    An id that is to be published again.
+
+    @ivar places: where each publisher, by its name, said that it has published it, if that was not the usual place.
+    @ivar raw_crash: as much of it as is known.
+    @ivar waits: where the id waits in a store; it is removed from there. None: it was published before.
+    """
+
+    crash_id: str
+    places: Mapping[str, str] = {}
+    raw_crash: RawCrash = field(factory=dict)
+    waits: NewCrash | None = None
+
+
+def _waiting_for(settings: Settings, publisher: str) -> Iterator[ToRepublish]:
+    """
+    Return the ids in all stores that wait for a publisher of that name.
+
+    @raise CannotRun: there are none, or the daemon publishes them itself.
+    """
+    found = False
+    try:
+        if publisher in _names(make_plugins(PUBLISHERS, settings, {}, SelectReactor())):
+            raise CannotRun(f"{publisher!r} is in the settings: the daemon publishes the ids that wait for it")
+        for store in settings.storage:
+            for new in left_over_at(str(store.root.absolute()), publisher):
+                found = True
+                yield ToRepublish(new.crash_id, raw_crash=read_unpublished(new), waits=new)
+    except OSError as e:
+        raise CannotRun(f"{e.filename}: {e.strerror}") from e
+    if not found:
+        raise CannotRun(f"no id waits for a publisher {publisher!r}")
+
+
+def _published(directory: Path, which: Sequence[str], *, force: bool) -> Iterable[ToRepublish]:
     """
     Return the ids that C{which} chooses, each once.
 
     @raise CannotRun: the journal has nothing of a day, or of an id.
     """
-    found: dict[str, None] = {}
+    found: dict[str, dict[str, str]] = {}
     for each in which:
         if len(each) == len("yyyymmdd"):
             journal = Journal(directory, each)
-            of_day = [line.subject for line in journal if line.kind == "published"]
+            lines = [line for line in journal if line.kind == "published"]
             if journal.damaged:
                 say(f"the journal of {each} is damaged in {counted(journal.damaged, 'place')}, so ids may be missing")
-            if not of_day:
+            if not lines:
                 raise CannotRun(f"the journal of {each} in {directory} names no crash that was published")
-            found.update(dict.fromkeys(of_day))
         else:
-            lines = Journal(directory, journal_day(each)).lines_about(each)
-            if not force and all(line.kind != "published" for line in lines):
+            about = Journal(directory, journal_day(each)).lines_about(each)
+            lines = [line for line in about if line.kind == "published"]
+            if not force and not lines:
                 raise CannotRun(f"{each}: the journal in {directory} does not say that it was published; see --force")
-            found[each] = None
-    return found
+            found.setdefault(each, {})
+        for line in lines:
+            found.setdefault(line.subject, {})[line.where] = line.place
+    return [ToRepublish(crash_id, places) for crash_id, places in found.items()]
 
 
 @define
@@ -120,9 +183,9 @@ class Republished:
     problem: str = ""
 
 
-async def publish_all(settings: Settings, only: str | None, crash_ids: Sequence[str], reactor: Any) -> Republished:
+async def publish_all(settings: Settings, only: str | None, ids: Sequence[ToRepublish], reactor: Any) -> Republished:
     """
-    Publish C{crash_ids} with each publisher, several at the same time. After the first error no further one is begun.
+    Publish C{ids} with each publisher, several at the same time. After the first error no further one is begun.
 
     @param only: the name of the publisher; None: all.
     @raise CannotRun: there is no such publisher, or one would take no ids now.
@@ -130,24 +193,29 @@ async def publish_all(settings: Settings, only: str | None, crash_ids: Sequence[
     made = make_plugins(PUBLISHERS, settings, {}, reactor)
     try:
         chosen = _chosen(made, only)
-        for plugin in chosen:
+        for plugin in chosen.values():
             await _checked(plugin, reactor)
         outcome = Republished()
-        waiting = iter(crash_ids)
+        waiting = iter(ids)
         await gather(_publish_some(chosen, waiting, outcome, reactor) for _ in range(_AT_ONCE))
-        outcome.left.extend(waiting)
+        outcome.left.extend(each.crash_id for each in waiting)
         return outcome
     finally:
         await gather(close(plugin, reactor) for plugin in made)
 
 
-def _chosen(made: Sequence[Plugin], only: str | None) -> Sequence[Plugin]:
+def _names(made: Sequence[Plugin]) -> Sequence[str]:
+    return numbered(plugin.instance.name for plugin in made)
+
+
+def _chosen(made: Sequence[Plugin], only: str | None) -> Mapping[str, Plugin]:
+    """The publishers to use, by their names."""
     if not made:
         raise CannotRun("the settings have no [[crashmover.publisher]]")
-    names = numbered(plugin.instance.name for plugin in made)
+    names = _names(made)
     if only is not None and only not in names:
         raise CannotRun(f"there is no publisher {only!r}; there are: {', '.join(names)}")
-    return [plugin for name, plugin in zip(names, made, strict=True) if only in (None, name)]
+    return {name: plugin for name, plugin in zip(names, made, strict=True) if only in (None, name)}
 
 
 async def _checked(plugin: Plugin, reactor: Any) -> None:
@@ -157,18 +225,27 @@ async def _checked(plugin: Plugin, reactor: Any) -> None:
         raise CannotRun(without_secrets(str(e))) from e
 
 
-async def _publish_some(chosen: Sequence[Plugin], waiting: Iterable[str], outcome: Republished, reactor: Any) -> None:
-    for crash_id in waiting:
-        # The journal does not have the annotations. A queue for some crashes only is chosen by them.
-        crash = Crash(crash_id=crash_id, raw_crash={"uuid": crash_id}, dumps=())
+async def _publish_some(
+    chosen: Mapping[str, Plugin], waiting: Iterable[ToRepublish], outcome: Republished, reactor: Any
+) -> None:
+    for each in waiting:
         try:
-            for plugin in chosen:
-                work = plugin.instance.publish(crash)
+            for name, plugin in chosen.items():
+                work = _publish(plugin.instance, each, each.places.get(name, ""))
                 await with_timeout(work, plugin.settings.timeout_s, reactor, plugin.instance.name)
         except (PublishError, TimedOut) as e:
-            outcome.left.append(crash_id)
+            outcome.left.append(each.crash_id)
             outcome.problem = outcome.problem or without_secrets(str(e))
         else:
-            outcome.published.append(crash_id)
+            outcome.published.append(each.crash_id)
         if outcome.problem:
             return
+
+
+async def _publish(publisher: Any, each: ToRepublish, place: str) -> None:
+    # The journal does not have the annotations, by which a queue for some crashes only is chosen.
+    crash = Crash(crash_id=each.crash_id, raw_crash={"uuid": each.crash_id, **each.raw_crash}, dumps=())
+    if place and hasattr(publisher, "publish_at"):
+        await publisher.publish_at(place, crash)
+    else:
+        await publisher.publish(crash)

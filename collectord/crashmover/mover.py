@@ -184,7 +184,7 @@ class Crashmover:
                     failed.append(e)
                 else:
                     unfinished.done.add(sink)
-                    self._notify(new, sink.kind, sink.name, sink.place_of(new.crash_id))
+                    self._notify(new, sink.kind, sink.name, sink.place_of(crash))
         if failed:
             raise failed[0]
         unfinished.missing = [sink for sink in self._destinations if sink not in unfinished.done]
@@ -209,7 +209,7 @@ class Crashmover:
             if sink in unfinished.done:
                 continue
             if await self._is_published(sink, crash):
-                self._notify(new, sink.kind, sink.name)
+                self._notify(new, sink.kind, sink.name, sink.place_of(crash))
                 published.append(sink)
             else:
                 await source.remember(new, crash, sink.name)

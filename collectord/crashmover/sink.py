@@ -48,7 +48,8 @@ class Sink:
     @param verify: run C{check} before the first crash is delivered, and after a failure; False: never, since it may ask
         for more than deliveries are allowed to do. Then the next crash tries the sink out.
     @param chance: returns a random number from 0 to 1.
-    @ivar place_of: returns where the crash of an id lies at the destination; empty: nobody knows.
+    @ivar place_of: returns where a crash lies at the destination, or in which queue its id is; empty: nobody knows, or
+        where all of them are.
     @ivar cautions: what the destination can't promise, in sentences, as far as that is known by now.
     @ivar problem: why the last delivery or check failed, or empty if it did not.
     @ivar delivered: how many crashes were confirmed.
@@ -69,7 +70,7 @@ class Sink:
         clock: IReactorTime,
         chance: Callable[[], float],
         cautions: Callable[[], Sequence[str]] = tuple,
-        place_of: Callable[[str], str] = lambda crash_id: "",
+        place_of: Callable[[Crash], str] = lambda crash: "",
     ) -> None:
         self.name = name
         self.place_of = place_of

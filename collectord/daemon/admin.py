@@ -91,6 +91,7 @@ class AdminPort(MultiService):
             backends,
             [store.min_free_bytes for store in settings.storage],
             lambda store: delivery().moves(store),
+            lambda: [sink.name for sink in delivery().sinks if sink.kind == "published"],
             time.time,
             reactor,
         )

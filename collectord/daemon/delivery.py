@@ -19,7 +19,7 @@ from collectord.crashmover.service import Crashmovers
 from collectord.crashmover.sink import Sink, SinkKind
 from collectord.errors import ConfigError
 from collectord.interfaces import ICrashSource
-from collectord.model import CrashEvent
+from collectord.model import Crash, CrashEvent
 from collectord.plugins import DESTINATIONS, PUBLISHERS, Plugin, PluginContext, make_plugin
 from collectord.settings.schema import Settings
 from collectord.settings.urls import numbered
@@ -145,7 +145,7 @@ class DeliveryPipeline:
             settings.timeout_s,
             verify=settings.verify,
             cautions=lambda: getattr(plugin.instance, "cautions", ()),
-            place_of=getattr(plugin.instance, "place_of", lambda crash_id: ""),
+            place_of=_place_of(plugin, kind),
         )
 
     def _sink(
@@ -158,7 +158,7 @@ class DeliveryPipeline:
         *,
         verify: bool = True,
         cautions: Callable[[], Sequence[str]] = tuple,
-        place_of: Callable[[str], str] = lambda crash_id: "",
+        place_of: Callable[[Crash], str] = lambda crash: "",
     ) -> Sink:
         return Sink(
             name,
@@ -210,6 +210,12 @@ class DeliveryPipeline:
             stop=self._settings.stop_s,
             clock=self._reactor,
         )
+
+
+def _place_of(plugin: Plugin, kind: SinkKind) -> Callable[[Crash], str]:
+    """What a destination says of the id of a crash, and a publisher of the crash."""
+    place_of: Callable[[Any], str] = getattr(plugin.instance, "place_of", lambda _: "")
+    return place_of if kind == "published" else lambda crash: place_of(crash.crash_id)
 
 
 def make_plugins(group: str, settings: Settings, names: Mapping[str, str], reactor: Any) -> list[Plugin]:

@@ -6,9 +6,10 @@ a disk is full.
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import starmap
 from typing import Any
 
 from attrs import define
@@ -28,7 +29,7 @@ from collectord.observe.status import StoreStatus
 from collectord.storage.chain.backend import CHECK_S, Backend
 from collectord.storage.filesystem.backlog import count_quarantined, count_waiting
 from collectord.storage.filesystem.space import free_bytes, total_bytes
-from collectord.storage.filesystem.unpublished import count_unpublished
+from collectord.storage.filesystem.unpublished import count_unpublished, left_over_in_words, without_publisher
 
 INTERVAL_S = 10.0
 _ANOTHER = (errno.ESTALE, errno.ENODEV)
@@ -46,6 +47,7 @@ class _State:
     @ivar threads: the pool that counts.
     @ivar problem: why the store takes no crashes; empty if it does.
     @ivar oldest: when the oldest crash that waits was received, in seconds since the epoch.
+    @ivar left_over: ids that wait for publishers that the settings do not have, by the names of these.
     @ivar count_again_at: no count is made before this time.
     """
 
@@ -57,6 +59,7 @@ class _State:
     backlog: int | None = None
     oldest: float | None = None
     quarantined: int | None = None
+    left_over: Mapping[str, int] = {}
     is_counting: bool = False
     count_again_at: float = 0.0
 
@@ -66,6 +69,7 @@ class StoreMonitor(Service):
     Checks each store every ten seconds, and counts what waits in it. A store that hangs delays no other one.
 
     @param min_free_bytes: with less free space a store counts as full; one number for each backend.
+    @param publishers: returns the names of all publishers.
     @param is_moved: tells whether crashes of the store of that name are moved at all.
     @param now: returns the time in seconds since the epoch.
     """
@@ -77,12 +81,14 @@ class StoreMonitor(Service):
         backends: Sequence[Backend],
         min_free_bytes: Sequence[int],
         is_moved: Callable[[str], bool],
+        publishers: Callable[[], Collection[str]],
         now: Callable[[], float],
         reactor: Any,
     ) -> None:
         self._backends = backends
         self._min_free_bytes = min_free_bytes
         self._is_moved = is_moved
+        self._publishers = publishers
         self._now = now
         self._reactor = reactor
         self._states = {backend.name: self._new_state(backend.name) for backend in backends}
@@ -119,7 +125,7 @@ class StoreMonitor(Service):
                 backlog=state.backlog,
                 oldest_age_s=self._age(state),
                 quarantined=state.quarantined,
-                cautions=backend.cautions(),
+                cautions=[*backend.cautions(), *starmap(left_over_in_words, state.left_over.items())],
             )
             for backend, min_free_bytes, state in zip(
                 self._backends, self._min_free_bytes, self._states.values(), strict=True
@@ -170,12 +176,21 @@ class StoreMonitor(Service):
                 _set_gauge(BACKLOG_AGE, store, self._age(state))
                 unpublished = await state.threads(partial(count_unpublished, store))
                 _set_gauge(UNPUBLISHED, store, sum(unpublished.values()))
+                self._look_for_left_over(store, state, unpublished)
         except OSError as e:
             self._log.warn("{store} could not be counted: {why}", store=store, why=e)
             self._forget(store, state)
         finally:
             state.is_counting = False
             state.count_again_at = self._now() + _SHARE * (self._now() - began)
+
+    def _look_for_left_over(self, store: str, state: _State, unpublished: Mapping[str, int]) -> None:
+        found = without_publisher(unpublished, self._publishers())
+        for publisher, count in found.items():
+            if publisher not in state.left_over:
+                problem = left_over_in_words(publisher, count)
+                self._log.warn("{store}: {problem}", store=store, problem=problem)
+        state.left_over = found
 
     def _forget(self, store: str, state: _State) -> None:
         state.backlog = state.oldest = state.quarantined = None

@@ -56,8 +56,23 @@ class RabbitmqPublisher:
         self._confirmed_at = float("-inf")
         self._closed = False
 
+    def place_of(self, crash: Crash) -> str:
+        """Return where the id of a crash is published; empty: where most of them are."""
+        return self._at_priority if self._settings.queue_for(crash) != self._settings.queue else ""
+
     async def publish(self, crash: Crash) -> None:
-        queue = self._settings.queue_for(crash)
+        await self._publish_to(self._settings.queue_for(crash), crash)
+
+    async def publish_at(self, place: str, crash: Crash) -> None:
+        """Publish where the id of this crash was published before, by what L{place_of} said then."""
+        at_priority = self._settings.priority_queue and place == self._at_priority
+        await self._publish_to(self._settings.priority_queue if at_priority else self._settings.queue, crash)
+
+    @property
+    def _at_priority(self) -> str:
+        return f"rabbitmq {self._settings.priority_queue}"
+
+    async def _publish_to(self, queue: str, crash: Crash) -> None:
         if why := self._refusing.why_not(queue):
             raise IdRefused(f"{self.name}: {why}")
         if self._refusing.is_missing(queue):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from urllib.parse import quote, unquote
@@ -207,6 +207,36 @@ def count_unpublished(root: str) -> dict[str, int]:
         )
         for name in list_directory(base)
     }
+
+
+def without_publisher(counts: Mapping[str, int], publishers: Iterable[str]) -> dict[str, int]:
+    """Choose those of L{count_unpublished} that wait for none of C{publishers}."""
+    known = {unquote(os.path.basename(directory_of("", publisher))) for publisher in publishers}
+    return {name: count for name, count in counts.items() if count and name not in known}
+
+
+def left_over_in_words(publisher: str, count: int) -> str:
+    """Say what an operator has to know about ids that wait for a publisher that is not in the settings."""
+    ids = "1 id waits" if count == 1 else f"{count} ids wait"
+    return (
+        f"{ids} for a publisher {publisher!r} that the settings do not have: give it that name again, or let others "
+        f'publish them: collectord republish --left-over "{publisher}"'
+    )
+
+
+def left_over(root: str, publisher: str) -> Iterator[NewCrash]:
+    """
+    The ids that wait for a publisher of that name.
+
+    @raise OSError: they can't be listed.
+    """
+    base = f"{root}/{UNPUBLISHED}"
+    for name in list_directory(base):
+        if unquote(name) == publisher:
+            for minute in sorted(filter(_MINUTE.fullmatch, list_directory(f"{base}/{name}"))):
+                slot = f"{base}/{name}/{minute}"
+                ids = (file.removesuffix(".json") for file in sorted(list_directory(slot)) if file.endswith(".json"))
+                yield from (NewCrash(crash_id, slot) for crash_id in ids if is_crash_id(crash_id))
 
 
 def directory_of(root: str, publisher: str) -> str:

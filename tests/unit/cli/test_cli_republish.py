@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from collectord.cli.plugged import TriedOut, try_all
-from collectord.cli.republish import Republished, publish_all
+from collectord.cli.republish import Republished, ToRepublish, _published, publish_all
 from collectord.cli.shared import CannotRun
 from collectord.observe.journal.lines import Line
 from collectord.settings.loading import load_settings
@@ -120,7 +120,7 @@ def rabbitmq(port: int, queue: str, **more: Any) -> dict[str, Any]:
 
 
 async def outcome(settings: Settings, only: str | None = None) -> Republished:
-    return await publish_all(settings, only, [CRASH_ID, NEIGHBOUR], reactor)
+    return await publish_all(settings, only, [ToRepublish(CRASH_ID), ToRepublish(NEIGHBOUR)], reactor)
 
 
 @in_reactor
@@ -140,6 +140,91 @@ async def test_one_publisher_may_be_chosen(broker: FakeBroker) -> None:
     assert {message.queue for message in broker.messages} == {"b"}
     with pytest.raises(CannotRun, match=r"there is no publisher 'c'; there are: rabbitmq a, rabbitmq b"):
         await outcome(settings, "c")
+
+
+@in_reactor
+async def test_an_id_goes_to_the_queue_again_that_it_was_in(broker: FakeBroker) -> None:
+    """As far as that is a queue of the settings still."""
+    settings = to(rabbitmq(broker.port, "a", priority_queue="urgent"))
+    ids = [
+        ToRepublish(CRASH_ID, {"rabbitmq a": "rabbitmq urgent"}),
+        ToRepublish(NEIGHBOUR, {"rabbitmq a": "rabbitmq gone"}),
+        ToRepublish(STRANGER, {"rabbitmq b": "rabbitmq urgent"}),
+    ]
+    await publish_all(settings, None, ids, reactor)
+    queues = {message.body.decode(): message.queue for message in broker.messages}
+    assert queues == {CRASH_ID: "urgent", NEIGHBOUR: "a", STRANGER: "a"}
+
+
+def test_where_an_id_was_published_is_read_in_the_journal(journal: Path) -> None:
+    with journal.open("ab") as file:
+        file.write(Line(MOMENT, "published", NEIGHBOUR, "rabbitmq a", place="rabbitmq urgent").encode())
+    assert list(_published(journal.parent, ["20160622"], force=False)) == [
+        ToRepublish(CRASH_ID, {"rabbitmq a": "", "redis b": ""}),
+        ToRepublish(NEIGHBOUR, {"rabbitmq a": "rabbitmq urgent"}),
+    ]
+
+
+# ——— ids that wait for a publisher that is no more ———
+
+
+@pytest.fixture
+def waiting(root: Path) -> list[Path]:
+    """Two ids that wait for a publisher C{redis old}, of which one has annotations that can be read."""
+    slot = root / "crashes" / "unpublished" / "redis old" / "20160622T1519"
+    slot.mkdir(parents=True)
+    paths = [slot / f"{crash_id}.json" for crash_id in (CRASH_ID, NEIGHBOUR)]
+    paths[0].write_text('{"ReleaseChannel": "nightly"}')
+    paths[1].write_text("damaged")
+    return paths
+
+
+def of_old(root: Path, port: int) -> Path:
+    settings = root / "old.toml"
+    settings.write_text(
+        f'[[storage]]\nroot = "{root}/crashes"\n[[crashmover.destination]]\ntype = "filesystem"\nroot = "{root}/to"\n'
+        f'[[crashmover.publisher]]\ntype = "http"\nurl = "http://127.0.0.1:{port}/"\n'
+    )
+    return settings
+
+
+def test_ids_that_wait_for_a_publisher_that_is_no_more(root: Path, waiting: list[Path]) -> None:
+    settings = of_old(root, 1)
+    ran = run("republish", "--left-over", "redis old", "--dry-run", "-c", settings)
+    assert ran.stdout.split() == [CRASH_ID, NEIGHBOUR]
+    assert all(path.exists() for path in waiting)
+    warned = run("check-config", "-c", settings)
+    assert f"warning: {root}/crashes: 2 ids wait for a publisher 'redis old' that the settings do not" in warned.stderr
+
+
+def test_they_are_published_and_then_removed(root: Path, waiting: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(work: object) -> Republished:
+        return Republished([CRASH_ID], [NEIGHBOUR], "the queue is away")
+
+    monkeypatch.setattr("collectord.cli.republish.run_in_reactor", publish)
+    ran = run("republish", "--left-over", "redis old", "-c", of_old(root, 1))
+    assert (ran.exit_code, ran.stdout) == (1, "1 id published again\n")
+    assert [path.exists() for path in waiting] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--left-over", "redis new"], "no id waits for a publisher 'redis new'"),
+        (["--left-over", "http://127.0.0.1:1/"], "is in the settings: the daemon publishes"),
+        (["--left-over", "redis old", "20160622"], "Name a day, crash ids, or --left-over NAME."),
+        ([], "Name a day, crash ids, or --left-over NAME."),
+    ],
+    ids=["none", "still there", "both", "neither"],
+)
+@pytest.mark.usefixtures("waiting")
+def test_which_ids_can_not_be_meant(root: Path, arguments: list[str], why: str) -> None:
+    ran = run("republish", *arguments, "-c", of_old(root, 1))
+    assert ran.exit_code == 2
+    assert why in ran.stderr
+
+
+# ——— what was not published ———
 
 
 @in_reactor

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from collectord.concurrency.threadpool import CallFromThread, ThreadRunner, at_once
 from collectord.daemon.monitor import INTERVAL_S, StoreMonitor
@@ -38,12 +39,20 @@ class Rig:
     one: Checked
     two: Checked
     clock: FakeReactor = field(factory=FakeReactor)
+    publishers: list[str] = field(factory=lambda: ["a queue"])
     watch: StoreMonitor = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         staging = MemoryCrashStorage()
         backends = [Backend(store.name, cast(ICrashStorage, store), staging, 1.0) for store in (self.one, self.two)]
-        self.watch = StoreMonitor(backends, [1, 2], lambda name: name == self.one.name, self.clock.seconds, self.clock)
+        self.watch = StoreMonitor(
+            backends,
+            [1, 2],
+            lambda name: name == self.one.name,
+            lambda: self.publishers,
+            self.clock.seconds,
+            self.clock,
+        )
 
 
 @pytest.fixture
@@ -75,6 +84,23 @@ def test_seen(rig: Rig) -> None:
     assert gauge("quarantine_crashes", rig.two) == 1
     rig.watch.stopService()
     assert rig.clock.getDelayedCalls() == []
+
+
+def test_ids_for_a_publisher_that_is_not_in_the_settings_are_told(rig: Rig) -> None:
+    rig.publishers[:] = ["another queue"]
+    with capturedLogs() as logged:
+        rig.watch.startService()
+        rig.clock.advance(300)
+    one, _ = rig.watch.stores()
+    assert list(one.cautions) == [
+        "1 id waits for a publisher 'a queue' that the settings do not have: give it that name again, or let others "
+        'publish them: collectord republish --left-over "a queue"'
+    ]
+    warnings = [formatEvent(event) for event in logged if event["log_level"] is LogLevel.warn]
+    assert warnings == [f"{rig.one.name}: {one.cautions[0]}"]  # once
+    rig.publishers[:] = ["a queue"]
+    rig.clock.advance(300)
+    assert list(rig.watch.stores()[0].cautions) == []
 
 
 def test_what_can_still_be_read_of_a_full_store_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
