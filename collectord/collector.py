@@ -12,20 +12,22 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from collectord.annotations import ALL_NAMES, KeptNames, with_kept_names
-from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id, make_crash_id
 from collectord.duplicates.duplicates import Duplicates
 from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
+from collectord.judge import Judged
 from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
 from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, CrashReport, Dump, Note, RawCrash
 from collectord.pressure import NO_PRESSURE, Pressure
 from collectord.telling import SeenReport, about_kept, seen_report
-from collectord.throttle.rules import Result, Verdict
+from collectord.throttle.counts import ReportId
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Verdict
+from collectord.throttle.traits import Traits
 
 _log = Logger()
 _LIKE_IT_IS_KEPT = Verdict(Result.REJECT, "disk_pressure", 100)
-_BROKEN_RULE = Verdict(Result.ACCEPT, "BROKEN_RULE", 100)
 _VERSION = 2
 _TYPE_TAG = "bp"
 
@@ -59,9 +61,8 @@ class Collector:
     """
     The collector judges, names and saves one report at a time.
 
-    @ivar throttle: applies the rules to annotations.
-    @ivar is_long: tells whether the rules may take long with these annotations; then they are tried on a thread.
-    @ivar in_thread: runs the rules if they may take long.
+    @ivar judge: applies the rules, given the annotations of a report, what else rules count it by, and its id if it has
+        one by which it would be recognized if it came again. It never fails.
     @ivar facts_of: finds out where the crash of a report is, before the rules see it, by its dumps and by those
         annotations that may be stored. It returns None if it can't, and never fails.
     @ivar now: the current time, in UTC.
@@ -81,7 +82,7 @@ class Collector:
     @ivar told_annotations: the names of annotations that C{on_event} is told, too, if they are kept.
     """
 
-    throttle: Callable[[Annotations], Verdict]
+    judge: Callable[[Annotations, Traits, ReportId | None], Awaitable[Judged]]
     storage: ICrashStorage
     now: Callable[[], datetime]
     seconds: Callable[[], float]
@@ -93,8 +94,6 @@ class Collector:
     duplicates: Duplicates | None = None
     pressure: Pressure = NO_PRESSURE
     on_event: Callable[[CrashEvent], None] = lambda event: None
-    is_long: Callable[[Annotations], bool] = lambda annotations: False
-    in_thread: ThreadRunner = at_once
     facts_of: Callable[[Sequence[Dump], Annotations], Awaitable[CrashFacts | None]] = knows_nothing
     on_seen: Callable[[SeenReport], None] = lambda report: None
     told_annotations: Sequence[str] = ()
@@ -143,14 +142,13 @@ class Collector:
         annotations = named.annotations
         kept = self.kept_names.of(named)
         facts = await self.facts_of(report.dumps, kept)
-        if self.is_long(annotations):
-            verdict = await self.in_thread(lambda: self._judge(annotations))
-        else:
-            verdict = self._judge(annotations)
+        judged = await self.judge(annotations, Traits.of(annotations, facts, report.address), chosen or digest)
+        verdict = judged.verdict
         is_kept = verdict.result in (Result.ACCEPT, Result.DEFER)
         fresh = chosen is None
         fingerprint = None if facts is None else facts.fingerprint
         if is_kept and fresh and fingerprint is not None and self.pressure.refuses(fingerprint):
+            judged.tally.rejected()
             verdict, is_kept = _LIKE_IT_IS_KEPT, False
         THROTTLED.labels(verdict.rule, verdict.result.name).inc()
         seen = partial(seen_report, annotations, facts, verdict, now.timestamp())
@@ -158,13 +156,14 @@ class Collector:
             report = self.pressure.lightened(report) if fresh else report
             notes = [*report.notes, *self._notes_on(named.renamed)]
             said = [*(() if fresh else report.sender_notes), *(note.text for note in notes)]
-            raw_crash = self._raw_crash(crash_id, kept, said, report, facts, verdict, now)
+            raw_crash = self._raw_crash(crash_id, kept, said, report, facts, judged, now)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
             try:
                 await self._save(crash, report, facts, verdict, now, digest)
             except BaseException as e:
                 if isinstance(e, AllStoresFailed):
                     self.on_seen(seen("lost"))
+                judged.tally.failed()
                 if fingerprint is not None:
                     self.pressure.forget(fingerprint)
                 raise
@@ -180,13 +179,6 @@ class Collector:
             size=report.payload.size,
         )
         return Outcome(verdict.result, verdict.rule, crash_id if verdict.result is Result.FAKEACCEPT else None)
-
-    def _judge(self, annotations: Annotations) -> Verdict:
-        try:
-            return self.throttle(annotations)
-        except Exception:
-            _log.failure("a throttle rule failed: the crash is kept")
-            return _BROKEN_RULE
 
     async def _save(
         self,
@@ -247,11 +239,11 @@ class Collector:
         notes: Sequence[str],
         report: CrashReport,
         facts: CrashFacts | None,
-        verdict: Verdict,
+        judged: Judged,
         now: datetime,
     ) -> RawCrash:
         raw_crash: dict[str, object] = dict(annotations)
-        payload = report.payload
+        payload, verdict, sampled = report.payload, judged.verdict, judged.tally.sampled
         raw_crash.update(
             uuid=crash_id,
             submitted_timestamp=now.isoformat(),
@@ -269,6 +261,7 @@ class Collector:
                 "user_agent": payload.user_agent,
                 "throttle_rule": verdict.rule,
                 **({} if facts is None else _as_metadata(facts)),
+                **({} if sampled is None else {"sampled": sampled}),
             },
         )
         return raw_crash

@@ -72,6 +72,13 @@ ANSWERS = _counter("answers", "Submissions answered, by HTTP status and reason."
 THROTTLED = _counter(
     "throttle_results", "Reports judged, by the throttle rule that decided and its result.", "rule", "result"
 )
+RATED = _counter(
+    "rate_reports", "Reports counted by a throttle rule with a rate, by rule and side: below or above.", "rule", "side"
+)
+RATE_GROUPS = _gauge("rate_groups", "Groups of reports that throttle rules with a rate know of, in all processes.")
+RATE_FORGOTTEN = _counter(
+    "rate_forgotten", "Groups of reports that were forgotten while they were counted, since there were too many."
+)
 DUPLICATES = _counter(
     "duplicates", "Reports that were kept already, and were answered with the id of that crash and not stored again."
 )

@@ -13,8 +13,7 @@ from collectord.pieces import Pieces, ReaderAt
 Annotations = Mapping[str, str]
 
 RawCrash = Mapping[str, object]
-"""The annotations of a crash and the keys of L{COLLECTOR_NAMES}. It can be written as JSON, and is what C{<id>.json}
-holds."""
+"""What C{<id>.json} holds, as JSON: the annotations of a crash, and the keys of L{COLLECTOR_NAMES}."""
 
 
 MINIDUMP = "upload_file_minidump"
@@ -161,11 +160,11 @@ class CrashReport:
     A crash report is what one client sent, parsed, and before any throttle rule has looked at it.
 
     @ivar notes: what was left out or changed while it was parsed.
-    @ivar bearer_token: from the C{Authorization} header; empty if that holds something else; None if there was no such
-        header, so that an annotation C{uuid} is not meant as the crash id.
+    @ivar bearer_token: of the C{Authorization} header; empty if it has none; None: no such header, no C{uuid} counts.
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
     @ivar sender_notes: what that one has left out or changed, in sentences.
     @ivar has_minidump: whether one of the dumps is a minidump, by its name or its first bytes, and is not empty.
+    @ivar address: of the client; None: it is not known, or no rule asks for it. It is not kept.
     """
 
     annotations: Annotations = field(repr=False)
@@ -176,6 +175,7 @@ class CrashReport:
     sender_stores: Sequence[str] = ()
     sender_notes: Sequence[str] = ()
     has_minidump: bool = False
+    address: str | None = field(default=None, repr=False)
 
 
 @frozen(kw_only=True)

@@ -4,7 +4,7 @@ C{collectord throttle}: explains which rule decides about a crash, and tries oth
 
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import click
 from rich.text import Text
 
 from collectord.annotations import with_kept_names
+from collectord.cli.replay import Replay, in_order
 from collectord.cli.shared import (
     EXIT_STATUS,
     CannotRun,
@@ -34,12 +35,15 @@ from collectord.crashid import day_of
 from collectord.model import Annotations, RawCrash
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
+from collectord.storage.filesystem.finder import FoundCrash
 from collectord.throttle import Result, Rule, load_rules
-from collectord.throttle.explain import Judgement, annotations_in, as_texts, judge, verdict_in
+from collectord.throttle.explain import Judgement, annotations_in, as_nth, as_texts, judge, traits_in, verdict_in
 from collectord.throttle.load import differences_in
+from collectord.throttle.traits import Traits, value_of
 from collectord.throttle.wording import condition_in_words, keys_of, outcome_in_words
 
 _KEPT = (Result.ACCEPT, Result.DEFER)
+_NO_ADDRESS = "not kept with a crash"
 
 
 @click.group(epilog=EXIT_STATUS)
@@ -55,43 +59,65 @@ def throttle() -> None:
 @click.option(
     "--as-of", type=a_day, metavar="DAY", help="The day to count a build's age from.  [default: when the crash came]"
 )
+@click.option(
+    "--nth",
+    "number",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Take the crash for the Nth of its group that comes, in rules that count reports.",
+)
 @store_option
 @config_option
 @json_option
 def explain(
-    crash: str, rules: str | None, as_of: str | None, stores: Sequence[str], config: Path | None, as_json: bool
+    crash: str,
+    rules: str | None,
+    as_of: str | None,
+    number: int,
+    stores: Sequence[str],
+    config: Path | None,
+    as_json: bool,
 ) -> None:
     """
     Show which rule decides about a crash.
 
     This shows every rule that is tried, its condition, and whether it matches. The crash is named by its id if it is
     stored. Otherwise it is a JSON object of annotations, in a file or on standard input ("-"). Rules can't see
-    annotations of a stored crash that the settings remove (remove_annotations).
+    annotations of a stored crash that the settings remove (remove_annotations), nor the address of its client.
 
     \b
     collectord throttle explain bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
+    collectord throttle explain bp-8f63752c-57c6-4e5d-b2cf-cabde2160622 --rules flood --nth 5000
     echo '{"ProductName": "Fenix"}' | collectord throttle explain - --rules rules.toml
     """
     settings = load_settings(config)
     tried = _rules_of(rules or settings.throttle.rules, settings)
     if crash == "-" or Path(crash).is_file():
-        annotations = _as_judged(_annotations(crash), settings.submission.annotation_aliases)
+        raw_crash = _annotations(crash)
+        annotations = _as_judged(raw_crash, settings.submission.annotation_aliases)
         came = datetime.now(UTC).date()
     else:
         crash_id = a_crash_id(crash)
-        annotations = annotations_in(_stored(store_roots(config, stores), crash_id))
+        raw_crash = _stored(store_roots(config, stores), crash_id)
+        annotations = annotations_in(raw_crash)
         came = day_of(crash_id)
-    judgement = judge(tried, annotations, _date(as_of) if as_of else came)
+    traits = traits_in(raw_crash, annotations, _NO_ADDRESS)
+    judgement = judge(tried, annotations, _date(as_of) if as_of else came, counted=as_nth(number, traits))
     if as_json:
-        show_json(_as_json(judgement, annotations))
+        show_json(_as_json(judgement, annotations, traits))
     else:
-        _show(judgement, annotations)
+        _show(judgement, annotations, traits)
 
 
 def _rules_of(spec: str, settings: Settings) -> Sequence[Rule]:
     rules = load_rules(spec, settings.throttle.products)
     for difference in differences_in(rules):
         say(f"note: {difference}")
+    for rule in rules:
+        if rule.rate is not None and "address" in rule.rate.per:
+            say(f"note: rule {rule.name!r}: no crash keeps the address, so each is taken for the first one of its own")
     return rules
 
 
@@ -116,7 +142,7 @@ def _stored(roots: Sequence[str], crash_id: str) -> RawCrash:
         raise CannotRun(f"{crash_id}: the raw crash can't be read: {e}") from e
 
 
-def _as_json(judgement: Judgement, annotations: Annotations) -> dict[str, Any]:
+def _as_json(judgement: Judgement, annotations: Annotations, traits: Traits) -> dict[str, Any]:
     return {
         "verdicts": [
             {"result": chance.result.value, "rule": chance.rule, "share": chance.share} for chance in judgement.chances
@@ -125,7 +151,7 @@ def _as_json(judgement: Judgement, annotations: Annotations) -> dict[str, Any]:
             {
                 "rule": step.rule.name,
                 "condition": condition_in_words(step.rule.key, step.rule.condition),
-                "annotations": {key: annotations.get(key) for key in keys_of(step.rule)},
+                "annotations": {key: value_of(key, traits, annotations) for key in keys_of(step.rule)},
                 "said": step.said,
                 "error": step.error or None,
                 "outcome": outcome_in_words(step.rule) if step.said == "matches" else None,
@@ -135,10 +161,10 @@ def _as_json(judgement: Judgement, annotations: Annotations) -> dict[str, Any]:
     }
 
 
-def _show(judgement: Judgement, annotations: Annotations) -> None:
+def _show(judgement: Judgement, annotations: Annotations, traits: Traits) -> None:
     shown = table("rule", "condition", "the crash", "")
     for step in judgement.steps:
-        values = [f"{key} {_value(annotations, key)}" for key in keys_of(step.rule)]
+        values = [f"{key} {_value(value_of(key, traits, annotations))}" for key in keys_of(step.rule)]
         said = {"matches": f"matches: {outcome_in_words(step.rule)}", "raises": f"raises {shortened(step.error)}"}
         add_row(
             shown,
@@ -154,8 +180,8 @@ def _show(judgement: Judgement, annotations: Annotations) -> None:
         show(f"{chance.result.value} by {chance.rule}{share}")
 
 
-def _value(annotations: Annotations, key: str) -> str:
-    return f'is "{shortened(annotations[key], 120)}"' if key in annotations else "is absent"
+def _value(value: str | None) -> str:
+    return "is absent" if value is None else f'is "{shortened(value, 120)}"'
 
 
 @throttle.command(epilog=EXIT_STATUS)
@@ -174,15 +200,18 @@ def replay(
     This counts how many crashes would get another result by RULES than they got when they came. RULES is a .toml file,
     the name of a built-in set, or package.module:NAME. The products of the settings apply. Crashes that were rejected
     when they came are not in the stores, and not counted. If a rule takes a sample, the numbers are those to be
-    expected. A build's age is counted from the day on which the crash came.
+    expected. If a rule has a rate, the crashes are counted in the order in which they came, as one process would. A
+    build's age is counted from the day on which the crash came.
 
     \b
     collectord throttle replay new-rules.toml --day yesterday
     """
     tried = _rules_of(rules, load_settings(config))
+    replayed = Replay(tried)
     counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
     total, unreadable = 0, 0
-    for crash in tracked(crashes_in(store_roots(config, stores), days), "replaying"):
+    crashes: Iterable[FoundCrash] = tracked(crashes_in(store_roots(config, stores), days), "replaying")
+    for crash in in_order(crashes) if replayed.counts_reports else crashes:
         with suppress(FileNotFoundError):  # The crash has been moved since it was listed.
             try:
                 raw_crash = crash.read()
@@ -192,8 +221,7 @@ def replay(
             total += 1
             old = verdict_in(raw_crash)
             day = f"20{crash.crash_id[-6:]}" if per_day else ""
-            judgement = judge(tried, annotations_in(raw_crash), day_of(crash.crash_id), old)
-            for chance in judgement.chances:
+            for chance in replayed.judge(crash.crash_id, raw_crash, old).chances:
                 row = (day, old.rule, old.result.value, chance.rule, chance.result.value)
                 counts[row] += chance.share
     changed = {row: count for row, count in counts.items() if row[2] != row[4]}

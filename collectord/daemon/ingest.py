@@ -3,7 +3,6 @@ Everything that takes submissions in one process, made from its settings. A relo
 """
 
 import os
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,11 +23,13 @@ from collectord.duplicates.duplicates import Duplicates
 from collectord.duplicates.table import KeptTable
 from collectord.fingerprints.facts import facts_of
 from collectord.intake.budget import MemoryBudget
+from collectord.intake.clientaddress import ClientAddresses
 from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
 from collectord.intake.timeouts import ConnectionLimits
+from collectord.judge import new_judge
 from collectord.metrics import (
     ANSWERS,
     CIRCUIT_OPEN,
@@ -36,12 +37,14 @@ from collectord.metrics import (
     DRAINING,
     LOSING,
     MEMORY,
+    RATE_FORGOTTEN,
+    RATE_GROUPS,
     RECEIVING,
     SAVING,
     STORE_FAILURES,
     SWEEP_FAILURES,
 )
-from collectord.model import Annotations, CrashEvent
+from collectord.model import CrashEvent
 from collectord.pressure import RoomGauge
 from collectord.settings.schema import Settings
 from collectord.storage.chain.backend import Backend
@@ -54,8 +57,8 @@ from collectord.storage.filesystem.source import FilesystemCrashSource
 from collectord.storage.filesystem.store import FilesystemCrashStorage
 from collectord.storage.filesystem.unpublishedsource import UnpublishedSource
 from collectord.telling import SeenReport
-from collectord.throttle.effort import Effort
-from collectord.throttle.rules import Rule, Verdict, throttle
+from collectord.throttle.counts import RateCounts
+from collectord.throttle.rules import Rule
 from collectord.web.site import PublicSite, version_info
 
 _log = Logger()
@@ -70,8 +73,6 @@ _LEAST_WAITING = 16 * 1024 * 1024
 
 _STEP_S = 60.0
 """Seconds that a source may take to read one crash, or to list one slot."""
-_AT_ONCE = 2_000_000
-"""Steps that the rules may take on the reactor thread: 15 ms at worst. Above it they are applied on a thread."""
 
 
 class IngestPipeline:
@@ -109,6 +110,7 @@ class IngestPipeline:
         self._pressure = watched_pressure(self.stores)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
+        self._rates = RateCounts(reactor.seconds, RATE_FORGOTTEN.inc)
         self.public = PublicSite(
             self._collector(settings, rules),
             self._receiver_for,
@@ -137,6 +139,7 @@ class IngestPipeline:
         RECEIVING.set_function(lambda: self.site.receiving)
         SAVING.set_function(lambda: self.public.saving)
         MEMORY.set_function(lambda: self._budget.used)
+        RATE_GROUPS.set_function(lambda: len(self._rates))
         DRAINING.set_function(lambda: self.public.draining)
         LOSING.set_function(lambda: not self.stores.takes_crashes)
         # Each series has to be there from the start: Prometheus sees no increase in one that begins with 1.
@@ -188,17 +191,16 @@ class IngestPipeline:
             connection,
             query,
             self.public.collector.token,
+            self._address_of(request),
         )
 
     def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
-        chance = random.Random()  # noqa: S311  (it draws samples, not secrets)
-        effort = Effort.of(rules)
-
-        def judge(annotations: Annotations) -> Verdict:
-            return throttle(rules, annotations, lambda: chance.random() * 100, datetime.now(UTC).date())
-
+        self._rates.use(rules, settings.submission.workers)
+        by_address = any(rule.rate is not None and "address" in rule.rate.per for rule in rules)
+        addresses = ClientAddresses(settings.submission.trusted_proxies)
+        self._address_of = addresses.of_sender if by_address else lambda request: None
         return Collector(
-            throttle=judge,
+            judge=new_judge(rules, self._rates, self._judging).judge,
             storage=self.stores,
             now=partial(datetime.now, UTC),
             seconds=self._reactor.seconds,
@@ -215,8 +217,6 @@ class IngestPipeline:
             on_event=self._on_event,
             on_seen=self._on_seen,
             told_annotations=settings.index.annotations,
-            is_long=lambda annotations: effort.over(annotations) > _AT_ONCE,
-            in_thread=self._judging,
             facts_of=partial(facts_of, clock=self._reactor) if settings.submission.fingerprint else knows_nothing,
         )
 

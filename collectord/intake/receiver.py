@@ -69,6 +69,7 @@ class ReportReceiver:
     @param connection: the one that the body comes by.
     @param query: of the URL. That of a relay has nothing to do with the crash.
     @param token: that relays send; empty if there is none.
+    @param address: of the client, if it is wanted.
     @ivar refusal: why the report is refused. Once it is set, further bytes are ignored.
     """
 
@@ -84,6 +85,7 @@ class ReportReceiver:
         connection: Connection,
         query: bytes = b"",
         token: str = "",
+        address: str | None = None,
     ) -> None:
         self._limits = limits
         self._budget = budget
@@ -94,6 +96,7 @@ class ReportReceiver:
         if self._may_relay:
             self._limits = limits.for_relays()
         self._connection = connection
+        self._address = address
         self._query = b"" if headers.hasHeader(SENDER) else query
         self._size = 0
         self._decoder: BodyDecoder | None = None
@@ -248,6 +251,7 @@ class ReportReceiver:
             bearer_token=_bearer_token(self._header("Authorization")),
             sender_stores=(self._header(SENDER) or b"").decode(errors="replace").split(),
             sender_notes=_notes_in(self._header(SENDER_NOTES)) if self._may_relay else (),
+            address=self._address,
         )
 
     def release(self) -> None:

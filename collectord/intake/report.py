@@ -96,6 +96,7 @@ class ReportBuilder:
         sender_notes: Sequence[str] = (),
         notes: Sequence[Note] = (),
         is_whole: bool = True,
+        address: str | None = None,
     ) -> CrashReport:
         """
         The report. To be called after the last byte.
@@ -105,6 +106,7 @@ class ReportBuilder:
         @param compressed: it was sent compressed.
         @param notes: what was put right before the body came here.
         @param is_whole: nothing of the body was lost before it came here.
+        @param address: of the client, if it is wanted.
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
@@ -133,6 +135,7 @@ class ReportBuilder:
             sender_stores=sender_stores,
             sender_notes=sender_notes,
             has_minidump=self._files.has_filled_minidump,
+            address=address,
         )
 
     def release(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
@@ -65,6 +66,9 @@ class RequestConnection(Protocol):
     @property
     def request_line(self) -> tuple[bytes, bytes, bytes]:
         """Method, URI and version of the request whose headers have just ended."""
+
+    def getPeer(self) -> IAddress:
+        """The address of the other side: of the client, or of the proxy that it comes by."""
 
     def abandon_body(self) -> None:
         """Prepare for an answer before the end of the body. Nothing that the client sends then is a request."""

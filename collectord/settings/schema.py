@@ -6,6 +6,7 @@ C{docs/settings.rst} says what each key means.
 
 import re
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,15 @@ PREFIX = "COLLECTORD_"
 
 class _Section(BaseModel):
     model_config = CONFIG
+
+
+def _is_proxy(value: str) -> str:
+    if value != "unix":
+        try:
+            ip_network(value)
+        except ValueError as e:
+            raise ValueError(f'{value!r}: has to be an address, a network like "10.0.0.0/8", or "unix"') from e
+    return value
 
 
 class Submission(_Section):
@@ -55,6 +65,7 @@ class Submission(_Section):
         "product": "ProductName",
         "version": "Version",
     }
+    trusted_proxies: list[Annotated[str, AfterValidator(_is_proxy)]] = ["127.0.0.0/8", "::1", "unix"]
     keep_annotations: list[str] = []
     remove_annotations: list[str] = ["Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"]
 

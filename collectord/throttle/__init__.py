@@ -23,8 +23,10 @@ from collectord.throttle.conditions import (
     VersionBelow,
 )
 from collectord.throttle.load import BUILTIN, load_rules
+from collectord.throttle.rate import RateSample
+from collectord.throttle.results import Result
 from collectord.throttle.rulefile import parse_rules
-from collectord.throttle.rules import NO_MATCH, Result, Rule, Sample, Verdict, throttle
+from collectord.throttle.rules import NO_MATCH, Rule, Sample, Verdict, throttle
 
 __all__ = [
     "BUILTIN",
@@ -46,6 +48,7 @@ __all__ = [
     "OneOf",
     "Prefix",
     "Present",
+    "RateSample",
     "Result",
     "Rule",
     "Sample",

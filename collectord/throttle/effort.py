@@ -32,6 +32,8 @@ class Effort:
         """Add up the effort of C{rules}. Python functions count as nothing, since their effort can't be known."""
         steps: Counter[str] = Counter()
         for rule in rules:
+            for name in rule.rate.per if rule.rate is not None else ():
+                steps[name] += 1
             for key, condition in parts_of(rule.key, rule.condition):
                 if isinstance(condition, Matches):
                     steps[key] += condition.pattern.size

@@ -11,10 +11,11 @@ from collectord.errors import ConfigError
 from collectord.throttle.combine import ANY_KEY, Not, On, parts_of
 from collectord.throttle.conditions import Matches, OneOf
 from collectord.throttle.patterns import differences
+from collectord.throttle.results import Result
 from collectord.throttle.rulefile import parse_rules
-from collectord.throttle.rules import Result, Rule, check_names
+from collectord.throttle.rules import Rule, check_names
 
-BUILTIN = ("accept_all", "mozilla")
+BUILTIN = ("accept_all", "flood", "mozilla")
 """The names of the rule sets that come with collectord."""
 
 

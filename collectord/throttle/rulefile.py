@@ -1,14 +1,14 @@
 """
 Parses rule files. They are TOML, and C{docs/throttling.rst} describes them for operators.
 
-A rule is a C{[[rule]]} table of C{name}, C{key}, one condition, and C{result} or a sample. The condition may be left
-out if the key is C{*}: the rule then matches every report. Each part of C{all}, C{any} or C{not} is a table of one
+A rule is a C{[[rule]]} table of C{name}, C{key}, one condition, and C{result}, a sample or a rate. The condition may be
+left out if the key is C{*}: the rule then matches every report. Each part of C{all}, C{any} or C{not} is a table of one
 condition. It may have a C{key}; otherwise it has that of the rule.
 """
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any, TypeAlias
 
 from collectord.errors import ConfigError
 from collectord.throttle.combine import ANY_KEY, Absent, AllOf, Always, AnyOf, Condition, Not, On, Present
@@ -27,11 +27,14 @@ from collectord.throttle.conditions import (
     VersionAtLeast,
     VersionBelow,
 )
-from collectord.throttle.rules import Outcome, Result, Rule, Sample
+from collectord.throttle.rate import RateSample
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Outcome, Rule, Sample
 
 _Table: TypeAlias = Mapping[str, object]
 
-_RULE_KEYS = ("name", "key", "result", "percent", "below", "above")
+_OUTCOME_KEYS = ("result", "percent", "per", "first", "every", "hours", "below", "above")
+_RULE_KEYS = ("name", "key", *_OUTCOME_KEYS)
 
 
 def parse_rules(text: str, source: str) -> tuple[Rule, ...]:
@@ -77,16 +80,32 @@ def _rule(table: _Table) -> Rule:
 
 
 def _outcome(table: _Table) -> Outcome:
-    given = {key for key in ("result", "percent", "below", "above") if key in table}
+    given = {key for key in _OUTCOME_KEYS if key in table}
     if given == {"result"}:
         return _result(table, "result")
-    if given != {"percent", "below", "above"}:
-        found = f"found {_names(sorted(given))}" if given else "found none of them"
-        raise ConfigError(f"needs either result, or percent with below and above; {found}")
+    if given == {"percent", "below", "above"}:
+        return _sample(table)
+    if "per" in given:
+        return _rate(table, given)
+    found = f"found {_names(sorted(given))}" if given else "found none of them"
+    raise ConfigError(f"needs either result, or percent with below and above, or per with first and hours; {found}")
+
+
+def _sample(table: _Table) -> Sample:
     percent = table["percent"]
     if isinstance(percent, bool) or not isinstance(percent, int | float):
         raise ConfigError(f"percent must be a number from 0 to 100, not {percent!r}")
     return Sample(percent, _result(table, "below"), _result(table, "above"))
+
+
+def _rate(table: _Table, given: Set[str]) -> RateSample:
+    if other := sorted(given & {"result", "percent"}):
+        raise ConfigError(f"per: can't be together with {_names(other)}")
+    for required, example in [("first", "10"), ("hours", "1"), ("below", '"continue"'), ("above", '"reject"')]:
+        if required not in given:
+            raise ConfigError(f"per: {required} is missing; write {required} = {example}")
+    rate: dict[str, Any] = {key: table[key] for key in ("per", "first", "every", "hours") if key in given}
+    return RateSample(**rate, below=_result(table, "below"), above=_result(table, "above"))
 
 
 def _result(table: _Table, key: str) -> Result:

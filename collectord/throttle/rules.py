@@ -3,9 +3,8 @@ Rules, and the function that tries them in order to decide what becomes of a rep
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import date
-from enum import Enum
 from typing import TypeAlias
 
 from attrs import field, frozen
@@ -14,26 +13,8 @@ from attrs.validators import instance_of
 from collectord.errors import ConfigError
 from collectord.model import Annotations
 from collectord.throttle.combine import Condition, Test, bind
-
-
-class Result(Enum):
-    """
-    The result is what a rule decides about a report that matches it.
-
-    @cvar ACCEPT: keep it and have it processed.
-    @cvar DEFER: keep it, do not have it processed.
-    @cvar REJECT: do not keep it, and say so.
-    @cvar FAKEACCEPT: do not keep it, and answer as if it were kept.
-    @cvar IGNORE: do not keep it, and answer that it is not supported.
-    @cvar CONTINUE: ask the next rule.
-    """
-
-    ACCEPT = "accept"
-    DEFER = "defer"
-    REJECT = "reject"
-    FAKEACCEPT = "fakeaccept"
-    IGNORE = "ignore"
-    CONTINUE = "continue"
+from collectord.throttle.rate import RateSample
+from collectord.throttle.results import Result
 
 
 @frozen
@@ -42,7 +23,8 @@ class Verdict:
     A verdict is the result for one report, and the rule that decided.
 
     @ivar rule: the name of the rule.
-    @ivar percent: the percentage of the rule's sample; 100 if it has no sample.
+    @ivar percent: the percentage of the rule's sample; 100 if it has no sample. By a rule with a rate, one of every
+        1000 has 0.1.
     """
 
     result: Result
@@ -68,7 +50,9 @@ class Sample:
             raise ConfigError(f"percent must be a number from 0 to 100, not {percent!r}")
 
 
-Outcome: TypeAlias = Result | Sample
+Outcome: TypeAlias = Result | Sample | RateSample
+
+_CONTINUE = Result.CONTINUE  # looking it up in its enum would take longer than most rules
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -83,7 +67,10 @@ class Rule:
     @ivar key: the name of the annotation that C{condition} is about, or C{*} for the whole report.
     @ivar matches: tells whether annotations match on the given day.
     @ivar percent: the percentage of the sample, or None if the outcome does not depend on chance.
-    @ivar below: the verdict if there is no sample, or if the random number is below C{percent}.
+    @ivar rate: the rate, or None if the outcome does not depend on how many reports have come.
+    @ivar below: the verdict if there is no sample, or if the random number is below C{percent}; and for the first
+        reports of a rate.
+    @ivar later: the verdict for one of many reports after the first ones of a rate.
     @ivar above: the verdict otherwise.
 
     @raise ConfigError: the name, the key or the condition can't be used.
@@ -95,7 +82,9 @@ class Rule:
     outcome: Outcome = field()
     matches: Test = field(init=False, eq=False, repr=False)
     percent: float | None = field(init=False, eq=False, repr=False)
+    rate: RateSample | None = field(init=False, eq=False, repr=False)
     below: Verdict = field(init=False, eq=False, repr=False)
+    later: Verdict = field(init=False, eq=False, repr=False)
     above: Verdict = field(init=False, eq=False, repr=False)
 
     @name.validator
@@ -110,8 +99,8 @@ class Rule:
 
     @outcome.validator
     def _check_outcome(self, _attribute: object, outcome: object) -> None:
-        if not isinstance(outcome, Result | Sample):
-            raise ConfigError(f"the outcome of a rule is a Result or a Sample, not {outcome!r}")
+        if not isinstance(outcome, Result | Sample | RateSample):
+            raise ConfigError(f"the outcome of a rule is a Result, a Sample or a RateSample, not {outcome!r}")
 
     @matches.default
     def _bind(self) -> Test:
@@ -121,31 +110,70 @@ class Rule:
     def _sampled(self) -> float | None:
         return self.outcome.percent if isinstance(self.outcome, Sample) else None
 
+    @rate.default
+    def _rated(self) -> RateSample | None:
+        return self.outcome if isinstance(self.outcome, RateSample) else None
+
     @below.default
     def _verdict_below(self) -> Verdict:
         outcome = self.outcome
         if isinstance(outcome, Sample):
             return Verdict(outcome.below, self.name, outcome.percent)
-        return Verdict(outcome, self.name, 100)
+        return Verdict(outcome.below if isinstance(outcome, RateSample) else outcome, self.name, 100)
+
+    @later.default
+    def _verdict_later(self) -> Verdict:
+        every = self.rate.every if self.rate is not None else None
+        return self.below if every is None else Verdict(self.below.result, self.name, 100 / every)
 
     @above.default
     def _verdict_above(self) -> Verdict:
         outcome = self.outcome
-        return Verdict(outcome.above, self.name, outcome.percent) if isinstance(outcome, Sample) else self.below
+        if isinstance(outcome, Sample):
+            return Verdict(outcome.above, self.name, outcome.percent)
+        return Verdict(outcome.above, self.name, 100) if isinstance(outcome, RateSample) else self.below
 
 
-def throttle(rules: Sequence[Rule], annotations: Annotations, roll: Callable[[], float], today: date) -> Verdict:
+Counted: TypeAlias = Callable[[Rule, Annotations], Verdict | None]
+"""
+Counts the report that is being judged, for a rule with a rate that matches it; returns the rule's verdict on it. None:
+the report lacks what the rule counts by, so the rule does not match after all.
+"""
+
+
+def _uncounted(rule: Rule, annotations: Annotations) -> Verdict:
+    return rule.below
+
+
+def throttle(
+    rules: Iterable[Rule],
+    annotations: Annotations,
+    roll: Callable[[], float],
+    today: date,
+    counted: Counted = _uncounted,
+) -> Verdict:
     """
     Judge a report: return the verdict of the first rule that matches it and does not say CONTINUE.
 
     @param roll: returns a random number in [0, 100). It is called anew for every sample, so that a sample of 10 % that
         continues to a sample of 10 % leaves 1 %.
+    @param counted: counts it for each rule with a rate. Without this, each report is the first of its group.
     """
-    for rule in rules:
-        if rule.matches(annotations, today):
+    return decide((rule for rule in rules if rule.matches(annotations, today)), annotations, roll, counted)
+
+
+def decide(
+    matching: Iterable[Rule], annotations: Annotations, roll: Callable[[], float], counted: Counted = _uncounted
+) -> Verdict:
+    """Judge a report as L{throttle}, once it is known which rules are C{matching}."""
+    for rule in matching:
+        verdict: Verdict | None
+        if rule.rate is not None:
+            verdict = counted(rule, annotations)
+        else:
             verdict = rule.below if rule.percent is None or roll() < rule.percent else rule.above
-            if verdict.result is not Result.CONTINUE:
-                return verdict
+        if verdict is not None and verdict.result is not _CONTINUE:
+            return verdict
     return NO_MATCH
 
 

@@ -22,6 +22,7 @@ from collectord.throttle import (
     OneOf,
     Prefix,
     Present,
+    RateSample,
     Rule,
     Sample,
     TextAtMost,
@@ -52,15 +53,27 @@ def condition_in_words(key: str, condition: Any) -> str:
 
 
 def outcome_in_words(rule: Rule) -> str:
-    """Describe what a rule decides, such as C{accept}, or C{10 %: accept, else reject}."""
-    if isinstance(rule.outcome, Sample):
-        return f"{rule.outcome.percent:g} %: {rule.outcome.below.value}, else {rule.outcome.above.value}"
-    return rule.outcome.value
+    """
+    Describe what a rule decides, such as C{accept}, C{10 %: accept, else reject}, or C{the first 10 of each fingerprint
+    in 1 h, then 1 of 1000: continue, else reject}.
+    """
+    outcome = rule.outcome
+    if isinstance(outcome, Sample):
+        return f"{outcome.percent:g} %: {outcome.below.value}, else {outcome.above.value}"
+    if isinstance(outcome, RateSample):
+        of = f"the first {outcome.first} of each {' and '.join(outcome.per)} in {outcome.hours:g} h"
+        later = "" if outcome.every is None else f", then 1 of {outcome.every}"
+        return f"{of}{later}: {outcome.below.value}, else {outcome.above.value}"
+    return outcome.value
 
 
 def keys_of(rule: Rule) -> list[str]:
-    """List the annotations that a rule looks at. What a Python function looks at in a whole report is not known."""
-    return list(dict.fromkeys(key for key, _ in parts_of(rule.key, rule.condition) if key != ANY_KEY))
+    """
+    List the annotations that a rule looks at, and what it counts by. What a Python function looks at in a whole report
+    is not known.
+    """
+    keys = [key for key, _ in parts_of(rule.key, rule.condition) if key != ANY_KEY]
+    return list(dict.fromkeys([*keys, *(rule.rate.per if rule.rate is not None else ())]))
 
 
 def _joined(key: str, conditions: Sequence[Any], word: str) -> str:

@@ -16,7 +16,7 @@ from collectord.errors import (
     TooSlow,
     UnauthorizedUuid,
 )
-from collectord.throttle.rules import Result
+from collectord.throttle.results import Result
 from collectord.web.responses import text
 
 RETRY_AFTER_S = 60

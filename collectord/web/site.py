@@ -23,7 +23,7 @@ from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
 from collectord.pressure import IN_WORDS, PressureLevel
-from collectord.throttle.rules import Result
+from collectord.throttle.results import Result
 from collectord.web.answers import REFUSALS, outcome_body, refusal
 from collectord.web.responses import json_text, no_store, text
 

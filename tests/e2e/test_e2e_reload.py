@@ -9,6 +9,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,45 @@ def test_rules(rig: Rig) -> None:
     rules.write_text(REJECT.replace("nobody", "somebody"))
     rig.reload(rig.toml(more=f'[throttle]\nrules = "{rules}"\n'))
     rig.always(200, b"Discarded=rule_somebody")
+
+
+ONE_EACH = """
+[[rule]]
+name = "one_each"
+key = "*"
+per = "address"
+first = 1
+hours = 1
+below = "continue"
+above = "reject"
+
+[[rule]]
+name = "rest"
+key = "*"
+result = "accept"
+"""
+
+
+def test_the_counts_of_rules_that_did_not_change(rig: Rig) -> None:
+    serial = count()
+
+    def is_kept(client: str) -> bool:
+        headers = {**HEADERS, "X-Forwarded-For": f"10.0.0.1, {client}"}
+        answer = post(rig.port, make_report(f"serial-{next(serial)}", 1000).body(), headers)
+        assert answer.body.startswith(b"CrashID=") or answer.body == b"Discarded=rule_one_each", answer
+        return answer.body.startswith(b"CrashID=")
+
+    rules = rig.tmp_path / "rules.toml"
+    rules.write_text(ONE_EACH)
+    rig.reload(rig.toml(more=f'[throttle]\nrules = "{rules}"\n'))
+    until(lambda: [is_kept("192.0.2.1") for _ in range(6 * rig.workers)] == [False] * 6 * rig.workers)
+    assert is_kept("192.0.2.2")
+    rules.write_text(ONE_EACH.replace('result = "accept"', 'result = "defer"'))
+    rig.reload(rig.toml("idle_timeout_s = 20.0", f'[throttle]\nrules = "{rules}"\n'))
+    assert not any(is_kept("192.0.2.1") for _ in range(6 * rig.workers))
+    rules.write_text(ONE_EACH.replace("first = 1", "first = 0"))
+    rig.reload(rig.toml(more=f'[throttle]\nrules = "{rules}"\n'), "the settings are bad, and nothing changes")
+    assert f"{rules}: rule 'one_each': first must be a whole number, 1 or more, not 0" in rig.daemon.log()
 
 
 def test_limits(rig: Rig) -> None:

@@ -22,7 +22,9 @@ from collectord.model import SENDER, SENDER_NOTES, Crash, CrashReport, InMemory
 from collectord.settings.schema import Submission
 from collectord.storage.http.body import make_report, notes_of
 from collectord.testing.memory import MemoryCrashStorage
-from collectord.throttle.rules import Result, Verdict
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Verdict
+from tests.support.judging import judging
 from tests.unit.intake.parts import CountingFlow, content_of, result_of
 
 _TOKEN = "secret"
@@ -128,7 +130,7 @@ def keep(report: CrashReport) -> Crash:
     """Return the crash that a collector, as it is by default, keeps of C{report}."""
     storage = MemoryCrashStorage()
     collector = Collector(
-        throttle=lambda annotations: Verdict(Result.ACCEPT, "ALL", 100),
+        judge=judging(lambda annotations: Verdict(Result.ACCEPT, "ALL", 100)),
         storage=storage,
         now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
         seconds=lambda: 0.0,

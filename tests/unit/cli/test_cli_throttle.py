@@ -176,7 +176,124 @@ def test_explain_shows_hostile_values_harmlessly(rules: Path) -> None:
     assert "\x1b" not in result.stdout
 
 
+RATED = """
+[[rule]]
+name = "flood"
+key = "ProductName"
+equals = "Fenix"
+per = ["fingerprint", "address"]
+first = 2
+every = 3
+hours = 1
+below = "continue"
+above = "reject"
+
+[[rule]]
+name = "rest"
+key = "*"
+result = "accept"
+"""
+BY_FINGERPRINT = RATED.replace('["fingerprint", "address"]', '"fingerprint"')
+
+
+def counted_crash(number: int, fingerprint: str | None = "1:0123456789abcdef", **changed: object) -> dict[str, object]:
+    """A raw crash of a day, received at the so manyth minute."""
+    raw_crash = raw_crash_of(f"{0xFFFFFFFF - number:08x}{CRASH_ID[8:]}")
+    raw_crash["submitted_timestamp"] = f"2016-06-22T{number // 60:02}:{number % 60:02}:00+00:00"
+    metadata = raw_crash["metadata"]
+    assert isinstance(metadata, dict)
+    if fingerprint is not None:
+        metadata["fingerprint"] = fingerprint
+    return {**raw_crash, **changed}
+
+
+@pytest.fixture
+def rated(tmp_path: Path) -> Path:
+    path = tmp_path / "rated.toml"
+    path.write_text(RATED)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("nth", "rule"), [(None, "rest"), (2, "rest"), (3, "flood"), (4, "flood"), (5, "rest"), (8, "rest"), (9, "flood")]
+)
+def test_explain_the_nth_of_its_group(root: Path, rated: Path, nth: int | None, rule: str) -> None:
+    keep(root, {**counted_crash(0), "uuid": CRASH_ID})
+    found = explained(CRASH_ID, "--rules", rated, *(() if nth is None else ("--nth", nth)))
+    assert [verdict["rule"] for verdict in found["verdicts"]] == [rule]
+    assert (found["steps"][0]["said"], found["steps"][0]["outcome"]) == (
+        "matches",
+        "the first 2 of each fingerprint and address in 1 h, then 1 of 3: continue, else reject",
+    )
+    assert found["steps"][0]["annotations"] == {
+        "ProductName": "Fenix",
+        "fingerprint": "1:0123456789abcdef",
+        "address": "not kept with a crash",
+    }
+
+
+def test_explain_a_crash_that_has_not_what_is_counted_by(rated: Path) -> None:
+    result = run("throttle", "explain", "-", "--rules", rated, "--nth", 99, stdin='{"ProductName": "Fenix"}')
+    assert "fingerprint is absent" in result.stdout
+    assert result.stdout.splitlines()[-1] == "accept by rest"
+    assert "note: rule 'flood': no crash keeps the address" in result.stderr
+    found = explained("-", "--rules", rated, stdin='{"ProductName": "Fenix"}')
+    assert [(step["rule"], step["said"]) for step in found["steps"]] == [
+        ("flood", "does not match"),
+        ("rest", "matches"),
+    ]
+
+
+def test_explain_the_zeroth(rated: Path) -> None:
+    assert run("throttle", "explain", "-", "--rules", rated, "--nth", 0, stdin="{}").exit_code == 2
+
+
 # ——— replay ———
+
+
+def replayed(rules: Path, text: str) -> dict[str, float]:
+    """How many crashes each rule decides about, among those that were kept."""
+    rules.write_text(text)
+    found = json.loads(run("throttle", "replay", rules, "--json").stdout)
+    rules_of = {row["new_rule"] for row in found["rows"]}
+    return {rule: sum(row["crashes"] for row in found["rows"] if row["new_rule"] == rule) for rule in rules_of}
+
+
+def test_replay_counts_crashes_in_the_order_in_which_they_came(root: Path, rated: Path) -> None:
+    for number in range(20):
+        keep(root, counted_crash(number))
+    for number in range(70, 74):
+        keep(root, counted_crash(number))
+    keep(root, counted_crash(30, fingerprint="1:fedcba9876543210"))
+    keep(root, counted_crash(31, fingerprint=None))
+    # Of 20 the numbers 1, 2, 5, 8, 11, 14, 17 and 20, of the 4 of the next hour 1 and 2, and both others.
+    assert replayed(rated, BY_FINGERPRINT) == {"rest": 12, "flood": 14}
+    assert replayed(rated, RATED) == {"rest": 26}
+
+
+def test_replay_counts_by_the_chance_to_come_to_a_rule(root: Path, rated: Path) -> None:
+    for number in range(50):
+        keep(root, counted_crash(number))
+    half = '[[rule]]\nname = "half"\nkey = "*"\npercent = 50\nbelow = "reject"\nabove = "continue"\n'
+    # 25 come to the rule, of which 2 are kept at first, and of the other 23 one of 3.
+    assert replayed(rated, half + BY_FINGERPRINT) == {"half": 25, "rest": 9.5, "flood": 15.5}
+
+
+def test_replay_knows_that_what_a_later_rule_rejects_uses_up_nothing(root: Path, rated: Path) -> None:
+    for number in range(50):
+        keep(root, counted_crash(number))
+    first = BY_FINGERPRINT.partition('[[rule]]\nname = "rest"')[0]
+    tenth = '[[rule]]\nname = "tenth"\nkey = "*"\npercent = 10\nbelow = "accept"\nabove = "reject"\n'
+    # Not one of three is kept, so all come to the rule that keeps one of ten; with one of 20 half of the rest.
+    assert replayed(rated, first + tenth)["tenth"] == pytest.approx(50)
+    assert replayed(rated, first.replace("every = 3", "every = 20") + tenth)["tenth"] == pytest.approx(35, abs=1)
+
+
+def test_replay_of_crashes_that_tell_no_time(root: Path, rated: Path) -> None:
+    place = keep(root, counted_crash(0))
+    Path(place.raw_crash).write_text(json.dumps(counted_crash(0, submitted_timestamp="soon")))
+    Path(keep(root, counted_crash(1)).raw_crash).write_text("{")
+    assert replayed(rated, BY_FINGERPRINT) == {"rest": 1}
 
 
 def test_replay(root: Path, rules: Path) -> None:

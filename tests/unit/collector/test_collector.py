@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -32,7 +32,9 @@ from collectord.model import (
 from collectord.pressure import Pressure, PressureLevel
 from collectord.settings.schema import Submission
 from collectord.testing.memory import MemoryCrashStorage
-from collectord.throttle.rules import Result, Verdict
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Verdict
+from tests.support.judging import judging
 from tests.unit.intake.parts import LogRecorder, result_of
 
 NOW = datetime(2016, 6, 22, 23, 59, 59, 123456, UTC)
@@ -101,7 +103,9 @@ class Rig:
 
 def make_rig(**settings: Any) -> Rig:
     judge, storage = Judge(), MemoryCrashStorage()
-    collector = Collector(throttle=judge, storage=storage, now=lambda: NOW, seconds=lambda: 0.0, uuid4=lambda: UUID4)
+    collector = Collector(
+        judge=judging(judge), storage=storage, now=lambda: NOW, seconds=lambda: 0.0, uuid4=lambda: UUID4
+    )
     return Rig(evolve(collector, **settings), judge, storage)
 
 
@@ -152,36 +156,6 @@ def test_what_the_verdict_leaves(rig: Rig, verdict: Verdict, legacy_processing: 
     assert rig.raw_crash["legacy_processing"] == legacy_processing
     assert rig.raw_crash["throttle_rate"] == rate
     assert rig.metadata["throttle_rule"] == verdict.rule
-
-
-def test_a_rule_that_breaks_costs_no_crash(log: LogRecorder) -> None:
-    def broken(annotations: Annotations) -> Verdict:
-        raise ZeroDivisionError
-
-    rig = make_rig(throttle=broken)
-    assert rig.collect(report({"a": "1"})) == Outcome(Result.ACCEPT, "BROKEN_RULE", CRASH_ID)
-    assert (rig.metadata["throttle_rule"], rig.raw_crash["throttle_rate"]) == ("BROKEN_RULE", 100)
-    (failure, _) = log.events
-    log.events.clear()
-    assert failure["log_failure"].check(ZeroDivisionError)
-
-
-def test_rules_that_may_take_long_are_tried_on_a_thread() -> None:
-    waiting: list[Callable[[], Verdict]] = []
-    done: Deferred[Verdict] = Deferred()
-
-    def in_thread(work: Callable[[], Verdict]) -> Deferred[Verdict]:
-        waiting.append(work)
-        return done
-
-    rig = make_rig(is_long=lambda annotations: len(annotations["a"]) > 5, in_thread=in_thread)
-    assert rig.collect(report({"a": "short"})).result is Result.ACCEPT
-    assert waiting == []
-    outcome = Deferred.fromCoroutine(rig.collector.collect(report({"a": "longer"})))
-    assert (len(rig.judge.asked), len(rig.storage.crashes)) == (1, 1)
-    done.callback(waiting.pop()())
-    assert result_of(outcome).result is Result.ACCEPT
-    assert rig.judge.asked[1] == {"a": "longer"}
 
 
 # ——— the raw crash ———

@@ -23,7 +23,9 @@ from collectord.metrics import REGISTRY
 from collectord.model import Annotations, Crash, CrashEvent, CrashReport, Dump, InMemory, Payload
 from collectord.storage.chain.chain import FallbackCrashStorage
 from collectord.storage.chain.waitingroom import WaitingRoom
-from collectord.throttle.rules import Result, Verdict
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Verdict
+from tests.support.judging import judging
 from tests.unit.intake.parts import LogRecorder, result_of
 
 DUMP = Dump(name="upload_file_minidump", size=4, sha256="aa", content=InMemory([b"MDMP"]))
@@ -108,7 +110,7 @@ class Rig:
 
     def collect(self, report: CrashReport, began: float | None = None) -> Deferred[Outcome]:
         collector = Collector(
-            throttle=self.judge,
+            judge=judging(self.judge),
             storage=self.storage,
             now=lambda: datetime.fromtimestamp(1e9 + self.clock.seconds(), UTC),
             seconds=self.clock.seconds,

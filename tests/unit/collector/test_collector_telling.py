@@ -11,7 +11,8 @@ from collectord.errors import AllStoresFailed
 from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, Dump
 from collectord.telling import Became, SeenReport
 from collectord.testing.memory import MemoryCrashStorage
-from collectord.throttle.rules import Result, Verdict
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Verdict
 from tests.unit.collector.test_collector import CRASH_ID, NOW, Rig, make_rig, removing, report
 
 FACTS = CrashFacts(

@@ -20,7 +20,8 @@ from collectord.observe.status import (
 )
 from collectord.storage.filesystem.layout import place_at
 from collectord.throttle.combine import Always
-from collectord.throttle.rules import Result, Rule
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Rule
 from tests.support.fakereactor import FakeReactor
 from tests.unit.intake.parts import result_of
 

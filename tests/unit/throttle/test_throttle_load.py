@@ -26,7 +26,9 @@ def test_built_in_sets_load(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", ["", "acceptall", "mozilla.rules", "/etc/rules"])
 def test_an_unknown_name(spec: str) -> None:
-    with pytest.raises(ConfigError, match=f"^throttle rules '{spec}' are unknown; write accept_all, mozilla, a path"):
+    with pytest.raises(
+        ConfigError, match=f"^throttle rules '{spec}' are unknown; write accept_all, flood, mozilla, a path"
+    ):
         load_rules(spec)
 
 

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from attrs import evolve
 
 from collectord.errors import ConfigError
 from collectord.throttle import (
@@ -21,6 +22,7 @@ from collectord.throttle import (
     OneOf,
     Prefix,
     Present,
+    RateSample,
     Result,
     Rule,
     Sample,
@@ -82,6 +84,26 @@ def test_samples(percent: float) -> None:
     assert parse_rules(text, "file") == (Rule("r", "*", Always(), sample),)
 
 
+RATED = 'per = "fingerprint"\nfirst = 10\nevery = 1000\nhours = 1\nbelow = "continue"\nabove = "reject"'
+RATE = RateSample(per="fingerprint", first=10, every=1000, hours=1, below=Result.CONTINUE, above=Result.REJECT)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        (RATED, RATE),
+        (RATED.replace("every = 1000\n", ""), evolve(RATE, every=None)),
+        (RATED.replace("hours = 1", "hours = 0.5"), evolve(RATE, hours=0.5)),
+        *((RATED.replace("fingerprint", name), evolve(RATE, per=name)) for name in ("place", "address", "key")),
+        (RATED.replace('"fingerprint"', '["fingerprint", "Version"]'), evolve(RATE, per=["fingerprint", "Version"])),
+        (RATED.replace('"fingerprint"', '["ProductName"]'), evolve(RATE, per=["ProductName"])),
+    ],
+    ids=["all", "without every", "half an hour", "place", "address", "key", "list", "annotation"],
+)
+def test_rates(text: str, rate: RateSample) -> None:
+    assert parse_rules(written("", key="*", result=text), "file") == (Rule("r", "*", Always(), rate),)
+
+
 def test_the_order_of_the_file_stays() -> None:
     text = "".join(written("", name=name, key="*") for name in ["z", "a", "m"])
     assert [rule.name for rule in parse_rules(text, "file")] == ["z", "a", "m"]
@@ -107,7 +129,18 @@ def test_broken_files(text: str, problem: str) -> None:
 
 
 RULES: list[tuple[str, str]] = [
-    (written('equal = "x"'), "unknown key equal; known are name, key, result, percent, below, above, equals, "),
+    (
+        written("", key="*", result=""),
+        "needs either result, or percent with below and above, or per with first and hours; found none of them",
+    ),
+    (
+        written("", key="*", result="first = 10\nhours = 1"),
+        "needs either result, or percent with below and above, or per with first and hours; found first, hours",
+    ),
+    (
+        written('equal = "x"'),
+        "unknown key equal; known are name, key, result, percent, per, first, every, hours, below, above, equals, ",
+    ),
     (
         written('equals = "x"\nprefix = "y"'),
         "found 2 conditions, equals, prefix, but only one is allowed; combine them with all",
@@ -164,14 +197,13 @@ RULES: list[tuple[str, str]] = [
     ),
     (written('not = { equals = "x" }', key="*"), "Equals(wanted='x') needs an annotation to look at: give it a key"),
     (written("present = true", key=""), "the key of a rule is the name of an annotation"),
-    (written("", key="*", result=""), "needs either result, or percent with below and above; found none of them"),
     (
         written("", key="*", result='result = "accept"\npercent = 5'),
-        "needs either result, or percent with below and above; found percent, result",
+        "needs either result, or percent with below and above, or per with first and hours; found percent, result",
     ),
     (
         written("", key="*", result='percent = 5\nabove = "accept"'),
-        "needs either result, or percent with below and above; found above, percent",
+        "needs either result, or percent with below and above, or per with first and hours; found above, percent",
     ),
     (
         written("", key="*", result='result = "ACCEPT"'),
@@ -188,6 +220,50 @@ RULES: list[tuple[str, str]] = [
         )
         for percent, shown in [("-1", "-1"), ("100.5", "100.5"), ("nan", "nan"), ("true", "True"), ('"9"', "'9'")]
     ),
+    (written("", key="*", result=RATED.replace("first = 10\n", "")), "per: first is missing; write first = 10"),
+    (written("", key="*", result=RATED.replace("hours = 1\n", "")), "per: hours is missing; write hours = 1"),
+    (
+        written("", key="*", result=RATED.replace('above = "reject"', "")),
+        'per: above is missing; write above = "reject"',
+    ),
+    (written("", key="*", result=f"{RATED}\npercent = 5"), "per: can't be together with percent"),
+    (written("", key="*", result=f'{RATED}\nresult = "accept"'), "per: can't be together with result"),
+    (
+        written("", key="*", result=RATED.replace("fingerprint", "fingerprnt")),
+        'per must be one of "fingerprint", "place", "address", "key", or a list of these and of names of annotations, '
+        "not 'fingerprnt'",
+    ),
+    (written("", key="*", result=RATED.replace('"fingerprint"', "[]")), 'per must be one of "fingerprint", '),
+    (written("", key="*", result=RATED.replace('"fingerprint"', "[5]")), 'per must be one of "fingerprint", '),
+    (written("", key="*", result=RATED.replace('"fingerprint"', "5")), 'per must be one of "fingerprint", '),
+    (written("", key="*", result=RATED.replace('"fingerprint"', '["a", "a"]')), "per has a name twice: a, a"),
+    (
+        written("", key="*", result=RATED.replace("first = 10", "first = 0")),
+        "first must be a whole number, 1 or more, not 0",
+    ),
+    (
+        written("", key="*", result=RATED.replace("every = 1000", "every = 0.5")),
+        "every must be a whole number, 1 or more, not 0.5",
+    ),
+    (
+        written("", key="*", result=RATED.replace("every = 1000", "every = true")),
+        "every must be a whole number, 1 or more, not True",
+    ),
+    *(
+        (
+            written("", key="*", result=RATED.replace("hours = 1", f"hours = {hours}")),
+            f"hours must be a number above 0, and 8784 at most, not {shown}",
+        )
+        for hours, shown in (
+            ("0", "0"),
+            ("inf", "inf"),
+            ("nan", "nan"),
+            ("9000", "9000"),
+            ('"1"', "'1'"),
+            ("true", "True"),
+        )
+    ),
+    (written("", key="*", result=RATED.replace("reject", "refuse")), "above must be one of accept, defer, reject, "),
 ]
 
 

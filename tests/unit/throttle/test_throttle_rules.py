@@ -99,7 +99,7 @@ def test_bad_names(name: str) -> None:
 def test_bad_rules() -> None:
     with pytest.raises(ConfigError, match="the key of a rule is the name of an annotation"):
         Rule("a", "", Always(), Result.ACCEPT)
-    with pytest.raises(ConfigError, match="the outcome of a rule is a Result or a Sample, not 'accept'"):
+    with pytest.raises(ConfigError, match="the outcome of a rule is a Result, a Sample or a RateSample, not 'accept'"):
         Rule("a", "*", Always(), "accept")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs an annotation"):
         Rule("a", "*", Equals("x"), Result.ACCEPT)

@@ -28,9 +28,11 @@ from collectord.pressure import IN_WORDS, NO_PRESSURE, Pressure, PressureLevel
 from collectord.storage.chain.chain import FallbackCrashStorage
 from collectord.storage.chain.waitingroom import WaitingRoom
 from collectord.testing.memory import MemoryCrashStorage
-from collectord.throttle.rules import Result, Verdict
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Verdict
 from collectord.web.answers import RETRY_AFTER_S
 from collectord.web.site import PublicSite
+from tests.support.judging import judging
 from tests.support.response import Response
 from tests.unit.intake.parts import (
     BOUNDARY,
@@ -177,7 +179,7 @@ def make_rig() -> Rig:
         return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, connection, query)
 
     collector = Collector(
-        throttle=lambda annotations: made.rule,
+        judge=judging(lambda annotations: made.rule),
         storage=store,
         now=lambda: datetime(2016, 6, 22, tzinfo=UTC),
         seconds=lambda: 0.0,

@@ -24,8 +24,10 @@ from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
 from collectord.intake.timeouts import ConnectionLimits
 from collectord.testing.memory import MemoryCrashStorage
-from collectord.throttle.rules import Result, Verdict
+from collectord.throttle.results import Result
+from collectord.throttle.rules import Verdict
 from collectord.web.site import PublicSite
+from tests.support.judging import judging
 from tests.unit.intake.parts import BOUNDARY, annotation, body, dump, extra, part
 from tests.unit.intake.wire import Wire
 from tests.unit.web.test_public_site import Store
@@ -67,7 +69,7 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
         return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, connection, query)
 
     collector = Collector(
-        throttle=lambda annotations: Verdict(Result.ACCEPT, "rule", 100),
+        judge=judging(lambda annotations: Verdict(Result.ACCEPT, "rule", 100)),
         storage=store,
         now=lambda: datetime(2016, 6, 22, tzinfo=UTC),
         seconds=lambda: 0.0,
