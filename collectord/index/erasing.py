@@ -27,7 +27,11 @@ def erase_from_index(directory: str, erased: Sequence[CrashEvent], now: float) -
         return
     database = open_to_write(path)
     try:
+        database.execute("PRAGMA secure_delete = 1")  # What is removed is overwritten.
+        rows = CrashRows(database, ())
         with transaction(database):
-            CrashRows(database, ()).write(erased, now)
+            rows.write(erased, now)
+            rows.forget_unused_traits()
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # The log still has what was there before.
     finally:
         database.close()

@@ -57,9 +57,9 @@ class CrashRows:
         self._recent: OrderedDict[bytes, int] = OrderedDict()  # When each was kept.
         self._postponed: dict[bytes, list[CrashEvent]] = {}
         self._settle_at = 0.0
-        (newest,) = database.execute("SELECT max(at) FROM crashes").fetchone()
-        self._newest: int = newest or 0
+        self._newest = 0
         self._numbers: dict[tuple[str, ...], int] = {}
+        self._seen_version = -1
         database.execute("CREATE TEMP TABLE IF NOT EXISTS sought (id BLOB PRIMARY KEY) WITHOUT ROWID")
 
     def write(self, events: Iterable[CrashEvent], now: float) -> Sequence[CrashEvent]:
@@ -74,6 +74,7 @@ class CrashRows:
 
         @return: those that say that a crash was kept of which nothing was known.
         """
+        self._look_for_others()
         unheard = []
         new: list[CrashRow] = []
         for crash_id, of_crash in _by_id(events).items():
@@ -95,6 +96,14 @@ class CrashRows:
             self._settle_at = now + _SETTLE_S
             self._settle(now)
         return unheard
+
+    def _look_for_others(self) -> None:
+        """Forget what is remembered of the tables if another process has changed them."""
+        (version,) = self._database.execute("PRAGMA data_version").fetchone()
+        if version != self._seen_version:
+            self._seen_version = version
+            self._newest = self._database.execute("SELECT max(at) FROM crashes").fetchone()[0] or 0
+            self._numbers.clear()
 
     def _find(self, at: int, crash_id: bytes) -> tuple[object, ...] | None:
         """Return the columns of a row if there is one; those newer than all need no look."""

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
 from collectord.index.database import open_to_read
+from collectord.index.erasing import erase_from_index
 from collectord.index.search import crash_by_id, last_crashes
 from collectord.index.top import fingerprint_seen
 from collectord.index.values import IndexedCrash, SeenKept
@@ -193,6 +194,22 @@ def test_its_size_is_bounded_and_the_newest_stay(tmp_path: Path) -> None:
     assert 0 < len(crashes) < 2500
     assert crashes[0].crash_id == crash_id(2999)
     assert os.stat(index_path(rig.directory)).st_size < 600_000
+
+
+def test_a_crash_is_erased_by_hand_while_a_daemon_writes(rig: Rig) -> None:
+    file = rig.open()
+    about: dict[str, str | int] = {"product": "Mine", "annotations": "\nName=Me\n"}
+    of_person = CrashEvent(at=NOW, crash_id=crash_id(1), kind="kept", where="/a", about=about)
+    file.write([of_person, event(2)], [], None, NOW)
+    erase_from_index(rig.directory, [event(1, "erased", NOW + 5)], NOW + 5)
+    content = b"".join(path.read_bytes() for path in Path(rig.directory).iterdir())
+    assert (b"Mine" in content, b"Name=Me" in content, b"App" in content) == (False, False, True)
+    again = evolve(of_person, crash_id=crash_id(3))
+    file.write([event(1, "moved", NOW + 6, "s3"), again], [], None, NOW + 6)
+    found = {crash.crash_id: crash for crash in rig.last()}
+    erased = found[crash_id(1)]
+    assert (erased.state, erased.product, erased.moved_to) == ("erased", "", ())
+    assert [found[crash_id(number)].product for number in (2, 3)] == ["App", "Mine"]
 
 
 def test_a_crash_that_others_have_received_is_found_by_its_id(rig: Rig) -> None:
