@@ -15,6 +15,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, NotFound
 
+from collectord.admin.downloads import DumpToSend, is_near, send
 from collectord.admin.feed import Feed, TooManyStreams
 from collectord.admin.fingerprint import SPANS
 from collectord.admin.first import FirstPages
@@ -46,6 +47,9 @@ class StatusSource(Protocol):
 
     async def crash(self, crash_id: str) -> CrashPage | None:
         """Return all that is known of a crash; None if nothing is."""
+
+    async def dump(self, crash_id: str, name: str) -> DumpToSend | None:
+        """Return a dump of a crash that is in a store; None if it is not there."""
 
     def metrics(self) -> tuple[bytes, str]:
         """Return the metrics as Prometheus reads them, and their content type."""
@@ -82,6 +86,7 @@ class AdminSite:
         self._first = FirstPages(source.overview, index, in_thread, clock)
         self._look_up = LookUps(index=index, in_thread=in_thread, downloads=downloads)
         self._token = token
+        self._downloads = downloads
         self._hosts = hosts
         self._clock = clock
         self._feed = Feed(source.overview, clock)
@@ -134,6 +139,20 @@ class AdminSite:
         if found is None:
             raise NotFound
         return found
+
+    @app.route("/crashes/<crash_id>/dumps/<name>", methods=["GET"])
+    async def dump(self, request: Request, crash_id: str, name: str) -> bytes:
+        """Answer with a dump of a crash, if dumps may be downloaded and the client is known or on this host."""
+        if not self._downloads:
+            raise NotFound
+        if not self._token and not is_near(request):
+            return text(request, 403, "Without a token in the section [admin], dumps are for clients on this host\n")
+        found = await self._source.dump(crash_id, name) if is_crash_id(crash_id) else None
+        if found is None:
+            raise NotFound
+        if request.method != b"HEAD":
+            await send(request, found, f"{crash_id}.{name}")
+        return b""
 
     @app.route("/fingerprints/<fingerprint>", methods=["GET"])
     async def fingerprint(self, request: Request, fingerprint: str) -> bytes:

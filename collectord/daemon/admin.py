@@ -121,6 +121,7 @@ class AdminPort(MultiService):
             token=settings.admin.token,
             hosts=settings.admin.hosts,
             clock=reactor,
+            downloads=settings.admin.downloads,
             in_thread=ThreadPool("pages", 1, reactor.callFromThread),
         )
         services = [watch, reporter, self.certificates, AdminService(site, self.listeners)]

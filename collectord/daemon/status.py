@@ -16,6 +16,7 @@ from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
 from collectord import __version__
+from collectord.admin.downloads import DumpToSend
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.daemon.pressure import pressure_in
 from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
@@ -41,6 +42,7 @@ from collectord.observe.status import (
     StoreStatus,
     WorkerStatus,
 )
+from collectord.storage.content import StoredFile
 from collectord.storage.filesystem.finder import FoundCrash, find_crash
 from collectord.throttle.rules import Rule
 from collectord.throttle.wording import condition_in_words
@@ -171,6 +173,18 @@ class StatusReporter(Service):
     async def crash(self, crash_id: str) -> CrashPage | None:
         """Look a crash up in stores, destinations and the journal, on a thread; None if it is unknown."""
         return await self._threads(partial(self._crash, crash_id))
+
+    async def dump(self, crash_id: str, name: str) -> DumpToSend | None:
+        """Find a dump of a crash in stores and destinations, on a thread; None if it is not there."""
+        found = await self._threads(partial(self._dump, crash_id, name))
+        return None if found is None else DumpToSend(found[1], StoredFile(*found, self._threads))
+
+    def _dump(self, crash_id: str, name: str) -> tuple[str, int] | None:
+        for root in [*self._roots, *self._destinations()]:
+            crash = _find(root, crash_id)
+            if crash is not None and name in crash.dumps:
+                return crash.dumps[name], os.path.getsize(crash.dumps[name])
+        return None
 
     def _crash(self, crash_id: str) -> CrashPage | None:
         roots = [*self._roots, *self._destinations()]

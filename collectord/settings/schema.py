@@ -158,6 +158,7 @@ class Admin(_Section):
     token: str = Field(default="", repr=False)
     allow_open: bool = False
     hosts: list[str] = []
+    downloads: bool = True
 
 
 class Ledger(_Section):

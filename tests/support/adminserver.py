@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from attrs import evolve, frozen
 
+from collectord.admin.downloads import DumpToSend
 from collectord.admin.site import AdminSite
 from collectord.crashid import is_crash_id
 from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry, facts_of, moved_to
@@ -402,6 +403,9 @@ class MadeUp:
     @property
     def index(self) -> MadeUpIndex:
         return self._named.index
+
+    async def dump(self, crash_id: str, name: str) -> DumpToSend | None:
+        return None
 
     def metrics(self) -> tuple[bytes, str]:
         return b"collectord_received_total 5.0\n", "text/plain; version=0.0.4; charset=utf-8"

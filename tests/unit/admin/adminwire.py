@@ -16,7 +16,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
+from collectord.admin.downloads import DumpToSend
 from collectord.admin.site import AdminSite
+from collectord.model import Content, InMemory
 from collectord.observe.crashpage import CrashPage
 from collectord.observe.status import Overview
 from tests.support.adminindex import CurrentIndex
@@ -38,6 +40,7 @@ class FakeSource:
     overviews: int = 0
     asked: list[str] = field(factory=list)
     waiting: "Deferred[None] | None" = None
+    content: Content = field(factory=lambda: InMemory([b"MDMP", b"rest"]))
 
     @property
     def named(self) -> Named:
@@ -56,6 +59,11 @@ class FakeSource:
         if self.error is not None:
             raise self.error
         return self.named.crash(crash_id)
+
+    async def dump(self, crash_id: str, name: str) -> DumpToSend | None:
+        if name != "upload_file_minidump" or self.named.crash(crash_id) is None:
+            return None
+        return DumpToSend(8, self.content)
 
     def metrics(self) -> tuple[bytes, str]:
         if self.error is not None:
@@ -120,14 +128,22 @@ def unchunked(body: bytes) -> str:
 class Admin:
     """The admin site."""
 
-    def __init__(self, *, token: str = "", hosts: Sequence[str] = (), host: IAddress = HOST) -> None:
+    def __init__(
+        self, *, token: str = "", hosts: Sequence[str] = (), host: IAddress = HOST, downloads: bool = True
+    ) -> None:
         self.source = FakeSource()
         self.clock = Clock()
         self.clock.advance(1000)
         self.in_thread: list[Callable[[], object]] = []
         index: Any = CurrentIndex(lambda: self.source.named.index)
         self.site = AdminSite(
-            self.source, index, token=token, hosts=hosts, clock=self.clock, downloads=True, in_thread=self._in_thread
+            self.source,
+            index,
+            token=token,
+            hosts=hosts,
+            clock=self.clock,
+            downloads=downloads,
+            in_thread=self._in_thread,
         )
         self._factory = self.site.factory()
         self._host = host
