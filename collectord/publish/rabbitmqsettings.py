@@ -15,6 +15,7 @@ from collectord.settings.urls import without_quoting_input
 
 TYPE = "x-queue-type"
 """The argument of a queue that says of which type it is."""
+_FORM = "must be amqp://<user>:<password>@<host>:<port>/<vhost>, or amqps; special characters as %40"
 _OPTIONS = frozenset({"heartbeat"})
 """What the query of the URL may have."""
 
@@ -24,7 +25,7 @@ class RabbitmqSettings(TlsSettings):
     The settings of a publisher of C{type = "rabbitmq"}.
 
     @ivar url: C{amqp://user:password@host:port/vhost}, or C{amqps}.
-    @ivar priority_queue: the queue of the crashes that L{priority_when} selects; empty: C{queue}.
+    @ivar priority_queue: the queue of the crashes that L{priority_when} selects; empty: there is none.
     @ivar priority_when: selects crashes: annotation names, and a list of values of each.
     @ivar declare: make the queues, as durable ones, if they do not exist.
     @ivar queue_type: of queues that are made; empty: what the virtual host has as its default.
@@ -43,7 +44,7 @@ class RabbitmqSettings(TlsSettings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        with without_quoting_input("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
+        with without_quoting_input(_FORM):
             if not url.startswith(("amqp://", "amqps://")):
                 raise ValueError(url)
             options = set(parse_qs(urlsplit(url).query, keep_blank_values=True))
@@ -51,7 +52,7 @@ class RabbitmqSettings(TlsSettings):
             raise ValueError("ssl_options have no effect here; use ca_file, cert_file and key_file")
         if options - _OPTIONS:
             raise ValueError(f"of the options after the ? only {', '.join(_OPTIONS)} has an effect here")
-        with without_quoting_input("must be amqp://user:password@host:port/vhost, or amqps; special characters as %40"):
+        with without_quoting_input(_FORM):
             pika.URLParameters(url)
         return url
 
@@ -59,6 +60,10 @@ class RabbitmqSettings(TlsSettings):
     def _makes_sense_together(self) -> Self:
         if self.sets_up_tls and not self.has_tls:
             raise ValueError("ca_file, cert_file and key_file need an amqps:// url")
+        if bool(self.priority_queue) != bool(self.priority_when):
+            raise ValueError("set both priority_queue and priority_when, or neither")
+        if (self.queue_type or self.arguments) and not self.declare:
+            raise ValueError("queue_type and arguments are of queues that are made, and with declare = false none is")
         if self.queue_type and self.arguments.get(TYPE, self.queue_type) != self.queue_type:
             raise ValueError(f"queue_type and {TYPE} in arguments contradict each other")
         return self

@@ -145,7 +145,7 @@ async def test_one_publisher_may_be_chosen(broker: FakeBroker) -> None:
 @in_reactor
 async def test_an_id_goes_to_the_queue_again_that_it_was_in(broker: FakeBroker) -> None:
     """As far as that is a queue of the settings still."""
-    settings = to(rabbitmq(broker.port, "a", priority_queue="urgent"))
+    settings = to(rabbitmq(broker.port, "a", priority_queue="urgent", priority_when={"ReleaseChannel": ["nightly"]}))
     ids = [
         ToRepublish(CRASH_ID, {"rabbitmq a": "rabbitmq urgent"}),
         ToRepublish(NEIGHBOUR, {"rabbitmq a": "rabbitmq gone"}),

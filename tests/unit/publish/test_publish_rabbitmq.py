@@ -469,12 +469,15 @@ async def test_a_user_who_is_refused_is_told_in_the_words_of_the_broker(rig: Rig
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        pytest.param({"url": "http://x/"}, "must be amqp://", id="scheme"),
+        pytest.param({"url": "http://x/"}, "must be amqp://<user>:<password>@<host>", id="scheme"),
         pytest.param({"url": "amqp://x:port/"}, "must be amqp://", id="port"),
         pytest.param({"url": "amqps://x/?ssl_options=%7B%7D"}, "use ca_file, cert_file and key_file", id="ssl_options"),
         pytest.param({"url": "amqp://x/?socket_timeout=S3CR3T"}, "only heartbeat has an effect", id="another option"),
         pytest.param({"url": "amqp://x/", "ca_file": "ca.pem"}, "need an amqps:// url", id="no TLS"),
         pytest.param({"queue_type": "lazy"}, "queue_type", id="queue_type"),
+        pytest.param({"priority_queue": "urgent"}, "set both priority_queue", id="no selection"),
+        pytest.param({"priority_when": {"A": ["b"]}}, "set both priority_queue", id="no priority queue"),
+        pytest.param({"declare": False, "queue_type": "quorum"}, "with declare = false none is", id="nothing is made"),
         pytest.param(
             {"queue_type": "quorum", "arguments": {"x-queue-type": "classic"}}, "contradict each other", id="two types"
         ),
