@@ -157,6 +157,7 @@ class ICrashSource(Interface):
         Put a crash that can't be read aside, with a note that says why.
 
         @raise StorageError: the crash is still where it was.
+        @raise CrashGone: another process has removed it.
         """
 
 

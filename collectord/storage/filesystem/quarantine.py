@@ -69,11 +69,12 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
-def put_aside(place: Place, names: Sequence[str], directory: str) -> None:
+def put_aside(place: Place, names: Sequence[str], directory: str) -> bool:
     """
     Move files of a crash to its directory in the quarantine.
 
     @param names: of the files; one that is gone by now is left out.
+    @return: False if all are gone by now. Then the directory is gone as well.
 
     @raise OSError: some of them are still in their place.
     """
@@ -82,7 +83,12 @@ def put_aside(place: Place, names: Sequence[str], directory: str) -> None:
     for name in sorted(names, key=raw_crash.__eq__):
         with suppress(FileNotFoundError):
             os.rename(f"{place.name_dir}/{name}", f"{directory}/{name}")
+    if os.listdir(directory) == [REASON]:
+        os.unlink(f"{directory}/{REASON}")
+        os.rmdir(directory)
+        return False
     fsync_directory(directory)
+    return True
 
 
 def release(crash: FoundCrash, staging: StagingDirectory, *, as_it_is: bool = False) -> Place:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from collectord.concurrency.sharing import Batches
 from collectord.concurrency.threadpool import ThreadRunner
-from collectord.errors import StorageError, UnreadableCrash
+from collectord.errors import CrashGone, StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
 from collectord.model import Crash, NewCrash, checksums_in
@@ -244,7 +244,10 @@ class FilesystemCrashSource:
             if self._date_branch.changed_within(_YOUNG_S, *self._all_of(place)):
                 raise CrashContended("it has changed since", place.raw_crash)
             files = files_of(place.crash_id, list_directory(place.name_dir))
-            put_aside(place, files, make_directory(place, files, reason, self._now().isoformat(), _mkdir))
+            directory = make_directory(place, files, reason, self._now().isoformat(), _mkdir)
+            if not put_aside(place, files, directory) and not self._is_in_quarantine(place):
+                # A network file system may show files for some time that are gone.
+                raise CrashGone(f"{place.crash_id}: another process has removed it")
             unlink_if_there(place.link)
             self._claims.drop(place.crash_id)
 

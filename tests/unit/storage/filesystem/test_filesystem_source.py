@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from collectord.errors import CrashRejectedByStore, StorageError, TimedOut, UnreadableCrash
+from collectord.errors import CrashGone, CrashRejectedByStore, StorageError, TimedOut, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.model import MINIDUMP, Crash, NewCrash
 from collectord.storage.content import StoredFile
@@ -380,6 +380,21 @@ def test_quarantine(rig: Rig, times: int) -> None:
     assert directory.stat().st_mode & 0o077 == 0
     assert [new.crash_id for new in new_in(rig.root)] == [NEIGHBOUR]
     assert is_kept(rig.root, NEIGHBOUR)
+
+
+def test_what_another_process_has_removed_is_not_put_aside(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system may still show its files."""
+
+    def stale(source: str, target: str) -> None:
+        os.unlink(source)
+        raise FileNotFoundError(2, "No such file or directory", source)
+
+    keep(rig, CRASH_ID)
+    [new] = new_in(rig.root)
+    monkeypatch.setattr(os, "rename", stale)
+    with pytest.raises(CrashGone):
+        result_of(source_of(rig.root).quarantine(new, "a dump is missing"))
+    assert os.listdir(rig.root / "quarantine") == []
 
 
 def test_old_empty_slots_are_removed_and_young_ones_are_not(rig: Rig) -> None:
