@@ -41,7 +41,7 @@ _CAPTIONS = {
 _VERSIONS = 4
 """The most versions that are named of a fingerprint."""
 
-_PLACE, _WORDS = 30, 32
+_PLACE, _WORDS = 21, 22
 """The most characters of a place, and of a list of versions, that are shown in the table of the top crashes."""
 LAST = [
     Column(head="Kept", cells="t"),

@@ -427,6 +427,7 @@ def low_contrast(page: Page) -> list[str]:
             };
             const wrong = [];
             for (const element of document.body.querySelectorAll("*")) {
+                if (element.nodeName === "title") continue; // a tip, which is not in the page
                 if (![...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
                 const style = getComputedStyle(element);
                 const ink = element.closest("svg") ? style.fill : style.color;
