@@ -32,7 +32,8 @@ def run(directory: Path, without: str = "", instead: str = "") -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", f"--basetemp={directory / 'temporary'}", *_ARGUMENTS],
         cwd=directory,
-        env=os.environ | {"PYTHONPATH": f"{directory}:{DOCS.parents[1]}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ
+        | {"PYTHONPATH": f"{directory}:{DOCS.parents[1]}", "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=300,
