@@ -231,13 +231,18 @@ def test_alerts_fire_when_they_should_and_only_then(case: Case, tmp_path: Path) 
     check("test", "rules", test_file)
 
 
+def alerts_of_ours() -> Sequence[str]:
+    """The names of all alerts."""
+    return re.findall(r"alert: (\w+)", ALERTS.read_text())
+
+
 def test_every_alert_is_made_to_fire_and_not_to_fire() -> None:
-    alerts = set(re.findall(r"alert: (\w+)", ALERTS.read_text()))
-    assert {alert for case in _CASES.values() for firing in case.firing.values() for alert in firing} == alerts
+    fired = {alert for case in _CASES.values() for firing in case.firing.values() for alert in firing}
+    assert fired == set(alerts_of_ours())
 
 
 def test_the_rules_are_right() -> None:
-    assert "24 rules found" in check("check", "rules", "--lint-fatal", ALERTS)
+    assert f" {len(alerts_of_ours())} rules found" in check("check", "rules", "--lint-fatal", ALERTS)
 
 
 def test_the_expressions_of_the_dashboard_are_right(tmp_path: Path) -> None:
@@ -310,7 +315,7 @@ def test_prometheus_scrapes_a_daemon(workers: int, tmp_path: Path) -> None:
         assert prometheus.value("collectord_workers") == workers
         groups = prometheus.get("/api/v1/rules")["groups"]
         alerts = [rule for group in groups for rule in group["rules"]]
-        assert len(alerts) == 22
+        assert sorted(alert["name"] for alert in alerts) == sorted(alerts_of_ours())
         until(lambda: all(rule["health"] == "ok" for rule in prometheus.get("/api/v1/rules")["groups"][0]["rules"]))
         assert [alert for alert in prometheus.get("/api/v1/alerts")["alerts"] if alert["state"] == "firing"] == []
         with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:
