@@ -104,7 +104,7 @@ PRIVATE = {
     f"collectord.storage.filesystem.{module}": "collectord.storage.filesystem"
     for module in (
         *("committer", "transaction", "existing", "sync", "spill", "fsops"),
-        *("peers", "claims", "steps", "sweep", "checks", "datebranch"),
+        *("peers", "claims", "steps", "sweep", "checks", "datebranch", "aborted"),
     )
 }
 """Modules that only their own folder imports."""

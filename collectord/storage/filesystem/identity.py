@@ -197,16 +197,16 @@ class StoreIdentity:
 @frozen
 class ConfirmedSync:
     """
-    A sync that fails if another store is at the root by now. If it does not fail, the store is remembered before any
-    crash in it is acknowledged.
+    A sync that fails if nothing of it can be trusted, such as when another store is at the root by now. If it does not
+    fail, the store is remembered before any crash in it is acknowledged.
 
     @ivar sync: the sync itself.
-    @ivar refuse_other: raises L{OSError} if another store is there.
+    @ivar refusals: each raises L{OSError} if what was synced is not to be trusted.
     @ivar remember: remembers the store.
     """
 
     sync: Sync
-    refuse_other: Callable[[], None]
+    refusals: Sequence[Callable[[], None]]
     remember: Callable[[], None]
 
     def __call__(self, files: Sequence[File], directories: Iterable[str], /) -> dict[str, OSError]:
@@ -214,7 +214,8 @@ class ConfirmedSync:
         directories = set(directories)
         failed = self.sync(files, directories)
         try:
-            self.refuse_other()
+            for refuse in self.refusals:
+                refuse()
         except OSError as e:
             return dict.fromkeys([*(path for path, _ in files), *directories], e) | failed
         if directories:

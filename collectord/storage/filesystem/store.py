@@ -20,6 +20,7 @@ from collectord.errors import CrashRejectedByStore, StorageError, TimedOut
 from collectord.interfaces import ICrashStorage, IDumpStaging
 from collectord.model import Content, Crash, FetchedCrash
 from collectord.storage.content import NotAsReceived
+from collectord.storage.filesystem.aborted import AbortedJournal
 from collectord.storage.filesystem.checks import StoreChecks, describe_error
 from collectord.storage.filesystem.committer import GroupCommit, Outcomes
 from collectord.storage.filesystem.erasing import erase
@@ -103,7 +104,8 @@ class FilesystemCrashStorage:
         self._timer: IDelayedCall | None = None
         self._hung_in = -1  # the round of the committing thread in which a crash was given up
         self._staging = StagingArea(self._directory, self._workers, self._checks.refuse_full, self.doubt)
-        sync: Sync = ConfirmedSync(whole or sync_each, self._directory.refuse_other, identity.remember)
+        refusals = [self._directory.refuse_other, AbortedJournal(self._directory.path).refuse]
+        sync: Sync = ConfirmedSync(whole or sync_each, refusals, identity.remember)
         self._commit = GroupCommit(root, self._directory, sync, self._checks.refuse_full, self._on_resolved)
 
     @property
