@@ -14,7 +14,9 @@ from rich.text import Text
 
 from collectord.cli.crash_files import export
 from collectord.cli.crash_view import ReadCrash, read_crash, show_crash
+from collectord.cli.erase import erase
 from collectord.cli.remove import remove
+from collectord.cli.renew import renew
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -212,3 +214,5 @@ def verify(
 crashes.add_command(show_crash)
 crashes.add_command(export)
 crashes.add_command(remove)
+crashes.add_command(erase)
+crashes.add_command(renew)

@@ -3,7 +3,8 @@ The command C{collectord} with its subcommands, and the only place where errors 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -17,73 +18,30 @@ from collectord.errors import CollectordError
 _NAME = "collectord"
 
 
+_SUBCOMMANDS: Mapping[str, str] = {
+    "audit": "audit:audit_command",
+    "check-config": "check_config:check_config",
+    "crashes": "crashes:crashes",
+    "fetch": "fetch:fetch",
+    "quarantine": "quarantine:quarantine",
+    "republish": "republish:republish",
+    "status": "status:status",
+    "stores": "identities:stores",
+    "submit": "submit:submit",
+    "throttle": "throttle:throttle",
+    "top": "top:top",
+}
+"""Where each subcommand is in C{collectord.cli}."""
+
+
 def _subcommand(name: str) -> click.Command | None:
     """Import a subcommand, which is done once somebody asks for it: all of them together take as long as most do."""
-    match name:
-        case "audit":
-            from collectord.cli.audit import audit_command
-
-            return audit_command
-        case "check-config":
-            from collectord.cli.check_config import check_config
-
-            return check_config
-        case "crashes":
-            from collectord.cli.crashes import crashes
-            from collectord.cli.erase import erase
-            from collectord.cli.renew import renew
-
-            crashes.add_command(erase)
-            crashes.add_command(renew)
-            return crashes
-        case "fetch":
-            from collectord.cli.fetch import fetch
-
-            return fetch
-        case "quarantine":
-            from collectord.cli.quarantine import quarantine
-
-            return quarantine
-        case "republish":
-            from collectord.cli.republish import republish
-
-            return republish
-        case "status":
-            from collectord.cli.status import status
-
-            return status
-        case "stores":
-            from collectord.cli.identities import stores
-
-            return stores
-        case "submit":
-            from collectord.cli.submit import submit
-
-            return submit
-        case "throttle":
-            from collectord.cli.throttle import throttle
-
-            return throttle
-        case "top":
-            from collectord.cli.top import top
-
-            return top
-    return None
-
-
-_SUBCOMMANDS = (
-    "audit",
-    "check-config",
-    "crashes",
-    "fetch",
-    "quarantine",
-    "republish",
-    "status",
-    "stores",
-    "submit",
-    "throttle",
-    "top",
-)
+    where = _SUBCOMMANDS.get(name)
+    if where is None:
+        return None
+    command = resolve_name(f"collectord.cli.{where}")
+    assert isinstance(command, click.Command)
+    return command
 
 
 class _Main(click.Group):

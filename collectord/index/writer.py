@@ -26,7 +26,6 @@ _CATCH_UP = 300
 _TRIM = 500
 """Rows that are removed at once."""
 _TRIM_EVERY_S = 60.0
-_UNUSED_EVERY_S = 3600.0
 _MARGIN_S = 10.0
 """So long before the last write a gap begins: what happened then may not have been written."""
 _ROOM = 0.9
