@@ -313,12 +313,12 @@ def test_nothing_that_a_client_sent_runs(
     overview = watch(size=size).page
     until(overview, LIVE)
     overview.wait_for_timeout(1500)  # an image that fails to load tells so later
-    assert overview.get_by_text(HOSTILE["Img"]).first.is_visible()
+    overview.get_by_text(HOSTILE["Img"]).first.wait_for(state="visible")
     assert fits(overview)
     crash = watch(CRASH, size=size).page
     crash.wait_for_timeout(500)
     for name in ("Img", "Svg", "Style", "Entity", "Link"):
-        assert crash.get_by_text(HOSTILE[name], exact=True).first.is_visible()
+        crash.get_by_text(HOSTILE[name], exact=True).first.wait_for(state="visible")
     assert fits(crash)
     for path in PATHS:
         page = watch(path, size=size).page
