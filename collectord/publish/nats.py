@@ -254,6 +254,10 @@ def _cautions(stream: str, info: Mapping[str, Any]) -> Iterator[str]:
         yield f"The stream {stream} drops each id at once: its retention is interest, and it has no consumer."
     if config.get("discard", "old") == "old" and (config.get("max_msgs", -1) > 0 or config.get("max_bytes", -1) > 0):
         yield f"The stream {stream} drops its oldest ids when it is full: its discard is old, not new."
+    # A discard of new does not hold for this limit, unless another setting says so.
+    refuses = config.get("discard") == "new" and config.get("discard_new_per_subject")
+    if (most := config.get("max_msgs_per_subject", -1)) > 0 and not refuses:
+        yield f"The stream {stream} keeps the last {most} ids only: its discard_new_per_subject is not set."
     if age := config.get("max_age"):
         yield f"The stream {stream} drops ids after {age / 1e9:g} s, whether they were read or not."
 

@@ -256,7 +256,7 @@ async def test_a_wrong_password(rabbit: RabbitServer) -> None:
 async def test_a_broker_that_is_stopped_and_goes_on(rabbit: RabbitServer) -> None:
     queue, made = to_rabbit(rabbit, timeout_s=2.0)
     await made.check()
-    rabbit.signal(signal.SIGSTOP)
+    rabbit.freeze()
     try:
         for _ in range(2):  # once on the open connection, once on a new one
             with pytest.raises(PublishError, match="nothing for 2 s"):
@@ -335,7 +335,7 @@ async def test_redis_killed_and_back(store: RedisServer) -> None:
 async def test_redis_stopped(store: RedisServer) -> None:
     made = publisher(type="redis", url=f"redis://127.0.0.1:{store.port}/0", timeout_s=1.0)
     await made.check()
-    store.signal(signal.SIGSTOP)
+    store.freeze()
     try:
         with pytest.raises(PublishError):
             await made.publish(make_crash())

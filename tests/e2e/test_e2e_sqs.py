@@ -62,7 +62,7 @@ async def test_a_server_that_is_stopped_and_goes_on(server: SqsServer) -> None:
     url = server.make(f"q{uuid4().hex}")
     made = to(url, timeout_s=1.0)
     await made.check()
-    server.signal(signal.SIGSTOP)
+    server.freeze()
     try:
         for _ in range(2):
             with pytest.raises(PublishError, match="Read timeout on endpoint URL"):

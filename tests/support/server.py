@@ -60,6 +60,16 @@ class Server:
         assert self._process is not None
         os.killpg(self._process.pid, number)
 
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until none of its threads runs: some of them may do so for milliseconds yet."""
+        self.signal(signal.SIGSTOP)
+        until(self._is_frozen)
+
+    def _is_frozen(self) -> bool:
+        assert self._process is not None
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        return all(task.read_text().rpartition(") ")[2].startswith("T") for task in tasks)
+
     def kill(self) -> None:
         """SIGKILL, to it and its children."""
         if self._process is not None:

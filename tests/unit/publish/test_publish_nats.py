@@ -271,6 +271,14 @@ async def test_a_check_publishes_nothing_and_tells_what_the_stream_can_not_promi
     rig.server.answers[f"{STREAM}.INFO.CRASHES"] = json.dumps({"config": kept, "state": {}}).encode()
     await made.check()
     assert made.cautions == []
+    one_subject = {**kept, "max_msgs_per_subject": 5}
+    rig.server.answers[f"{STREAM}.INFO.CRASHES"] = json.dumps({"config": one_subject, "state": {}}).encode()
+    await made.check()
+    assert ["keeps the last 5 ids only" in each for each in made.cautions] == [True]
+    refusing = {**one_subject, "discard_new_per_subject": True}
+    rig.server.answers[f"{STREAM}.INFO.CRASHES"] = json.dumps({"config": refusing, "state": {}}).encode()
+    await made.check()
+    assert made.cautions == []
 
 
 @in_reactor
