@@ -3,7 +3,7 @@ The page of one crash: in a store, moved to a destination, or erased. What is no
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from xml.etree.ElementTree import Element
 
 from attrs import frozen
@@ -11,20 +11,15 @@ from attrs import frozen
 from collectord.admin.annotationlist import MAX_NAME, annotation_list, entry
 from collectord.admin.bugs import word
 from collectord.admin.crashlist import fingerprint_link, place_link, product_name
+from collectord.admin.dumplist import dump_list
 from collectord.admin.format import age, count, day, number_of, size, span, time_of_day
 from collectord.admin.frame import Frame
 from collectord.admin.html import Node, group, h, quiet
 from collectord.admin.tables import Cell, Column, Row, pairs, section, table
 from collectord.admin.way import is_erased, way
 from collectord.index.values import CrashNeighbours
-from collectord.observe.crashpage import CrashPage, DumpFile
+from collectord.observe.crashpage import CrashPage
 
-_DUMPS = [
-    Column(head="Name", is_head=True, cells="text"),
-    Column(head="Size", style="n"),
-    Column(head="Bytes", style="n", label="bytes"),
-    Column(head=h("span", "Get it", class_="away"), style="n"),
-]
 _NEIGHBOURS = [
     Column(head="Crash", cells="id", is_head=True),
     Column(head="Product", cells="cut"),
@@ -62,7 +57,9 @@ class CrashView:
         is_here = crash.annotations is not None
         rail = [way(crash, self.frame.now), self._same(), self._facts("What the collector says") if is_here else None]
         main = (
-            [self._dumps(), self._annotations()] if is_here else [self._elsewhere(), self._facts("What is known of it")]
+            [dump_list(crash, self.downloads), self._annotations()]
+            if is_here
+            else [self._elsewhere(), self._facts("What is known of it")]
         )
         split = h("div", h("div", rail, class_="rail"), h("div", main), class_="split")
         return self.frame.page(title, subject, self._cards(), split)
@@ -139,37 +136,6 @@ class CrashView:
             h("pre", "\n".join(places)),
             fetch,
         )
-
-    def _dumps(self) -> Element:
-        dumps = self.crash.dumps
-        if not dumps:
-            return section("dumps", "Dumps", h("p", "None.", class_="note"))
-        rows = [row for dump in dumps for row in self._dump(dump)]
-        shown = table("Dumps of this crash", _DUMPS, [])
-        body = shown.find("tbody")
-        assert body is not None
-        body.extend(rows)
-        return section("dumps", "Dumps", shown, aside=count(len(dumps)))
-
-    def _dump(self, dump: DumpFile) -> Iterator[Element]:
-        link = None
-        if self.downloads:
-            href = f"{self.crash.crash_id}/dumps/{quote(dump.name, safe='')}"
-            link = h("a", "Download", class_="button", href=href, download=f"{self.crash.crash_id}.{dump.name}")
-        sum_row = None
-        if dump.expected:
-            said = group("SHA-256 as received ", h("code", dump.expected))
-            sum_row = h("tr", h("td", said, colspan="4"), class_="sum")
-        yield h(
-            "tr",
-            h("th", dump.name, scope="row", class_="text"),
-            h("td", size(dump.size), class_="n"),
-            h("td", count(dump.size), class_="n", data_label="bytes"),
-            h("td", link, class_="n"),
-            class_="plus" if sum_row is not None else None,
-        )
-        if sum_row is not None:
-            yield sum_row
 
     def _annotations(self) -> Element:
         return annotation_list(self.crash.annotations or {}, self.only)

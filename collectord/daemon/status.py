@@ -2,14 +2,12 @@
 What the admin site shows, gathered from all parts of the daemon.
 """
 
-import os
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from attrs import evolve
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.application.service import Service
@@ -18,17 +16,10 @@ from twisted.internet.task import LoopingCall
 from collectord import __version__
 from collectord.admin.downloads import DumpToSend
 from collectord.concurrency.threadpool import ThreadPool
+from collectord.daemon.crashlook import CrashLookUp
 from collectord.daemon.pressure import pressure_in
-from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
 from collectord.observe.aggregate import AggregatedRegistry
-from collectord.observe.crashpage import (
-    CrashLocation,
-    CrashPage,
-    DumpFile,
-    JournalEntry,
-    facts_of,
-    moved_to,
-)
+from collectord.observe.crashpage import CrashPage, JournalEntry
 from collectord.observe.loss import LossWatch
 from collectord.observe.recent import RecentCrashes
 from collectord.observe.since import TroubleTimes
@@ -43,7 +34,6 @@ from collectord.observe.status import (
     WorkerStatus,
 )
 from collectord.storage.content import StoredFile
-from collectord.storage.filesystem.finder import FoundCrash, find_crash
 from collectord.throttle.rules import Rule
 from collectord.throttle.wording import condition_in_words
 
@@ -88,15 +78,12 @@ class StatusReporter(Service):
         self._registry = CollectorRegistry()
         self._registry.register(aggregated)
         self._recent = recent
-        self._roots = roots
-        self._moves = moves
-        self._destinations = destinations
+        self._look_up = CrashLookUp(roots=roots, moves=moves, destinations=destinations, events=events)
         self._rules = rules
         self._stores = stores
         self._sinks = sinks
         self._workers = workers
         self._certificates = certificates
-        self._events = events
         self._submit_url = submit_url
         self._host = socket.gethostname()
         self._now = now
@@ -172,74 +159,12 @@ class StatusReporter(Service):
 
     async def crash(self, crash_id: str) -> CrashPage | None:
         """Look a crash up in stores, destinations and the journal, on a thread; None if it is unknown."""
-        return await self._threads(partial(self._crash, crash_id))
+        return await self._threads(partial(self._look_up.crash, crash_id))
 
     async def dump(self, crash_id: str, name: str) -> DumpToSend | None:
         """Find a dump of a crash in stores and destinations, on a thread; None if it is not there."""
-        found = await self._threads(partial(self._dump, crash_id, name))
+        found = await self._threads(partial(self._look_up.dump, crash_id, name))
         return None if found is None else DumpToSend(found[1], StoredFile(*found, self._threads))
-
-    def _dump(self, crash_id: str, name: str) -> tuple[str, int] | None:
-        for root in [*self._roots, *self._destinations()]:
-            crash = _find(root, crash_id)
-            if crash is not None and name in crash.dumps:
-                return crash.dumps[name], os.path.getsize(crash.dumps[name])
-        return None
-
-    def _crash(self, crash_id: str) -> CrashPage | None:
-        roots = [*self._roots, *self._destinations()]
-        found = [crash for root in roots if (crash := _find(root, crash_id)) is not None]
-        events = self._events(crash_id)
-        if not found and not events:
-            return None
-        facts = facts_of(events)
-        page = CrashPage(crash_id=crash_id, annotations=None, facts=facts, dumps=[], places=[], events=events)
-        for crash in reversed(found):  # Later ones are overwritten, so that the primary's copy is shown.
-            page = _with_content(page, crash)
-        here = {crash.root for crash in found}
-        there = [place for place in moved_to(events) if place.store not in (*here, *self._roots)]
-        return evolve(page, places=[*(self._place(crash) for crash in found), *there])
-
-    def _place(self, crash: FoundCrash) -> CrashLocation:
-        if crash.reason:
-            return CrashLocation(store=crash.root, state=f"in the quarantine: {crash.reason}")
-        if crash.root not in self._roots:
-            return CrashLocation(store=crash.root, state="was moved there")
-        waits = self._moves(crash.root) and crash.is_new()
-        return CrashLocation(store=crash.root, state="waits to be moved" if waits else "stays")
-
-
-def _find(root: str, crash_id: str) -> FoundCrash | None:
-    try:
-        return find_crash(root, crash_id)
-    except OSError:  # Another store may have it.
-        return None
-
-
-def _with_content(page: CrashPage, crash: FoundCrash) -> CrashPage:
-    try:
-        raw_crash = crash.read()
-    except (OSError, ValueError) as e:
-        return evolve(page, annotations={}, facts={**page.facts, "raw crash": f"can't be read: {e}"})
-    checksums = checksums_in(raw_crash) or {}
-    facts = {name: raw_crash[name] for name in sorted(COLLECTOR_NAMES & set(raw_crash)) if name != "metadata"}
-    facts |= {f"metadata.{name}": value for name, value in metadata_of(raw_crash).items() if name != "dump_checksums"}
-    return evolve(
-        page,
-        annotations={str(name): str(value) for name, value in raw_crash.items() if name not in COLLECTOR_NAMES},
-        facts={str(name): str(value) for name, value in facts.items()},
-        dumps=[
-            DumpFile(name=name, size=_size(path), expected=str(checksums.get(name, "")))
-            for name, path in crash.dumps.items()
-        ],
-    )
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return 0
 
 
 def _sum(families: Mapping[str, Metric], family: str, suffix: str = "", **labels: str) -> float:

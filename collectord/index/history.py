@@ -70,7 +70,7 @@ class IntakeRecorder:
         slots = [self._slot(span, step, number) for number in range(first, first + count)]
         known = [slot for slot in slots if slot is not None]
         sums = sum((slot.counts for slot in known), IntakeCounts())
-        rates = [astuple(slot.rates) for slot in known if slot.seconds > step / 10]
+        rates = [astuple(slot.rates) for slot in known if slot.seconds]
         return IntakeHistory(
             span=span,
             began=float(first * step),

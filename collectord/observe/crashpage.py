@@ -12,13 +12,21 @@ class DumpFile:
     """
     One dump of a crash.
 
-    @ivar size: in bytes.
+    @ivar size: in bytes; None: not known.
     @ivar expected: its SHA-256 by the raw crash, in hexadecimal; empty if the raw crash has none.
+    @ivar kind: what it is, in words; empty if that is not known.
+    @ivar sent_as: the name that its file had at the client, and what the client said that it is, as far as it said so.
+    @ivar is_whole: whether its bytes are those that were received; None: that is not known.
+    @ivar problem: why it can't be read; empty if it can.
     """
 
     name: str
-    size: int
+    size: int | None
     expected: str
+    kind: str = ""
+    sent_as: str = ""
+    is_whole: bool | None = None
+    problem: str = ""
 
 
 @frozen(kw_only=True)

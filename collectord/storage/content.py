@@ -58,8 +58,8 @@ class StoredFile:
 
 
 @frozen
-class _OpenFile:
-    """An open file that is read at any place."""
+class FileReader:
+    """An open file that is read at any place; as L{ReaderAt}."""
 
     descriptor: int
 
@@ -110,7 +110,7 @@ def open_at_once(path: str, flags: int) -> int:
 
 def _examine(path: str, work: Callable[[ReaderAt], T]) -> T:
     with open(path, "rb", buffering=0) as file:
-        return work(_OpenFile(file.fileno()))
+        return work(FileReader(file.fileno()))
 
 
 def _read(path: str, offset: int, size: int) -> bytes:

@@ -344,8 +344,20 @@ def crash_page(crash_id: str, annotations: dict[str, str]) -> CrashPage:
         annotations=annotations,
         facts=FACTS,
         dumps=[
-            DumpFile(name="upload_file_minidump", size=391_204, expected="9f86d081884c7d65" * 4),
-            DumpFile(name="memory_report", size=20_113, expected=""),
+            DumpFile(
+                name="upload_file_minidump",
+                size=391_204,
+                expected="9f86d081884c7d65" * 4,
+                kind="minidump, 214 modules, 61 threads",
+                is_whole=True,
+            ),
+            DumpFile(
+                name="memory_report",
+                size=20_113,
+                expected="",
+                kind="gzip",
+                sent_as=annotations.get("Img", "memory.json.gz"),
+            ),
         ],
         places=[CrashLocation(store="/var/lib/collectord/crashes", state="waits to be moved")],
         events=[

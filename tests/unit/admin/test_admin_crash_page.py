@@ -28,7 +28,9 @@ def test_a_crash(admin: Admin) -> None:
     page = page_at(admin, PATH)
     assert "Fenix 128.0.1 on Windows 11, amd64 · kept 22 Jun 2016, 15:19:49 UTC, 10 s ago" in page.text
     assert "waits in /var/lib/collectord/crashes; moved to s3: crashes" in page.text
-    assert page.row("upload_file_minidump")[:3] == ["upload_file_minidump", "391 kB", "391,204"]
+    minidump = ["upload_file_minidump", "391 kB", "391,204", "minidump, 214 modules, 61 threads", "Download"]
+    assert page.row("upload_file_minidump") == minidump
+    assert page.row("memory_report")[3] == "gzip sent as memory.json.gz"
     assert page.row("SHA-256 as received " + "9f86d081884c7d65" * 4)
     assert page.row("MozCrashReason") == ["MozCrashReason", "MOZ_RELEASE_ASSERT(aIndex < mLength)"]
     assert page.row("throttle_rule") == ["throttle_rule", "accept_everything"]
@@ -43,6 +45,19 @@ def test_a_crash(admin: Admin) -> None:
 def test_dumps_that_may_not_be_downloaded() -> None:
     assert shown(crash_page(CRASH_ID, {})).links("dumps") == []
     assert shown(crash_page(CRASH_ID, {}), downloads=True).links("dumps")
+
+
+def test_whether_dumps_are_what_was_received() -> None:
+    crash = crash_page(CRASH_ID, {})
+    whole, other = crash.dumps
+    assert "2, whole: as received" not in shown(crash).text
+    assert "2, whole: as received" in shown(evolve(crash, dumps=[whole, evolve(other, is_whole=True)])).text
+    page = shown(evolve(crash, dumps=[whole, evolve(other, is_whole=False)]))
+    assert "2, 1 not as received" in page.text
+    assert "The file has other bytes than were received." in page.text
+    page = shown(evolve(crash, dumps=[evolve(other, size=None, problem="it can't be read: Input/output error")]))
+    assert "it can't be read: Input/output error" in page.text
+    assert page.row("memory_report")[1:3] == ["not known", ""]
 
 
 def test_a_crash_of_which_nothing_is_known() -> None:

@@ -40,6 +40,12 @@ def test_slots_have_what_came_in_their_time(since: float) -> None:
     assert history.now.received == pytest.approx(2.0)
 
 
+def test_the_present_slot_may_be_the_one_with_the_most() -> None:
+    """The chart shows it, too."""
+    history = recorded(10).history("24h", NOW + 10)
+    assert history.most.received == pytest.approx(2.0)
+
+
 def test_now_is_the_mean_of_ten_seconds() -> None:
     recorder = recorded(60)
     recorder.note(NOW + 65, came(60))
