@@ -2,7 +2,6 @@
 Sends dumps to a browser piece by piece, no faster than it reads them.
 """
 
-from ipaddress import ip_address
 from typing import Any
 
 from attrs import frozen
@@ -28,18 +27,6 @@ class DumpToSend:
 
     size: int
     content: Content
-
-
-def is_near(request: Request) -> bool:
-    """Whether the client is on this host."""
-    host = getattr(request.getClientAddress(), "host", None)
-    if host is None:  # a unix socket
-        return True
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 @implementer(IPushProducer)

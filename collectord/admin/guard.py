@@ -1,5 +1,6 @@
 """
-Decides who may use the admin port: by the C{Host} header, by the page that makes the request, and by the token.
+Decides who may use the admin port: by the C{Host} header, by the page that makes the request, and by the token, or
+without a token by whether a proxy passes the request on.
 
 Any page on the web can make its reader's browser send a request to C{http://localhost:8001}. If that page is loaded by
 a name that its owner lets point at 127.0.0.1 (DNS rebinding), it can even read the answer. So the C{Host} has to be one
@@ -17,6 +18,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
+from collectord.admin.near import is_forwarded
 from collectord.web.responses import text
 
 METHODS = (b"GET", b"HEAD")
@@ -50,14 +52,16 @@ class Guard(Resource):
 
     @param token: what a client has to know; if it is empty, no token is asked for.
     @param hosts: names that may be in the C{Host} header, besides the local ones.
+    @param allow_open: without a token, also pass on what comes through a proxy.
     """
 
     isLeaf = True
 
-    def __init__(self, inner: IResource, *, token: str, hosts: Sequence[str]) -> None:
+    def __init__(self, inner: IResource, *, token: str, hosts: Sequence[str], allow_open: bool) -> None:
         super().__init__()
         self._inner = inner
         self._token = token.encode()
+        self._allow_open = allow_open
         self._hosts = frozenset(_plain(name.strip("[]")) for name in (*_LOCAL_NAMES, *hosts))
 
     def render(self, request: Request) -> bytes | int:
@@ -88,8 +92,10 @@ class Guard(Resource):
         )
 
     def _refuse_stranger(self, request: Request) -> bytes | None:
-        if not self._token or request.path == OPEN_PATH:
+        if request.path == OPEN_PATH:
             return None
+        if not self._token:
+            return None if self._allow_open else _refuse_forwarded(request)
         if compare_digest(_token_of(request.getHeader(b"authorization") or b""), self._token):
             return None
         request.setHeader(b"www-authenticate", b'Basic realm="collectord", charset="UTF-8"')
@@ -143,6 +149,18 @@ def _token_of(authorization: bytes) -> bytes:
         except binascii.Error:
             return b""
     return b""
+
+
+def _refuse_forwarded(request: Request) -> bytes | None:
+    """Refuse what a proxy on this host passes on: whoever asks it may be anywhere."""
+    if not is_forwarded(request):
+        return None
+    return text(
+        request,
+        403,
+        "This request came through a proxy, so it may be from another host. Set a token in the section [admin], or "
+        "allow_open = true if the proxy asks who it is\n",
+    )
 
 
 def _refuse_path_and_method(request: Request) -> bytes | None:

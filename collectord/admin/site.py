@@ -15,13 +15,14 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from collectord.admin.downloads import DumpToSend, is_near, send
+from collectord.admin.downloads import DumpToSend, send
 from collectord.admin.feed import Feed, TooManyStreams
 from collectord.admin.fingerprint import SPANS
 from collectord.admin.first import FirstPages
 from collectord.admin.guard import Guard
 from collectord.admin.json import as_json
 from collectord.admin.lookups import LookUps
+from collectord.admin.near import is_near
 from collectord.admin.overview import choice_of
 from collectord.admin.server import AdminServer
 from collectord.admin.staticfiles import STATIC
@@ -64,6 +65,7 @@ class AdminSite:
     @param token: what a client has to know; if it is empty, no token is asked for.
     @param hosts: names by which the daemon may be called, besides the local ones.
     @param downloads: whether dumps may be downloaded.
+    @param allow_open: without a token, also answer requests that a proxy passes on for others.
     @param in_thread: where pages are made.
     """
 
@@ -79,6 +81,7 @@ class AdminSite:
         hosts: Sequence[str],
         clock: IReactorTime,
         downloads: bool = False,
+        allow_open: bool = False,
         in_thread: ThreadRunner = at_once,
     ) -> None:
         self._source = source
@@ -88,12 +91,13 @@ class AdminSite:
         self._token = token
         self._downloads = downloads
         self._hosts = hosts
+        self._allow_open = allow_open
         self._clock = clock
         self._feed = Feed(source.overview, clock)
 
     def resource(self) -> IResource:
         """Return the resource with all routes, behind the guard."""
-        return Guard(self.app.resource(), token=self._token, hosts=self._hosts)
+        return Guard(self.app.resource(), token=self._token, hosts=self._hosts, allow_open=self._allow_open)
 
     def factory(self) -> AdminServer:
         """Return the factory for the ports of the admin site."""

@@ -122,6 +122,7 @@ class AdminPort(MultiService):
             hosts=settings.admin.hosts,
             clock=reactor,
             downloads=settings.admin.downloads,
+            allow_open=settings.admin.allow_open,
             in_thread=ThreadPool("pages", 1, reactor.callFromThread),
         )
         services = [watch, reporter, self.certificates, AdminService(site, self.listeners)]

@@ -129,7 +129,14 @@ class Admin:
     """The admin site."""
 
     def __init__(
-        self, *, token: str = "", hosts: Sequence[str] = (), host: IAddress = HOST, downloads: bool = True
+        self,
+        *,
+        token: str = "",
+        hosts: Sequence[str] = (),
+        host: IAddress = HOST,
+        client: IAddress | None = None,
+        downloads: bool = True,
+        allow_open: bool = False,
     ) -> None:
         self.source = FakeSource()
         self.clock = Clock()
@@ -143,10 +150,12 @@ class Admin:
             hosts=hosts,
             clock=self.clock,
             downloads=downloads,
+            allow_open=allow_open,
             in_thread=self._in_thread,
         )
         self._factory = self.site.factory()
         self._host = host
+        self._client = client
 
     def _in_thread(self, work: Callable[[], T]) -> Deferred[T]:
         self.in_thread.append(work)
@@ -155,7 +164,7 @@ class Admin:
     def connect(self) -> Browser:
         channel = self._factory.buildProtocol(None)
         assert isinstance(channel, HTTPChannel)
-        wire = StringTransport(hostAddress=self._host)
+        wire = StringTransport(hostAddress=self._host, peerAddress=self._client)
         channel.makeConnection(wire)
         return Browser(channel, wire)
 

@@ -231,6 +231,16 @@ def test_the_token_opens_no_other_gate() -> None:
     assert admin.ask("/metrics", bearer(TOKEN), "Origin: https://evil.example").status == 403
 
 
+def test_what_a_proxy_passes_on_needs_the_token() -> None:
+    for header in ("X-Forwarded-For: 192.0.2.7", "Forwarded: for=192.0.2.7", "via: 1.1 proxy", "X-Real-IP: 127.0.0.1"):
+        assert [Admin().ask(path, header).status for path in PATHS] == [403] * len(PATHS), header
+        assert Admin().ask("/__lbheartbeat__", header).status == 200
+        assert Admin(allow_open=True).ask("/metrics", header).status == 200
+        assert Admin(token=TOKEN).ask("/metrics", header).status == 401
+        assert Admin(token=TOKEN).ask("/metrics", header, bearer(TOKEN)).status == 200
+    assert b"Set a token in the section [admin]" in Admin().ask("/", "X-Forwarded-Proto: https").body
+
+
 # ——— headers, methods, paths ———
 
 
