@@ -14,7 +14,7 @@ import click
 from attrs import field, frozen
 from click.exceptions import Exit
 
-from collectord.audit.locations import locations_of
+from collectord.audit.locations import CrashLocations, locations_of
 from collectord.cli.erased import tell
 from collectord.cli.plugged import close, run_in_reactor, single_destinations
 from collectord.cli.shared import EXIT_STATUS, WRONG, config_option, counted, json_option, say, show, show_json
@@ -33,6 +33,7 @@ from collectord.settings.schema import Settings
 from collectord.settings.urls import without_secrets
 from collectord.storage.filesystem.erasing import erase as erase_in_store
 from collectord.storage.filesystem.manual import WrongUser, staging_in
+from collectord.storage.filesystem.receipts import note_erased
 from collectord.storage.filesystem.staging import Modes
 
 
@@ -74,7 +75,9 @@ def erase(crash_ids: Sequence[str], yes: bool, config: Path | None, as_json: boo
     if not yes:
         click.confirm(f"Erase {counted(len(ids), 'crash', 'crashes')} everywhere?", abort=True, err=True)
     outcome = _Outcome()
-    _from_stores(settings, modes_of_stores(config, ()), ids, outcome)
+    modes = modes_of_stores(config, ())
+    _from_duplicates(settings, modes, ids, outcome)
+    _from_stores(settings, modes, ids, outcome)
     if settings.crashmover.destination:
         run_in_reactor(lambda reactor: _from_destinations(settings, ids, outcome, reactor))
     wrong = False
@@ -89,12 +92,30 @@ def erase(crash_ids: Sequence[str], yes: bool, config: Path | None, as_json: boo
         raise Exit(WRONG)
 
 
+def _from_duplicates(settings: Settings, modes: Mapping[str, Modes], ids: Sequence[str], outcome: _Outcome) -> None:
+    """Let the daemon answer none of the ids any more, before anything is erased: a crash id is a receipt."""
+    locations = locations_of(settings)
+    root = next(iter(locations.stores))
+    if not (why := _problem_of(locations, root)):
+        try:
+            with staging_in(root, modes.get(root, Modes())) as staging:
+                note_erased(ids, staging)
+        except OSError as e:
+            why = e.strerror or str(e)
+    if why:
+        for crash_id in ids:
+            outcome.left[crash_id]["the memory of duplicates, so its id may be answered again"] = why
+
+
+def _problem_of(locations: CrashLocations, root: str) -> str:
+    return locations.problem_of(root) or ("" if os.path.isdir(root) else "there is no store")
+
+
 def _from_stores(settings: Settings, modes: Mapping[str, Modes], ids: Sequence[str], outcome: _Outcome) -> None:
     locations = locations_of(settings)
     # The primary comes last: meanwhile a crash of another store may be moved there.
     for root in reversed(list(locations.stores)):
-        why = locations.problem_of(root) or ("" if os.path.isdir(root) else "there is no store")
-        if not why:
+        if not (why := _problem_of(locations, root)):
             try:
                 with staging_in(root, modes.get(root, Modes())) as staging:
                     for crash_id in ids:

@@ -71,6 +71,7 @@ _JUDGES = 2
 _LEAST_WAITING = 16 * 1024 * 1024
 """Bytes that crashes which wait for a store may take in memory, even if dumps are spilled sooner."""
 
+_NOW = partial(datetime.now, UTC)
 _STEP_S = 60.0
 """Seconds that a source may take to read one crash, or to list one slot."""
 
@@ -106,7 +107,7 @@ class IngestPipeline:
         waiting_room = WaitingRoom(reactor, settings.submission.patience_s, _waiting_bytes(settings))
         self.stores = FallbackCrashStorage(backends, reactor, waiting_room)
         window = settings.submission.duplicate_window_s
-        self.duplicates = Duplicates(table, window, self.stores.has, self.stores.waiting, reactor, time.time)
+        self.duplicates = Duplicates(table, window, self.stores, self.stores.waiting, reactor, time.time)
         self._pressure = watched_pressure(self.stores)
         self._budget = MemoryBudget(settings.submission.memory_bytes)
         self._limits = _limits(settings)
@@ -202,7 +203,7 @@ class IngestPipeline:
         return Collector(
             judge=new_judge(rules, self._rates, self._judging).judge,
             storage=self.stores,
-            now=partial(datetime.now, UTC),
+            now=_NOW,
             seconds=self._reactor.seconds,
             uuid4=uuid4,
             token=settings.submission.submitter_token,
@@ -238,6 +239,7 @@ def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend],
                 quick_check=store.quick_check,
                 room=RoomGauge(each.low_free_bytes, each.min_free_bytes),
                 has=store.has,
+                was_erased=store.was_erased,
                 prepare=store.prepare,
                 refuse_other=store.directory.refuse_other,
                 source=partial(_source_of, store, reactor),
@@ -250,15 +252,13 @@ def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend],
 
 
 def _source_of(store: FilesystemCrashStorage, reactor: Any, in_thread: ThreadRunner) -> FilesystemCrashSource:
-    now = partial(datetime.now, UTC)
-    return FilesystemCrashSource(store.name, in_thread, reactor, now, _STEP_S, store.prepare, store.directory)
+    return FilesystemCrashSource(store.name, in_thread, reactor, _NOW, _STEP_S, store.prepare, store.directory)
 
 
 def _unpublished_of(
     store: FilesystemCrashStorage, reactor: Any, publisher: str, in_thread: ThreadRunner
 ) -> UnpublishedSource:
-    now = partial(datetime.now, UTC)
-    return UnpublishedSource(store.name, publisher, in_thread, reactor, now, _STEP_S, store.prepare, store.directory)
+    return UnpublishedSource(store.name, publisher, in_thread, reactor, _NOW, _STEP_S, store.prepare, store.directory)
 
 
 def _is_open(backend: Backend) -> float:

@@ -5,6 +5,7 @@ Tells whether a report is a duplicate: the same report was kept lately, or is be
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from itertools import count
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -25,15 +26,26 @@ The context is a function that waits for so many seconds, or returns False if th
 """
 
 
+class KeptCrashes(Protocol):
+    """What is asked of the stores about a crash that is known."""
+
+    async def has(self, crash_id: str) -> bool:
+        """Tell whether a store has the crash now."""
+
+    async def was_erased(self, crash_id: str) -> bool:
+        """Tell whether the crash was erased, or may have been."""
+
+
 class Duplicates:
     """
     Recognizes duplicates among the reports that the processes of a daemon receive. It is for the reactor thread.
 
     What is not known is no duplicate. So it may forget, but must never know of a crash that is not durable. A crash
-    that is not in its store any more, and was not moved, is lost or was removed by hand: its report is stored again.
+    that is not in its store any more, and was not moved, is lost or was removed by hand: its report is stored again. So
+    is that of a crash that was erased wherever it was moved to.
 
     @ivar window: for how many seconds a report is remembered; 0: there are no duplicates.
-    @param has: tells whether a store has a crash now.
+    @param stores: know which crashes are there now.
     @param waiting: lets a duplicate wait while the same report is being saved.
     @param now: the current time, in seconds since the epoch.
     """
@@ -42,14 +54,14 @@ class Duplicates:
         self,
         table: KeptTable,
         window: float,
-        has: Callable[[str], Awaitable[bool]],
+        stores: KeptCrashes,
         waiting: Waiting,
         clock: IReactorTime,
         now: Callable[[], float],
     ) -> None:
         self.window = window
         self._table = table
-        self._has = has
+        self._stores = stores
         self._waiting = waiting
         self._clock = clock
         self._now = now
@@ -95,8 +107,12 @@ class Duplicates:
 
     async def _is_kept(self, crash_id: str) -> bool:
         was_moved = self._table.was_moved
-        # It may be moved while its store is looked at.
-        return was_moved(crash_id) or await self._has(crash_id) or was_moved(crash_id)
+        if not was_moved(crash_id):
+            if await self._stores.has(crash_id):
+                return True
+            if not was_moved(crash_id):  # it may have been moved while its store was looked at
+                return False
+        return not await self._stores.was_erased(crash_id)
 
     def kept(self, digest: bytes, report: CrashReport, crash_id: str, *, is_deferred: bool) -> bytes:
         """Remember that the crash of a report is kept, and durable; return the digest that tells so."""

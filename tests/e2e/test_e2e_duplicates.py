@@ -198,9 +198,13 @@ def test_of_a_crash_that_was_moved(tmp_path: Path, restarts: bool) -> None:
         until(lambda: set(stored_crashes(there)) == {first} and not files_of_crashes(scene.root))
         if not restarts:
             assert scene.post(report) == first
-    with scene.daemon:
+    with scene.daemon as daemon:
         assert scene.post(report) == first
-    assert (set(stored_crashes(there)), stored_crashes(scene.root)) == ({first}, {})
+        assert (set(stored_crashes(there)), stored_crashes(scene.root)) == ({first}, {})
+        assert collectord("crashes", "erase", "--yes", "--config", daemon.toml_path, first).status == 0
+        second = scene.post(report)
+        assert scene.post(report) == second != first
+        until(lambda: set(stored_crashes(there)) == {second})
 
 
 def test_while_crashes_are_moved(tmp_path: Path) -> None:

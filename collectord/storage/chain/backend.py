@@ -42,6 +42,7 @@ class Backend:
     @ivar quick_check: raises L{StorageError} if the store is full or away, and else returns how many bytes are free, if
         that is known. It costs next to nothing. None: there is no such check.
     @ivar has: tells whether the store has a crash, or raises L{StorageError}. None: it can't be asked.
+    @ivar was_erased: of the primary; tells whether a crash was erased lately, or raises L{StorageError}.
     @ivar prepare: returns once crashes can be moved out of the store, even if it is full.
     @ivar refuse_other: raises OSError if something else lies at the path of the store, such as an empty mount point.
     @ivar source: makes a source of the crashes in the store, which reads on the given threads. None: there is none.
@@ -58,6 +59,7 @@ class Backend:
     room: RoomGauge = field(factory=lambda: RoomGauge(0, 0))
     quick_check: Callable[[], Awaitable[int | None]] | None = None
     has: Callable[[str], Awaitable[bool]] | None = None
+    was_erased: Callable[[str], Awaitable[bool]] | None = None
     prepare: Callable[[], Awaitable[object]] = Factory(lambda self: self.storage.check, takes_self=True)
     refuse_other: Callable[[], None] = lambda: None
     source: Callable[[ThreadRunner], ICrashSource] | None = None

@@ -208,6 +208,17 @@ class FallbackCrashStorage:
                     self._log.warn("it is not known whether {crash_id} is there: {why}", crash_id=crash_id, why=str(e))
         return False
 
+    async def was_erased(self, crash_id: str) -> bool:
+        """Tell whether a crash was erased lately; also if that can't be found out, since the primary does not work."""
+        primary = self.backends[0]
+        if primary.was_erased is None or primary.breaker.open:
+            return primary.breaker.open
+        try:
+            return await self.timed(primary, primary.was_erased(crash_id), CHECK_S)
+        except StorageError as e:
+            self._log.warn("it is not known whether {crash_id} was erased: {why}", crash_id=crash_id, why=str(e))
+            return True
+
     async def wait_for_discards(self) -> None:
         await gather(backend.staging.wait_for_discards() for backend in self.backends)
 

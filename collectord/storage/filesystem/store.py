@@ -3,10 +3,11 @@ Crashes on a file system, in Socorro's layout, durable before they are acknowled
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
+from typing import TypeVar
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -29,10 +30,13 @@ from collectord.storage.filesystem.finder import find_crash
 from collectord.storage.filesystem.identity import ConfirmedSync, StoreIdentity
 from collectord.storage.filesystem.known import KnownStores
 from collectord.storage.filesystem.layout import Place, place_in, place_of
+from collectord.storage.filesystem.receipts import ErasedReceipts
 from collectord.storage.filesystem.spill import StagedFile, StagingArea
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.sync import Sync, SyncFilesystem, sync_each
 from collectord.storage.filesystem.transaction import CommitLatch, CrashTransaction
+
+T = TypeVar("T")
 
 
 @frozen(kw_only=True)
@@ -92,6 +96,7 @@ class FilesystemCrashStorage:
         identity = StoreIdentity(root, settings.known, settings.require_mount)
         self._directory = StagingDirectory(root, settings.modes, identity)
         self.staging_id = self._directory.staging_id
+        self._erased = ErasedReceipts(root, self._directory.refuse_other)
         self._workers = ThreadPool(f"spill {root}", settings.threads, call_from_thread)
         self._checker = ThreadPool(f"check {root}", 1, call_from_thread)
         whole = SyncFilesystem(root) if settings.whole_filesystem else None
@@ -140,8 +145,20 @@ class FilesystemCrashStorage:
         @raise StorageError: that can't be found out now.
         """
         raw_crash = place_in(self.name, crash_id, date_dir="").raw_crash
+        return await self._told(self._workers(partial(os.path.lexists, raw_crash)))
+
+    async def was_erased(self, crash_id: str) -> bool:
+        """
+        Tell whether a crash was erased lately, if this is the primary.
+
+        @raise StorageError: that can't be found out now.
+        """
+        return await self._told(self._workers(partial(self._erased.has, crash_id)))
+
+    async def _told(self, work: Awaitable[T]) -> T:
+        """Wait for C{work}, and raise its OSError as a L{StorageError} that names this store."""
         try:
-            return await self._workers(partial(os.path.lexists, raw_crash))
+            return await work
         except OSError as e:
             raise StorageError(describe_error(self.name, e)) from e
 
@@ -176,10 +193,9 @@ class FilesystemCrashStorage:
 
     async def _look_at(self, place: Place) -> Existing:
         """Read what is there already; not on the committing thread, for it may be big, and others wait for that."""
-        try:
-            return await with_timeout(self._workers(partial(look_at, place)), self._timeout, self._clock, self.name)
-        except OSError as e:
-            raise StorageError(describe_error(self.name, e)) from e
+        return await self._told(
+            with_timeout(self._workers(partial(look_at, place)), self._timeout, self._clock, self.name)
+        )
 
     def _abandon(self, latch: CommitLatch, done: Deferred[None]) -> None:
         latch.abandon()
@@ -239,10 +255,7 @@ class FilesystemCrashStorage:
 
         @raise StorageError: it can't be read.
         """
-        try:
-            return await self._workers(partial(_fetch, self.name, crash_id))
-        except OSError as e:
-            raise StorageError(describe_error(self.name, e)) from e
+        return await self._told(self._workers(partial(_fetch, self.name, crash_id)))
 
     async def erase(self, crash_id: str) -> bool:
         """
@@ -251,10 +264,7 @@ class FilesystemCrashStorage:
         @raise StorageError: some of it may still be there.
         """
         await self.prepare()
-        try:
-            return await self._workers(partial(erase, crash_id, self._directory))
-        except OSError as e:
-            raise StorageError(describe_error(self.name, e)) from e
+        return await self._told(self._workers(partial(erase, crash_id, self._directory)))
 
     async def prepare(self) -> None:
         """
@@ -262,10 +272,7 @@ class FilesystemCrashStorage:
 
         @raise StorageError: they can't be moved out of it.
         """
-        try:
-            await self._prepared()
-        except OSError as e:
-            raise StorageError(describe_error(self.name, e)) from e
+        await self._told(self._prepared())
 
     async def quick_check(self) -> int | None:
         """
@@ -275,10 +282,7 @@ class FilesystemCrashStorage:
 
         @raise StorageError: it is; the text says what.
         """
-        try:
-            return await self._quick_checked()
-        except OSError as e:
-            raise StorageError(describe_error(self.name, e)) from e
+        return await self._told(self._quick_checked())
 
     def _remove_staging(self) -> None:
         # As long as the committing thread may roll a crash back, the others have to see its intent record.

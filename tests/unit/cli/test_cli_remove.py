@@ -17,6 +17,7 @@ from collectord.index.writer import IndexFile, IndexLimits, index_path
 from collectord.model import CrashEvent
 from collectord.observe.journal.reader import Journal
 from collectord.settings.loading import load_settings
+from collectord.storage.filesystem.receipts import ErasedReceipts
 from tests.support.fakereactor import FakeReactor
 from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, keep, lines, put_aside, raw_crash_of, run
 from tests.unit.intake.parts import result_of
@@ -78,7 +79,8 @@ def keep_old(root: Path, crash_id: str = CRASH_ID, *, new: bool = False, at: flo
 
 def files(root: Path) -> list[str]:
     """Of crashes, wherever in the store they are."""
-    return sorted(path.name for path in root.rglob("*") if path.name.startswith(("8f63", "0bf1")) and not path.is_dir())
+    found = (path for path in root.rglob("*") if path.name.startswith(("8f63", "0bf1")) and not path.is_dir())
+    return sorted(path.name for path in found if path.parent.name != "erased")
 
 
 # ——— by age ———
@@ -152,6 +154,8 @@ def test_a_crash_is_erased_everywhere(place: Place) -> None:
     for root in (place.primary, place.second, place.there):
         assert {name[:36] for name in files(root)} == {NEIGHBOUR}
     assert place.told() == [(CRASH_ID, where) for where in places]
+    receipts = ErasedReceipts(str(place.primary), lambda: None)
+    assert (receipts.has(CRASH_ID), receipts.has(NEIGHBOUR)) == (True, False)
     again = place.run("erase", CRASH_ID, "--yes")
     assert (again.exit_code, again.stderr) == (1, f"collectord: {CRASH_ID}: found nowhere\n")
 
@@ -189,7 +193,19 @@ def test_where_it_may_still_be_is_listed(place: Place) -> None:
     assert erased.exit_code == 1
     assert erased.stdout == f"{CRASH_ID}: erased from {place.primary}\n"
     assert f"may still be in {place.second}: there is no store" in erased.stderr
+    assert "memory of duplicates" not in erased.stderr
     assert f"{CRASH_ID}: may still be in http://x/submit?key=***: it erases nothing" in erased.stderr
+
+
+def test_that_its_id_may_be_given_out_again_is_told(place: Place) -> None:
+    keep(place.primary)
+    (place.primary / "erased").write_text("no directory")
+    erased = place.run("erase", CRASH_ID, "--yes")
+    assert (erased.exit_code, erased.stdout) == (1, f"{CRASH_ID}: erased from {place.primary}\n")
+    assert (
+        f"{CRASH_ID}: may still be in the memory of duplicates, so its id may be answered again: Not a directory"
+        in erased.stderr
+    )
 
 
 def test_a_crash_that_is_being_moved_is_left_to_a_second_try(place: Place) -> None:

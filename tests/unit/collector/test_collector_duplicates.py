@@ -54,6 +54,7 @@ class Storage:
     at_once: bool = False
     saving: list[tuple[Crash, Deferred[str]]] = field(factory=list)
     gone: set[str] = field(factory=set)
+    erased: set[str] = field(factory=set)
     asked: list[str] = field(factory=list)
     on_asked: Callable[[str], None] = lambda crash_id: None
 
@@ -61,6 +62,9 @@ class Storage:
         self.asked.append(crash_id)
         self.on_asked(crash_id)
         return crash_id not in self.gone
+
+    async def was_erased(self, crash_id: str) -> bool:
+        return crash_id in self.erased
 
     async def save(self, crash: Crash) -> str:
         done: Deferred[str] = Deferred()
@@ -101,7 +105,7 @@ class Rig:
         self.waiting_room = WaitingRoom(self.clock, seconds=PATIENCE_S, limit=ROOM)
         waiting = FallbackCrashStorage([], self.clock, self.waiting_room).waiting
         self.duplicates = Duplicates(
-            self.table, WINDOW_S, self.storage.has, waiting, self.clock, lambda: 1e9 + self.clock.seconds()
+            self.table, WINDOW_S, self.storage, waiting, self.clock, lambda: 1e9 + self.clock.seconds()
         )
 
     def judge(self, annotations: Annotations) -> Verdict:
@@ -207,6 +211,17 @@ def test_a_crash_that_is_moved_while_it_is_looked_for(rig: Rig) -> None:
     rig.storage.gone.add(first)
     rig.storage.on_asked = rig.table.set_moved
     assert result_of(rig.collect(report())).crash_id == first
+
+
+def test_the_id_of_an_erased_crash_is_not_given_out_again(rig: Rig) -> None:
+    rig.storage.at_once = True
+    first = str(result_of(rig.collect(report())).crash_id)
+    rig.storage.gone.add(first)
+    rig.table.set_moved(first)
+    rig.storage.erased.add(first)
+    second, again = rig.crash_ids([rig.collect(report()), rig.collect(report())])
+    assert first != second == again
+    assert [crash.crash_id for crash, _ in rig.storage.saving] == [first, second]
 
 
 def test_after_the_window_it_is_another_crash(rig: Rig) -> None:

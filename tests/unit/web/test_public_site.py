@@ -333,10 +333,14 @@ def test_a_report_that_comes_again_gets_the_first_id(rig: Rig) -> None:
     clock = Clock()
     waiting = FallbackCrashStorage([], clock, WaitingRoom(clock, 40.0, 1_000_000)).waiting
 
-    async def has(crash_id: str) -> bool:
-        return crash_id in rig.store.kept.crashes
+    class Stores:
+        async def has(self, crash_id: str) -> bool:
+            return crash_id in rig.store.kept.crashes
 
-    duplicates = Duplicates(KeptTable(), 3600.0, has, waiting, clock, lambda: 1e9)
+        async def was_erased(self, crash_id: str) -> bool:
+            return False
+
+    duplicates = Duplicates(KeptTable(), 3600.0, Stores(), waiting, clock, lambda: 1e9)
     rig.public.collector = evolve(rig.public.collector, duplicates=duplicates, uuid4=uuid4)
     kept, again = answered("kept"), answered("duplicate")
     first = rig.ask(post(REPORT))

@@ -68,6 +68,7 @@ class FickleStore:
     trouble: dict[str, Exception | None] = field(factory=dict)
     calls: list[str] = field(factory=list)
     saved: dict[str, dict[str, bytes]] = field(factory=dict)
+    erased: set[str] = field(factory=set)
     dumps: list[FickleDump] = field(factory=list)
     hung: list[Deferred[None]] = field(factory=list)
     kept: dict[str, Content] = field(factory=dict)
@@ -113,6 +114,10 @@ class FickleStore:
         await self.do("has")
         return crash_id in self.saved
 
+    async def was_erased(self, crash_id: str) -> bool:
+        await self.do("was_erased")
+        return crash_id in self.erased
+
     async def wait_for_discards(self) -> None:
         await self.do("wait_for_discards")
 
@@ -132,7 +137,10 @@ class Chain:
     storage: FallbackCrashStorage = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        backends = [Backend(name=s.name, storage=s, staging=s, timeout=10.0, has=s.has) for s in self.stores]
+        backends = [
+            Backend(name=s.name, storage=s, staging=s, timeout=10.0, has=s.has, was_erased=s.was_erased)
+            for s in self.stores
+        ]
         self.storage = FallbackCrashStorage(
             backends, self.clock, WaitingRoom(self.clock, seconds=10.0, limit=1_000_000)
         )

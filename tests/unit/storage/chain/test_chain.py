@@ -366,6 +366,27 @@ def test_a_crash_is_there_if_a_store_that_works_has_it(chain: Chain, number: int
     assert started(chain.storage.has(CRASH_ID)).result is False
 
 
+def test_only_the_primary_knows_what_was_erased(chain: Chain) -> None:
+    chain.second.erased.add(CRASH_ID)
+    assert started(chain.storage.was_erased(CRASH_ID)).result is False
+    chain.first.erased.add(CRASH_ID)
+    assert started(chain.storage.was_erased(CRASH_ID)).result is True
+    assert chain.calls == [["was_erased", "was_erased"], [], []]
+
+
+def test_while_the_primary_does_not_work_any_crash_may_have_been_erased(chain: Chain) -> None:
+    chain.first.trouble["was_erased"] = full()
+    assert started(chain.storage.was_erased(CRASH_ID)).result is True
+    chain.first.trouble["was_erased"] = None
+    asked = started(chain.storage.was_erased(CRASH_ID))
+    chain.pass_time(5.1)
+    assert asked.result is True
+    del chain.first.trouble["was_erased"]
+    assert started(chain.storage.was_erased(CRASH_ID)).result is False
+    chain.storage.backends[0].breaker.failed(fatal=True)
+    assert started(chain.storage.was_erased(CRASH_ID)).result is True
+
+
 def test_it_waits_for_the_discards_of_each_store(chain: Chain) -> None:
     chain.second.trouble["wait_for_discards"] = None
     wait_for_discards = started(chain.storage.wait_for_discards())
