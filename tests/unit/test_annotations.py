@@ -5,9 +5,10 @@ Patterns of names: in any case, with stars.
 import pytest
 
 from collectord.annotations import NamePatterns
+from tests.support.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pattern", "matching", "others"),
     [
         pytest.param("Email", ["Email", "email", "EMAIL"], ["Emai", "Email2", "xEmail", ""], id="a name"),

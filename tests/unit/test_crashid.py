@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectord.crashid import DEPTH, day_of, depth_of, is_crash_id, make_crash_id
+from tests.support.cases import for_each
 
 SOME = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 UUID4 = UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9")
@@ -29,7 +30,7 @@ def test_made_ids_are_ids(uuid: UUID, day: date) -> None:
     assert depth_of(crash_id) == DEPTH == 2
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("digit", "depth"),
     [("0", 4), ("1", 1), ("2", 2), ("3", 3), ("4", 4)],
 )
@@ -39,7 +40,7 @@ def test_depths_of_other_collectors(digit: str, depth: int) -> None:
     assert depth_of(crash_id) == depth
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectord.jsontext import TooManyItems, check_items, depth_of, parse_json
+from tests.support.cases import for_each
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text('",[]{}\\x\n'),
@@ -42,7 +43,7 @@ def test_json_in_a_string_is_one_item() -> None:
     assert parse_json(json.dumps({"environment": inner}), 10) == {"environment": inner}
 
 
-@pytest.mark.parametrize("text", ['["' + '\\"' * 5000, "[" + '"\\' * 5000, '["' + "," * 5000 + "\\"])
+@for_each("text", ['["' + '\\"' * 5000, "[" + '"\\' * 5000, '["' + "," * 5000 + "\\"])
 def test_strings_that_do_not_end(text: str) -> None:
     with pytest.raises(ValueError, match=r"Unterminated|Expecting|Invalid"):
         parse_json(text, 100)
@@ -64,9 +65,7 @@ def test_too_deep() -> None:
         parse_json("[" * 5000 + "]" * 5000, 10_000)
 
 
-@pytest.mark.parametrize(
-    ("value", "depth"), [(1, 0), ("[[", 0), ([], 1), ({}, 1), ({"a": [1, {}]}, 3), ([[], [[1]], 2], 3)]
-)
+@for_each(("value", "depth"), [(1, 0), ("[[", 0), ([], 1), ({}, 1), ({"a": [1, {}]}, 3), ([[], [[1]], 2], 3)])
 def test_depth(value: object, depth: int) -> None:
     assert depth_of(value) == depth
 
@@ -74,7 +73,7 @@ def test_depth(value: object, depth: int) -> None:
 N = 2**21
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "[" * 900 + "]" * 900 + ",",

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
+from tests.support.cases import for_each
+
 REPOSITORY = Path(__file__).parents[2]
 
 LAYERS = {
@@ -272,7 +274,7 @@ def test_private_names_of_others_are_used_in_adapters_alone() -> None:
     assert {use.split(":")[0] for use in found} == set(ADAPTERS)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("source", "uses"),
     [
         ("from twisted.web.http import _ChunkedTransferDecoder", 1),
@@ -287,7 +289,7 @@ def test_what_is_a_private_use(source: str, uses: int) -> None:
     assert len(list(private_uses("module", source))) == uses
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("module", "source", "wrong"),
     [
         ("collectord.intake.site", "import klein", "never does"),

@@ -11,6 +11,7 @@ import pytest
 from collectord.errors import ConfigError
 from collectord.plugins import DESTINATIONS, PluginContext, PluginSettings, PluginType, make_plugin
 from collectord.testing.memory import MemoryCrashStorage
+from tests.support.cases import for_each
 
 
 class Settings(PluginSettings):
@@ -63,7 +64,7 @@ def test_what_a_plugin_itself_refuses_is_told_with_the_table() -> None:
     assert str(raised.value) == "here: ca_file: not there\nhere: key_file: not there"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("table", "reported"),
     [
         ({}, "here type is missing; known here: absent, "),

@@ -8,11 +8,12 @@ import pytest
 
 from collectord.model import CrashReport, Dump, InMemory, Note, Payload
 from collectord.pressure import IN_WORDS, NO_PRESSURE, Pressure, PressureLevel, RoomGauge
+from tests.support.cases import for_each
 
 NONE, NO_ATTACHMENTS, FIRST_ONLY = PressureLevel
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("free", "levels"),
     [
         pytest.param([1000, 999, 600, 599], [NONE, NO_ATTACHMENTS, NO_ATTACHMENTS, FIRST_ONLY], id="it gets less"),
@@ -51,7 +52,7 @@ def test_only_the_first_of_each_fingerprint_is_kept() -> None:
     assert [pressure.refuses(each) for each in "aa"] == [False, True]
 
 
-@pytest.mark.parametrize("level", [NONE, NO_ATTACHMENTS])
+@for_each("level", [NONE, NO_ATTACHMENTS])
 def test_below_the_last_level_all_are_kept_and_it_begins_anew(level: PressureLevel) -> None:
     levels = [FIRST_ONLY]
     pressure = Pressure(lambda: levels[-1])
@@ -72,7 +73,7 @@ def dump(name: str, *, is_minidump: bool = False) -> Dump:
     return Dump(name=name, size=3, sha256="aa", content=InMemory([b"abc"]), is_minidump=is_minidump)
 
 
-@pytest.mark.parametrize("level", [NO_ATTACHMENTS, FIRST_ONLY])
+@for_each("level", [NO_ATTACHMENTS, FIRST_ONLY])
 def test_attachments_are_left_out_with_a_note(level: PressureLevel) -> None:
     minidump, browser = dump("upload_file_minidump", is_minidump=True), dump("other", is_minidump=True)
     report = CrashReport(

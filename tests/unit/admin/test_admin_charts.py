@@ -5,6 +5,7 @@ import pytest
 from collectord.admin.axes import Tick, round_above, short, ticks
 from collectord.admin.paths import Layer, bars, layers, line
 from collectord.admin.plots import Mark, Plot, bar, plot, spark
+from tests.support.cases import for_each
 
 NOW = 1_466_608_800.0
 
@@ -27,7 +28,7 @@ def test_a_value_alone_can_be_seen() -> None:
     assert line([None, None, 1.0], 1.0) == "M750 0.0L1000 0.0"
 
 
-@pytest.mark.parametrize("values", [[], [None, None], [0.0, 0.0]])
+@for_each("values", [[], [None, None], [0.0, 0.0]])
 def test_nothing_to_draw(values: list[float | None]) -> None:
     for layer in layers([values], 0.0):
         assert "NaN" not in layer.area
@@ -39,7 +40,7 @@ def test_bars() -> None:
     assert "v-1.0" in bars([0.001, 10.0], 10.0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("most", "expected"),
     [(0, 1), (0.07, 0.08), (1, 1), (1.2, 2), (6.1, 8), (9.1, 10), (8912, 10_000), (10_000, 10_000)],
 )
@@ -51,7 +52,7 @@ def test_short_numbers() -> None:
     assert [short(each) for each in (0.5, 4, 1500, 10_000, 2e6)] == ["0.5", "4", "1.5 k", "10 k", "2 M"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("length", "texts"),
     [
         (600, ["15:12", "15:14", "15:16", "15:18"]),

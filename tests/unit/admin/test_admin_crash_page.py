@@ -7,6 +7,7 @@ from collectord.admin.frame import Frame
 from collectord.observe.crashpage import CrashPage
 from tests.support.adminindex import FINGERPRINT
 from tests.support.adminserver import CRASH_ID, HOSTILE, crash_page
+from tests.support.cases import for_each
 from tests.unit.admin.adminwire import Admin
 from tests.unit.admin.pagereader import Page, page_at, read
 
@@ -124,7 +125,7 @@ def test_facts_are_shown_without_a_fingerprint() -> None:
     assert page.links("fingerprints") == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "value", "expected"),
     [
         ("CrashTime", "1466608789", "2016-06-22 15:19:49"),

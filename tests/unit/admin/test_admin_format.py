@@ -1,5 +1,3 @@
-import pytest
-
 from collectord.admin.format import (
     age,
     count,
@@ -15,9 +13,10 @@ from collectord.admin.format import (
     visible,
     when,
 )
+from tests.support.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("said", "expected"),
     [
         (count(1234567), "1,234,567"),

@@ -1,11 +1,11 @@
 from base64 import b64encode
 from urllib.parse import quote
 
-import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
 from collectord.admin.guard import HEADERS
+from tests.support.cases import for_each
 from tests.unit.admin.adminwire import Admin
 
 PATHS = ["/", "/overview.json", "/events", "/metrics", "/static/live.js", "/crashes/x", "/nothing"]
@@ -24,7 +24,7 @@ def bearer(token: str) -> str:
 # ——— the Host header ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     "host",
     [
         "localhost",
@@ -49,8 +49,8 @@ def test_a_name_of_ours(host: str) -> None:
     assert admin.ask("/metrics", host=host).status == 200
 
 
-@pytest.mark.parametrize("path", EVERY_PATH)
-@pytest.mark.parametrize(
+@for_each("path", EVERY_PATH)
+@for_each(
     "host",
     [
         "evil.example",
@@ -73,7 +73,7 @@ def test_another_name(path: str, host: str) -> None:
     assert b"setting hosts in the section [admin]" in response.body
 
 
-@pytest.mark.parametrize(
+@for_each(
     "host",
     [
         "",
@@ -92,7 +92,7 @@ def test_no_name_at_all(host: str) -> None:
     assert Admin().ask("/metrics", host=host).status == 400
 
 
-@pytest.mark.parametrize("path", EVERY_PATH)
+@for_each("path", EVERY_PATH)
 def test_without_a_host(path: str) -> None:
     assert Admin().ask(path, host=None).status == 400
 
@@ -101,14 +101,14 @@ def test_with_two_hosts() -> None:
     assert Admin().ask("/metrics", "Host: localhost").status == 400
 
 
-@pytest.mark.parametrize("host", [IPv4Address("TCP", "10.1.2.3", 8001), UNIXAddress("/run/admin.sock")])
+@for_each("host", [IPv4Address("TCP", "10.1.2.3", 8001), UNIXAddress("/run/admin.sock")])
 def test_http_1_0_needs_no_host(host: IAddress) -> None:
     admin = Admin(host=host)
     assert admin.ask("/metrics", host=None, version="1.0").status == 200
     assert admin.ask("/metrics", host="evil.example", version="1.0").status == 403
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("address", "host", "status"),
     [
         (IPv6Address("TCP", "2001:db8::1", 8001), "[2001:DB8:0::1]:8001", 200),
@@ -127,8 +127,8 @@ def test_the_address_of_the_socket(address: IAddress, host: str, status: int) ->
 # ——— other pages ———
 
 
-@pytest.mark.parametrize("path", EVERY_PATH)
-@pytest.mark.parametrize(
+@for_each("path", EVERY_PATH)
+@for_each(
     "headers",
     [
         ["Origin: https://evil.example"],
@@ -156,7 +156,7 @@ def test_another_page_asks(path: str, headers: list[str]) -> None:
     assert (response.status, response.body) == (403, b"Other pages may not make requests to the admin port\n")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         ["Origin: http://localhost:8001"],
@@ -173,8 +173,8 @@ def test_our_own_page_asks_or_a_link_leads_here(headers: list[str]) -> None:
 # ——— the token ———
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize(
+@for_each("path", PATHS)
+@for_each(
     "headers",
     [
         [],
@@ -201,7 +201,7 @@ def test_requests_without_the_token(path: str, headers: list[str]) -> None:
     assert TOKEN.encode() not in response.body
 
 
-@pytest.mark.parametrize(
+@for_each(
     "header",
     [
         bearer(TOKEN),
@@ -211,7 +211,7 @@ def test_requests_without_the_token(path: str, headers: list[str]) -> None:
         basic(TOKEN).replace("Basic", "basic"),
     ],
 )
-@pytest.mark.parametrize("path", ["/", "/overview.json", "/metrics", "/static/live.js"])
+@for_each("path", ["/", "/overview.json", "/metrics", "/static/live.js"])
 def test_requests_with_the_token(path: str, header: str) -> None:
     assert Admin(token=TOKEN).ask(path, header).status == 200
 
@@ -244,7 +244,7 @@ def test_what_a_proxy_passes_on_needs_the_token() -> None:
 # ——— headers, methods, paths ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "headers", "host", "status"),
     [
         ("/", [], "localhost", 200),
@@ -275,15 +275,15 @@ def test_the_content_security_policy() -> None:
     )
 
 
-@pytest.mark.parametrize("path", EVERY_PATH)
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get"])
-@pytest.mark.parametrize("body", [b"", b"x" * 200_000])
+@for_each("path", EVERY_PATH)
+@for_each("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get"])
+@for_each("body", [b"", b"x" * 200_000])
 def test_other_methods(path: str, method: str, body: bytes) -> None:
     response = Admin().ask(path, method=method, body=body)
     assert (response.status, response.body) == (405, b"Method not allowed\n")
     assert response.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/%ff", "/static/%ff", "/crashes/%80"])
+@for_each("path", ["/%ff", "/static/%ff", "/crashes/%80"])
 def test_paths_that_are_not_utf_8(path: str) -> None:
     assert Admin().ask(path).status == 404

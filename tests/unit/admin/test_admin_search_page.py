@@ -6,6 +6,7 @@ from collectord.admin.bugs import versions_in_words, word
 from collectord.admin.crashlist import shortened
 from collectord.index.values import ProductSeen
 from tests.support.adminindex import FINGERPRINT
+from tests.support.cases import for_each
 from tests.unit.admin.adminwire import Admin
 from tests.unit.admin.pagereader import page_at
 
@@ -76,7 +77,7 @@ def test_a_fingerprint_that_is_not_there(admin: Admin, name: str) -> None:
     assert admin.ask(f"/fingerprints/{name}").status == 404
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "expected"),
     [("App", ["product:App"]), ("My App", ['product:"My App"']), ("", []), ('a"b', [])],
 )

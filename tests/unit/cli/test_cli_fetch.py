@@ -13,6 +13,7 @@ import pytest
 from collectord.errors import StorageError
 from collectord.storage.objects.bucket import BucketCrashStorage, BucketSettings
 from collectord.storage.objects.keys import Item, items_of
+from tests.support.cases import for_each
 from tests.support.fakereactor import FakeReactor
 from tests.unit.cli.command import CRASH_ID, DUMPS, NEIGHBOUR, STRANGER, keep, lines, run
 from tests.unit.intake.parts import result_of
@@ -114,7 +115,7 @@ def bucket(prefix: str = "stage/") -> tuple[MemoryBucket, BucketCrashStorage]:
     return memory, BucketCrashStorage(memory, settings, FakeReactor().callFromThread)
 
 
-@pytest.mark.parametrize("prefix", ["", "stage/"])
+@for_each("prefix", ["", "stage/"])
 def test_a_bucket_gives_back_what_was_put_there(prefix: str) -> None:
     _, storage = bucket(prefix)
     found = result_of(storage.fetch(CRASH_ID))
@@ -127,7 +128,7 @@ def test_a_bucket_gives_back_what_was_put_there(prefix: str) -> None:
     assert storage.place_of(CRASH_ID) == f"memory://bucket/{prefix}v1/raw_crash/20160622/{CRASH_ID}"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("key", "content", "why"),
     [
         (f"v1/dump/{CRASH_ID}", None, "has no dump upload_file_minidump there"),

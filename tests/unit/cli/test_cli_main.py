@@ -12,6 +12,7 @@ from collectord.cli import shared
 from collectord.cli.main import main
 from collectord.cli.shared import EXIT_STATUS, clean, shortened, size_in_words, tracked
 from collectord.errors import ConfigError
+from tests.support.cases import for_each
 from tests.unit.cli.command import run
 
 
@@ -25,9 +26,7 @@ def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[
             yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize(
-    ("path", "command"), list(commands()), ids=lambda found: " ".join(found) if type(found) is tuple else ""
-)
+@for_each(("path", "command"), list(commands()), ids=lambda found: " ".join(found) if type(found) is tuple else "")
 def test_help(path: tuple[str, ...], command: click.Command) -> None:
     helped = run(*path, "--help")
     assert helped.exit_code == 0
@@ -51,7 +50,7 @@ def test_version() -> None:
     assert run("--version").stdout == f"collectord {__version__}\n"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("args", "output"),
     [
         (["crash"], "No such command 'crash'"),
@@ -84,7 +83,7 @@ def test_without_a_command_it_helps() -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@for_each("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str) -> None:
     result = run("completion", shell)
     assert result.exit_code == 0
@@ -166,7 +165,7 @@ def test_shortened() -> None:
     assert shortened("\x00" * 2000, 2) == "\\x00\\x00… (2,000 characters)"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("size", "words"),
     [
         (0, "0 B"),

@@ -19,6 +19,7 @@ from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
 from collectord.testing.running import in_reactor
 from tests.support.amqpwire import FakeBroker
+from tests.support.cases import for_each
 from tests.support.daemon import free_port
 from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, run
 
@@ -68,7 +69,7 @@ def test_an_id_that_was_not_published_is_published_only_by_force(crash_id: str) 
     assert run("republish", crash_id, "--dry-run", "--force").stdout.split() == [crash_id]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("which", "why"),
     [
         pytest.param("20160101", "the journal of 20160101 in ", id="no journal"),

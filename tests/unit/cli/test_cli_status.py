@@ -19,6 +19,7 @@ from collectord.observe.status import (
     StoreStatus,
     WorkerStatus,
 )
+from tests.support.cases import for_each
 from tests.support.daemon import free_port
 from tests.unit.cli.command import CRASH_ID, run
 from tests.unit.cli.fakeserver import serving
@@ -85,7 +86,7 @@ def test_for_scripts() -> None:
     assert json.loads(result.stdout) == json.loads(as_json(WELL))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "overview",
     [
         evolve(WELL, stores=[STORE, evolve(STORE, name="/mnt/\x1b[31mnfs", problem="it is\x1b[0m full")]),
@@ -158,7 +159,7 @@ def test_where_the_settings_say(tmp_path: Path) -> None:
         assert run("status", "--config", settings).exit_code == 0
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("answer", "output"),
     [
         ((401, b"no"), "the admin port answers 401: does it have the same [admin] token and hosts?"),
@@ -194,7 +195,7 @@ def test_no_admin_port(tmp_path: Path) -> None:
     assert "the daemon has no admin port" in result.stderr
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("endpoint", "url"),
     [
         ("tcp:8001:interface=127.0.0.1", "http://127.0.0.1:8001"),

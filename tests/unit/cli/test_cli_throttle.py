@@ -26,6 +26,7 @@ from collectord.throttle import (
 from collectord.throttle import throttle as decide
 from collectord.throttle.explain import annotations_in, judge, verdict_in
 from collectord.throttle.wording import condition_in_words, keys_of, outcome_in_words
+from tests.support.cases import for_each
 from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, files_below, keep, raw_crash_of, run
 
 RULES = """
@@ -414,7 +415,7 @@ class Weird:
         return "Weird()"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("toml", "words"),
     [
         ('equals = "a"', 'K is "a"'),
@@ -458,7 +459,7 @@ def test_keys() -> None:
     assert keys_of(Rule("r", "K", Equals("x"), Result.ACCEPT)) == ["K"]
 
 
-@pytest.mark.parametrize("name", ["accept_all", "mozilla"])
+@for_each("name", ["accept_all", "mozilla"])
 def test_all_built_in_rules_have_words(name: str) -> None:
     for rule in load_rules(name):
         assert "object at" not in condition_in_words(rule.key, rule.condition)

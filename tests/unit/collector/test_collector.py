@@ -34,6 +34,7 @@ from collectord.settings.schema import Submission
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
+from tests.support.cases import for_each
 from tests.support.judging import judging
 from tests.unit.intake.parts import LogRecorder, result_of
 
@@ -324,7 +325,7 @@ def test_aliases_that_did_not_come_fill_in_nothing() -> None:
 ALIASES = Submission().annotation_aliases
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sent", "product", "version"),
     [
         ({"_productName": "app", "_version": "1", "prod": "Electron", "ver": "2"}, "app", "1"),
@@ -383,7 +384,7 @@ def test_of_an_allow_list_nothing_else_is_kept() -> None:
 # ——— crash ids ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("now", "timestamp", "end"),
     [
         (datetime(2026, 1, 1, 0, 0, 0, 0, UTC), "2026-01-01T00:00:00+00:00", "2260101"),
@@ -422,11 +423,11 @@ def test_only_a_crash_id_that_was_made_here_is_fresh() -> None:
         assert crash.fresh is fresh
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("token", "bearer"),
     [("secret", ""), ("secret", "Secret"), ("secret", "secret2"), ("secret", "\ufffd"), ("", ""), ("", "x")],
 )
-@pytest.mark.parametrize("uuid", [CHOSEN, "nonsense", ""])
+@for_each("uuid", [CHOSEN, "nonsense", ""])
 def test_a_chosen_uuid_with_a_wrong_token(token: str, bearer: str, uuid: str) -> None:
     rig = make_rig(token=token)
     with pytest.raises(UnauthorizedUuid):
@@ -435,8 +436,8 @@ def test_a_chosen_uuid_with_a_wrong_token(token: str, bearer: str, uuid: str) ->
     assert rig.judge.asked == []
 
 
-@pytest.mark.parametrize("token", ["", "secret"])
-@pytest.mark.parametrize("uuid", [CHOSEN, "A1B2C3D4-device", ""])
+@for_each("token", ["", "secret"])
+@for_each("uuid", [CHOSEN, "A1B2C3D4-device", ""])
 def test_a_uuid_without_any_token_is_an_annotation(token: str, uuid: str) -> None:
     rig = make_rig(token=token)
     assert rig.collect(report({"uuid": uuid, "a": "1"})).crash_id == CRASH_ID
@@ -452,9 +453,7 @@ def test_a_relay_never_means_its_uuid_as_an_annotation() -> None:
     assert rig.storage.crashes == {}
 
 
-@pytest.mark.parametrize(
-    "uuid", ["", str(UUID4), f"bp-{CHOSEN}", CHOSEN.upper(), f"{CHOSEN[:-4]}1301", "../../x", "\ud800"]
-)
+@for_each("uuid", ["", str(UUID4), f"bp-{CHOSEN}", CHOSEN.upper(), f"{CHOSEN[:-4]}1301", "../../x", "\ud800"])
 def test_a_chosen_uuid_that_is_no_crash_id(uuid: str) -> None:
     rig = make_rig(token="secret")
     with pytest.raises(MalformedReport) as raised:
@@ -474,7 +473,7 @@ def test_a_token_of_any_text() -> None:
     assert rig.collect(report({"uuid": CHOSEN}, token="sécret")).crash_id == CHOSEN
 
 
-@pytest.mark.parametrize(("theirs", "refused"), [((), False), (("a", "ours"), True), (("a", "b"), False)])
+@for_each(("theirs", "refused"), [((), False), (("a", "ours"), True), (("a", "b"), False)])
 def test_a_relay_that_sends_what_came_from_here_is_refused(theirs: Sequence[str], refused: bool) -> None:
     async def shares(staging_ids: Sequence[str]) -> bool:
         return "ours" in staging_ids

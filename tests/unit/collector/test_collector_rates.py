@@ -20,6 +20,7 @@ from collectord.pressure import Pressure, PressureLevel
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle import Always, RateSample, Result, Rule, load_rules
 from collectord.throttle.counts import RateCounts
+from tests.support.cases import for_each
 from tests.unit.collector.test_collector import report
 from tests.unit.intake.parts import result_of
 
@@ -98,7 +99,7 @@ def test_what_disk_pressure_leaves_out_uses_up_nothing(flood: Rig) -> None:
     assert [flood.result() for _ in range(10)] == ["ACCEPT"] * 9 + ["REJECT"]
 
 
-@pytest.mark.parametrize("below", [Result.ACCEPT, Result.CONTINUE], ids=["the rule decides", "another one decides"])
+@for_each("below", [Result.ACCEPT, Result.CONTINUE], ids=["the rule decides", "another one decides"])
 def test_what_is_not_saved_gives_its_place_back_whoever_let_it_through(below: Result) -> None:
     rate = RateSample(per="fingerprint", first=1, hours=1, below=below, above=Result.REJECT)
     rig = Rig([Rule("one", "*", Always(), rate), Rule("rest", "*", Always(), Result.ACCEPT)])

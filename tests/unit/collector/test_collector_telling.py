@@ -13,6 +13,7 @@ from collectord.telling import Became, SeenReport
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
+from tests.support.cases import for_each
 from tests.unit.collector.test_collector import CRASH_ID, NOW, Rig, make_rig, removing, report
 
 FACTS = CrashFacts(
@@ -48,7 +49,7 @@ def seen(became: Became, crash_id: str = "") -> SeenReport:
     )
 
 
-@pytest.mark.parametrize("result", [Result.REJECT, Result.IGNORE, Result.FAKEACCEPT])
+@for_each("result", [Result.REJECT, Result.IGNORE, Result.FAKEACCEPT])
 def test_a_report_that_is_not_kept_was_seen(result: Result) -> None:
     told: list[Any] = []
     rig = rig_that_tells(told)

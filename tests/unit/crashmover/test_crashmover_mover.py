@@ -11,6 +11,7 @@ from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.sink import Sink
 from collectord.errors import CrashRejectedByStore, IdRefused, StorageError, UnclearRefusal, UnreadableCrash
 from collectord.model import CrashEvent, NewCrash
+from tests.support.cases import for_each
 from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
 from tests.unit.intake.parts import result_of
 
@@ -85,7 +86,7 @@ def test_kept() -> None:
     assert ("removed", "memory") not in rig.steps
 
 
-@pytest.mark.parametrize(("legacy_processing", "published"), [(0, 1), (1, 0), (None, 1)])
+@for_each(("legacy_processing", "published"), [(0, 1), (1, 0), (None, 1)])
 def test_deferred_crashes_are_not_published(legacy_processing: int | None, published: int) -> None:
     rig = Rig()
     rig.source.add(1, legacy_processing=legacy_processing)
@@ -93,7 +94,7 @@ def test_deferred_crashes_are_not_published(legacy_processing: int | None, publi
     assert rig.got == [1, 1, published]
 
 
-@pytest.mark.parametrize("failing", ["one", "two"])
+@for_each("failing", ["one", "two"])
 def test_it_leaves_its_source_only_when_all_destinations_have_it(failing: str) -> None:
     rig = Rig()
     sink: FakeSink = getattr(rig, failing)
@@ -110,7 +111,7 @@ def test_it_leaves_its_source_only_when_all_destinations_have_it(failing: str) -
     assert rig.got == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("away", "got"), [("one", [0, 2, 0]), ("two", [2, 0, 0])])
+@for_each(("away", "got"), [("one", [0, 2, 0]), ("two", [2, 0, 0])])
 def test_a_destination_that_is_away_keeps_no_crash_from_the_other(away: str, got: list[int]) -> None:
     rig = Rig()
     rig.source.add(2)
@@ -183,7 +184,7 @@ def test_a_crash_that_somebody_else_has_removed_is_not_the_fault_of_a_destinatio
     assert (rig.got, rig.on_event, rig.source.claimed) == ([0, 0, 0], [], set())
 
 
-@pytest.mark.parametrize(("since", "got"), [((1,), [1, 1, 1]), ((2,), [2, 2, 1])])
+@for_each(("since", "got"), [((1,), [1, 1, 1]), ((2,), [2, 2, 1])])
 def test_sinks_that_have_confirmed_one_version_get_another_version_again(since: tuple[int], got: list[int]) -> None:
     """Another process may have acknowledged the crash since: perhaps a sink which had it, and has moved it back."""
     rig = Rig()
@@ -307,7 +308,7 @@ def test_its_own_pauses_grow_up_to_an_hour() -> None:
     assert not rig.mover.is_backing_off(NEW)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("error", "tries", "at_least_s"),
     [
         pytest.param(CrashRejectedByStore("one: answered 413"), 6, 30, id="rejected"),
@@ -332,7 +333,7 @@ def test_what_a_destination_never_takes_is_put_into_the_quarantine_while_others_
     assert rig.clock.seconds() > at_least_s
 
 
-@pytest.mark.parametrize("kind", [CrashRejectedByStore, UnclearRefusal])
+@for_each("kind", [CrashRejectedByStore, UnclearRefusal])
 def test_a_destination_that_takes_nothing_puts_nothing_into_the_quarantine(kind: type[StorageError]) -> None:
     rig = Rig()
     rig.one.raises, rig.one.is_there = kind("one: no"), True

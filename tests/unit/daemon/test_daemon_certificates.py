@@ -8,12 +8,13 @@ from collectord.daemon.certificates import DAY_S, CertificateWatch, problem_of
 from collectord.metrics import REGISTRY
 from collectord.net.certificates import Validity
 from collectord.net.listeners import Listeners
+from tests.support.cases import for_each
 from tests.support.certificates import make_certificate
 from tests.support.fakereactor import FakeReactor
 from tests.unit.intake.parts import recorded_log
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("begins", "ends", "problem"),
     [
         (0, 22, ""),

@@ -2,13 +2,13 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
-import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from collectord.daemon.ingest import IngestPipeline
 from collectord.daemon.lifecycle import CollectorService
+from tests.support.cases import for_each
 
 
 @define
@@ -118,7 +118,7 @@ def test_a_stop_waits_for_no_disk_that_hangs() -> None:
     assert stopped.called
 
 
-@pytest.mark.parametrize(("is_full", "taken"), [(False, ["accepted", "accepted"]), (True, [])])
+@for_each(("is_full", "taken"), [(False, ["accepted", "accepted"]), (True, [])])
 def test_who_waits_to_be_let_in_is_not_reset_by_a_stop(is_full: bool, taken: list[str]) -> None:
     parts = Parts()
     parts.is_full = is_full

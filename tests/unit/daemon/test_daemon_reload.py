@@ -5,7 +5,6 @@ A reload: all or nothing, one at a time, and one delivery pipeline after the oth
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import pytest
 from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -22,6 +21,7 @@ from collectord.net.listeners import Listeners
 from collectord.observe.systemd import Notifier
 from collectord.settings.schema import Crashmover, Settings, Submission
 from collectord.settings.snapshot import SettingsSnapshot
+from tests.support.cases import for_each
 from tests.unit.intake.parts import recorded_log
 
 
@@ -170,7 +170,7 @@ def bad_destination(rig: Rig) -> None:
     rig.found, rig.bad_delivery = [snapshot_of(**OTHER_MOVES)], ConfigError("one is bad\nanother, too")
 
 
-@pytest.mark.parametrize("spoil", [bad_settings, bad_certificates, bad_destination], ids=lambda spoil: spoil.__name__)
+@for_each("spoil", [bad_settings, bad_certificates, bad_destination], ids=lambda spoil: spoil.__name__)
 def test_where_anything_is_bad_nothing_changes(spoil: Callable[[Rig], None]) -> None:
     rig = Rig([snapshot_of()])
     spoil(rig)

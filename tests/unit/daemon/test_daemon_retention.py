@@ -24,6 +24,7 @@ from collectord.storage.filesystem.expiry import KeepLimits, StoreExpiry
 from collectord.storage.filesystem.layout import place_in
 from collectord.storage.filesystem.slowclock import SlowClock
 from collectord.testing.memory import MemoryCrashStorage
+from tests.support.cases import for_each
 from tests.support.fakereactor import FakeReactor, let_threads_hang
 from tests.unit.intake.parts import LogRecorder, recorded_log
 from tests.unit.storage.stores import CRASH_ID, make_crash, make_rig
@@ -163,7 +164,7 @@ def test_the_limits_are_those_of_the_settings() -> None:
     assert not limits_of(Storage(root=Path("/x")))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("mover", "primary", "others"),
     [
         pytest.param({}, False, True, id="home"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from collectord.duplicates.digest import SIZE, VOLATILE, digest_of
 from collectord.model import CrashReport, Dump, InMemory, Note, Payload
+from tests.support.cases import for_each
 
 PAYLOAD = Payload(structure="multipart", compressed=False, size=1234, user_agent="Crashpad/1.0")
 GUID = "6f3f5bd2-54a0-4e53-8fd8-2f0d8f6f8a0e"
@@ -28,7 +29,7 @@ def report(annotations: Mapping[str, str], *dumps: Dump, has_minidump: bool = Tr
 FIRST = report({"ProductName": "Fenix", "Version": "1"}, dump(), dump("log", "bb"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "again",
     [
         pytest.param(lambda r: r, id="equal"),
@@ -52,7 +53,7 @@ def test_the_same_report(again: Callable[[CrashReport], CrashReport]) -> None:
     assert digest_of(again(FIRST)) == digest
 
 
-@pytest.mark.parametrize(
+@for_each(
     "other",
     [
         pytest.param({"annotations": {"ProductName": "Fenix", "Version": "2"}}, id="a value"),
@@ -70,7 +71,7 @@ def test_another_report(other: Mapping[str, Any]) -> None:
     assert digest_of(evolve(FIRST, **other)) != digest_of(FIRST)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "value", "is_known"),
     [
         ("guid", GUID, True),

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-import pytest
-
 from collectord.duplicates.table import KeptTable
+from tests.support.cases import for_each
 
 DIGEST = bytes(range(16))
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
@@ -119,7 +118,7 @@ def test_of_too_many_that_were_moved_the_newest_are_known() -> None:
     assert [table.was_moved(crash_id) for crash_id in same_bucket] == [False] * 4 + [True] * 8
 
 
-@pytest.mark.parametrize("place", range(0, 44, 3))
+@for_each("place", range(0, 44, 3))
 def test_an_entry_that_was_only_half_written_is_not_known(place: int) -> None:
     table = KeptTable()
     table.add(DIGEST, CRASH_ID, 100.0)

@@ -1,7 +1,6 @@
-import pytest
-
 from collectord.fingerprints.annotations import LOOKED_AT, facts_told
 from collectord.model import CrashFacts
+from tests.support.cases import for_each
 
 JAVA = """java.lang.IllegalStateException: Fragment 42 not attached
 \tat org.mozilla.fenix.Home.onViewCreated(Home.kt:214)
@@ -31,7 +30,7 @@ def told(**annotations: str) -> CrashFacts:
     return facts
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("annotations", "fingerprint", "place"),
     [
         (
@@ -58,7 +57,7 @@ def test_what_is_told(annotations: dict[str, str], fingerprint: str, place: str)
     assert facts_told(annotations) == CrashFacts(fingerprint=fingerprint, place=place)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "annotations",
     [
         {},
@@ -74,7 +73,7 @@ def test_nothing_is_told(annotations: dict[str, str]) -> None:
     assert facts_told(annotations) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     "other",
     [
         JAVA.replace("Fragment 42", "Fragment 43"),
@@ -90,7 +89,7 @@ def test_what_does_not_matter(other: str) -> None:
     assert told(JavaStackTrace=other) == told(JavaStackTrace=JAVA)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "other",
     [
         JAVA.replace("IllegalState", "IllegalArgument"),
@@ -119,7 +118,7 @@ def test_frames_after_the_fifth_do_not_count() -> None:
     assert told(JavaStackTrace="java.lang.Error\n" + "".join(frames[:4])) != one
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("one", "other"),
     [
         ("index 5 of 7", "index 12 of 0"),

@@ -2,7 +2,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import pytest
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -16,6 +15,7 @@ from collectord.model import Content, CrashFacts, CrashReport, Dump, InMemory, P
 from collectord.pieces import Pieces, ReaderAt
 from collectord.storage.content import StoredFile
 from collectord.testing.crashes import Torn
+from tests.support.cases import for_each
 from tests.support.minidumps import MadeMinidump, MadeModule
 from tests.unit.intake.conftest import log
 from tests.unit.intake.parts import LogRecorder, result_of
@@ -61,7 +61,7 @@ def test_a_dump_in_a_file(tmp_path: Path) -> None:
     assert facts(report(dump(in_file(tmp_path / "a")))) == of(DATA)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("dumps", "counts"),
     [
         ([dump(OTHER, "a"), dump(DATA)], DATA),
@@ -77,7 +77,7 @@ def test_which_of_several_dumps_counts(dumps: Sequence[Dump], counts: bytes | No
     assert facts(report(*dumps)) == (counts and of(counts))
 
 
-@pytest.mark.parametrize("data", [b"MDMP", DATA[:100]], ids=["begin", "cut"])
+@for_each("data", [b"MDMP", DATA[:100]], ids=["begin", "cut"])
 def test_a_broken_dump_leaves_it_to_the_annotations(data: bytes) -> None:
     assert facts(report(dump(data))) is None
     assert facts(report(dump(data), **REASON)) == facts_told(REASON)

@@ -1,9 +1,9 @@
-import pytest
 from attrs import evolve
 
 from collectord.fingerprints.minidumps import facts_in
 from collectord.model import CrashFacts
 from collectord.pieces import Pieces
+from tests.support.cases import for_each
 from tests.support.minidumps import MadeMinidump, MadeModule
 
 ID = bytes(range(1, 17))
@@ -83,12 +83,12 @@ def test_windows() -> None:
     )
 
 
-@pytest.mark.parametrize("made", [FAULT, ABORT], ids=["fault", "abort"])
+@for_each("made", [FAULT, ABORT], ids=["fault", "abort"])
 def test_where_things_are_loaded_does_not_matter(made: MadeMinidump) -> None:
     assert facts(moved(made, 0x77_7000)) == facts(made)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "other",
     [
         evolve(FAULT, instruction=FAULT.instruction + 1),
@@ -108,7 +108,7 @@ def test_what_makes_another_fingerprint(other: MadeMinidump) -> None:
     assert facts(other).fingerprint != facts(FAULT).fingerprint
 
 
-@pytest.mark.parametrize(
+@for_each(
     "other",
     [
         evolve(FAULT, stack=[FIRST, SECOND, THIRD]),
@@ -136,7 +136,7 @@ def test_words_that_are_too_deep_do_not_count() -> None:
     assert with_stack(*[5] * 512, FIRST).fingerprint == with_stack().fingerprint != with_stack(FIRST).fingerprint
 
 
-@pytest.mark.parametrize("cpu", ["arm", "arm64"])
+@for_each("cpu", ["arm", "arm64"])
 def test_functions_are_not_aligned_everywhere(cpu: str) -> None:
     low = evolve(APP, base=0x10_0000)
     made = MadeMinidump(cpu=cpu, pointer=0x20_0000, modules=[low], instruction=low.base + 0x1F2E)
@@ -151,7 +151,7 @@ def test_signed_return_addresses() -> None:
     assert facts(evolve(signed, cpu="amd64")) != facts(evolve(plain, cpu="amd64"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("made", "place"),
     [
         (evolve(ABORT, stack=[]), "amd64 0x6 libc.so.6"),

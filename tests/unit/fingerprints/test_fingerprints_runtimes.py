@@ -1,9 +1,8 @@
 from hashlib import sha256
 
-import pytest
-
 from collectord.fingerprints.hashing import VERSION
 from collectord.fingerprints.runtimes import PATTERNS, is_runtime
+from tests.support.cases import for_each
 
 LISTED = {1: "e1f0623f7208061c"}
 """The SHA-256 of the list, by the version of fingerprints."""
@@ -18,7 +17,7 @@ def test_the_list_is_in_order() -> None:
     assert all(len(pattern) > 3 for pattern in PATTERNS if pattern.endswith("*"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name",
     [
         *("ntdll.dll", "kernelbase.dll", "ucrtbase.dll", "vcruntime140_1.dll", "msvcp140.dll", "d3d11.dll"),
@@ -30,7 +29,7 @@ def test_libraries_of_systems(name: str) -> None:
     assert is_runtime(name)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name",
     [
         *("xul.dll", "libxul.so", "xul", "firefox", "firefox.exe", "mozglue.dll", "chrome.dll", "chrome", "electron"),

@@ -6,6 +6,7 @@ import pytest
 
 from collectord.index.history import IntakeRecorder
 from collectord.index.intake import IntakeCounts
+from tests.support.cases import for_each
 
 NOW = 21600.0 * 80_000
 """A slot of each span begins here."""
@@ -25,7 +26,7 @@ def recorded(seconds: int, since: float = NOW, every: float = 5.0) -> IntakeReco
     return recorder
 
 
-@pytest.mark.parametrize("since", [0.0, 1.5, 4.999])
+@for_each("since", [0.0, 1.5, 4.999])
 def test_slots_have_what_came_in_their_time(since: float) -> None:
     history = recorded(60, NOW + since).history("10min", NOW + 60 + since)
     whole = [slot for slot in history.slots if slot is not None][1:-1]
@@ -87,7 +88,7 @@ def test_counters_that_fall_count_nothing() -> None:
     assert recorder.history("30d", NOW + 65).sums.received == pytest.approx(120)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"10min": [[1]], "24h": [], "30d": []}', "null"])
+@for_each("text", ["", "{}", "[]", '{"10min": [[1]], "24h": [], "30d": []}', "null"])
 def test_what_is_damaged_is_forgotten(text: str) -> None:
     recorder = recorded(60)
     with pytest.raises(ValueError, match=r".*"):

@@ -16,6 +16,7 @@ from collectord.intake.buffer import SPILL_UNIT, DumpBuffer
 from collectord.interfaces import IDumpStaging, IStagedDump
 from collectord.model import Content, Dump, InMemory
 from collectord.testing.memory import MemoryCrashStorage, MemoryStagedDump
+from tests.support.cases import for_each
 from tests.unit.intake.parts import CountingFlow, content_of, result_of
 
 MIB = 1024 * 1024
@@ -394,7 +395,7 @@ def test_a_released_buffer_is_not_spilled() -> None:
 # ——— a disk that fails ———
 
 
-@pytest.mark.parametrize("error", [StorageError("full"), AllStoresFailed("all full"), RuntimeError("a defect")])
+@for_each("error", [StorageError("full"), AllStoresFailed("all full"), RuntimeError("a defect")])
 def test_a_failure_refuses_at_the_next_write_and_at_the_end(error: Exception) -> None:
     upload = uploads(0)
     buffer = upload.buffer()
@@ -413,7 +414,7 @@ def test_a_failure_refuses_at_the_next_write_and_at_the_end(error: Exception) ->
     upload.check_nothing_is_left()
 
 
-@pytest.mark.parametrize("error", [StorageError("full"), AllStoresFailed("all full"), RuntimeError("a defect")])
+@for_each("error", [StorageError("full"), AllStoresFailed("all full"), RuntimeError("a defect")])
 def test_a_failure_of_the_last_write(error: Exception) -> None:
     upload = uploads(0)
     buffer = upload.buffer()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from collectord.intake.charsets import TextDecoder, without_surrogates
 from collectord.model import Note
+from tests.support.cases import for_each
 
 MEBI = 2**20
 
@@ -18,7 +19,7 @@ def decoded(content: bytes, charset: str | None = None) -> tuple[str, Note | Non
     return text, notes[0] if notes else None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("charset", "codec", "text"),
     [
         (None, "utf-8", "aé€😀"),
@@ -45,14 +46,12 @@ def decoded(content: bytes, charset: str | None = None) -> tuple[str, Note | Non
         ("iso-2022-jp", "iso2022-jp", "aあa"),
     ],
 )
-@pytest.mark.parametrize("times", [0, 1, 5000], ids=["empty", "short", "long"])
+@for_each("times", [0, 1, 5000], ids=["empty", "short", "long"])
 def test_text_in_its_charset(charset: str | None, codec: str, text: str, times: int) -> None:
     assert decoded((text * times).encode(codec), charset) == (text * times, None)
 
 
-@pytest.mark.parametrize(
-    "charset", ["nonsense", "x" * 10_000, "\xff", "base64", "rot13", "zlib", "idna", "utf-7", "unicode_escape"]
-)
+@for_each("charset", ["nonsense", "x" * 10_000, "\xff", "base64", "rot13", "zlib", "idna", "utf-7", "unicode_escape"])
 def test_an_unknown_charset_is_read_as_utf8(charset: str) -> None:
     text, note = decoded("é\\u20ac+AGE-".encode(), charset)
     assert text == "é\\u20ac+AGE-"
@@ -66,7 +65,7 @@ def test_no_client_chooses_a_codec_that_decodes_no_text() -> None:
         assert text == "a+b" or module.name.startswith(("utf_16", "utf_32")), module.name
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "charset", "text"),
     [
         (b"caf\xe9 au lait", None, "caf\ufffd au lait"),
@@ -88,7 +87,7 @@ def test_what_cant_be_decoded_is_replaced(content: bytes, charset: str | None, t
     assert note.kind == "replaced"
 
 
-@pytest.mark.parametrize("charset", [None, "utf-16", "latin-1", "nonsense"])
+@for_each("charset", [None, "utf-16", "latin-1", "nonsense"])
 def test_nul_is_left_out(charset: str | None) -> None:
     content = "a\0b\0\0".encode("utf-16-le" if charset == "utf-16" else "utf-8")
     text, notes = TextDecoder().decode(content, charset)

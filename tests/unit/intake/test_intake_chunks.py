@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
 
 from collectord.intake.chunks import ChunkedDecoder, MalformedChunks
+from tests.support.cases import for_each
 
 MALFORMED = None
 
@@ -64,7 +65,7 @@ def test_any_split(chunks: list[bytes], size: int) -> None:
     assert decoded(split(sent, size), ChunkedDecoder) == (b"".join(chunks), b"behind")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     [
         b"1" * 1025,

@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -6,6 +5,7 @@ from twisted.internet.interfaces import IAddress
 
 from collectord.intake.clientaddress import ClientAddresses
 from collectord.settings.schema import Submission
+from tests.support.cases import for_each
 
 ADDRESSES = ClientAddresses([*Submission().trusted_proxies, "10.0.0.0/8", "2001:db8:ffff::/48"])
 
@@ -16,7 +16,7 @@ def peer(host: str) -> IAddress:
     return IPv6Address("TCP", host, 5) if ":" in host else IPv4Address("TCP", host, 5)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("host", "forwarded", "address"),
     [
         ("192.0.2.1", [], "192.0.2.1"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.layers import BodyDecoder, codings_of
+from tests.support.cases import for_each
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -36,7 +37,7 @@ ENCODERS: Mapping[str, tuple[bytes, Callable[[bytes], bytes]]] = {
     "br": (b"br", lambda data: bytes(brotli.compress(data, quality=5))),
     "zstd": (b"zstd", zstd.compress),
 }
-encoders = pytest.mark.parametrize(("encoding", "encode"), ENCODERS.values(), ids=ENCODERS)
+encoders = for_each(("encoding", "encode"), ENCODERS.values(), ids=ENCODERS)
 
 
 @frozen
@@ -65,18 +66,18 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 @encoders
-@pytest.mark.parametrize("size", [1, 2, 100, 1_000_000])
+@for_each("size", [1, 2, 100, 1_000_000])
 def test_a_body(encoding: bytes, encode: Callable[[bytes], bytes], size: int) -> None:
     decoded = decode(encoding, *cut(encode(BODY), size))
     assert (decoded.content, decoded.notes) == (BODY, [])
 
 
-@pytest.mark.parametrize("encoding", [b"x-gzip", b"gzip, identity", b"identity,GZIP", b" gzip ,", b"gzip, gzip"])
+@for_each("encoding", [b"x-gzip", b"gzip, identity", b"identity,GZIP", b" gzip ,", b"gzip, gzip"])
 def test_names_of_gzip(encoding: bytes) -> None:
     assert decode(encoding, gzip.compress(BODY)).content == BODY
 
 
-@pytest.mark.parametrize("encoding", [b"", b" ", b"identity", b"Identity, identity", b","])
+@for_each("encoding", [b"", b" ", b"identity", b"Identity, identity", b","])
 def test_not_encoded(encoding: bytes) -> None:
     decoder = BodyDecoder(codings_of(encoding), b"xyzzy", 1000, lambda size: None)
     assert all(map(decoder.is_needless, (b"--xyzzy", b"\r\n", b"\n")))
@@ -87,7 +88,7 @@ def test_not_encoded(encoding: bytes) -> None:
 
 
 @encoders
-@pytest.mark.parametrize("size", [1, 4, 1000])
+@for_each("size", [1, 4, 1000])
 def test_announced_and_not_so(encoding: bytes, encode: Callable[[bytes], bytes], size: int) -> None:
     for begin in (b"--xyzzy", b"\r\n--xyzzy", b"\n--xyzzy"):
         decoded = decode(encoding, *cut(begin + b"\r\n", size))
@@ -95,7 +96,7 @@ def test_announced_and_not_so(encoding: bytes, encode: Callable[[bytes], bytes],
 
 
 @encoders
-@pytest.mark.parametrize("size", [100, 1_000_000])
+@for_each("size", [100, 1_000_000])
 def test_cut_off(encoding: bytes, encode: Callable[[bytes], bytes], size: int) -> None:
     decoded = decode(encoding, *cut(encode(BODY + random.Random(2).randbytes(200_000))[:-2000], size))
     assert decoded.content.startswith(BODY)
@@ -108,8 +109,8 @@ def test_all_that_a_br_body_which_is_cut_off_gives_is_read_at_once() -> None:
 
 
 @encoders
-@pytest.mark.parametrize("size", [1, 1_000_000])
-@pytest.mark.parametrize("trailing", [b"x", b"garbage", b"\xff" * 64, b"\r\n", b"\xff" * 1000], ids=len)
+@for_each("size", [1, 1_000_000])
+@for_each("trailing", [b"x", b"garbage", b"\xff" * 64, b"\r\n", b"\xff" * 1000], ids=len)
 def test_trailing_garbage(encoding: bytes, encode: Callable[[bytes], bytes], size: int, trailing: bytes) -> None:
     sent = cut(encode(BODY) + trailing, size)
     if encoding == b"br" and len(trailing) > 64:  # its package can't tell where the end was
@@ -131,8 +132,8 @@ CHECKED: Mapping[str, tuple[bytes, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 100, 1_000_000])
-@pytest.mark.parametrize(("encoding", "sent"), CHECKED.values(), ids=CHECKED)
+@for_each("size", [1, 100, 1_000_000])
+@for_each(("encoding", "sent"), CHECKED.values(), ids=CHECKED)
 def test_a_wrong_checksum(encoding: bytes, sent: bytes, size: int) -> None:
     decoded = decode(encoding, *cut(sent, size))
     assert (decoded.content, decoded.is_whole) == (BODY, False)
@@ -174,8 +175,8 @@ def all_of(*encoders: Callable[[bytes], bytes]) -> bytes:
 ZIP, BR, ZSTD, DEFLATE = (ENCODERS[name][1] for name in ("gzip", "br", "zstd", "deflate"))
 
 
-@pytest.mark.parametrize("size", [1, 100, 1_000_000])
-@pytest.mark.parametrize(
+@for_each("size", [1, 100, 1_000_000])
+@for_each(
     ("encoding", "sent"),
     [
         (b"br, gzip", all_of(BR, ZIP)),
@@ -191,8 +192,8 @@ def test_a_body_in_several_codings(encoding: bytes, sent: bytes, size: int) -> N
     assert (decoded.content, decoded.notes, decoded.is_whole) == (BODY, [], True)
 
 
-@pytest.mark.parametrize("size", [1, 100, 1_000_000])
-@pytest.mark.parametrize(
+@for_each("size", [1, 100, 1_000_000])
+@for_each(
     ("encoding", "sent", "notes"),
     [
         (b"", all_of(ZIP), ["encoded in gzip"]),
@@ -234,8 +235,8 @@ def test_a_bomb_in_a_bomb() -> None:
     assert peak < 3_000_000
 
 
-@pytest.mark.parametrize("size", [1, 3, 1_000_000])
-@pytest.mark.parametrize("name", ["gzip", "zstd"])
+@for_each("size", [1, 3, 1_000_000])
+@for_each("name", ["gzip", "zstd"])
 def test_several_streams(name: str, size: int) -> None:
     encoding, encode = ENCODERS[name]
     decoded = decode(encoding, *cut(encode(BODY) + encode(b"") + encode(b"more"), size))

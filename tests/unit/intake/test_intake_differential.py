@@ -2,11 +2,10 @@
 What werkzeug, Go, Python's cgi and busboy make of odd bodies: where two of them take one in the same way, so do we.
 """
 
-import pytest
-
 from collectord.errors import MalformedReport
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part
+from tests.support.cases import for_each
 from tests.support.formevents import in_pieces
 from tests.support.otherparsers import BODIES, BUSBOY, CGI, GO, Parts, by_werkzeug, recorded
 
@@ -36,7 +35,7 @@ def ours(body: bytes) -> Parts | None:
     return parts
 
 
-@pytest.mark.parametrize("name", BODIES)
+@for_each("name", BODIES)
 def test_where_two_take_it_we_do(name: str) -> None:
     theirs = [by_werkzeug(BODIES[name]), *(record[name] for record in RECORDED)]
     agreed = [parts for parts in theirs if parts is not None and theirs.count(parts) > 1]
@@ -47,7 +46,7 @@ def test_where_two_take_it_we_do(name: str) -> None:
         assert ours(BODIES[name]) in agreed
 
 
-@pytest.mark.parametrize("name", [name for name, body in BODIES.items() if b"xyzzy\r\n" in body])
+@for_each("name", [name for name, body in BODIES.items() if b"xyzzy\r\n" in body])
 def test_what_none_of_them_takes_is_kept(name: str) -> None:
     """Each of these bodies has something in it, and the second part of most is well-formed."""
     assert ours(BODIES[name])

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectord.intake.extra import Extra, parse_extra
+from tests.support.cases import for_each
 
 
 def parsed(text: str, items: int = 10_000, levels: int = 100) -> Extra:
@@ -20,7 +21,7 @@ def is_json(text: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",
@@ -46,7 +47,7 @@ def test_what_is_no_object_is_kept_as_text(text: str) -> None:
     assert extra.refusal == ("invalid_json_value" if is_json(text) else "invalid_json")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "rest"),
     [
         ('{"a":1, "b": "cut', '"b": "cut'),
@@ -90,7 +91,7 @@ def test_what_is_whole_before_the_error_is_read(text: str, rest: str) -> None:
     assert not extra.refusal
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "members"),
     [
         ('{"a": "x\ny\t\x01\x00"}', [("a", "x\ny\t\x01\x00")]),

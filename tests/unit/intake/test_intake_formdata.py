@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from collectord.errors import MalformedReport
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import Part
+from tests.support.cases import for_each
 from tests.support.formevents import in_pieces
 
 A = b'--xyzzy\r\nContent-Disposition: form-data; name="a"\r\n'
@@ -57,7 +58,7 @@ def parts(sent: bytes) -> Sequence[tuple[str | None, bytes]]:
 # ——— as it should be ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     "content",
     [
         b"",
@@ -83,7 +84,7 @@ def test_a_part_need_not_be_form_data() -> None:
     assert parts(b"--xyzzy\r\n\r\nhello" + END) == [(None, b"hello")]
 
 
-@pytest.mark.parametrize("length", [b"1", b"-1", b"", b"unknown", b"\x80", b"9" * 5000])
+@for_each("length", [b"1", b"-1", b"", b"unknown", b"\x80", b"9" * 5000])
 def test_the_length_of_a_part_is_ignored(length: bytes) -> None:
     assert parts(A + b"Content-Length: " + length + b"\r\n\r\nhello" + END) == [("a", b"hello")]
 
@@ -101,7 +102,7 @@ def test_lines_may_end_with_a_line_feed() -> None:
     assert parts(A.replace(b"\r\n", b"\n") + b"\nfirst\n" + A + b"\r\nnext" + END) == [("a", b"first"), ("a", b"next")]
 
 
-@pytest.mark.parametrize("blanks", [b" ", b"\t", b" \t" * 2048])
+@for_each("blanks", [b" ", b"\t", b" \t" * 2048])
 def test_blanks_may_follow_a_boundary(blanks: bytes) -> None:
     sent = A + b"\r\nfirst\r\n" + A + b"\r\nnext" + END
     assert parts(sent.replace(b"xyzzy\r", b"xyzzy" + blanks + b"\r")) == [("a", b"first"), ("a", b"next")]
@@ -154,7 +155,7 @@ def test_headers_without_end_are_cut() -> None:
         assert form == Form([("a", b"hello")] * 3, ["parts whose headers are cut after 32768 bytes: 2"])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("preamble", "notes"),
     [
         pytest.param(b"", [], id="none"),
@@ -169,7 +170,7 @@ def test_headers_without_end_are_cut() -> None:
         pytest.param(b"x" * 1000, ["bytes before the first or after the last boundary are left out: 1000"], id="long"),
     ],
 )
-@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 10, 11, 10_000])
+@for_each("size", [1, 2, 7, 8, 9, 10, 11, 10_000])
 def test_a_preamble_is_passed_over(preamble: bytes, notes: Sequence[str], size: int) -> None:
     form = read(*cut(preamble + A + b"\r\nhello\r\n--xyzzy--", size))
     assert form == Form([("a", b"hello")], notes)
@@ -185,7 +186,7 @@ def test_an_epilogue_is_passed_over() -> None:
 # ——— without an end ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     "end",
     [b"", b"\r", b"\n", b"\r\n", b"\r\n-", b"\n--xyz", b"\r\n--xyzzy", b"\r\n--xyzzy-", b"\r\n--xyzzy  "],
     ids=repr,
@@ -194,7 +195,7 @@ def test_the_last_boundary_may_be_missing(end: bytes) -> None:
     assert read(A + b"\r\nhello" + end) == Form([("a", b"hello")], NO_END)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sent", "found"),
     [(b"--xyzzy\r\n", []), (A, []), (A[:-5], []), (A + b"\r\n", [("a", b"")]), (A + b"\r\n\r\n", [("a", b"")])],
 )
@@ -202,7 +203,7 @@ def test_a_body_that_is_cut_off(sent: bytes, found: Sequence[tuple[str, bytes]])
     assert read(sent) == Form(found, NO_END)
 
 
-@pytest.mark.parametrize("sent", [b"", b"\r\n", b"preamble", b"--xyzz", b"--xyzzy", b"--xyzzy\r", b"--other\r\n"])
+@for_each("sent", [b"", b"\r\n", b"preamble", b"--xyzz", b"--xyzzy", b"--xyzzy\r", b"--other\r\n"])
 def test_without_a_boundary_it_is_no_form(sent: bytes) -> None:
     with pytest.raises(MalformedReport) as refused:
         read(sent)

@@ -4,9 +4,10 @@ from hypothesis import strategies as st
 
 from collectord.errors import MalformedReport
 from collectord.intake.partheaders import Part, boundary_of, part_of, text_of
+from tests.support.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content_type", "boundary"),
     [
         (b"multipart/form-data; boundary=xyzzy", b"xyzzy"),
@@ -34,7 +35,7 @@ def test_boundaries(content_type: bytes, boundary: bytes) -> None:
     assert boundary_of(content_type) == boundary
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content_type", "reason"),
     [
         (None, "no_content_type"),
@@ -80,7 +81,7 @@ def test_any_header_has_a_boundary_or_a_reason(header: bytes) -> None:
     assert reason in ("", "no_boundary", "wrong_content_type")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("header", "text"),
     [("plain", "plain"), ("", ""), ("Ã©", "é"), ("é", None), ("Ã", None), ("â\x82¬", "€")],
 )
@@ -93,7 +94,7 @@ def test_text_of(header: str, text: str | None) -> None:
 FORM = b"\nContent-Disposition: form-data; "
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("parameters", "name", "filename"),
     [
         (b'name="a"', "a", None),
@@ -137,7 +138,7 @@ def test_names(parameters: bytes, name: str | None, filename: str | None) -> Non
     assert (part.name, part.filename) == (name, filename)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("head", "part"),
     [
         (b"", Part()),

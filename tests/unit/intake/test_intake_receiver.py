@@ -15,6 +15,7 @@ from collectord.intake.budget import ANNOTATIONS, MemoryBudget
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.model import CrashReport, Payload
 from collectord.testing.memory import MemoryCrashStorage
+from tests.support.cases import for_each
 from tests.unit.intake.parts import (
     BOUNDARY,
     CONTENT_TYPE,
@@ -151,20 +152,20 @@ def test_gzip_by_any_case() -> None:
     assert receive([gzipped(REPORT)], encoding=b" GZip ").report.payload.compressed
 
 
-@pytest.mark.parametrize("encoding", [b"identity", b"Identity", b" "])
+@for_each("encoding", [b"identity", b"Identity", b" "])
 def test_not_encoded(encoding: bytes) -> None:
     assert receive([REPORT], encoding=encoding).report.payload == Payload(
         structure="json", compressed=False, size=len(REPORT), user_agent=""
     )
 
 
-@pytest.mark.parametrize("encoding", [b"br, compress", b"x-unknown", b"utf-8", b"gzip, br, zstd, deflate"])
+@for_each("encoding", [b"br, compress", b"x-unknown", b"utf-8", b"gzip, br, zstd, deflate"])
 def test_unknown_encodings(encoding: bytes) -> None:
     assert refusal_of([zlib.compress(REPORT)], encoding=encoding) == (MalformedReport, "unknown_content_encoding")
     assert NOT_ENCODED in receive([REPORT], encoding=encoding).notes
 
 
-@pytest.mark.parametrize("encoding", [None, b"identity", b"x-unknown"])
+@for_each("encoding", [None, b"identity", b"x-unknown"])
 def test_gzip_without_a_word_about_it(encoding: bytes | None) -> None:
     sent = gzipped(REPORT)
     received = receive(cut(sent, [1, 2, 20]), encoding=encoding)
@@ -203,7 +204,7 @@ def test_the_last_header_counts() -> None:
     assert result_of(receiver.report()).payload.user_agent == "last \ufffd"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     [b"\x1f", b"not gzip", b"--xyzz", b"\0\0", zlib.compress(REPORT), gzipped(b"") + b"\0"],
 )
@@ -211,7 +212,7 @@ def test_bad_gzip(sent: bytes) -> None:
     assert refusal_of([sent], encoding=b"gzip") == BAD_GZIP
 
 
-@pytest.mark.parametrize("missing", [1, 8, 15])
+@for_each("missing", [1, 8, 15])
 def test_gzip_that_is_cut_off(missing: int) -> None:
     received = receive([gzipped(REPORT)[:-missing]], encoding=b"gzip")
     assert received.report.annotations["Version"] == "1.0"
@@ -224,7 +225,7 @@ def test_gzip_with_a_wrong_checksum() -> None:
     assert "the checksum of the gzip body is wrong: it may be damaged, and what follows is left out" in received.notes
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sent", "encoding"),
     [
         (gzipped(REPORT)[:-8] + b"\0" * 8, b"gzip"),
@@ -247,7 +248,7 @@ def test_what_another_collector_sends_is_kept_only_if_it_is_whole(sent: bytes, e
                 result_of(receiver.report())
 
 
-@pytest.mark.parametrize("sent", [b"garbage", b"\0garbage", b"\x1f", b"\x1f\x8b", b"\r\n"])
+@for_each("sent", [b"garbage", b"\0garbage", b"\x1f", b"\x1f\x8b", b"\r\n"])
 def test_garbage_after_gzip(sent: bytes) -> None:
     received = receive([gzipped(REPORT) + sent], encoding=b"gzip")
     assert comparable(received)[:2] == comparable(receive([REPORT]))[:2]
@@ -295,7 +296,7 @@ def test_the_limit_on_the_wire_counts_packed_bytes() -> None:
     assert receive([padded], encoding=b"gzip", limits=of_body(len(padded))).contents == {"d": noise}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("length", "refused"), [(None, False), (1, False), (LIMITS.body, False), (LIMITS.body + 1, True), (10**30, True)]
 )
 def test_the_declared_length(length: int | None, refused: bool) -> None:
@@ -314,7 +315,7 @@ def test_headers_are_judged_before_the_length() -> None:
     assert refused.reason == "wrong_content_type"
 
 
-@pytest.mark.parametrize("encoding", [None, b"gzip"])
+@for_each("encoding", [None, b"gzip"])
 def test_an_empty_body(encoding: bytes | None) -> None:
     assert refusal_of([], encoding=encoding) == (MalformedReport, "no_content_length")
 
@@ -362,7 +363,7 @@ def test_the_first_refusal_counts() -> None:
     assert raised.value is first
 
 
-@pytest.mark.parametrize("reason", [TooSlow(), ClientGone()])
+@for_each("reason", [TooSlow(), ClientGone()])
 def test_given_up(reason: CollectordError) -> None:
     budget = MemoryBudget(limit=1_000_000)
     receiver = new_receiver(budget=budget)
@@ -457,7 +458,7 @@ def test_nothing_is_inflated_while_it_is_paused() -> None:
     assert report.annotations == result_of(plain_receiver().report()).annotations
 
 
-@pytest.mark.parametrize("packed", [gzipped(b"no form"), b"no gzip at all"])
+@for_each("packed", [gzipped(b"no form"), b"no gzip at all"])
 def test_what_is_wrong_shows_when_it_is_let(packed: bytes) -> None:
     receiver = paused_receiver(CountingFlow(), packed)
     reports: list[object] = []
@@ -506,7 +507,7 @@ def test_small_dumps_are_worth_spilling_when_they_have_ended() -> None:
 # ——— who sent it ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("header", "token"),
     [
         (None, None),
@@ -538,7 +539,7 @@ def test_the_url_of_a_relay_says_nothing_of_the_crash() -> None:
     assert "key" not in report.annotations
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("header", "token", "notes"),
     [
         pytest.param(b'["a", "\\u00fc\\ud800"]', b"secret", ["a", "\u00fc?"], id="texts"),

@@ -13,6 +13,7 @@ from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.receiver import Limits
 from collectord.model import Note, Payload
+from tests.support.cases import for_each
 from tests.unit.intake.parts import (
     LIMITS,
     annotation,
@@ -56,7 +57,7 @@ def test_values_keep_their_line_ends() -> None:
     assert receive([body(annotation(b"a", value))]).report.annotations == {"a": value.decode()}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "content",
     [
         b"",
@@ -74,9 +75,7 @@ def test_values_keep_their_line_ends() -> None:
     ],
     ids=repr,
 )
-@pytest.mark.parametrize(
-    "name", [b"a", b"version", b"extra", b"_charset_", b"upload_file_minidump_x", b"a b", b"a%22", b"\xc3\xa9"]
-)
+@for_each("name", [b"a", b"version", b"extra", b"_charset_", b"upload_file_minidump_x", b"a b", b"a%22", b"\xc3\xa9"])
 def test_a_part_that_comes_at_once_is_what_it_is_in_pieces(name: bytes, content: bytes) -> None:
     limits = evolve(LIMITS, parts=3, annotations=200)
     sent = body(annotation(name, content), annotation(b"b", b"2"), annotation(name, content), annotation(b"c", b"3"))
@@ -93,7 +92,7 @@ def test_preamble_and_epilogue_are_passed_over() -> None:
     assert receive([sent]).report.annotations == {"a": "1"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         [b'Content-Disposition: form-data; name="a"'],
@@ -118,7 +117,7 @@ def test_annotations(headers: list[bytes]) -> None:
     assert received.notes == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         [b'Content-Disposition: form-data; name="d"; filename="x"'],
@@ -153,7 +152,7 @@ def test_extra() -> None:
     assert received.contents == {"d": b"MDMP"}
 
 
-@pytest.mark.parametrize("extra_first", [True, False])
+@for_each("extra_first", [True, False])
 def test_extra_wins(extra_first: bool) -> None:
     parts = [extra(b'{"a": "extra", "c": "extra"}'), annotation(b"a", b"part"), annotation(b"b", b"part")]
     received = receive([body(*(parts if extra_first else reversed(parts)))])
@@ -162,7 +161,7 @@ def test_extra_wins(extra_first: bool) -> None:
     assert received.report.payload.structure == "json"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sent", "stored"),
     [
         ("1", "1"),
@@ -192,7 +191,7 @@ def test_values_of_extra(sent: str, stored: str) -> None:
     assert json.loads(json.dumps(received.report.annotations)) == received.report.annotations
 
 
-@pytest.mark.parametrize("name", [b"extra", b"event"])
+@for_each("name", [b"extra", b"event"])
 def test_json_that_is_cut_off(name: bytes) -> None:
     json_part = part(
         [b'Content-Disposition: form-data; name="%s"' % name, b"Content-Type: application/json; charset=utf-8"],
@@ -213,11 +212,11 @@ def test_the_limits_of_json() -> None:
     assert received.report.annotations == {"b": "x", "extra": items.decode(), "extra_2": '"c": [[1]]}'}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     ["{}", ' \n{ "a" : 1 , "b" : [ 1 , 2 ] , "a" : "last" } \t', '{"a":{},"":1,"\\u0041":-0.0}'],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-be"])
+@for_each("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-be"])
 def test_extra_however_it_is_written(sent: str, encoding: str) -> None:
     parsed = {name or "unnamed": value for name, value in json.loads(sent).items()}
     found = receive([body(annotation(b"z"), extra(sent.encode(encoding)))]).report.annotations
@@ -226,7 +225,7 @@ def test_extra_however_it_is_written(sent: str, encoding: str) -> None:
         assert found[name] == value if isinstance(value, str) else json.loads(found[name]) == value
 
 
-@pytest.mark.parametrize("sent", [b"[]", b'"text"', b"1", b"null", b"true", b'[{"a": 1}]', b"{'a': 1}", b"\xff"])
+@for_each("sent", [b"[]", b'"text"', b"1", b"null", b"true", b'[{"a": 1}]', b"{'a': 1}", b"\xff"])
 def test_extra_is_no_object(sent: bytes) -> None:
     received = receive([body(annotation(b"a"), extra(sent))])
     assert received.report.annotations == {"a": "value", "extra": sent.decode(errors="replace")}
@@ -234,14 +233,14 @@ def test_extra_is_no_object(sent: bytes) -> None:
     assert receive([body(dump(b"d"), extra(sent))]).report.annotations == {"extra": sent.decode(errors="replace")}
 
 
-@pytest.mark.parametrize("parts", [[dump(b"d")], [extra(b"{}"), dump(b"d")], [extra(b""), dump(b"d")]])
+@for_each("parts", [[dump(b"d")], [extra(b"{}"), dump(b"d")], [extra(b""), dump(b"d")]])
 def test_a_dump_alone(parts: list[bytes]) -> None:
     received = receive([body(*parts)])
     assert (received.report.annotations, received.contents) == ({}, {"d": b"MDMP"})
     assert Note("repaired", "the report came without annotations") in received.report.notes
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("parts", "reason"),
     [
         ([], "no_annotations"),
@@ -274,7 +273,7 @@ def test_nul_is_stripped() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("charset", "sent"),
     [(b"iso-8859-1", b"caf\xe9"), (b'"Windows-1252"', b"caf\xe9"), (b"utf-16", "café".encode("utf-16"))],
 )
@@ -388,7 +387,7 @@ def test_parts_without_a_name() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sent", "name"),
     [
         (b'"raw \xc3\xa9"', "raw é"),
@@ -411,7 +410,7 @@ def test_odd_names(sent: bytes, name: str) -> None:
 # ——— the names of dumps ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sent", "name"),
     [
         (b"upload_file_minidump", "upload_file_minidump"),
@@ -432,7 +431,7 @@ def test_names_of_dumps(sent: bytes, name: str) -> None:
     assert receive([body(annotation(b"a"), dump(sent))]).contents == {name: b"MDMP"}
 
 
-@pytest.mark.parametrize("name", [b"dump_names", b"raw_crash", b"processed_crash", b"dump", b"d.u.m.p", b"/raw_crash"])
+@for_each("name", [b"dump_names", b"raw_crash", b"processed_crash", b"dump", b"d.u.m.p", b"/raw_crash"])
 def test_reserved_names(name: bytes) -> None:
     received = receive([body(annotation(b"a"), dump(name))])
     given = re.sub(rb"\W", b"", name).decode() + "_file"
@@ -465,9 +464,7 @@ def test_a_given_name_is_never_given_twice() -> None:
 # ——— the structure ———
 
 
-@pytest.mark.parametrize(
-    "sent", [b"garbage", b"\r\n", b"--xyzzy", body(annotation(b"a")).replace(b"xyzzy", b"other")], ids=repr
-)
+@for_each("sent", [b"garbage", b"\r\n", b"--xyzzy", body(annotation(b"a")).replace(b"xyzzy", b"other")], ids=repr)
 def test_the_structure_is_broken(sent: bytes) -> None:
     assert refusal_of([sent]) == malformed("invalid_payload_structure")
 
@@ -533,8 +530,8 @@ def test_of_many_times_too_many_parts_the_minidump_is_kept(last: bytes, size: in
     )
 
 
-@pytest.mark.parametrize("size", [1, 50, 4000, 1_000_000])
-@pytest.mark.parametrize(("before", "is_seen"), [(900, True), (1000, False)])
+@for_each("size", [1, 50, 4000, 1_000_000])
+@for_each(("before", "is_seen"), [(900, True), (1000, False)])
 def test_beyond_that_the_name_is_seen_if_it_comes_soon(before: int, is_seen: bool, size: int) -> None:
     late = part([b"X: " + b"y" * before, b'Content-Disposition: form-data; name="upload_file_minidump"'], b"MDMP")
     sent = body(annotation(b"a") * 201, late)
@@ -631,12 +628,12 @@ def test_a_long_name_of_a_charset_costs_no_memory() -> None:
 # ——— which part is a file ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [[], [b"Content-Type: text/plain"], [b"Content-Type: text/plain; charset=utf-16"]],
     ids=["no type", "text", "a charset"],
 )
-@pytest.mark.parametrize(
+@for_each(
     "content",
     [b"MDMP\x93\xa7\0\0\xff\xfe" * 50, b"MDMP\0\0\1\0plain\0text\0", b"MDMP"],
     ids=["binary", "UTF-8", "nothing more"],
@@ -650,7 +647,7 @@ def test_what_begins_as_a_minidump_is_a_dump(headers: list[bytes], content: byte
         assert received.notes == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "binary"),
     [
         (b"", False),
@@ -672,7 +669,7 @@ def test_bytes_that_are_no_text_are_a_file(content: bytes, binary: bool) -> None
     assert received.contents == ({"b": content} if binary else {})
 
 
-@pytest.mark.parametrize(
+@for_each(
     "content_type",
     [b"text/plain; charset=utf-8", b"text/plain; charset=latin-1", b"text/plain; charset=x-own", b"application/json"],
 )
@@ -683,16 +680,14 @@ def test_bytes_that_are_no_text_are_a_file_whatever_is_said_of_them(content_type
     assert (received.contents, received.notes) == ({"b": content}, [])
 
 
-@pytest.mark.parametrize(
-    "content", [b"\0" * 100, b"\xff" * 100, b"PMDM\0", b"\1"], ids=["zeros", "0xff", "another order", "a byte"]
-)
+@for_each("content", [b"\0" * 100, b"\xff" * 100, b"PMDM\0", b"\1"], ids=["zeros", "0xff", "another order", "a byte"])
 def test_damaged_bytes_of_what_is_called_as_the_minidump_are_a_file(content: bytes) -> None:
     sent = part(b'Content-Disposition: form-data; name="upload_file_minidump"', content)
     received = receive([body(annotation(b"a"), sent)])
     assert (received.contents, received.notes) == ({"upload_file_minidump": content}, [])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+@for_each("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
 def test_json_with_control_characters_is_text_in_any_encoding(encoding: str) -> None:
     headers = [b'Content-Disposition: form-data; name="b"', b"Content-Type: application/json"]
     received = receive([body(part(headers, '{"a": "\1\u0101\u01ff"}'.encode(encoding)))])
@@ -843,7 +838,7 @@ def test_beside_the_named_minidump_what_only_begins_like_one_is_an_attachment() 
     assert set(received.contents) == {"core", "upload_file_minidump_log"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("parts", "has"),
     [
         pytest.param([dump(b"upload_file_minidump")], True, id="one"),

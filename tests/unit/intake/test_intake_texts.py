@@ -1,15 +1,14 @@
-import pytest
-
 from collectord.intake.query import fields_of, query_of
 from collectord.intake.texts import ReceivedTexts
 from collectord.model import Note
+from tests.support.cases import for_each
 
 
 def new_texts() -> ReceivedTexts:
     return ReceivedTexts(most_items=1000, most_levels=10)
 
 
-@pytest.mark.parametrize("first", [True, False])
+@for_each("first", [True, False])
 def test_the_charset_of_a_form(first: bool) -> None:
     texts = new_texts()
     parts = [("a", b"caf\xe9", None), ("b", "é".encode("utf-16"), "utf-16"), ("c", "é".encode(), "utf-8")]
@@ -55,7 +54,7 @@ def test_what_costs_json_a_note() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "charset"),
     [
         ('{"a": "é"}'.encode(), None),
@@ -72,9 +71,7 @@ def test_json_in_any_encoding(content: bytes, charset: str | None) -> None:
     assert (texts.finish(), texts.notes()) == ({"a": "é"}, [])
 
 
-@pytest.mark.parametrize(
-    ("charset", "encoding"), [("utf-16", "utf-8"), ("utf-8", "utf-16-le"), ("latin-1", "utf-32-be")]
-)
+@for_each(("charset", "encoding"), [("utf-16", "utf-8"), ("utf-8", "utf-16-le"), ("latin-1", "utf-32-be")])
 def test_json_that_names_a_wrong_charset(charset: str, encoding: str) -> None:
     texts = new_texts()
     texts.add_json("extra", '{"a": "é"}'.encode(encoding), charset)
@@ -159,7 +156,7 @@ def test_many_notes_are_few() -> None:
 # ——— the query ———
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("uri", "query"),
     [
         (b"/submit", b""),

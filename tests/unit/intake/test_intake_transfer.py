@@ -2,11 +2,11 @@ from base64 import encodebytes
 from itertools import pairwise
 from quopri import encodestring
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collectord.intake.transfer import decoder_for
+from tests.support.cases import for_each
 from tests.unit.intake.parts import annotation, body, part, receive
 
 MINIDUMP = b"MDMP\x93\xa7\0\0=?" + bytes(range(256)) * 3
@@ -19,12 +19,12 @@ def decoded(encoding: str, *pieces: bytes) -> tuple[bytes, str | None]:
     return content, decoder.problem
 
 
-@pytest.mark.parametrize("encoding", [None, "", " ", "7bit", "8BIT ", "binary", "8bit;", '"binary"'])
+@for_each("encoding", [None, "", " ", "7bit", "8BIT ", "binary", "8bit;", '"binary"'])
 def test_what_is_not_encoded(encoding: str | None) -> None:
     assert decoder_for(encoding) is None
 
 
-@pytest.mark.parametrize("encoding", ["base64", " BASE64 ", '"base64"', "base64;", "base64 (RFC 2045)"])
+@for_each("encoding", ["base64", " BASE64 ", '"base64"', "base64;", "base64 (RFC 2045)"])
 def test_a_name_with_more_around_it(encoding: str) -> None:
     assert decoded(encoding, b"TURNUA==") == (b"MDMP", None)
 
@@ -56,7 +56,7 @@ def test_whatever_claims_to_be_encoded_does_not_depend_on_its_split(content: byt
         assert decoded(name, content) == decoded(name, content[:cut], content[cut:])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("encoding", "sent", "content", "problem"),
     [
         ("base64", b"TURNUA", b"MDMP", None),
@@ -76,9 +76,7 @@ def test_one_by_one(encoding: str, sent: bytes, content: bytes, problem: str | N
     assert decoded(encoding, sent) == (content, problem)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "encode"), [(b"base64", encodebytes), (b"Quoted-Printable", encodestring), (b"binary", bytes)]
-)
+@for_each(("encoding", "encode"), [(b"base64", encodebytes), (b"Quoted-Printable", encodestring), (b"binary", bytes)])
 def test_a_dump(encoding: bytes, encode: object) -> None:
     assert callable(encode)
     headers = [

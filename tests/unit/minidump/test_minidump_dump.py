@@ -10,6 +10,7 @@ from collectord.minidump.exceptions import name_of
 from collectord.minidump.modules import MOST_MODULES
 from collectord.minidump.streams import MOST_STREAMS
 from collectord.pieces import Pieces
+from tests.support.cases import for_each
 from tests.support.minidumps import MadeMinidump, MadeModule, Style
 
 BUILD_ID = bytes(range(1, 17))
@@ -46,8 +47,8 @@ def without(data: bytes, kind: int) -> bytes:
     return data[:entry] + pack("<I", 99) + data[entry + 4 :]
 
 
-@pytest.mark.parametrize("style", ["crashpad", "breakpad", "windows"])
-@pytest.mark.parametrize("cpu", CPUS)
+@for_each("style", ["crashpad", "breakpad", "windows"])
+@for_each("cpu", CPUS)
 def test_what_each_writer_writes(cpu: str, style: Style) -> None:
     dump = read(made(cpu=cpu, style=style, pointer=CPUS[cpu]).write())
     assert (dump.cpu, dump.instruction, words_of(dump)) == (cpu, APP.base + 0x123, [7, 8, 9])
@@ -69,7 +70,7 @@ def test_it_may_lie_in_pieces() -> None:
     assert (dump.instruction, words_of(dump)) == (APP.base + 0x123, [7, 8, 9])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "name"),
     [
         ("C:\\Program Files\\App\\App.EXE", "App.EXE"),
@@ -101,7 +102,7 @@ class MadeRecord(MadeMinidump):
         return self.record
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("record", "debug_id"),
     [
         (b"RSDS" + BUILD_ID + pack("<I", 26) + b"a.pdb\0", "0403020106050807090A0B0C0D0E0F101A"),
@@ -150,7 +151,7 @@ def test_a_stack_pointer_between_words() -> None:
     assert words_of(read(bytes(data))) == [7, 8, 9]
 
 
-@pytest.mark.parametrize("away", [-65, 24], ids=["below", "above"])
+@for_each("away", [-65, 24], ids=["below", "above"])
 def test_a_stack_pointer_outside_of_the_stack(away: int) -> None:
     data = bytearray(made(stack=[7, 8, 9]).write())
     _, _, exception = place_of(bytes(data), 6)
@@ -169,9 +170,7 @@ def test_a_dump_that_is_cut_off_gives_what_it_has() -> None:
     assert words_of(read(bytes(data[: -90 * 8 + 3]))) == list(range(10))
 
 
-@pytest.mark.parametrize(
-    ("kind", "lost"), [(3, "stack"), (4, "modules"), (15, "uptime_s")], ids=["threads", "modules", "misc"]
-)
+@for_each(("kind", "lost"), [(3, "stack"), (4, "modules"), (15, "uptime_s")], ids=["threads", "modules", "misc"])
 def test_it_is_read_without_a_stream(kind: int, lost: str) -> None:
     whole, dump = read(made().write()), read(without(made().write(), kind))
     assert getattr(whole, lost)
@@ -179,13 +178,13 @@ def test_it_is_read_without_a_stream(kind: int, lost: str) -> None:
     assert (dump.cpu, dump.instruction) == (whole.cpu, whole.instruction)
 
 
-@pytest.mark.parametrize("kind", [6, 7], ids=["exception", "system"])
+@for_each("kind", [6, 7], ids=["exception", "system"])
 def test_it_is_not_read_without_these(kind: int) -> None:
     with pytest.raises(UnreadableMinidump, match=f"no stream {kind}"):
         read(without(made().write(), kind))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "data",
     [b"", b"MDMP", b"PMDM" + made().write()[4:], made().write()[:40], b"MDMP\x93\xa8" + made().write()[6:]],
     ids=["empty", "begin", "other_order", "no_directory", "version"],
@@ -203,7 +202,7 @@ def test_a_context_of_another_processor() -> None:
     assert (dump.cpu, dump.instruction, words_of(dump)) == ("arm64", None, [])
 
 
-@pytest.mark.parametrize(("number", "cpu"), [(0x8006, "riscv64"), (0x4242, "0x4242")], ids=["riscv64", "unknown"])
+@for_each(("number", "cpu"), [(0x8006, "riscv64"), (0x4242, "0x4242")], ids=["riscv64", "unknown"])
 def test_processors_whose_contexts_are_not_read(number: int, cpu: str) -> None:
     data = bytearray(made().write())
     _, _, machine = place_of(bytes(data), 7)
@@ -241,12 +240,12 @@ def test_more_streams_than_are_looked_at() -> None:
                 read(longer)
 
 
-@pytest.mark.parametrize("uptime", [0, 1_700_000_000, -1], ids=["none", "no_beginning", "from_the_future"])
+@for_each("uptime", [0, 1_700_000_000, -1], ids=["none", "no_beginning", "from_the_future"])
 def test_odd_uptimes(uptime: int) -> None:
     assert read(made(uptime=uptime).write()).uptime_s == (0 if uptime == 0 else None)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("system", "code", "parameters", "name"),
     [
         ("Windows", 0xC0000005, [0, 4], "ACCESS_VIOLATION_READ"),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 from struct import pack
 
-import pytest
 from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from collectord.errors import UnreadableMinidump
 from collectord.fingerprints.minidumps import facts_in
 from collectord.model import CrashFacts
 from collectord.pieces import Pieces
+from tests.support.cases import for_each
 from tests.support.hostileminidumps import HOSTILE
 from tests.support.minidumps import MadeMinidump, MadeModule
 
@@ -70,7 +70,7 @@ def samples() -> Sequence[bytes]:
     ]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@for_each("name", HOSTILE)
 def test_hostile_ones_are_read_in_bounds(name: str) -> None:
     assert examined(HOSTILE[name]) is not None
 

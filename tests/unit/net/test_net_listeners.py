@@ -10,6 +10,7 @@ from twisted.internet.protocol import ServerFactory
 
 from collectord.errors import ConfigError
 from collectord.net.listeners import BACKLOG, CannotListen, Listeners
+from tests.support.cases import for_each
 
 
 @define(slots=False)
@@ -114,7 +115,7 @@ def test_a_port_takes_a_few_connections_at_once() -> None:
     assert port.taken == 60
 
 
-@pytest.mark.parametrize("wrong", ["carrier:pigeon", "tcp:nine", "tcp", "", "unix", "tcp:1:colour=red"])
+@for_each("wrong", ["carrier:pigeon", "tcp:nine", "tcp", "", "unix", "tcp:1:colour=red"])
 def test_no_endpoint(wrong: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Listeners(["tcp:80", wrong], "admin", Reactor())
@@ -160,7 +161,7 @@ def test_a_bad_certificate_is_not_used(tmp_path: Path) -> None:
         listeners.renewed()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("description", "is_open"),
     [
         ("tcp:8001", True),

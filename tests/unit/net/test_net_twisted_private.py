@@ -22,6 +22,7 @@ from twisted.web.client import HTTP11ClientProtocol  # type: ignore[attr-defined
 from twisted.web.http import HTTPChannel
 
 from collectord.net.twisted_private import HTTPConnection, accept_at_most, is_unfinished, lend, send_now
+from tests.support.cases import for_each
 
 SETUP = Path(__file__).parents[3] / "setup.py"
 
@@ -30,7 +31,7 @@ def test_a_version_that_nobody_has_tried_is_not_installed() -> None:
     assert re.search(r'"twisted\[tls\]>=[0-9.]+,<[0-9]+"', SETUP.read_text())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("owner", "name"),
     [
         (HTTPChannel, "_busyReceiving"),
@@ -76,7 +77,7 @@ class Connected(HTTPConnection):
         super().lineReceived(line)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     [
         pytest.param(b"nonsense\r\n", id="request line"),

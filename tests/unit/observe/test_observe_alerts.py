@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml  # type: ignore[import-untyped]
 from attrs import evolve
 
 from collectord.metrics import DeclaredMetric, declared
+from tests.support.cases import for_each
 
 ROOT = Path(__file__).parents[3]
 RULES = [
@@ -84,13 +84,13 @@ def wrong_with(expression: str) -> str:
     return " ".join(sorted((asked - set(names)) | (labels_in(expression) - known)))
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
+@for_each("expression", EXPRESSIONS)
 def test_metrics_and_labels_exist(expression: str) -> None:
     assert metrics_in(expression) != set()
     assert wrong_with(expression) == ""
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("expression", "wrong"),
     [
         ("rate(collectord_received[5m])", "collectord_received"),
@@ -150,7 +150,7 @@ def sections(page: str) -> set[str]:
     return set(re.findall(r"^(.+)\n[-=]{3,}$", (ROOT / page).read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+@for_each("rule", RULES, ids=lambda rule: rule["alert"])
 def test_an_alert_says_what_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
     assert rule["labels"]["severity"] in ("critical", "warning", "info")

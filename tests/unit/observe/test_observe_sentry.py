@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from collectord.errors import ConfigError
 from collectord.observe.sentry import SentryObserver, sentry_observer
 from collectord.settings.schema import Sentry
+from tests.support.cases import for_each
 from tests.support.recording import Recorder, Request, recording
 from tests.support.wait import until
 
@@ -227,7 +228,7 @@ def test_without_a_dsn_there_is_none() -> None:
     assert sentry_observer(Sentry(), "1") is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("dsn", "why"),
     [
         ("nonsense", "Unsupported scheme"),

@@ -17,6 +17,7 @@ from twisted.logger import capturedLogs
 from collectord import metrics
 from collectord.observe.aggregate import AggregatedRegistry, snapshot_of
 from collectord.observe.statsd import PACKET_BYTES, Resolver, StatsdLines, StatsdService, packets
+from tests.support.cases import for_each
 
 T = TypeVar("T")
 
@@ -149,7 +150,7 @@ def test_a_counter_that_fell_began_again() -> None:
     assert reported == ["collectord.received:2|c"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "reported"),
     [(-1.5, ["collectord.age:0|g"]), (float("nan"), []), (2**40, ["collectord.age:1099511627776|g"])],
 )

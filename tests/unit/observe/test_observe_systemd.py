@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs
 
 from collectord.observe.systemd import Notifier, WatchdogService
+from tests.support.cases import for_each
 
 
 @frozen
@@ -63,7 +64,7 @@ def notifier_for(systemd: Systemd, **environment: str) -> Notifier:
     return Notifier.from_environment({"NOTIFY_SOCKET": systemd.address, **environment})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("tell", "heard"),
     [
         (Notifier.ready, ["READY=1"]),
@@ -151,7 +152,7 @@ def test_it_pings_with_no_descriptor_left(systemd: Systemd) -> None:
     assert systemd.heard() == [["WATCHDOG=1"]]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("environment", "seconds"),
     [
         ({"WATCHDOG_USEC": "30000000"}, 30.0),

@@ -19,6 +19,7 @@ from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import make_crash
 from collectord.testing.running import in_reactor
+from tests.support.cases import for_each
 from tests.support.clocked import ClockedReactor
 from tests.support.httpwire import WireServer, answer
 
@@ -159,7 +160,7 @@ async def test_after_a_short_body_the_connection_is_used_again(hook: Hook) -> No
     assert hook.server.opened == 1
 
 
-@pytest.mark.parametrize(
+@for_each(
     "user",
     [
         pytest.param("user", id="user"),

@@ -8,6 +8,7 @@ import pytest
 
 from collectord.errors import ConfigError
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
+from tests.support.cases import for_each
 from tests.support.fakereactor import FakeReactor
 
 
@@ -16,7 +17,7 @@ def publisher(servers: str, **more: Any) -> Any:
     return make_plugin(PUBLISHERS, table, PluginContext(FakeReactor()), "here").instance
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("more", "reported"),
     [
         pytest.param({"servers": ""}, "servers: ", id="no servers"),

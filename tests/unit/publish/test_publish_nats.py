@@ -22,6 +22,7 @@ from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.publish.natskeys import read_credentials
 from collectord.testing import make_crash
 from collectord.testing.running import in_reactor
+from tests.support.cases import for_each
 from tests.support.clocked import ClockedReactor
 from tests.support.daemon import free_port
 from tests.support.natswire import STREAM, FakeNats, acknowledgement
@@ -332,7 +333,7 @@ def test_credentials_that_can_not_be_used(tmp_path: Path, content: str | None, w
     assert content is None or content not in str(told.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "why"),
     [
         pytest.param({"url": "http://x"}, "must be nats://<user>:<password>@<host>", id="scheme"),

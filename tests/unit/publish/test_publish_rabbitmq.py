@@ -20,6 +20,7 @@ from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import make_crash, running
 from tests.support.amqpwire import FakeBroker, Message
+from tests.support.cases import for_each
 from tests.support.clocked import ClockedReactor
 from tests.support.daemon import free_port
 
@@ -466,7 +467,7 @@ async def test_a_user_who_is_refused_is_told_in_the_words_of_the_broker(rig: Rig
         await rig.publisher().check()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "why"),
     [
         pytest.param({"url": "http://x/"}, "must be amqp://<user>:<password>@<host>", id="scheme"),

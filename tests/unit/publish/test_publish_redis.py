@@ -25,6 +25,7 @@ from collectord.publish.redisclient import RedisConnections, hosts_of, make_clie
 from collectord.testing import make_crash
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from collectord.testing.running import in_reactor
+from tests.support.cases import for_each
 from tests.support.daemon import free_port
 
 MASTER = b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
@@ -312,7 +313,7 @@ async def test_of_what_does_not_speak_redis_only_the_beginning_is_told(
     assert len(str(told.value)) < 400
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         pytest.param("http://x/", id="scheme"),
@@ -404,7 +405,7 @@ def sentinel_of(client: Redis) -> tuple[Any, ...]:
     return tuple(options[name] for name in ("host", "port", "password", "socket_timeout"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "hosts"),
     [
         ("redis://crash:secret@host:6379/0", "host:6379"),

@@ -21,6 +21,7 @@ from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.publish.sqs import SqsSettings
 from collectord.testing import make_crash
 from collectord.testing.running import in_reactor
+from tests.support.cases import for_each
 from tests.support.httpwire import WireServer, answer
 
 KEYS = {"access_key": "any", "secret_key": "S3CR3T"}
@@ -171,7 +172,7 @@ def test_the_url_of_the_queue_tells_the_region_and_the_server(
     client.close()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "why"),
     [
         pytest.param({"queue_url": "crashes"}, "must be https://host/account/queue", id="a name"),

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from collectord.settings.schema import Settings
 from collectord.settings.snapshot import _FIXED, _FIXED_OF_SUBMISSION
+from tests.support.cases import for_each
 
 ROOT = Path(__file__).parents[3]
 DOCS = (ROOT / "docs" / "settings.rst").read_text("utf-8") + (ROOT / "docs" / "crashmover.rst").read_text("utf-8")
@@ -48,7 +49,7 @@ def test_there_are_keys() -> None:
     assert len(list(keys())) > 50
 
 
-@pytest.mark.parametrize(("section", "key"), [pytest.param(*each, id=".".join(each)) for each in keys()])
+@for_each(("section", "key"), [pytest.param(*each, id=".".join(each)) for each in keys()])
 def test_each_is_told(section: str, key: str) -> None:
     if f"{section}.{key}" in sections_of(PRODUCTION):  # a table of its own
         assert f"[[{section}.{key}]]" in DOCS

@@ -9,6 +9,7 @@ from collectord.errors import ConfigError
 from collectord.settings import loading as config
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import PREFIX, Settings
+from tests.support.cases import for_each
 
 Toml = Callable[[str], Path]
 
@@ -388,7 +389,7 @@ def test_the_file_is_blamed_for_what_is_its_own(toml: Toml, env: Callable[[str, 
     ]
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[3].glob("etc/*.toml")), ids=lambda path: path.name)
+@for_each("path", sorted(Path(__file__).parents[3].glob("etc/*.toml")), ids=lambda path: path.name)
 def test_the_files_that_are_shipped(path: Path) -> None:
     assert load_settings(path).storage
 

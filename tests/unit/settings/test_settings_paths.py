@@ -11,16 +11,17 @@ from collectord.settings.schema import Crashmover as Moves
 from collectord.settings.schema import Ledger as LedgerSettings
 from collectord.settings.schema import Settings
 from collectord.settings.stores import Storage
+from tests.support.cases import for_each
 
 _PATH: TypeAdapter[Path] = TypeAdapter(PlainPath)
 
 
-@pytest.mark.parametrize("path", ["/srv/crashes", "crashes", ".", "/srv/my crashes", "/srv/50%", "/srv/a$", "/srv/~a"])
+@for_each("path", ["/srv/crashes", "crashes", ".", "/srv/my crashes", "/srv/50%", "/srv/a$", "/srv/~a"])
 def test_a_path_that_is_meant(path: str) -> None:
     assert _PATH.validate_python(path) == Path(path)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "why"),
     [
         ("", "is empty"),
@@ -99,7 +100,7 @@ def test_a_relative_place_in_a_service(tmp_path: Path) -> None:
     assert relative([("x", Path("/a"))]) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("environment", "has_terminal", "service"),
     [
         ({}, False, False),

@@ -1,11 +1,12 @@
 import pytest
 
 from collectord.settings.urls import http_parts, numbered, redacted_url, without_quoting_input, without_secrets
+from tests.support.cases import for_each
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "shown"),
     [
         ("http://127.0.0.1:8000/submit", "http://127.0.0.1:8000/submit"),
@@ -40,7 +41,7 @@ def test_a_url_as_everybody_may_see_it(url: str, shown: str) -> None:
     assert redacted_url(shown) == shown
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "shown"),
     [
         ("", ""),
@@ -81,7 +82,7 @@ def test_an_http_url_is_split() -> None:
     assert (parts.scheme, parts.hostname, parts.port, parts.path) == ("https", "h", 8443, "/submit")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         pytest.param("", id="empty"),

@@ -12,6 +12,7 @@ from collectord.errors import ConfigError
 from collectord.model import Annotations
 from collectord.throttle import Absent, AllOf, Always, AnyOf, Condition, Equals, Not, OlderThanDays, On, Prefix, Present
 from collectord.throttle.combine import bind
+from tests.support.cases import for_each
 
 TODAY = date(2024, 3, 1)
 
@@ -52,7 +53,7 @@ def test_all_and_any() -> None:
         assert holds("*", AnyOf(*parts), annotations) is some
 
 
-@pytest.mark.parametrize(
+@for_each(
     "condition",
     [
         Equals("x"),
@@ -72,7 +73,7 @@ def test_without_its_annotation_a_condition_does_not_match(condition: Condition)
     assert not holds("*", On("A", condition), {"Other": "x"})
 
 
-@pytest.mark.parametrize(
+@for_each(
     "condition",
     [
         Absent(),
@@ -125,7 +126,7 @@ def test_a_condition_of_the_operators_own() -> None:
     assert not holds("A", Palindrome(), {"A": "abb"})
 
 
-@pytest.mark.parametrize("condition", [Equals("x"), Present(), Absent(), OlderThanDays(1), Palindrome(), "Firefox"])
+@for_each("condition", [Equals("x"), Present(), Absent(), OlderThanDays(1), Palindrome(), "Firefox"])
 def test_a_condition_on_a_value_needs_a_key(condition: Condition) -> None:
     for whole in (condition, Not(condition), AllOf(On("A", Equals("x")), condition)):
         with pytest.raises(ConfigError, match="needs an annotation to look at"):

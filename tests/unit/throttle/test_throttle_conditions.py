@@ -20,6 +20,7 @@ from collectord.throttle import (
     VersionAtLeast,
     VersionBelow,
 )
+from tests.support.cases import for_each
 
 HOSTILE = [
     "",
@@ -63,7 +64,7 @@ CASES: list[tuple[ValueCondition, list[str], list[str]]] = [
 IDS = [f"{type(case[0]).__name__}-{number}" for number, case in enumerate(CASES)]
 
 
-@pytest.mark.parametrize(("condition", "matching", "others"), CASES, ids=IDS)
+@for_each(("condition", "matching", "others"), CASES, ids=IDS)
 def test_values(condition: ValueCondition, matching: list[str], others: list[str]) -> None:
     for value in matching:
         assert condition.matches(value), value
@@ -71,7 +72,7 @@ def test_values(condition: ValueCondition, matching: list[str], others: list[str
         assert not condition.matches(value), value
 
 
-@pytest.mark.parametrize("condition", [case[0] for case in CASES], ids=IDS)
+@for_each("condition", [case[0] for case in CASES], ids=IDS)
 def test_a_hostile_value_never_raises(condition: ValueCondition) -> None:
     for value in HOSTILE:
         assert condition.matches(value) in (True, False)
@@ -86,14 +87,14 @@ def test_json_that_is_too_long_does_not_match() -> None:
 TODAY = date(2024, 3, 1)
 
 
-@pytest.mark.parametrize("days", [0, 1, 730])
+@for_each("days", [0, 1, 730])
 def test_older_than_days(days: int) -> None:
     condition = OlderThanDays(days)
     for age, old in [(days - 1, False), (days, False), (days + 1, True)]:
         assert condition.matches(f"{TODAY - timedelta(age):%Y%m%d}235959", TODAY) is old
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         *HOSTILE,
@@ -115,7 +116,7 @@ def test_more_days_than_there_ever_were() -> None:
     assert not OlderThanDays(10**12).matches("20000101000000", TODAY)
 
 
-@pytest.mark.parametrize("pattern", ["(", "a{99999999999999999999}", "[z-a]"])
+@for_each("pattern", ["(", "a{99999999999999999999}", "[z-a]"])
 def test_a_bad_regular_expression(pattern: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"not a regular expression: {pattern!r}: ")):
         Matches(pattern)

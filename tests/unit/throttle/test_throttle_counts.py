@@ -11,6 +11,7 @@ from collectord.model import Annotations, CrashFacts
 from collectord.throttle import Always, Equals, RateSample, Result, Rule, Verdict, throttle
 from collectord.throttle.counts import RateCounts, Tally
 from collectord.throttle.traits import Traits
+from tests.support.cases import for_each
 
 TODAY = date(2024, 3, 1)
 RATE = RateSample(per="fingerprint", first=3, every=5, hours=1, below=Result.CONTINUE, above=Result.REJECT)
@@ -121,7 +122,7 @@ def test_a_report_without_it_does_not_match() -> None:
     assert len(rig.counts) == 0
 
 
-@pytest.mark.parametrize("trait", ["fingerprint", "place", "address", "key"])
+@for_each("trait", ["fingerprint", "place", "address", "key"])
 def test_each_trait(trait: str) -> None:
     rules = [by(evolve(RATE, per=trait)), REST]
     rig = Rig(rules)
@@ -363,7 +364,7 @@ def changed_condition(rule: Rule) -> Rule:
     return Rule("flood", "a", Equals("x"), RATE)
 
 
-@pytest.mark.parametrize("changed", [changed_first, changed_condition])
+@for_each("changed", [changed_first, changed_condition])
 def test_a_reload_keeps_the_counts_of_rules_that_did_not_change(changed: Callable[[Rule], Rule]) -> None:
     rig = Rig()
     assert rig.kept_of(4) == [1, 2, 3]

@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 from textwrap import dedent
 
-import pytest
-
 from collectord.throttle import Result, Rule, parse_rules
 from collectord.throttle.load import BUILTIN
 from collectord.throttle.rulefile import CONDITIONS
+from tests.support.cases import for_each
 
 TEXT = (Path(__file__).parents[3] / "docs" / "throttling.rst").read_text("utf-8")
 BLOCKS = re.findall(r"\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", TEXT)
@@ -21,7 +20,7 @@ def test_every_condition_is_in_the_table() -> None:
     assert {name for _, name in ROWS} == set(CONDITIONS)
 
 
-@pytest.mark.parametrize("example", [row[0] for row in ROWS])
+@for_each("example", [row[0] for row in ROWS])
 def test_the_examples_of_conditions(example: str) -> None:
     parse_rules(f'[[rule]]\nname = "r"\nkey = "A"\n{example}\nresult = "accept"\n', "docs")
 

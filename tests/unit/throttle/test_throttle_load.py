@@ -6,6 +6,7 @@ import pytest
 from collectord.errors import ConfigError
 from collectord.model import Annotations
 from collectord.throttle import BUILTIN, Always, Equals, Result, Rule, Verdict, load_rules, throttle
+from tests.support.cases import for_each
 
 TODAY = date(2024, 3, 1)
 EVERYTHING = Rule("accept_everything", "*", Always(), Result.ACCEPT)
@@ -19,12 +20,12 @@ def test_accept_all() -> None:
     assert load_rules("accept_all") == (EVERYTHING,)
 
 
-@pytest.mark.parametrize("spec", BUILTIN)
+@for_each("spec", BUILTIN)
 def test_built_in_sets_load(spec: str) -> None:
     assert load_rules(spec)[-1] == EVERYTHING
 
 
-@pytest.mark.parametrize("spec", ["", "acceptall", "mozilla.rules", "/etc/rules"])
+@for_each("spec", ["", "acceptall", "mozilla.rules", "/etc/rules"])
 def test_an_unknown_name(spec: str) -> None:
     with pytest.raises(
         ConfigError, match=f"^throttle rules '{spec}' are unknown; write accept_all, flood, mozilla, a path"
@@ -142,7 +143,7 @@ def test_products_take_the_place_of_the_rule_of_that_name() -> None:
     assert judge(rules, {"ProductName": "B2G"}) == Verdict(Result.FAKEACCEPT, "b2g", 100)
 
 
-@pytest.mark.parametrize("b2g", ["B2G", "b2g"])
+@for_each("b2g", ["B2G", "b2g"])
 def test_b2g_as_a_supported_product(b2g: str) -> None:
     rules = load_rules("mozilla", ["Firefox", b2g])
     assert judge(rules, {"ProductName": b2g}) == Verdict(Result.ACCEPT, "accept_everything", 100)

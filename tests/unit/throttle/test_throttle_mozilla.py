@@ -5,9 +5,8 @@ The rules of Mozilla's collector, one by one and in their order.
 import json
 from datetime import date, timedelta
 
-import pytest
-
 from collectord.throttle import Result, Verdict, load_rules, throttle
+from tests.support.cases import for_each
 
 TODAY = date(2024, 3, 1)
 RULES = load_rules("mozilla")
@@ -52,7 +51,7 @@ def test_the_names_and_their_order() -> None:
     ]
 
 
-@pytest.mark.parametrize(("age", "old"), [(729, False), (730, False), (731, True)])
+@for_each(("age", "old"), [(729, False), (730, False), (731, True)])
 def test_old_build_ids(age: int, old: bool) -> None:
     buildid = f"{TODAY - timedelta(age):%Y%m%d}000000"
     expected = ("has_old_buildid", REJECT) if old else LEFT
@@ -61,7 +60,7 @@ def test_old_build_ids(age: int, old: bool) -> None:
     assert decided({"ProductName": "b2g", "Comments": "", "BuildID": "20010101000000"}) == ("has_old_buildid", REJECT)
 
 
-@pytest.mark.parametrize("buildid", ["", "20010101", "2001010100000x", "19990101000000", "20011301000000"])
+@for_each("buildid", ["", "20010101", "2001010100000x", "19990101000000", "20011301000000"])
 def test_build_ids_of_another_shape(buildid: str) -> None:
     assert decided({"ProductName": "Thunderbird", "BuildID": buildid}) == LEFT
 
@@ -78,12 +77,12 @@ def test_hangs() -> None:
 INFOBAR = {"ProductName": "Firefox", "SubmittedFromInfobar": "true", "Version": "57.0", "BuildID": "20171225"}
 
 
-@pytest.mark.parametrize("version", ["52.0", "53.", "54.1", "55.0b1", "56.0", "57.0", "58.0", "59.9"])
+@for_each("version", ["52.0", "53.", "54.1", "55.0b1", "56.0", "57.0", "58.0", "59.9"])
 def test_infobar(version: str) -> None:
     assert decided({**INFOBAR, "Version": version}) == ("infobar_is_true", REJECT)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "change",
     [
         {"Version": "51.0"},
@@ -100,17 +99,17 @@ def test_not_infobar(change: dict[str, str]) -> None:
     assert decided({**INFOBAR, **change}) == LEFT
 
 
-@pytest.mark.parametrize("missing", ["SubmittedFromInfobar", "Version", "BuildID"])
+@for_each("missing", ["SubmittedFromInfobar", "Version", "BuildID"])
 def test_not_infobar_without(missing: str) -> None:
     assert decided({key: value for key, value in INFOBAR.items() if key != missing}) == LEFT
 
 
-@pytest.mark.parametrize("product", ["b2g", "B2G", "B2g"])
+@for_each("product", ["b2g", "B2G", "B2g"])
 def test_b2g(product: str) -> None:
     assert decided({"ProductName": product}) == ("b2g", FAKEACCEPT)
 
 
-@pytest.mark.parametrize("product", ["", "firefox", "Firefox ", "Fennec", "b2gg", "SeaMonkey", "\ud800"])
+@for_each("product", ["", "firefox", "Firefox ", "Fennec", "b2gg", "SeaMonkey", "\ud800"])
 def test_unsupported_products(product: str) -> None:
     assert decided({"ProductName": product, "Comments": "x"}) == ("unsupported_product", REJECT)
 
@@ -119,7 +118,7 @@ def test_no_product() -> None:
     assert decided({}) == ("unsupported_product", REJECT)
 
 
-@pytest.mark.parametrize("product", ["Firefox", "Firefox Enterprise", "MozillaVPN", "Thunderbird"])
+@for_each("product", ["Firefox", "Firefox Enterprise", "MozillaVPN", "Thunderbird"])
 def test_supported_products_for_the_desktop(product: str) -> None:
     assert decided({"ProductName": product}) == LEFT
 
@@ -131,7 +130,7 @@ PACKAGES = {
 }
 
 
-@pytest.mark.parametrize("product", PACKAGES)
+@for_each("product", PACKAGES)
 def test_package_names(product: str) -> None:
     unsupported = ("unsupported_packagename", REJECT)
     assert decided({"ProductName": product}) == unsupported
@@ -144,7 +143,7 @@ def test_package_names_of_other_products_do_not_matter() -> None:
     assert decided({"ProductName": "Thunderbird", "Android_PackageName": "com.example"}) == LEFT
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("annotation", "value", "rule"),
     [
         ("Throttleable", "0", "throttleable_0"),
@@ -169,7 +168,7 @@ def test_always_wanted(annotation: str, value: str, rule: str) -> None:
     assert judge({**FIREFOX, annotation: value}) == verdict
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("annotation", "value"),
     [("Throttleable", "1"), ("Throttleable", ""), ("ProcessType", "content"), ("ProcessType", "gpus")],
 )
@@ -189,14 +188,14 @@ def test_shutdown_kills_chain_with_the_sample_of_firefox() -> None:
 ESR = {**FIREFOX, "ReleaseChannel": "esr"}
 
 
-@pytest.mark.parametrize("build", [9600, 7601, 0])
+@for_each("build", [9600, 7601, 0])
 def test_esr_on_an_unsupported_windows(build: int) -> None:
     crash = {**ESR, "TelemetryEnvironment": telemetry(build=build)}
     assert judge(crash, 25) == Verdict(REJECT, "is_firefox_esr_unsupported_windows", 25)
     assert judge(crash, 24.9) == Verdict(ACCEPT, "is_alpha_beta_esr", 100)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "environment",
     [
         telemetry(build=9601),

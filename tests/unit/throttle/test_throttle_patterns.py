@@ -14,9 +14,10 @@ from collectord.throttle import AllOf, Always, JsonAtMost, JsonEquals, Matches, 
 from collectord.throttle.effort import Effort
 from collectord.throttle.load import differences_in
 from collectord.throttle.patterns import Pattern, differences
+from tests.support.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pattern", "advice"),
     [
         ("(?=a)", "no look-around"),
@@ -60,7 +61,7 @@ def test_a_compiled_one_of_pythons_is_refused() -> None:
         Pattern(re.compile("a"))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pattern", "text", "found"),
     [
         (r"^\w+$", "Muller", True),
@@ -87,7 +88,7 @@ def test_what_it_means(pattern: str, text: str, found: bool) -> None:
     assert Pattern(pattern).is_in(text) is found
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pattern", "reported"),
     [
         (r"^\d+x", [r"\d"]),
@@ -115,7 +116,7 @@ def test_differences_are_told(pattern: str, reported: list[str]) -> None:
     assert [difference.split(" ")[0] for difference in differences(pattern)] == reported
 
 
-@pytest.mark.parametrize(
+@for_each(
     "advised",
     [r"\p{Nd}", "[0-9]", r"\P{Nd}", "[^0-9]", "[A-Za-z0-9_]", r"[\pL\pN_]", r"[^\pL\pN_]", r"[ \t\r\n\f]", r"\n?\z"],
 )

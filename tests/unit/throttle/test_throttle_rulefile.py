@@ -33,6 +33,7 @@ from collectord.throttle import (
     parse_rules,
 )
 from collectord.throttle.rulefile import CONDITIONS
+from tests.support.cases import for_each
 
 WRITTEN: list[tuple[str, Condition]] = [
     ('equals = "x"', Equals("x")),
@@ -62,7 +63,7 @@ def written(body: str, name: str = "r", key: str = "A", result: str = 'result = 
     return f'[[rule]]\nname = "{name}"\nkey = "{key}"\n{body}\n{result}\n'
 
 
-@pytest.mark.parametrize(("text", "condition"), WRITTEN, ids=[text for text, _ in WRITTEN])
+@for_each(("text", "condition"), WRITTEN, ids=[text for text, _ in WRITTEN])
 def test_conditions(text: str, condition: Condition) -> None:
     assert parse_rules(written(text), "file") == (Rule("r", "A", condition, Result.ACCEPT),)
 
@@ -71,13 +72,13 @@ def test_every_condition_was_tried() -> None:
     assert {text.split()[0] for text, _ in WRITTEN} == set(CONDITIONS)
 
 
-@pytest.mark.parametrize("result", Result)
+@for_each("result", Result)
 def test_results(result: Result) -> None:
     text = written("present = true", result=f'result = "{result.value}"')
     assert parse_rules(text, "file") == (Rule("r", "A", Present(), result),)
 
 
-@pytest.mark.parametrize("percent", [0, 10, 12.5, 100])
+@for_each("percent", [0, 10, 12.5, 100])
 def test_samples(percent: float) -> None:
     text = written("", key="*", result=f'percent = {percent}\nbelow = "continue"\nabove = "reject"')
     sample = Sample(percent, Result.CONTINUE, Result.REJECT)
@@ -88,7 +89,7 @@ RATED = 'per = "fingerprint"\nfirst = 10\nevery = 1000\nhours = 1\nbelow = "cont
 RATE = RateSample(per="fingerprint", first=10, every=1000, hours=1, below=Result.CONTINUE, above=Result.REJECT)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "rate"),
     [
         (RATED, RATE),
@@ -121,7 +122,7 @@ FILES: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "problem"), FILES)
+@for_each(("text", "problem"), FILES)
 def test_broken_files(text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_rules(text, "/etc/r.toml")
@@ -267,7 +268,7 @@ RULES: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "problem"), RULES, ids=[problem[:50] for _, problem in RULES])
+@for_each(("text", "problem"), RULES, ids=[problem[:50] for _, problem in RULES])
 def test_broken_rules(text: str, problem: str) -> None:
     with pytest.raises(ConfigError, match="^" + re.escape(f"/etc/r.toml: rule 'r': {problem}")):
         parse_rules(text, "/etc/r.toml")

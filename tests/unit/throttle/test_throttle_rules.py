@@ -21,6 +21,7 @@ from collectord.throttle import (
     throttle,
 )
 from collectord.throttle.rules import check_names
+from tests.support.cases import for_each
 
 TODAY = date(2024, 3, 1)
 TENTH = Sample(10, Result.CONTINUE, Result.REJECT)
@@ -57,7 +58,7 @@ def test_continue_goes_on() -> None:
     assert judge(rules[:1], {}) is NO_MATCH
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("percent", "roll", "result"),
     [
         (10, 0, Result.ACCEPT),
@@ -90,7 +91,7 @@ def test_nothing_is_rolled_without_a_sample_that_matches() -> None:
     assert judge(rules, {}).rule == "all"
 
 
-@pytest.mark.parametrize("name", ["", "a-b", "a b", "a\n", "é", None])
+@for_each("name", ["", "a-b", "a b", "a\n", "é", None])
 def test_bad_names(name: str) -> None:
     with pytest.raises(ConfigError, match=r"the name of a rule is made of A-Z, a-z, 0-9 and _; .* is not"):
         Rule(name, "*", Always(), Result.ACCEPT)
@@ -105,7 +106,7 @@ def test_bad_rules() -> None:
         Rule("a", "*", Equals("x"), Result.ACCEPT)
 
 
-@pytest.mark.parametrize("percent", [-1, 100.1, float("nan"), True, "10"])
+@for_each("percent", [-1, 100.1, float("nan"), True, "10"])
 def test_bad_percents(percent: float) -> None:
     with pytest.raises(ConfigError, match="percent must be a number from 0 to 100"):
         Sample(percent, Result.ACCEPT, Result.REJECT)

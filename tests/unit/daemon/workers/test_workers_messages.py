@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from collectord.daemon.workers.messages import Counted, CrashEvents, LineSplitter, Message, Ready, Seen, decode, encode
 from collectord.model import CrashEvent
+from tests.support.cases import for_each
 
 KEPT = CrashEvent(at=1.5, crash_id="a", kind="kept", where="/a", about={"product": "\n\ud800", "size": 3})
 MOVED = CrashEvent(at=2.5, crash_id="b", kind="moved", where="s3://b")
@@ -18,13 +19,13 @@ MESSAGES = [
 ]
 
 
-@pytest.mark.parametrize("message", MESSAGES)
+@for_each("message", MESSAGES)
 def test_there_and_back(message: Message) -> None:
     assert decode(encode(message)) == message
     assert b"\n" not in encode(message)
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b"[]", b'{"ready": false}', b'{"happened": [[1]]}', b"\xff", b"{"])
+@for_each("line", [b"", b"{}", b"[]", b'{"ready": false}', b'{"happened": [[1]]}', b"\xff", b"{"])
 def test_what_nobody_understands(line: bytes) -> None:
     with pytest.raises((ValueError, TypeError)):
         decode(line)

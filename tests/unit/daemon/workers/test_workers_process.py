@@ -17,6 +17,7 @@ from collectord.daemon.workers.process import WorkerProcess
 from collectord.index.tally import Tally
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
+from tests.support.cases import for_each
 from tests.support.fakereactor import FakeProcess
 
 EVENT = CrashEvent(at=1.5, crash_id="an id", kind="kept", where="/a", about={"rule": "all", "size": 7})
@@ -112,7 +113,7 @@ def test_a_line_without_an_end_does_not_grow_for_ever() -> None:
     assert rig.parent.received == [b"x" * 3 * 2**19 + b"\n"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("end", "why"),
     [(None, "exit status 1"), (signal.SIGSEGV, "killed by SIGSEGV")],
     ids=["exit status", "signal"],

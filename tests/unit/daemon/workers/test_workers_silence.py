@@ -2,13 +2,13 @@
 Which workers hang, by time in which the parent ran.
 """
 
-import pytest
 from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
 from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S, SilenceWatch
+from tests.support.cases import for_each
 from tests.support.fakereactor import FakeProcess
 from tests.unit.daemon.workers.test_workers_process import Parent
 from tests.unit.intake.parts import recorded_log
@@ -92,7 +92,7 @@ def test_a_start_may_take_longer() -> None:
     assert rig.processes[0].killed
 
 
-@pytest.mark.parametrize("stood_still", [10.0, 3600.0])
+@for_each("stood_still", [10.0, 3600.0])
 def test_time_in_which_the_parent_stood_still_is_nobody_s_silence(stood_still: float) -> None:
     rig = Rig()
     rig.heard(*rig.workers)

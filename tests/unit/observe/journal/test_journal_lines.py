@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from collectord.model import CrashEvent, Step
 from collectord.observe.journal.lines import CRASH_KINDS, HEAL, PROCESS_KINDS, Line, format_event, parse_line, time_of
+from tests.support.cases import for_each
 from tests.unit.observe.journal.samples import AT, CRASH_ID, HOSTILE, TIME, digests, events, texts
 
 lines = st.builds(
@@ -100,7 +101,7 @@ def test_garbage_is_refused_or_a_line(garbage: bytes) -> None:
     assert line is None or line.at >= 0
 
 
-@pytest.mark.parametrize(
+@for_each(
     "bad",
     [
         b"",

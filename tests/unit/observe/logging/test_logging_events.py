@@ -1,10 +1,10 @@
 import json
 from typing import Any
 
-import pytest
 from twisted.logger import LogLevel
 
 from collectord.observe.logging.events import LineObserver
+from tests.support.cases import for_each
 
 
 def written(form: str, *events: dict[str, Any], level: str = "info", for_syslog: bool = False) -> list[str]:
@@ -53,7 +53,7 @@ def test_priorities_for_syslog() -> None:
     assert [line[:3] for line in lines] == ["<6>", "<3>", "<2>"]
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@for_each("form", ["text", "json"])
 def test_lost_lines_are_told_of_in_the_form_of_all_lines(form: str) -> None:
     out: list[bytes] = []
 

@@ -9,6 +9,7 @@ import pytest
 
 from collectord.storage.filesystem.devices import device_of, family_of, mount_of_its_own, refuse_unmounted
 from collectord.storage.filesystem.mounted import mount_of
+from tests.support.cases import for_each
 from tests.support.mounts import bind, can_mount, loop_ext4, tmpfs
 
 needs_mounts = pytest.mark.skipif(bool(can_mount()), reason=can_mount())
@@ -41,7 +42,7 @@ def test_of_two_on_one_directory_the_later_one_is_seen(mountpoint: Path) -> None
         assert where(mountpoint) == (str(mountpoint), "ext4")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "family"),
     [("ext3", "ext"), ("ext4", "ext"), ("nfs", "nfs"), ("nfs4", "nfs"), ("fuse.sshfs", "fuse"), ("fuseblk", "fuse")],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from collectord.storage.filesystem.known import KnownStore, KnownStores, state_directory, write_durably
+from tests.support.cases import for_each
 from tests.unit.storage.stores import failing
 
 A = KnownStore(root="/mnt/a", store_id="1", device="ext 5")
@@ -98,7 +99,7 @@ def test_first_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         path.unlink()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("configured", "environment", "expected"),
     [
         (Path("/srv/state"), {"STATE_DIRECTORY": "/var/lib/x"}, "/srv/state"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from collectord.crashid import make_crash_id
 from collectord.model import MINIDUMP
 from collectord.storage.filesystem.layout import Place, dump_file, place_at, place_of
+from tests.support.cases import for_each
 from tests.unit.storage.stores import CRASH_ID, make_crash
 
 NOON = "2016-06-22T12:00:09+00:00"
@@ -31,7 +32,7 @@ def test_the_paths_of_the_design() -> None:
     assert place.link_target == "../../../name/8f/63"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("depth", "radix"), [("0", "8f/63/75/2c"), ("1", "8f"), ("2", "8f/63"), ("3", "8f/63/75"), ("4", "8f/63/75/2c")]
 )
 def test_depths(depth: str, radix: str) -> None:
@@ -46,7 +47,7 @@ def test_the_day_is_the_id_s_and_the_time_is_the_raw_crash_s() -> None:
     assert place.date_dir == "/crashes/20160622/date/00/05_59"
 
 
-@pytest.mark.parametrize("timestamp", ["", "2016-06-22", "2016-06-22 noon"])
+@for_each("timestamp", ["", "2016-06-22", "2016-06-22 noon"])
 def test_no_time(timestamp: str) -> None:
     with pytest.raises(ValueError, match="unpack"):
         place_at("/crashes", CRASH_ID, timestamp)

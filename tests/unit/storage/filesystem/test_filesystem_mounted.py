@@ -8,20 +8,19 @@ import pytest
 
 from collectord.storage.filesystem import mounted
 from collectord.storage.filesystem.mounted import Mount, cautions_at, cautions_of, mount_of, unsynced_by_syncfs
+from tests.support.cases import for_each
 from tests.support.mounts import can_mount, mounted_at, tmpfs
 
 needs_mounts = pytest.mark.skipif(can_mount() != "", reason=can_mount())
 
 
-@pytest.mark.parametrize(
-    "kind", ["ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "nilfs2", "overlay", "bcachefs"]
-)
+@for_each("kind", ["ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "nilfs2", "overlay", "bcachefs"])
 def test_all_is_promised(kind: str) -> None:
     assert cautions_of(Mount(kind=kind, options=frozenset({"rw", "relatime", "data=ordered"}))) == []
     assert unsynced_by_syncfs(Mount(kind=kind)) == ""
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "text"),
     [
         ("tmpfs", "lies in memory"),
@@ -46,7 +45,7 @@ def test_of_kinds(kind: str, text: str) -> None:
     assert text in caution
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "option", "text"),
     [
         ("overlay", "volatile", "nothing is ever synced"),
@@ -61,7 +60,7 @@ def test_of_options(kind: str, option: str, text: str) -> None:
     assert text in caution
 
 
-@pytest.mark.parametrize("kind", ["fuse", "fuseblk", "fuse.bindfs", "9p", "cifs"])
+@for_each("kind", ["fuse", "fuseblk", "fuse.bindfs", "9p", "cifs"])
 def test_a_syncfs_that_reaches_nobody(kind: str) -> None:
     assert f"syncs nothing on {kind}" in unsynced_by_syncfs(Mount(kind=kind))
 

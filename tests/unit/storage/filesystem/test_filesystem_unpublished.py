@@ -21,6 +21,7 @@ from collectord.model import Crash, NewCrash
 from collectord.storage.filesystem.source import FilesystemCrashSource
 from collectord.storage.filesystem.unpublished import count_unpublished, directory_of
 from collectord.storage.filesystem.unpublishedsource import UnpublishedSource
+from tests.support.cases import for_each
 from tests.support.disk import stored_crashes
 from tests.unit.intake.parts import result_of
 from tests.unit.storage.filesystem.test_filesystem_in_hand import ready
@@ -122,7 +123,7 @@ def test_remembered_twice_it_is_there_once(desk: Desk) -> None:
     assert ids(desk.unpublished()) == [CRASH_ID]
 
 
-@pytest.mark.parametrize("name", ["x" * 300, ".hidden", "http http://host/path?a=b", "ü" * 100])
+@for_each("name", ["x" * 300, ".hidden", "http http://host/path?a=b", "ü" * 100])
 def test_any_name_of_a_publisher_is_the_name_of_one_directory(name: str) -> None:
     directory = directory_of("/root", name)
     assert os.path.dirname(directory) == "/root/unpublished"

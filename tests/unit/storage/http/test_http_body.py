@@ -22,6 +22,7 @@ from zope.interface.verify import verifyObject
 from collectord.errors import StorageError
 from collectord.model import COLLECTOR_NAMES, Crash, Dump, InMemory
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report, notes_of
+from tests.support.cases import for_each
 from tests.unit.intake.parts import LIMITS, new_receiver, result_of
 from tests.unit.storage.stores import CRASH_ID, dump_of, make_crash, started
 
@@ -112,7 +113,7 @@ def test_how_the_first_client_called_a_file_is_sent_on() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sent", "arrived"),
     [
         ("text/plain; charset=utf-16", "text/plain; charset=utf-16"),
@@ -130,7 +131,7 @@ def test_what_the_first_client_said_that_a_file_is_arrives(sent: str, arrived: s
     assert [dump.content_type for dump in report.dumps] == [arrived, "application/octet-stream"]
 
 
-@pytest.mark.parametrize("filename", ["a%22b.dmp", "é%0D 😀;'", "%0A", '"%"', "C:\\"])
+@for_each("filename", ["a%22b.dmp", "é%0D 😀;'", "%0A", '"%"', "C:\\"])
 def test_how_the_first_client_called_a_file_arrives(filename: str) -> None:
     receiver = new_receiver(headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}".encode()})
     receiver.received(body_of(noted({"upload_file_minidump": {"filename": filename}})))
@@ -138,7 +139,7 @@ def test_how_the_first_client_called_a_file_arrives(filename: str) -> None:
     assert [dump.filename for dump in report.dumps] == [filename, "extra_2"]
 
 
-@pytest.mark.parametrize("about", [None, [], {"upload_file_minidump": 1}, {"upload_file_minidump": {"filename": 1}}])
+@for_each("about", [None, [], {"upload_file_minidump": 1}, {"upload_file_minidump": {"filename": 1}}])
 def test_what_other_collectors_noted_of_files_does_no_harm(about: object) -> None:
     _, files = parsed(body_of(noted(about)))
     assert set(files) == {"upload_file_minidump", "extra_2"}
@@ -149,7 +150,7 @@ def with_notes(notes: object) -> Crash:
     return evolve(crash, raw_crash={**crash.raw_crash, "metadata": {"collector_notes": notes}})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("notes", "sent"),
     [
         pytest.param(["a", "\u00fc\r\n\ud800"], ["a", "\u00fc\r\n\ud800"], id="any text"),
@@ -166,7 +167,7 @@ def test_notes_fit_into_a_header(notes: object, sent: object) -> None:
     assert (json.loads(header) if header else None) == sent
 
 
-@pytest.mark.parametrize("size", [1, 10, 100, 4000])
+@for_each("size", [1, 10, 100, 4000])
 def test_notes_that_are_too_long_for_a_header(size: int) -> None:
     notes = [f"{number}" + "\u00fc" * size for number in range(5000)]
     header = notes_of(with_notes(notes))
@@ -194,7 +195,7 @@ def test_what_was_taken_with_the_same_limits_is_taken_from_a_relay() -> None:
     assert "cut" in notes_with("")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "annotations",
     [{"bad": "\ufffd" * 1000}, {"control": "\x01" * 1000, "c%22": ""}, {f"k{n}": "" for n in range(400)}],
     ids=["bytes that were no text", "characters that JSON escapes", "names from JSON"],
@@ -261,7 +262,7 @@ def at_once(work: Any) -> Deferred[Any]:
     return done
 
 
-@pytest.mark.parametrize("spoiled", [b"MDMP", b"MDMP minidumq", b"MDMP minidump and more", b""])
+@for_each("spoiled", [b"MDMP", b"MDMP minidumq", b"MDMP minidump and more", b""])
 def test_a_dump_that_is_another_by_now(spoiled: bytes) -> None:
     right = dump_of("upload_file_minidump", b"MDMP minidump")
     dump = Dump(name=right.name, size=right.size, sha256=right.sha256, content=InMemory([spoiled]))

@@ -21,6 +21,7 @@ from collectord.model import MINIDUMP, Content
 from collectord.pieces import ReaderAt
 from collectord.plugins import PluginContext
 from collectord.storage.http.storage import HttpCrashStorage, HttpDestinationSettings, make
+from tests.support.cases import for_each
 from tests.support.clocked import ClockedReactor
 from tests.support.daemon import free_port
 from tests.support.httpwire import WireServer, answer
@@ -277,7 +278,7 @@ async def test_a_check_can_be_cancelled(another: Another, stage: str) -> None:
     await another.server.until(lambda: not another.server.connections)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "said"),
     [
         ({"ca_file": "/nowhere/a.pem"}, "ca_file = '/nowhere/a.pem'"),

@@ -31,6 +31,7 @@ from collectord.storage.objects.azuresigning import Request, signature
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, on_disk
+from tests.support.cases import for_each
 from tests.support.fakes3 import Asked, FakeS3, HangUp, Said, refusal, with_headers
 from tests.unit.storage.stores import CRASH_ID, DUMPS, error_of, in_reactor, make_crash
 
@@ -320,7 +321,7 @@ def test_without_its_client_the_identity_service_can_t_be_asked(monkeypatch: pyt
         make(settings_of(), PluginContext(reactor))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "message"),
     [
         ({"account": "Not_An_Account"}, "should match pattern"),

@@ -15,6 +15,7 @@ import pytest
 
 from collectord.storage.objects import connections as connections_module
 from collectord.storage.objects.connections import Answer, Connections, NoAnswer
+from tests.support.cases import for_each
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 SOON = 5.0
@@ -89,7 +90,7 @@ def test_an_answer() -> None:
     assert isinstance(answer.headers, HTTPMessage)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "answer",
     [
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n",
@@ -121,7 +122,7 @@ def test_a_connection_is_used_again() -> None:
         to.close()
 
 
-@pytest.mark.parametrize(
+@for_each(
     "answer",
     [EMPTY, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"],
     ids=["closed", "to be closed"],
@@ -143,8 +144,8 @@ def test_a_connection_that_ends_is_replaced(answer: bytes) -> None:
         to.close()
 
 
-@pytest.mark.parametrize("made", [BytesIO, bytes], ids=["file", "bytes"])
-@pytest.mark.parametrize("size", [3, 1_500_000])
+@for_each("made", [BytesIO, bytes], ids=["file", "bytes"])
+@for_each("size", [3, 1_500_000])
 def test_a_body_is_sent(size: int, made: Callable[[bytes], Any]) -> None:
     content, came = b"y" * (size - 1) + b"!", list[bytes]()
 
@@ -172,7 +173,7 @@ def test_an_answer_before_all_was_sent_counts() -> None:
     assert answer.status == 413
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("answer", "told"),
     [
         (b"", "hung up before its answer was complete"),

@@ -9,6 +9,7 @@ import pytest
 from attrs import define, field
 
 from collectord.storage.objects.kept import delete_all
+from tests.support.cases import for_each
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 RAW = f"stage/v1/raw_crash/20160622/{CRASH_ID}"
@@ -47,8 +48,8 @@ LIST = b'["upload_file_minidump", "extra"]'
 WHOLE = {RAW: RAW_CRASH, NAMES: LIST, DUMP: b"d", EXTRA: b"e", OTHER: b"o"}
 
 
-@pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize(
+@for_each("strict", [True, False])
+@for_each(
     ("objects", "there"),
     [
         pytest.param(WHOLE, True, id="whole"),

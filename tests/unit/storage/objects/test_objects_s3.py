@@ -30,6 +30,7 @@ from collectord.storage.objects.s3settings import S3Settings
 from collectord.storage.objects.s3uploads import SentPart
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, on_disk
+from tests.support.cases import for_each
 from tests.support.fakes3 import Asked, FakeS3, HangUp, Said, refusal, with_headers
 from tests.unit.storage.stores import CRASH_ID, DUMPS, error_of, in_reactor, make_crash
 
@@ -652,7 +653,7 @@ async def test_a_bucket_in_the_name_of_the_host(s3: FakeS3, monkeypatch: pytest.
     await storage.close()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("bucket", "settings", "in_host"),
     [
         ("crashes", {}, True),
@@ -669,7 +670,7 @@ def test_where_the_bucket_is(bucket: str, settings: dict[str, Any], in_host: boo
     assert s3client._is_in_host(given, bool(given.endpoint_url)) is in_host
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("region", "url"),
     [
         ("us-east-1", "https://s3.us-east-1.amazonaws.com"),
@@ -681,7 +682,7 @@ def test_where_amazon_s_servers_are(region: str, url: str) -> None:
     assert s3client._amazons(region) == url
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "message"),
     [
         ({"access_key": "A"}, "set both access_key and secret_key, or neither"),

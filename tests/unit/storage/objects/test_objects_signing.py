@@ -5,17 +5,16 @@ Requests to S3 are signed as Amazon's documentation shows it.
 import hashlib
 from datetime import UTC, datetime
 
-import pytest
-
 from collectord.storage.objects.encoding import query_of, quoted
 from collectord.storage.objects.s3signing import Credentials, signed
+from tests.support.cases import for_each
 
 CREDENTIALS = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 HOST = "examplebucket.s3.amazonaws.com"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("method", "key", "query", "headers", "body", "signature"),
     [
         (
