@@ -41,6 +41,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.objects
 	$(BIN)/python -m benchmarks.workers
 	$(BIN)/python -m benchmarks.metrics_cost
+	$(BIN)/python -m benchmarks.index_cost
 	$(BIN)/python -m benchmarks.flood
 
 power kills: $(VENV)/dev

@@ -7,7 +7,7 @@ from typing import Literal
 
 from attrs import frozen
 
-from collectord.model import Annotations, CrashFacts, CrashReport, RawCrash
+from collectord.model import Annotations, CrashFacts, CrashReport, RawCrash, metadata_of
 from collectord.throttle.rules import Verdict
 
 _SHOWN = 80
@@ -54,11 +54,10 @@ def seen_report(
     @param at: when, in seconds since the epoch.
     @param crash_id: of the crash, if it is kept.
     """
-    product, version = (annotations.get(name, "")[:_SHOWN] for name in ("ProductName", "Version"))
     return SeenReport(
         at=at,
-        product=product,
-        version=version,
+        product=annotations.get("ProductName", "")[:_SHOWN],
+        version=annotations.get("Version", "")[:_SHOWN],
         facts=facts,
         became=became,
         rule=verdict.rule,
@@ -76,10 +75,43 @@ def about_kept(
 
     @param names: the annotations that it tells.
     """
+    return _about(raw_crash, report.payload.size, facts, rule, names)
+
+
+def about_stored(raw_crash: RawCrash, names: Sequence[str]) -> dict[str, str | int]:
+    """
+    Make what L{about_kept} has made of a crash, by what its raw crash says. Whatever that says, it never fails.
+
+    @param names: the annotations that it tells.
+    """
+    metadata = metadata_of(raw_crash)
+    size, uptime_s = (_number(metadata.get(name)) for name in ("payload_size", "uptime_s"))
+    texts = ("fingerprint", "crash_place", "cpu", "exception_code", "exception_name", "os", "throttle_rule")
+    fingerprint, place, cpu, code, name, os, rule = (str(metadata.get(text) or "")[:_TOLD] for text in texts)
+    facts = CrashFacts(
+        fingerprint=fingerprint,
+        place=place,
+        cpu=cpu,
+        exception_code=code,
+        exception_name=name,
+        os=os,
+        uptime_s=uptime_s,
+    )
+    is_known = fingerprint or place
+    return _about(raw_crash, size or 0, facts if is_known else None, rule, names)
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 1 << 62 else None
+
+
+def _about(
+    raw_crash: RawCrash, size: int, facts: CrashFacts | None, rule: str, names: Sequence[str]
+) -> dict[str, str | int]:
     about: dict[str, str | int] = {
         "product": str(raw_crash.get("ProductName", ""))[:_SHOWN],
         "version": str(raw_crash.get("Version", ""))[:_SHOWN],
-        "size": report.payload.size,
+        "size": size,
         "rule": rule,
     }
     if facts is not None:

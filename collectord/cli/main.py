@@ -23,6 +23,7 @@ _SUBCOMMANDS: Mapping[str, str] = {
     "check-config": "check_config:check_config",
     "crashes": "crashes:crashes",
     "fetch": "fetch:fetch",
+    "index": "index:index",
     "quarantine": "quarantine:quarantine",
     "republish": "republish:republish",
     "status": "status:status",

@@ -6,11 +6,16 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
+from attrs import evolve
 from prometheus_client import Metric
+from twisted.logger import Logger
 
 from collectord.concurrency.threadpool import ThreadPool
+from collectord.index.gap import IndexSources, StoredCrash
 from collectord.index.intake import IntakeCounts
 from collectord.index.products import ProductCounter
 from collectord.index.service import CrashIndex
@@ -20,8 +25,12 @@ from collectord.observe.journal.lines import Line
 from collectord.observe.journal.reader import changed_lines
 from collectord.observe.journal.writer import directory_of
 from collectord.settings.schema import Settings
-from collectord.storage.filesystem.known import state_directory
+from collectord.storage.filesystem.finder import FoundCrash, crash_days, crashes_below, quarantined_crashes
+from collectord.storage.filesystem.identity import StoreIdentity
+from collectord.storage.filesystem.known import KnownStores, state_directory
+from collectord.telling import about_stored
 
+_log = Logger()
 _DAY_S = 24 * 3600.0
 _LEFT_OUT = ("rejected", "unsupported", "fake_accept")
 
@@ -39,7 +48,7 @@ def make_index(
     limits = IndexLimits(keep_s=settings.index.keep_days * _DAY_S, max_bytes=settings.index.max_bytes)
     return CrashIndex(
         directory,
-        IndexFile(directory, stores, limits, events_from(settings)) if settings.index.enabled else None,
+        IndexFile(directory, stores, limits, index_sources(settings)) if settings.index.enabled else None,
         lambda: intake_counts(collect()),
         ProductCounter(settings.throttle.products),
         ThreadPool("index", 1, reactor.callFromThread),
@@ -54,6 +63,48 @@ def index_directory(settings: Settings) -> str:
     root = os.fsencode(settings.storage[0].root.absolute())
     state = state_directory(settings.state.directory, os.environ)
     return os.path.join(state, "index", hashlib.sha256(root).hexdigest()[:32])
+
+
+def index_sources(settings: Settings) -> IndexSources:
+    """Return where the index of a daemon reads what it lacks."""
+    return IndexSources(events_from(settings), stored_in(settings))
+
+
+def stored_in(settings: Settings) -> Callable[[float], Iterator[StoredCrash | None]]:
+    """Return what finds crashes in the stores. A store that can't be read is left out, and the log says so."""
+    known = KnownStores(state_directory(settings.state.directory, os.environ))
+    roots = [str(store.root.absolute()) for store in settings.storage]
+    names = settings.index.annotations
+
+    def stored_since(since: float) -> Iterator[StoredCrash | None]:
+        for root in roots:
+            why = StoreIdentity(root, known).problem()
+            try:
+                if not why:
+                    yield from _stored_in(root, f"{datetime.fromtimestamp(since, UTC):%Y%m%d}", names)
+            except OSError as e:
+                why = str(e)
+            if why:
+                _log.warn("not all crashes of {root} are in the index: {why}", root=root, why=why)
+
+    return stored_since
+
+
+def _stored_in(root: str, first: str, names: Sequence[str]) -> Iterator[StoredCrash | None]:
+    for day in reversed(crash_days(root)):
+        if day >= first:
+            for crash in crashes_below(root, day):
+                yield None if crash is None else StoredCrash(crash.crash_id, partial(_told_of, crash, names))
+    for crash in quarantined_crashes(root):
+        yield StoredCrash(crash.crash_id, partial(_told_of, crash, names))
+
+
+def _told_of(crash: FoundCrash, names: Sequence[str]) -> Sequence[CrashEvent]:
+    raw_crash = crash.read()
+    at = datetime.fromisoformat(str(raw_crash.get("submitted_timestamp"))).timestamp()
+    about = about_stored(raw_crash, names)
+    kept = CrashEvent(at=at, crash_id=crash.crash_id, kind="kept", where=crash.root, about=about)
+    return [kept, evolve(kept, kind="quarantined", about={})] if crash.reason else [kept]
 
 
 def events_from(settings: Settings) -> Callable[[float], Iterator[CrashEvent]]:

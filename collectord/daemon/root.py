@@ -134,7 +134,7 @@ class CollectordService(MultiService):
             rules=lambda: self.snapshot.rules,
             workers=self._workers,
             submission=self._submission,
-            index=self._index,
+            index=self._index.reader,
             reactor=self._reactor,
         )
 

@@ -7,7 +7,6 @@ All of it blocks, and runs on the thread that writes.
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, time
 
 from collectord.crashid import day_of
@@ -23,6 +22,7 @@ from collectord.index.columns import (
     names_in,
     row_of,
 )
+from collectord.index.database import transaction
 from collectord.model import CrashEvent
 
 _RECENT = 20_000
@@ -37,6 +37,7 @@ _CACHED = 20_000
 _INSERT = f"INSERT OR REPLACE INTO crashes VALUES ({', '.join('?' * len(COLUMNS))})"
 _FIND = f"SELECT {CHOSEN} FROM {JOINED} WHERE crashes.at = ? AND crashes.id = ?"
 _SEARCH = f"SELECT {CHOSEN} FROM {JOINED} WHERE crashes.at >= ? AND crashes.id IN (SELECT id FROM sought)"
+_KNOWN = "SELECT id FROM crashes WHERE at >= ? AND id IN (SELECT id FROM sought)"
 _NUMBER = f"SELECT number FROM traits WHERE {' AND '.join(f'{name} = ?' for name in TRAITS)}"
 _NEW_NUMBER = f"INSERT INTO traits ({', '.join(TRAITS)}) VALUES ({', '.join('?' * len(TRAITS))})"
 _KEPT_AS = tuple("crash_place" if name == "place" else name for name in TRAITS[:-1])
@@ -97,6 +98,20 @@ class CrashRows:
             self._settle(now)
         return unheard
 
+    def known(self, crash_ids: Collection[str]) -> Collection[str]:
+        """Return those of some crashes that are in the index. It is read through for that."""
+        ids = [id_bytes(crash_id) for crash_id in crash_ids]
+        if not ids:
+            return ()
+        with transaction(self._database):
+            self._seek(ids)
+            found = self._database.execute(_KNOWN, (min(map(_day_begins, ids)),)).fetchall()
+        return [id_of(crash_id) for (crash_id,) in found]
+
+    def _seek(self, ids: Iterable[bytes]) -> None:
+        self._database.execute("DELETE FROM sought")
+        self._database.executemany("INSERT INTO sought VALUES (?)", [(crash_id,) for crash_id in ids])
+
     def _look_for_others(self) -> None:
         """Forget what is remembered of the tables if another process has changed them."""
         (version,) = self._database.execute("PRAGMA data_version").fetchone()
@@ -104,6 +119,7 @@ class CrashRows:
             self._seen_version = version
             self._newest = self._database.execute("SELECT max(at) FROM crashes").fetchone()[0] or 0
             self._numbers.clear()
+            self._recent.clear()
 
     def _find(self, at: int, crash_id: bytes) -> tuple[object, ...] | None:
         """Return the columns of a row if there is one; those newer than all need no look."""
@@ -133,8 +149,7 @@ class CrashRows:
         """Search for the crashes of which something is known that is not written yet."""
         if not self._postponed:
             return
-        self._database.execute("DELETE FROM sought")
-        self._database.executemany("INSERT INTO sought VALUES (?)", [(crash_id,) for crash_id in self._postponed])
+        self._seek(self._postponed)
         for found in self._database.execute(_SEARCH, (min(map(_day_begins, self._postponed)),)).fetchall():
             self._change(found, self._postponed.pop(row_of(found).id, ()))
         self._postponed = {
@@ -180,11 +195,20 @@ class CrashRows:
 
 
 def _by_id(events: Iterable[CrashEvent]) -> dict[bytes, list[CrashEvent]]:
-    by_id: dict[bytes, list[CrashEvent]] = {}
+    by_text: dict[str, list[CrashEvent]] = {}
     for event in events:
         if event.kind != "duplicate":
-            with suppress(ValueError):  # A line of a journal may be about anything.
-                by_id.setdefault(id_bytes(event.crash_id), []).append(event)
+            of_crash = by_text.get(event.crash_id)
+            if of_crash is None:
+                by_text[event.crash_id] = [event]
+            else:
+                of_crash.append(event)
+    by_id: dict[bytes, list[CrashEvent]] = {}
+    for crash_id, of_crash in by_text.items():
+        try:
+            by_id.setdefault(id_bytes(crash_id), []).extend(of_crash)
+        except ValueError:  # A line of a journal may be about anything.
+            continue
     return by_id
 
 
@@ -197,12 +221,14 @@ def _day_begins(crash_id: bytes) -> int:
 
 
 def _apply(row: CrashRow, event: CrashEvent, stores: Collection[str]) -> None:
-    row.changed = max(row.changed, milliseconds(event.at))
+    at = milliseconds(event.at)
+    if at > row.changed:
+        row.changed = at
     store = row.traits[_STORE] if row.traits else ""
     if event.kind == "kept":
         about = event.about
-        row.at = milliseconds(event.at)
-        row.traits = (*(str(about.get(name, "")) for name in _KEPT_AS), store or event.where)
+        row.at = at
+        row.traits = (*[str(about.get(name, "")) for name in _KEPT_AS], store or event.where)
         row.size, row.uptime_s = _number(about.get("size")), _number(about.get("uptime_s"))
         row.annotations = str(about.get("annotations", ""))
     elif event.kind == "moved":

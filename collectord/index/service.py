@@ -1,5 +1,5 @@
 """
-The index as a service: it takes what happens, has it written on one thread, and answers questions on another.
+The index as a service: it takes what happens, and has it written on a thread.
 
 It is a convenience, and must never hold up a crash. Nothing waits for it, what waits for it is bounded, and a failure
 is told once.
@@ -8,8 +8,7 @@ is told once.
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -17,33 +16,21 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from collectord.concurrency.failing import FailureLog
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import with_timeout
-from collectord.errors import IndexUnavailable, TimedOut
-from collectord.index.database import asking, open_to_read
-from collectord.index.fingerprints import fingerprint_page, neighbours
-from collectord.index.found import Found
+from collectord.errors import TimedOut
+from collectord.index.gap import Gap
 from collectord.index.history import IntakeRecorder, load_history, save_history
-from collectord.index.intake import IntakeCounts, IntakeHistory, Span
+from collectord.index.intake import IntakeCounts
 from collectord.index.products import ProductCounter
-from collectord.index.search import crash_by_id, last_crashes, search
+from collectord.index.reader import IndexReader
 from collectord.index.tally import ReportTally, Tally
-from collectord.index.top import products_seen, top_fingerprints
-from collectord.index.values import (
-    CrashNeighbours,
-    FingerprintPage,
-    IndexedCrash,
-    ProductsSeen,
-    TopFingerprints,
-    TopOrder,
-)
 from collectord.index.writer import IndexFile, index_path
 from collectord.metrics import INDEX_FAILURES
 from collectord.model import CrashEvent
 from collectord.telling import SeenReport
-
-T = TypeVar("T")
 
 _INTERVAL_S = 1.0
 _SOON_S = 0.1
@@ -56,16 +43,17 @@ _LIMIT = 50_000
 """The most events that may wait; beyond it the oldest are given up, and are read from the journal later."""
 _TALLIES = 1000
 _STOP_S = 5.0
-_ASK_S = 10.0
-_STEPS = 100_000_000
-"""How much sqlite may do to answer one question: about a second."""
+_TELL_S = 10.0
+"""While a gap is being filled the log says how far that is, so often."""
 
 
 class CrashIndex(Service):
     """
-    Keeps the index, and answers as L{Index<collectord.index.asking.Index>} says. It is for the reactor thread.
+    Keeps the index. It is for the reactor thread.
 
     Stop it when nothing happens to crashes any more.
+
+    @ivar reader: answers questions.
 
     @param directory: where its files are.
     @param file: writes the index; None if the settings want none.
@@ -88,7 +76,6 @@ class CrashIndex(Service):
         now: Callable[[], float],
         clock: IReactorTime,
     ) -> None:
-        self._path = index_path(directory)
         self._history_path = os.path.join(directory, "history.json")
         self._file = file
         self._totals = totals
@@ -96,8 +83,16 @@ class CrashIndex(Service):
         self._now = now
         self._clock = clock
         self._writing = writing
-        self._reading = reading
         self._recorder = IntakeRecorder()
+        self.reader = IndexReader(
+            path=index_path(directory),
+            is_enabled=file is not None,
+            recorder=self._recorder,
+            in_thread=reading,
+            now=now,
+            clock=clock,
+            on_damage=lambda: None if file is None else file.doubt(),
+        )
         self._own = ReportTally()
         self._events: list[CrashEvent] = []
         self._tallies: list[Tally] = []
@@ -105,8 +100,10 @@ class CrashIndex(Service):
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self._done: Deferred[Any] = succeed(None)
-        self._failing = self._has_more = False
-        self._again_at = self._tally_at = self._history_at = 0.0
+        self._failures = FailureLog(self._log, "the index of crashes", INDEX_FAILURES)
+        self._has_more = False
+        self._gap: Gap | None = None
+        self._again_at = self._tally_at = self._history_at = self._tell_at = 0.0
 
     # What happens
 
@@ -144,11 +141,11 @@ class CrashIndex(Service):
             return
         try:
             await self._write()
-            self._recovered()
+            self._failures.recovered()
         except (OSError, sqlite3.Error) as e:
-            self._failed(e)
+            self._failures.failed(str(e))
             self._again_at = self._clock.seconds() + _PAUSE_S
-        self._loop.interval = _SOON_S if self._has_more and not self._failing else _INTERVAL_S
+        self._loop.interval = _SOON_S if self._has_more and not self._failures.is_failing else _INTERVAL_S
 
     async def _record(self, now: float) -> None:
         """Count what has come in."""
@@ -177,7 +174,7 @@ class CrashIndex(Service):
         try:
             await self._writing(lambda: save_history(self._history_path, text))
         except OSError as e:
-            self._failed(e)
+            self._failures.failed(str(e))
 
     async def _write(self) -> None:
         file = self._file
@@ -196,20 +193,27 @@ class CrashIndex(Service):
             self._lost_since = self._lost_since if lost_since is None else lost_since
             raise
         self._has_more = await self._writing(lambda: file.tidy(now))
+        self._tell(file)
 
-    def _failed(self, error: Exception) -> None:
-        INDEX_FAILURES.inc()
-        if not self._failing:
-            self._failing = True
-            self._log.error("the index of crashes can't be written: {why}", why=str(error))
+    def _tell(self, file: IndexFile) -> None:
+        """Say in the log that the file was made anew, and how far that is."""
+        now = self._clock.seconds()
+        if file.was_made:
+            self._log.warn("the index of crashes was damaged or removed, and is made anew: {why}", why=file.was_made)
+            file.was_made = ""
+        if file.gap is not self._gap:
+            self._gap, self._tell_at = file.gap, now + _TELL_S
+        elif file.gap is not None and now >= self._tell_at:
+            self._tell_at = now + _TELL_S
+            self._tell_gap("the index of crashes is being made again", file.gap)
+        if file.filled is not None:
+            if file.filled.stored or (file.filled.is_whole and file.filled.events):
+                self._tell_gap("the index of crashes is complete again", file.filled)
+            file.filled = None
 
-    def _recovered(self) -> None:
-        if self._file is not None and self._file.was_made:
-            self._log.warn("the index of crashes was damaged, and is made anew: {why}", why=self._file.was_made)
-            self._file.was_made = ""
-        if self._failing:
-            self._failing = False
-            self._log.info("the index of crashes is written again")
+    def _tell_gap(self, what: str, gap: Gap) -> None:
+        text = ": {events} lines of the journal, and {stored} crashes in stores of which it had none"
+        self._log.info(what + text, events=gap.events, stored=gap.stored)
 
     def stopService(self) -> Deferred[None]:
         """Write what waits, but for no longer than 5 s."""
@@ -222,9 +226,9 @@ class CrashIndex(Service):
         try:
             await with_timeout(self._end(), _STOP_S, self._clock, "index of crashes")
         except (TimedOut, OSError, sqlite3.Error) as e:
-            self._failed(e)
+            self._failures.failed(str(e))
         self._writing.close()
-        self._reading.close()
+        self.reader.in_thread.close()
 
     async def _end(self) -> None:
         await self._done
@@ -233,58 +237,3 @@ class CrashIndex(Service):
         await self._write()
         if self._file is not None:
             await self._writing(self._file.close)
-
-    # Questions
-
-    def history(self, span: Span) -> IntakeHistory:
-        """As L{Index.history<collectord.index.asking.Index.history>}."""
-        return self._recorder.history(span, self._now())
-
-    async def top(self, order: TopOrder, limit: int = 12) -> TopFingerprints:
-        """As L{Index.top<collectord.index.asking.Index.top>}."""
-        now = self._now()
-        return await self._ask(lambda database: top_fingerprints(database, now, order, limit))
-
-    async def last(self, limit: int = 10) -> list[IndexedCrash]:
-        """As L{Index.last<collectord.index.asking.Index.last>}."""
-        return await self._ask(lambda database: last_crashes(database, limit))
-
-    async def products(self, limit: int = 8) -> ProductsSeen:
-        """As L{Index.products<collectord.index.asking.Index.products>}."""
-        now = self._now()
-        return await self._ask(lambda database: products_seen(database, now, limit))
-
-    async def search(self, query: str, before: str = "", limit: int = 24) -> Found:
-        """As L{Index.search<collectord.index.asking.Index.search>}."""
-        return await self._ask(lambda database: search(database, query, before, limit, self._clock.seconds))
-
-    async def fingerprint(self, fingerprint: str, span: Span = "24h") -> FingerprintPage | None:
-        """As L{Index.fingerprint<collectord.index.asking.Index.fingerprint>}."""
-        now = self._now()
-        return await self._ask(lambda database: fingerprint_page(database, now, fingerprint, span))
-
-    async def neighbours(self, crash_id: str, fingerprint: str, limit: int = 5) -> CrashNeighbours | None:
-        """As L{Index.neighbours<collectord.index.asking.Index.neighbours>}."""
-        now = self._now()
-        return await self._ask(lambda database: neighbours(database, now, crash_id, fingerprint, limit))
-
-    async def crash(self, crash_id: str) -> IndexedCrash | None:
-        """As L{Index.crash<collectord.index.asking.Index.crash>}."""
-        return await self._ask(lambda database: crash_by_id(database, crash_id))
-
-    async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        if self._file is None:
-            raise IndexUnavailable("there is none: [index] enabled is false")
-
-        def answer() -> T:
-            try:
-                database = open_to_read(self._path)
-            except sqlite3.Error as e:
-                raise IndexUnavailable(str(e)) from e
-            with closing(database), asking(database, _STEPS):
-                return question(database)
-
-        try:
-            return await with_timeout(self._reading(answer), _ASK_S, self._clock, "the index")
-        except TimedOut as e:
-            raise IndexUnavailable(str(e)) from e

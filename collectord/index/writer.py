@@ -1,28 +1,27 @@
 """
-Keeps the file of the index: makes it, writes what happens, fills gaps from the journal, and removes what is too old.
+Keeps the file of the index: makes it, writes what happens, fills gaps, and removes what is too old.
 
-All of it blocks, and runs on one thread. What is lost of the file comes again from the journal, except for counts of
-reports that were not kept.
+All of it blocks, and runs on one thread. What is lost of the file comes again from the journal and the stores, except
+for counts of reports that were not kept.
 """
 
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from itertools import islice
 
 from attrs import define, frozen
 
+from collectord.index import meta
 from collectord.index.columns import milliseconds
 from collectord.index.database import is_damaged, open_to_write, transaction
+from collectord.index.gap import Gap, IndexSources
 from collectord.index.rows import CrashRows
 from collectord.index.seen import count_kept, remove_old_counts, write_tally
 from collectord.index.tally import Tally
 from collectord.model import CrashEvent
 
 _FILE = "crashes.sqlite"
-_CATCH_UP = 300
-"""Events of the journal that are written at once while a gap is filled."""
 _TRIM = 500
 """Rows that are removed at once."""
 _TRIM_EVERY_S = 60.0
@@ -53,19 +52,23 @@ class IndexFile:
 
     @ivar directory: it is made if it is missing, and so are those above it.
     @ivar stores: the roots of our own stores.
-    @ivar events_since: reads what has happened since a time from the journal: the newest days first. It may raise
-        OSError at any step.
-    @ivar was_made: whether the file was missing or damaged, and had to be made anew; whoever has told that unsets it.
+    @ivar sources: where what is missing is read.
+    @ivar was_made: why the file had to be made anew while it was used; whoever has told that unsets it.
+    @ivar gap: what is being read again now.
+    @ivar filled: what was read again; whoever has told that unsets it.
     """
 
     directory: str
     stores: Collection[str]
     limits: IndexLimits
-    events_since: Callable[[float], Iterator[CrashEvent]]
+    sources: IndexSources
     was_made: str = ""
+    gap: Gap | None = None
+    filled: Gap | None = None
     _database: sqlite3.Connection | None = None
+    _inode: int = 0
+    _is_doubtful: bool = False
     _rows: CrashRows | None = None
-    _missing: Iterator[CrashEvent] | None = None
     _trim_at: float = 0.0
     _unused_at: float = 0.0
 
@@ -89,10 +92,9 @@ class IndexFile:
                 for tally in tallies:
                     write_tally(database, tally, now)
                 if lost_since is not None:
-                    _lack(database, lost_since, is_counted=True)
-                _set(database, "noted_until", now)
-            if lost_since is not None:
-                self._missing = self.events_since(lost_since)
+                    meta.lack(database, lost_since, is_counted=True, is_told=False)
+                    self.gap = None
+                meta.put(database, "noted_until", now)
         except sqlite3.Error as e:
             self._make_anew(e)
 
@@ -107,14 +109,25 @@ class IndexFile:
         """
         try:
             database = self._opened(now)
+            self._refuse_damaged(database)
             return self._fill_gap(database, now) or self._trim(database, now)
         except sqlite3.Error as e:
             self._make_anew(e)
             return True
 
+    def doubt(self) -> None:
+        """Let the next L{tidy} look whether the file is damaged. This may be called on another thread."""
+        self._is_doubtful = True
+
     def close(self) -> None:
-        """Close the file. It may be written to again."""
-        self._missing = self._rows = None
+        """Close the file: all that has happened so far is written, here and in the journal. It may be used again."""
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                meta.put(self._database, "ended", 1.0)
+        self._close()
+
+    def _close(self) -> None:
+        self.gap = self._rows = None
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -122,16 +135,19 @@ class IndexFile:
     # The file
 
     def _opened(self, now: float) -> sqlite3.Connection:
+        path = index_path(self.directory)
+        if self._database is not None and _inode_of(path) != self._inode:
+            self._close()
+            self.was_made = "the file was removed"
         if self._database is None:
-            path = index_path(self.directory)
             os.makedirs(self.directory, 0o700, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._inode = _inode_of(path)
             self._database = open_to_write(path)
-            noted = _get(self._database, "missing_since", _get(self._database, "noted_until", 0.0) - _MARGIN_S)
-            since = max(noted, now - self.limits.keep_s)
+            since = max(0.0, meta.get(self._database, "noted_until") - _MARGIN_S)
             with transaction(self._database):
-                _lack(self._database, since, is_counted=False)
-            self._missing = self.events_since(since)
+                meta.lack(self._database, since, is_counted=False, is_told=meta.get(self._database, "ended") > 0)
+                meta.drop(self._database, "ended")
         return self._database
 
     def _rows_of(self, database: sqlite3.Connection) -> CrashRows:
@@ -145,28 +161,49 @@ class IndexFile:
 
         @raise sqlite3.Error: C{error}, in any case.
         """
-        self.close()
+        self._close()
         if is_damaged(error):
-            for end in ("", "-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    os.unlink(index_path(self.directory) + end)
+            remove_index(self.directory)
             self.was_made = str(error)
         raise error
+
+    def _refuse_damaged(self, database: sqlite3.Connection) -> None:
+        if self._is_doubtful:
+            self._is_doubtful = False
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
 
     # The rest
 
     def _fill_gap(self, database: sqlite3.Connection, now: float) -> bool:
-        if self._missing is None:
-            return False
-        events = list(islice(self._missing, _CATCH_UP))
+        if self.gap is None:
+            since = meta.get(database, "missing_since")
+            if since == meta.NEVER:
+                return False
+            oldest, with_stores = now - self.limits.keep_s, meta.get(database, "is_told") <= 0
+            self.gap = Gap(
+                self.sources,
+                max(since, oldest),
+                now,
+                with_stores=with_stores,
+                is_whole=since < oldest,
+                known=self._rows_of(database).known,
+            )
+        gap = self.gap
+        try:
+            events = gap.step()
+        except OSError:
+            self.gap = None
+            raise
         with transaction(database):
-            recent = [event for event in events if event.at > now - self.limits.keep_s]
+            recent = [event for event in events or () if event.at > now - self.limits.keep_s]
             unheard = self._rows_of(database).write(recent, now)
-            if not _get(database, "is_counted", 0.0):
+            if meta.get(database, "is_counted") <= 0:
                 count_kept(database, unheard)
-            if len(events) < _CATCH_UP or self._is_over(database, _ROOM):
-                database.execute("DELETE FROM meta WHERE name IN ('missing_since', 'is_counted')")
-                self._missing = None
+            if events is None or self._is_over(database, _ROOM):
+                meta.lack_nothing(database)
+                self.gap, self.filled = None, gap
         return True
 
     def _trim(self, database: sqlite3.Connection, now: float) -> bool:
@@ -197,21 +234,19 @@ def index_path(directory: str) -> str:
     return os.path.join(directory, _FILE)
 
 
-def _lack(database: sqlite3.Connection, since: float, *, is_counted: bool) -> None:
+def remove_index(directory: str) -> None:
     """
-    Note that not all is known that has happened since a time.
+    Remove the file of an index. Whoever has it open makes it anew.
 
-    @param is_counted: whether the reports that were seen since then are counted, nevertheless.
+    @raise OSError: it is still there.
     """
-    is_counted = is_counted or bool(_get(database, "is_counted", 0.0))
-    _set(database, "is_counted", float(is_counted))
-    _set(database, "missing_since", min(since, _get(database, "missing_since", since)))
+    for end in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.unlink(index_path(directory) + end)
 
 
-def _get(database: sqlite3.Connection, name: str, default: float) -> float:
-    found = database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return default if found is None else float(found[0])
-
-
-def _set(database: sqlite3.Connection, name: str, value: float) -> None:
-    database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+def _inode_of(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from tests.support.daemon import ROOT, Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
+from tests.support.http import curl
 from tests.support.wait import until
 
 pytestmark = pytest.mark.e2e
@@ -219,6 +220,28 @@ def test_status(tmp_path: Path, dump: Path) -> None:
         assert "does it have the same [admin] token and hosts?" in without.stderr
         assert collectord("status", "--url", daemon.url()).status == 2
     assert collectord("status", "--config", settings).status == 2
+
+
+def test_an_index_without_its_journal_is_made_again_from_the_stores(tmp_path: Path, dump: Path) -> None:
+    store, port, admin = tmp_path / "crashes", free_port(), free_port()
+    toml = f'{config(port, store, admin=admin)}\n[state]\ndirectory = "{tmp_path}/state"\n'
+
+    def known() -> list[str]:
+        status, body = curl(f"http://127.0.0.1:{admin}/search.json?q=product:Fenix")
+        return [crash["crash_id"] for crash in json.loads(body)["crashes"]] if status == 200 else []
+
+    with Daemon(toml, port, tmp_path / "work") as daemon:
+        ids = submitted(daemon, dump, "-a", "ProductName=Fenix")
+        until(lambda: known() == ids)
+        for journal in (store / "ledger").glob("*.journal"):
+            journal.write_bytes(b"")
+        assert collectord("index", "rebuild", "--config", daemon.toml_path).status == 0
+        until(lambda: "0 lines of the journal, and 1 crashes in stores" in daemon.log())
+        until(lambda: known() == ids)
+        for file in (tmp_path / "state").glob("index/*/crashes.sqlite*"):
+            file.unlink()
+        until(lambda: "made anew: the file was removed" in daemon.log())
+        until(lambda: known() == ids)
 
 
 def test_the_settings_that_a_daemon_starts_with(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from collectord.concurrency.failing import FailureLog
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.concurrency.timeouts import with_timeout
@@ -86,7 +87,7 @@ class JournalWriter(Service):
         self._loop.clock = clock
         self._done: Deferred[Any] = succeed(None)
         self._busy = False
-        self._failing = False
+        self._failures = FailureLog(self._log, "the journal", JOURNAL_FAILURES)
         self._begun = False
         self._grace_until = self._again_at = self._sync_at = self._daily_at = 0.0
 
@@ -106,8 +107,8 @@ class JournalWriter(Service):
         if len(self._waiting) > _LIMIT:
             self._lost.update(journal_day(event.crash_id) for event in self._waiting[:_BATCH])
             del self._waiting[:_BATCH]
-            self._failed(f"{_LIMIT:,} lines wait, and the oldest are given up")
-        elif self._loop.running and not self._busy and not self._failing:
+            self._failures.failed(f"{_LIMIT:,} lines wait, and the oldest are given up")
+        elif self._loop.running and not self._busy and not self._failures.is_failing:
             self._loop.stop()
             self._done = self._loop.start(_INTERVAL_S)
 
@@ -119,10 +120,10 @@ class JournalWriter(Service):
         try:
             if self._clock.seconds() >= self._again_at:
                 await self._do_what_is_due()
-                self._recovered()
+                self._failures.recovered()
         except OSError as e:
             if self._begun or self._clock.seconds() >= self._grace_until:
-                self._failed((not e.filename and e.strerror) or str(e))
+                self._failures.failed((not e.filename and e.strerror) or str(e))
                 self._again_at = self._clock.seconds() + _PAUSE_S
         finally:
             self._busy = False
@@ -171,23 +172,12 @@ class JournalWriter(Service):
             self._refuse_other()
             return work()
 
-        late = self._clock.callLater(_LATE_S, self._failed, f"the disk has not answered for {_LATE_S:g} s")
+        late = self._clock.callLater(_LATE_S, self._failures.failed, f"the disk has not answered for {_LATE_S:g} s")
         try:
             return await self._in_thread(checked)
         finally:
             if late.active():
                 late.cancel()
-
-    def _failed(self, why: str) -> None:
-        JOURNAL_FAILURES.inc()
-        if not self._failing:
-            self._failing = True
-            self._log.error("the journal can't be written: {why}", why=why)
-
-    def _recovered(self) -> None:
-        if self._failing:
-            self._failing = False
-            self._log.info("the journal is written again")
 
     def stopService(self) -> Deferred[None]:
         """Write what waits, but for no longer than 5 s."""
@@ -200,7 +190,7 @@ class JournalWriter(Service):
         try:
             await with_timeout(self._end(), _STOP_S, self._clock, "journal")
         except (TimedOut, OSError) as e:
-            self._failed(str(e))
+            self._failures.failed(str(e))
         lost = len(self._waiting) + self._lost.total()
         if lost:
             self._log.error("lines of the journal that could not be written before the stop: {lost}", lost=lost)

@@ -13,6 +13,7 @@ from attrs import define, evolve
 
 from collectord.daemon.indexing import index_directory
 from collectord.index.database import open_to_read
+from collectord.index.gap import IndexSources
 from collectord.index.writer import IndexFile, IndexLimits, index_path
 from collectord.model import CrashEvent
 from collectord.observe.journal.reader import Journal
@@ -166,7 +167,7 @@ def test_the_index_forgets_it(place: Place) -> None:
     about: dict[str, str | int] = {"product": "Fenix", "fingerprint": "1:0123456789abcdef"}
     kept = CrashEvent(at=OLD, crash_id=CRASH_ID, kind="kept", where=str(place.primary), about=about)
     limits = IndexLimits(keep_s=1e12, max_bytes=1 << 30)
-    index = IndexFile(index_directory(settings), [], limits, lambda since: iter(()))
+    index = IndexFile(index_directory(settings), [], limits, IndexSources(lambda since: iter(())))
     index.write([kept], [], None, OLD)  # the daemon has it open
     assert place.run("erase", CRASH_ID, "--yes").exit_code == 0
     database = open_to_read(index_path(index_directory(settings)))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from collectord.daemon.indexing import index_directory
+from collectord.index.gap import IndexSources
 from collectord.index.tally import ReportTally
 from collectord.index.writer import IndexFile, IndexLimits
 from collectord.model import CrashFacts
@@ -19,7 +20,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IndexFile:
     state = tmp_path / "state"
     monkeypatch.setenv("COLLECTORD_STATE__DIRECTORY", str(state))
     limits = IndexLimits(keep_s=86400.0, max_bytes=10_000_000)
-    return IndexFile(index_directory(load_settings(None)), [], limits, lambda since: iter(()))
+    return IndexFile(index_directory(load_settings(None)), [], limits, IndexSources(lambda since: iter(())))
 
 
 def see(index: IndexFile, product: str, times: int) -> None:

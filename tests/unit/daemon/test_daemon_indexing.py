@@ -4,17 +4,20 @@ The index that the settings ask for: what it reads from the journal, and what it
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
+from attrs import evolve
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from collectord.daemon.indexing import events_from, index_directory, intake_counts
+from collectord.daemon.indexing import events_from, index_directory, intake_counts, stored_in
 from collectord.index.intake import IntakeCounts
 from collectord.model import CrashEvent, CrashFacts
 from collectord.observe.journal.files import JournalFiles, compress
-from collectord.settings.schema import Ledger, Settings, StateDirectory
+from collectord.settings.schema import IndexSection, Ledger, Settings, StateDirectory
 from collectord.settings.stores import Storage
-from collectord.telling import facts_told
+from collectord.telling import about_stored, facts_told
+from tests.unit.cli.command import keep, raw_crash_of
 
 ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 NOW = datetime(2016, 6, 22, 15, 19, 49, 123000, UTC)
@@ -63,6 +66,51 @@ def test_journals_that_did_not_change_since_are_not_read(settings: Settings, tmp
 def test_without_a_journal_nothing_comes_back(tmp_path: Path) -> None:
     assert list(events_from(Settings(ledger=Ledger(enabled=False)))(0)) == []
     assert list(events_from(Settings(ledger=Ledger(directory=tmp_path / "none")))(0)) == []
+
+
+def test_crashes_in_stores_tell_what_was_told_when_they_were_kept(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    settings = Settings(
+        storage=[Storage(root=root), Storage(root=tmp_path / "none")], index=IndexSection(annotations=["Channel"])
+    )
+    known = {
+        "fingerprint": FACTS.fingerprint,
+        "crash_place": FACTS.place,
+        "cpu": FACTS.cpu,
+        "exception_code": FACTS.exception_code,
+        "exception_name": FACTS.exception_name,
+        "os": FACTS.os,
+        "uptime_s": 0,
+    }
+    raw_crash = raw_crash_of(ID, ProductName="App", rule="accept_all", Channel="beta")
+    metadata = cast(dict[str, object], raw_crash["metadata"])
+    metadata |= {"payload_size": 565, **known}
+    keep(root, raw_crash)
+    keep(root, raw_crash_of("8f63752c-57c6-4e5d-b2cf-cabde2160620"))  # of a day before
+    (found,) = filter(None, stored_in(settings)(NOW.timestamp()))
+    at = datetime.fromisoformat("2016-06-22T15:19:49.123456+00:00").timestamp()
+    about = {**KEPT.about, "annotations": "\nChannel=beta\n"}
+    assert found.crash_id == ID
+    assert found.read() == [evolve(KEPT, at=at, where=str(root), about=about)]
+
+
+def test_a_raw_crash_that_says_odd_things_is_told_nevertheless() -> None:
+    assert about_stored({}, []) == {"product": "", "version": "", "size": 0, "rule": ""}
+    odd = {
+        "ProductName": ["x"],
+        "metadata": {"fingerprint": {}, "crash_place": 7, "payload_size": "big", "uptime_s": -1},
+    }
+    assert about_stored(odd, ["None"]) == {
+        "product": "['x']",
+        "version": "",
+        "size": 0,
+        "rule": "",
+        "fingerprint": "",
+        "crash_place": "7",
+        "exception": "",
+        "cpu": "",
+        "os": "",
+    }
 
 
 def test_two_daemons_with_one_state_directory_have_an_index_each(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import pytest
 from attrs import define, evolve, field
 
 from collectord.index.database import open_to_read
-from collectord.index.erasing import erase_from_index
+from collectord.index.erasing import empty_index, erase_from_index
+from collectord.index.gap import IndexSources, StoredCrash
 from collectord.index.search import crash_by_id, last_crashes
+from collectord.index.tally import Tally
 from collectord.index.top import fingerprint_seen
 from collectord.index.values import IndexedCrash, SeenKept
-from collectord.index.writer import IndexFile, IndexLimits, index_path
+from collectord.index.writer import IndexFile, IndexLimits, index_path, remove_index
 from collectord.model import CrashEvent, Step
 
 NOW = 1466590000.0
@@ -49,10 +51,18 @@ class Rig:
 
     directory: str
     journal: Journal = field(factory=Journal)
+    stored: dict[str, Sequence[CrashEvent]] = field(factory=dict)
+    walked: list[float] = field(factory=list)
     limits: IndexLimits = field(factory=lambda: IndexLimits(keep_s=30 * DAY, max_bytes=10_000_000))
 
     def open(self) -> IndexFile:
-        return IndexFile(self.directory, ["/a"], self.limits, self.journal.since)
+        return IndexFile(self.directory, ["/a"], self.limits, IndexSources(self.journal.since, self._stored))
+
+    def _stored(self, at: float) -> Iterator[StoredCrash | None]:
+        self.walked.append(at)
+        for crash_id, told in self.stored.items():
+            yield StoredCrash(crash_id, lambda told=told: told)  # type: ignore[misc]
+            yield None
 
     def last(self) -> list[IndexedCrash]:
         database = open_to_read(index_path(self.directory))
@@ -90,8 +100,8 @@ def test_a_new_index_is_filled_from_the_journal(rig: Rig) -> None:
     ]
     file = rig.open()
     file.write([], [], None, NOW)
+    assert fill(file) == 6
     assert rig.journal.asked == [NOW - 30 * DAY]
-    assert fill(file) == 4
     assert len(rig.last()) == 1000
     assert [crash.crash_id for crash in rig.last() if crash.state == "moved"] == [crash_id(3)]
     database = open_to_read(index_path(rig.directory))
@@ -134,8 +144,8 @@ def test_events_that_were_given_up_come_from_the_journal(rig: Rig) -> None:
     fill(file)
     rig.journal.events = [event(2, at=NOW + 5)]
     file.write([event(3, at=NOW + 9)], [], NOW + 4, NOW + 10)
-    assert rig.journal.asked[-1] == NOW + 4
     fill(file, NOW + 10)
+    assert rig.journal.asked[-1] == NOW + 4
     assert len(rig.last()) == 3
 
 
@@ -219,3 +229,139 @@ def test_a_crash_that_others_have_received_is_found_by_its_id(rig: Rig) -> None:
     database.close()
     assert found is not None
     assert (found.at, unknown) == (NOW + 5 * DAY, None)
+
+
+# ——— what the journal does not have ———
+
+
+def stop(rig: Rig, *events: CrashEvent) -> None:
+    """A daemon has written these, and has ended as it should."""
+    file = rig.open()
+    file.write(events, [], None, NOW)
+    fill(file)
+    file.close()
+
+
+def test_crashes_in_stores_of_which_the_journal_has_no_line(rig: Rig) -> None:
+    rig.journal.events = [event(1), event(2, at=NOW - 5), event(2, "moved", NOW - 4, "s3")]
+    quarantined = [event(4, at=NOW - 7), event(4, "quarantined", NOW - 7)]
+    rig.stored = {
+        crash_id(1): [event(1, at=NOW - 0.5)],
+        crash_id(3): [event(3, at=NOW - 6)],
+        crash_id(4): quarantined,
+        crash_id(5): [event(5, at=NOW + 1)],  # whoever keeps it tells of it
+        crash_id(6): [event(6, at=NOW - 31 * DAY)],
+    }
+    file = rig.open()
+    file.write([], [], None, NOW)
+    fill(file)
+    assert [(crash.crash_id, crash.state, crash.at) for crash in rig.last()] == [
+        (crash_id(1), "kept", NOW),
+        (crash_id(2), "moved", NOW - 5),
+        (crash_id(3), "kept", NOW - 6),
+        (crash_id(4), "quarantined", NOW - 7),
+    ]
+    assert file.filled is not None
+    assert (file.filled.events, file.filled.stored, file.filled.is_whole) == (3, 3, True)
+    assert rig.walked == [NOW - 30 * DAY]
+
+
+def test_what_can_not_be_read_is_left_out(rig: Rig) -> None:
+    class Unreadable(list[CrashEvent]):
+        def __getitem__(self, number: object) -> CrashEvent:  # type: ignore[override]
+            raise ValueError("no JSON")
+
+    rig.stored = {crash_id(1): Unreadable(), crash_id(2): [event(2)]}
+    file = rig.open()
+    file.write([], [], None, NOW + 1)
+    fill(file, NOW + 1)
+    assert [crash.crash_id for crash in rig.last()] == [crash_id(2)]
+
+
+def test_stores_are_looked_through_after_a_kill_and_not_after_a_stop(rig: Rig) -> None:
+    stop(rig, event(1))
+    rig.walked.clear()
+    rig.stored = {crash_id(2): [event(2, at=NOW + 1)]}
+    file = rig.open()
+    file.write([], [], None, NOW + 60)
+    fill(file, NOW + 60)
+    assert rig.walked == []
+    killed = rig.open()
+    killed.write([], [], None, NOW + 120)
+    fill(killed, NOW + 120)
+    assert rig.walked == [NOW + 50]
+    rig.stored = {crash_id(3): [event(3, at=NOW + 115)]}
+    killed = rig.open()
+    killed.write([], [], None, NOW + 180)
+    fill(killed, NOW + 180)
+    assert [crash.crash_id for crash in rig.last()] == [crash_id(number) for number in (3, 2, 1)]
+
+
+def test_a_journal_that_can_not_be_read_is_read_again(rig: Rig) -> None:
+    def broken(at: float) -> Iterator[CrashEvent]:
+        yield event(1)
+        raise OSError("no disk")
+
+    rig.journal.events = [event(1), event(2)]
+    file = rig.open()
+    file.sources = IndexSources(broken)
+    file.write([], [], None, NOW)
+    with pytest.raises(OSError, match="no disk"):
+        fill(file)
+    file.sources = IndexSources(rig.journal.since)
+    fill(file)
+    assert len(rig.last()) == 2
+
+
+def test_a_file_that_was_removed_is_made_again_at_once(rig: Rig) -> None:
+    file = rig.open()
+    file.write([event(1)], [], None, NOW)
+    fill(file)
+    rig.journal.events = [event(1)]
+    remove_index(rig.directory)
+    file.write([event(2)], [], None, NOW + 1)
+    assert file.was_made != ""
+    fill(file, NOW + 1)
+    assert len(rig.last()) == 2
+
+
+def test_damage_that_only_a_question_meets_is_looked_for(rig: Rig) -> None:
+    file = rig.open()
+    file.write([event(number) for number in range(1500)], [], None, NOW)
+    fill(file)
+    file.doubt()
+    assert not file.tidy(NOW)
+    assert len(rig.last()) == 1500
+    file.close()
+    with open(index_path(rig.directory), "r+b") as damaged:
+        damaged.seek(20 * 4096)
+        damaged.write(b"\x55" * 8 * 4096)
+    rig.journal.events = [event(7)]
+    file.write([], [], None, NOW)
+    file.doubt()
+    with pytest.raises(sqlite3.DatabaseError):
+        file.tidy(NOW)
+    file.write([], [], None, NOW)
+    fill(file)
+    assert [crash.crash_id for crash in rig.last()] == [crash_id(7)]
+
+
+def test_all_of_it_is_read_again_by_hand_while_a_daemon_writes(rig: Rig) -> None:
+    file = rig.open()
+    tally: Tally = ([["1:a", "App", "", 9, 1]], [["1:a", "there", "", "", "", "", NOW, NOW, crash_id(1), 0.0, ""]])
+    file.write([event(1), event(9)], [tally], None, NOW)
+    fill(file)
+    rig.journal.events = [event(1)]
+    rig.stored = {crash_id(2): [event(2)]}
+    assert empty_index(rig.directory)
+    assert not empty_index(rig.directory)
+    assert rig.last() == []
+    file.write([event(1, "moved", NOW + 1, "s3")], [], None, NOW + 1)
+    fill(file, NOW + 1)
+    assert sorted(crash.crash_id for crash in rig.last()) == [crash_id(1), crash_id(2)]
+    database = open_to_read(index_path(rig.directory))
+    seen = fingerprint_seen(database, NOW, "1:a")
+    database.close()
+    assert seen is not None
+    assert seen.day == SeenKept(9, 1)
+    assert empty_index(rig.directory)
