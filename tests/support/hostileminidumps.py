@@ -2,7 +2,7 @@
 Minidumps that are made to take long: of each thing they have as many as are looked at, or say that they have more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from struct import pack, pack_into
 from typing import Final
 
@@ -34,13 +34,14 @@ def _saying_more(data: bytes) -> bytes:
     return bytes(changed) + pack("<III", 9, 2**32 - 1, 0) * 1000
 
 
-HOSTILE: Final[Mapping[str, bytes]] = {
-    "runtimes": _made("libc.so.6").write(),
-    "long_names": _made("/" + 5000 * "d" + "/libstdc++.so.{}").write(),
-    "no_names": _made("").write(),
-    "own": _made("lib{}.so").write(),
-    "x86": _made("libc.so.6", cpu="x86").write(),
-    "arm64": _made("libc.so.6", cpu="arm64").write(),
-    "empty_modules": _made("libc.so.6", size=0).write(),
-    "streams": _saying_more(_made("libc.so.6").write()),
+HOSTILE: Final[Mapping[str, Callable[[], bytes]]] = {
+    "runtimes": _made("libc.so.6").write,
+    "long_names": _made("/" + 5000 * "d" + "/libstdc++.so.{}").write,
+    "no_names": _made("").write,
+    "own": _made("lib{}.so").write,
+    "x86": _made("libc.so.6", cpu="x86").write,
+    "arm64": _made("libc.so.6", cpu="arm64").write,
+    "empty_modules": _made("libc.so.6", size=0).write,
+    "streams": lambda: _saying_more(_made("libc.so.6").write()),
 }
+"""Each makes one: they are long, and take long to make."""

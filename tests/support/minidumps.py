@@ -114,6 +114,7 @@ class MadeMinidump:
         entries = [pack("<I", self.threads + 1)]
         if self.style == "windows":
             entries.append(b"\0\0\0\0")  # so that the entries are aligned
+        elsewhere = self.context(0x1234, 0x7000_0000)  # made once, since there may be very many
         for number in range(self.threads + 1):
             thread = 1000 + number
             crashed = thread == self.thread
@@ -121,7 +122,7 @@ class MadeMinidump:
             stack = bytes(self.below) + words
             begin = self.pointer - self.below if crashed else 0x7000_0000 + 0x10000 * number
             same = crashed and self.style != "crashpad"
-            context = self.context(self.instruction if same else 0x1234, self.pointer if same else begin)
+            context = self.context(self.instruction, self.pointer) if same else elsewhere
             entries.append(pack("<IIIIQ", thread, 0, 0, 0, 0))
             entries.append(pack("<QII", begin, len(stack), self._put(stack)))
             entries.append(pack("<II", len(context), self._put(context)))
