@@ -13,6 +13,7 @@ from tests.parallel import (
     pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_runtest_protocol,
+    pytest_sessionfinish,
     pytest_xdist_make_scheduler,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_runtest_protocol",
+    "pytest_sessionfinish",
     "pytest_xdist_make_scheduler",
 ]
 

@@ -3,6 +3,7 @@ The rooms of the design: imports point down, some things are imported in some ro
 """
 
 import ast
+import gc
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -150,6 +151,15 @@ def room_of(name: str) -> str | None:
 def nodes_of(source: str) -> Sequence[ast.AST]:
     """All nodes of a module. Several tests look at the same ones."""
     return list(ast.walk(ast.parse(source)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _not_to_be_looked_through() -> Iterator[None]:
+    """The nodes are so many that collections of garbage would take longer than the tests do."""
+    gc.disable()
+    yield
+    nodes_of.cache_clear()
+    gc.enable()
 
 
 def imports_of(module: str, source: str) -> Iterator[Import]:

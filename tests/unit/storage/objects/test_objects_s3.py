@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import botocore.handlers
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from pydantic import ValidationError
@@ -60,6 +61,7 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, "/nonexistent")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(botocore.handlers, "BUILTIN_HANDLERS", [])  # they are for clients of boto3, which nothing makes
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import botocore.handlers
 import pytest
 from attrs import define, evolve, field
 from twisted.internet import reactor
@@ -42,6 +43,7 @@ def parts(count: int) -> list[str]:
 def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "FIRST_PAUSE_S", 0.0)
     monkeypatch.setattr(s3parts, "_PART", _PART)
+    monkeypatch.setattr(botocore.handlers, "BUILTIN_HANDLERS", [])  # they are for clients of boto3, which nothing makes
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
