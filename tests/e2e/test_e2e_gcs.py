@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from google.cloud.storage.blob import Blob, ResumableUpload
+from google.cloud.storage.blob import Blob
 from pydantic import ValidationError
+from requests import ConnectionError as RequestsConnectionError
+from requests import Response, Session
 from twisted.internet.defer import CancelledError
 
 from collectord.errors import StorageError
@@ -223,9 +225,7 @@ async def test_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Read timed out" in str(error)
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "call"), [(Blob, "upload_from_file", 3), (ResumableUpload, "transmit_next_chunk", 2)]
-)
+@pytest.mark.parametrize(("owner", "name", "call"), [(Blob, "upload_from_file", 3), (Session, "put", 2)])
 @in_reactor
 async def test_killed_in_the_middle_and_back(
     server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int
@@ -245,13 +245,38 @@ async def test_killed_in_the_middle_and_back(
     with monkeypatch.context() as patch:
         around(patch, owner, name, kill)
         assert isinstance(await error_of(store.save(crash)), StorageError)
-    assert len(calls) == call
+    assert len(calls) >= call
     server.start()
     assert server.objects() == {}
     await store.save(crash)
     objects = server.objects()
     assert json.loads(objects[RAW_CRASH_KEY]) == crash.raw_crash
     assert objects[MINIDUMP_KEY] == (DUMPS[MINIDUMP] if owner is Blob else content)
+
+
+@in_reactor
+async def test_what_has_arrived_is_not_sent_again(
+    server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, ranges, real = os.urandom(20 * MIB), list[str](), Session.put
+
+    def put(session: Session, *args: Any, **kwargs: Any) -> Response:
+        ranges.append(kwargs["headers"]["Content-Range"])
+        if len(ranges) == 2:
+            raise RequestsConnectionError("the link is down")
+        return real(session, *args, **kwargs)
+
+    crash, store = on_disk(tmp_path / "dump", content), make_store(retry_s=0)
+    monkeypatch.setattr(Session, "put", put)
+    assert "the link is down" in str(await error_of(store.save(crash)))
+    await store.save(crash)
+    chunks = [
+        f"bytes 0-8388607/{20 * MIB}",
+        f"bytes 8388608-16777215/{20 * MIB}",
+        f"bytes 16777216-20971519/{20 * MIB}",
+    ]
+    assert ranges == [*chunks[:2], f"bytes */{20 * MIB}", *chunks[1:]]
+    assert server.objects()[MINIDUMP_KEY] == content
 
 
 @pytest.mark.parametrize("size", [100, 20 * MIB])
@@ -276,7 +301,8 @@ async def test_changed_while_it_is_sent(
         flip(tmp_path / "dump", size // 2)
         return do()
 
-    around(monkeypatch, Blob, "upload_from_file", change)
+    name = "upload_from_file" if size == 100 else "create_resumable_upload_session"
+    around(monkeypatch, Blob, name, change)
     assert isinstance(await error_of(make_store().save(crash)), StorageError)
     assert server.objects() == {}
 
@@ -298,7 +324,7 @@ async def test_something_else_was_stored(
     assert RAW_CRASH_KEY not in server.objects()
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Blob, "upload_from_file"), (ResumableUpload, "transmit_next_chunk")])
+@pytest.mark.parametrize(("owner", "name"), [(Blob, "create_resumable_upload_session"), (Session, "put")])
 @in_reactor
 async def test_cancelled(
     server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str

@@ -2,9 +2,11 @@
 The destination C{type = "gcs"}: crashes in a bucket of Google Cloud Storage.
 """
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RetryError
@@ -26,11 +28,13 @@ from collectord.storage.objects.bucket import (
     Proceed,
     read_through,
 )
+from collectord.storage.objects.gcsuploads import ResumableUploads
 from collectord.storage.objects.keys import Item
 from collectord.storage.objects.watched import Watched
 
-_CHUNK = 8 * 1024 * 1024
-"""Larger objects are sent in chunks of this size, of which Google's client has one in memory."""
+_WHOLE = 8 * 1024 * 1024
+"""Larger objects are sent in chunks."""
+_SECRET = re.compile(r"(upload_id=)[^&\s]*")
 
 
 class GcsSettings(BucketSettings):
@@ -69,6 +73,7 @@ class GcsBucket:
         self._client = Lazily(lambda: Client(project=None))
         self._timeout = (settings.connect_timeout_s, settings.read_timeout_s)
         self._retry = DEFAULT_RETRY.with_timeout(settings.retry_s)
+        self._uploads = ResumableUploads(self._timeout, self._retry)
 
     def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         crc32c = Checksum()
@@ -79,17 +84,33 @@ class GcsBucket:
             if again and self._is_stored(blob, expected):
                 return
             blob.md5_hash = digests.base64_md5  # the server refuses content with another checksum
-            blob.upload_from_file(
-                Watched.of(item, file, proceed),
-                size=item.size,
-                content_type=item.content_type,
-                checksum="crc32c",
-                timeout=self._timeout,
-                retry=self._retry,
-            )
-        for kind, found in _checksums_of(blob).items():
+            stored = self._upload(item, blob, Watched.of(item, file, proceed))
+        for kind, found in stored.items():
             if found != expected[kind]:
                 raise Mismatch(f"was stored with the {kind} {found}; it should be {expected[kind]}")
+
+    def _upload(self, item: Item, blob: Blob, file: Watched) -> Mapping[str, str | None]:
+        """Upload an object, and return the checksums that the server says it has."""
+        if item.size > _WHOLE:
+            begin = partial(
+                blob.create_resumable_upload_session,
+                item.content_type,
+                item.size,
+                timeout=self._timeout,
+                checksum=None,
+                retry=self._retry,
+            )
+            found = self._uploads.send(item, file, begin)
+            return {"MD5": found.get("md5Hash"), "CRC32C": found.get("crc32c")}
+        blob.upload_from_file(
+            file,
+            size=item.size,
+            content_type=item.content_type,
+            checksum="crc32c",
+            timeout=self._timeout,
+            retry=self._retry,
+        )
+        return _checksums_of(blob)
 
     def _is_stored(self, blob: Blob, expected: Mapping[str, str]) -> bool:
         """Tell whether an object is surely there, as it should be, without an error if it is not."""
@@ -109,17 +130,22 @@ class GcsBucket:
         self._blob(key).delete(timeout=self._timeout, retry=self._retry)
 
     def describe_error(self, error: Exception) -> str:
-        if isinstance(error, RetryError):
-            return f"{error.message} {error.cause}"
-        if isinstance(error, GoogleAPICallError):
-            return f"{error.code} {type(error).__name__} {_message_in(error.response) or error.message}"
-        return str(error)
+        return _SECRET.sub(r"\1…", _described(error))
 
     def close(self) -> None:
+        self._uploads.close()
         self._client.drop(lambda client: client.close())
 
     def _blob(self, key: str) -> Blob:
-        return self._client().bucket(self._settings.bucket).blob(key, chunk_size=_CHUNK)
+        return self._client().bucket(self._settings.bucket).blob(key)
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, RetryError):
+        return f"{error.message} {error.cause}"
+    if isinstance(error, GoogleAPICallError):
+        return f"{error.code} {type(error).__name__} {_message_in(error.response) or error.message}"
+    return str(error)
 
 
 def _checksums_of(blob: Blob) -> dict[str, str | None]:

@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashStorage
-from collectord.model import MINIDUMP
+from collectord.model import MINIDUMP, Crash
 from collectord.plugins import PluginContext
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.storage.objects.gcs import GcsSettings, make
@@ -40,6 +40,10 @@ class FakeGcs:
     @ivar refuses_key: a key that nothing is stored by.
     @ivar forges: what it says of an object besides, or instead.
     @ivar may_go_on: an upload waits for it.
+    @ivar begun: the objects whose uploads in chunks have begun, and what has arrived of each.
+    @ivar ranges: of the chunks that came, as they were said, and of the questions how much has arrived.
+    @ivar hangs_up_at: the one of them, counted from 1, that is not answered; if it completes an object, it is stored.
+    @ivar answers: a status for each such request, instead of doing it.
     """
 
     objects: dict[str, bytes] = field(factory=dict)
@@ -51,6 +55,10 @@ class FakeGcs:
     forges: dict[str, str] = field(factory=dict)
     may_go_on: Event = field(factory=Event)
     came: Event = field(factory=Event)
+    begun: dict[str, tuple[dict[str, str], bytearray]] = field(factory=dict)
+    ranges: list[str] = field(factory=list)
+    hangs_up_at: int = 0
+    answers: int = 0
     _server: Any = None
 
     def __enter__(self) -> "FakeGcs":
@@ -69,6 +77,11 @@ class FakeGcs:
                 if fake.refuses is not None:
                     self._answer(fake.refuses[0], {"error": {"message": fake.refuses[1]}})
                     return
+                if "uploadType=resumable" in self.path:
+                    address = f"{fake.url}{self.path}&upload_id=secret{len(fake.begun)}"
+                    fake.begun[address.rpartition("=")[2]] = json.loads(body), bytearray()
+                    self._answer(200, {}, Location=address)
+                    return
                 boundary = self.headers["Content-Type"].partition("boundary=")[2].strip('"').encode()
                 _, about, content, _ = body.split(b"--" + boundary)
                 described = json.loads(about.partition(b"\r\n\r\n")[2])
@@ -78,6 +91,28 @@ class FakeGcs:
                     return
                 fake.objects[described["name"]] = data
                 self._answer(200, described | digests(data) | fake.forges)
+
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                said = self.headers["Content-Range"].removeprefix("bytes ")
+                fake.ranges.append(said)
+                upload_id = self.path.rpartition("=")[2]
+                if fake.answers or upload_id not in fake.begun:
+                    self._answer(fake.answers or 404, None)
+                    return
+                described, arrived = fake.begun[upload_id]
+                hangs_up, size = len(fake.ranges) == fake.hangs_up_at, int(said.rpartition("/")[2])
+                if body and not (hangs_up and len(arrived) + len(body) < size):
+                    assert said.startswith(f"{len(arrived)}-")
+                    arrived += body
+                if len(arrived) == size:
+                    fake.objects[described["name"]] = bytes(arrived)
+                if hangs_up:
+                    self.close_connection = True
+                elif len(arrived) == size:
+                    self._answer(200, described | digests(bytes(arrived)) | fake.forges)
+                else:
+                    self._answer(308, None, **({"Range": f"bytes=0-{len(arrived) - 1}"} if arrived else {}))
 
             def do_GET(self) -> None:
                 key = unquote(self.path.rpartition("/o/")[2].partition("?")[0])
@@ -95,11 +130,13 @@ class FakeGcs:
                 del fake.objects[key]
                 self._answer(204, None)
 
-            def _answer(self, status: int, value: object) -> None:
+            def _answer(self, status: int, value: object, **headers: str) -> None:
                 body = b"" if value is None else json.dumps(value).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
+                for name, said in headers.items():
+                    self.send_header(name, said)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -207,6 +244,81 @@ async def test_what_google_refuses_is_not_kept(
     assert said in await error_of(storage.save(make_crash()))
     assert said in await error_of(storage.check())
     assert gcs.objects == {}
+
+
+MIB = 2**20
+BIG = 17 * MIB
+CHUNKS = [f"0-{8 * MIB - 1}/{BIG}", f"{8 * MIB}-{16 * MIB - 1}/{BIG}", f"{16 * MIB}-{BIG - 1}/{BIG}"]
+ASKS = f"*/{BIG}"
+BIG_KEY = f"v1/dump/{CRASH_ID}"
+
+
+def big_crash(letter: bytes = b"x") -> Crash:
+    return make_crash(dumps={MINIDUMP: letter * BIG})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("hangs_up_at", "sent_then"),
+    [(1, [ASKS, *CHUNKS]), (2, [ASKS, *CHUNKS[1:]]), (3, [ASKS])],
+    ids=["the first chunk", "the second chunk", "the answer"],
+)
+@in_reactor
+async def test_of_a_large_object_what_has_arrived_is_not_sent_again(
+    gcs: FakeGcs, storage: BucketCrashStorage, hangs_up_at: int, sent_then: list[str]
+) -> None:
+    gcs.hangs_up_at = hangs_up_at
+    said = await error_of(storage.save(big_crash()))
+    assert "secret" not in said
+    assert gcs.ranges == CHUNKS[:hangs_up_at]
+    assert RAW_CRASH not in gcs.objects
+    gcs.ranges.clear()
+    gcs.hangs_up_at = 0
+    await storage.save(big_crash())
+    assert gcs.ranges == sent_then
+    assert gcs.objects[BIG_KEY] == b"x" * BIG
+    assert len(gcs.begun) == 1
+    assert RAW_CRASH in gcs.objects
+
+
+@pytest.mark.slow
+@in_reactor
+async def test_another_content_of_a_large_object_is_another_upload(gcs: FakeGcs, storage: BucketCrashStorage) -> None:
+    gcs.hangs_up_at = 2
+    await error_of(storage.save(big_crash()))
+    gcs.ranges.clear()
+    gcs.hangs_up_at = 0
+    await storage.save(big_crash(b"y"))
+    assert gcs.ranges == CHUNKS
+    assert gcs.objects[BIG_KEY] == b"y" * BIG
+
+
+@pytest.mark.slow
+@in_reactor
+async def test_an_upload_that_google_has_forgotten_begins_anew_at_once(
+    gcs: FakeGcs, storage: BucketCrashStorage
+) -> None:
+    gcs.hangs_up_at = 2
+    await error_of(storage.save(big_crash()))
+    gcs.begun.clear()
+    gcs.ranges.clear()
+    gcs.hangs_up_at = 0
+    await storage.save(big_crash())
+    assert gcs.ranges == [ASKS, *CHUNKS]
+    assert gcs.objects[BIG_KEY] == b"x" * BIG
+
+
+@pytest.mark.slow
+@in_reactor
+async def test_an_upload_to_which_nothing_can_be_added_is_given_up(gcs: FakeGcs, storage: BucketCrashStorage) -> None:
+    gcs.answers = 500
+    for attempt in range(3):
+        assert "500" in await error_of(storage.save(big_crash())), attempt
+        assert len(gcs.begun) == 1
+    gcs.answers = 0
+    await storage.save(big_crash())
+    assert len(gcs.begun) == 2
+    assert gcs.objects[BIG_KEY] == b"x" * BIG
 
 
 @pytest.mark.parametrize("kind", ["md5Hash", "crc32c"])
