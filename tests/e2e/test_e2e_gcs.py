@@ -173,7 +173,7 @@ async def test_no_bucket(server: GcsServer) -> None:
     store = make_store(bucket="nowhere")
     for error in (await error_of(store.save(make_crash())), await error_of(store.check())):
         assert isinstance(error, StorageError)
-        assert str(error).startswith("bucket nowhere: 404 NotFound ")
+        assert str(error).startswith("bucket nowhere: POST was answered with 404 Not Found")
 
 
 @in_reactor
@@ -192,8 +192,7 @@ async def test_busy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         error = await error_of(make_store(retry_s=2).save(make_crash()))
     assert isinstance(error, StorageError)
-    assert str(error).startswith("bucket crashes: Timeout of 2.0s exceeded")
-    assert "503" in str(error)
+    assert str(error) == "bucket crashes: 503 Service Unavailable try later"
 
 
 @in_reactor
@@ -211,9 +210,7 @@ async def test_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
     error = await error_of(make_store().save(make_crash()))
     assert isinstance(error, StorageError)
-    assert str(error).startswith("bucket crashes: Timeout of 1.0s exceeded")
-    assert f"port={port}" in str(error)
-    assert "\n" not in str(error)
+    assert str(error) == f"bucket crashes: no connection to http://127.0.0.1:{port} (Connection refused)"
 
 
 @in_reactor
@@ -222,7 +219,7 @@ async def test_silent(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
         error = await error_of(make_store(read_timeout_s=0.2).save(make_crash()))
     assert isinstance(error, StorageError)
-    assert "Read timed out" in str(error)
+    assert "did not answer within 0.2 s" in str(error)
 
 
 @pytest.mark.parametrize(("owner", "name", "call"), [(Blob, "upload_from_file", 3), (Session, "put", 2)])

@@ -192,8 +192,12 @@ class FakeS3:
                 return Said(body=text.encode())
             case "GET" if upload:
                 return self._list_parts(upload)
-            case "GET":
+            case "GET" if "uploads" in asked.query:
                 return self._list_uploads(asked.query.get("prefix", ""))
+            case "GET" if key in self.objects:
+                return Said(body=self.objects[key])
+            case "GET":
+                return refusal(404, "NoSuchKey", "The specified key does not exist.")
             case "HEAD" if key in self.objects:
                 data = self.objects[key]
                 return Said(headers={"content-length": str(len(data)), "ETag": f'"{hashlib.md5(data).hexdigest()}"'})

@@ -54,8 +54,15 @@ def is_success(answer: Answer) -> bool:
 
 
 def _is_found_or_not(answer: Answer) -> bool:
-    """Whether the server has sent an object, whatever is in it, or says that there is none."""
-    return answer.status == 200 or (answer.status == 404 and error_in(answer).code in _NO_OBJECT)
+    """
+    Whether the server has sent an object, whatever is in it, or says that there is none.
+
+    A page for people says neither: whoever believed it would take a crash for erased that is still there.
+    """
+    code = error_in(answer).code
+    if is_page(answer) and not code and answer.body.lstrip().startswith(b"<"):
+        return False
+    return answer.status == 200 or (answer.status == 404 and code in _NO_OBJECT)
 
 
 def persistently(

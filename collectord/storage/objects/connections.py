@@ -24,6 +24,7 @@ _MOST = 64 * 1024
 """The most bytes that are read of the body of an answer."""
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 """What OpenSSL says, by its version, of an answer that is no TLS."""
+_RESET = BrokenPipeError | ConnectionResetError | ConnectionAbortedError
 _CUT_OFF = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 
 
@@ -122,7 +123,7 @@ class Connections:
         except BaseException as e:
             connection.close()
             if isinstance(e, OSError | http.client.HTTPException):
-                raise NoAnswer(self._in_words(e)) from e
+                raise NoAnswer(how_it_broke(self._shown, e, self._read_timeout)) from e
             raise
         if is_usable and not self._closed:
             self._idle.append(connection)
@@ -171,30 +172,41 @@ class Connections:
         return connection
 
     def _why_unreachable(self, error: Exception) -> str:
-        match error:
-            case ssl.SSLCertVerificationError():
-                why = f"its certificate is not trusted: {error.verify_message}"
-            case ssl.SSLError():
-                why = _tls_failure(error)
-            case TimeoutError():
-                why = f"nothing within {self._connect_timeout:g} s"
-            case OSError():
-                why = error.strerror or str(error)
-            case _:
-                why = str(error)
         by = f" by the proxy {self._proxy.hostname}:{self._proxy.port}" if self._proxy is not None else ""
-        return f"no connection to {self._shown}{by} ({why})"
+        return f"no connection to {self._shown}{by} ({why_unreachable(error, self._connect_timeout)})"
 
-    def _in_words(self, error: Exception) -> str:
-        match error:
-            case TimeoutError():
-                return f"{self._shown} did not answer within {self._read_timeout:g} s"
-            case http.client.RemoteDisconnected() | http.client.IncompleteRead() | ConnectionError():
-                return f"{self._shown} hung up before its answer was complete"
-            case http.client.HTTPException():
-                return f"the answer of {self._shown} is no HTTP ({type(error).__name__})"
-            case _:
-                return f"the connection to {self._shown} failed: {error}"
+
+def why_unreachable(error: Exception, timeout: float) -> str:
+    """Say why there is no connection. C{timeout} are the seconds that were allowed."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            return _tls_failure(error)
+        case TimeoutError():
+            return f"nothing within {timeout:g} s"
+        case OSError():
+            return error.strerror or str(error)
+        case _:
+            return str(error)
+
+
+def is_broken(error: Exception) -> bool:
+    """Tell whether C{error} is that of a connection which the server has ended too early."""
+    return isinstance(error, http.client.RemoteDisconnected | http.client.IncompleteRead | _RESET)
+
+
+def how_it_broke(shown: str, error: Exception, timeout: float) -> str:
+    """Say how a connection to C{shown} has failed. C{timeout} are the seconds that an answer may take."""
+    match error:
+        case TimeoutError():
+            return f"{shown} did not answer within {timeout:g} s"
+        case _ if is_broken(error):
+            return f"{shown} hung up before its answer was complete"
+        case http.client.HTTPException():
+            return f"the answer of {shown} is no HTTP ({type(error).__name__})"
+        case _:
+            return f"the connection to {shown} failed: {error}"
 
 
 def _tls_failure(error: ssl.SSLError) -> str:

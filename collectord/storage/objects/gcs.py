@@ -7,9 +7,8 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RetryError
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Blob, Client
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
@@ -28,8 +27,10 @@ from collectord.storage.objects.bucket import (
     Proceed,
     read_through,
 )
+from collectord.storage.objects.gcsanswers import in_words, says_no_object, watched_client
 from collectord.storage.objects.gcsuploads import ResumableUploads
 from collectord.storage.objects.keys import Item
+from collectord.storage.objects.refusals import RefusedByServer
 from collectord.storage.objects.watched import Watched
 
 _WHOLE = 8 * 1024 * 1024
@@ -63,14 +64,15 @@ class GcsBucket:
         DataCorruption,
         InvalidResponse,
         RequestException,
+        RefusedByServer,
     )
-    refusals: tuple[type[Exception], ...] = (GoogleAPICallError,)
+    refusals: tuple[type[Exception], ...] = (GoogleAPICallError, RefusedByServer)
 
     def __init__(self, settings: GcsSettings) -> None:
         self.name = f"gs://{settings.bucket}"
         self.what = f"bucket {settings.bucket}"
         self._settings = settings
-        self._client = Lazily(lambda: Client(project=None))
+        self._client = Lazily(lambda: watched_client(Client(project=None)))
         self._timeout = (settings.connect_timeout_s, settings.read_timeout_s)
         self._retry = DEFAULT_RETRY.with_timeout(settings.retry_s)
         self._uploads = ResumableUploads(self._timeout, self._retry)
@@ -122,7 +124,9 @@ class GcsBucket:
     def get(self, key: str) -> bytes | None:
         try:
             content: bytes = self._blob(key).download_as_bytes(timeout=self._timeout, retry=self._retry)
-        except NotFound:
+        except NotFound as e:
+            if not says_no_object(e):
+                raise
             return None
         return content
 
@@ -130,7 +134,7 @@ class GcsBucket:
         self._blob(key).delete(timeout=self._timeout, retry=self._retry)
 
     def describe_error(self, error: Exception) -> str:
-        return _SECRET.sub(r"\1…", _described(error))
+        return _SECRET.sub(r"\1…", in_words(error, *self._timeout))
 
     def close(self) -> None:
         self._uploads.close()
@@ -140,23 +144,8 @@ class GcsBucket:
         return self._client().bucket(self._settings.bucket).blob(key)
 
 
-def _described(error: Exception) -> str:
-    if isinstance(error, RetryError):
-        return f"{error.message} {error.cause}"
-    if isinstance(error, GoogleAPICallError):
-        return f"{error.code} {type(error).__name__} {_message_in(error.response) or error.message}"
-    return str(error)
-
-
 def _checksums_of(blob: Blob) -> dict[str, str | None]:
     return {"MD5": blob.md5_hash, "CRC32C": blob.crc32c}
-
-
-def _message_in(response: Any) -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (AttributeError, LookupError, TypeError, ValueError):
-        return ""
 
 
 def make(settings: GcsSettings, context: PluginContext) -> BucketCrashStorage:

@@ -16,6 +16,7 @@ from google.api_core.exceptions import GoogleAPICallError, from_http_status
 from google.api_core.retry import Retry
 from requests import Response, Session
 
+from collectord.storage.objects.gcsanswers import refuse_others
 from collectord.storage.objects.keys import Item
 from collectord.storage.objects.watched import Watched
 
@@ -120,8 +121,12 @@ class ResumableUploads:
         response = self._session.put(
             upload.address, chunk, headers=headers, timeout=self._timeout, allow_redirects=False
         )
+        refuse_others(response)
+        if response.status_code in (200, 201):
+            found: Mapping[str, Any] = response.json()
+            return found
         if response.status_code != _INCOMPLETE:
-            return _object_in(response)
+            raise _refusal(response, response.reason)
         upload.arrived = _arrived(response)
         if chunk and begin is not None:
             if upload.arrived <= begin:
@@ -138,20 +143,9 @@ def _arrived(response: Response) -> int:
     return int(found[1]) + 1 if found else 0
 
 
-def _object_in(response: Response) -> Mapping[str, Any]:
-    """Return what C{response} says of the object that is complete now."""
-    try:
-        found = response.json()
-    except ValueError:
-        found = None
-    if response.status_code in (200, 201) and isinstance(found, dict):
-        return found
-    raise _refusal(response, "")
-
-
 def _refusal(response: Response, why: str) -> GoogleAPICallError:
     """Return the error of an answer. Its text must not have the address of the upload."""
-    error: GoogleAPICallError = from_http_status(response.status_code, why or response.reason, response=response)
+    error: GoogleAPICallError = from_http_status(response.status_code, why, response=response)
     return error
 
 

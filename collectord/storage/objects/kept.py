@@ -52,6 +52,8 @@ def delete_all(bucket: Objects, crash_id: str, prefix: str) -> bool:
     so that another try finds them.
 
     @return: whether there was anything. Errors of the bucket are raised as they are.
+
+    @raise StorageError: the bucket says that something is deleted, and still has it.
     """
     raw_crash_at, names_at = raw_crash_key(crash_id, prefix), dump_names_key(crash_id, prefix)
     raw_crash, listed = bucket.get(raw_crash_at), bucket.get(names_at)
@@ -67,6 +69,9 @@ def _delete(bucket: Objects, key: str) -> None:
     except bucket.errors:  # some servers refuse to delete what is not there
         if bucket.get(key) is not None:
             raise
+        return
+    if bucket.get(key) is not None:
+        raise StorageError(f"{bucket.what}: {key} was deleted, by its answer, and is still there")
 
 
 def _names_in(content: bytes | None) -> Iterator[str]:

@@ -27,7 +27,12 @@ from collectord.plugins import PluginContext
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.storage.objects.gcs import GcsSettings, make
 from collectord.testing.leaks import assert_nothing_is_left, held_now
+from tests.support.daemon import free_port
+from tests.support.httpwire import WireServer, answer
+from tests.support.wirefixtures import server
 from tests.unit.storage.stores import CRASH_ID, DUMPS, in_reactor, make_crash
+
+__all__ = ["server"]
 
 
 @define(eq=False)
@@ -244,6 +249,73 @@ async def test_what_google_refuses_is_not_kept(
     assert said in await error_of(storage.save(make_crash()))
     assert said in await error_of(storage.check())
     assert gcs.objects == {}
+
+
+PAGE = b"<html><head><title>Hotel Wi-Fi: please log in</title></head></html>"
+HTML = b"Content-Type: text/html"
+IN_GOOGLES_PLACE = (
+    (
+        answer(200, PAGE, HTML, b"Server: nginx/1.22"),
+        "200 Whatever by nginx/1.22: no object store, but a page: Hotel Wi-Fi: ",
+    ),
+    (answer(511, PAGE, HTML), "511 Whatever: no object store, but a page: Hotel Wi-Fi: please log in"),
+    (answer(404, PAGE, HTML), "404 Whatever: no object store, but a page: Hotel Wi-Fi: please log in"),
+    (answer(302, b"", b"Location: http://127.0.0.1:9/login"), "302 Whatever, a redirect to http://127.0.0.1:9/login"),
+    (answer(307, b"", b"Location: http://127.0.0.1:9/login"), "307 Whatever, a redirect to http://127.0.0.1:9/login"),
+    (answer(502, b"nobody is there"), "502 Whatever: nobody is there"),
+    (answer(407), "407 Whatever, without a message"),
+)
+
+
+@in_reactor
+async def test_what_answers_in_googles_place_is_told_in_one_line_and_nothing_is_sent_on(
+    server: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url("").rstrip("/"))
+    storage = new_storage()
+    for data, said in IN_GOOGLES_PLACE:
+        server.answers = [data]
+        for work, method in (
+            (storage.save(make_crash()), "POST"),
+            (storage.check(), "POST"),
+            (storage.fetch(CRASH_ID), "GET"),
+            (storage.erase(CRASH_ID), "GET"),
+        ):
+            assert f"bucket crashes: {method} was answered with {said}" in await error_of(work), (data, method)
+    for data in (b"OK", b"", b"[]"):
+        server.answers = [answer(200, data)]
+        assert "POST was answered with 200 Whatever" in await error_of(storage.save(make_crash())), data
+    await storage.close()
+
+
+@in_reactor
+async def test_a_bucket_that_is_not_there_is_no_crash_that_is_not_there(
+    server: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url("").rstrip("/"))
+    storage = new_storage()
+    server.answers = [answer(404, b"No such object: crashes/v1", HTML)]
+    assert await storage.fetch(CRASH_ID) is None
+    server.answers = [answer(404, b"The specified bucket does not exist.", HTML)]
+    assert "The specified bucket does not exist." in await error_of(storage.fetch(CRASH_ID))
+    await storage.close()
+
+
+@in_reactor
+async def test_a_connection_that_fails_is_told_in_one_line(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = server.url("").rstrip("/")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+    storage = new_storage(read_timeout_s=0.05)
+    server.answers = [None]
+    assert await error_of(storage.check()) == f"bucket crashes: {url} did not answer within 0.05 s"
+    server.answers, server.hangs_up = [b""], True
+    assert await error_of(storage.check()) == f"bucket crashes: {url} hung up before its answer was complete"
+    await storage.close()
+    nobody = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", nobody)
+    storage = new_storage()
+    assert await error_of(storage.check()) == f"bucket crashes: no connection to {nobody} (Connection refused)"
+    await storage.close()
 
 
 MIB = 2**20

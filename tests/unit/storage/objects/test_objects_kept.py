@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 from attrs import define, field
 
+from collectord.errors import StorageError
 from collectord.storage.objects.kept import delete_all
 from tests.support.cases import for_each
 
@@ -24,11 +25,16 @@ class Missing(Exception):
 
 @define
 class DictBucket:
-    """@ivar strict: it refuses to delete what is not there. @ivar broken: the key that can't be deleted."""
+    """
+    @ivar strict: it refuses to delete what is not there.
+    @ivar broken: the key that can't be deleted.
+    @ivar lies: deletions are confirmed, and not done.
+    """
 
     objects: dict[str, bytes]
     strict: bool = False
     broken: str = ""
+    lies: bool = False
     what: str = "bucket"
     errors: tuple[type[Exception], ...] = (Missing,)
     deleted: list[str] = field(factory=list)
@@ -39,7 +45,7 @@ class DictBucket:
     def delete(self, key: str) -> None:
         if key == self.broken or (self.strict and key not in self.objects):
             raise Missing(key)
-        if self.objects.pop(key, None) is not None:
+        if not self.lies and self.objects.pop(key, None) is not None:
             self.deleted.append(key)
 
 
@@ -80,3 +86,10 @@ def test_what_can_not_be_deleted_is_told_and_found_again() -> None:
     bucket.broken = ""
     assert delete_all(bucket, CRASH_ID, "stage/")
     assert bucket.objects == {OTHER: b"o"}
+
+
+def test_a_crash_that_is_still_there_is_not_told_as_deleted() -> None:
+    """As by a proxy, or whatever else answers every request alike."""
+    bucket = DictBucket(dict(WHOLE), lies=True)
+    with pytest.raises(StorageError, match=f"bucket: {RAW} was deleted, by its answer, and is still there"):
+        delete_all(bucket, CRASH_ID, "stage/")

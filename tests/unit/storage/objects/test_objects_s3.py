@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -500,6 +501,26 @@ async def test_whatever_answers_is_told_in_one_line(
         assert str(error).startswith("bucket crashes: ")
         assert told in str(error)
         assert "\n" not in str(error)
+
+
+def _says(said: Said, asked: Asked) -> Said:
+    return said
+
+
+@in_reactor
+async def test_a_page_does_not_say_that_a_crash_is_there_or_is_not(s3: FakeS3, storage: BucketCrashStorage) -> None:
+    await storage.save(make_crash(dumps={MINIDUMP: b"MDMP"}))
+    for said in (Said(200, HTML, PORTAL), Said(404, HTML, PORTAL)):
+        s3.instead = partial(_says, said)
+        for error in (await error_of(storage.fetch(CRASH_ID)), await error_of(storage.erase(CRASH_ID))):
+            assert f"GET was answered with {said.status}" in str(error)
+            assert "no object store, but a page: Hotel Wi-Fi: please log in" in str(error)
+    s3.instead = lambda asked: None
+    s3.after = lambda asked, said: with_headers(said, content_type="text/html")
+    assert await storage.fetch(CRASH_ID) is not None
+    assert await storage.erase(CRASH_ID)
+    assert not await storage.erase(CRASH_ID)
+    assert s3.objects == {}
 
 
 @in_reactor
