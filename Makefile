@@ -5,6 +5,7 @@
 # make bench   the benchmarks (needs wrk and nginx)
 # make power   power cuts, 50 of each kind; ROUNDS=10, and SEED=7 for the same again (as root: it mounts)
 # make kills   kill -9 of workers and their parent, 50 times; ROUNDS and SEED as above
+# make hosts   kill -9 of two hosts that share a store: a directory, sshfs, NFS; ROUNDS and SEED as above
 # make fuzz    odd reports, one after another, for SECONDS=60; SEED=7 to begin with the same one again
 # make mutants breaks each line that keeps a promise, and tells which breaks no unit test notices (an hour or more)
 
@@ -14,14 +15,14 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 ROUNDS ?= 50
 
-.PHONY: run unit test lint bench power kills fuzz mutants requirements clean
+.PHONY: run unit test lint bench power kills hosts fuzz mutants requirements clean
 
 # A second --config, in ARGS, takes the place of the first.
 run: $(VENV)/installed
 	exec env PYTHONPATH=$(CURDIR) $(BIN)/twistd --nodaemon --pidfile= collectord --config etc/development.toml $(ARGS)
 
 # Each process that a test starts would compile the package anew.
-unit test power kills fuzz: export PYTHONDONTWRITEBYTECODE =
+unit test power kills hosts fuzz: export PYTHONDONTWRITEBYTECODE =
 
 unit: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/unit tests/contract $(ARGS)
@@ -44,7 +45,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.index_cost
 	$(BIN)/python -m benchmarks.flood
 
-power kills: $(VENV)/dev
+power kills hosts: $(VENV)/dev
 	ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -q tests/fault/test_fault_$(@:%s=%)_rounds.py $(ARGS)
 
 fuzz: $(VENV)/dev

@@ -3,7 +3,7 @@ Where the crashes of a daemon may be, by its settings.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -36,6 +36,11 @@ class CrashLocations:
     destinations: Sequence[str]
     known_stores: KnownStores | None = None
     other_journals: Sequence[Path] = ()
+
+    @property
+    def shared(self) -> Collection[str]:
+        """The roots of the stores that another host may have, too: all but the primary, which each has for itself."""
+        return list(self.stores)[1:]
 
     def require_all_stores(self) -> None:
         """

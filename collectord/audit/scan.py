@@ -59,7 +59,9 @@ def audit(locations: CrashLocations, day: str, wait: Callable[[], object]) -> Au
             misfiled += 1
     others = [Journal(directory, day) for directory in locations.other_journals]
     for line in chain.from_iterable(others):
-        if line.subject in crashes or (line.where in locations.stores and is_of_day(line.subject, day)):
+        if line.kind not in CRASH_KINDS:
+            process_lines[line] = None
+        elif line.subject in crashes or (line.where in locations.shared and is_of_day(line.subject, day)):
             crashes[line.subject] = with_trace(crashes.get(line.subject, NOTHING), line.kind, line.where, line.rule)
     links: list[tuple[str, str]] = []
     for root in locations.stores:
@@ -173,7 +175,7 @@ def _count(locations: CrashLocations, root: str, day: str, crashes: Mapping[str,
 
 
 def _unclean_stops(locations: CrashLocations, process_lines: Mapping[Line, None]) -> Iterator[UncleanStop]:
-    """Yield the processes that ended without a stop: those that the journal names, and those nobody has noticed yet."""
+    """Yield the processes that ended without a stop: those that the journals name, and those nobody has noticed yet."""
     for line in process_lines:
         if line.kind == "unclean":
             try:
@@ -181,5 +183,6 @@ def _unclean_stops(locations: CrashLocations, process_lines: Mapping[Line, None]
             except ValueError:  # a damaged line
                 continue
             yield UncleanStop(process=line.subject, after=after, before=line.time)
+    # Not of other hosts: the locks of their processes may not be seen here.
     for process, durable_until in ended_uncleanly(locations.journals):
         yield UncleanStop(process=process, after=time_of(durable_until), before="now")

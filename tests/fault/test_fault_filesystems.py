@@ -47,10 +47,10 @@ def commands(kind: str, source: Path, mountpoint: Path) -> Sequence[str]:
 
 
 @contextmanager
-def served(kind: str, directory: Path) -> Iterator[Path]:
-    """An empty directory through that FUSE server."""
-    source, mountpoint = directory / "source", directory / "mount"
-    source.mkdir()
+def served(kind: str, directory: Path, source: Path | None = None) -> Iterator[Path]:
+    """An empty directory through that FUSE server, or C{source}."""
+    source, mountpoint = source or directory / "source", directory / "mount"
+    source.mkdir(exist_ok=True)
     mountpoint.mkdir()
     subprocess.run(commands(kind, source, mountpoint), check=True, capture_output=True)
     try:

@@ -38,7 +38,7 @@ class Load:
         goal = len(self.acknowledged) + number
         until(lambda: len(self.acknowledged) >= goal, timeout)
 
-    def post_until_stopped(self, port: int, name: str, shapes: Sequence[Sequence[int]]) -> None:
+    def post_until_stopped(self, port: int, name: str, shapes: Sequence[Sequence[int]], rest: float) -> None:
         """One client."""
         for number in count():
             if self.stopping.is_set():
@@ -54,19 +54,22 @@ class Load:
                 self.acknowledged[crash_id_in(response)] = report.annotations["Serial"]
             else:
                 self.refused.append(response)
+            if rest:
+                self.stopping.wait(rest)
 
 
 @contextmanager
-def load(*ports: int, clients: int = 6, shapes: Sequence[Sequence[int]] = (SMALL,)) -> Iterator[Load]:
+def load(*ports: int, clients: int = 6, shapes: Sequence[Sequence[int]] = (SMALL,), rest: float = 0) -> Iterator[Load]:
     """
     Under it, clients post to each port in turn. Afterwards none does any more.
 
     @param shapes: the sizes of the dumps of one report after the other.
+    @param rest: seconds that each client waits after an answer.
     """
     found = Load()
     run = uuid4().hex[:8]
     threads = [
-        Thread(target=found.post_until_stopped, args=(ports[n % len(ports)], f"{run}-{n}", shapes))
+        Thread(target=found.post_until_stopped, args=(ports[n % len(ports)], f"{run}-{n}", shapes, rest))
         for n in range(clients)
     ]
     for thread in threads:

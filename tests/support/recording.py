@@ -2,6 +2,7 @@
 An HTTP server that remembers what it was sent, and answers the same to everybody.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,12 +18,14 @@ class Request:
 
     @ivar headers: names in lower case.
     @ivar body: out of its chunks, but compressed as it came.
+    @ivar at: when it had come, by the monotonic clock.
     """
 
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    at: float = field(factory=time.monotonic, eq=False)
 
 
 @frozen

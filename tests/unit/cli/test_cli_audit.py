@@ -545,6 +545,34 @@ def test_the_journals_of_a_host_that_shares_a_store(place: Place, tmp_path: Path
     assert place.audit("--ledger", str(tmp_path / "nowhere")).exit_code == 2
 
 
+def test_what_another_host_has_in_its_own_primary_is_not_looked_for_here(place: Place, tmp_path: Path) -> None:
+    """Its primary has the same path as ours, and is another directory."""
+    other = tmp_path / "other"
+    other.mkdir()
+    own, place.directory = place.directory, other
+    place.note(1, ("kept", place.primary))
+    place.note(2, ("kept", place.second))
+    place.directory = own
+    assert place.fates("--ledger", str(other)) == {"unaccounted": 1}
+    assert place.output("--ledger", str(other))["unaccounted"][0]["crash_id"] == id_of(2)
+
+
+def test_a_kill_on_another_host_that_shares_a_store_may_have_cost_its_lines(place: Place, tmp_path: Path) -> None:
+    """It has moved one of ours, and its line is lost."""
+    other = tmp_path / "other"
+    other.mkdir()
+    place.note(1, ("kept", place.second))
+    place.note(2, ("kept", place.second), at=NOON + 100)
+    own, place.directory = place.directory, other
+    place.note_line(Line(time_of(NOON + 10), "unclean", "other-1-ab", time_of(NOON)))
+    place.note_line(Line(time_of(NOON + 20), "lost", "7"))
+    place.directory = own
+    output = place.output("--ledger", str(other))
+    assert [crash["in_doubt"] for crash in output["unaccounted"]] == [True, False]
+    assert output["lost_lines"] == 7
+    assert [stop["process"] for stop in output["unclean_stops"]] == ["other-1-ab"]
+
+
 def test_a_crash_without_a_link_is_found_unless_it_was_moved(place: Place) -> None:
     """As where a backup was copied back without its links."""
     place.note(1, ("kept", place.primary))
