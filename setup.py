@@ -10,7 +10,7 @@ VERSION = next(
 )
 S3 = ["boto3>=1.34"]
 AZURE = ["azure-identity>=1.17"]
-GCS = ["google-cloud-storage>=3"]
+GCS = ["google-cloud-storage>=3,<4"]
 RABBITMQ = ["pika>=1.3.2"]
 PUBSUB = ["google-cloud-pubsub>=2.19"]
 REDIS = ["redis>=5"]

@@ -214,7 +214,7 @@ def kill_in_rounds(both: Hosts, rounds: Rounds) -> Load:
     ports = [daemon.port for daemon in both.daemons]
     with load(*ports, clients=3, shapes=_SHAPES, rest=_REST_S) as clients:
         for _, chance in rounds:
-            clients.wait_for_more(chance.randrange(10, 60))
+            clients.wait_for_more(chance.randrange(5, 30))
             time.sleep(chance.random() * 0.1)
             chosen = chance.choice([[0], [1], [0, 1]])
             for host in chosen:

@@ -18,6 +18,7 @@ from requests import RequestException, Response
 from requests.exceptions import ConnectTimeout, ReadTimeout
 
 from collectord.storage.objects.connections import Answer, how_it_broke, is_broken, why_unreachable
+from collectord.storage.objects.google_private import call_on_answers
 from collectord.storage.objects.refusals import RefusedByServer, is_page
 
 _NO_BUCKET = "bucket does not exist"
@@ -25,7 +26,7 @@ _NO_BUCKET = "bucket does not exist"
 
 def watched_client(client: Client) -> Client:
     """Let C{client} raise L{RefusedByServer} of answers that can't be Google's, and return it."""
-    client._http.hooks["response"].append(refuse_others)  # the library has no public name for its session
+    call_on_answers(client, refuse_others)
     return client
 
 
