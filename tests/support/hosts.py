@@ -97,7 +97,8 @@ class Hosts:
 
     def in_bucket(self) -> Mapping[str, StoredCrash]:
         """The crashes in the bucket; a C{KeyError} where something of one is not there."""
-        files = [path for path in self.bucket.glob("v1/**/*") if path.is_file()]
+        # What a dead client had begun to send is still being given up, or put in its place.
+        files = [path for path in self.bucket.glob("v1/**/*") if not path.name.startswith(".") and path.is_file()]
         objects = {str(path.relative_to(self.bucket)): path.read_bytes() for path in files}
         ids = [path.name for path in files if path.parent.parent.name == "raw_crash"]
         found = {crash_id: kept_in(objects, crash_id) for crash_id in ids}
