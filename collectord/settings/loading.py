@@ -54,15 +54,20 @@ class _FromFile(Settings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         assert isinstance(init_settings, InitSettingsSource)
-        credentials = NestedSecretsSettingsSource(
-            file_secret_settings,
-            secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"),
-            secrets_dir_missing="ok",
-            secrets_prefix=PREFIX,
-            secrets_nested_delimiter="__",
-        )
-        file = TomlConfigSettingsSource(settings_cls, toml_file=init_settings.init_kwargs["toml_file"])
-        return (env_settings, credentials, file)
+        sources: list[PydanticBaseSettingsSource] = []  # those that say something, since each looks for every key
+        if any(variable.upper().startswith(PREFIX) for variable in os.environ):
+            sources.append(env_settings)
+        if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
+            credentials = NestedSecretsSettingsSource(
+                file_secret_settings,
+                secrets_dir=directory,
+                secrets_dir_missing="ok",
+                secrets_prefix=PREFIX,
+                secrets_nested_delimiter="__",
+            )
+            sources.append(credentials)
+        sources.append(TomlConfigSettingsSource(settings_cls, toml_file=init_settings.init_kwargs["toml_file"]))
+        return tuple(sources)
 
 
 def load_settings(path: Path | None) -> Settings:

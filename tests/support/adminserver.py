@@ -7,6 +7,7 @@ The file SCENARIO names what it shows, and may be changed at any time; the file 
 import math
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,6 +117,7 @@ class Named:
         return crash_page(crash_id, HOSTILE if self.scenario == "hostile" else ANNOTATIONS)
 
 
+@lru_cache(2000)
 def rates(at: float) -> Rates:
     """Waves."""
     received = 60 + 25 * math.sin(at / 70) + 12 * math.sin(at / 11) + 4 * math.sin(at * 1.7)
