@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 
 from tests.support.adminindex import FINGERPRINT
 from tests.support.adminserver import CRASH_ID, HOSTILE
+from tests.support.cases import for_each
 from tests.unit.admin.adminwire import Admin
 from tests.unit.intake.parts import LogRecorder
 
@@ -83,10 +84,10 @@ def test_a_crash_by_the_name_that_its_client_knows(admin: Admin, path: str, name
     assert admin.source.asked == [CRASH_ID]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name", ["x", "..", "%2e%2e%2fetc", CRASH_ID[1:], CRASH_ID + "x", CRASH_ID[:-4] + "1399", "%3Cscript%3E", "a%00b"]
 )
-@pytest.mark.parametrize("suffix", ["", ".json"])
+@for_each("suffix", ["", ".json"])
 def test_what_is_no_crash_id_is_not_looked_for(admin: Admin, name: str, suffix: str) -> None:
     response = admin.ask(f"/crashes/{name}{suffix}")
     assert (response.status, response.body) == (404, b"Not found\n")
@@ -112,7 +113,7 @@ def test_a_client_that_hangs_up_while_its_crash_is_looked_for(admin: Admin, path
     assert browser.received == b""
 
 
-@pytest.mark.parametrize(
+@for_each(
     "path",
     [
         "/x",
@@ -146,7 +147,7 @@ def test_a_defect(admin: Admin, path: str, log: LogRecorder) -> None:
     log.events.clear()
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/events", "/x"])
+@for_each("path", [*PATHS, "/events", "/x"])
 def test_head(admin: Admin, path: str) -> None:
     head = admin.ask(path, method="HEAD")
     assert head.body == b""

@@ -53,7 +53,7 @@ def numbers(result: Found) -> list[int]:
     return [int(crash.crash_id[:8], 16) for crash in result.crashes]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("query", "expected"),
     [
         ("", [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
@@ -82,7 +82,7 @@ def test_queries(database: sqlite3.Connection, query: str, expected: list[int]) 
     assert (numbers(result), result.count, result.problem) == (expected, len(expected), "")
 
 
-@pytest.mark.parametrize("query", ["xyzzy", "day:yesterday", "a:b " * 21, '"bp'])
+@for_each("query", ["xyzzy", "day:yesterday", "a:b " * 21, '"bp'])
 def test_what_can_not_be_searched_for(database: sqlite3.Connection, query: str) -> None:
     result = found(database, query)
     assert (result.problem != "", result.crashes, result.facets) == (True, (), ())

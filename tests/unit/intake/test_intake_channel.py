@@ -13,6 +13,7 @@ from zope.interface import directlyProvides
 
 from collectord.errors import ClientGone, MalformedReport, TooSlow
 from collectord.intake.channel import StreamingChannel
+from tests.support.cases import for_each
 from tests.unit.intake.parts import LogRecorder
 from tests.unit.intake.rig import NewRig, Rig, chunked, make_rig, post
 from tests.unit.intake.wire import Client, PausablePort
@@ -385,7 +386,7 @@ BAD_REQUEST = (
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     [
         b"nonsense\r\n",
@@ -412,8 +413,9 @@ BAD_REQUEST = (
         b"GET / HTTP/1.1\r\n" + b"X: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n" * 400 + b"\r\n",
     ],
 )
-@pytest.mark.parametrize("piece", [1000, 65536, 1_000_000])
-def test_nonsense_is_answered(rig: Rig, sent: bytes, piece: int) -> None:
+@for_each("piece", [1000, 65536, 1_000_000])
+def test_nonsense_is_answered(new_rig: NewRig, sent: bytes, piece: int) -> None:
+    rig = new_rig()
     client = rig.connect()
     client.send(sent, piece=piece)
     assert client.received == BAD_REQUEST
@@ -425,7 +427,7 @@ def test_nonsense_is_answered(rig: Rig, sent: bytes, piece: int) -> None:
     assert rig.resource.requests == rig.bodies == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "chunks",
     [
         b"x\r\n",
@@ -438,8 +440,9 @@ def test_nonsense_is_answered(rig: Rig, sent: bytes, piece: int) -> None:
         b"0\r\n" + b"Trailer: x\r\n" * 10_000,
     ],
 )
-@pytest.mark.parametrize("piece", [1, 100_000])
-def test_malformed_chunks(rig: Rig, chunks: bytes, piece: int) -> None:
+@for_each("piece", [1, 100_000])
+def test_malformed_chunks(new_rig: NewRig, chunks: bytes, piece: int) -> None:
+    rig = new_rig()
     client = rig.connect()
     client.send(chunked(b"good")[:-5])
     client.send(chunks, piece=max(piece, len(chunks) // 2000))

@@ -8,6 +8,7 @@ import pytest
 
 from collectord.errors import ClientGone, MalformedReport, TooSlow
 from collectord.intake.states import PARSING, TRANSITIONS, Event, State
+from tests.support.cases import for_each
 from tests.unit.intake.rig import NewRig, Rig, post
 from tests.unit.intake.wire import Client
 
@@ -154,9 +155,10 @@ def begin(rig: Rig, state: State) -> Client:
     return client
 
 
-@pytest.mark.parametrize("event", Event, ids=lambda event: event.name)
-@pytest.mark.parametrize("state", State, ids=lambda state: state.name)
-def test_each_event_in_each_state(rig: Rig, state: State, event: Event) -> None:
+@for_each("event", Event, ids=lambda event: event.name)
+@for_each("state", State, ids=lambda state: state.name)
+def test_each_event_in_each_state(new_rig: NewRig, state: State, event: Event) -> None:
+    rig = new_rig(linger_bytes=LINGER_BYTES)
     client = begin(rig, state)
     requests, before = len(rig.resource.requests), seen(client)
     FIRE[event](rig, client)
@@ -175,8 +177,9 @@ def test_each_event_in_each_state(rig: Rig, state: State, event: Event) -> None:
         assert bool(sent) == ((state, event) == (State.WAITING, Event.MALFORMED) or event is Event.ANSWERED)
 
 
-@pytest.mark.parametrize("state", State, ids=lambda state: state.name)
-def test_what_is_sent_is_parsed_in_some_states_only(rig: Rig, state: State) -> None:
+@for_each("state", State, ids=lambda state: state.name)
+def test_what_is_sent_is_parsed_in_some_states_only(new_rig: NewRig, state: State) -> None:
+    rig = new_rig(linger_bytes=LINGER_BYTES)
     client = begin(rig, state)
     bodies, requests = len(rig.bodies), len(rig.resource.requests)
     sent = client.received
@@ -187,7 +190,7 @@ def test_what_is_sent_is_parsed_in_some_states_only(rig: Rig, state: State) -> N
     assert (client.channel.state in PARSING) == (state in (State.RECEIVING, State.ANSWERING))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("state", "seconds"),
     [
         (State.WAITING, 30),
@@ -202,7 +205,8 @@ def test_what_is_sent_is_parsed_in_some_states_only(rig: Rig, state: State) -> N
     ],
     ids=lambda value: value.name if isinstance(value, State) else "",
 )
-def test_how_long_a_connection_may_stay_in_each_state(rig: Rig, state: State, seconds: int | None) -> None:
+def test_how_long_a_connection_may_stay_in_each_state(new_rig: NewRig, state: State, seconds: int | None) -> None:
+    rig = new_rig(linger_bytes=LINGER_BYTES)
     client = begin(rig, state)
     rig.server.wait(seconds if seconds is not None else 600, 0.5)
     assert client.channel.state is state

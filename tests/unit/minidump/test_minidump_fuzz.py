@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from struct import pack
 
+import pytest
 from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,7 @@ def samples() -> Sequence[bytes]:
     ]
 
 
+@pytest.mark.slow
 @for_each("make", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_ones_are_read_in_bounds(make: Callable[[], bytes]) -> None:
     assert examined(make()) is not None

@@ -249,7 +249,7 @@ def test_bad_utf8(tmp_path: Path) -> None:
     assert error(path).startswith(f"{path}: not UTF-8 text: ")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "reported"),
     [
         (

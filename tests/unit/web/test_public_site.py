@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -32,6 +32,7 @@ from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
 from collectord.web.answers import RETRY_AFTER_S
 from collectord.web.site import PublicSite
+from tests.support.cases import for_each
 from tests.support.judging import judging
 from tests.support.response import Response
 from tests.unit.intake.parts import (
@@ -171,6 +172,9 @@ def checked(client: Client) -> Response:
     return response
 
 
+NewRig = Callable[[], Rig]
+
+
 def make_rig() -> Rig:
     store, budget = Store(), MemoryBudget(limit=1_000_000)
 
@@ -193,11 +197,22 @@ def make_rig() -> Rig:
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    made = make_rig()
-    yield made
-    made.server.stop()
-    assert (made.budget.used, made.budget.flushing) == (0, 0)
+def new_rig() -> Iterator[NewRig]:
+    rigs: list[Rig] = []
+
+    def new() -> Rig:
+        rigs.append(make_rig())
+        return rigs[-1]
+
+    yield new
+    for rig in rigs:
+        rig.server.stop()
+        assert (rig.budget.used, rig.budget.flushing) == (0, 0)
+
+
+@pytest.fixture
+def rig(new_rig: NewRig) -> Rig:
+    return new_rig()
 
 
 def post(
@@ -241,7 +256,7 @@ def test_an_answer_to_the_byte(rig: Rig) -> None:
     }
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     [
         post(REPORT),
@@ -268,8 +283,9 @@ def test_an_answer_to_the_byte(rig: Rig) -> None:
         chunked(gzipped(REPORT), b"Content-Encoding: gzip"),
     ],
 )
-@pytest.mark.parametrize("piece", [1, 7, 65536])
-def test_kept(rig: Rig, sent: bytes, piece: int) -> None:
+@for_each("piece", [1, 7, 65536])
+def test_kept(new_rig: NewRig, sent: bytes, piece: int) -> None:
+    rig = new_rig()
     response = rig.ask(sent, piece=piece)
     assert (response.status, response.body) == (200, KEPT)
     assert rig.crash.crash_id == CRASH_ID
@@ -442,7 +458,7 @@ def test_a_uuid_without_authorization_is_an_annotation(rig: Rig) -> None:
     assert (rig.crash.raw_crash["uuid"], rig.crash.raw_crash["client_uuid"]) == (CRASH_ID, CHOSEN)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("method", "path", "allowed"),
     [
         (b"GET", b"/submit", {"POST"}),
@@ -454,8 +470,9 @@ def test_a_uuid_without_authorization_is_an_annotation(rig: Rig) -> None:
         (b"PUT", b"/__lbheartbeat__", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
-@pytest.mark.parametrize("with_body", [True, False])
-def test_wrong_methods(rig: Rig, method: bytes, path: bytes, allowed: set[str], with_body: bool) -> None:
+@for_each("with_body", [True, False])
+def test_wrong_methods(new_rig: NewRig, method: bytes, path: bytes, allowed: set[str], with_body: bool) -> None:
+    rig = new_rig()
     content = post(REPORT, path=path) if with_body else post(b"", path=path, length=False)
     response = rig.ask(content.replace(b"POST", method, 1))
     assert (response.status, response.body) == (405, b"Method not allowed\n")
@@ -463,15 +480,16 @@ def test_wrong_methods(rig: Rig, method: bytes, path: bytes, allowed: set[str], 
     assert rig.store.kept.crashes == {}
 
 
-@pytest.mark.parametrize("path", [b"/", b"/submitx", b"/Submit", b"/submit/x", b"/x?/submit", b"/..", b"/%00", b"/%ff"])
-@pytest.mark.parametrize("with_body", [True, False])
-def test_wrong_paths(rig: Rig, path: bytes, with_body: bool) -> None:
+@for_each("path", [b"/", b"/submitx", b"/Submit", b"/submit/x", b"/x?/submit", b"/..", b"/%00", b"/%ff"])
+@for_each("with_body", [True, False])
+def test_wrong_paths(new_rig: NewRig, path: bytes, with_body: bool) -> None:
+    rig = new_rig()
     response = rig.ask(post(REPORT, path=path) if with_body else b"GET %s HTTP/1.1\r\n\r\n" % path)
     assert (response.status, response.body) == (404, b"Not found\n")
     assert rig.store.kept.crashes == {}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     [
         post(REPORT, path=b"//submit"),
@@ -482,8 +500,9 @@ def test_wrong_paths(rig: Rig, path: bytes, with_body: bool) -> None:
         post(REPORT).replace(b"POST", b"post", 1),
     ],
 )
-def test_what_only_klein_takes_for_a_submission(rig: Rig, sent: bytes) -> None:
+def test_what_only_klein_takes_for_a_submission(new_rig: NewRig, sent: bytes) -> None:
     """It is more forgiving than the comparison that is made before the body."""
+    rig = new_rig()
     response = rig.ask(sent)
     assert (response.status, response.body) == (404, b"Not found\n")
     assert rig.store.kept.crashes == {}
@@ -512,7 +531,7 @@ def test_too_slow(rig: Rig) -> None:
 TOO_LARGE = body(annotation(b"a"), dump(b"d", b"x" * LIMITS.read))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     [
         post(TOO_LARGE)[: -len(TOO_LARGE)],
@@ -524,7 +543,8 @@ TOO_LARGE = body(annotation(b"a"), dump(b"d", b"x" * LIMITS.read))
         post(body(dump(b"upload_file_minidump", b"x" * (LIMITS.body + 1)))),
     ],
 )
-def test_too_large(rig: Rig, sent: bytes) -> None:
+def test_too_large(new_rig: NewRig, sent: bytes) -> None:
+    rig = new_rig()
     client = rig.connect()
     client.send(sent)
     response = checked(client)
@@ -765,10 +785,13 @@ def test_head(rig: Rig, path: bytes, status: bytes) -> None:
     assert len(whole) == len(head)
 
 
-@pytest.mark.parametrize("healthy", [True, False], ids=["healthy", "no store takes crashes"])
-@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
-@pytest.mark.parametrize("path", [b"/__version__", b"/__heartbeat__", b"/__lbheartbeat__"])
-def test_no_proxy_may_keep_what_is_said_of_the_health(rig: Rig, path: bytes, method: bytes, healthy: bool) -> None:
+@for_each("healthy", [True, False], ids=["healthy", "no store takes crashes"])
+@for_each("method", [b"GET", b"HEAD", b"OPTIONS"])
+@for_each("path", [b"/__version__", b"/__heartbeat__", b"/__lbheartbeat__"])
+def test_no_proxy_may_keep_what_is_said_of_the_health(
+    new_rig: NewRig, path: bytes, method: bytes, healthy: bool
+) -> None:
+    rig = new_rig()
     rig.store.takes_crashes = healthy
     client = rig.connect()
     client.send(b"%s %s HTTP/1.1\r\n\r\n" % (method, path))
