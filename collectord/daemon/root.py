@@ -83,7 +83,7 @@ class CollectordService(MultiService):
         self._log_differences()
         self._backends, self._names = build_backends(settings, reactor)
         self._recent = RecentCrashes()
-        self._kept = KeptTable()
+        self._kept = KeptTable(is_shared=settings.submission.workers > 1)
         self._aggregated = AggregatedRegistry(metrics.REGISTRY)
         self._journal = make_journal(settings, self._backends, reactor)
         roots = [backend.name for backend in self._backends]

@@ -81,17 +81,19 @@ class Duplicates:
 
         @return: the id of the crash, which is durable; None: the report is not known, and should be saved.
         """
-        claimed = False
+        claimed = self._table.claim(digest)
         try:
-            with self._waiting(report.dumps, began) as pause:
-                for tries in count(1):
-                    claimed = self._table.claim(digest)
-                    # This comes after the claim, since whoever held the claim before may have kept the report just now.
-                    known = await self._known(digest, report)
-                    if claimed or known is not None:
-                        break
-                    if not await pause(backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)):
-                        break
+            # This comes after the claim, since whoever held the claim before may have kept the report just now.
+            known = await self._known(digest, report)
+            if not claimed and known is None:
+                with self._waiting(report.dumps, began) as pause:
+                    for tries in count(1):
+                        if not await pause(backoff_delay(tries, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)):
+                            break
+                        claimed = self._table.claim(digest)
+                        known = await self._known(digest, report)
+                        if claimed or known is not None:
+                            break
             yield known
         finally:
             if claimed:

@@ -41,9 +41,10 @@ class KeptTable:
     @ivar descriptor: of the memory file, to be inherited by a worker.
 
     @param descriptor: of the file of another process; None: a new file is made.
+    @param is_shared: whether other processes claim reports, too. If none does, no lock of the kernel is needed.
     """
 
-    def __init__(self, descriptor: int | None = None) -> None:
+    def __init__(self, descriptor: int | None = None, *, is_shared: bool = True) -> None:
         size = _MOVED + _BUCKETS * _MOVED_BUCKET
         if descriptor is None:
             descriptor = os.memfd_create("collectord-kept")
@@ -51,6 +52,7 @@ class KeptTable:
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, size)
         self._claimed: set[bytes] = set()
+        self._is_shared = is_shared
 
     def crash_id_of(self, digest: bytes, earliest: float, latest: float) -> str | None:
         """Return the id of the crash of a report, if it was kept between two times, in seconds since the epoch."""
@@ -102,21 +104,25 @@ class KeptTable:
 
         @return: False if it is claimed already, here or in another process.
         """
-        if digest in self._claimed:
+        if digest in self._claimed or (self._is_shared and not self._lock(digest)):
             return False
+        self._claimed.add(digest)
+        return True
+
+    def _lock(self, digest: bytes) -> bool:
         try:
             fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _claim_of(digest))
         except BlockingIOError:
             return False
         except OSError:  # The kernel has no more locks, so only this process knows of the claim.
             pass
-        self._claimed.add(digest)
         return True
 
     def release(self, digest: bytes) -> None:
         """Release what L{claim} has claimed."""
         self._claimed.discard(digest)
-        fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, _claim_of(digest))
+        if self._is_shared:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, _claim_of(digest))
 
     @property
     def is_filled(self) -> bool:
