@@ -128,6 +128,8 @@ class KeptNames:
 
     def of(self, named: Named) -> Annotations:
         """Return those of C{named} that are kept."""
+        if not (self.wanted or self.removed):
+            return named.annotations
         sent = {new: name for name, new in named.renamed.items()}
         return {
             name: value

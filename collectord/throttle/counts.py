@@ -126,6 +126,7 @@ class RateCounts:
         self._on_forgotten = on_forgotten
         self._rules: Mapping[str, RuleCounts] = {}
         self._reports: OrderedDict[ReportId, Sequence[Ticket]] = OrderedDict()
+        self._of_no_rule = Tally(self, {}, Traits(), 0.0, None, ())
 
     def __len__(self) -> int:
         """Return how many groups it knows."""
@@ -157,6 +158,8 @@ class RateCounts:
         @param report_id: the same for a report that comes again, which is then not counted again; None: it would not be
             recognized.
         """
+        if not self._rules:
+            return self._of_no_rule
         earlier = () if report_id is None else self._reports.get(report_id, ())
         return Tally(self, self._rules, traits, self._seconds(), report_id, earlier)
 
