@@ -80,6 +80,7 @@ class StreamingRequest(Request):
 
     @ivar body: what takes the body; the resource asks it for the result. None where a body is of no use.
     @ivar began: when the headers were complete, in seconds by the clock of the site.
+    @ivar is_abandoned: the client has gone, and nobody hears the answer.
     """
 
     _log = Logger()
@@ -87,6 +88,7 @@ class StreamingRequest(Request):
     defaultContentType = b"text/plain; charset=utf-8"
     body: Body | None = None
     began = 0.0
+    is_abandoned = False
     _answering = False
 
     def gotLength(self, length: int | None) -> None:
@@ -130,6 +132,7 @@ class StreamingRequest(Request):
             self.body.refuse(ClientGone())
             ABANDONED.inc()
             self._log.info("refused: client_gone")
+        self.is_abandoned = True
         super().connectionLost(reason)
 
     def getRequestHostname(self) -> bytes:

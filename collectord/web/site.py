@@ -7,18 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
-from klein import Klein
+from klein import Klein, KleinRenderable
+from klein.resource import KleinResource
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 import twisted
 from collectord import __version__
-from collectord.collector import Collector, Outcome
-from collectord.concurrency.sharing import shielded
+from collectord.collector import Collector
+from collectord.concurrency.tasks import spawn
 from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
@@ -99,6 +101,7 @@ class PublicSite:
     @ivar collector: judges and saves the reports; a reload may replace it.
     @ivar prefix: what clients see in front of a crash id.
     @ivar draining: whether load balancers are told to send no more.
+    @ivar saving: how many reports are being kept now.
     @ivar hung_workers: how many processes beside this one accept connections and answer none.
     @param receiver_for: returns the receiver for the body of a submission, given the request and its Content-Length.
     @param stores: asked by the heartbeats.
@@ -119,11 +122,12 @@ class PublicSite:
         self.hung_workers = 0
         self._version = version
         self._submit_paths = frozenset(rule.rule.encode() for rule in self.app.url_map.iter_rules("submit"))
-        self._collecting: set[Deferred[Outcome]] = set()
+        self.saving = 0
+        self._drained: Deferred[None] | None = None
 
     def resource(self) -> IResource:
         """Return the resource with all routes."""
-        return self.app.resource()
+        return _Routes(self.app, self._answer)
 
     def body_for(self, request: StreamingRequest, length: int | None) -> Body | None:
         """
@@ -140,39 +144,46 @@ class PublicSite:
     @app.route("/submit/", methods=["POST"])
     async def submit(self, request: StreamingRequest) -> bytes:
         """Take a report. A report that was received whole is kept even if the client does not wait for the answer."""
-        if not isinstance(request.body, ReportReceiver):
+        receiver = request.body
+        if not isinstance(receiver, ReportReceiver):
             raise NotFound  # Klein takes more paths for this one than body_for does, such as //submit.
         RECEIVE_SECONDS.observe(self.collector.seconds() - request.began)
-        collecting = Deferred.fromCoroutine(self._collect(request.body, request.began))
-        self._collecting.add(collecting)
-        collecting.addBoth(self._collected, collecting)
-        outcome = await shielded(collecting)  # Klein cancels this method when the client hangs up.
-        ANSWERS.labels("200", "duplicate" if outcome.is_duplicate else _REASONS[outcome.result]).inc()
-        return text(request, 200, outcome_body(outcome, self.prefix))
-
-    async def _collect(self, receiver: ReportReceiver, began: float) -> Outcome:
+        self.saving += 1
         try:
             report = await receiver.report()
             RECEIVE_BYTES.observe(report.payload.size)
-            return await self.collector.collect(report, began)
+            outcome = await self.collector.collect(report, request.began)
         finally:
             receiver.release()
+            self.saving -= 1
+            if not self.saving and self._drained is not None:
+                self._drained.callback(None)
+                self._drained = None
+        if not request.is_abandoned:
+            ANSWERS.labels("200", "duplicate" if outcome.is_duplicate else _REASONS[outcome.result]).inc()
+        return text(request, 200, outcome_body(outcome, self.prefix))
 
-    def _collected(self, result: Outcome | Failure, collecting: Deferred[Outcome]) -> Outcome | Failure:
-        self._collecting.discard(collecting)
-        return result
+    def _answer(self, request: StreamingRequest) -> None:
+        """Answer a submission. The client may hang up meanwhile; then nobody is answered."""
+        spawn(self._answered(request), self._log, "a defect: an answer could not be written")
 
-    @property
-    def saving(self) -> int:
-        """How many reports are being kept now."""
-        return len(self._collecting)
+    async def _answered(self, request: StreamingRequest) -> None:
+        try:
+            content = await self.submit(request)
+        except Exception as error:
+            if request.is_abandoned:
+                return
+            handle = self.refused if isinstance(error, REFUSALS) else self.broken
+            content = handle(request, Failure())
+        if not request.is_abandoned:
+            request.write(content)
+            request.finish()
 
     async def drained(self) -> None:
         """Wait until no report is being kept any more."""
-        while self._collecting:
-            waiter: Deferred[None] = Deferred()
-            next(iter(self._collecting)).addBoth(_pass_through, waiter)
-            await waiter
+        while self.saving:
+            self._drained = self._drained or Deferred()
+            await self._drained
 
     @app.route("/__heartbeat__", methods=["OPTIONS"])
     @app.route("/__lbheartbeat__", methods=["OPTIONS"])
@@ -242,6 +253,15 @@ class PublicSite:
         return text(request, 500, "Internal error\n")
 
 
-def _pass_through(result: object, waiter: Deferred[None]) -> object:
-    waiter.callback(None)
-    return result
+class _Routes(KleinResource):
+    """All routes. That of a submission was found when its headers came, and is not looked for once more."""
+
+    def __init__(self, app: Klein, answer: Callable[[StreamingRequest], None]) -> None:
+        super().__init__(app)
+        self._answer = answer
+
+    def render(self, request: IRequest) -> KleinRenderable:
+        if isinstance(request, StreamingRequest) and isinstance(request.body, ReportReceiver):
+            self._answer(request)
+            return NOT_DONE_YET  # type: ignore[return-value]
+        return super().render(request)
