@@ -3,12 +3,18 @@ The names that annotations are kept by: some stand in for others, and the collec
 which of them are kept at all.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import count
+from typing import Final
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from collectord.model import COLLECTOR_NAMES, Annotations
+
+_REMEMBERED: Final = 1024
+_LONGEST: Final = 64
+"""Names of which it is remembered whether they are kept, and the most characters of each: clients choose them."""
 
 FORM_CHARSET = "_charset_"
 """The name of the annotation by which a form tells the charset of those of its parts that tell none."""
@@ -119,6 +125,12 @@ class KeptNames:
 
     wanted: NamePatterns = field(factory=lambda: NamePatterns(()))
     removed: NamePatterns = field(factory=lambda: NamePatterns(()))
+    _is_kept: Callable[[str], bool] = field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=Factory(lambda self: lru_cache(_REMEMBERED)(self.keeps), takes_self=True),
+    )
 
     def keeps(self, *names: str) -> bool:
         """Tell whether an annotation is kept, by its name, or by the name that it was sent with and the one it has."""
@@ -131,10 +143,11 @@ class KeptNames:
         if not (self.wanted or self.removed):
             return named.annotations
         sent = {new: name for name, new in named.renamed.items()}
+        is_kept = self._is_kept
         return {
             name: value
             for name, value in named.annotations.items()
-            if (self.keeps(name, sent[name]) if name in sent else self.keeps(name))
+            if (is_kept(name) if name not in sent and len(name) <= _LONGEST else self.keeps(name, sent.get(name, name)))
         }
 
 
