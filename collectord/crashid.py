@@ -6,6 +6,7 @@ C{8f63752c-57c6-4e5d-b2cf-cabde2160622}, for example, has the depth 2 and the da
 
 import re
 from datetime import date
+from functools import lru_cache
 from uuid import UUID
 
 DEPTH = 2
@@ -16,7 +17,12 @@ _SHAPE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{5
 
 def make_crash_id(uuid: UUID, day: date) -> str:
     """Make the crash id of a report that was received on C{day} (UTC)."""
-    return f"{str(uuid)[:-7]}{DEPTH}{day:%y%m%d}"
+    return str(uuid)[:-7] + _end(day)
+
+
+@lru_cache(maxsize=2)
+def _end(day: date) -> str:
+    return f"{DEPTH}{day:%y%m%d}"
 
 
 def is_crash_id(text: str) -> bool:

@@ -74,12 +74,14 @@ class KeptTable:
         @param at: when it was kept, in seconds since the epoch.
         """
         start = _start_of(digest)
-        entries = _ENTRY.iter_unpack(self._memory[start : start + _BUCKET])
+        digests, _, times, _ = zip(*_ENTRY.iter_unpack(self._memory[start : start + _BUCKET]), strict=True)
         # The new entry replaces that of the same report, if there is one. Else it replaces one of a time when the clock
         # was far ahead, since that would never become the oldest; else the oldest. An entry that was never used has the
         # time 0, so it counts as the oldest.
         latest = at + _LONGEST_S
-        *_, number = min([(known != digest, time <= latest, time, n) for n, (known, _, time, _) in enumerate(entries)])
+        far_ahead = [time for time in times if time > latest]
+        replaced = min(far_ahead or times)
+        number = digests.index(digest) if digest in digests else times.index(replaced)
         checked = _CHECKED.pack(digest, _packed(crash_id), at)
         start += number * _ENTRY.size
         self._memory[start : start + _ENTRY.size] = checked + _CHECKSUM.pack(crc32(checked))
