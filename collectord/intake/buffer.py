@@ -123,9 +123,13 @@ class DumpBuffer:
         finally:
             self._budget.finish_flush(size)
 
-    async def finish(self) -> Dump:
+    async def finish(
+        self, filename: str | None = None, content_type: str | None = None, *, is_minidump: bool = False
+    ) -> Dump:
         """
         Return the whole dump; nothing more may be written. The dump may be used until L{release}.
+
+        @param filename: as L{Dump} has it, like the others.
 
         @raise CollectordError: it could not be spilled, so it is lost.
         """
@@ -140,7 +144,15 @@ class DumpBuffer:
         self._flushing = self._in_memory
         self._budget.start_flush(self._flushing)
         content = InMemory(self._pieces) if self._staged is None else self._staged.content()
-        return Dump(name=self.name, size=self.size, sha256=self._sha256.hexdigest(), content=content)
+        return Dump(
+            name=self.name,
+            size=self.size,
+            sha256=self._sha256.hexdigest(),
+            content=content,
+            filename=filename,
+            content_type=content_type,
+            is_minidump=is_minidump,
+        )
 
     def release(self) -> None:
         """Forget the dump, because its crash is kept or given up. A second call does no harm."""

@@ -5,7 +5,7 @@ The files of one report while they are received: their names, and which of them 
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from collectord.errors import TooLarge
 from collectord.intake.buffer import DumpBuffer
@@ -73,12 +73,7 @@ class ReceivedFile:
 
         @raise CollectordError: it could not be spilled to a disk, so it is lost.
         """
-        return evolve(
-            await self.buffer.finish(),
-            filename=self.filename,
-            content_type=self.content_type,
-            is_minidump=self.is_minidump,
-        )
+        return await self.buffer.finish(self.filename, self.content_type, is_minidump=self.is_minidump)
 
 
 class ReceivedFiles:

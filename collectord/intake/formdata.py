@@ -83,6 +83,7 @@ class FormDataParser:
         Consume all of it before the next call.
         """
         buffer, at, blank, begin = self._held + data, 0, -1, 0
+        delimiter, length = self._delimiter, len(self._delimiter)
         while (state := self._state) is not _EPILOGUE:
             stop = len(buffer)
             if self._wanted is not None:
@@ -93,10 +94,13 @@ class FormDataParser:
                 continue
             if state is _HEADERS:
                 if not self._head and (head := _FIELD_HEAD.match(buffer, at)):
-                    end, next_line = self._end_of_field(buffer, head.end())
-                    if next_line:
-                        yield Field(head[1].decode(), buffer[head.end() + 1 : end])
-                        at = next_line if self._wanted is None else end  # its boundary may be that of a wanted part
+                    line_end = head.end()
+                    start = buffer.find(delimiter, line_end)
+                    if start >= 0 and buffer.startswith(b"\r\n", start + length):
+                        end = start - (start > line_end and buffer[start - 1] == _CR)
+                        yield Field(head[1].decode(), buffer[line_end + 1 : end])
+                        # Its boundary may be that of a wanted part.
+                        at = start + length + 1 if self._wanted is None else end
                         continue
                 if blank < at:
                     found = _BLANK_LINE.search(buffer, at)
@@ -184,15 +188,6 @@ class FormDataParser:
             self._wanted, self._state = None, _EPILOGUE
             return last + len(self._delimiter) + 2
         return max(at, len(buffer) - _NEAR - self._longest)
-
-    def _end_of_field(self, buffer: bytes, at: int) -> tuple[int, int]:
-        """Find where the content ends that follows the line end C{at}, and the line end of the boundary after it, if
-        that is as it should be; else 0 and 0."""
-        start = buffer.find(self._delimiter, at)
-        next_line = start + len(self._delimiter) + 1
-        if start < 0 or buffer[next_line - 1 : next_line + 1] != b"\r\n":
-            return 0, 0
-        return start - (start > at and buffer[start - 1] == _CR), next_line
 
     def _find(self, buffer: bytes, at: int, stop: int) -> tuple[int, int]:
         """

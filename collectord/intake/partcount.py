@@ -17,7 +17,8 @@ class PartCount:
     """
     The number of parts of one report, of which the first are kept. Of those after them the minidump is.
 
-    @param most: parts that are kept.
+    @ivar most: parts that are kept.
+    @ivar count: parts that have come.
     @ivar has_named_minidump: whether a file came that is called as the minidump is.
     @ivar has_minidump: whether any minidump came. It is known once there are too many parts.
     """
@@ -26,40 +27,31 @@ class PartCount:
         self.most = most
         self.has_named_minidump = False
         self.has_minidump = False
-        self._count = 0
+        self.count = 0
         self._left_out = LeftOut()
-
-    def add(self) -> None:
-        """Count the next part."""
-        self._count += 1
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the next part is one of those that are kept."""
-        return self._count < self.most
 
     @property
     def are_too_many(self) -> bool:
         """Whether the last part is none of those that are kept."""
-        return self._count > self.most
+        return self.count > self.most
 
     @property
     def are_far_too_many(self) -> bool:
         """Whether the parts from now on are to be passed over."""
-        return self._count >= _FAR * self.most
+        return self.count >= _FAR * self.most
 
     @property
     def are_enough(self) -> bool:
         """Whether the minidump need not be looked for any longer."""
-        return self.has_named_minidump or self._count >= 2 * _FAR * self.most
+        return self.has_named_minidump or self.count >= 2 * _FAR * self.most
 
     def may_be_the_minidump(self, part: Part, files: ReceivedFiles) -> bool:
         """Tell whether C{part}, the last one, may be kept although there are too many."""
-        if self._count == self.most + 1:
+        if self.count == self.most + 1:
             self.has_minidump = files.has_minidump
         if part.name == MINIDUMP:
             return not self.has_named_minidump
-        return not self.has_minidump and self._count <= _FAR * self.most
+        return not self.has_minidump and self.count <= _FAR * self.most
 
     def leave_out(self, name: str) -> None:
         """Note that a part is left out."""
@@ -73,7 +65,7 @@ class PartCount:
         """
         if not self.are_too_many:
             return ()
-        parts = f"{self._count} parts or more" if at_least else f"{self._count} parts"
+        parts = f"{self.count} parts or more" if at_least else f"{self.count} parts"
         text = f"there are {parts}; after {self.most} only the minidump is kept"
         if self._left_out.count:
             text += f", and these are left out: {self._left_out.names}"

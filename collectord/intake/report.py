@@ -147,9 +147,9 @@ class ReportBuilder:
     def _take_field(self, field: Field) -> None:
         """Take a whole part. If nothing about it is odd, it is an annotation, and this takes a tenth of the time."""
         name, content = field
-        has_room = self._parts.has_room and is_plain(content)
-        if has_room and self._room.take_text(len(name) + len(content)):
-            self._parts.add()
+        parts = self._parts
+        if parts.count < parts.most and is_plain(content) and self._room.take_text(len(name) + len(content)):
+            parts.count += 1
             self._texts.add_part(name, content, None)
         else:
             self._begin(Part(name))
@@ -160,7 +160,7 @@ class ReportBuilder:
     def _begin(self, part: Part) -> None:
         self._write, self._end = _ignore, _nothing
         self._takes_json = False
-        self._parts.add()
+        self._parts.count += 1
         if self._parts.are_too_many and not self._parts.may_be_the_minidump(part, self._files):
             self._leave_out(part)
             return

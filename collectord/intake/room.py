@@ -61,7 +61,8 @@ class AnnotationRoom:
         if size > self.left:
             return False
         self.left -= size
-        self.hold(size + OF_TEXT)
+        self._held += size + OF_TEXT
+        self._budget.reserve_annotations(size + OF_TEXT)
         return True
 
     def give_back(self, size: int) -> None:

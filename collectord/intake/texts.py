@@ -54,7 +54,7 @@ class ReceivedTexts:
         if not name:
             self._nameless.append((content, charset))
             return
-        if self._parts.get(name, (content,))[0] != content:
+        if name in self._parts and self._parts[name][0] != content:
             self._note("left_out", name, "came again with another value; the last one counts")
         self._parts[name] = content, charset
 
@@ -139,12 +139,15 @@ class ReceivedTexts:
     def _of_parts(self) -> dict[str, str]:
         form_charset = self._form_charset
         annotations = {
-            name: self._decoded(name, content, charset or ("" if name == FORM_CHARSET else form_charset))
+            name: content.decode()
+            if not (charset or form_charset) and content.isascii() and b"\0" not in content
+            else self._decoded(name, content, charset or ("" if name == FORM_CHARSET else form_charset))
             for name, (content, charset) in self._parts.items()
         }
-        for name, (content, charset) in zip(free_names(_UNNAMED, annotations), self._nameless, strict=False):
-            annotations[name] = self._decoded(name, content, charset or form_charset)
-            self._note("renamed", name, _GIVEN)
+        if self._nameless:
+            for name, (content, charset) in zip(free_names(_UNNAMED, annotations), self._nameless, strict=False):
+                annotations[name] = self._decoded(name, content, charset or form_charset)
+                self._note("renamed", name, _GIVEN)
         return annotations
 
     def _add_members(self, members: Iterable[tuple[str, str]]) -> None:

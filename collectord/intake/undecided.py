@@ -13,7 +13,8 @@ from collectord.model import MINIDUMP_BEGIN
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
 """Control characters that no text has: neither white space nor an escape of a terminal."""
 
-_PLAIN: Final = re.compile(rb"(?!%s)[\t-\r\x1b -~]*+" % MINIDUMP_BEGIN)
+is_plain: Final = re.compile(rb"(?!%s)[\t-\r\x1b -~]*+" % MINIDUMP_BEGIN).fullmatch
+"""Tells whether bytes are text in ASCII, and no file whatever their part is called."""
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _OBJECT: Final = re.compile(rb"[\0 \t\r\n\xef\xbb\xbf\xfe\xff]*+\{")
@@ -26,11 +27,6 @@ Write = Callable[[bytes], None]
 End = Callable[[], None]
 Sink = tuple[Write, End]
 """What takes the bytes of a part, and what is called at its end."""
-
-
-def is_plain(content: bytes) -> bool:
-    """Tell whether C{content} is text in ASCII, and no file whatever its part is called."""
-    return _PLAIN.fullmatch(content) is not None
 
 
 def is_binary(content: bytes | bytearray, *, charset: str = "", is_json: bool = False, is_likely: bool = False) -> bool:
