@@ -33,10 +33,11 @@ def facts_in(file: ReaderAt) -> CrashFacts:
     """
     dump = read_minidump(file)
     finder = _OwnAddresses(dump)
-    place = f"{dump.cpu} {dump.exception.code:#x}"
+    code = hex(dump.exception.code)
+    place = f"{dump.cpu} {code}"
     module = offset = where = ""
     if dump.instruction is not None and (found := finder.module_at(dump.instruction)) is not None:
-        module, offset = found.name, f"{dump.instruction - found.base:#x}"
+        module, offset = found.name, hex(dump.instruction - found.base)
         where = finder.shown(found, dump.instruction)
         place = f"{place} {where or module.lower()}".rstrip()
     words = list(islice(finder.on_the_stack(), _WORDS))
@@ -44,7 +45,7 @@ def facts_in(file: ReaderAt) -> CrashFacts:
         fingerprint=fingerprint([place, *words]) if where or words else None,
         place=place,
         cpu=dump.cpu,
-        exception_code=f"{dump.exception.code:#x}",
+        exception_code=code,
         exception_name=name_of(dump.exception, dump.system),
         module=module,
         module_offset=offset,
@@ -70,7 +71,7 @@ class _OwnAddresses:
         name = self._names.get(module.base)
         if name is None:
             name = self._names[module.base] = self._own_name(module)
-        return name and f"{name} {address - module.base:#x}"
+        return name and f"{name} {hex(address - module.base)}"
 
     def on_the_stack(self) -> Iterator[str]:
         """Find the distinct words of the stack that seem to be return addresses, and return them as L{shown}."""

@@ -4,9 +4,7 @@ What a minidump says of the crash: the exception, the thread that it came from, 
 
 from collections.abc import Iterator, Sequence
 from struct import Struct
-from typing import Final
-
-from attrs import frozen
+from typing import Final, NamedTuple
 
 from collectord.errors import UnreadableMinidump
 from collectord.minidump.cpus import CPUS, OTHER_NAMES, Cpu
@@ -60,8 +58,7 @@ SYSTEMS: Final = {
 }
 
 
-@frozen
-class ExceptionInfo:
+class ExceptionInfo(NamedTuple):
     """
     An exception is why the program was stopped.
 
@@ -73,8 +70,7 @@ class ExceptionInfo:
     parameters: Sequence[int]
 
 
-@frozen(kw_only=True)
-class Minidump:
+class Minidump(NamedTuple):
     """
     What is read of a minidump.
 

@@ -6,9 +6,7 @@ from bisect import bisect_right
 from codecs import utf_16_le_decode
 from functools import lru_cache
 from struct import Struct
-from typing import Final
-
-from attrs import frozen
+from typing import Final, NamedTuple
 
 from collectord.minidump.streams import Streams
 
@@ -48,8 +46,7 @@ _CACHED: Final = 1024
 """Names and debug ids that are remembered, since most dumps have the same ones."""
 
 
-@frozen
-class Module:
+class Module(NamedTuple):
     """
     A module is the file of the program or of a library.
 

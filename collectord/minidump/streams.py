@@ -3,7 +3,7 @@ The streams of a minidump: its header, its directory, and reads that never leave
 """
 
 from struct import Struct
-from typing import Final
+from typing import Final, NoReturn
 
 from collectord.errors import UnreadableMinidump
 from collectord.model import MINIDUMP_BEGIN
@@ -59,10 +59,11 @@ class Streams:
 
         @raise UnreadableMinidump: there is no such stream, or it is too short.
         """
-        size, at = self._place(number)
-        if size < layout.size:
+        size, at = self._places.get(number) or _missing(number)
+        data = self.read_some(at, layout.size) if size >= layout.size else b""
+        if len(data) < layout.size:
             raise UnreadableMinidump(f"stream {number} is too short")
-        return layout.unpack(self.read(at, layout.size))
+        return layout.unpack(data)
 
     def entries(self, number: int, size: int, most: int) -> bytes:
         """
@@ -73,7 +74,7 @@ class Streams:
 
         @raise UnreadableMinidump: there is no such stream, or it is too short.
         """
-        length, at = self._place(number)
+        length, at = self._places.get(number) or _missing(number)
         data = self.read_some(at, min(length, 2 * _COUNT.size + most * size))
         if len(data) < _COUNT.size:
             raise UnreadableMinidump(f"stream {number} is too short")
@@ -85,8 +86,6 @@ class Streams:
             raise UnreadableMinidump(f"stream {number} is too short")
         return data[begin:end]
 
-    def _place(self, number: int) -> tuple[int, int]:
-        place = self._places.get(number)
-        if place is None:
-            raise UnreadableMinidump(f"it has no stream {number}")
-        return place
+
+def _missing(number: int) -> NoReturn:
+    raise UnreadableMinidump(f"it has no stream {number}")
