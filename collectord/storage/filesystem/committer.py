@@ -96,10 +96,7 @@ class GroupCommit:
         self._queue.put(None)
 
     def wait_until_closed(self) -> None:
-        """
-        Return once the thread has ended, and every crash is either kept or rolled back. It blocks as long as a disk
-        hangs.
-        """
+        """Return once the thread has ended, and each crash is kept or rolled back. It blocks while a disk hangs."""
         if self._thread is not None:
             self._thread.join()
 
@@ -236,12 +233,16 @@ class GroupCommit:
             self._on_resolved(group)
 
     def _publish(self, transaction: CrashTransaction) -> None:
+        directories = {transaction.place.name_dir, transaction.place.date_dir}
+        # A directory that is not known is new, mostly. A crash that is not fresh may be there already, and need none.
+        for directory in directories - self._durable if transaction.crash.fresh else ():
+            self._make_directory(directory)
         try:
             transaction.publish(self._staging)
         except FileNotFoundError:
             if transaction.is_begun:  # the files that were moved by now are gone with their directory
                 raise
-            self._make_directory(transaction.place.name_dir)
+            self._make_directory(transaction.place.name_dir)  # by now it may be one in the quarantine
             self._make_directory(transaction.place.date_dir)
             transaction.publish(self._staging)
 
