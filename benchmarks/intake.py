@@ -9,7 +9,6 @@ take the time, run it by py-spy.
 """
 
 import argparse
-import gc
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogBeginner
 
 from benchmarks.bodies import Body, make_body
+from collectord.daemon.garbage import collect_less
 from collectord.daemon.ingest import IngestPipeline
 from collectord.duplicates.table import KeptTable
 from collectord.index.tally import ReportTally
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str]) -> None:
     log = LineObserver(len, "text", "info")
     log.writer.start()
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
-    gc.freeze()
+    collect_less()
     for name in options.sizes:
         least, middle = microseconds(make_body(name), options.seconds)
         print(f"{name:10} {least:8.1f} µs at least, {middle:8.1f} in the median", flush=True)

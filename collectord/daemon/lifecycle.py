@@ -2,7 +2,6 @@
 The life of what takes submissions: it opens ports, tries the stores, and at a stop first saves what it has received.
 """
 
-import gc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -13,6 +12,7 @@ from twisted.logger import Logger
 
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.timeouts import with_timeout
+from collectord.daemon.garbage import collect_less
 from collectord.daemon.ingest import IngestPipeline
 from collectord.errors import TimedOut
 from collectord.intake.site import StreamingSite
@@ -75,8 +75,7 @@ class CollectorService(Service):
                 free = state.figures.get("free_bytes", "an unknown number of")
                 self._log.info("store {store}: {free} bytes are free", store=state.name, free=free)
         await self._duplicates.filled()
-        # What was made by now stays until the end, and full collections would walk through all of it each time.
-        gc.freeze()
+        collect_less()
         if self.running:
             self._site.open()
             self._ready()

@@ -8,7 +8,7 @@ uploads take little memory, and if a store fails in the middle of a dump, the du
 
 import hashlib
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from collectord.intake.budget import MemoryBudget, Pausable
 from collectord.interfaces import IDumpStaging, IStagedDump
@@ -54,7 +54,7 @@ class DumpBuffer:
         self._released = False
         self._staged: IStagedDump | None = None
         self._spilling = False
-        self._spilled: Deferred[None] = succeed(None)
+        self._spilled: Deferred[None] | None = None  # once it was begun to spill it
         self._failure: Exception | None = None  # raised once, by write or by finish: it ends the whole upload
         self._pausing = False
 
@@ -135,7 +135,7 @@ class DumpBuffer:
         """
         self._complete = True
         self._budget.remove_candidate(self)
-        if self._staged is not None:
+        if self._spilled is not None:
             await self._spilled
             self.spill()
             await self._spilled

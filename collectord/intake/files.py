@@ -179,3 +179,4 @@ class ReceivedFiles:
         """Forget all of them, because the report is saved or given up."""
         for file in self._files:
             file.buffer.release()
+        self._files.clear()

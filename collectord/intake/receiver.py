@@ -264,6 +264,7 @@ class ReportReceiver:
         self._feeding = iter(())
         if self._builder is not None:
             self._builder.release()
+            self._builder = None  # it knows this object, and collecting such rings as garbage takes time
 
     def _header(self, name: str) -> bytes | None:
         values = self._headers.getRawHeaders(name.encode())

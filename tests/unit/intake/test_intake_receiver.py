@@ -1,5 +1,7 @@
+import gc
 import random
 import tracemalloc
+import weakref
 import zlib
 from collections.abc import Sequence
 
@@ -562,3 +564,19 @@ def test_the_boundary_is_that_of_the_header() -> None:
     receiver = new_receiver(headers={"Content-Type": b'multipart/mixed; boundary="x; y"'})
     receiver.received(REPORT.replace(BOUNDARY, b"x; y"))
     assert result_of(receiver.report()).annotations["ProductName"] == "Fenix"
+
+
+def test_a_report_leaves_no_garbage_to_be_looked_for() -> None:
+    receiver = new_receiver()
+    receiver.received(REPORT)
+    report = result_of(receiver.report())
+    receiver.release()
+    gone = weakref.ref(receiver)
+    gc.collect()
+    gc.disable()
+    try:
+        del receiver
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert report.dumps

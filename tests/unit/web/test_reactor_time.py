@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
 from collectord.collector import Collector
+from collectord.daemon.garbage import YOUNG
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
@@ -283,7 +284,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
 def usual_collections() -> Iterator[None]:
     """Garbage is collected as in a daemon. In the tests it is done rarely, and takes as long as is allowed here."""
     thresholds = gc.get_threshold()
-    gc.set_threshold(700, 10, 10)
+    gc.set_threshold(YOUNG, 10, 10)
     yield
     gc.set_threshold(*thresholds)
 
