@@ -25,6 +25,7 @@ from collectord.intake.states import PARSING, TRANSITIONS, Event, State
 from collectord.intake.timeouts import ConnectionSite, Progress
 from collectord.net.twisted_private import HTTPConnection
 
+_HEADERS_END = b"\r\n\r\n"
 _MOST_LINES = 1000
 """Lines that the headers of one request may have, those that only continue a header included."""
 
@@ -130,6 +131,13 @@ class StreamingChannel(HTTPConnection):
             LineReceiver.dataReceived(self, data)  # keeps it until the bytes before it are parsed
         elif self.state in PARSING:
             self.site.turns.begin(now)
+            body = data.find(_HEADERS_END) + len(_HEADERS_END) if self.state is State.WAITING else 0
+            if len(_HEADERS_END) <= body < len(data):
+                # For each line Twisted copies all that comes after it, so it gets the headers alone, and then the body.
+                LineReceiver.dataReceived(self, data[:body])
+                if self.state not in PARSING:
+                    return
+                data = data[body:]
             LineReceiver.dataReceived(self, data)
         elif progress.received > self.site.limits.linger_bytes:
             self._handle(Event.FLOODED)
