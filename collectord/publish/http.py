@@ -4,6 +4,7 @@ A publisher that posts crash ids to a web hook. Everything here is for the react
 
 from typing import Any
 
+from attrs import frozen
 from pydantic import Field, field_validator
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,12 +21,16 @@ from collectord.errors import PublishError, TimedOut
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPING_ERRORS, innermost_error
+from collectord.net.pages import page_in_words
 from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import http_parts, redacted_url, without_quoting_input
 
 _SERVER_ERROR = 500
 _MAX_BODY = 65536
 """The most bytes that are read of the body of a response. A new connection is cheaper than the rest of a longer one."""
+
+_KEPT = 4096
+"""How many bytes of a body are looked at."""
 
 
 class HttpPublisherSettings(PluginSettings):
@@ -54,7 +59,8 @@ class HttpPublisherSettings(PluginSettings):
 @implementer(ICrashPublisher)
 class HttpPublisher:
     """
-    This publisher posts the bare id as C{text/plain}. Any status 2xx confirms it.
+    This publisher posts the bare id as C{text/plain}. Any status 2xx confirms it, but not with a page for people: the
+    portal of a network, or a login before the hook, answers so and keeps nothing.
 
     If the server has closed a connection that was kept for the next id, the request on it fails, and the crashmover
     publishes that id again later.
@@ -72,9 +78,11 @@ class HttpPublisher:
             self._headers.addRawHeader("Authorization", f"Bearer {settings.token}")
 
     async def publish(self, crash: Crash) -> None:
-        code = await self._status_of("POST", crash.crash_id.encode())
-        if not 200 <= code < 300:
-            raise self._refused(code)
+        reply = await self._ask("POST", crash.crash_id.encode())
+        if not 200 <= reply.code < 300:
+            raise self._refused(reply.code)
+        if page := page_in_words(reply.beginning):
+            raise PublishError(f"{self.name}: answered {reply.code} with {page}, so it is no hook")
 
     async def check(self) -> None:
         """
@@ -83,7 +91,7 @@ class HttpPublisher:
         A status 3xx or 5xx fails, and no answer at all. Many hooks take nothing but POST, and refuse HEAD (401, 404,
         405), so any other status proves nothing.
         """
-        code = await self._status_of("HEAD", None)
+        code = (await self._ask("HEAD", None)).code
         if code >= _SERVER_ERROR or 300 <= code < 400:
             raise self._refused(code)
 
@@ -94,8 +102,8 @@ class HttpPublisher:
         why = ", a redirect, which is not followed" if 300 <= code < 400 else ""
         return PublishError(f"{self.name}: answered {code}{why}")
 
-    async def _status_of(self, method: str, data: bytes | None) -> int:
-        """Return the status of the response; raise L{PublishError} if no whole response comes in time."""
+    async def _ask(self, method: str, data: bytes | None) -> "_Reply":
+        """Return what was answered; raise L{PublishError} if no whole response comes in time."""
         try:
             return await with_timeout(self._send(method, data), self._settings.timeout_s, self._reactor, self.name)
         except TimedOut as e:
@@ -108,9 +116,9 @@ class HttpPublisher:
                 raise CancelledError from e
             raise PublishError(f"{self.name}: {error}") from e
 
-    async def _send(self, method: str, data: bytes | None) -> int:
+    async def _send(self, method: str, data: bytes | None) -> "_Reply":
         """
-        Send one request, and return the status once the body of the response has come to its end.
+        Send one request, and return what was answered once the body of the response has come to its end.
 
         A redirect is not followed: the id and the token are for the server of the settings and for no other.
         """
@@ -120,22 +128,34 @@ class HttpPublisher:
         body = _UnwantedBody()
         response.deliverBody(body)
         await body.done
-        return int(response.code)
+        return _Reply(int(response.code), body.beginning)
+
+
+@frozen
+class _Reply:
+    """@ivar beginning: of the body."""
+
+    code: int
+    beginning: bytes
 
 
 class _UnwantedBody(Protocol):
     """
-    This protocol reads the body of a response and keeps nothing of it. After that the connection can be used again.
+    This protocol reads the body of a response and keeps only its beginning. After that the connection can be used
+    again.
 
+    @ivar beginning: what is kept.
     @ivar done: fires at the end of the body, or once it is too long. A cancel of it closes the connection.
     """
 
     def __init__(self) -> None:
         self._read = 0
+        self.beginning = b""
         self.done: Deferred[None] = Deferred(lambda done: self._hang_up())
 
     def dataReceived(self, data: bytes) -> None:
         self._read += len(data)
+        self.beginning += data[: _KEPT - len(self.beginning)]
         if self._read > _MAX_BODY and not self.done.called:
             self._hang_up()
             self.done.callback(None)

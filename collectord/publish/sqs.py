@@ -37,6 +37,7 @@ _REQUESTS = 2
 """The most requests at the same time. With few of them the ids that wait go together, which costs less."""
 _THREADS = _REQUESTS + 1
 _LONGEST = 300
+_NOT_SQS = "what answers is no SQS: its answer is no JSON of it"
 _TAG = re.compile(r"<[^>]*>")
 _AMAZON = re.compile(r"(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com(?:\.cn)?")
 """The hosts of Amazon's queues, with the region in their names."""
@@ -175,7 +176,7 @@ class SqsPublisher:
             | ({"MessageGroupId": "crashes", "MessageDeduplicationId": crash_id} if self._is_fifo else {})
             for number, crash_id in enumerate(crash_ids)
         ]
-        answer = self._client().send_message_batch(QueueUrl=self._url, Entries=entries)
+        answer = _of_sqs(self._client().send_message_batch(QueueUrl=self._url, Entries=entries))
         found = {str(each.get("Id")): each for each in (*answer.get("Failed", ()), *answer.get("Successful", ()))}
         return [self._problem(crash_id, found.get(str(number), {})) for number, crash_id in enumerate(crash_ids)]
 
@@ -190,9 +191,11 @@ class SqsPublisher:
         return f"{self.name}: the server answers {said.get('MD5OfMessageBody')!r} for the MD5 of the id"
 
     async def check(self) -> None:
-        await self._do(
-            lambda: self._client().get_queue_attributes(QueueUrl=self._url, AttributeNames=["CreatedTimestamp"])
-        )
+        await self._do(self._look)
+
+    def _look(self) -> None:
+        """Ask for an attribute of the queue. It blocks."""
+        _of_sqs(self._client().get_queue_attributes(QueueUrl=self._url, AttributeNames=["CreatedTimestamp"]))
 
     async def close(self) -> None:
         try:
@@ -207,6 +210,20 @@ class SqsPublisher:
             raise PublishError(f"{self.name}: {_in_words(e)}") from e
         except (BotoCoreError, ResponseParserError, OSError, ValueError) as e:
             raise PublishError(f"{self.name}: {_in_short(str(e)) or repr(e)}") from e
+        except (AttributeError, TypeError) as e:  # the library reads other JSON than it expects
+            raise PublishError(f"{self.name}: {_NOT_SQS}") from e
+
+
+def _of_sqs(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    Return an answer, as the library has read it. Of a page that is no SQS, as of a captive portal, it reads nothing.
+
+    @raise ValueError: it is another kind of document.
+    """
+    kind = str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", ""))
+    if "json" in kind or "xml" in kind:
+        return answer
+    raise ValueError(f"{_NOT_SQS}, but {kind.partition(';')[0] or 'of no type'}")
 
 
 def _in_words(error: ClientError) -> str:

@@ -32,6 +32,7 @@ from collectord.errors import ConfigError, CrashRejectedByStore, StorageError, U
 from collectord.interfaces import ICrashStorage
 from collectord.model import SENDER, SENDER_NOTES, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPING_ERRORS, innermost_error
+from collectord.net.pages import page_in_words
 from collectord.net.pem import certificates_in
 from collectord.net.twisted_private import is_unfinished
 from collectord.plugins import PluginContext, PluginSettings, PluginType
@@ -139,14 +140,21 @@ class HttpCrashStorage:
         if status != OK or not _is_receipt(answer, crash.crash_id):
             hint = ": is the token right?" if status == UNAUTHORIZED else ""
             kind = CrashRejectedByStore if status in _REFUSALS or _NOT_KEPT.match(answer) else UnclearRefusal
-            raise kind(f"{self.name}: answered {status} {self._excerpt(answer)}".rstrip() + hint)
+            raise kind(self._refused(status, answer) + hint)
         return self.name
 
     async def check(self) -> Mapping[str, int]:
         status, answer = await self._exchange(b"GET", {}, None)
-        if status >= 500:
-            raise StorageError(f"{self.name}: answered {status} {self._excerpt(answer)}".rstrip())
+        if status >= 500 or 300 <= status < 400 or (status < 300 and page_in_words(answer)):
+            raise StorageError(self._refused(status, answer))
         return {}
+
+    def _refused(self, status: int, answer: bytes) -> str:
+        if 300 <= status < 400:
+            return f"{self.name}: answered {status}, a redirect, which is not followed"
+        if page := page_in_words(answer):
+            return f"{self.name}: answered {status} with {page}, so it is no collector"
+        return f"{self.name}: answered {status} {self._excerpt(answer)}".rstrip()
 
     def _excerpt(self, answer: bytes) -> str:
         """
@@ -170,7 +178,7 @@ class HttpCrashStorage:
             agent = client.Agent(self._reactor, self._policy, _CONNECT_S, pool=lease)
             try:
                 response = await agent.request(method, self._settings.url.encode(), Headers(_AGENT | headers), body)
-                if method == b"POST" or response.code >= 500:
+                if method == b"POST" or response.code >= 500 or response.code < 300:
                     await treq.collect(response, collect)
             except (*WRAPPING_ERRORS, *NETWORK_ERRORS) as e:
                 raise self._describe_error(e) from e

@@ -93,6 +93,19 @@ async def test_a_check_publishes_nothing(hook: Hook, status: int, is_well: bool)
 
 
 @in_reactor
+async def test_a_page_is_no_hook(hook: Hook) -> None:
+    """As that of a hotel, which answers everything with 200 and keeps nothing."""
+    html = b"Content-Type: text/html"
+    page = b"\n<!DOCTYPE html>\n<html><head><title>Hotel\n Wi-Fi</title></head></html>"
+    hook.server.answers = [answer(200, page, html)]
+    with pytest.raises(PublishError) as told:
+        await hook.publisher.publish(make_crash())
+    assert str(told.value).endswith(": answered 200 with a page (Hotel Wi-Fi), so it is no hook")
+    hook.server.answers = [answer(200, b"<p>ok", html)]  # as frameworks do if a hook says nothing of the type
+    await hook.publisher.publish(make_crash())
+
+
+@in_reactor
 async def test_a_hook_that_never_answers(hook: Hook) -> None:
     hook.server.answers = [None]
     publishing = Deferred.fromCoroutine(hook.publisher.publish(make_crash()))

@@ -195,3 +195,22 @@ def test_settings_that_can_not_be(settings: dict[str, Any], why: str) -> None:
             **{"url": "https://host/1/q"} | {"url" if key == "queue_url" else key: settings[key] for key in settings}
         )
     assert "S3CR3T" not in str(told.value)
+
+
+@in_reactor
+async def test_what_is_no_sqs_is_not_taken_for_one(server: WireServer, to_queue: ICrashPublisher) -> None:
+    """A captive portal answers everything with its page, and 200."""
+    for data, said in (
+        (
+            answer(200, b"<html><title>Hotel Wi-Fi</title></html>", b"Content-Type: text/html; charset=utf-8"),
+            "text/html",
+        ),
+        (answer(200, b"OK", b"Content-Type: text/plain"), "text/plain"),
+        (answer(200), "of no type"),
+        (says("[]"), "no JSON of it"),
+    ):
+        server.answers = [data]
+        for work in (to_queue.check(), to_queue.publish(make_crash())):
+            with pytest.raises(PublishError, match="sqs crashes: what answers is no SQS") as told:
+                await work
+            assert said in str(told.value)

@@ -265,6 +265,19 @@ async def test_a_check_of_one_that_is_not_well(another: Another) -> None:
     assert str(await error_of(storage.check())) == f"{storage.name}: answered 503 no room"
 
 
+@in_reactor
+async def test_a_page_or_a_redirect_is_no_collector(another: Another) -> None:
+    storage = another.storage()
+    page = b"<html><head><title>Hotel Wi-Fi</title></head></html>"
+    for data, said in (
+        (answer(200, page, b"Content-Type: text/html"), "200 with a page (Hotel Wi-Fi), so it is no collector"),
+        (answer(302, page, b"Location: http://127.0.0.1:9/login"), "302, a redirect, which is not followed"),
+    ):
+        another.server.answers = [data]
+        for work in (storage.save(make_crash()), storage.check()):
+            assert str(await error_of(work)) == f"{storage.name}: answered {said}"
+
+
 @pytest.mark.parametrize("stage", ["connecting", "waiting"])
 @in_reactor
 async def test_a_check_can_be_cancelled(another: Another, stage: str) -> None:

@@ -1,0 +1,26 @@
+"""
+Pages for people, as a proxy, a login or the portal of a network sends them in the place of a server for programs.
+"""
+
+import re
+from html import unescape
+
+_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+_TITLE = re.compile(rb"<title[^>]*>([^<]*)</title>", re.IGNORECASE)
+_LONGEST = 80
+
+
+def page_in_words(body: bytes) -> str:
+    """
+    Return C{a page}, with its title where it has one; empty: it is none.
+
+    That the type of an answer is HTML proves nothing, since frameworks say so of any text.
+
+    @param body: the beginning of an answer.
+    """
+    if _PAGE.match(body) is None:
+        return ""
+    found = _TITLE.search(body)
+    title = " ".join(unescape(found[1].decode(errors="replace")).split()) if found else ""
+    shown = "".join(c if c.isprintable() else "?" for c in title)[:_LONGEST]
+    return f"a page ({shown})" if shown else "a page"
