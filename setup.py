@@ -76,6 +76,7 @@ setup(
             "fusepy>=3.0.1",
             "hypothesis>=6.100",
             "gcp-storage-emulator>=2024.8",
+            "grafana-foundation-sdk==1769699998!10.1.0",  # what Grafana 10.1 knows of dashboards
             "moto[s3,server,sqs]>=5",
             "multipart>=2",
             "mypy>=1.11",

@@ -17,7 +17,7 @@ from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.testing import Destination, DestinationContract
 from collectord.testing.destinations import Kept
 from tests.support.azurite import ACCOUNT, Azurite
-from tests.support.buckets import MINIDUMP_KEY, RAW_CRASH_KEY, kept_in, on_disk
+from tests.support.buckets import MINIDUMP_KEY, RAW_CRASH_KEY, erases, kept_in, on_disk
 from tests.support.fakes3 import Asked, FakeS3, Said, relayed_to
 from tests.unit.storage.stores import error_of, in_reactor, logged_failures, make_crash
 
@@ -53,6 +53,11 @@ class TestAzure(DestinationContract):
             streams=False,
             unreachable=lambda: new_storage(server, container="absent"),
         )
+
+
+@in_reactor
+async def test_a_crash_is_erased(server: Azurite) -> None:
+    await erases(new_storage(server), server.objects)
 
 
 @pytest.mark.parametrize("size", [100, 21 * MIB + 7], ids=["whole", "in blocks"])

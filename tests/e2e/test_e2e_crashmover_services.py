@@ -138,7 +138,7 @@ def test_deferred_crashes_are_moved_and_not_told(tmp_path: Path, s3: S3Server, r
     assert taken_from(rabbit.port, QUEUE) == []
 
 
-def test_a_crash_that_was_moved_is_found_and_brought_back(tmp_path: Path, s3: S3Server) -> None:
+def test_a_crash_that_was_moved_is_found_brought_back_and_erased(tmp_path: Path, s3: S3Server) -> None:
     s3.client().create_bucket(Bucket=BUCKET)
     source, port = tmp_path / "source", free_port()
     with S3Only(port, source, s3).daemon(tmp_path / "work") as daemon:
@@ -158,6 +158,8 @@ def test_a_crash_that_was_moved_is_found_and_brought_back(tmp_path: Path, s3: S3
     kept = kept_in(s3.objects(BUCKET), crash_id)
     assert kept is not None
     assert (tmp_path / "back" / f"{crash_id}.dump").read_bytes() == kept.dumps["upload_file_minidump"]
+    assert f"erased from s3://{BUCKET}" in collectord("crashes", "erase", "--yes", crash_id)
+    assert not any(crash_id in key for key in s3.objects(BUCKET))
 
 
 @frozen

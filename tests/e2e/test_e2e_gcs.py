@@ -27,7 +27,7 @@ from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.storage.objects.gcs import GCS, GcsSettings
 from collectord.testing import Destination, DestinationContract
 from collectord.testing.destinations import Kept
-from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, kept_in, on_disk, turn
+from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, erases, flip, kept_in, on_disk, turn
 from tests.support.daemon import free_port
 from tests.support.gcsserver import GcsServer
 from tests.unit.storage.stores import (
@@ -137,6 +137,11 @@ async def test_no_dumps_have_names_too(server: GcsServer) -> None:
 async def test_prefix(server: GcsServer) -> None:
     await make_store(prefix="stage/").save(make_crash(dumps={}))
     assert list(server.objects()) == [f"stage/{NAMES_KEY}", f"stage/{RAW_CRASH_KEY}"]
+
+
+@in_reactor
+async def test_a_crash_is_erased(server: GcsServer) -> None:
+    await erases(make_store(), server.objects)
 
 
 @in_reactor

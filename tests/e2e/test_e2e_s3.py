@@ -23,7 +23,7 @@ from collectord.storage.objects.s3 import S3
 from collectord.storage.objects.s3settings import S3Settings
 from collectord.testing import Destination, DestinationContract
 from collectord.testing.destinations import Kept
-from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, kept_in, on_disk, turn
+from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, erases, kept_in, on_disk, turn
 from tests.support.certificates import make_certificate
 from tests.support.daemon import free_port
 from tests.support.fakes3 import Asked, FakeS3, Said, relayed_to
@@ -158,6 +158,11 @@ async def test_the_raw_crash_comes_last(rig: Rig) -> None:
     await rig.store().save(make_crash())
     keys = [MINIDUMP_KEY, f"v1/extra_2/{CRASH_ID}", NAMES_KEY, RAW_CRASH_KEY]
     assert rig.server.puts()[before:] == [f"/{BUCKET}/{key}" for key in keys]
+
+
+@in_reactor
+async def test_a_crash_is_erased(any_rig: Rig) -> None:
+    await erases(any_rig.store(), any_rig.objects)
 
 
 @in_reactor

@@ -3,14 +3,15 @@ Crashes in a bucket, as a Socorro processor reads them, and crashes to put there
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from collectord.concurrency.threadpool import ThreadRunner
 from collectord.model import MINIDUMP, Crash
 from collectord.storage.content import StoredFile
+from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.testing.destinations import Kept
-from tests.unit.storage.stores import CRASH_ID, at_once, make_crash
+from tests.unit.storage.stores import CRASH_ID, NEIGHBOUR, at_once, make_crash
 
 MINIDUMP_KEY = f"v1/dump/{CRASH_ID}"
 RAW_CRASH_KEY = f"v1/raw_crash/20160622/{CRASH_ID}"
@@ -45,6 +46,21 @@ def flip(path: Path, offset: int) -> None:
         (byte,) = file.read(1)
         file.seek(offset)
         file.write(bytes([byte ^ 1]))
+
+
+async def erases(storage: BucketCrashStorage, objects: Callable[[], Mapping[str, bytes]]) -> None:
+    """Of two crashes one is erased, and nothing else; it may come again."""
+    await storage.save(make_crash())
+    await storage.save(make_crash(NEIGHBOUR))
+    both = objects()
+    others = {key: content for key, content in both.items() if CRASH_ID not in key}
+    assert len(others) == len(both) - len(others)
+    assert await storage.erase(CRASH_ID)
+    assert objects() == others
+    assert not await storage.erase(CRASH_ID)
+    await storage.save(make_crash())
+    assert objects() == both
+    await storage.close()
 
 
 async def turn() -> None:
