@@ -44,6 +44,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.metrics_cost
 	$(BIN)/python -m benchmarks.index_cost
 	$(BIN)/python -m benchmarks.flood
+	$(BIN)/python -m benchmarks.retention
 
 power kills hosts: $(VENV)/dev
 	ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -q tests/fault/test_fault_$(@:%s=%)_rounds.py $(ARGS)

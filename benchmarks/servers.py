@@ -35,12 +35,14 @@ class Setup:
 
     @ivar work: a directory for its settings and logs.
     @ivar settings: TOML text beyond what every run has; for collectord only.
+    @ivar storage: the same for its store.
     """
 
     port: int
     store: Path
     work: Path
     settings: str = ""
+    storage: str = ""
 
 
 @frozen(kw_only=True)
@@ -93,13 +95,13 @@ class Running:
 
 
 @contextmanager
-def running(server: Server, store: Path, work: Path, settings: str = "") -> Iterator[Running]:
+def running(server: Server, store: Path, work: Path, settings: str = "", storage: str = "") -> Iterator[Running]:
     """
     The server, up and listening; stopped at the end, with all that it started.
 
     @raise BenchmarkError: it did not come up.
     """
-    setup = Setup(port=free_port(), store=store, work=work, settings=settings)
+    setup = Setup(port=free_port(), store=store, work=work, settings=settings, storage=storage)
     log = work / f"{server.name}.log"
     # The tree first: it is what is measured, whatever is installed.
     path = os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]))
@@ -154,7 +156,7 @@ def _collectord(setup: Setup, workers: int = 1) -> Sequence[str]:
     config = setup.work / "collectord.toml"
     config.write_text(
         f'[submission]\nlisten = ["tcp:{setup.port}:interface=127.0.0.1"]\nworkers = {workers}\n{setup.settings}\n'
-        f'[[storage]]\nroot = "{setup.store}"\n'
+        f'[[storage]]\nroot = "{setup.store}"\n{setup.storage}\n'
         f'[admin]\nlisten = ["tcp:{free_port()}:interface=127.0.0.1"]\n'
     )
     twistd = Path(sys.executable).parent / "twistd"

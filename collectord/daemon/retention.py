@@ -39,6 +39,12 @@ _SLICE_S = 0.02
 """Seconds of work at a time."""
 _REST = 3
 """The pause after a slice is so many times as long as the slice took."""
+_LONG_REST = 12
+"""The same while crashes come in."""
+_BUSY = 0.5
+"""They do if after so many of the pauses one is just being saved."""
+_WEIGHT = 0.2
+"""The weight of one pause in the average of that."""
 _YIELD_S = 0.5
 """The pause after a slice while a crash waits in the store's queue."""
 _QUEUED_S = 0.25
@@ -56,6 +62,7 @@ class RetainedStore:
 
     @ivar clock: by it the age of crashes counts.
     @ivar problem: why the last pass ended early, to log it once.
+    @ivar busy: after which share of the last pauses a crash was being saved.
     """
 
     backend: Backend
@@ -63,6 +70,7 @@ class RetainedStore:
     clock: SlowClock
     thread: ThreadPool
     problem: str = ""
+    busy: float = 0.0
     is_behind: bool = False
     was_over: bool = False
 
@@ -145,7 +153,7 @@ class RetentionService(Service):
             age_clock = await store.thread(store.clock.read)
             self._tell_lag(store, max(clock - age_clock, timedelta(0)))
         steps = store.expiry.steps(age_clock, clock)
-        is_more = True
+        began, is_more = self._reactor.seconds(), True
         while is_more and self.running:
             done = await store.thread(partial(_slice, store.backend, steps))
             is_more = done.is_more
@@ -154,10 +162,21 @@ class RetentionService(Service):
             if done.error is not None:
                 raise done.error
             if is_more and self.running:
-                is_pressed = store.backend.waited() > _QUEUED_S
-                await self._pause(max(_YIELD_S if is_pressed else 0.0, _REST * done.seconds))
+                await self._rest(store, done.seconds, self._reactor.seconds() - began)
         if not is_more:
             self._tell_bytes(store)
+
+    async def _rest(self, store: RetainedStore, seconds: float, since: float) -> None:
+        """
+        Pause after a slice.
+
+        @param seconds: it took.
+        @param since: seconds since the pass began. One that lasts for long yields less, so that it ends.
+        """
+        rest = _LONG_REST if store.busy > _BUSY and since < INTERVAL_S else _REST
+        is_slow = store.backend.waited() > _QUEUED_S
+        await self._pause(max(_YIELD_S if is_slow else 0.0, rest * seconds))
+        store.busy += _WEIGHT * ((store.backend.waited() > 0) - store.busy)
 
     def _note(self, store: str, expired: Expired) -> None:
         EXPIRED.labels(store, expired.why).inc()

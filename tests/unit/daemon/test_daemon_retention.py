@@ -13,6 +13,7 @@ from attrs import define, field
 from twisted.logger import formatEvent
 
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
+from collectord.daemon import retention
 from collectord.daemon.retention import INTERVAL_S, RetainedStore, RetentionService, limits_of, make_retention
 from collectord.interfaces import ICrashStorage
 from collectord.metrics import REGISTRY
@@ -124,6 +125,31 @@ def test_what_is_kept_is_measured(tmp_path: Path) -> None:
     rig.retention.startService()
     assert rig.value("store_kept_bytes") == rig.expiry.kept_bytes
     assert rig.value("retention_lag_seconds") is None
+    rig.retention.stopService()
+
+
+def test_it_rests_longer_while_crashes_come_in_but_not_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.daemon.retention._slice", lambda backend, steps: retention._Slice([], True, 0.02))
+    (store,) = rig.retention._stores
+    saving = 0.0
+    store.backend.waited = lambda: saving
+
+    def pause() -> float:
+        """Of the next slice."""
+        (pausing,) = rig.clock.getDelayedCalls()
+        seconds = pausing.getTime() - rig.clock.seconds()
+        rig.clock.advance(seconds)
+        return round(seconds, 6)
+
+    rig.retention.startService()
+    assert {pause() for _ in range(10)} == {0.06}
+    saving = 0.01
+    assert [pause() for _ in range(10)][-1] == 0.24
+    saving = 0.3  # they wait for the disk
+    assert [pause(), pause()][-1] == 0.5
+    saving = 0.01
+    rig.clock.advance(INTERVAL_S)
+    assert [pause(), pause()][-1] == 0.06
     rig.retention.stopService()
 
 
