@@ -68,6 +68,7 @@ class IndexFile:
     _database: sqlite3.Connection | None = None
     _inode: int = 0
     _is_doubtful: bool = False
+    _lacked_since: float = meta.NEVER
     _rows: CrashRows | None = None
     _trim_at: float = 0.0
     _unused_at: float = 0.0
@@ -177,10 +178,11 @@ class IndexFile:
     # The rest
 
     def _fill_gap(self, database: sqlite3.Connection, now: float) -> bool:
-        if self.gap is None:
-            since = meta.get(database, "missing_since")
-            if since == meta.NEVER:
-                return False
+        since = meta.get(database, "missing_since")
+        if since == meta.NEVER:
+            return False
+        if self.gap is None or since != self._lacked_since:  # another process may have emptied the index
+            self._lacked_since = since
             oldest, with_stores = now - self.limits.keep_s, meta.get(database, "is_told") <= 0
             self.gap = Gap(
                 self.sources,

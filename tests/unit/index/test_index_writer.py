@@ -364,4 +364,8 @@ def test_all_of_it_is_read_again_by_hand_while_a_daemon_writes(rig: Rig) -> None
     database.close()
     assert seen is not None
     assert seen.day == SeenKept(9, 1)
+    file.write([], [], NOW - 5, NOW + 2)
+    assert file.tidy(NOW + 2)  # a short gap is being filled
     assert empty_index(rig.directory)
+    fill(file, NOW + 2)
+    assert len(rig.last()) == 2
