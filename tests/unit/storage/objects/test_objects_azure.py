@@ -31,7 +31,7 @@ from collectord.storage.objects.azuresigning import Request, signature
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, on_disk
-from tests.support.cases import for_each
+from tests.support.cases import first_quick, for_each
 from tests.support.fakes3 import Asked, FakeS3, HangUp, Said, refusal, with_headers
 from tests.unit.storage.stores import CRASH_ID, DUMPS, error_of, in_reactor, make_crash
 
@@ -261,7 +261,7 @@ async def test_a_dump_that_has_changed_is_not_kept(
     assert fake.objects == {}
 
 
-@pytest.mark.parametrize("failure", [refusal(503, "ServerBusy"), Said(500), None], ids=["busy", "500", "hangs up"])
+@first_quick("failure", [refusal(503, "ServerBusy"), Said(500), None], ids=["busy", "500", "hangs up"])
 @in_reactor
 async def test_a_busy_server_is_asked_again(fake: FakeAzure, storage: BucketCrashStorage, failure: Said | None) -> None:
     fake.left = [failure, failure]
