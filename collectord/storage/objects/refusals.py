@@ -50,7 +50,7 @@ def error_in(answer: Answer) -> ErrorAnswer:
 
 def is_page(answer: Answer) -> bool:
     """Tell whether C{answer} is a page for people, as proxies and captive portals send it, and no object store."""
-    return answer.headers.get_content_type() == "text/html" and bool(answer.body)
+    return answer.headers.content_type == "text/html" and bool(answer.body)
 
 
 def _in_words(method: str, answer: Answer) -> str:
@@ -69,7 +69,7 @@ def _hint(code: str, answer: Answer) -> str:
     region = answer.headers.get("x-amz-bucket-region", "")
     if code == "RequestTimeTooSkewed":
         try:
-            behind = (parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC)).total_seconds()
+            behind = (parsedate_to_datetime(answer.headers.get("date")) - datetime.now(UTC)).total_seconds()
         except (TypeError, ValueError):
             return " (set the clock of this host)"
         return f" (the clock of this host is {abs(behind):.0f} s {'behind' if behind > 0 else 'ahead'})"
