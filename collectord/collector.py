@@ -17,7 +17,7 @@ from collectord.duplicates.duplicates import Duplicates
 from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, UnauthorizedUuid
 from collectord.interfaces import ICrashStorage
 from collectord.judge import Judged
-from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED
+from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED, series
 from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, CrashReport, Dump, Note, RawCrash
 from collectord.pressure import NO_PRESSURE, Pressure
 from collectord.telling import SeenReport, about_kept, seen_report
@@ -119,10 +119,14 @@ class Collector:
         if digest is None or self.duplicates is None:
             return await self._judge_and_save(report, chosen, None, began)
         since = self.seconds() if began is None else began
-        async with self.duplicates.look_up(digest, report, since) as known:
+        known, is_claimed = await self.duplicates.look_up(digest, report, since)
+        try:
             if known is not None:
                 return self._duplicate(known, report)
             return await self._judge_and_save(report, chosen, digest, began)
+        finally:
+            if is_claimed:
+                self.duplicates.release(digest)
 
     def _duplicate(self, crash_id: str, report: CrashReport) -> Outcome:
         DUPLICATES.inc()
@@ -150,7 +154,7 @@ class Collector:
         if is_kept and fresh and fingerprint is not None and self.pressure.refuses(fingerprint):
             judged.tally.rejected()
             verdict, is_kept = _LIKE_IT_IS_KEPT, False
-        THROTTLED.labels(verdict.rule, verdict.result.name).inc()
+        series(THROTTLED, verdict.rule, verdict.result.name).inc()
         seen = partial(seen_report, annotations, facts, verdict, now.timestamp())
         if is_kept:
             report = self.pressure.lightened(report) if fresh else report
@@ -169,7 +173,7 @@ class Collector:
                 raise
             self.on_seen(seen("kept", crash_id))
             for note in notes:
-                NOTES.labels(note.kind).inc()
+                series(NOTES, note.kind).inc()
             return Outcome(verdict.result, verdict.rule, crash_id)
         self.on_seen(seen("left_out"))
         _log.info(
@@ -192,8 +196,8 @@ class Collector:
         began = self.seconds()
         store = await self.storage.save(crash)
         seconds = self.seconds() - began
-        SAVE_SECONDS.labels(store).observe(seconds)
-        SAVE_BYTES.labels(store).observe(sum(dump.size for dump in crash.dumps))
+        series(SAVE_SECONDS, store).observe(seconds)
+        series(SAVE_BYTES, store).observe(sum(dump.size for dump in crash.dumps))
         about = about_kept(crash.raw_crash, report, facts, verdict.rule, self.told_annotations)
         if digest is not None and self.duplicates is not None:
             is_deferred = verdict.result is Result.DEFER

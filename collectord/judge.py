@@ -10,7 +10,7 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from collectord.concurrency.threadpool import ThreadRunner, at_once
-from collectord.metrics import RATED
+from collectord.metrics import RATED, series
 from collectord.model import Annotations
 from collectord.throttle.combine import ANY_KEY, Always
 from collectord.throttle.counts import RateCounts, ReportId, Tally
@@ -78,7 +78,7 @@ class Judge:
             verdict = self._throttle(annotations, today, tally)
         for ticket in tally.tickets:
             if ticket.added:
-                RATED.labels(ticket.verdict.rule, "below" if ticket.took else "above").inc()
+                series(RATED, ticket.verdict.rule, "below" if ticket.took else "above").inc()
         if verdict.result not in (Result.ACCEPT, Result.DEFER):
             tally.rejected()
         return Judged(verdict, tally)

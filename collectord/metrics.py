@@ -6,6 +6,7 @@ that can be added up over processes, or something that only one process sets.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 from attrs import frozen
@@ -56,6 +57,16 @@ def _gauge(name: str, text: str, *labels: str) -> Gauge:
 def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
     metric = Histogram(f"collectord_{name}", text, labels, buckets=buckets, registry=REGISTRY)
     return _declare(metric, "histogram", name, text, labels)
+
+
+@lru_cache(maxsize=1024)
+def series(metric: M, *labels: str) -> M:
+    """
+    Return the series of a metric that has these labels.
+
+    It is remembered, which takes a third of the time: so it is for what is counted for each crash.
+    """
+    return metric.labels(*labels)
 
 
 def _declare(

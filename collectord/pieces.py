@@ -22,10 +22,11 @@ class Pieces:
         self._pieces = pieces
         self._ends = list(accumulate(map(len, pieces)))
         self._first = pieces[0] if pieces else b""
+        self._first_end = len(self._first)
 
     def read_at(self, at: int, size: int) -> bytes:
         """As L{ReaderAt.read_at}."""
-        if at + size <= len(self._first):
+        if at + size <= self._first_end:
             return self._first[at : at + size]
         number = bisect_right(self._ends, at)
         if number == len(self._pieces):

@@ -2,8 +2,8 @@
 Tells whether a report is a duplicate: the same report was kept lately, or is being saved at this moment.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import Protocol
 
@@ -70,16 +70,16 @@ class Duplicates:
         """As L{collectord.duplicates.digest.digest_of}; also None if there are to be no duplicates."""
         return digest_of(report) if self.window else None
 
-    @asynccontextmanager
-    async def look_up(self, digest: bytes, report: CrashReport, began: float) -> AsyncIterator[str | None]:
+    async def look_up(self, digest: bytes, report: CrashReport, began: float) -> tuple[str | None, bool]:
         """
-        Look for the crash of a report, as a context manager: within it, others wait that look for the same report.
+        Look for the crash of a report, and claim the report: others that look for the same one wait until L{release}.
 
         If such a report is being saved now, this waits until it is kept, or has failed, or until it may wait no longer.
 
         @param began: when the client began to send it.
 
-        @return: the id of the crash, which is durable; None: the report is not known, and should be saved.
+        @return: the id of the crash, which is durable; None: the report is not known, and should be saved. And whether
+            the report is claimed, and has to be released.
         """
         claimed = self._table.claim(digest)
         try:
@@ -94,10 +94,15 @@ class Duplicates:
                         known = await self._known(digest, report)
                         if claimed or known is not None:
                             break
-            yield known
-        finally:
+        except BaseException:
             if claimed:
                 self._table.release(digest)
+            raise
+        return known, claimed
+
+    def release(self, digest: bytes) -> None:
+        """Let others look for the report, which was claimed: it is kept, or has failed."""
+        self._table.release(digest)
 
     async def _known(self, digest: bytes, report: CrashReport) -> str | None:
         now = self._now()

@@ -24,6 +24,8 @@ from collectord.interfaces import IDumpStaging
 from collectord.model import SENDER, SENDER_NOTES, CrashReport
 
 _AT_ITS_END: Final = object()
+_SENDER: Final = SENDER.encode()
+_SENDER_NOTES: Final = SENDER_NOTES.encode()
 
 
 @frozen(kw_only=True)
@@ -91,13 +93,13 @@ class ReportReceiver:
         self._budget = budget
         self._staging = staging
         self._headers = headers
-        bearer_token = _bearer_token(self._header("Authorization")) or ""
+        bearer_token = _bearer_token(self._header(b"Authorization")) or ""
         self._may_relay = bool(token) and compare_digest(token.encode(), bearer_token.encode())
         if self._may_relay:
             self._limits = limits.for_relays()
         self._connection = connection
         self._address = address
-        self._query = b"" if headers.hasHeader(SENDER) else query
+        self._query = b"" if headers.hasHeader(_SENDER) else query
         self._size = 0
         self._decoder: BodyDecoder | None = None
         self._decoder_memory = 0
@@ -116,7 +118,7 @@ class ReportReceiver:
             self.refusal = e
 
     def _begin(self, length: int | None) -> None:
-        boundary = boundary_of(self._header("Content-Type"))
+        boundary = boundary_of(self._header(b"Content-Type"))
         encodings = self._headers.getRawHeaders(b"Content-Encoding") or ()
         self._decoder = BodyDecoder(codings_of(b",".join(encodings)), boundary, self._limits.read, self._reserve)
         if length == 0:
@@ -247,10 +249,10 @@ class ReportReceiver:
             compressed=self._decoder is not None and not self._decoder.is_plain,
             notes=() if self._decoder is None else self._decoder.notes,
             is_whole=self._decoder is None or self._decoder.is_whole,
-            user_agent=(self._header("User-Agent") or b"").decode(errors="replace"),
-            bearer_token=_bearer_token(self._header("Authorization")),
-            sender_stores=(self._header(SENDER) or b"").decode(errors="replace").split(),
-            sender_notes=_notes_in(self._header(SENDER_NOTES)) if self._may_relay else (),
+            user_agent=(self._header(b"User-Agent") or b"").decode(errors="replace"),
+            bearer_token=_bearer_token(self._header(b"Authorization")),
+            sender_stores=(self._header(_SENDER) or b"").decode(errors="replace").split(),
+            sender_notes=_notes_in(self._header(_SENDER_NOTES)) if self._may_relay else (),
             address=self._address,
         )
 
@@ -266,8 +268,8 @@ class ReportReceiver:
             self._builder.release()
             self._builder = None  # it knows this object, and collecting such rings as garbage takes time
 
-    def _header(self, name: str) -> bytes | None:
-        values = self._headers.getRawHeaders(name.encode())
+    def _header(self, name: bytes) -> bytes | None:
+        values = self._headers.getRawHeaders(name)
         return values[-1] if values else None
 
 

@@ -23,7 +23,7 @@ from collectord.collector import Collector
 from collectord.concurrency.tasks import spawn
 from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
-from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED
+from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED, series
 from collectord.pressure import IN_WORDS, PressureLevel
 from collectord.throttle.results import Result
 from collectord.web.answers import REFUSALS, outcome_body, refusal
@@ -160,7 +160,8 @@ class PublicSite:
                 self._drained.callback(None)
                 self._drained = None
         if not request.is_abandoned:
-            ANSWERS.labels("200", "duplicate" if outcome.is_duplicate else _REASONS[outcome.result]).inc()
+            reason = "duplicate" if outcome.is_duplicate else _REASONS[outcome.result]
+            series(ANSWERS, "200", reason).inc()
         return text(request, 200, outcome_body(outcome, self.prefix))
 
     def _answer(self, request: StreamingRequest) -> None:
