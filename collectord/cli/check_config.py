@@ -267,6 +267,5 @@ def _crashmover(settings: Settings) -> str:
         return "off"
     if mover.destination:
         publishers = f", {counted(len(mover.publisher), 'publisher')}" if mover.publisher else ""
-        by = f", by {counted(mover.processes, 'process', 'processes')} of its own" if mover.processes else ""
-        return f"to {counted(len(mover.destination), 'destination')}{publishers}{by}"
+        return f"to {counted(len(mover.destination), 'destination')}{publishers}"
     return "crashes stay; those in a fallback store go to the primary" if len(settings.storage) > 1 else "crashes stay"

@@ -2,8 +2,7 @@
 The metrics of several processes, shown as those of one: each worker sends what it has counted, and its parent adds up.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import add
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric
@@ -17,12 +16,6 @@ _Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 _CUMULATIVE = frozenset({"counter", "histogram"})
 
-_WORST: Mapping[str, Callable[[float, float], float]] = {
-    "collectord_outlet_well": min,
-    "collectord_dangling_links": max,
-}
-"""The gauges of which each process finds out the whole value, so that a sum would say nothing: the worst counts."""
-
 
 def snapshot_of(registry: CollectorRegistry) -> Snapshot:
     """Return what C{registry} has counted so far, in a shape that can be sent to another process as JSON."""
@@ -34,7 +27,7 @@ def snapshot_of(registry: CollectorRegistry) -> Snapshot:
 
 class AggregatedRegistry(Collector):
     """
-    Adds up the metrics of this process and of its workers, for Prometheus to read. Of some gauges the worst counts.
+    Adds up the metrics of this process and of its workers, for Prometheus to read.
 
     When a worker is gone its counters and histograms still count, so that the sums never fall. Its gauges do not, since
     they say how something is at the moment.
@@ -61,20 +54,19 @@ class AggregatedRegistry(Collector):
         """Yield each metric with the values of all processes added up; the Prometheus client calls this."""
         for metric in self._registry.collect():
             values: _Values = {}
-            both = _WORST.get(metric.name, add)
-            _add(values, [(sample.name, sample.labels, sample.value) for sample in metric.samples], both)
+            _add(values, [(sample.name, sample.labels, sample.value) for sample in metric.samples])
             for key, value in self._gone.get(metric.name, {}).items():
                 values[key] = values.get(key, 0.0) + value
             for metrics in self._others.values():
                 _, samples = metrics.get(metric.name, ("", ()))
-                _add(values, samples, both)
+                _add(values, samples)
             summed = Metric(metric.name, metric.documentation, metric.type)
             for (name, labels), value in values.items():
                 summed.add_sample(name, dict(labels), value)
             yield summed
 
 
-def _add(values: _Values, samples: Sequence[Any], both: Callable[[float, float], float] = add) -> None:
+def _add(values: _Values, samples: Sequence[Any]) -> None:
     for name, labels, value in samples:
         key = (name, tuple(labels.items()))
-        values[key] = both(values[key], value) if key in values else value
+        values[key] = values.get(key, 0.0) + value

@@ -21,7 +21,7 @@ from tests.e2e.test_e2e_crashmover import files_of_crashes, moving, submit
 from tests.support.daemon import ROOT, Daemon, config, free_port
 from tests.support.disk import StoredCrash, problems, stored_crashes
 from tests.support.load import BIG, SMALL, SPILLED, load
-from tests.support.mounts import Ext4, can_mount, loop_ext4, tmpfs
+from tests.support.mounts import LoopDisk, can_mount, loop_ext4, tmpfs
 from tests.support.reports import harm
 from tests.support.rounds import Rounds
 from tests.support.wait import until
@@ -38,7 +38,7 @@ COLLECTORD = str(Path(sys.executable).with_name("collectord"))
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Ext4]:
+def disk(tmp_path: Path) -> Iterator[LoopDisk]:
     with loop_ext4(tmp_path / "disk", 256 * MIB) as ext4:
         yield ext4
 
@@ -52,7 +52,7 @@ def waiting(tmp_path: Path) -> tuple[Path, Mapping[str, str]]:
     return root, acknowledged
 
 
-def emptied(disk: Ext4, name: str) -> Path:
+def emptied(disk: LoopDisk, name: str) -> Path:
     """A root of that name on the disk, which has nothing else."""
     for left in disk.path.iterdir():
         if left.name != "lost+found":
@@ -67,7 +67,7 @@ def settings(chance: Random, port: int, *roots: Path, moves: bool = False) -> st
     return config(port, *roots, submission=f"memory_bytes = {memory}", storage=storage, moves=moves)
 
 
-def cut_under_load(daemon: Daemon, disk: Ext4, chance: Random) -> set[str]:
+def cut_under_load(daemon: Daemon, disk: LoopDisk, chance: Random) -> set[str]:
     """
     Cut the power while clients send.
 
@@ -85,7 +85,7 @@ def serials(*stores: Mapping[str, StoredCrash]) -> dict[str, str]:
     return {crash_id: str(crash.raw_crash["Serial"]) for store in stores for crash_id, crash in store.items()}
 
 
-def test_power_cuts_of_a_primary(tmp_path: Path, disk: Ext4, rounds: Rounds) -> None:
+def test_power_cuts_of_a_primary(tmp_path: Path, disk: LoopDisk, rounds: Rounds) -> None:
     for n, chance in rounds:
         root, port = emptied(disk, f"root-{n}"), free_port()
         toml = settings(chance, port, root)
@@ -97,7 +97,7 @@ def test_power_cuts_of_a_primary(tmp_path: Path, disk: Ext4, rounds: Rounds) -> 
             assert list(harm(serials(there), root)) == []
 
 
-def test_power_cuts_of_a_fallback(tmp_path: Path, disk: Ext4, rounds: Rounds) -> None:
+def test_power_cuts_of_a_fallback(tmp_path: Path, disk: LoopDisk, rounds: Rounds) -> None:
     """The primary fills up, also in the middle of what is spilled to it; its disk keeps its power."""
     (tmp_path / "small").mkdir()
     for n, chance in rounds:
@@ -113,7 +113,7 @@ def test_power_cuts_of_a_fallback(tmp_path: Path, disk: Ext4, rounds: Rounds) ->
                 assert list(harm(serials(*there), primary, root)) == []
 
 
-def cut_while_moving(daemon: Daemon, disk: Ext4, destination: Path, chance: Random, number: int) -> None:
+def cut_while_moving(daemon: Daemon, disk: LoopDisk, destination: Path, chance: Random, number: int) -> None:
     """Cut the power when some of so many crashes have arrived."""
     with daemon:
         some = chance.randrange(1, number)
@@ -124,7 +124,7 @@ def cut_while_moving(daemon: Daemon, disk: Ext4, destination: Path, chance: Rand
 
 
 def test_power_cuts_of_a_destination(
-    tmp_path: Path, disk: Ext4, rounds: Rounds, waiting: tuple[Path, Mapping[str, str]]
+    tmp_path: Path, disk: LoopDisk, rounds: Rounds, waiting: tuple[Path, Mapping[str, str]]
 ) -> None:
     """Their source keeps its power, and must not have let go of anything that the destination has lost."""
     kept, acknowledged = waiting
@@ -146,7 +146,7 @@ def test_power_cuts_of_a_destination(
 
 
 def test_power_cuts_of_a_source(
-    tmp_path: Path, disk: Ext4, rounds: Rounds, waiting: tuple[Path, Mapping[str, str]]
+    tmp_path: Path, disk: LoopDisk, rounds: Rounds, waiting: tuple[Path, Mapping[str, str]]
 ) -> None:
     """What is just being removed is never seen in halves, and the rest of it goes in the end."""
     kept, acknowledged = waiting
@@ -164,7 +164,7 @@ def test_power_cuts_of_a_source(
         shutil.rmtree(destination)
 
 
-def cut_during_a_command(disk: Ext4, chance: Random, number: int, *args: object) -> set[str]:
+def cut_during_a_command(disk: LoopDisk, chance: Random, number: int, *args: object) -> set[str]:
     """
     Cut the power when a command has told of some of so many crashes.
 
@@ -215,7 +215,7 @@ def in_the_quarantine(root: Path) -> None:
 
 
 def test_power_cuts_of_a_release_from_quarantine(
-    tmp_path: Path, disk: Ext4, rounds: Rounds, waiting: tuple[Path, Mapping[str, str]]
+    tmp_path: Path, disk: LoopDisk, rounds: Rounds, waiting: tuple[Path, Mapping[str, str]]
 ) -> None:
     kept, acknowledged = waiting
     in_the_quarantine(kept)
@@ -238,7 +238,7 @@ def test_power_cuts_of_a_release_from_quarantine(
 
 
 def test_power_cuts_of_a_removal_by_hand(
-    tmp_path: Path, disk: Ext4, rounds: Rounds, waiting: tuple[Path, Mapping[str, str]]
+    tmp_path: Path, disk: LoopDisk, rounds: Rounds, waiting: tuple[Path, Mapping[str, str]]
 ) -> None:
     """What was said to be removed stays removed, and the rest of the one that it was at can be removed, too."""
     kept, acknowledged = waiting

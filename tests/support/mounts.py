@@ -18,7 +18,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-_EXT4_IOC_SHUTDOWN = 0x8004587D
+_IOC_SHUTDOWN = 0x8004587D
+"""The same for ext4 and XFS."""
 _NO_LOG_FLUSH = 2
 _MNT_DETACH = 2
 _UNMOUNT_S = 10.0
@@ -86,23 +87,24 @@ def bind(path: Path, to: Path) -> Iterator[Path]:
 
 
 @frozen
-class Ext4:
-    """A journaled ext4 in a file, mounted."""
+class LoopDisk:
+    """A file system with a journal in a file, mounted. @ivar kind: C{ext4} or C{xfs}."""
 
     path: Path
     image: Path
     options: str = "loop"
+    kind: str = "ext4"
 
     def power_cut(self) -> None:
         """Nothing reaches the image from now on, not even the journal's log; operations end with EIO."""
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.ioctl(directory, _EXT4_IOC_SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+            fcntl.ioctl(directory, _IOC_SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
         finally:
             os.close(directory)
 
     def abort(self) -> None:
-        """A fatal error of the file system: EIO for what is in flight, then it is read-only (EROFS)."""
+        """A fatal error of an ext4: EIO for what is in flight, then it is read-only (EROFS)."""
         _run("mount", "-o", "remount,abort", str(self.path))
 
     def remount(self) -> None:
@@ -114,12 +116,17 @@ class Ext4:
         self._unmount()
         self._mount()
 
+    def _is_mounted(self) -> bool:
+        """C{os.path.ismount()} says no where the file system has shut down."""
+        mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        return any(line.split()[4] == str(self.path) for line in mounts.splitlines())
+
     def _mount(self) -> None:
-        _run("mount", "-t", "ext4", "-o", self.options, str(self.image), str(self.path))
+        _run("mount", "-t", self.kind, "-o", self.options, str(self.image), str(self.path))
 
     def _unmount(self) -> None:
         """The image's loop device has to go as well, or the next mount would show what the kernel remembers."""
-        if os.path.ismount(self.path):
+        if self._is_mounted():
             try:
                 _run("umount", str(self.path))
             except MountError:
@@ -132,7 +139,7 @@ class Ext4:
 
 
 @contextmanager
-def loop_ext4(path: Path, size: int, image: Path | None = None, options: str = "loop") -> Iterator[Ext4]:
+def loop_ext4(path: Path, size: int, image: Path | None = None, options: str = "loop") -> Iterator[LoopDisk]:
     """
     An empty ext4 of so many bytes at C{path}.
 
@@ -140,16 +147,31 @@ def loop_ext4(path: Path, size: int, image: Path | None = None, options: str = "
         with ENOSPC where the kernel's loop device passes that on.
     """
     path.mkdir(exist_ok=True)
-    ext4 = Ext4(path, image or path.with_name(f"{path.name}.img"), options)
-    with ext4.image.open("wb") as file:
+    disk = LoopDisk(path, image or path.with_name(f"{path.name}.img"), options)
+    with _made(disk, size, "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"):
+        yield disk
+
+
+@contextmanager
+def loop_xfs(path: Path, size: int = 320 * 2**20) -> Iterator[LoopDisk]:
+    """An empty XFS of so many bytes, 300 MiB at least, at C{path}; little of that is ever written."""
+    path.mkdir(exist_ok=True)
+    disk = LoopDisk(path, path.with_name(f"{path.name}.img"), kind="xfs")
+    with _made(disk, size):
+        yield disk
+
+
+@contextmanager
+def _made(disk: LoopDisk, size: int, *options: str) -> Iterator[None]:
+    with disk.image.open("wb") as file:
         file.truncate(size)
-    _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(ext4.image))
-    ext4._mount()
+    _run(f"mkfs.{disk.kind}", "-q", *options, str(disk.image))
+    disk._mount()
     try:
-        yield ext4
+        yield
     finally:
-        ext4._unmount()
-        ext4.image.unlink()
+        disk._unmount()
+        disk.image.unlink()
 
 
 @frozen
@@ -159,7 +181,7 @@ class ThinExt4:
     written back, while metadata and journal can.
     """
 
-    ext4: Ext4
+    ext4: LoopDisk
 
     @property
     def path(self) -> Path:

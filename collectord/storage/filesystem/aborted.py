@@ -3,13 +3,16 @@ Noticing that ext4 has aborted its journal.
 
 While it does, after an error from which it can't recover, a sync may succeed for what is not on the disk and never will
 be: the transaction was given up, so there is none to wait for. See C{findings/ext4_fsync_succeeds_after_an_abort.sh}.
+XFS does the same while it shuts down, but there the question which store is at the root
+(L{collectord.storage.filesystem.identity.StoreIdentity.refuse_other}) fails, too.
 """
 
 import os
 
 from collectord.storage.filesystem.mounted import mount_of
 
-_KINDS = ("ext3", "ext4")
+_KINDS = ("ext3", "ext4", "overlay")
+"""An overlay may lie on an ext4."""
 
 
 class AbortedJournal:
