@@ -1,12 +1,13 @@
 """
 Whether the crashmover keeps up with a busy collector, and what it leaves of the collector's speed.
 
-    python -m benchmarks.keeping_up [--size 400k] [--share 0.8] [--seconds 60] [--workers 1] [--server sink]
-        [--scratch DIR]
+    python -m benchmarks.keeping_up [--size 400k] [--share 0.8] [--seconds 60] [--workers 1] [--processes 0 1]
+        [--server sink] [--scratch DIR]
 
 First wrk sends as much as the daemon takes, without moving. Then it sends a share of that, without moving and with: to
-S3. All of them share the machine's cores. So S3 is a stand-in in C by default, which takes objects and throws them away
-(C{s3_sink.c}); C{rclone serve s3} alone takes more of two cores than the daemon.
+S3, once for each number of C{[crashmover] processes}. All of them share the machine's cores. So S3 is a stand-in in C
+by default, which takes objects and throws them away (C{s3_sink.c}); C{rclone serve s3} alone takes more of two cores
+than the daemon.
 """
 
 import argparse
@@ -103,11 +104,11 @@ def paced(script: Path, directory: Path, per_s: float) -> Path:
 
 def take(
     options: argparse.Namespace, per_s: float | None, settings: str, seconds: float, directory: Path
-) -> tuple[Load, list[int], float]:
+) -> tuple[Load, list[int], list[float]]:
     """
     Let wrk send so many in a second; None: as much as is taken.
 
-    @return: what it saw, the backlog in each second, and the CPU of the daemon in ms for each crash.
+    @return: what it saw, the backlog in each second, and the CPU of each process of the daemon in ms for each crash.
     """
     with fresh_disk(options.scratch) as disk, tempfile.TemporaryDirectory(dir=options.scratch) as work:
         script = write_script(make_body(options.size), Path(work))
@@ -120,10 +121,11 @@ def take(
         with running(server, root, Path(work), settings) as up, sampled(root) as samples:
             run_wrk(up.url, script, seconds=_WARM_S, connections=connections)
             samples.clear()
-            cpu = procfs.cpu_s(up.pid)
+            processes = list(procfs.family(up.pid))
+            before = [procfs.cpu_s_alone(pid) for pid in processes]
             load = run_wrk(up.url, script, seconds=seconds, connections=connections)
-            cpu = procfs.cpu_s(up.pid) - cpu
-            return load, list(samples), cpu * 1000 / load.requests
+            used = [procfs.cpu_s_alone(pid) - cpu_s for pid, cpu_s in zip(processes, before, strict=True)]
+            return load, list(samples), [cpu_s * 1000 / load.requests for cpu_s in used]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -134,6 +136,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rate", type=float, help="reports a second, instead of a share")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--workers", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--processes", type=int, nargs="*", default=[0, 1], help="which only move; 0: the others do")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where the loop files lie")
     options = parser.parse_args(arguments)
     leave_on_sigterm()
@@ -142,30 +145,39 @@ def main(arguments: Sequence[str]) -> int:
         most, _, _ = take(options, None, _ALONE, 8, options.scratch)
         rate = options.share * most.requests / most.seconds
         print(f"at most {most.requests / most.seconds:.0f} reports/s; {options.share:.0%} is {rate:.0f}", flush=True)
-    alone, _, cpu_alone = take(options, rate, _ALONE, min(15, options.seconds), options.scratch)
-    print(
-        f"alone: {alone.requests / alone.seconds:.0f}/s, p99 {alone.p99_ms:.0f} ms, {cpu_alone:.2f} ms CPU", flush=True
-    )
-    with tempfile.TemporaryDirectory(dir=options.scratch) as bucket, s3(options.server, Path(bucket)) as (port, pid):
-        settings = (
-            f'[crashmover]\n[[crashmover.destination]]\ntype = "s3"\nbucket = "{_BUCKET}"\nregion = "us-east-1"\n'
-            f'endpoint_url = "http://127.0.0.1:{port}"\naccess_key = "{_KEY}"\nsecret_key = "{_KEY}"\n'
+    alone, _, cpu = take(options, rate, _ALONE, min(15, options.seconds), options.scratch)
+    print(f"alone: {_in_words(alone, cpu)}", flush=True)
+    for processes in options.processes:
+        with (
+            tempfile.TemporaryDirectory(dir=options.scratch) as bucket,
+            s3(options.server, Path(bucket)) as (port, pid),
+        ):
+            beside, backlog, cpu = take(options, rate, _moving_to(port, processes), options.seconds, options.scratch)
+            cpu_s3 = procfs.cpu_s(pid) * 1000 / beside.requests
+        print(f"\nbeside S3, {processes} processes that only move: {_in_words(beside, cpu)}, and {cpu_s3:.2f} ms of S3")
+        print(f"backlog, each second: {' '.join(map(str, backlog))}")
+        kept = (beside.requests / beside.seconds) / (alone.requests / alone.seconds)
+        early, late = backlog[_SETTLED_S - 1 : _SETTLED_S + 5], backlog[-5:]
+        print(
+            f"intake keeps {kept:.2f} of its rate alone (bar: at least 0.85); "
+            f"the backlog is {sum(early) / len(early):.0f} after {_SETTLED_S} s "
+            f"and {sum(late) / len(late):.0f} at the end (bar: flat)",
+            flush=True,
         )
-        beside, backlog, cpu = take(options, rate, settings, options.seconds, options.scratch)
-        cpu_s3 = procfs.cpu_s(pid) * 1000 / beside.requests
-    print(
-        f"beside S3: {beside.requests / beside.seconds:.0f}/s, p99 {beside.p99_ms:.0f} ms, {cpu:.2f} ms CPU, "
-        f"and {cpu_s3:.2f} ms of S3"
-    )
-    print(f"backlog, each second: {' '.join(map(str, backlog))}")
-    kept = (beside.requests / beside.seconds) / (alone.requests / alone.seconds)
-    early, late = backlog[_SETTLED_S - 1 : _SETTLED_S + 5], backlog[-5:]
-    print(
-        f"\nintake keeps {kept:.2f} of its rate alone (bar: at least 0.85); "
-        f"the backlog is {sum(early) / len(early):.0f} after {_SETTLED_S} s "
-        f"and {sum(late) / len(late):.0f} at the end (bar: flat)"
-    )
     return 0
+
+
+def _moving_to(port: int, processes: int) -> str:
+    return (
+        f'[crashmover]\nprocesses = {processes}\n[[crashmover.destination]]\ntype = "s3"\nbucket = "{_BUCKET}"\n'
+        f'region = "us-east-1"\nendpoint_url = "http://127.0.0.1:{port}"\n'
+        f'access_key = "{_KEY}"\nsecret_key = "{_KEY}"\n'
+    )
+
+
+def _in_words(load: Load, cpu: Sequence[float]) -> str:
+    each = f" ({' + '.join(f'{ms:.2f}' for ms in cpu)})" if len(cpu) > 1 else ""
+    return f"{load.requests / load.seconds:.0f}/s, p99 {load.p99_ms:.0f} ms, {sum(cpu):.2f} ms CPU{each}"
 
 
 if __name__ == "__main__":

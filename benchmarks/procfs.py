@@ -20,11 +20,13 @@ def family(pid: int) -> Iterator[int]:
 
 def cpu_s(pid: int) -> float:
     """CPU seconds, user and system, of the family so far: all threads, and the children that have ended."""
-    ticks = 0
-    for member in family(pid):
-        fields = _read(Path(f"/proc/{member}/stat")).rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))
-    return ticks / _TICKS_PER_S
+    return sum(map(cpu_s_alone, family(pid)))
+
+
+def cpu_s_alone(pid: int) -> float:
+    """The same of one process, without the children that live."""
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / _TICKS_PER_S
 
 
 def memory_kib(pid: int, key: str = "VmRSS") -> int:

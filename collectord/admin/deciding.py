@@ -66,10 +66,11 @@ def _answer(answer: AnswerCount, total: int) -> Row:
 
 
 def _workers(overview: Overview) -> Element:
-    rows = [_worker(worker, overview.now) for worker in overview.workers]
-    return section("workers", "Workers", table("Processes that take reports", _WORKERS, rows, "small"))
+    rows = [_worker(worker, "takes reports", overview.now) for worker in overview.workers]
+    rows += [_worker(mover, "moves crashes", overview.now) for mover in overview.movers or ()]
+    return section("workers", "Workers", table("Processes, and what they do", _WORKERS, rows, "small"))
 
 
-def _worker(worker: WorkerStatus, now: float) -> Row:
-    state = h("b", worker.problem, class_="bad") if worker.problem else h("span", "takes reports", class_="good")
+def _worker(worker: WorkerStatus, work: str, now: float) -> Row:
+    state = h("b", worker.problem, class_="bad") if worker.problem else h("span", work, class_="good")
     return Row(str(worker.pid), [str(worker.pid), state, span(now - worker.since)])

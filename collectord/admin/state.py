@@ -92,8 +92,9 @@ def _facts(overview: Overview, bytes_a_day: float | None) -> Iterator[Node]:
     if overview.sinks:
         well = sum(not sink.problem for sink in overview.sinks)
         yield _fact("outlets", f"{well} of {len(overview.sinks)}", " destinations take them")
-    well = sum(not worker.problem for worker in overview.workers)
-    yield _fact("workers", f"{well} of {len(overview.workers)}", f" worker{'' if len(overview.workers) == 1 else 's'}")
+    workers = [*overview.workers, *(overview.movers or ())]
+    well = sum(not worker.problem for worker in workers)
+    yield _fact("workers", f"{well} of {len(workers)}", f" worker{'' if len(workers) == 1 else 's'}")
     quarantined = [store.quarantined for store in overview.stores if store.quarantined is not None]
     if quarantined:
         yield _fact("stores", count(sum(quarantined)), " in quarantine")

@@ -267,5 +267,6 @@ def _crashmover(settings: Settings) -> str:
         return "off"
     if mover.destination:
         publishers = f", {counted(len(mover.publisher), 'publisher')}" if mover.publisher else ""
-        return f"to {counted(len(mover.destination), 'destination')}{publishers}"
+        by = f", by {counted(mover.processes, 'process', 'processes')} of its own" if mover.processes else ""
+        return f"to {counted(len(mover.destination), 'destination')}{publishers}{by}"
     return "crashes stay; those in a fallback store go to the primary" if len(settings.storage) > 1 else "crashes stay"

@@ -73,7 +73,7 @@ def fetch(crash_ids: Sequence[str], to: str, force: bool, config: Path | None, a
         problems = list(each.problems)
         files: list[str] = []
         if each.crash is None:
-            problems.append("no destination has it")
+            problems.append(f"no {'other ' if problems else ''}destination has it")
         else:
             files = _written(crash_id, each.crash, to, force)
             problems = list(_differences(each.crash))

@@ -104,6 +104,11 @@ def _loss(overview: Mapping[str, Any]) -> str:
     return loss_in_words(Loss(**overview["loss"]), overview["now"])
 
 
+def _workers(overview: Mapping[str, Any]) -> str:
+    movers = overview["movers"]
+    return f"{len(overview['workers'])}" + (f", and {len(movers)} that move crashes" if movers else "")
+
+
 def _show(overview: Mapping[str, Any]) -> None:
     rates = overview["rates"]
     if overview["loss"]:
@@ -113,7 +118,7 @@ def _show(overview: Mapping[str, Any]) -> None:
             [
                 ("collectord", overview["version"]),
                 ("running for", span(overview["now"] - overview["started"])),
-                ("workers", len(overview["workers"])),
+                ("workers", _workers(overview)),
                 ("connections", f"{overview['connections']}; {overview['receiving']} uploads"),
                 ("crashes", f"{overview['saving']} being saved, {overview['moving']} being moved"),
                 (

@@ -99,9 +99,9 @@ class CrashmoverService(Service):
         super().startService()
         self._loop.start(self._interval)
 
-    def wake(self) -> None:
-        """Begin a pass soon, because the source has got a new crash."""
-        self._pace.came()
+    def wake(self, count: int = 1) -> None:
+        """Begin a pass soon, because the source has got so many new crashes."""
+        self._pace.came(count)
         if not self.running or self._wake_call is not None:
             return
         self._wake_call = self._clock.callLater(max(SOON_S, _LISTING * self._listing_s), self._look_now)

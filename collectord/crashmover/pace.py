@@ -31,9 +31,9 @@ class Rate:
         self._value = 0.0
         self._at = clock.seconds()
 
-    def count(self) -> None:
-        """Note that it has happened."""
-        self._value = self.now() + 1 / self._seconds
+    def count(self, times: int = 1) -> None:
+        """Note that it has happened, so many times."""
+        self._value = self.now() + times / self._seconds
 
     def now(self) -> float:
         """Return the rate at this moment."""
@@ -60,9 +60,9 @@ class Pace:
         self._rests = False
         self._stepped = clock.seconds()
 
-    def came(self) -> None:
-        """Note that the store has got a crash."""
-        self._came.count()
+    def came(self, count: int = 1) -> None:
+        """Note that the store has got so many crashes."""
+        self._came.count(count)
 
     def went(self) -> None:
         """Note that a crash has left the store."""

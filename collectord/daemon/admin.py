@@ -24,6 +24,7 @@ from collectord.observe.crashpage import JournalEntry
 from collectord.observe.journal.reader import events_of
 from collectord.observe.journal.writer import directory_of
 from collectord.observe.recent import RecentCrashes
+from collectord.observe.sinks import SinkState, together
 from collectord.observe.statsd import StatsdService
 from collectord.observe.status import SinkStatus, WorkerStatus
 from collectord.settings.schema import Settings
@@ -32,7 +33,7 @@ from collectord.throttle.rules import Rule
 
 _CONFIRMED = ("collectord_move_seconds", "collectord_publish_seconds")
 """The metrics that count what destinations and publishers have confirmed."""
-
+_FAILED = "collectord_outlet_failures"
 
 _PORT = re.compile(r"(?P<kind>tcp|ssl|tls)6?:(port=)?(?P<port>\d+)")
 
@@ -63,6 +64,8 @@ class AdminPort(MultiService):
     @param delivery: returns the delivery pipeline in use.
     @param rules: returns the throttle rules in use.
     @param workers: returns the state of each process that takes submissions.
+    @param movers: returns the state of each process that only moves crashes; None if there are to be none.
+    @param sinks: returns how the destinations and publishers are, for each process that says so.
     @param index: answers questions about the crashes that are known.
     @param submission: the ports of the submissions, whose certificates are shown, too.
     @ivar listeners: the ports of the admin site.
@@ -79,6 +82,8 @@ class AdminPort(MultiService):
         delivery: Callable[[], DeliveryPipeline],
         rules: Callable[[], Sequence[Rule]],
         workers: Callable[[], Sequence[WorkerStatus]],
+        movers: Callable[[], Sequence[WorkerStatus] | None],
+        sinks: Callable[[], Sequence[SinkState]],
         submission: Listeners,
         index: Index,
         reactor: Any,
@@ -87,6 +92,7 @@ class AdminPort(MultiService):
         self._settings = settings
         self._aggregated = aggregated
         self._delivery = delivery
+        self._states = sinks
         watch = StoreMonitor(
             backends,
             [store.min_free_bytes for store in settings.storage],
@@ -109,6 +115,7 @@ class AdminPort(MultiService):
             stores=watch.stores,
             sinks=self._sinks,
             workers=workers,
+            movers=movers,
             certificates=self.certificates.certificates,
             events=self._events,
             submit_url=submit_url(settings.submission.listen),
@@ -132,24 +139,31 @@ class AdminPort(MultiService):
             service.setServiceParent(self)
 
     def _sinks(self) -> Sequence[SinkStatus]:
-        given = Counter[str]()  # by all processes
-        for metric in self._aggregated.collect():
-            if metric.name in _CONFIRMED:
-                for sample in metric.samples:
-                    if sample.name.endswith("_count"):
-                        given[sample.labels["outlet"]] += int(sample.value)
+        states = self._states()
+        given, failed = self._counted(*_CONFIRMED), self._counted(_FAILED)
         return [
             SinkStatus(
                 name=sink.name,
                 kind="destination" if sink.kind == "moved" else "publisher",
-                problem=sink.problem,
+                problem=state.problem,
                 given=given[sink.name],
-                failures=sink.failed,
-                resumes_in_s=sink.resumes_in,
-                cautions=sink.cautions(),
+                failures=failed[sink.name],
+                resumes_in_s=state.resumes_in_s,
+                cautions=state.cautions,
             )
             for sink in self._delivery().sinks
+            for state in [together(sink.name, states)]
         ]
+
+    def _counted(self, *metrics: str) -> Counter[str]:
+        """What these metrics of destinations and publishers have counted in all processes, by name."""
+        counted = Counter[str]()
+        for metric in self._aggregated.collect():
+            if metric.name in metrics:
+                for sample in metric.samples:
+                    if sample.name.endswith(("_count", "_total")):
+                        counted[sample.labels["outlet"]] += int(sample.value)
+        return counted
 
     def _events(self, crash_id: str) -> Sequence[JournalEntry]:
         return events_of(directory_of(self._settings), crash_id) if self._settings.ledger.enabled else []

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from twisted.application.service import IService
 
@@ -20,6 +20,7 @@ from collectord.crashmover.sink import Sink, SinkKind
 from collectord.errors import ConfigError
 from collectord.interfaces import ICrashSource
 from collectord.model import Crash, CrashEvent
+from collectord.observe.sinks import SinkState
 from collectord.plugins import DESTINATIONS, PUBLISHERS, Plugin, PluginContext, make_plugin
 from collectord.settings.schema import Settings
 from collectord.settings.urls import numbered
@@ -30,8 +31,15 @@ _THREADS = 2
 """Threads that read one source. With more of them, passing Python's global lock around costs more than they gain."""
 _LATE_S = 0.02
 """If the reactor is later than this, those who send crashes wait for the machine."""
-_QUEUED_S = 0.25
+QUEUED_S = 0.25
 """If a crash waits longer than this to be kept, they wait for a disk."""
+
+
+Share = Literal["all", "destinations", "nothing"]
+"""
+Which of the moves a process makes: all; only those to destinations, and none to the primary; or none, but it knows what
+others move, and finds out whether the settings can be used.
+"""
 
 
 class DeliveryPipeline:
@@ -42,7 +50,7 @@ class DeliveryPipeline:
 
     @param names: the names of the stores, by their staging ids.
     @param on_event: called with each step of a crash.
-    @param homes: whether crashes are moved to the primary at all.
+    @param is_pressed: tells whether those who take crashes in need the machine; None: they are in this process.
     @ivar stop_s: seconds that moves which have begun may take at a stop.
     @ivar service: runs the loops; None if nothing is ever moved.
     @ivar sinks: all destinations and publishers.
@@ -58,7 +66,8 @@ class DeliveryPipeline:
         on_event: Callable[[CrashEvent], None],
         reactor: Any,
         *,
-        homes: bool = True,
+        share: Share = "all",
+        is_pressed: Callable[[], bool] | None = None,
     ) -> None:
         self._names = names
         self._settings = settings.crashmover
@@ -71,9 +80,10 @@ class DeliveryPipeline:
         self._publishing: dict[tuple[str, str], CrashmoverService] = {}  # by store and publisher
         self._lateness = Lateness(reactor)
         self._backends = backends
+        self._is_pressed = is_pressed or self._is_pressed_here
         self.service: IService | None = None
-        if self._settings.enabled and (homes or self._settings.destination):
-            self._make(settings, backends)
+        if self._settings.enabled and (share != "destinations" or self._settings.destination):
+            self._make(settings, backends, runs=share != "nothing")
 
     @property
     def roots(self) -> Sequence[str]:
@@ -84,11 +94,15 @@ class DeliveryPipeline:
         """Tell whether the crashes of the store of that name are moved at all."""
         return store in self._loops
 
-    def wake(self, store: str) -> None:
-        """Note that the store of that name keeps one more crash, so that it is moved soon."""
+    def sink_states(self) -> Sequence[SinkState]:
+        """Return how the destinations and publishers are for this process."""
+        return [SinkState(sink.name, sink.problem, sink.resumes_in, tuple(sink.cautions())) for sink in self.sinks]
+
+    def wake(self, store: str, count: int = 1) -> None:
+        """Note that the store of that name keeps so many more crashes, so that they are moved soon."""
         loop = self._loops.get(store)
         if loop is not None:
-            loop.wake()
+            loop.wake(count)
 
     def left(self, store: str) -> None:
         """Note that another process of the daemon has moved a crash out of the store of that name."""
@@ -96,10 +110,10 @@ class DeliveryPipeline:
         if loop is not None:
             loop.left()
 
-    def _is_pressed(self) -> bool:
-        return self._lateness.seconds > _LATE_S or any(backend.waited() > _QUEUED_S for backend in self._backends)
+    def _is_pressed_here(self) -> bool:
+        return self._lateness.seconds > _LATE_S or any(backend.waited() > QUEUED_S for backend in self._backends)
 
-    def _make(self, settings: Settings, backends: Sequence[Backend]) -> None:
+    def _make(self, settings: Settings, backends: Sequence[Backend], *, runs: bool) -> None:
         _refuse_circles(settings)
         destinations = make_plugins(DESTINATIONS, settings, self._names, self._reactor)
         publishers = make_plugins(PUBLISHERS, settings, self._names, self._reactor)
@@ -122,8 +136,9 @@ class DeliveryPipeline:
                 self._add(backend, [home], [], keep=False)
         if self._loops:
             closable = [plugin.instance for plugin in (*destinations, *publishers)]
-            self.service = Crashmovers(self.sinks, closable, self._threads, self._lateness, self._reactor)
-            for loop in (*self._loops.values(), *self._publishing.values()):
+            sinks, loops = (self.sinks, (*self._loops.values(), *self._publishing.values())) if runs else ((), ())
+            self.service = Crashmovers(sinks, closable, self._threads, self._lateness, self._reactor)
+            for loop in loops:
                 loop.setServiceParent(self.service)
 
     def _home(self, primary: Backend, backend: Backend) -> Sink:

@@ -132,7 +132,8 @@ class Reloader:
         """Read and make everything that can fail. This blocks, and changes nothing."""
         snapshot = self._load()
         renewals = [listeners.renewed() for listeners in self._daemon.listeners]
-        is_same = snapshot.settings.crashmover == self._daemon.snapshot.settings.crashmover
+        now = self._daemon.snapshot
+        is_same = snapshot.keeping_restart_only(now).settings.crashmover == now.settings.crashmover
         return _Prepared(snapshot, renewals, None if is_same else self._daemon.new_delivery(snapshot))
 
     async def _take_effect(self, prepared: _Prepared) -> None:

@@ -17,7 +17,7 @@ from collectord import metrics
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.daemon.admin import AdminPort
-from collectord.daemon.delivery import DeliveryPipeline
+from collectord.daemon.delivery import DeliveryPipeline, Share
 from collectord.daemon.indexing import make_index
 from collectord.daemon.ingest import IngestPipeline, build_backends
 from collectord.daemon.journal import make_journal
@@ -27,6 +27,7 @@ from collectord.daemon.reload import Reloader, ReplaceableDelivery
 from collectord.daemon.retention import make_retention
 from collectord.daemon.signals import StopOnce, act_on
 from collectord.daemon.statecheck import check_state
+from collectord.daemon.workers.spawning import longest_stop_s, wanted_workers
 from collectord.daemon.workers.supervisor import Supervisor
 from collectord.duplicates.table import KeptTable
 from collectord.errors import ConfigError
@@ -36,6 +37,7 @@ from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.logging.events import LineObserver
 from collectord.observe.process import ProcessMetrics
 from collectord.observe.recent import RecentCrashes
+from collectord.observe.sinks import SinkState
 from collectord.observe.status import WorkerStatus
 from collectord.observe.systemd import Notifier, WatchdogService
 from collectord.settings.snapshot import SettingsSnapshot
@@ -79,7 +81,8 @@ class CollectordService(MultiService):
         self._reactor = reactor
         self._in_thread = ThreadPool("reload", 1, reactor.callFromThread)
         self._started = time.time()
-        self._set_info_metrics()
+        metrics.START_TIME.set(self._started)
+        metrics.INFO.labels(version_info()["version"]).set(1)
         self._log_differences()
         self._backends, self._names = build_backends(settings, reactor)
         self._recent = RecentCrashes()
@@ -102,14 +105,10 @@ class CollectordService(MultiService):
             self._admin,
         )
         self._retain()
-        if settings.submission.workers == 1:
-            self._ingest_here()
+        if wanted_workers(settings):
+            self._use_workers(out)
         else:
-            self._ingest_in_workers(out)
-
-    def _set_info_metrics(self) -> None:
-        metrics.START_TIME.set(self._started)
-        metrics.INFO.labels(version_info()["version"]).set(1)
+            self._ingest_here()
 
     def _attach(self, *services: Any) -> None:
         for service in services:
@@ -119,8 +118,11 @@ class CollectordService(MultiService):
 
     def new_delivery(self, snapshot: SettingsSnapshot) -> DeliveryPipeline:
         """As L{Reloadable.new_delivery<collectord.daemon.reload.Reloadable.new_delivery>}."""
+        share: Share = "nothing" if self.snapshot.settings.crashmover.processes else "all"
         try:
-            return DeliveryPipeline(snapshot.settings, self._backends, self._names, self._on_event, self._reactor)
+            return DeliveryPipeline(
+                snapshot.settings, self._backends, self._names, self._on_event, self._reactor, share=share
+            )
         except ConfigError as e:
             raise e.about(snapshot.source) from e
 
@@ -133,6 +135,8 @@ class CollectordService(MultiService):
             delivery=lambda: self._delivery.pipeline,
             rules=lambda: self.snapshot.rules,
             workers=self._workers,
+            movers=lambda: None if self._supervisor is None else self._supervisor.movers(),
+            sinks=self._sinks,
             submission=self._submission,
             index=self._index.reader,
             reactor=self._reactor,
@@ -173,11 +177,9 @@ class CollectordService(MultiService):
             ),
         )
 
-    def _ingest_in_workers(self, out: Callable[[bytes], object] | None) -> None:
-        settings = self.snapshot.settings
-        moving = [settings.crashmover.stop_s] if settings.crashmover.destination else []  # else workers move nothing
+    def _use_workers(self, out: Callable[[bytes], object] | None) -> None:
         self._supervisor = Supervisor(
-            settings.submission.workers,
+            wanted_workers(self.snapshot.settings),
             lambda: self.snapshot,
             self._submission,
             self._reactor,
@@ -187,7 +189,7 @@ class CollectordService(MultiService):
             table=self._kept,
             ready=self._ready,
             aggregated=self._aggregated,
-            stop=max([settings.submission.stop_s, *moving]),
+            stop=longest_stop_s(self.snapshot.settings),
             now=time.time,
         )
         self._attach(self._supervisor)
@@ -211,9 +213,12 @@ class CollectordService(MultiService):
             self._delivery.pipeline.left(event.where)
 
     def _workers(self) -> Sequence[WorkerStatus]:
-        if self._supervisor is not None:
-            return self._supervisor.states()
-        return [WorkerStatus(pid=os.getpid(), since=self._started)]
+        here = [WorkerStatus(pid=os.getpid(), since=self._started)]
+        return here if self._supervisor is None else self._supervisor.receivers()
+
+    def _sinks(self) -> Sequence[SinkState]:
+        others = self._supervisor.sinks() if self._supervisor is not None else ()
+        return [*self._delivery.pipeline.sink_states(), *others]
 
     def _is_hopeless(self) -> bool:
         return self._supervisor is not None and self._supervisor.is_hopeless

@@ -68,6 +68,7 @@ class StatusReporter(Service):
         stores: Callable[[], Sequence[StoreStatus]],
         sinks: Callable[[], Sequence[SinkStatus]],
         workers: Callable[[], Sequence[WorkerStatus]],
+        movers: Callable[[], Sequence[WorkerStatus] | None],
         certificates: Callable[[], Sequence[CertificateStatus]],
         events: Callable[[str], Sequence[JournalEntry]],
         submit_url: str,
@@ -83,6 +84,7 @@ class StatusReporter(Service):
         self._stores = stores
         self._sinks = sinks
         self._workers = workers
+        self._movers = movers
         self._certificates = certificates
         self._submit_url = submit_url
         self._host = socket.gethostname()
@@ -140,6 +142,7 @@ class StatusReporter(Service):
             stores=self._stores(),
             sinks=self._sinks(),
             workers=self._workers(),
+            movers=self._movers(),
             recent=self._recent.newest_first(),
             loss=self._losses.loss,
             certificates=self._certificates(),

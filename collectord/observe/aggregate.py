@@ -2,7 +2,8 @@
 The metrics of several processes, shown as those of one: each worker sends what it has counted, and its parent adds up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import add
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric
@@ -16,6 +17,12 @@ _Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 _CUMULATIVE = frozenset({"counter", "histogram"})
 
+_WORST: Mapping[str, Callable[[float, float], float]] = {
+    "collectord_outlet_well": min,
+    "collectord_dangling_links": max,
+}
+"""The gauges of which each process finds out the whole value, so that a sum would say nothing: the worst counts."""
+
 
 def snapshot_of(registry: CollectorRegistry) -> Snapshot:
     """Return what C{registry} has counted so far, in a shape that can be sent to another process as JSON."""
@@ -27,7 +34,7 @@ def snapshot_of(registry: CollectorRegistry) -> Snapshot:
 
 class AggregatedRegistry(Collector):
     """
-    Adds up the metrics of this process and of its workers, for Prometheus to read.
+    Adds up the metrics of this process and of its workers, for Prometheus to read. Of some gauges the worst counts.
 
     When a worker is gone its counters and histograms still count, so that the sums never fall. Its gauges do not, since
     they say how something is at the moment.
@@ -54,19 +61,20 @@ class AggregatedRegistry(Collector):
         """Yield each metric with the values of all processes added up; the Prometheus client calls this."""
         for metric in self._registry.collect():
             values: _Values = {}
-            _add(values, [(sample.name, sample.labels, sample.value) for sample in metric.samples])
+            both = _WORST.get(metric.name, add)
+            _add(values, [(sample.name, sample.labels, sample.value) for sample in metric.samples], both)
             for key, value in self._gone.get(metric.name, {}).items():
                 values[key] = values.get(key, 0.0) + value
             for metrics in self._others.values():
                 _, samples = metrics.get(metric.name, ("", ()))
-                _add(values, samples)
+                _add(values, samples, both)
             summed = Metric(metric.name, metric.documentation, metric.type)
             for (name, labels), value in values.items():
                 summed.add_sample(name, dict(labels), value)
             yield summed
 
 
-def _add(values: _Values, samples: Sequence[Any]) -> None:
+def _add(values: _Values, samples: Sequence[Any], both: Callable[[float, float], float] = add) -> None:
     for name, labels, value in samples:
         key = (name, tuple(labels.items()))
-        values[key] = values.get(key, 0.0) + value
+        values[key] = both(values[key], value) if key in values else value

@@ -107,10 +107,10 @@ class SinkStatus:
 @frozen(kw_only=True)
 class WorkerStatus:
     """
-    How one process that takes submissions is.
+    How one process is that takes submissions, or moves crashes.
 
     @ivar since: when it started, in seconds since the epoch.
-    @ivar problem: why it takes none; empty if it does.
+    @ivar problem: why it does not do that; empty if it does.
     """
 
     pid: int
@@ -206,6 +206,8 @@ class Overview:
     @ivar rates: per second, at present.
     @ivar history: the rates of the last minutes, oldest first; one for each C{HISTORY_STEP_S} seconds.
     @ivar sinks: the destinations and publishers.
+    @ivar workers: the processes that take submissions.
+    @ivar movers: the processes that only move crashes; None: those that take submissions do it, or their parent.
     @ivar recent: the last crashes, newest first.
     @ivar loss: None if no crash is being lost.
     @ivar pressure: what is left out of new crashes because disks are nearly full, in words; empty if nothing is.
@@ -232,6 +234,7 @@ class Overview:
     sinks: Sequence[SinkStatus]
     workers: Sequence[WorkerStatus]
     recent: Sequence[Recent] = field(repr=False)
+    movers: Sequence[WorkerStatus] | None = None
     loss: Loss | None = None
     draining: bool = False
     pressure: str = ""
@@ -249,6 +252,8 @@ class Overview:
 def _troubles(overview: Overview) -> Iterator[Trouble]:
     if all(worker.problem for worker in overview.workers):
         yield Trouble(where="No process", what="takes submissions: the log says why", anchor="workers")
+    if overview.movers is not None and all(mover.problem for mover in overview.movers):
+        yield Trouble(where="Crashmover", what="no process moves crashes: the log says why", anchor="workers")
     if overview.pressure:
         yield Trouble(where="Disk pressure", what=overview.pressure, anchor="stores")
     takes = [store.name for store in overview.stores if not store.problem]
@@ -260,7 +265,7 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
         if sink.problem:
             where = f"{sink.kind.capitalize()} {sink.name}"
             yield Trouble(where=where, what=sink.problem, meanwhile=_waiting(overview, sink), anchor="outlets")
-    for worker in overview.workers:
+    for worker in (*overview.workers, *(overview.movers or ())):
         if worker.problem:
             yield Trouble(where=f"Worker {worker.pid}", what=worker.problem, anchor="workers")
     for store in overview.stores:

@@ -105,6 +105,7 @@ class Crashmover(_Section):
     """
 
     enabled: bool = True
+    processes: int = Field(default=0, ge=0, le=16)
     interval_s: float = Field(default=5.0, gt=0)
     concurrency: int = Field(default=8, gt=0, le=1000)
     keep: bool = False

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import evolve, frozen
+from pydantic import BaseModel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from collectord.errors import ConfigError
@@ -22,8 +23,8 @@ _FIXED = ("storage", "admin", "ledger", "state", "metrics", "sentry")
 """The sections that can't change while the daemon runs."""
 _NOT_ON_WIRE = {"admin", "ledger", "metrics"}
 """The sections that workers have no use for. There may be passwords in them, so they are not sent."""
-_FIXED_OF_SUBMISSION = ("listen", "workers", "stop_s")
-"""The keys of C{[submission]} that can't change while the daemon runs."""
+_FIXED_KEYS = {"submission": ("listen", "workers", "stop_s"), "crashmover": ("processes",)}
+"""The keys of other sections that can't change either, by section."""
 
 
 class WireSettings(Settings):
@@ -69,11 +70,12 @@ class SettingsSnapshot:
 
     def keeping_restart_only(self, old: "SettingsSnapshot") -> "SettingsSnapshot":
         """Return this snapshot, but with the values of C{old} for all that can't change while the daemon runs."""
-        submission = self.settings.submission.model_copy(
-            update={key: getattr(old.settings.submission, key) for key in _FIXED_OF_SUBMISSION}
-        )
-        fixed = {name: getattr(old.settings, name) for name in _FIXED}
-        return evolve(self, settings=self.settings.model_copy(update={"submission": submission, **fixed}))
+        fixed: dict[str, BaseModel] = {name: getattr(old.settings, name) for name in _FIXED}
+        for name, keys in _FIXED_KEYS.items():
+            of_old = getattr(old.settings, name)
+            update = {key: getattr(of_old, key) for key in keys}
+            fixed[name] = getattr(self.settings, name).model_copy(update=update)
+        return evolve(self, settings=self.settings.model_copy(update=fixed))
 
 
 def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
@@ -121,8 +123,9 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
     """List the sections and keys that differ and can't change while the daemon runs."""
     sections = [f"[{name}]" for name in _FIXED if getattr(old, name) != getattr(new, name)]
     keys = [
-        f"[submission] {key}"
-        for key in _FIXED_OF_SUBMISSION
-        if getattr(old.submission, key) != getattr(new.submission, key)
+        f"[{name}] {key}"
+        for name, fixed in _FIXED_KEYS.items()
+        for key in fixed
+        if getattr(getattr(old, name), key) != getattr(getattr(new, name), key)
     ]
     return [*sections, *keys]

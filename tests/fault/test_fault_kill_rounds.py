@@ -47,8 +47,10 @@ def lives(pid: int) -> bool:
 @define
 class Scene:
     """
-    Two workers and their parent, a primary store that is often full, a fallback store, and a destination.
+    Two workers and their parent, sometimes another one that only moves, a primary store that is often full, a fallback
+    store, and a destination.
 
+    @ivar workers: how many there are now.
     @ivar looked_up: crash ids that were acknowledged and found.
     @ivar arrived: those that were taken out of the destination.
     """
@@ -57,6 +59,7 @@ class Scene:
     secondary: Path
     destination: Path
     daemon: Daemon
+    workers: int = WORKERS
     looked_up: set[str] = field(factory=set)
     arrived: set[str] = field(factory=set)
 
@@ -70,8 +73,12 @@ class Scene:
         storage = f'sync = "{chance.choice(["files", "filesystem"])}"'
         roots = self.primary, self.secondary
         self.daemon.toml = config(self.daemon.port, *roots, submission=submission, storage=storage, moves=True)
+        processes = chance.choice([0, 1])
+        self.workers = WORKERS + processes
         if moves or chance.random() < 0.5:
-            self.daemon.toml += moving(self.destination)
+            self.daemon.toml += moving(self.destination, more=f"processes = {processes}")
+        else:
+            self.daemon.toml += f"[crashmover]\nprocesses = {processes}\n"
 
     def start(self, chance: Random) -> None:
         """A new life; sometimes after one that ends while it starts and sweeps."""
@@ -80,7 +87,7 @@ class Scene:
             time.sleep(chance.random() * 3)
             self.kill_all()
         self.daemon.start()
-        until(lambda: len(children(self.daemon.pid)) == WORKERS)
+        until(lambda: len(children(self.daemon.pid)) == self.workers)
 
     def kill_all(self) -> None:
         """Kill the parent and its workers, and wait until they are gone."""
@@ -99,7 +106,7 @@ class Scene:
         before = children(self.daemon.pid)
         if whom == "a worker":
             os.kill(chance.choice(before), signal.SIGKILL)
-            until(lambda: len(now := children(self.daemon.pid)) == WORKERS and now != before, 60)
+            until(lambda: len(now := children(self.daemon.pid)) == self.workers and now != before, 60)
         elif whom == "the parent":  # its workers end by themselves
             self.daemon.kill()
             until(lambda: not any(map(lives, before)), 60)
@@ -127,7 +134,7 @@ def test_kills_of_workers_and_of_their_parent(tmp_path: Path, rounds: Rounds) ->
         scene = Scene(small / "primary", tmp_path / "secondary", tmp_path / "destination", daemon)
         scene.set(Random(rounds.seed), moves=True)
         with daemon:
-            until(lambda: len(children(daemon.pid)) == WORKERS)
+            until(lambda: len(children(daemon.pid)) == scene.workers)
             with load(port, shapes=[SMALL, SPILLED, BIG]) as clients:
                 for _, chance in rounds:
                     clients.wait_for_more(chance.randrange(1, 40))

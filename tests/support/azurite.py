@@ -78,7 +78,7 @@ class Azurite(Server):
     def _download(self, key: str) -> bytes:
         """An answer of the client has 64 KiB at most, so it asks for one range after the other."""
         client, data = self._client(), b""
-        size = int(client.request("HEAD", key).headers["content-length"])
+        size = int(client.request("HEAD", key).headers.get("content-length"))
         while len(data) < size:
             data += client.request("GET", key, {}, {"x-ms-range": f"bytes={len(data)}-{len(data) + 65535}"}).body
         return data

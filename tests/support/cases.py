@@ -5,7 +5,7 @@ One test for many small cases.
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from inspect import signature
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -62,3 +62,19 @@ def _labels(cases: Sequence[Any], rows: Iterable[Iterable[Any]], ids: _Ids) -> l
     elif ids is None:
         ids = [str(case.id) if isinstance(case, _PARAM) else repr(case)[:120] for case in cases]
     return [f"{number}: {label}" for number, label in enumerate(ids, 1)]
+
+
+def first_quick(names: str | Sequence[str], cases: Iterable[Any], ids: _Ids = None) -> pytest.MarkDecorator:
+    """
+    Make a test of each case, as C{pytest.mark.parametrize} does, all but the first of which are C{slow}.
+
+    For variants of one promise that each take a server, or a store, of their own: the fast tests show that it is kept,
+    and all tests that it is in every variant.
+    """
+    first, *others = cases
+    alone = isinstance(names, str) and "," not in names
+    slow = []
+    for case in others:
+        param = case if isinstance(case, _PARAM) else pytest.param(*([case] if alone else case))
+        slow.append(pytest.param(*param.values, id=param.id, marks=[*param.marks, pytest.mark.slow]))
+    return pytest.mark.parametrize(names, [first, *slow], ids=cast(Any, ids))

@@ -3,7 +3,9 @@ The messages between a worker and its parent, one to a line.
 
 The parent writes to the worker's standard input. The first line is the settings, as
 L{to_wire<collectord.settings.snapshot.SettingsSnapshot.to_wire>} makes it. Later lines are C{reload} with other
-settings, C{hung} with the number of workers that hang, C{drain}, or C{stop}. When the input ends, the parent is gone.
+settings, C{hung} with the number of workers that hang, C{drain}, or C{stop}; for one that moves crashes also C{kept}
+with the stores that have got crashes and how many, as JSON, and C{pressed} with 1 or 0. When the input ends, the parent
+is gone.
 
 The worker writes JSON objects to the descriptor L{CHANNEL}: the classes below. It writes at least one a second, which
 shows that its reactor runs.
@@ -11,6 +13,7 @@ shows that its reactor runs.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from typing import Any
 
 from attrs import astuple, fields, frozen
@@ -18,6 +21,7 @@ from attrs import astuple, fields, frozen
 from collectord.index.tally import Tally
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
+from collectord.observe.sinks import SinkState
 
 CHANNEL = 3
 """The descriptor on which a worker writes to its parent."""
@@ -28,14 +32,34 @@ TABLE = 4
 RELOAD = b"reload "
 DRAIN = b"drain"
 HUNG = b"hung "
+KEPT = b"kept "
+PRESSED = b"pressed "
 STOP = b"stop"
 
 _EVENT_FIELDS = [field.name for field in fields(CrashEvent)]
 
 
+class Work(Enum):
+    """What a worker does: it takes submissions and moves crashes, or one of both."""
+
+    BOTH = "both"
+    RECEIVE = "receive"
+    MOVE = "move"
+
+    @property
+    def receives(self) -> bool:
+        """Whether it takes submissions."""
+        return self is not Work.MOVE
+
+    @property
+    def moves(self) -> bool:
+        """Whether it moves crashes."""
+        return self is not Work.RECEIVE
+
+
 @frozen
 class Ready:
-    """The worker takes submissions from now on."""
+    """The worker takes submissions from now on, or moves crashes if that is all that it does."""
 
 
 @frozen
@@ -59,7 +83,21 @@ class Seen:
     tally: Tally
 
 
-Message = Ready | CrashEvents | Counted | Seen
+@frozen
+class Sinks:
+    """How the destinations and publishers are that the worker moves crashes to."""
+
+    states: Sequence[SinkState]
+
+
+@frozen
+class Pressed:
+    """Whether crashes wait for a disk in the worker, so that those who send them wait, too."""
+
+    is_pressed: bool
+
+
+Message = Ready | CrashEvents | Counted | Seen | Sinks | Pressed
 
 
 def encode(message: Message) -> bytes:
@@ -73,6 +111,10 @@ def encode(message: Message) -> bytes:
             value = {"counted": metrics}
         case Seen(tally):
             value = {"seen": tally}
+        case Sinks(states):
+            value = {"sinks": [astuple(state) for state in states]}
+        case Pressed(is_pressed):
+            value = {"pressed": is_pressed}
     return json.dumps(value).encode()
 
 
@@ -92,6 +134,10 @@ def decode(line: bytes) -> Message:
             return Counted(metrics)
         case {"seen": [list(counts), list(facts)]}:
             return Seen((counts, facts))
+        case {"sinks": list(states)}:
+            return Sinks([SinkState(name, why, wait, tuple(cautions)) for name, why, wait, cautions in states])
+        case {"pressed": bool(is_pressed)}:
+            return Pressed(is_pressed)
     raise ValueError(f"no message: {line[:80]!r}")
 
 

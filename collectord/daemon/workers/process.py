@@ -3,6 +3,7 @@ A worker process as its parent sees it: it sends messages, writes log lines, and
 """
 
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -12,10 +13,24 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from collectord.daemon.workers.messages import CHANNEL, STOP, Counted, CrashEvents, LineSplitter, Ready, Seen, decode
+from collectord.daemon.workers.messages import (
+    CHANNEL,
+    STOP,
+    Counted,
+    CrashEvents,
+    LineSplitter,
+    Pressed,
+    Ready,
+    Seen,
+    Sinks,
+    Work,
+    decode,
+)
 from collectord.index.tally import Tally
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
+from collectord.observe.sinks import SinkState
+from collectord.observe.status import WorkerStatus
 
 _DIE_S = 2.0
 """A process that is still there so long after it was killed waits for a disk. It is given up."""
@@ -27,7 +42,7 @@ class Parent(Protocol):
     """What a worker process needs of its parent. All of it is called on the reactor thread."""
 
     def began(self, worker: "WorkerProcess") -> None:
-        """Note that C{worker} takes submissions now."""
+        """Note that C{worker} takes submissions now, or moves crashes."""
 
     def on_event(self, event: CrashEvent) -> None:
         """Note what has happened to a crash in a worker."""
@@ -37,6 +52,9 @@ class Parent(Protocol):
 
     def counted(self, worker: "WorkerProcess", metrics: Snapshot) -> None:
         """Note the current values of all metrics of C{worker}."""
+
+    def pressed(self) -> None:
+        """Note that crashes have begun or ceased to wait for a disk in a worker."""
 
     def write(self, lines: bytes) -> None:
         """Write log lines of a worker, each of which ends with a newline."""
@@ -53,21 +71,26 @@ class WorkerProcess(ProcessProtocol):
     @ivar is_heard: it has sent a message.
     @ivar silent_s: seconds since its last message or its start, as the silence watch counts them.
     @ivar is_hung: it has been silent for too long.
-    @ivar is_ready: it has said that it takes submissions.
+    @ivar is_ready: it has said that it takes submissions, or moves crashes.
     @ivar is_killed: it was killed, and will end.
     @ivar ready: fires once it takes submissions, or has ended without.
     @ivar ended: fires when it has ended, or was given up.
+    @ivar is_pressed: crashes wait for a disk there.
+    @ivar sinks: how the destinations and publishers are that it moves crashes to.
     @ivar expendable: no other worker is started in its place when it ends.
     """
 
     _log = Logger()
 
-    def __init__(self, parent: Parent, since: float, clock: Any) -> None:
+    def __init__(self, parent: Parent, work: Work, since: float, clock: Any) -> None:
         self._parent = parent
         self._clock = clock
         self._lines = LineSplitter(self._line_received)
         self._unfinished: dict[int, bytes] = {}
+        self.work = work
         self.since = since
+        self.sinks: Sequence[SinkState] = ()
+        self.is_pressed = False
         self.pid = 0
         self.is_heard = self.is_ready = self.is_hung = self.is_killed = self.expendable = False
         self.silent_s = 0.0
@@ -76,7 +99,7 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def answers(self) -> bool:
-        """Whether it takes submissions, and is not hung."""
+        """Whether it does its work, and is not hung."""
         return self.is_ready and not self.is_hung
 
     def connectionMade(self) -> None:
@@ -118,6 +141,11 @@ class WorkerProcess(ProcessProtocol):
                 self._parent.counted(self, metrics)
             case Seen(tally):
                 self._parent.on_tally(tally)
+            case Sinks(states):
+                self.sinks = states
+            case Pressed(is_pressed):
+                self.is_pressed = is_pressed
+                self._parent.pressed()
 
     def send(self, word: bytes) -> None:
         """Send it one line. If it has ended, the line is lost."""
@@ -151,6 +179,19 @@ class WorkerProcess(ProcessProtocol):
             self.ready.callback(None)
         self._parent.gone(self, why)
         self.ended.callback(None)
+
+
+def states_of(workers: Sequence[WorkerProcess]) -> Sequence[WorkerStatus]:
+    """Return the state of each of C{workers} that does its work or hangs, but of none that is still starting."""
+    return [
+        WorkerStatus(
+            pid=worker.pid,
+            since=worker.since,
+            problem=f"hangs: nothing was heard of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
+        )
+        for worker in workers
+        if worker.is_ready or worker.is_hung
+    ]
 
 
 def _in_words(end: BaseException | None) -> str:

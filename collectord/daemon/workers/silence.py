@@ -51,7 +51,7 @@ class SilenceWatch:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether no worker has answered for twice the time after which one that hangs is replaced."""
+        """Whether for twice the time after which one that hangs is replaced, none that takes submissions answered."""
         return self._unserved_s is not None and self._unserved_s > 2 * self._timeout()
 
     def start(self) -> None:
@@ -78,7 +78,7 @@ class SilenceWatch:
         workers = list(self._workers())
         if sum([self._check(worker, passed) for worker in workers]):
             self._changed()
-        if any(worker.answers for worker in workers):
+        if any(worker.answers and worker.work.receives for worker in workers):
             self._unserved_s = 0.0
         elif self._unserved_s is not None:
             self._unserved_s += passed

@@ -3,14 +3,12 @@ The supervisor of the workers: it opens their ports, starts them, replaces those
 they report.
 """
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
@@ -18,19 +16,21 @@ from collectord.concurrency.backoff import backoff_delay
 from collectord.concurrency.sharing import shielded
 from collectord.concurrency.tasks import gather
 from collectord.concurrency.timeouts import with_timeout
-from collectord.daemon.workers.messages import CHANNEL, DRAIN, HUNG, RELOAD, TABLE
-from collectord.daemon.workers.process import WorkerProcess
+from collectord.daemon.workers.messages import DRAIN, HUNG, RELOAD, Work
+from collectord.daemon.workers.movers import MoverCalls
+from collectord.daemon.workers.process import WorkerProcess, states_of
 from collectord.daemon.workers.silence import START_S, SilenceWatch
+from collectord.daemon.workers.spawning import Spawner
 from collectord.duplicates.table import KeptTable
 from collectord.errors import TimedOut
 from collectord.index.tally import Tally
-from collectord.metrics import WORKER_RESTARTS, WORKERS, WORKERS_HUNG
+from collectord.metrics import MOVERS, WORKER_RESTARTS, WORKERS, WORKERS_HUNG
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners, close_ports
 from collectord.net.twisted_private import lend
 from collectord.observe.aggregate import AggregatedRegistry, Snapshot
+from collectord.observe.sinks import SinkState
 from collectord.observe.status import WorkerStatus
-from collectord.settings.schema import PREFIX
 from collectord.settings.snapshot import SettingsSnapshot
 
 _END_S = 25.0
@@ -50,14 +50,16 @@ class _Nobody(ServerFactory):
 
 class Supervisor(Service):
     """
-    Keeps a number of worker processes running on the same ports.
+    Keeps a number of worker processes running: those that take submissions, on the same ports, and those that move
+    crashes.
 
+    @param wanted: how many there have to be for each work.
     @param snapshot: returns the settings in effect, which new workers get.
     @param out: takes what workers log; None if they write to the standard output of this process themselves.
     @param on_event: called with what happens to crashes in any worker.
     @param on_tally: called with the reports that any worker has seen.
     @param table: the memory that the workers share.
-    @param ready: called once all workers take submissions for the first time.
+    @param ready: called once as many as are wanted take submissions for the first time.
     @param stop: seconds that uploads which have begun may take at a stop.
     @param now: returns the time in seconds since the epoch.
     """
@@ -66,7 +68,7 @@ class Supervisor(Service):
 
     def __init__(
         self,
-        count: int,
+        wanted: Mapping[Work, int],
         snapshot: Callable[[], SettingsSnapshot],
         listeners: Listeners,
         reactor: Any,
@@ -80,37 +82,36 @@ class Supervisor(Service):
         stop: float,
         now: Callable[[], float],
     ) -> None:
-        self._count = count
+        self._wanted = wanted
         self._snapshot = snapshot
         self._listeners = listeners
         self._reactor = reactor
         self._out = out
-        self._table = table
+        self._spawner = Spawner(out, table, reactor)
         self._ready = ready
         self._stop_s = stop
         self._now = now
-        self._ports: Sequence[IListeningPort] = ()
         self._workers: list[WorkerProcess] = []
         self._failures = 0
         self._restarting = self._draining = False
         self._announced = False
         self._aggregated = aggregated
         self._watch = SilenceWatch(lambda: self._workers, self._timeout, self._report_hung, reactor)
-        self._devnull: int | None = None
-        self.on_event = on_event
+        self._calls = MoverCalls(lambda: self._workers, reactor)
+        self._on_event = on_event
         self.on_tally = on_tally
 
     def privilegedStartService(self) -> None:
         """Open the ports. Only the workers take connections from them."""
         super().privilegedStartService()
-        self._ports = self._listeners.open(_Nobody())
-        for port in self._ports:
+        self._spawner.ports = self._listeners.open(_Nobody())
+        for port in self._spawner.ports:
             lend(port)
 
     def startService(self) -> None:
         super().startService()
-        for _ in range(self._count):
-            self._spawn()
+        for work in chain.from_iterable([work] * count for work, count in self._wanted.items()):
+            self._spawn(work)
         self._watch.start()
 
     def _timeout(self) -> float:
@@ -119,26 +120,42 @@ class Supervisor(Service):
     def began(self, worker: WorkerProcess) -> None:
         """As L{Parent.began<collectord.daemon.workers.process.Parent.began>}."""
         self._report_hung()
-        if not self._announced and sum(worker.is_ready for worker in self._workers) >= self._count:
+        receivers = sum(count for work, count in self._wanted.items() if work.receives)
+        if not self._announced and sum(worker.is_ready for worker in self._receivers()) >= receivers:
             self._announced = True
             self._ready()
+
+    def on_event(self, event: CrashEvent) -> None:
+        """As L{Parent.on_event<collectord.daemon.workers.process.Parent.on_event>}."""
+        if event.kind == "kept":
+            self._calls.kept(event.where)
+        self._on_event(event)
+
+    def pressed(self) -> None:
+        """As L{Parent.pressed<collectord.daemon.workers.process.Parent.pressed>}."""
+        self._calls.pressed()
 
     def counted(self, worker: WorkerProcess, metrics: Snapshot) -> None:
         """As L{Parent.counted<collectord.daemon.workers.process.Parent.counted>}."""
         if worker in self._workers:  # What one that was given up has counted is in the sums already.
             self._aggregated.update(worker, metrics)
 
-    def states(self) -> Sequence[WorkerStatus]:
+    def _receivers(self) -> Sequence[WorkerProcess]:
+        return [worker for worker in self._workers if worker.work.receives]
+
+    def receivers(self) -> Sequence[WorkerStatus]:
         """Return the state of each worker that takes submissions or hangs, but of none that is still starting."""
-        return [
-            WorkerStatus(
-                pid=worker.pid,
-                since=worker.since,
-                problem=f"hangs: nothing was heard of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
-            )
-            for worker in self._workers
-            if worker.is_ready or worker.is_hung
-        ]
+        return states_of(self._receivers())
+
+    def movers(self) -> Sequence[WorkerStatus] | None:
+        """Return the same of the workers that only move crashes; None if there are to be none."""
+        if Work.MOVE not in self._wanted:
+            return None
+        return states_of([worker for worker in self._workers if worker.work is Work.MOVE])
+
+    def sinks(self) -> Sequence[SinkState]:
+        """Return how the destinations and publishers are for each worker that has told it."""
+        return [state for worker in self._workers for state in worker.sinks]
 
     @property
     def is_hopeless(self) -> bool:
@@ -147,10 +164,12 @@ class Supervisor(Service):
 
     def _report_hung(self) -> None:
         """Show how many workers hang in the metrics, and tell the workers, since they answer the heartbeat."""
-        hung = sum(worker.is_hung for worker in self._workers)
-        WORKERS.set(sum(worker.answers for worker in self._workers))
-        WORKERS_HUNG.set(hung)
-        for worker in self._workers:
+        receivers = self._receivers()
+        WORKERS.set(sum(worker.answers for worker in receivers))
+        MOVERS.set(sum(worker.answers for worker in self._workers if worker.work is Work.MOVE))
+        WORKERS_HUNG.set(sum(worker.is_hung for worker in self._workers))
+        hung = sum(worker.is_hung for worker in receivers)
+        for worker in receivers:
             worker.send(HUNG + b"%d" % hung)
 
     def write(self, data: bytes) -> None:
@@ -158,40 +177,22 @@ class Supervisor(Service):
         if self._out is not None:
             self._out(data)
 
-    def _spawn(self) -> WorkerProcess:
-        worker = WorkerProcess(self, self._now(), self._reactor)
-        inherited = [port.fileno() for port in self._ports]  # type: ignore[attr-defined]
-        first = TABLE + 1
-        out, errors = ("r", "r") if self._out is not None else (self._standard(1), self._standard(2))
-        descriptors = {0: "w", 1: out, 2: errors, CHANNEL: "r", TABLE: self._table.descriptor}
-        descriptors |= {first + number: descriptor for number, descriptor in enumerate(inherited)}
-        families = [port.addressFamily for port in self._ports]  # type: ignore[attr-defined]
-        named = [f"{first + number}:{int(family)}" for number, family in enumerate(families)]
-        # A worker imports what this process does. With -P it imports nothing from the working directory.
-        command = [sys.executable, "-P", "-m", "collectord.daemon.workers.worker", *named]
-        self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
+    def _spawn(self, work: Work) -> WorkerProcess:
+        worker = WorkerProcess(self, work, self._now(), self._reactor)
+        self._spawner.spawn(worker)
         worker.send(self._snapshot().to_wire())
         if self._draining:
             worker.send(DRAIN)
+        if work is Work.MOVE:
+            self._calls.greet(worker)
         self._workers.append(worker)
         return worker
-
-    def _standard(self, number: int) -> int:
-        """
-        Return the descriptor that becomes standard output or error of a worker.
-
-        If ours was closed, another file may have got its number since; a worker then gets C{/dev/null}.
-        """
-        if (sys.__stdout__, sys.__stderr__)[number - 1] is not None:
-            return number
-        if self._devnull is None:
-            self._devnull = os.open(os.devnull, os.O_WRONLY)
-        return self._devnull
 
     def gone(self, worker: WorkerProcess, why: str) -> None:
         """As L{Parent.gone<collectord.daemon.workers.process.Parent.gone>}; start another one in its place."""
         self._workers.remove(worker)
         self._report_hung()
+        self._calls.pressed()
         self._aggregated.forget(worker)
         if worker.expendable or not self.running:
             return
@@ -211,8 +212,9 @@ class Supervisor(Service):
 
     def _replace(self) -> None:
         try:
-            while self.running and len(self._workers) < self._count:
-                self._spawn()
+            for work, count in self._wanted.items():
+                while self.running and sum(worker.work is work for worker in self._workers) < count:
+                    self._spawn(work)
         except OSError as e:  # Processes, descriptors or memory have run out, perhaps only for now.
             self._log.error("no worker can be started: {why}", why=e)
             self._reactor.callLater(_RETRY_S, self._replace)
@@ -243,7 +245,7 @@ class Supervisor(Service):
             self._replace()  # A worker that has died meanwhile was not replaced.
 
     async def _replace_in_order(self, worker: WorkerProcess) -> None:
-        new = self._spawn()
+        new = self._spawn(worker.work)
         new.expendable = True
         try:
             await with_timeout(shielded(new.ready), START_S, self._reactor, f"worker {new.pid}")
@@ -273,19 +275,11 @@ class Supervisor(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await close_ports(self._ports)
+        await close_ports(self._spawner.ports)
         self._watch.hurry(self._stop_s)
         workers = list(self._workers)
         for worker in workers:
             worker.stop()
         await gather(self._end(worker) for worker in workers)
         self._watch.stop()
-
-
-def _environment() -> dict[str, str]:
-    """
-    Return the environment of a worker: without our settings, which it gets by its standard input, and with the import
-    path of this process.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return environment | {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path)}
+        self._calls.stop()

@@ -27,7 +27,7 @@ from collectord.storage.filesystem.committer import GroupCommit, Outcomes
 from collectord.storage.filesystem.erasing import erase
 from collectord.storage.filesystem.existing import Existing, look_at
 from collectord.storage.filesystem.finder import find_crash
-from collectord.storage.filesystem.identity import ConfirmedSync, StoreIdentity
+from collectord.storage.filesystem.identity import ConfirmedSync, StoreIdentity, read_mark
 from collectord.storage.filesystem.known import KnownStores
 from collectord.storage.filesystem.layout import Place, place_in, place_of
 from collectord.storage.filesystem.receipts import ErasedReceipts
@@ -292,6 +292,8 @@ class FilesystemCrashStorage:
 
 def _fetch(root: str, crash_id: str) -> FetchedCrash | None:
     found = find_crash(root, crash_id)
+    if found is None and read_mark(root) is None:
+        raise StorageError(f"{root}: no daemon has used it yet, or its file system is not mounted")
     if found is None or found.reason:
         return None
     dumps = {name: Path(path).read_bytes() for name, path in found.dumps.items()}

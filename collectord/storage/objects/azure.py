@@ -163,9 +163,9 @@ def _is_proven(answer: Answer, md5: str) -> bool:
     @raise Mismatch: it is another one.
     """
     found = answer.headers.get("content-md5")
-    if found not in (None, md5):
+    if found not in ("", md5):
         raise Mismatch(f"was stored with the MD5 {found}; it should be {md5}")
-    return found is not None
+    return found != ""
 
 
 def make(settings: AzureSettings, context: PluginContext) -> BucketCrashStorage:

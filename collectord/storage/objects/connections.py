@@ -18,6 +18,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from attrs import field, frozen
 
+from collectord.storage.objects.answers import Headers, HeadReader
+
 _BLOCK = 128 * 1024
 """How much is sent at a time. That much has to get through within the time limit, also where a link is slow."""
 _MOST = 64 * 1024
@@ -43,13 +45,12 @@ class Answer:
     """
     An answer of the server.
 
-    @ivar headers: their names may be looked up in any case.
     @ivar body: 64 KiB of it at most, unless it was asked for.
     """
 
     status: int
     reason: str
-    headers: http.client.HTTPMessage = field(repr=False)
+    headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
 
 
@@ -117,7 +118,7 @@ class Connections:
         try:
             with closing(_send(connection, method, target, headers, body)) as response:
                 answer = Answer(
-                    response.status, response.reason, response.headers, response.read(None if whole else _MOST)
+                    response.status, response.reason, response.head, response.read(None if whole else _MOST)
                 )
                 is_usable = response.isclosed() and not response.will_close
         except BaseException as e:
@@ -220,7 +221,7 @@ def _send(
     target: str,
     headers: Mapping[str, str],
     body: bytes | Readable,
-) -> http.client.HTTPResponse:
+) -> HeadReader:
     head = "\r\n".join(
         [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     )
@@ -241,8 +242,8 @@ def _send(
     return _answer_on(connection, method)
 
 
-def _answer_on(connection: http.client.HTTPConnection, method: str) -> http.client.HTTPResponse:
-    response = http.client.HTTPResponse(connection.sock, method=method)
+def _answer_on(connection: http.client.HTTPConnection, method: str) -> HeadReader:
+    response = HeadReader(connection.sock, method)
     try:
         response.begin()
     except BaseException:

@@ -6,7 +6,7 @@ people is where that is no JSON.
 """
 
 import ssl
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from requests import ConnectionError as RequestsConnectionError
 from requests import RequestException, Response
 from requests.exceptions import ConnectTimeout, ReadTimeout
 
+from collectord.storage.objects.answers import Headers
 from collectord.storage.objects.connections import Answer, how_it_broke, is_broken, why_unreachable
 from collectord.storage.objects.google_private import call_on_answers
 from collectord.storage.objects.refusals import RefusedByServer, is_page
@@ -112,8 +113,6 @@ def _refused(response: Response) -> RefusedByServer:
 
 
 def _answer(response: Response) -> Answer:
-    headers = HTTPMessage()
-    for name, value in response.headers.items():
-        headers[name] = value
+    headers = Headers(response.headers)
     is_text = not response.ok or "text/" in response.headers.get("content-type", "")
     return Answer(response.status_code, response.reason or "", headers, response.content if is_text else b"")

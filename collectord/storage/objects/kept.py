@@ -3,6 +3,7 @@ The objects of a crash that is kept in a bucket: read, or deleted. All of it blo
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
@@ -10,6 +11,9 @@ from typing import Protocol
 from collectord.errors import StorageError
 from collectord.model import MINIDUMP, FetchedCrash, checksums_in
 from collectord.storage.objects.keys import dump_key, dump_names_key, raw_crash_key
+
+_IS_NAME = re.compile(r"[^/\0]+")
+"""Whoever can write to the bucket must not choose the directory that a dump is written to when it is brought back."""
 
 
 class Objects(Protocol):
@@ -38,9 +42,11 @@ def get_all(bucket: Objects, crash_id: str, prefix: str) -> FetchedCrash | None:
         return None
     try:
         names = json.loads(bucket.get(dump_names_key(crash_id, prefix)) or b"[]")
-        dumps = {name: bucket.get(dump_key(crash_id, name, prefix)) for name in names}
-    except (ValueError, TypeError) as e:
-        raise StorageError(f"{bucket.what}: the dump names of {crash_id} are no list in JSON") from e
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) and _IS_NAME.fullmatch(name) for name in names):
+        raise StorageError(f"{bucket.what}: the dump names of {crash_id} are no list of names in JSON")
+    dumps = {name: bucket.get(dump_key(crash_id, name, prefix)) for name in names}
     if missing := [name for name, content in dumps.items() if content is None]:
         raise StorageError(f"{bucket.what}: {crash_id} has no dump {', '.join(missing)} there")
     return FetchedCrash(raw_crash=raw_crash, dumps={name: content or b"" for name, content in dumps.items()})

@@ -15,6 +15,11 @@ _CODE = re.compile(rb"<Code>([^<]*)</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
 _TITLE = re.compile(rb"<title[^>]*>([^<]*)</title>", re.IGNORECASE)
 _TAG = re.compile(rb"<[^>]*>")
+_SKEWED = {"RequestTimeTooSkewed": 0.0, "AuthenticationFailed": 300.0}
+"""
+The codes of S3 and Azure for a wrong clock, and by how many seconds it surely is wrong then: Azure, which bears a
+quarter of an hour, has no other code for wrong keys.
+"""
 _LOOKED_AT = 4096
 """How many bytes of the body of an answer are searched."""
 _EXCERPT = 80
@@ -50,7 +55,7 @@ def error_in(answer: Answer) -> ErrorAnswer:
 
 def is_page(answer: Answer) -> bool:
     """Tell whether C{answer} is a page for people, as proxies and captive portals send it, and no object store."""
-    return answer.headers.get_content_type() == "text/html" and bool(answer.body)
+    return answer.headers.content_type == "text/html" and bool(answer.body)
 
 
 def _in_words(method: str, answer: Answer) -> str:
@@ -67,11 +72,13 @@ def _in_words(method: str, answer: Answer) -> str:
 
 def _hint(code: str, answer: Answer) -> str:
     region = answer.headers.get("x-amz-bucket-region", "")
-    if code == "RequestTimeTooSkewed":
+    if code in _SKEWED:
         try:
-            behind = (parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC)).total_seconds()
+            behind = (parsedate_to_datetime(answer.headers.get("date")) - datetime.now(UTC)).total_seconds()
         except (TypeError, ValueError):
-            return " (set the clock of this host)"
+            return " (set the clock of this host)" if not _SKEWED[code] else ""
+        if abs(behind) < _SKEWED[code]:
+            return ""
         return f" (the clock of this host is {abs(behind):.0f} s {'behind' if behind > 0 else 'ahead'})"
     return f" (the bucket is in the region {region})" if region and 300 <= answer.status < 500 else ""
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from attrs import field, frozen
 
@@ -53,10 +54,16 @@ def signed(
     request = "\n".join([method, path, query, *lines, "", ";".join(names), sha256])
     scope = f"{at[:8]}/{region}/s3/aws4_request"
     text = "\n".join([_ALGORITHM, at, scope, hashlib.sha256(request.encode()).hexdigest()])
-    key = f"AWS4{credentials.secret_key}".encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    signature = hmac.digest(_key(credentials.secret_key, scope), text.encode(), "sha256").hex()
     credential = f"Credential={credentials.access_key}/{scope}"
     headers["authorization"] = f"{_ALGORITHM} {credential}, SignedHeaders={';'.join(names)}, Signature={signature}"
     return headers
+
+
+@lru_cache(maxsize=16)
+def _key(secret_key: str, scope: str) -> bytes:
+    """Return what all requests of a day and a region are signed with."""
+    key = f"AWS4{secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

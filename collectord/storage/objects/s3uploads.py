@@ -211,7 +211,7 @@ def _uploads_in(answer: Answer, item: Item) -> Iterator[tuple[Upload, timedelta 
 def _age(initiated: str, answer: Answer) -> timedelta | None:
     """By the clock of the server alone."""
     try:
-        return parsedate_to_datetime(answer.headers["date"]) - datetime.fromisoformat(initiated)
+        return parsedate_to_datetime(answer.headers.get("date")) - datetime.fromisoformat(initiated)
     except (TypeError, ValueError):
         return None
 

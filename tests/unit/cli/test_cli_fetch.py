@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from collectord.errors import StorageError
+from collectord.storage.filesystem.identity import MARK
 from collectord.storage.objects.bucket import BucketCrashStorage, BucketSettings
 from collectord.storage.objects.keys import Item, items_of
 from tests.support.cases import for_each
@@ -28,6 +29,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("collectord.cli.fetch.run_in_reactor", lambda work: result_of(work(FakeReactor())))
     keep(tmp_path / "second", new=False)
     (tmp_path / "first").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / name / MARK).write_text('{"store_id": "any"}')
     path = tmp_path / "c.toml"
     of = [f'{{type = "filesystem", root = "{tmp_path}/{name}"}}' for name in ("first", "second")]
     path.write_text(
@@ -52,8 +55,22 @@ def test_for_scripts_and_with_one_that_nobody_has(config: Path, tmp_path: Path) 
     assert fetched.exit_code == 1
     missing, found = lines(fetched)
     assert (missing["where"], missing["files"]) == (None, [])
-    assert missing["problems"] == ["http://x/submit: gives no crash back", "no destination has it"]
+    assert missing["problems"] == ["http://x/submit: gives no crash back", "no other destination has it"]
     assert (found["where"], found["problems"]) == (str(tmp_path / "second"), [])
+
+
+def test_a_destination_that_can_not_be_asked_may_have_it(config: Path, tmp_path: Path) -> None:
+    config.write_text(
+        config.read_text().replace('"http"\nurl = "http://x/submit"', f'"filesystem"\nroot = "{tmp_path}/mnt"')
+    )
+    (tmp_path / "mnt").mkdir()  # a mount point, and nothing is mounted
+    said = run("fetch", STRANGER, "--config", config).stderr.splitlines()
+    assert said == [
+        f"collectord: {STRANGER}: {tmp_path}/mnt: no daemon has used it yet, or its file system is not mounted",
+        f"collectord: {STRANGER}: no other destination has it",
+    ]
+    (tmp_path / "mnt" / MARK).write_text('{"store_id": "any"}')
+    assert run("fetch", STRANGER, "--config", config).stderr == f"collectord: {STRANGER}: no destination has it\n"
 
 
 def test_nothing_is_overwritten_unless_it_may_be(config: Path, tmp_path: Path) -> None:
@@ -132,7 +149,7 @@ def test_a_bucket_gives_back_what_was_put_there(prefix: str) -> None:
     ("key", "content", "why"),
     [
         (f"v1/dump/{CRASH_ID}", None, "has no dump upload_file_minidump there"),
-        (f"v1/dump_names/{CRASH_ID}", b"{", "no list in JSON"),
+        (f"v1/dump_names/{CRASH_ID}", b"{", "no list of names in JSON"),
     ],
 )
 def test_what_is_not_whole_in_a_bucket_is_told(key: str, content: bytes | None, why: str) -> None:

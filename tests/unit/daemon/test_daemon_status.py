@@ -64,6 +64,7 @@ def reporter(
         stores=list[StoreStatus],
         sinks=list[SinkStatus],
         workers=list[WorkerStatus],
+        movers=lambda: None,
         certificates=list[CertificateStatus],
         events=lambda crash_id: events,
         submit_url="",

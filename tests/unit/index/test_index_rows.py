@@ -4,6 +4,7 @@ The rows of the index: what is known of a crash after events that may come in an
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import permutations
 
 import pytest
@@ -13,6 +14,7 @@ from collectord.index.rows import CrashRows
 from collectord.index.search import crash_by_id, last_crashes
 from collectord.index.values import IndexedCrash
 from collectord.model import CrashEvent, Step
+from tests.support.cases import for_each
 
 ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
 OTHER_ID = "7163aaaa-57c6-4e5d-b2cf-cabde2160622"
@@ -43,9 +45,8 @@ MOVED = event("moved", 11.0, "s3", place="v1/dump/1")
 
 @pytest.fixture
 def database() -> Iterator[sqlite3.Connection]:
-    opened = open_to_write(":memory:")
-    yield opened
-    opened.close()
+    with closing(open_to_write(":memory:")) as opened:
+        yield opened
 
 
 def known(database: sqlite3.Connection, crash_id: str = ID) -> IndexedCrash:
@@ -74,17 +75,16 @@ def test_a_kept_crash_has_all_that_its_event_says(database: sqlite3.Connection) 
     )
 
 
-@pytest.mark.parametrize("order", list(permutations(range(4))), ids=lambda order: "".join(map(str, order)))
-@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one by one"])
-def test_a_moved_crash_is_that_whatever_comes_first(
-    database: sqlite3.Connection, order: tuple[int, ...], at_once: bool
-) -> None:
+@for_each("order", list(permutations(range(4))))
+@for_each("at_once", [True, False])
+def test_a_moved_crash_is_that_whatever_comes_first(order: tuple[int, ...], at_once: bool) -> None:
     events = [KEPT, MOVED, event("published", 12.0, "redis"), event("removed", 13.0)]
     ordered = [events[number] for number in order]
-    rows = CrashRows(database, STORES)
-    for group in [ordered] if at_once else [[each] for each in ordered]:
-        rows.write(group, T0 + 20.0)
-    crash = known(database)
+    with closing(open_to_write(":memory:")) as database:
+        rows = CrashRows(database, STORES)
+        for group in [ordered] if at_once else [[each] for each in ordered]:
+            rows.write(group, T0 + 20.0)
+        crash = known(database)
     assert (crash.state, crash.is_here, crash.at, crash.changed) == ("moved", False, T0 + 10.0, T0 + 13.0)
     assert (crash.moved_to, crash.keys, crash.published_to) == (("s3",), ("v1/dump/1",), ("redis",))
     assert (crash.product, crash.store) == ("App", "/a")

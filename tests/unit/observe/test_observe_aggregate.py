@@ -4,7 +4,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from collectord.observe.aggregate import AggregatedRegistry, snapshot_of
+from collectord.metrics import declared
+from collectord.observe.aggregate import _WORST, AggregatedRegistry, snapshot_of
 
 
 class Process:
@@ -81,3 +82,20 @@ def test_counters_of_a_process_that_ended_still_count(here: Process) -> None:
     assert counted['answers_total{status="200"}'] == 3
     assert counted['seconds_count{store="a"}'] == 3
     assert counted["open"] == 0
+
+
+def test_of_what_each_process_finds_out_by_itself_the_worst_counts() -> None:
+    def process(well: float, dangling: float) -> CollectorRegistry:
+        registry = CollectorRegistry()
+        Gauge("collectord_outlet_well", "", ["outlet"], registry=registry).labels("s3://b").set(well)
+        Gauge("collectord_dangling_links", "", ["store"], registry=registry).labels("/a").set(dangling)
+        return registry
+
+    aggregated = AggregatedRegistry(process(1, 3))
+    aggregated.update("one", snapshot_of(process(0, 2)))
+    aggregated.update("two", snapshot_of(process(1, 3)))
+    assert {s.name: s.value for metric in aggregated.collect() for s in metric.samples} == {
+        "collectord_outlet_well": 0,
+        "collectord_dangling_links": 3,
+    }
+    assert _WORST.keys() <= {metric.name for metric in declared()}

@@ -22,7 +22,7 @@ from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.publish.natskeys import read_credentials
 from collectord.testing import make_crash
 from collectord.testing.running import in_reactor
-from tests.support.cases import for_each
+from tests.support.cases import first_quick, for_each
 from tests.support.clocked import ClockedReactor
 from tests.support.daemon import free_port
 from tests.support.natswire import STREAM, FakeNats, acknowledgement
@@ -179,7 +179,7 @@ async def test_a_server_is_told_that_the_client_lives(rig: Rig) -> None:
     await rig.server.until(lambda: "PONG" in rig.server.lines)
 
 
-@pytest.mark.parametrize(
+@first_quick(
     "garbage",
     [
         pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="a web server"),

@@ -20,7 +20,7 @@ from collectord.interfaces import ICrashPublisher
 from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.testing import make_crash, running
 from tests.support.amqpwire import FakeBroker, Message
-from tests.support.cases import for_each
+from tests.support.cases import first_quick, for_each
 from tests.support.clocked import ClockedReactor
 from tests.support.daemon import free_port
 
@@ -359,7 +359,7 @@ async def test_a_broker_without_a_sign_of_life_is_given_up(rig: Rig) -> None:
     assert rig.broker.opened == 2
 
 
-@pytest.mark.parametrize(
+@first_quick(
     "garbage",
     [
         pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="a web server"),
@@ -400,7 +400,7 @@ async def test_a_broker_that_ends_the_connection_is_told_of_with_what_may_be_wro
     assert "wr0ng" not in str(told.value)
 
 
-@pytest.mark.parametrize("method", ["Connection.Open", "Channel.Open", "Confirm.Select", "Queue.Declare"])
+@first_quick("method", ["Connection.Open", "Channel.Open", "Confirm.Select", "Queue.Declare"])
 @in_reactor
 async def test_a_broker_that_hangs_is_given_up(rig: Rig, method: str) -> None:
     rig.broker.hangs_at = method

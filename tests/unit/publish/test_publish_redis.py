@@ -25,7 +25,7 @@ from collectord.publish.redisclient import RedisConnections, hosts_of, make_clie
 from collectord.testing import make_crash
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from collectord.testing.running import in_reactor
-from tests.support.cases import for_each
+from tests.support.cases import first_quick, for_each
 from tests.support.daemon import free_port
 
 MASTER = b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
@@ -166,7 +166,7 @@ async def test_a_check_adds_no_entry(redis: FakeRedis, to_redis: ICrashPublisher
     assert written == [[b"XADD", b"socorro.standard", b"0-0", b"check", b""]]  # no server takes this id
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("role", "entry", "why"),
     [
         pytest.param(REPLICA, NO_ID, "is a replica of other:6379, which takes no writes", id="replica"),
@@ -350,7 +350,7 @@ def test_a_url_of_sentinels() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("answer", "why"),
     [
         pytest.param(b"*0\r\n", "knows no service 'crashes'", id="another service"),

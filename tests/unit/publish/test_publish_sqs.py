@@ -21,7 +21,7 @@ from collectord.plugins import PUBLISHERS, PluginContext, make_plugin
 from collectord.publish.sqs import SqsSettings
 from collectord.testing import make_crash
 from collectord.testing.running import in_reactor
-from tests.support.cases import for_each
+from tests.support.cases import first_quick, for_each
 from tests.support.httpwire import WireServer, answer
 
 KEYS = {"access_key": "any", "secret_key": "S3CR3T"}
@@ -112,7 +112,7 @@ async def test_ids_that_wait_go_together_and_each_is_confirmed_for_itself(
     assert sent == [third, last]
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("response", "why"),
     [
         pytest.param(says("{}"), "None for the MD5", id="an empty answer"),
@@ -154,7 +154,7 @@ async def test_cancelled_it_waits_no_longer(server: WireServer) -> None:
     await made.close()
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("url", "region", "endpoint"),
     [
         ("https://sqs.eu-west-1.amazonaws.com/1/q", "eu-west-1", "https://sqs.eu-west-1.amazonaws.com"),

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from collectord.settings.schema import Settings
-from collectord.settings.snapshot import _FIXED, _FIXED_OF_SUBMISSION
+from collectord.settings.snapshot import _FIXED, _FIXED_KEYS
 from tests.support.cases import for_each
 
 ROOT = Path(__file__).parents[3]
@@ -100,6 +100,9 @@ def test_what_takes_a_restart_is_told() -> None:
     told = (
         (ROOT / "docs" / "operations.rst").read_text("utf-8").partition("These take a restart")[2].partition("\n\n")[0]
     )
-    sections, _, of_submission = told.partition("``[submission]``")
+    sections, _, of_others = told.partition("and of ")
     assert set(re.findall(r"``\[+([a-z]+)\]+``", sections)) == set(_FIXED)
-    assert re.findall(r"``([a-z_]+)``", of_submission) == list(_FIXED_OF_SUBMISSION)
+    keys = {
+        name: tuple(re.findall(r"``([a-z_]+)``", text)) for name, text in re.findall(r"\[(\w+)\]([^\[]+)", of_others)
+    }
+    assert keys == _FIXED_KEYS

@@ -4,8 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.daemon.workers.messages import Counted, CrashEvents, LineSplitter, Message, Ready, Seen, decode, encode
+from collectord.daemon.workers.messages import (
+    Counted,
+    CrashEvents,
+    LineSplitter,
+    Message,
+    Pressed,
+    Ready,
+    Seen,
+    Sinks,
+    decode,
+    encode,
+)
 from collectord.model import CrashEvent
+from collectord.observe.sinks import SinkState
 from tests.support.cases import for_each
 
 KEPT = CrashEvent(at=1.5, crash_id="a", kind="kept", where="/a", about={"product": "\n\ud800", "size": 3})
@@ -15,6 +27,9 @@ MESSAGES = [
     CrashEvents([KEPT, MOVED]),
     CrashEvents([]),
     Seen(([["1:a", "App", "1.0", 3, 1]], [["1:a", "somewhere", 1.5, "id"]])),
+    Sinks([SinkState("s3://b", "it is away", 1.5, ("no checksums",)), SinkState("c")]),
+    Pressed(True),
+    Pressed(False),
     Counted([["a", "counter", [["a_total", {"b": "c"}, 1.0]]]]),
 ]
 

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent
 from twisted.python.failure import Failure
 
-from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Ready, encode
+from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Ready, Work, encode
 from collectord.daemon.workers.process import WorkerProcess
 from collectord.index.tally import Tally
 from collectord.model import CrashEvent
@@ -41,6 +41,9 @@ class Parent:
     def counted(self, worker: WorkerProcess, metrics: Snapshot) -> None:
         self.received.append(metrics)
 
+    def pressed(self) -> None:
+        self.received.append("pressed")
+
     def write(self, lines: bytes) -> None:
         self.received.append(lines)
 
@@ -56,7 +59,7 @@ class Rig:
     process: FakeProcess = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.worker = WorkerProcess(self.parent, 0.0, self.clock)
+        self.worker = WorkerProcess(self.parent, Work.BOTH, 0.0, self.clock)
         self.process = FakeProcess(self.worker, 1234, [], {}, {})
         self.worker.makeConnection(self.process)
 

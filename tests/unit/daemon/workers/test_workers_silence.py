@@ -6,6 +6,7 @@ from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
+from collectord.daemon.workers.messages import Work
 from collectord.daemon.workers.process import WorkerProcess
 from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S, SilenceWatch
 from tests.support.cases import for_each
@@ -33,7 +34,7 @@ class Rig:
 
     def __attrs_post_init__(self) -> None:
         for _ in range(self.count):
-            worker = WorkerProcess(Parent(), 0.0, self.clock)
+            worker = WorkerProcess(Parent(), Work.BOTH, 0.0, self.clock)
             process = FakeProcess(worker, 1000 + len(self.workers), [], {}, {}, dies=False)
             worker.makeConnection(process)
             self.workers.append(worker)

@@ -9,13 +9,16 @@ from attrs import define
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from twisted.internet.defer import Deferred
 
-from collectord.daemon.workers.messages import CHANNEL, Counted, Ready, encode
+from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Pressed, Ready, Sinks, encode
 from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S
+from collectord.daemon.workers.spawning import wanted_workers
 from collectord.daemon.workers.supervisor import Supervisor
 from collectord.duplicates.table import KeptTable
 from collectord.metrics import REGISTRY
+from collectord.model import CrashEvent
 from collectord.observe.aggregate import AggregatedRegistry, snapshot_of
-from collectord.settings.schema import Settings, Submission
+from collectord.observe.sinks import SinkState, together
+from collectord.settings.schema import Crashmover, Settings, Submission
 from collectord.settings.snapshot import SettingsSnapshot
 from tests.support.fakereactor import FakePort, FakeProcess, FakeReactor
 
@@ -74,19 +77,22 @@ class Scene:
 def scene(
     workers: int = 2,
     *,
+    movers: int = 0,
     stop_s: float = 30.0,
     piped: bool = False,
     timeout_s: float = 30.0,
     counted: CollectorRegistry | None = None,
 ) -> Scene:
     reactor, port = Reactor(), FakePort()
-    settings = Settings(submission=Submission(workers=workers, worker_timeout_s=timeout_s))
+    settings = Settings(
+        submission=Submission(workers=workers, worker_timeout_s=timeout_s), crashmover=Crashmover(processes=movers)
+    )
     snapshot = SettingsSnapshot(settings=settings, rules=[], rules_text=None, source="")
     logged: list[bytes] = []
     ready: list[int] = []
     aggregated = AggregatedRegistry(counted or CollectorRegistry())
     supervisor = Supervisor(
-        workers,
+        wanted_workers(settings),
         lambda: snapshot,
         cast(Any, Listeners(port)),
         reactor,
@@ -107,7 +113,7 @@ def value(name: str) -> float | None:
 
 
 def problems(supervisor: Supervisor) -> list[str]:
-    return [state.problem for state in supervisor.states()]
+    return [state.problem for state in supervisor.receivers()]
 
 
 def test_workers_that_live_are_left_alone() -> None:
@@ -377,3 +383,123 @@ def test_a_worker_does_not_inherit_what_took_the_place_of_a_closed_output(monkey
     descriptors = at.begin()[0].descriptors
     assert os.readlink(f"/proc/self/fd/{descriptors[1]}") == os.devnull
     assert descriptors[2] == 2
+
+
+# ——— those that only move crashes ———
+
+
+def kept(store: str, count: int) -> CrashEvents:
+    return CrashEvents([CrashEvent(at=1.0, crash_id="an id", kind="kept", where=store)] * count)
+
+
+def test_a_mover_beside_one_that_receives() -> None:
+    at = scene(1, movers=1)
+    receiver, mover = at.begin(ready=False)
+    assert (receiver.command[4], len(receiver.command), len(receiver.descriptors)) == ("receive", 6, 6)
+    assert (mover.command[4], len(mover.command), len(mover.descriptors)) == ("move", 5, 5)
+    assert b"hung" not in mover.words
+    send(receiver, Ready())
+    assert at.ready == [1]  # crashes are taken, whatever a mover does
+    assert at.supervisor.movers() == []
+    send(mover, Ready())
+    assert (value("workers"), value("movers")) == (1, 1)
+    states = at.supervisor.movers()
+    assert states is not None
+    assert [state.pid for state in states] == [mover.pid]
+    assert [state.pid for state in at.supervisor.receivers()] == [receiver.pid]
+    at.reactor.run(60)
+    assert len(at.reactor.processes) == 2
+
+
+def test_without_movers_there_are_none_to_show() -> None:
+    at = scene()
+    at.begin()
+    assert at.supervisor.movers() is None
+    send(at.reactor.processes[0], kept("/a", 1))
+    assert at.reactor.processes[0].words == [b"hung", b"hung"]
+
+
+def test_movers_are_told_in_turn_what_was_kept() -> None:
+    at = scene(2, movers=2)
+    one, two, three, four = at.begin()
+    for process, count in ((one, 3), (two, 1), (one, 2)):
+        send(process, kept("/a", count), kept("/b", 1))
+        at.reactor.advance(0)
+    told = [[line for line in mover.received if line.startswith(b"kept")] for mover in (three, four)]
+    assert sorted(told, key=len) == [
+        [b'kept {"/a": 1, "/b": 1}\n'],
+        [b'kept {"/a": 3, "/b": 1}\n', b'kept {"/a": 2, "/b": 1}\n'],
+    ]
+    three.end(signal.SIGKILL)
+    for _ in range(2):
+        send(one, kept("/a", 1))
+        at.reactor.advance(0)
+    assert four.received[-2:] == [b'kept {"/a": 1}\n'] * 2
+
+
+def test_movers_are_told_when_crashes_wait_for_a_disk() -> None:
+    at = scene(2, movers=1)
+    one, two, mover = at.begin()
+    send(one, Pressed(True))
+    send(two, Pressed(True))
+    send(one, Pressed(False))
+    assert [line for line in mover.received if b"pressed" in line] == [b"pressed 0\n", b"pressed 1\n"]
+    mover.end(signal.SIGKILL)
+    at.reactor.run(1)
+    assert at.reactor.there[-1].received[1] == b"pressed 1\n"
+    two.end(signal.SIGKILL)
+    assert at.reactor.there[1].received[-1] == b"pressed 0\n"
+
+
+def test_a_mover_that_dies_or_hangs_is_replaced_and_is_no_matter_of_the_heartbeat() -> None:
+    at = scene(1, movers=1)
+    receiver, mover = at.begin()
+    mover.end(signal.SIGKILL)
+    at.reactor.run(1)
+    again = at.reactor.there[1]
+    assert again.command[4] == "move"
+    send(again, Ready())
+    again.lives = False
+    at.reactor.run(6)
+    assert (value("workers"), value("movers"), value("workers_hung")) == (1, 0, 1)
+    assert receiver.received[-1] == b"hung 0\n"
+    at.reactor.run(30)
+    assert again.killed
+    assert at.reactor.there[1].command[4] == "move"
+    assert not at.supervisor.is_hopeless
+
+
+def test_it_is_hopeless_also_if_movers_answer() -> None:
+    at = scene(1, movers=1)
+    receiver, _ = at.begin()
+    receiver.lives = False
+    at.reactor.run(70)
+    assert at.supervisor.is_hopeless
+
+
+def test_a_rolling_restart_replaces_each_by_one_of_its_kind() -> None:
+    at = scene(1, movers=1)
+    receiver, mover = at.begin()
+    done = Deferred.fromCoroutine(at.supervisor.restart())
+    for old, work in ((receiver, "receive"), (mover, "move")):
+        new = at.reactor.processes[-1]
+        assert new.command[4] == work
+        assert b"stop" not in old.words
+        send(new, Ready())
+        play(at, 1, [old])
+        assert old.ended
+    assert done.called
+    assert len(at.reactor.there) == 2
+
+
+def test_how_destinations_are_is_what_movers_say() -> None:
+    at = scene(1, movers=2)
+    _, one, two = at.begin()
+    away, well = SinkState("s3://b", "it is away", 2.0, ("a",)), SinkState("s3://b", cautions=("a", "b"))
+    send(one, Sinks([well]))
+    send(two, Sinks([away, SinkState("c")]))
+    assert at.supervisor.sinks() == [well, away, SinkState("c")]
+    assert together("s3://b", at.supervisor.sinks()) == SinkState("s3://b", "it is away", 2.0, ("a", "b"))
+    assert together("d", at.supervisor.sinks()) == SinkState("d")
+    two.end(signal.SIGKILL)
+    assert at.supervisor.sinks() == [well]

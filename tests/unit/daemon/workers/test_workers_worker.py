@@ -2,9 +2,10 @@
 The process of a worker: the words of its parent, what it tells, and its end. Its pipes and ports are played.
 """
 
+import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,20 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, formatEvent
 from twisted.python.failure import Failure
 
-from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Message, Ready, decode
-from collectord.daemon.workers.worker import ParentChannel, WorkerMain
+from collectord.daemon.delivery import DeliveryPipeline
+from collectord.daemon.workers.channel import ParentChannel
+from collectord.daemon.workers.messages import (
+    CHANNEL,
+    Counted,
+    CrashEvents,
+    Message,
+    Pressed,
+    Ready,
+    Sinks,
+    Work,
+    decode,
+)
+from collectord.daemon.workers.worker import WorkerMain
 from collectord.duplicates.table import KeptTable
 from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent
@@ -59,6 +72,8 @@ class Way:
             reload=self.heard.append,
             drain=lambda: self.heard.append("drain"),
             hung=self.heard.append,
+            kept=lambda store, count: self.heard.append((store, count)),
+            pressed=self.heard.append,
             stop=lambda: self.heard.append("stop"),
         )
         self.parent.makeConnection(self.pipe)
@@ -67,8 +82,8 @@ class Way:
 def test_the_words_of_the_parent() -> None:
     way = Way()
     way.parent.dataReceived(b'reload {"a": 1}\nhung 3\ndr')
-    way.parent.dataReceived(b"ain\nsomething else\nstop\n")
-    assert way.heard == [b'{"a": 1}', 3, "drain", "stop"]
+    way.parent.dataReceived(b'ain\nsomething else\nkept {"/a": 2, "/b": 1}\npressed 1\npressed 0\nstop\n')
+    assert way.heard == [b'{"a": 1}', 3, "drain", ("/a", 2), ("/b", 1), True, False, "stop"]
 
 
 def test_settings_of_many_rules_are_one_line_all_the_same() -> None:
@@ -130,8 +145,11 @@ def snapshot(root: Path, **sections: Any) -> SettingsSnapshot:
     return SettingsSnapshot(settings=Settings(**(given | sections)), rules=[], rules_text=None, source="parent")
 
 
+Start = Callable[..., Rig]
+
+
 @pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     reactor, pipe, parents = FakeReactor(), Pipe(), list[ParentChannel]()
 
     def standard_io(protocol: IProtocol, stdin: int, stdout: int, reactor: object) -> None:
@@ -145,9 +163,18 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     table = KeptTable()
     table.set_filled()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        inherited = [(os.dup(listening.fileno()), int(socket.AF_INET))]
-        worker = WorkerMain(snapshot(tmp_path), observer, inherited, table, reactor)
-        yield Rig(tmp_path, reactor, observer, pipe, worker, parents)
+
+        def start(work: Work, **sections: Any) -> Rig:
+            inherited = [(os.dup(listening.fileno()), int(socket.AF_INET))] if work.receives else []
+            worker = WorkerMain(work, snapshot(tmp_path, **sections), observer, inherited, table, reactor)
+            return Rig(tmp_path, reactor, observer, pipe, worker, parents)
+
+        yield start
+
+
+@pytest.fixture
+def rig(start: Start) -> Rig:
+    return start(Work.BOTH)
 
 
 def test_it_takes_its_port_and_says_that_it_is_ready(rig: Rig) -> None:
@@ -243,15 +270,71 @@ def test_a_crash_that_it_moves_is_known_as_moved_before_it_is_removed(rig: Rig) 
     moved = evolve(EVENT, crash_id=crash_id, kind="moved", where="s3://crashes")
     rig.worker._on_step(moved)
     assert rig.worker._table.was_moved(crash_id)
-    rig.reactor.advance(0.05)
     assert rig.pipe.messages() == [CrashEvents([moved])]
 
 
 def test_it_moves_crashes_to_destinations_by_the_settings_of_its_parent(rig: Rig, tmp_path: Path) -> None:
     rig.worker.start()
-    assert not rig.worker._delivery.pipeline.moves(str(tmp_path))
-    there = {"type": "filesystem", "root": str(tmp_path / "there")}
-    rig.hears(b"reload " + rig.snapshot(crashmover=Crashmover(destination=[there])).to_wire())
-    assert rig.worker._delivery.pipeline.moves(str(tmp_path))
+    assert not pipeline_of(rig).moves(str(tmp_path))
+    rig.hears(b"reload " + rig.snapshot(crashmover=mover_to(tmp_path / "there")).to_wire())
+    assert pipeline_of(rig).moves(str(tmp_path))
+    rig.hears(b"stop")
+    rig.reactor.advance(1)
+
+
+def mover_to(root: Path) -> Crashmover:
+    return Crashmover(destination=[{"type": "filesystem", "root": str(root), "min_free_bytes": 0}])
+
+
+def pipeline_of(rig: Rig) -> DeliveryPipeline:
+    moving = rig.worker._moving
+    assert moving is not None
+    return moving.pipeline
+
+
+def test_one_that_only_moves_has_no_port_and_says_how_its_destinations_are(start: Start, tmp_path: Path) -> None:
+    rig = start(Work.MOVE, crashmover=mover_to(tmp_path / "there"))
+    rig.worker.start()
+    assert rig.reactor.ports == []
+    ready, sinks, counted = rig.pipe.messages()
+    assert (ready, type(counted)) == (Ready(), Counted)
+    assert isinstance(sinks, Sinks)
+    assert [(state.name, state.problem) for state in sinks.states] == [(str(tmp_path / "there"), "")]
+    for word in (b"drain", b"hung 1", b"pressed 1"):
+        rig.hears(word)
+    assert pipeline_of(rig)._is_pressed()
+    rig.hears(b"pressed 0")
+    assert not pipeline_of(rig)._is_pressed()
+    before = len(rig.reactor.getDelayedCalls())
+    rig.hears(b"kept " + json.dumps({str(tmp_path): 3}).encode())
+    assert len(rig.reactor.getDelayedCalls()) == before + 1  # the pass that moves them
+    rig.hears(b"stop")
+    rig.reactor.advance(1)
+    assert rig.reactor.stopped
+    assert rig.reactor.getDelayedCalls() == []
+
+
+def test_one_that_only_moves_lets_others_see_that_it_is_there(start: Start, tmp_path: Path) -> None:
+    rig = start(Work.MOVE)
+    rig.worker.start()
+    assert not list(tmp_path.glob("staging/*/lock"))
+    rig.reactor.advance(61)
+    assert list(tmp_path.glob("staging/*/lock"))
+    rig.hears(b"stop")
+    rig.reactor.advance(1)
+
+
+def test_one_that_only_receives_moves_nothing_and_says_when_crashes_wait_for_a_disk(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = start(Work.RECEIVE, crashmover=mover_to(tmp_path / "there"))
+    rig.worker.start()
+    rig.worker._on_event(evolve(EVENT, where=str(tmp_path)))
+    assert rig.worker._moving is None
+    for waited, said in ((0.3, [Pressed(True)]), (0.4, []), (0.1, [Pressed(False)])):
+        monkeypatch.setattr("collectord.storage.filesystem.store.FilesystemCrashStorage.waited_s", waited)
+        rig.pipe.messages()
+        rig.reactor.advance(1)
+        assert [message for message in rig.pipe.messages() if isinstance(message, Pressed)] == said
     rig.hears(b"stop")
     rig.reactor.advance(1)

@@ -21,7 +21,7 @@ from collectord.model import MINIDUMP, Content
 from collectord.pieces import ReaderAt
 from collectord.plugins import PluginContext
 from collectord.storage.http.storage import HttpCrashStorage, HttpDestinationSettings, make
-from tests.support.cases import for_each
+from tests.support.cases import first_quick, for_each
 from tests.support.clocked import ClockedReactor
 from tests.support.daemon import free_port
 from tests.support.httpwire import WireServer, answer
@@ -100,7 +100,7 @@ async def test_a_report_can_be_compressed(another: Another) -> None:
     assert DUMPS[MINIDUMP] in gzip.decompress(request.body)
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("status", "body", "kind", "said"),
     [
         (200, b"", UnclearRefusal, "answered 200"),

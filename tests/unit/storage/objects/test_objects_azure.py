@@ -8,7 +8,9 @@ import hmac
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from collectord.storage.objects.azuresigning import Request, signature
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, on_disk
-from tests.support.cases import for_each
+from tests.support.cases import first_quick, for_each
 from tests.support.fakes3 import Asked, FakeS3, HangUp, Said, refusal, with_headers
 from tests.unit.storage.stores import CRASH_ID, DUMPS, error_of, in_reactor, make_crash
 
@@ -261,7 +263,7 @@ async def test_a_dump_that_has_changed_is_not_kept(
     assert fake.objects == {}
 
 
-@pytest.mark.parametrize("failure", [refusal(503, "ServerBusy"), Said(500), None], ids=["busy", "500", "hangs up"])
+@first_quick("failure", [refusal(503, "ServerBusy"), Said(500), None], ids=["busy", "500", "hangs up"])
 @in_reactor
 async def test_a_busy_server_is_asked_again(fake: FakeAzure, storage: BucketCrashStorage, failure: Said | None) -> None:
     fake.left = [failure, failure]
@@ -280,6 +282,16 @@ async def test_a_check_stores_an_object_and_removes_it(fake: FakeAzure, storage:
 async def test_an_error_without_a_body_has_its_code(fake: FakeAzure, storage: BucketCrashStorage) -> None:
     fake.left = [Said(404, {"x-ms-error-code": "ContainerNotFound"})]
     assert str(await error_of(storage.check())) == "container crashes: ContainerNotFound (404 Not Found)"
+
+
+@in_reactor
+async def test_a_wrong_clock_is_told_of_keys_that_are_refused(fake: FakeAzure, storage: BucketCrashStorage) -> None:
+    for seconds, said in ((3600, "s behind)"), (-3600, "s ahead)"), (10, "AuthenticationFailed (403 Forbidden)")):
+        date = formatdate(time.time() + seconds, usegmt=True)
+        fake.left = [Said(403, {"x-ms-error-code": "AuthenticationFailed", "Date": date})]
+        error = str(await error_of(storage.check()))
+        assert error.endswith(said), error
+        assert ("the clock of this host is" in error) == (abs(seconds) > 10)
 
 
 def test_requests_are_signed_with_the_key_of_the_account() -> None:

@@ -5,7 +5,6 @@ A request gets the server's answer, or an error that says in words what happened
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPMessage
 from io import BytesIO
 from threading import Event, Thread
 from time import sleep
@@ -86,8 +85,7 @@ def test_an_answer() -> None:
     with server(answering(b"HTTP/1.1 403 Forbidden\r\nETag: x\r\nContent-Length: 3\r\n\r\nno!")) as url:
         answer = get(url)
     assert (answer.status, answer.reason, answer.body) == (403, "Forbidden", b"no!")
-    assert answer.headers["etag"] == "x"
-    assert isinstance(answer.headers, HTTPMessage)
+    assert answer.headers.get("etag") == "x"
 
 
 @for_each(

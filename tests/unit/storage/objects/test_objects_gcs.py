@@ -27,6 +27,7 @@ from collectord.plugins import PluginContext
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.storage.objects.gcs import GcsSettings, make
 from collectord.testing.leaks import assert_nothing_is_left, held_now
+from tests.support.cases import first_quick
 from tests.support.daemon import free_port
 from tests.support.httpwire import WireServer, answer
 from tests.support.wirefixtures import server
@@ -237,7 +238,7 @@ async def test_a_prefix_is_before_every_key(gcs: FakeGcs) -> None:
     await storage.close()
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("status", "said"),
     [(403, "403 Forbidden you may not"), (404, "404 NotFound you may not"), (400, "400 BadRequest you may not")],
 )

@@ -9,7 +9,7 @@ import pytest
 from attrs import define, field
 
 from collectord.errors import StorageError
-from collectord.storage.objects.kept import delete_all
+from collectord.storage.objects.kept import delete_all, get_all
 from tests.support.cases import for_each
 
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
@@ -93,3 +93,23 @@ def test_a_crash_that_is_still_there_is_not_told_as_deleted() -> None:
     bucket = DictBucket(dict(WHOLE), lies=True)
     with pytest.raises(StorageError, match=f"bucket: {RAW} was deleted, by its answer, and is still there"):
         delete_all(bucket, CRASH_ID, "stage/")
+
+
+def test_a_crash_is_read_only_if_its_list_has_names_of_dumps() -> None:
+    found = get_all(DictBucket(dict(WHOLE)), CRASH_ID, "stage/")
+    assert found is not None
+    assert found.dumps == {"upload_file_minidump": b"d", "extra": b"e"}
+    for listed in (
+        b"{",
+        b"{}",
+        b"1",
+        b"null",
+        b'"extra"',
+        b"[1]",
+        b'["../../extra"]',
+        b'[""]',
+        b'["a\\u0000b"]',
+        b"[" * 9999,
+    ):
+        with pytest.raises(StorageError, match=f"the dump names of {CRASH_ID} are no list of names in JSON"):
+            get_all(DictBucket({**WHOLE, NAMES: listed}), CRASH_ID, "stage/")

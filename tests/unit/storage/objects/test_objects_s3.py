@@ -32,7 +32,7 @@ from collectord.storage.objects.s3settings import S3Settings
 from collectord.storage.objects.s3uploads import SentPart
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, on_disk
-from tests.support.cases import for_each
+from tests.support.cases import first_quick, for_each
 from tests.support.fakes3 import Asked, FakeS3, HangUp, Said, refusal, with_headers
 from tests.unit.storage.stores import CRASH_ID, DUMPS, error_of, in_reactor, make_crash
 
@@ -136,7 +136,7 @@ def etag_of(asked: Asked) -> str:
     return hashlib.md5(asked.body).hexdigest()
 
 
-@pytest.mark.parametrize(
+@first_quick(
     "shape",
     ['"{}"', "{}", 'W/"{}"', '"{}"'.upper()],
     ids=["quoted", "bare", "weak", "upper-case"],
@@ -163,7 +163,7 @@ NO_PROOF = {
 }
 
 
-@pytest.mark.parametrize("headers", NO_PROOF.values(), ids=NO_PROOF)
+@first_quick("headers", NO_PROOF.values(), ids=NO_PROOF)
 @in_reactor
 async def test_without_a_checksum_in_the_answer_the_object_is_looked_at(
     s3: FakeS3, storage: BucketCrashStorage, headers: dict[str, str | None]
@@ -173,7 +173,7 @@ async def test_without_a_checksum_in_the_answer_the_object_is_looked_at(
     assert s3.steps() == [step for key in KEYS for step in (f"PUT {key}", f"HEAD {key}")]
 
 
-@pytest.mark.parametrize("headers", NO_PROOF.values(), ids=NO_PROOF)
+@first_quick("headers", NO_PROOF.values(), ids=NO_PROOF)
 @in_reactor
 async def test_a_checksum_in_the_answer_proves_it_as_well(
     s3: FakeS3, storage: BucketCrashStorage, headers: dict[str, str | None]
@@ -195,7 +195,7 @@ def says_of(headers: dict[str, str | None], of_head: dict[str, str | None] | Non
 NOTHING: dict[str, str | None] = {"etag": None, "x_amz_checksum_sha256": None}
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("after", "told"),
     [
         (says_of({"etag": f'"{"0" * 32}"'}), "was stored with the ETag 0000"),
@@ -298,7 +298,7 @@ def completed(etag: str) -> Callable[[Said], Said]:
     return lambda said: Said(body=f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></X>".encode())
 
 
-@pytest.mark.parametrize("etag", ["", "&quot;&quot;", "&quot;abc-2&quot;"], ids=["none", "empty", "another kind"])
+@first_quick("etag", ["", "&quot;&quot;", "&quot;abc-2&quot;"], ids=["none", "empty", "another kind"])
 @in_reactor
 async def test_an_object_in_parts_whose_etag_proves_nothing_is_looked_at(s3: FakeS3, tmp_path: Path, etag: str) -> None:
     s3.after = after_completion(completed(etag))
@@ -307,7 +307,7 @@ async def test_an_object_in_parts_whose_etag_proves_nothing_is_looked_at(s3: Fak
     assert s3.objects[MINIDUMP_KEY] == content
 
 
-@pytest.mark.parametrize("shape", ['"{}"', 'W/"{}"', "{}"], ids=["quoted", "weak", "bare"])
+@first_quick("shape", ['"{}"', 'W/"{}"', "{}"], ids=["quoted", "weak", "bare"])
 @in_reactor
 async def test_an_object_in_parts_may_have_the_md5_of_all_of_it(s3: FakeS3, tmp_path: Path, shape: str) -> None:
     def change(said: Said) -> Said:
@@ -433,7 +433,7 @@ def test_the_list_of_parts_has_what_the_server_said_of_them() -> None:
 # Servers that fail
 
 
-@pytest.mark.parametrize(
+@first_quick(
     "failure",
     [refusal(503, "SlowDown"), Said(503), Said(429), Said(500), refusal(400, "RequestTimeout"), None],
     ids=["SlowDown", "503", "429", "500", "RequestTimeout", "hangs up"],
@@ -475,7 +475,7 @@ PORTAL = b"<html><head><title>Hotel\n Wi-Fi: please log in</title></head><body>.
 HTML = {"Content-Type": "text/html; charset=utf-8", "Server": "nginx/1.22.1"}
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("said", "told"),
     [
         (refusal(403, "AccessDenied", "Access\n Denied"), "AccessDenied Access Denied"),
@@ -552,7 +552,7 @@ async def test_a_missing_bucket(s3: FakeS3) -> None:
     await storage.close()
 
 
-@pytest.mark.parametrize(
+@first_quick(
     ("said", "kind"),
     [(refusal(403, "AccessDenied"), UnclearRefusal), (refusal(503, "SlowDown"), UnclearRefusal), (None, StorageError)],
     ids=["403", "503", "hangs up"],
@@ -614,7 +614,7 @@ async def test_amazon_s_region_of_the_bucket_is_found(s3: FakeS3, monkeypatch: p
     ],
     ids=["none", "ACL", "storage class", "AES256", "KMS"],
 )
-@pytest.mark.parametrize("large", [False, True], ids=["whole", "in parts"])
+@first_quick("large", [False, True], ids=["whole", "in parts"])
 @in_reactor
 async def test_settings_become_headers_of_each_object(
     s3: FakeS3, settings: dict[str, str], headers: dict[str, str], large: bool

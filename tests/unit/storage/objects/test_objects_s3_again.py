@@ -24,6 +24,7 @@ from collectord.storage.objects.bucket import BucketCrashStorage, Digests
 from collectord.storage.objects.s3 import make
 from collectord.storage.objects.s3settings import S3Settings
 from tests.support.buckets import MINIDUMP_KEY, NAMES_KEY, RAW_CRASH_KEY, flip, on_disk
+from tests.support.cases import first_quick
 from tests.support.fakes3 import Asked, FakeS3, HangUp, Said, refusal
 from tests.unit.storage.stores import CRASH_ID, DUMPS, NEIGHBOUR, error_of, in_reactor, make_crash, started
 
@@ -163,7 +164,7 @@ async def test_a_crash_with_another_content_begins_anew(scene: Scene) -> None:
     scene.assert_saved()
 
 
-@pytest.mark.parametrize("offset", [0, LARGE - 1], ids=["in a part that arrived", "in one that did not"])
+@first_quick("offset", [0, LARGE - 1], ids=["in a part that arrived", "in one that did not"])
 @in_reactor
 async def test_a_dump_that_has_changed_meanwhile_is_not_kept(scene: Scene, offset: int) -> None:
     await scene.fail_at(3)
@@ -256,7 +257,7 @@ async def test_parts_that_are_listed_with_another_content_are_sent_again(scene: 
     scene.assert_saved()
 
 
-@pytest.mark.parametrize("begun", [None, time.time() - 3600], ids=["nobody knows when", "before this process"])
+@first_quick("begun", [None, time.time() - 3600], ids=["nobody knows when", "before this process"])
 @in_reactor
 async def test_an_upload_of_an_earlier_run_is_aborted(scene: Scene, begun: float | None) -> None:
     """It may have been begun with other settings, as without encryption."""
