@@ -106,7 +106,8 @@ def _loss(overview: Mapping[str, Any]) -> str:
 
 def _workers(overview: Mapping[str, Any]) -> str:
     movers = overview["movers"]
-    return f"{len(overview['workers'])}" + (f", and {len(movers)} that move crashes" if movers else "")
+    count = f"{len(overview['workers'])}"
+    return count if movers is None else f"{count} to receive, {len(movers)} to move"
 
 
 def _show(overview: Mapping[str, Any]) -> None:

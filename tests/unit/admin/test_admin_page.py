@@ -98,6 +98,14 @@ def test_a_worker_that_hangs() -> None:
     assert evolve(overview, workers=[hangs]).troubles[0].where == "No process"
 
 
+def test_processes_that_only_move() -> None:
+    overview = evolve(busy(NOW), movers=[WorkerStatus(pid=9, since=NOW)])
+    assert overview.troubles == []
+    assert read(overview_page(overview, Choice(), None)).row("9")[1] == "moves crashes"
+    none = Trouble(where="Crashmover", what="no process moves crashes: the log says why", anchor="workers")
+    assert evolve(overview, movers=[]).troubles == [none]
+
+
 def test_since_when_there_is_a_trouble() -> None:
     times = TroubleTimes()
     one, other = Trouble(where="Store a", what="full", anchor="stores"), Trouble(where="Store b", what="full")

@@ -67,6 +67,9 @@ _PUBLISHER = "[[crashmover.publisher]]\ntype = 'http'\nurl = 'http://127.0.0.1:9
         pytest.param(_DESTINATION, "to 1 destination", id="a destination"),
         pytest.param(_DESTINATION + _PUBLISHER, "to 1 destination, 1 publisher", id="a destination and a publisher"),
         pytest.param("[crashmover]\nenabled = false\n", "off", id="off"),
+        pytest.param(
+            "[crashmover]\nprocesses = 1\n" + _DESTINATION, "to 1 destination, by 1 process of its own", id="apart"
+        ),
     ],
 )
 def test_where_crashes_go(settings: Path, text: str, told: str) -> None:

@@ -80,6 +80,11 @@ def test_well() -> None:
     assert "s3 crashes" in result.stdout
 
 
+def test_processes_that_only_move_are_told() -> None:
+    result = asked_of(evolve(WELL, movers=[WorkerStatus(pid=2, since=1_000_000.0)]))
+    assert "1 to receive, 1 to move" in result.stdout
+
+
 def test_for_scripts() -> None:
     result = asked_of(WELL, "--json")
     assert result.exit_code == 0
