@@ -232,6 +232,7 @@ def test_no_module_is_too_long() -> None:
     assert {module: length for module, length in lengths.items() if length > LONGEST} == {}
 
 
+@pytest.mark.slow
 def test_imports_point_down() -> None:
     found = [found for module, path in modules().items() for found in imports_of(module, path.read_text())]
     assert len(found) > 200
@@ -241,6 +242,7 @@ def test_imports_point_down() -> None:
 IMPORTERS = ("__import__", "import_module")
 
 
+@pytest.mark.slow
 def test_no_module_is_imported_by_a_name_in_a_text() -> None:
     """Except the module of rules that an operator names."""
     callers = [
@@ -278,6 +280,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
+@pytest.mark.slow
 def test_private_names_of_others_are_used_in_adapters_alone() -> None:
     found = [use for module, path in modules().items() for use in private_uses(module, path.read_text())]
     assert [use for use in found if use.split(":")[0] not in ADAPTERS] == []
@@ -359,6 +362,7 @@ def test_relative_imports_are_refused() -> None:
         list(imports_of("collectord.intake.site", "from . import channel"))
 
 
+@pytest.mark.slow
 def test_no_two_classes_have_the_same_name() -> None:
     """Of those that others may use. One exception: the section C{[crashmover]} of the settings."""
     names = [
