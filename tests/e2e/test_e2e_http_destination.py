@@ -474,7 +474,7 @@ async def saved_to(fake: Fake, crash: Crash | None = None, tls: Certificates | N
         (Fake(response("200 OK", "Unsupported=1\n")), "answered 200 Unsupported=1"),
         (Fake(response("200 OK", "")), "answered 200"),
         (Fake(response("201 Created", f"CrashID=bp-{CRASH_ID}\n")), f"answered 201 CrashID=bp-{CRASH_ID}"),
-        (Fake(response("302 Found", "", "Location: /elsewhere")), "answered 302"),
+        (Fake(response("302 Found", "", "Location: /elsewhere")), "answered 302, a redirect, which is not followed"),
         (Fake(response("400 Bad", "Discarded=malformed_x")), "answered 400 Discarded=malformed_x"),
         (Fake(response("503 Unavailable", "a\nb\x1b[0m" + "c" * 200)), "answered 503 a b?[0m" + "c" * 93),
         (Fake(response("200 OK", "x" * 5000)), "answered with more than 4096 bytes, so it is no collector"),
