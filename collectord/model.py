@@ -270,7 +270,8 @@ class CrashEvent:
         C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; and where it crashed, if that is
         known, with C{annotations}, as L{about_kept<collectord.telling.about_kept>} makes them. Of one that is moved
         C{place}, where it lies at the destination, if that is known; of one that is published C{place}, the queue, if
-        it is not the usual one; of one that expired C{place}, the setting that wanted it so; else empty.
+        it is not the usual one; of one that is quarantined C{place}, the reason; of one that expired C{place}, the
+        setting that wanted it so; else empty.
     """
 
     at: float

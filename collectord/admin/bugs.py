@@ -11,6 +11,7 @@ from collectord.admin.crashlist import MAX_TEXT, CrashCells, place_link, product
 from collectord.admin.format import age, count, number_of
 from collectord.admin.frame import Frame
 from collectord.admin.html import Node, group, h, quiet
+from collectord.admin.place import shown_place
 from collectord.admin.plots import spark
 from collectord.admin.switches import Switch
 from collectord.admin.tables import Cell, Column, Row, section, table
@@ -87,6 +88,7 @@ def top_crashes(frame: Frame, top: TopFingerprints, switch: Switch) -> Element:
 
 def _top_row(frame: Frame, seen: FingerprintSeen) -> Row:
     products = versions_in_words(seen.products)
+    exception = seen.exception or shown_place(seen.place).exception
     return Row(
         seen.fingerprint,
         [
@@ -94,7 +96,7 @@ def _top_row(frame: Frame, seen: FingerprintSeen) -> Row:
                 [place_link(frame, seen.fingerprint, seen.place, _PLACE), new_tag(frame, seen)],
                 title=seen.place[:MAX_TEXT] or None,
             ),
-            Cell(_beginning(seen.exception), title=seen.exception[:MAX_TEXT] or None),
+            Cell(_beginning(exception), title=exception[:MAX_TEXT] or None),
             Cell(_beginning(versions_in_words(seen.products[:_VERSIONS])), title=products[: 5 * MAX_TEXT]),
             sparkline(seen.hourly),
             count(seen.hour.seen),
@@ -131,8 +133,12 @@ def sparkline(hourly: Sequence[SeenKept]) -> Element:
     return spark([hour.seen for hour in hourly], [hour.kept for hour in hourly])
 
 
-def last_crashes(cells: CrashCells, crashes: Sequence[IndexedCrash]) -> Element:
-    """Make the section of the last crashes."""
+def last_crashes(cells: CrashCells, crashes: Sequence[IndexedCrash], said: str = "") -> Element:
+    """
+    Make the section of the last crashes.
+
+    @param said: what is said of them; empty: in which order they are.
+    """
     rows = [
         Row(
             crash.crash_id,
@@ -152,7 +158,7 @@ def last_crashes(cells: CrashCells, crashes: Sequence[IndexedCrash]) -> Element:
     if not rows:
         shown = h("p", "No crash has been kept since the start.", class_="note")
     link = group(", ", h("a", "all", href=f"{cells.frame.up}search?q=")) if cells.frame.searches else None
-    return section("last", "Last crashes", shown, aside=group("newest first", link))
+    return section("last", "Last crashes", shown, aside=group(said or "newest first", link))
 
 
 _PRODUCTS = [

@@ -2,7 +2,8 @@
 The page of one crash: in a store, moved to a destination, or erased. What is not known is not shown.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from urllib.parse import urlencode
 from xml.etree.ElementTree import Element
 
@@ -15,10 +16,12 @@ from collectord.admin.dumplist import dump_list
 from collectord.admin.format import age, count, day, number_of, size, span, time_of_day
 from collectord.admin.frame import Frame
 from collectord.admin.html import Node, group, h, quiet
+from collectord.admin.place import shown_place
 from collectord.admin.tables import Cell, Column, Row, pairs, section, table
 from collectord.admin.way import is_erased, way
 from collectord.index.values import CrashNeighbours
 from collectord.observe.crashpage import CrashPage
+from collectord.throttle.wording import one_of
 
 _NEIGHBOURS = [
     Column(head="Crash", cells="id", is_head=True),
@@ -101,7 +104,8 @@ class CrashView:
         if place := self._fact("crash_place"):
             yield (
                 "Crashes at",
-                place_link(self.frame, self._fact("fingerprint"), place) or h("span", place, class_="id"),
+                place_link(self.frame, self._fact("fingerprint"), place)
+                or h("span", shown_place(place).text, class_="id"),
             )
         exception, code = self._fact("exception_name"), self._fact("exception_code")
         if exception or code:
@@ -109,11 +113,10 @@ class CrashView:
         if (uptime := self._fact("uptime_s")).isdecimal():
             yield "Uptime", span(int(uptime))
         if (payload := self._fact("payload_size")).isdecimal():
-            yield "Size", [size(int(payload)), " ", quiet("on the wire")]
+            compressed = ", compressed" if self._fact("payload_compressed") == "1" else ""
+            yield "Size", [size(int(payload)), " ", quiet(f"on the wire{compressed}")]
         if rule := self._fact("throttle_rule"):
-            rate = self.crash.facts.get("throttle_rate", "")
-            kept = group(" ", quiet(f"{rate} % kept")) if rate not in ("", "100") else None
-            yield "Rule", [rule, kept]
+            yield "Rule", [rule, _sample(self.crash.facts.get("throttle_rate", ""))]
 
     def _elsewhere(self) -> Element:
         """Say where the rest of a crash is that is in no store."""
@@ -141,7 +144,7 @@ class CrashView:
         return annotation_list(self.crash.annotations or {}, self.only)
 
     def _facts(self, title: str) -> Element | None:
-        facts: Mapping[str, str] = self.crash.facts
+        facts = {name: value for name, value in self.crash.facts.items() if value}
         if not facts or is_erased(self.crash.events):
             return None
         rows = [entry(name.removeprefix("metadata."), value) for name, value in facts.items()]
@@ -183,6 +186,14 @@ class CrashView:
             text = f"{number_of(known.others, 'other fingerprint')} at this place"
             links.append([" · ", h("a", text, href=f"{up}search?{urlencode({'q': words[0]})}")])
         return links
+
+
+def _sample(rate: str) -> Node:
+    """Say which part of reports like this one its rule keeps, if it does not keep all of them."""
+    with suppress(ValueError):
+        if 0 < float(rate) < 100:
+            return [" ", quiet(f"{one_of(float(rate))} kept")]
+    return None
 
 
 def _panel(title: str, *content: Node) -> Element:

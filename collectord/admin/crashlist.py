@@ -9,6 +9,7 @@ from attrs import frozen
 from collectord.admin.format import size
 from collectord.admin.frame import Frame
 from collectord.admin.html import Node, h
+from collectord.admin.place import shown_place
 from collectord.admin.tables import Cell
 from collectord.index.values import IndexedCrash
 from collectord.observe.status import Recent
@@ -77,7 +78,7 @@ def place_link(frame: Frame, fingerprint: str, place: str, most: int = MAX_TEXT)
     """Make the link to what is known of a fingerprint, with its place as its text."""
     if not fingerprint:
         return None
-    return fingerprint_link(frame, fingerprint, shortened(place, most) or fingerprint)
+    return fingerprint_link(frame, fingerprint, shortened(shown_place(place).text, most) or fingerprint)
 
 
 def shortened(text: str, most: int) -> str:

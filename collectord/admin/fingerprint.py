@@ -14,6 +14,7 @@ from collectord.admin.bugs import new_tag, sparkline
 from collectord.admin.crashlist import MAX_TEXT, CrashCells, fingerprint_link, product_name
 from collectord.admin.format import age, count, share, span, when
 from collectord.admin.html import Node, group, h, quiet
+from collectord.admin.place import ShownPlace, shown_place
 from collectord.admin.plots import Mark, Plot, bar, plot
 from collectord.admin.switches import Switch
 from collectord.admin.tables import Cell, Column, Row, section, table
@@ -21,6 +22,7 @@ from collectord.index.intake import Span
 from collectord.index.values import FingerprintPage, FingerprintSeen, IndexedCrash, ProductSeen, SeenKept
 
 SPANS: Final[Mapping[str, tuple[Span, str, str]]] = {
+    "10m": ("10min", "10 min", "10 minutes"),
     "24h": ("24h", "24 h", "24 hours"),
     "30d": ("30d", "30 d", "30 days"),
 }
@@ -56,30 +58,39 @@ class FingerprintView:
     What the page of a fingerprint is made of.
 
     @ivar span: by a name of L{SPANS}.
+    @ivar outcomes: what throttle rules do, in words, by their names.
     """
 
     cells: CrashCells
     known: FingerprintPage
     span: str = "24h"
+    outcomes: Mapping[str, str] = {}
 
     def page(self) -> bytes:
         """Make the page."""
         frame, seen = self.cells.frame, self.known.fingerprint
         pair = h("div", self._versions(), self._others(), class_="columns pair")
-        title = f"{seen.place[:MAX_TEXT] or seen.fingerprint} · collectord"
+        title = f"{self._place.text[:MAX_TEXT] or seen.fingerprint} · collectord"
         return frame.page(title, self._subject(), self._cards(), self._trend(), pair, self._last())
 
+    @property
+    def _place(self) -> ShownPlace:
+        return shown_place(self.known.fingerprint.place)
+
     def _subject(self) -> Element:
-        seen = self.known.fingerprint
-        what: Node = seen.exception[:MAX_TEXT] or seen.exception_code
+        seen, place = self.known.fingerprint, self._place
+        what: Node = (seen.exception or place.exception)[:MAX_TEXT] or seen.exception_code
         if seen.exception and seen.exception_code not in ("", seen.exception):
             what = [seen.exception[:MAX_TEXT], " ", quiet(seen.exception_code)]
         on = ", ".join(filter(None, (seen.os[:MAX_TEXT], seen.cpu)))
-        parts = [what] * bool(what) + [on] * bool(on)
+        newest = seen.products[0] if seen.products else None
+        product = "" if newest is None else product_name(newest.product, newest.version)
+        debug_id: Node = ["debug id ", h("code", place.debug_id)] if place.debug_id else None
+        parts = [part for part in (what, on, product, debug_id) if part]
         return h(
             "div",
             h("p", "Fingerprint ", h("span", seen.fingerprint, class_="id"), class_="crumbs"),
-            h("h1", seen.place[:MAX_TEXT] or seen.fingerprint, class_="id"),
+            h("h1", place.text[:MAX_TEXT] or seen.fingerprint, class_="id"),
             h("p", [[" · " if at else None, part] for at, part in enumerate(parts)]) if parts else None,
             class_="subject",
         )
@@ -99,7 +110,8 @@ class FingerprintView:
         yield "Last seen", [when(seen.last_seen, now), " ", quiet(age(now - seen.last_seen))]
         if seen.sampled_by:
             since = "" if seen.sampled_since is None else f"since {when(seen.sampled_since, now)}"
-            yield "Left out by", [f"rule {seen.sampled_by} ", quiet(since)]
+            outcome = f": {self.outcomes[seen.sampled_by]} " if self.outcomes.get(seen.sampled_by) else " "
+            yield "Left out by", [f"rule {seen.sampled_by}{outcome}", quiet(since)]
 
     def _trend(self) -> Element:
         trend = self.known.trend
@@ -132,7 +144,8 @@ class FingerprintView:
 
     def _tip(self, at: float, counts: SeenKept | None) -> str:
         time = datetime.fromtimestamp(at, UTC)
-        when = f"{time:%a} {time.day} {time:%b %H:%M} + {span(self.known.step_s)}"
+        clock = f"{time:%a %H:%M:%S}" if self.known.step_s < 60 else f"{time:%a} {time.day} {time:%b %H:%M}"
+        when = f"{clock} + {span(self.known.step_s)}"
         return (
             f"{when}: not known" if counts is None else f"{when}: {count(counts.seen)} seen, {count(counts.kept)} kept"
         )

@@ -64,7 +64,8 @@ class FirstPages:
             known, why_not = None, str(e)
         else:
             why_not = ""
-        return _Made(at, await self._in_thread(lambda: overview_page(overview, choice, known, why_not)))
+        counted = self._index.day()
+        return _Made(at, await self._in_thread(lambda: overview_page(overview, choice, counted, known, why_not)))
 
     async def _ask(self, choice: Choice, overview: Overview) -> FromIndex:
         span, _, _ = SPANS[span_of(choice, overview)]

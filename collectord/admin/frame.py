@@ -10,6 +10,9 @@ from collectord.admin.format import age, day, iso, span, time_of_day, when
 from collectord.admin.html import Node, document, h, quiet
 from collectord.crashid import is_crash_id
 
+_FIRST_EVERY_S, _OTHERS_EVERY_S = 2, 10
+"""How often a browser asks for the overview again, and for another page, which is made for it alone."""
+
 HINT = "Crash id, or product:App version:4.2.1"
 
 
@@ -36,8 +39,7 @@ class Frame:
         """
         Make a whole page.
 
-        @param is_first: whether it is the overview, whose heading is the name of the program, and which goes on to
-            show the present state.
+        @param is_first: whether it is the overview, whose heading is the name of the program.
         """
         return document(
             h(
@@ -49,6 +51,7 @@ class Frame:
         )
 
     def _head(self, title: str, is_first: bool) -> Element:
+        every = _FIRST_EVERY_S if is_first else _OTHERS_EVERY_S
         return h(
             "head",
             h("meta", charset="utf-8"),
@@ -57,7 +60,7 @@ class Frame:
             h("title", title),
             h("link", rel="icon", href=f"{self.up}static/icon.svg"),
             h("link", rel="stylesheet", href=f"{self.up}static/page.css"),
-            h("script", src=f"{self.up}static/live.js", defer="defer") if is_first else None,
+            h("script", src=f"{self.up}static/live.js", defer="defer", data_every=str(every)),
         )
 
     def _top(self, is_first: bool) -> Element:

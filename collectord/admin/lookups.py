@@ -80,7 +80,8 @@ class LookUps:
     async def fingerprint(self, overview: Overview, known: FingerprintPage, span: str) -> bytes:
         """Make the page of a fingerprint."""
         cells = CrashCells(frame=frame_of(overview, "../"), moving=moving(overview))
-        return await self.in_thread(FingerprintView(cells=cells, known=known, span=span).page)
+        outcomes = {rule.name: rule.outcome for rule in overview.rules}
+        return await self.in_thread(FingerprintView(cells=cells, known=known, span=span, outcomes=outcomes).page)
 
     async def search(self, overview: Overview, found: Found, before: str) -> bytes:
         """Make the page of what was found."""

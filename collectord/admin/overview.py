@@ -10,7 +10,7 @@ from attrs import frozen
 from collectord.admin.bugs import ORDERS, last_crashes, products, top_crashes
 from collectord.admin.crashlist import CrashCells, of_recent
 from collectord.admin.deciding import deciding
-from collectord.admin.format import time_of_day
+from collectord.admin.format import span, time_of_day
 from collectord.admin.frame import Frame
 from collectord.admin.html import Node, h
 from collectord.admin.incoming import SPANS, incoming
@@ -20,6 +20,7 @@ from collectord.admin.quarantine import quarantine
 from collectord.admin.state import state, title
 from collectord.admin.switches import Switch
 from collectord.admin.tables import section
+from collectord.index.day import DayCounts
 from collectord.index.intake import IntakeHistory
 from collectord.index.values import IndexedCrash, ProductsSeen, TopFingerprints
 from collectord.observe.status import Overview
@@ -70,9 +71,13 @@ def span_of(choice: Choice, overview: Overview) -> str:
     return choice.span or ("10m" if overview.loss else "24h")
 
 
-def overview_page(overview: Overview, choice: Choice, known: FromIndex | None, why_not: str = "") -> bytes:
+def overview_page(
+    overview: Overview, choice: Choice, counted: DayCounts, known: FromIndex | None, why_not: str = ""
+) -> bytes:
     """
     Make the page.
+
+    @param counted: what was counted in the last 24 hours.
 
     @param known: None: the index can't be asked, and what it knows is left out.
     @param why_not: why it can't be asked.
@@ -91,9 +96,9 @@ def overview_page(overview: Overview, choice: Choice, known: FromIndex | None, w
         state(overview, _bytes_a_day(known)),
         h("p", f"Some things are not shown: {why_not}.", class_="note") if why_not else None,
         _crashes(overview, choice, known, cells, last),
-        _machine(overview, frame, known),
+        _machine(overview, frame, counted, known),
         quarantine(overview, cells, known.quarantined if known else ()),
-        deciding(overview),
+        deciding(overview, counted),
         is_first=True,
     )
 
@@ -112,13 +117,13 @@ def _crashes(
         yield _none_yet(overview)
         return
     if known:
-        span = span_of(choice, overview)
         others = _asked(choice)
-        spans = Switch("span", {name: words for name, (_, words, _) in SPANS.items()}, span, others)
+        names = {name: words for name, (_, words, _) in SPANS.items()}
+        spans = Switch("span", names, span_of(choice, overview), others)
         yield incoming(known.history, spans, _loss_mark(overview))
         orders = Switch("top", {name: words for name, (_, words) in ORDERS.items()}, choice.top, others)
         yield top_crashes(cells.frame, known.top, orders)
-    yield last_crashes(cells, last)
+    yield last_crashes(cells, last, f"none for {span(overview.now - last[0].at)}" if overview.loss and last else "")
 
 
 def _asked(choice: Choice) -> Mapping[str, str]:
@@ -140,8 +145,8 @@ def _none_yet(overview: Overview) -> Element:
     return section("in", "No crash has come since the start", h("p", "This sends one:"), h("pre", h("code", line)))
 
 
-def _machine(overview: Overview, frame: Frame, known: FromIndex | None) -> Node:
-    machine = [stores(overview), sinks(overview)]
+def _machine(overview: Overview, frame: Frame, counted: DayCounts, known: FromIndex | None) -> Node:
+    machine = [stores(overview, counted), sinks(overview, counted)]
     if known is None or not known.products.products:
         return machine
     return h("div", products(frame, known.products), h("div", machine, class_="stacked"), class_="columns machine")

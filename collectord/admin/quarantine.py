@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from urllib.parse import urlencode
 from xml.etree.ElementTree import Element
 
-from collectord.admin.crashlist import CrashCells
+from collectord.admin.crashlist import MAX_TEXT, CrashCells
 from collectord.admin.format import number_of
-from collectord.admin.html import Node, group, h
+from collectord.admin.html import Node, group, h, quiet
 from collectord.admin.tables import Column, Row, section, table
 from collectord.index.values import IndexedCrash
 from collectord.observe.status import Overview
@@ -24,6 +24,7 @@ _COLUMNS = [
     Column(head="Crash", cells="id", is_head=True),
     Column(head="Product", cells="cut"),
     Column(head="Store", cells="id text"),
+    Column(head="Why", cells="text"),
     Column(head="Size", style="n"),
 ]
 
@@ -32,7 +33,7 @@ def quarantine(overview: Overview, cells: CrashCells, crashes: Sequence[IndexedC
     """
     Make the section; None: there are none.
 
-    @param crashes: the last of them, as far as they are known. Their pages say why they are there.
+    @param crashes: the last of them, as far as they are known.
     """
     number = sum(store.quarantined or 0 for store in overview.stores)
     if not number:
@@ -52,5 +53,12 @@ def _row(cells: CrashCells, crash: IndexedCrash) -> Row:
     since = cells.frame.moment(crash.changed or crash.at)
     return Row(
         crash.crash_id,
-        [since, cells.frame.crash_link(crash.crash_id), cells.product(crash), crash.store, cells.size(crash)],
+        [
+            since,
+            cells.frame.crash_link(crash.crash_id),
+            cells.product(crash),
+            crash.store,
+            crash.why[:MAX_TEXT] or quiet("not known"),
+            cells.size(crash),
+        ],
     )

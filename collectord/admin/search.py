@@ -12,6 +12,7 @@ from attrs import frozen
 from collectord.admin.crashlist import MAX_TEXT, CrashCells
 from collectord.admin.format import count, number_of, when
 from collectord.admin.html import Node, group, h
+from collectord.admin.place import shown_place
 from collectord.admin.plots import bar
 from collectord.admin.tables import Cell, Column, Row, section, table
 from collectord.index.found import Facet, FacetValue, Found
@@ -61,7 +62,8 @@ class SearchView:
         span = ""
         if found.since is not None and found.until is not None:
             now = self.cells.frame.now
-            span = f"kept between {when(found.since, now)} and {when(found.until, now)}. "
+            more = f"; {count(found.not_kept)} more of this kind were seen and not kept" if found.not_kept else ""
+            span = f"kept between {when(found.since, now)} and {when(found.until, now)}{more}. "
         return h("div", h("h1", heading), h("p", span, took, class_="quiet"), class_="subject")
 
     def _nothing(self) -> Node:
@@ -143,7 +145,11 @@ def _facet(view: SearchView, facet: Facet) -> Element:
 
 
 def _value(view: SearchView, name: str, value: FacetValue, most: int) -> Element:
-    label = _day_label(value.label, view.cells.frame.now) if name == "day" else value.label[:MAX_TEXT]
+    label = value.label[:MAX_TEXT]
+    if name == "day":
+        label = _day_label(value.label, view.cells.frame.now)
+    elif name == "fingerprint":
+        label = shown_place(value.label).text[:MAX_TEXT]
     return h(
         "li",
         h(

@@ -6,7 +6,7 @@ being lost.
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from collectord.admin.format import age, count, number_of, size, span, when
+from collectord.admin.format import age, count, number_of, rate, size, span, when
 from collectord.admin.html import Node, h
 from collectord.observe.status import Loss, Overview, Trouble
 
@@ -24,11 +24,16 @@ def title(overview: Overview) -> str:
     return f"({len(overview.troubles)}) {name}" if overview.troubles else name
 
 
-def loss_in_words(loss: Loss, now: float) -> str:
-    """Say since when crashes have been lost, and how many."""
+def loss_in_words(loss: Loss, now: float, per_s: float = 0.0) -> str:
+    """
+    Say since when crashes have been lost, and how many.
+
+    @param per_s: how many more each second; 0: none at the moment.
+    """
+    more = f", {rate(per_s)} more each second" if per_s >= 0.05 else ""
     return (
         f"No store can keep a crash since {when(loss.since, now)} UTC, {span(now - loss.since)} ago. "
-        f"{number_of(loss.refused, 'report was', 'reports were')} answered 503 so far; "
+        f"{number_of(loss.refused, 'report was', 'reports were')} answered 503 so far{more}; "
         "most clients don't send again. What was acknowledged before is safe."
     )
 
@@ -41,7 +46,7 @@ def state(overview: Overview, bytes_a_day: float | None) -> Element:
     """
     if overview.loss:
         head = h("h2", h("span", LOST, role="alert"))
-        lead = h("p", loss_in_words(overview.loss, overview.now), class_="lead")
+        lead = h("p", loss_in_words(overview.loss, overview.now, overview.rates.lost), class_="lead")
         return h("section", head, lead, _troubles(overview), class_="state losing", aria_label="State")
     number = len(overview.troubles)
     if number:

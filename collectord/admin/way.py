@@ -45,7 +45,9 @@ def _what(event: JournalEntry) -> Iterator[Node]:
     elif event.what == "published":
         yield f"published to {event.where}"
     elif event.what == "quarantined":
-        yield h("b", f"put into the quarantine of {event.where}", class_="bad")
+        yield [h("b", f"put into the quarantine of {event.where}", class_="bad"), " "]
+        if event.place:
+            yield quiet(event.place)
     elif event.what == "removed":
         yield h("b", f"removed from {event.where}")
     elif event.what == "expired":

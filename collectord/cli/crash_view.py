@@ -153,7 +153,8 @@ def _show_events(crash_id: str, events: Sequence[JournalEntry]) -> None:
     show(facts([*where, *((name, shortened(value)) for name, value in facts_of(events).items())]), "")
     shown = table("when (UTC)", "", "where", whole=["when (UTC)"])
     for event in events:
-        add_row(shown, time_of(event.at), event.what, shortened(event.place or event.where))
+        why = f"{event.where}: {event.place}" if event.what == "quarantined" and event.place else ""
+        add_row(shown, time_of(event.at), event.what, shortened(why or event.place or event.where))
     show(shown)
     if moved:
         show(f"collectord fetch {crash_id} brings it back")

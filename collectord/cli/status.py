@@ -101,7 +101,7 @@ def _problems(overview: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _loss(overview: Mapping[str, Any]) -> str:
-    return loss_in_words(Loss(**overview["loss"]), overview["now"])
+    return loss_in_words(Loss(**overview["loss"]), overview["now"], overview["rates"]["lost"])
 
 
 def _workers(overview: Mapping[str, Any]) -> str:

@@ -27,6 +27,8 @@ _LONGEST_S = 3600.0
 """The longest pause before one crash is tried again."""
 _REFUSED_S = 300.0
 """The same for an id that a queue refuses, which may have room again at any time."""
+_REASON = 300
+"""The most characters of why a crash was put into the quarantine that others are told."""
 _PUBLISH_S = 5.0
 """Seconds that a crash waits for its id to be confirmed. Then that is remembered, and others can be moved."""
 
@@ -238,7 +240,7 @@ class Crashmover:
             await source.quarantine(new, reason)
         except StorageError as e:
             return self._back_off(new, unfinished, e)
-        self._notify(new, "quarantined", source.name)
+        self._notify(new, "quarantined", source.name, reason[:_REASON])
         QUARANTINED.labels(source.name).inc()
         self._log.error("{crash_id} is in the quarantine: {why}", crash_id=new.crash_id, why=reason)
         return True

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from collectord.errors import UnreadableMinidump
 from collectord.minidump.summary import minidump_in_words
+from collectord.model import MINIDUMP_BEGIN
 from collectord.observe.crashpage import DumpFile
 from collectord.storage.content import FileReader, open_at_once
 from collectord.storage.filesystem.finder import sha256_of
@@ -19,6 +20,7 @@ _LONGEST = 256 * 1024 * 1024
 """Bytes of a file that is read to its end for its checksum."""
 _HEAD = 4096
 _BEGINNINGS = (
+    (MINIDUMP_BEGIN, "minidump that can't be read"),
     (b"\x1f\x8b", "gzip"),
     (b"PK\x03\x04", "zip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),

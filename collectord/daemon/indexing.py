@@ -15,6 +15,8 @@ from prometheus_client import Metric
 from twisted.logger import Logger
 
 from collectord.concurrency.threadpool import ThreadPool
+from collectord.index.counted import CountedSoFar
+from collectord.index.day import CountedNow, Series
 from collectord.index.gap import IndexSources, StoredCrash
 from collectord.index.intake import IntakeCounts
 from collectord.index.products import ProductCounter
@@ -32,6 +34,20 @@ from collectord.telling import about_stored
 
 _log = Logger()
 _DAY_S = 24 * 3600.0
+_REASON = 300
+"""The most characters of why a crash is in the quarantine."""
+_WAITS = "collectord_backlog_crashes"
+_SERIES = {
+    "collectord_answers_total": ("answer", "status", "reason"),
+    "collectord_throttle_results_total": ("rule", "rule", "result"),
+    "collectord_move_seconds_count": ("given", "outlet"),
+    "collectord_publish_seconds_count": ("given", "outlet"),
+    "collectord_move_seconds_bucket": ("took", "outlet", "le"),
+    "collectord_publish_seconds_bucket": ("took", "outlet", "le"),
+    "collectord_outlet_failures_total": ("failed", "outlet"),
+    _WAITS: ("waits", "store"),
+}
+"""What of the metrics is remembered for a day: by the name of a sample, the kind of the series, and its labels."""
 _LEFT_OUT = ("rejected", "unsupported", "fake_accept")
 
 
@@ -49,7 +65,7 @@ def make_index(
     return CrashIndex(
         directory,
         IndexFile(directory, stores, limits, index_sources(settings)) if settings.index.enabled else None,
-        lambda: intake_counts(collect()),
+        lambda: counted_in(list(collect())),
         ProductCounter(settings.throttle.products),
         ThreadPool("index", 1, reactor.callFromThread),
         ThreadPool("index questions", 1, reactor.callFromThread),
@@ -104,7 +120,8 @@ def _told_of(crash: FoundCrash, names: Sequence[str]) -> Sequence[CrashEvent]:
     at = datetime.fromisoformat(str(raw_crash.get("submitted_timestamp"))).timestamp()
     about = about_stored(raw_crash, names)
     kept = CrashEvent(at=at, crash_id=crash.crash_id, kind="kept", where=crash.root, about=about)
-    return [kept, evolve(kept, kind="quarantined", about={})] if crash.reason else [kept]
+    put = evolve(kept, kind="quarantined", about={"place": crash.reason[:_REASON]})
+    return [kept, put] if crash.reason else [kept]
 
 
 def events_from(settings: Settings) -> Callable[[float], Iterator[CrashEvent]]:
@@ -127,6 +144,20 @@ def _event(line: Line) -> CrashEvent:
     }
     about |= {name: int(value) for name in ("size", "uptime_s") if (value := getattr(line, name))}
     return CrashEvent(at=line.at, crash_id=line.subject, kind=cast(Step, line.kind), where=line.where, about=about)
+
+
+def counted_in(metrics: Sequence[Metric]) -> CountedSoFar:
+    """Return what the metrics of all processes have counted, as far as it is remembered over restarts."""
+    counters: dict[Series, float] = {}
+    gauges: dict[Series, float] = {}
+    for metric in metrics:
+        for sample in metric.samples:
+            series = _SERIES.get(sample.name)
+            if series is not None:
+                kind, *labels = series
+                of_kind = gauges if sample.name == _WAITS else counters
+                of_kind[kind, *(sample.labels[label] for label in labels)] = sample.value
+    return CountedSoFar(intake=intake_counts(metrics), rest=CountedNow(counters=counters, gauges=gauges))
 
 
 def intake_counts(metrics: Iterable[Metric]) -> IntakeCounts:

@@ -25,9 +25,10 @@ from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StorageError, TimedOut
 from collectord.metrics import BACKLOG, BACKLOG_AGE, FREE_BYTES, QUARANTINE, STORE_HEALTHY, UNPUBLISHED
-from collectord.observe.status import StoreStatus
+from collectord.observe.storestatus import StoreFigures, StoreStatus
 from collectord.storage.chain.backend import CHECK_S, Backend
 from collectord.storage.filesystem.backlog import count_quarantined, count_waiting
+from collectord.storage.filesystem.mounted import mount_of
 from collectord.storage.filesystem.space import free_bytes, total_bytes
 from collectord.storage.filesystem.unpublished import count_unpublished, left_over_in_words, without_publisher
 
@@ -47,6 +48,8 @@ class _State:
     @ivar threads: the pool that counts.
     @ivar problem: why the store takes no crashes; empty if it does.
     @ivar oldest: when the oldest crash that waits was received, in seconds since the epoch.
+    @ivar file_system: the kind of file system that it is on; empty if that is not known.
+    @ivar last_known: what was known when it could be asked last.
     @ivar left_over: ids that wait for publishers that the settings do not have, by the names of these.
     @ivar count_again_at: no count is made before this time.
     """
@@ -59,6 +62,8 @@ class _State:
     backlog: int | None = None
     oldest: float | None = None
     quarantined: int | None = None
+    file_system: str = ""
+    last_known: StoreFigures | None = None
     left_over: Mapping[str, int] = {}
     is_counting: bool = False
     count_again_at: float = 0.0
@@ -125,6 +130,8 @@ class StoreMonitor(Service):
                 backlog=state.backlog,
                 oldest_age_s=self._age(state),
                 quarantined=state.quarantined,
+                file_system=state.file_system,
+                last_known=state.last_known if state.free_bytes is None else None,
                 cautions=[*backend.cautions(), *starmap(left_over_in_words, state.left_over.items())],
             )
             for backend, min_free_bytes, state in zip(
@@ -141,11 +148,11 @@ class StoreMonitor(Service):
             figures = await with_timeout(backend.storage.check(), CHECK_S, self._reactor, backend.name)
             state.problem, state.free_bytes = "", figures.get("free_bytes")
         except StorageError as e:
-            state.problem = str(e)
+            state.problem = str(e).removeprefix(f"{backend.name}: ")  # It is always shown beside the name.
             try:
                 state.free_bytes = await self._space_despite(e, backend, state)
             except (OSError, TimedOut):  # Nothing can be known now, and what was known before may be wrong.
-                state.free_bytes = None
+                state.free_bytes = None  # The page shows what was known with its age.
                 self._forget(backend.name, state)
                 state.count_again_at = 0.0
                 return
@@ -153,6 +160,10 @@ class StoreMonitor(Service):
             STORE_HEALTHY.labels(backend.name).set(not state.problem)
             _set_gauge(FREE_BYTES, backend.name, state.free_bytes)
             _set_gauge(BACKLOG_AGE, backend.name, None if state.backlog is None else self._age(state))
+        if state.free_bytes is not None:
+            state.last_known = StoreFigures(
+                at=self._now(), free_bytes=state.free_bytes, backlog=state.backlog, quarantined=state.quarantined
+            )
         if not state.is_counting and self._now() >= state.count_again_at:
             # The checks go on meanwhile: a count may take minutes, or for ever if the store begins to hang.
             spawn(self._count(backend.name, state), self._log, "{store} could not be counted", store=backend.name)
@@ -167,6 +178,7 @@ class StoreMonitor(Service):
         state.is_counting, began = True, self._now()
         try:
             state.total_bytes = await state.threads(partial(total_bytes, store))
+            state.file_system = await state.threads(partial(_kind_of_file_system, store))
             state.quarantined = await state.threads(partial(count_quarantined, store))
             _set_gauge(QUARANTINE, store, state.quarantined)
             if self._is_moved(store):
@@ -199,6 +211,11 @@ class StoreMonitor(Service):
 
     def _age(self, state: _State) -> float:
         return 0.0 if state.oldest is None else max(0.0, self._now() - state.oldest)
+
+
+def _kind_of_file_system(root: str) -> str:
+    mount = mount_of(root)
+    return "" if mount is None else mount.kind
 
 
 def _set_gauge(gauge: Gauge, store: str, value: float | None) -> None:

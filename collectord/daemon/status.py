@@ -2,12 +2,14 @@
 What the admin site shows, gathered from all parts of the daemon.
 """
 
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from attrs import evolve
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.application.service import Service
@@ -30,12 +32,12 @@ from collectord.observe.status import (
     Rates,
     RuleCount,
     SinkStatus,
-    StoreStatus,
     WorkerStatus,
 )
+from collectord.observe.storestatus import StoreStatus
 from collectord.storage.content import StoredFile
 from collectord.throttle.rules import Rule
-from collectord.throttle.wording import condition_in_words
+from collectord.throttle.wording import condition_in_words, result_in_words
 
 HISTORY_STEP_S = 2.0
 _HISTORY = 300
@@ -126,6 +128,7 @@ class StatusReporter(Service):
         families = self._families()
         self._note_loss(families)
         now = self._now()
+        rates = _rates(self._samples[0], self._samples[-1]) if len(self._samples) > 1 else Rates(at=now)
         return Overview(
             version=__version__,
             started=self._started,
@@ -135,13 +138,13 @@ class StatusReporter(Service):
             saving=int(_sum(families, "collectord_saving")),
             moving=int(_sum(families, "collectord_moving")),
             totals={name: int(value) for name, value in _totals(families).items()},
-            rates=_rates(self._samples[0], self._samples[-1]) if len(self._samples) > 1 else Rates(at=now),
+            rates=rates,
             history=list(self._history),
             answers=_answers(families),
             rules=_rule_counts(self._rules(), families),
             stores=self._stores(),
             sinks=self._sinks(),
-            workers=self._workers(),
+            workers=[self._with_rate(worker, rates) for worker in self._workers()],
             movers=self._movers(),
             recent=self._recent.newest_first(),
             loss=self._losses.loss,
@@ -152,6 +155,11 @@ class StatusReporter(Service):
             submit_url=self._submit_url,
             trouble_since=self._trouble_times.since,
         )
+
+    def _with_rate(self, worker: WorkerStatus, rates: Rates) -> WorkerStatus:
+        """Add what this process receives, if it is the only one."""
+        is_only = worker.pid == os.getpid() and len(self._samples) > 1
+        return evolve(worker, per_s=rates.received) if is_only else worker
 
     def _note_loss(self, families: Mapping[str, Metric]) -> None:
         self._losses.note(
@@ -186,6 +194,7 @@ def _totals(families: Mapping[str, Metric]) -> Totals:
         "received": _sum(families, "collectord_received", "_total"),
         "kept": kept,
         "refused": answered - kept - duplicates,
+        "lost": _sum(families, "collectord_answers", "_total", status="503"),
         "moved": _sum(families, "collectord_removed", "_total"),
         "bytes_in": _sum(families, "collectord_receive_bytes", "_sum"),
     }
@@ -210,7 +219,9 @@ def _rule_counts(rules: Sequence[Rule], families: Mapping[str, Metric]) -> Seque
     for sample in families["collectord_throttle_results"].samples:
         if sample.name.endswith("_total"):
             results.setdefault(sample.labels["rule"], {})[sample.labels["result"]] = int(sample.value)
+    outcomes = {rule.name: result_in_words(rule) for rule in rules}
     conditions = {rule.name: condition_in_words(rule.key, rule.condition) for rule in rules}
     return [
-        RuleCount(name=name, condition=conditions.get(name, ""), results=counts) for name, counts in results.items()
+        RuleCount(name=name, condition=conditions.get(name, ""), outcome=outcomes.get(name, ""), results=counts)
+        for name, counts in results.items()
     ]

@@ -4,6 +4,7 @@ What can be asked of the index.
 
 from typing import Protocol
 
+from collectord.index.day import DayCounts
 from collectord.index.found import Found
 from collectord.index.intake import IntakeHistory, Span
 from collectord.index.values import (
@@ -20,8 +21,9 @@ class Index(Protocol):
     """
     Answers questions about the crashes that are known.
 
-    All but C{history} look on a thread, and raise L{IndexUnavailable<collectord.errors.IndexUnavailable>} if they
-    can't: the index is off by the settings, its file can't be used, or it takes too long.
+    All but C{history} and C{day} look on a thread, and raise
+    L{IndexUnavailable<collectord.errors.IndexUnavailable>} if they can't: the index is off by the settings, its file
+    can't be used, or it takes too long.
     """
 
     async def top(self, order: TopOrder, limit: int = 12) -> TopFingerprints:
@@ -54,3 +56,12 @@ class Index(Protocol):
 
     def history(self, span: Span) -> IntakeHistory:
         """Return what came in. This does not block."""
+
+    def day(self) -> DayCounts:
+        """
+        Return what else was counted in the last 24 hours. This does not block.
+
+        The series are C{("answer", status, reason)}, C{("rule", rule, result)}, and of destinations and publishers
+        C{("given", name)}, C{("failed", name)} and C{("took", name, seconds)}: how many deliveries took no longer than
+        that. There is one gauge, C{("waits", store)}: the crashes that wait to be moved.
+        """

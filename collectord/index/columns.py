@@ -33,6 +33,7 @@ class CrashRow:
     moved_to: str = ""
     keys: str = ""
     published_to: str = ""
+    why: str = ""
     changed: int = 0
     annotations: str = ""
 
@@ -67,6 +68,7 @@ def crashes_of(rows: Iterable[tuple[object, ...]]) -> Iterator[IndexedCrash]:
             moved_to=tuple(names_in(row.moved_to)),
             keys=tuple(names_in(row.keys)),
             published_to=tuple(names_in(row.published_to)),
+            why=row.why,
             changed=row.changed / 1000,
             **dict(zip(TRAITS, row.traits, strict=True)),
         )

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from collectord.errors import IndexUnavailable
 
-VERSION = 1
+VERSION = 2
 """The version of the tables. A file with another one is made anew."""
 
 _WAIT_S = 5.0
@@ -31,6 +31,7 @@ CREATE TABLE crashes (
     moved_to TEXT NOT NULL,
     keys TEXT NOT NULL,
     published_to TEXT NOT NULL,
+    why TEXT NOT NULL,
     changed INTEGER NOT NULL,
     annotations TEXT NOT NULL,
     PRIMARY KEY (at, id)

@@ -16,7 +16,7 @@ from collectord.index.values import CrashNeighbours, FingerprintPage, Fingerprin
 _CRASHES = 10
 _OTHERS = 10
 _STEPS: Mapping[Span, tuple[int, int]] = {**SLOTS, "24h": (24, HOUR_S)}
-"""As L{SLOTS}: of each fingerprint only hours are counted."""
+"""As L{SLOTS}: of each fingerprint only hours are counted. So the trend of ten minutes is none."""
 
 
 def fingerprint_page(database: sqlite3.Connection, now: float, fingerprint: str, span: Span) -> FingerprintPage | None:

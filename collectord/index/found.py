@@ -73,6 +73,8 @@ class Found:
     @ivar count: how many crashes match.
     @ivar is_all: False: there are so many that only the newest were counted.
     @ivar since: the time of the oldest crash that was looked at, as C{until} of the newest; None: there is none.
+    @ivar not_kept: how many more reports that the query fits were seen in that time, and not kept; None: that is not
+        known, since reports are counted by product, version and fingerprint only.
     @ivar seconds: how long it took.
     @ivar crashes: one page of them, newest first.
     @ivar first: the number of the first of these, from 1.
@@ -87,6 +89,7 @@ class Found:
     is_all: bool = True
     since: float | None = None
     until: float | None = None
+    not_kept: int | None = None
     seconds: float = 0.0
     crashes: Sequence[IndexedCrash] = ()
     first: int = 1

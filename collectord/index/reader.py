@@ -7,19 +7,21 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import IndexUnavailable, TimedOut
+from collectord.index.counted import CountMemory
 from collectord.index.database import asking, is_damaged, open_to_read
+from collectord.index.day import DayCounts
 from collectord.index.fingerprints import fingerprint_page, neighbours
 from collectord.index.found import Found
-from collectord.index.history import IntakeRecorder
 from collectord.index.intake import IntakeHistory, Span
 from collectord.index.search import crash_by_id, last_crashes, search
 from collectord.index.top import products_seen, top_fingerprints
+from collectord.index.trends import STEP_S, RecentTrends
 from collectord.index.values import (
     CrashNeighbours,
     FingerprintPage,
@@ -43,7 +45,7 @@ class IndexReader:
 
     @ivar path: of the file.
     @ivar is_enabled: whether the settings want an index.
-    @ivar recorder: knows what came in.
+    @ivar memory: knows what was counted, as C{trends} does of the last minutes.
     @ivar in_thread: one thread.
     @ivar now: returns the time in seconds since the epoch.
     @ivar on_damage: called if the file seems to be damaged.
@@ -51,7 +53,8 @@ class IndexReader:
 
     path: str
     is_enabled: bool
-    recorder: IntakeRecorder
+    memory: CountMemory
+    trends: RecentTrends
     in_thread: ThreadPool
     now: Callable[[], float]
     clock: IReactorTime
@@ -59,7 +62,11 @@ class IndexReader:
 
     def history(self, span: Span) -> IntakeHistory:
         """As L{Index.history<collectord.index.asking.Index.history>}."""
-        return self.recorder.history(span, self.now())
+        return self.memory.history(span)
+
+    def day(self) -> DayCounts:
+        """As L{Index.day<collectord.index.asking.Index.day>}."""
+        return self.memory.day()
 
     async def top(self, order: TopOrder, limit: int = 12) -> TopFingerprints:
         """As L{Index.top<collectord.index.asking.Index.top>}."""
@@ -82,7 +89,10 @@ class IndexReader:
     async def fingerprint(self, fingerprint: str, span: Span = "24h") -> FingerprintPage | None:
         """As L{Index.fingerprint<collectord.index.asking.Index.fingerprint>}."""
         now = self.now()
-        return await self._ask(lambda database: fingerprint_page(database, now, fingerprint, span))
+        page = await self._ask(lambda database: fingerprint_page(database, now, fingerprint, span))
+        if page is None or span != "10min":
+            return page
+        return evolve(page, trend=self.trends.trend(now, fingerprint), step_s=STEP_S)
 
     async def neighbours(self, crash_id: str, fingerprint: str, limit: int = 5) -> CrashNeighbours | None:
         """As L{Index.neighbours<collectord.index.asking.Index.neighbours>}."""

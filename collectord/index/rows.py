@@ -168,6 +168,7 @@ class CrashRows:
             row.moved_to,
             row.keys,
             row.published_to,
+            row.why,
             row.changed,
             row.annotations,
         )
@@ -242,7 +243,7 @@ def _apply(row: CrashRow, event: CrashEvent, stores: Collection[str]) -> None:
         if event.where not in names_in(row.published_to):
             row.published_to += f"{event.where}\n"
     elif event.kind == "quarantined":
-        row.state, row.is_here = "quarantined", 1
+        row.state, row.is_here, row.why = "quarantined", 1, str(event.about.get("place", ""))
         _put_into(row, event.where)
     elif event.kind == "removed" or event.kind == "expired":
         if store in ("", event.where):
@@ -260,7 +261,7 @@ def _put_into(row: CrashRow, store: str) -> None:
 def _erase(row: CrashRow) -> None:
     """Forget all but that there was a crash, and when."""
     row.state, row.is_here, row.uptime_s, row.size = "erased", 0, None, None
-    row.moved_to = row.keys = row.published_to = row.annotations = ""
+    row.moved_to = row.keys = row.published_to = row.why = row.annotations = ""
     row.traits = ("",) * len(TRAITS)
 
 

@@ -20,6 +20,13 @@ COUNTED: Final = 200_000
 _VALUES = 6
 _DAY_S = 24 * 3600
 _DAY_MS = _DAY_S * 1000
+_COUNTED_BY: Final = {
+    "product": "product = ?",
+    "version": "version = ?",
+    "fingerprint": "fingerprint = ?",
+    "day": "hour / 24 = ?",
+}
+"""What the counts of reports can be chosen by, in SQL on the table C{hours}."""
 
 _Group = tuple[str, ...]
 """Product, version, day, fingerprint and state of some crashes, as C{FACETS}."""
@@ -54,6 +61,7 @@ def search(database: sqlite3.Connection, query: str, before: str, limit: int, se
         is_all=is_all,
         since=since,
         until=until,
+        not_kept=_not_kept(database, words, since, until),
         seconds=seconds() - began,
         crashes=shown[:limit],
         first=first,
@@ -139,6 +147,20 @@ def _grouped(
     since = min((row[6] / 1000 for row in rows), default=None)
     until = max((row[7] / 1000 for row in rows), default=None)
     return groups, groups.total() < COUNTED, since, until
+
+
+def _not_kept(
+    database: sqlite3.Connection, words: Sequence[SearchWord], since: float | None, until: float | None
+) -> int | None:
+    """Count the reports that were not kept, from the hour of C{since} to that of C{until}."""
+    if since is None or until is None or not all(_is_chosen(word) and word.name in _COUNTED_BY for word in words):
+        return None
+    conditions = " AND ".join(["hour BETWEEN ? AND ?", *(_COUNTED_BY[word.name] for word in words)])
+    values = [day_begins(word.value) // _DAY_S if word.name == "day" else word.value for word in words]
+    (number,) = database.execute(
+        f"SELECT coalesce(sum(seen - kept), 0) FROM hours WHERE {conditions}", [since // 3600, until // 3600, *values]
+    ).fetchone()
+    return int(number)
 
 
 def _fits(group: _Group, chosen: Sequence[SearchWord], except_for: str = "") -> bool:

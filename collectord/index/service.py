@@ -5,7 +5,6 @@ It is a convenience, and must never hold up a crash. Nothing waits for it, what 
 is told once.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -21,12 +20,12 @@ from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import TimedOut
+from collectord.index.counted import CountedSoFar, CountMemory
 from collectord.index.gap import Gap
-from collectord.index.history import IntakeRecorder, load_history, save_history
-from collectord.index.intake import IntakeCounts
 from collectord.index.products import ProductCounter
 from collectord.index.reader import IndexReader
 from collectord.index.tally import ReportTally, Tally
+from collectord.index.trends import RecentTrends
 from collectord.index.writer import IndexFile, index_path
 from collectord.metrics import INDEX_FAILURES
 from collectord.model import CrashEvent
@@ -57,7 +56,7 @@ class CrashIndex(Service):
 
     @param directory: where its files are.
     @param file: writes the index; None if the settings want none.
-    @param totals: counts what has come in since the daemon started.
+    @param counted: returns what all processes have counted.
     @param products: counts reports by product.
     @param writing: one thread, which is ended at a stop, as that of C{reading}.
     @param now: returns the time in seconds since the epoch.
@@ -69,25 +68,25 @@ class CrashIndex(Service):
         self,
         directory: str,
         file: IndexFile | None,
-        totals: Callable[[], IntakeCounts],
+        counted: Callable[[], CountedSoFar],
         products: ProductCounter,
         writing: ThreadPool,
         reading: ThreadPool,
         now: Callable[[], float],
         clock: IReactorTime,
     ) -> None:
-        self._history_path = os.path.join(directory, "history.json")
         self._file = file
-        self._totals = totals
         self._products = products
         self._now = now
         self._clock = clock
         self._writing = writing
-        self._recorder = IntakeRecorder()
+        self._memory = CountMemory(directory, counted, writing, now)
+        self._trends = RecentTrends(now())
         self.reader = IndexReader(
             path=index_path(directory),
             is_enabled=file is not None,
-            recorder=self._recorder,
+            memory=self._memory,
+            trends=self._trends,
             in_thread=reading,
             now=now,
             clock=clock,
@@ -121,6 +120,7 @@ class CrashIndex(Service):
     def note_tally(self, tally: Tally) -> None:
         """Count what another process has received."""
         self._products.note(tally)
+        self._trends.note(self._now(), tally)
         self._tallies.append(tally)
         del self._tallies[:-_TALLIES]
 
@@ -154,25 +154,16 @@ class CrashIndex(Service):
         if tally[0]:
             self.note_tally(tally)
         if first:
-            await self._load()
-        self._recorder.note(self._now(), self._totals())
+            await self._memory.load()
+        self._memory.note()
         if now >= self._history_at:
             self._history_at = now + _HISTORY_S
             if not first:
                 await self._save()
 
-    async def _load(self) -> None:
-        try:
-            text = await self._writing(lambda: load_history(self._history_path))
-            if text is not None:
-                self._recorder.read_json(text)
-        except (OSError, ValueError) as e:
-            self._log.warn("what came in before is forgotten: {path}: {why}", path=self._history_path, why=str(e))
-
     async def _save(self) -> None:
-        text = self._recorder.to_json()
         try:
-            await self._writing(lambda: save_history(self._history_path, text))
+            await self._memory.save()
         except OSError as e:
             self._failures.failed(str(e))
 

@@ -39,6 +39,7 @@ class IndexedCrash:
     @ivar moved_to: the destinations that have it.
     @ivar keys: where it lies at each of these, if that is known; else an empty text.
     @ivar published_to: the publishers that confirmed its id.
+    @ivar why: why it was put into the quarantine; empty if that is not known, or if it was not.
     @ivar changed: when what is told here of its state happened.
     """
 
@@ -60,6 +61,7 @@ class IndexedCrash:
     moved_to: Sequence[str] = ()
     keys: Sequence[str] = ()
     published_to: Sequence[str] = ()
+    why: str = ""
     changed: float = 0.0
 
 

@@ -32,6 +32,12 @@ def snapshot_of(registry: CollectorRegistry) -> Snapshot:
     ]
 
 
+def total_in(snapshot: Snapshot, name: str) -> float:
+    """Return a counter without labels as it is in a snapshot; 0 if it is not there."""
+    samples = next((samples for metric, _, samples in snapshot if metric == name), ())
+    return sum(float(value) for sample, _, value in samples if sample == f"{name}_total")
+
+
 class AggregatedRegistry(Collector):
     """
     Adds up the metrics of this process and of its workers, for Prometheus to read. Of some gauges the worst counts.

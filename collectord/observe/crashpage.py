@@ -50,7 +50,8 @@ class JournalEntry:
     @ivar at: when, in seconds since the epoch.
     @ivar what: C{kept}, C{moved}, C{published}, C{removed}, C{quarantined}, C{expired} or C{erased}.
     @ivar where: the store or sink in which it happened.
-    @ivar place: where the crash lies there, if it was C{moved} and that is known; the setting by which it C{expired}.
+    @ivar place: where the crash lies there, if it was C{moved} and that is known; why it was C{quarantined}; the
+        setting by which it C{expired}.
     @ivar rule: by which it was C{kept}.
     @ivar product: of a crash that was C{kept}, as C{version}; they come from a client.
     @ivar size: bytes of its report on the wire, if that is known.

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import evolve, field, frozen
 
+from collectord.observe.storestatus import StoreStatus
+
 
 @frozen(kw_only=True)
 class Rates:
@@ -16,6 +18,7 @@ class Rates:
     @ivar received: submissions that began.
     @ivar kept: crashes that were kept and acknowledged.
     @ivar refused: submissions that got any other answer.
+    @ivar lost: those of these that were answered 503, since no store took them.
     @ivar moved: crashes that left their store for their destinations.
     @ivar bytes_in: bytes of submissions, as they came over the wire.
     """
@@ -24,6 +27,7 @@ class Rates:
     received: float = 0.0
     kept: float = 0.0
     refused: float = 0.0
+    lost: float = 0.0
     moved: float = 0.0
     bytes_in: float = 0.0
 
@@ -49,37 +53,13 @@ class RuleCount:
 
     @ivar condition: when the rule matches, in words.
     @ivar results: how often, by the name of the result.
+    @ivar outcome: what becomes of the reports that match, in words; empty: it is no rule of the settings.
     """
 
     name: str
     condition: str
     results: Mapping[str, int]
-
-
-@frozen(kw_only=True)
-class StoreStatus:
-    """
-    How one store is.
-
-    @ivar problem: why it takes no crashes; empty if it does.
-    @ivar free_bytes: free space of its file system; None if that is not known.
-    @ivar total_bytes: size of its file system; None if that is not known.
-    @ivar min_free_bytes: with less free space than this the store counts as full.
-    @ivar backlog: crashes that wait to be moved; None if nothing moves them, or they have not been counted yet.
-    @ivar oldest_age_s: how long the oldest of them has waited; 0 if none waits.
-    @ivar quarantined: crashes in its quarantine; None if they have not been counted yet, or can't be.
-    @ivar cautions: what it can't promise, in plain sentences.
-    """
-
-    name: str
-    problem: str
-    free_bytes: int | None
-    min_free_bytes: int
-    backlog: int | None
-    oldest_age_s: float
-    quarantined: int | None
-    total_bytes: int | None = None
-    cautions: Sequence[str] = ()
+    outcome: str = ""
 
 
 @frozen(kw_only=True)
@@ -111,11 +91,13 @@ class WorkerStatus:
 
     @ivar since: when it started, in seconds since the epoch.
     @ivar problem: why it does not do that; empty if it does.
+    @ivar per_s: submissions that it received a second, of late; None: not known.
     """
 
     pid: int
     since: float
     problem: str = ""
+    per_s: float | None = None
 
 
 @frozen(kw_only=True)
@@ -259,7 +241,7 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
     takes = [store.name for store in overview.stores if not store.problem]
     for store in overview.stores:
         if store.problem:
-            instead = f"Crashes go to {takes[0]} instead." if takes else ""
+            instead = f"Crashes go to {takes[0]} instead." if takes else _what_to_do(store)
             yield Trouble(where=f"Store {store.name}", what=store.problem, meanwhile=instead, anchor="stores")
     for sink in overview.sinks:
         if sink.problem:
@@ -283,10 +265,21 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
         yield Trouble(where="It drains", what="load balancers are told to send no more reports here")
 
 
+def _growing(rates: Rates) -> str:
+    more = rates.kept - rates.moved
+    return f", {more:.1f} more each second" if more >= 0.05 else ""
+
+
+def _what_to_do(store: StoreStatus) -> str:
+    if store.is_full:
+        return "Make room, or lower min_free_bytes and reload."
+    return "It is tried again and again: see whether its disk or server answers."
+
+
 def _waiting(overview: Overview, sink: SinkStatus) -> str:
     waiting = sum(store.backlog or 0 for store in overview.stores)
     wait = ""
     if waiting and sink.kind == "destination":
-        wait = f"{waiting:,} crash{' waits' if waiting == 1 else 'es wait'}."
+        wait = f"{waiting:,} crash{' waits' if waiting == 1 else 'es wait'}{_growing(overview.rates)}."
     again = f"It is tried again in {sink.resumes_in_s:.0f} s." if sink.resumes_in_s > 0 else ""
     return " ".join(filter(None, (wait, again)))

@@ -23,6 +23,7 @@ from collectord.throttle import (
     Prefix,
     Present,
     RateSample,
+    Result,
     Rule,
     Sample,
     TextAtMost,
@@ -65,6 +66,38 @@ def outcome_in_words(rule: Rule) -> str:
         later = "" if outcome.every is None else f", then 1 of {outcome.every}"
         return f"{of}{later}: {outcome.below.value}, else {outcome.above.value}"
     return outcome.value
+
+
+_KEPT = (Result.ACCEPT, Result.DEFER)
+
+
+def result_in_words(rule: Rule) -> str:
+    """
+    Say shortly what a rule does, for a table of rules: C{accept}, C{1 of 10 kept}, or C{the first 10 of each
+    fingerprint in 1 h, then 1 of 1000 kept}.
+    """
+    outcome = rule.outcome
+    if isinstance(outcome, Sample):
+        return f"{one_of(outcome.percent)} {_those(outcome)}"
+    if isinstance(outcome, RateSample):
+        later = "" if outcome.every is None else f", then 1 of {outcome.every}"
+        first = f"the first {outcome.first} of each {' and '.join(outcome.per)} in {outcome.hours:g} h"
+        return f"{first}{later} {_those(outcome)}"
+    return outcome.value
+
+
+def one_of(percent: float) -> str:
+    """Write a percentage as C{1 of 100} if it is such a part, else as C{12.3 %}."""
+    number = round(100 / percent) if percent else 0
+    return f"1 of {number}" if number and abs(100 / number - percent) < 1e-9 * percent else f"{percent:g} %"
+
+
+def _those(outcome: Sample | RateSample) -> str:
+    if outcome.below in _KEPT and outcome.above not in _KEPT:
+        return "kept"
+    below = "tried by the next rules" if outcome.below is Result.CONTINUE else outcome.below.value
+    above = "tried by the next rules" if outcome.above is Result.CONTINUE else outcome.above.value
+    return f"{below}, else {above}"
 
 
 def keys_of(rule: Rule) -> list[str]:

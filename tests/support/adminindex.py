@@ -9,6 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from collectord.errors import IndexUnavailable
+from collectord.index.day import DayCounts, Series
 from collectord.index.found import Facet, FacetValue, Found, SearchWord
 from collectord.index.intake import SLOTS, IntakeCounts, IntakeHistory, IntakeSlot, Span
 from collectord.index.values import (
@@ -26,8 +27,10 @@ from collectord.index.values import (
 
 FINGERPRINT = "1:e440066559a6656c"
 STORE = "/var/lib/collectord/crashes"
+WHY = "upload_file_minidump has the checksum 9f86; it was received with d081"
+DEBUG_ID = "4C1B2E8F90A34D7792E65C0B7A1D3F221"
 _BUGS = [
-    (FINGERPRINT, "appcore.dll+0x1f2e4c", "ACCESS_VIOLATION_READ", 8912),
+    (FINGERPRINT, f"amd64 0xc0000005 appcore.dll {DEBUG_ID} 0x1f2e4c", "ACCESS_VIOLATION_READ", 8912),
     ("1:26160be4b51b0c64", "libgpu.so+0x8a310", "SIGSEGV SEGV_MAPERR", 412),
     ("1:ade307447b908b6c", "media.Decoder.nextFrame", "IllegalStateException", 164),
     ("1:0000000000000001", "", "", 3),
@@ -117,7 +120,7 @@ class MadeUpIndex:
         )
         if number % 4 == 1:
             return evolve(crash, state="moved", is_here=False, moved_to=["s3: crashes"], published_to=["rabbitmq"])
-        return evolve(crash, state="quarantined") if number % 8 == 2 else crash
+        return evolve(crash, state="quarantined", why=self._said(number, WHY)) if number % 8 == 2 else crash
 
     async def last(self, limit: int = 10) -> list[IndexedCrash]:
         self._refuse()
@@ -146,6 +149,7 @@ class MadeUpIndex:
             query=query,
             words=words,
             count=4821,
+            not_kept=19_377,
             since=self.now - 40_000,
             until=self.now,
             seconds=0.038,
@@ -172,7 +176,7 @@ class MadeUpIndex:
         if self._is_empty or fingerprint not in [name for name, *_ in _BUGS]:
             return None
         number = [name for name, *_ in _BUGS].index(fingerprint)
-        step = 3600 if span == "24h" else 21_600
+        step = {"10min": 5, "24h": 3600, "30d": 21_600}[span]
         slots = 24 if span == "24h" else 120
         first = math.floor(self.now / step) * step - (slots - 1) * step
         return FingerprintPage(
@@ -195,6 +199,30 @@ class MadeUpIndex:
     async def crash(self, crash_id: str) -> IndexedCrash | None:
         self._refuse()
         return None
+
+    def day(self) -> DayCounts:
+        if self._is_empty:
+            return DayCounts(seconds=3)
+        counts: dict[Series, float] = {
+            ("answer", "200", "kept"): 225_330.0,
+            ("answer", "200", self._said(2, "rejected")): 42_055.0,
+            ("answer", "400", "malformed_no_annotations"): 6050.0,
+            ("answer", "408", "too_slow"): 23.0,
+            ("rule", "infobar_is_true", "REJECT"): 5170.0,
+            ("rule", "flood", "REJECT"): 30_781.0,
+            ("rule", "flood", "ACCEPT"): 400.0,
+            ("rule", self._said(1, "no_more"), "ACCEPT"): 1.0,
+            ("given", "s3: crashes"): 225_318.0,
+            ("failed", "s3: crashes"): 88.0 if self.scenario == "troubled" else 3.0,
+            ("given", "rabbitmq: socorro.normal"): 225_318.0,
+            ("took", "s3: crashes", "0.025"): 3.0,
+            ("took", "s3: crashes", "0.05"): 225_318.0,
+            ("took", "s3: crashes", "+Inf"): 225_318.0,
+        }
+        if self.scenario == "losing":
+            counts["answer", "503", "nowhere_to_save"] = 1115.0
+        waited = [None if at < 3 else float(10 + at % 5) for at in range(_HOURS)]
+        return DayCounts(seconds=21 * 3600, counts=counts, hourly={("waits", STORE): waited})
 
     def history(self, span: Span) -> IntakeHistory:
         self._refuse()

@@ -1,5 +1,7 @@
 """
-The admin site of a daemon that is made up: C{python -m tests.support.adminserver PORT SCENARIO READY [TOKEN]}.
+The admin site of a daemon that is made up: C{python -m tests.support.adminserver PORT SCENARIO READY TOKEN}.
+
+It is on PORT without a token, and on the next port with one.
 
 The file SCENARIO names what it shows, and may be changed at any time; the file READY appears once it listens.
 """
@@ -13,6 +15,7 @@ from typing import Any, cast
 
 from attrs import evolve, frozen
 
+from collectord.admin import first
 from collectord.admin.downloads import DumpToSend
 from collectord.admin.site import AdminSite
 from collectord.crashid import is_crash_id
@@ -26,10 +29,10 @@ from collectord.observe.status import (
     Recent,
     RuleCount,
     SinkStatus,
-    StoreStatus,
     WorkerStatus,
 )
-from tests.support.adminindex import FINGERPRINT, CurrentIndex, MadeUpIndex
+from collectord.observe.storestatus import StoreFigures, StoreStatus
+from tests.support.adminindex import DEBUG_ID, FINGERPRINT, CurrentIndex, MadeUpIndex
 
 STARTED = 1_466_600_000.0
 CRASH_ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
@@ -75,7 +78,7 @@ FACTS = {
     "payload_size": "183204",
     "user_agent": "Crashpad/1.0 (Android)",
     "metadata.fingerprint": FINGERPRINT,
-    "metadata.crash_place": "appcore.dll+0x1f2e4c",
+    "metadata.crash_place": f"amd64 0xc0000005 appcore.dll {DEBUG_ID} 0x1f2e4c",
     "metadata.exception_name": "ACCESS_VIOLATION_READ",
     "metadata.exception_code": "0xc0000005",
     "metadata.uptime_s": "3207",
@@ -195,7 +198,18 @@ def busy(now: float) -> Overview:
                 condition="* : HangID is there and ProcessType is not plugin",
                 results={"reject": 12},
             ),
-            RuleCount(name="infobar_is_true", condition='* : SubmittedFromInfobar = "true"', results={"reject": 5170}),
+            RuleCount(
+                name="infobar_is_true",
+                condition='* : SubmittedFromInfobar = "true"',
+                results={"REJECT": 5170},
+                outcome="reject",
+            ),
+            RuleCount(
+                name="flood",
+                condition="every report",
+                results={"REJECT": 30_781},
+                outcome="the first 100 of each fingerprint in 1 h, then 1 of 100 kept",
+            ),
             RuleCount(
                 name="unsupported_product",
                 condition="ProductName is none of Firefox, Fenix, Focus, ReferenceBrowser, Thunderbird, MozillaVPN",
@@ -215,6 +229,7 @@ def busy(now: float) -> Overview:
                 free_bytes=412_300_000_000,
                 total_bytes=1_000_000_000_000,
                 min_free_bytes=30_000_000_000,
+                file_system="ext4",
                 backlog=41 + at % 7,
                 oldest_age_s=2.0 + at % 4,
                 quarantined=0,
@@ -241,7 +256,7 @@ def busy(now: float) -> Overview:
                 resumes_in_s=0,
             ),
         ],
-        workers=[WorkerStatus(pid=4022, since=STARTED + 2), WorkerStatus(pid=4023, since=STARTED + 2)],
+        workers=[WorkerStatus(pid=4022, since=STARTED + 2, per_s=3.1), WorkerStatus(pid=4023, since=STARTED + 2)],
         recent=[recent(at * 2 - n) for n in range(30)],
         host="crash-01",
     )
@@ -313,8 +328,16 @@ def losing(overview: Overview) -> Overview:
         overview,
         stores=[
             evolve(primary, problem="No space left on device", free_bytes=1_204_000, backlog=128_402),
-            evolve(second, problem="nothing for 5 s", free_bytes=None, backlog=None, quarantined=None),
+            evolve(
+                second,
+                problem="nothing for 5 s",
+                free_bytes=None,
+                backlog=None,
+                quarantined=None,
+                last_known=StoreFigures(at=overview.now - 192, free_bytes=7_910_000_000_000, backlog=12, quarantined=0),
+            ),
         ],
+        rates=evolve(overview.rates, lost=5.9),
         loss=Loss(since=overview.now - 192, refused=1115),
     )
 
@@ -425,15 +448,16 @@ class MadeUp:
         return b"collectord_received_total 5.0\n", "text/plain; version=0.0.4; charset=utf-8"
 
 
-def main(port: str, scenario: str, ready: str, token: str = "") -> None:
+def main(port: str, scenario: str, ready: str, token: str) -> None:
     from twisted.internet import reactor as any_reactor
 
+    first.KEPT_S = 0.0  # A test that has changed the scenario wants no page of the one before.
     reactor = cast(Any, any_reactor)
     made_up = MadeUp(Path(scenario))
-    site = AdminSite(
-        made_up, cast(Any, CurrentIndex(lambda: made_up.index)), token=token, hosts=[], clock=reactor, downloads=True
-    )
-    reactor.listenTCP(int(port), site.factory(), interface="127.0.0.1")
+    index = cast(Any, CurrentIndex(lambda: made_up.index))
+    for number, needed in enumerate(["", token]):
+        site = AdminSite(made_up, index, token=needed, hosts=[], clock=reactor, downloads=True)
+        reactor.listenTCP(int(port) + number, site.factory(), interface="127.0.0.1")
     reactor.callWhenRunning(Path(ready).touch)
     reactor.run()
 

@@ -2,8 +2,9 @@
 // nothing is made here, so the page says the same without this script.
 "use strict";
 
-const EVERY_MS = 2000;
+const EVERY_MS = 1000 * document.currentScript.dataset.every;
 const PATIENCE_MS = 10000;
+const SHARE = 20; // A page that takes long is asked for less often: the pause is so many times as long.
 const link = document.getElementById("link");
 let timer = null;
 
@@ -77,6 +78,10 @@ function changeWithin(parent, wanted) {
 async function update() {
   try {
     const answer = await fetch(location.href, { signal: AbortSignal.timeout(PATIENCE_MS) });
+    if (answer.status === 404) {
+      say(", no longer known", "bad");
+      return;
+    }
     if (!answer.ok) {
       throw new Error(answer.statusText);
     }
@@ -94,11 +99,12 @@ async function update() {
 async function updateWhileVisible() {
   clearTimeout(timer);
   if (!document.hidden) {
+    const began = performance.now();
     await update();
     clearTimeout(timer);
-    timer = setTimeout(updateWhileVisible, EVERY_MS);
+    timer = setTimeout(updateWhileVisible, Math.max(EVERY_MS, SHARE * (performance.now() - began)));
   }
 }
 
 document.addEventListener("visibilitychange", updateWhileVisible);
-updateWhileVisible();
+timer = setTimeout(updateWhileVisible, EVERY_MS);

@@ -29,6 +29,7 @@ from collectord.daemon.workers.messages import (
 from collectord.index.tally import Tally
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import Snapshot
+from collectord.observe.rate import RecentRate
 from collectord.observe.sinks import SinkState
 from collectord.observe.status import WorkerStatus
 
@@ -70,6 +71,7 @@ class WorkerProcess(ProcessProtocol):
     @ivar since: when it was started, in seconds since the epoch.
     @ivar is_heard: it has sent a message.
     @ivar silent_s: seconds since its last message or its start, as the silence watch counts them.
+    @ivar received: how many submissions it has received a second of late.
     @ivar is_hung: it has been silent for too long.
     @ivar is_ready: it has said that it takes submissions, or moves crashes.
     @ivar is_killed: it was killed, and will end.
@@ -94,6 +96,7 @@ class WorkerProcess(ProcessProtocol):
         self.pid = 0
         self.is_heard = self.is_ready = self.is_hung = self.is_killed = self.expendable = False
         self.silent_s = 0.0
+        self.received = RecentRate()
         self.ready: Deferred[None] = Deferred()
         self.ended: Deferred[None] = Deferred()
 
@@ -188,6 +191,7 @@ def states_of(workers: Sequence[WorkerProcess]) -> Sequence[WorkerStatus]:
             pid=worker.pid,
             since=worker.since,
             problem=f"hangs: nothing was heard of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
+            per_s=worker.received.per_s if worker.work.receives and not worker.is_hung else None,
         )
         for worker in workers
         if worker.is_ready or worker.is_hung

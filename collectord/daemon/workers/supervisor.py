@@ -28,7 +28,7 @@ from collectord.metrics import MOVERS, WORKER_RESTARTS, WORKERS, WORKERS_HUNG
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners, close_ports
 from collectord.net.twisted_private import lend
-from collectord.observe.aggregate import AggregatedRegistry, Snapshot
+from collectord.observe.aggregate import AggregatedRegistry, Snapshot, total_in
 from collectord.observe.sinks import SinkState
 from collectord.observe.status import WorkerStatus
 from collectord.settings.snapshot import SettingsSnapshot
@@ -139,6 +139,7 @@ class Supervisor(Service):
         """As L{Parent.counted<collectord.daemon.workers.process.Parent.counted>}."""
         if worker in self._workers:  # What one that was given up has counted is in the sums already.
             self._aggregated.update(worker, metrics)
+            worker.received.note(self._reactor.seconds(), total_in(metrics, "collectord_received"))
 
     def _receivers(self) -> Sequence[WorkerProcess]:
         return [worker for worker in self._workers if worker.work.receives]

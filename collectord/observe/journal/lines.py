@@ -85,7 +85,7 @@ class Line(NamedTuple):
     @ivar digest: of the report of a crash that was C{kept}, in hexadecimal: its duplicates have the same.
     @ivar product: of a crash that was C{kept}, as C{version} and C{size}: the bytes of its report on the wire.
     @ivar place: where a crash that was C{moved} lies at the destination, if it says so; in which queue the id is that
-        was C{published}, if it is not in the usual one; of one that C{expired}, the
+        was C{published}, if it is not in the usual one; why one was C{quarantined}; of one that C{expired}, the
         setting that wanted it so.
     @ivar fingerprint: of a crash that was C{kept}, as all that follow: as L{CrashFacts<collectord.model.CrashFacts>}
         has them, if they are known. C{exception} is the name of the exception, or its code.

@@ -1,3 +1,5 @@
+import math
+
 from collectord.admin.format import (
     age,
     count,
@@ -13,6 +15,8 @@ from collectord.admin.format import (
     visible,
     when,
 )
+from collectord.admin.machine import median_below
+from collectord.index.day import Series
 from tests.support.cases import for_each
 
 
@@ -60,3 +64,11 @@ from tests.support.cases import for_each
 )
 def test_words(said: str, expected: str) -> None:
     assert said == expected
+
+
+def test_the_median_of_what_only_bounds_are_known_of() -> None:
+    took: dict[Series, float] = {("0.1",): 1.0, ("1.0",): 9.0, ("+Inf",): 10.0}
+    assert median_below(took) == 1.0
+    took["+Inf",] = 100.0
+    assert median_below(took) == math.inf
+    assert median_below({}) is median_below({("+Inf",): 0.0}) is None

@@ -5,9 +5,10 @@ from attrs import evolve
 
 from collectord.admin.overview import Choice, choice_of, overview_page
 from collectord.admin.state import title
+from collectord.index.day import DayCounts
 from collectord.observe.since import TroubleTimes
 from collectord.observe.status import Trouble, WorkerStatus
-from tests.support.adminindex import FINGERPRINT
+from tests.support.adminindex import FINGERPRINT, STORE, WHY
 from tests.support.adminserver import CRASH_ID, busy, empty, losing, troubled
 from tests.unit.admin.adminwire import Admin
 from tests.unit.admin.pagereader import page_at, read
@@ -28,11 +29,21 @@ def test_the_overview(admin: Admin) -> None:
     page = page_at(admin, "/")
     assert "All is well" in page.text
     assert "22 Jun 2016, 15:20:00 UTC, as loaded" in page.text
-    assert page.row("/mnt/nfs/crashes")[2:] == ["7.9 TB free", "1.0 GB", "0", "—", "0"]
-    assert page.row("rabbitmq: socorro.normal publisher")[1] == "takes crashes"
-    assert page.row("too slow") == ["408", "too slow", "204", "< 0.1 %"]
-    assert page.row("infobar_is_true")[2:] == ['* : SubmittedFromInfobar = "true"', "5,170", "reject 5,170"]
-    assert page.row("4022") == ["4022", "takes reports", "2 h 26 min"]
+    assert page.row("/mnt/nfs/crashes")[2:] == ["7.9 TB free", "1.0 GB", "0", "", "—", "0"]
+    assert page.row("/var/lib/collectord/crashes ext4")[4].isdecimal()
+    assert page.row("rabbitmq: socorro.normal publisher")[1:] == ["takes crashes", "225,318", "0", "—", "—"]
+    assert page.row("s3: crashes destination")[2:] == ["225,318", "3", "≤ 50 ms", "—"]
+    assert page.row("too slow") == ["408", "too slow", "23", "< 0.1 %"]
+    assert page.row("infobar_is_true")[2:] == ['* : SubmittedFromInfobar = "true"', "5,170", "reject"]
+    assert page.row("the first 100 of each fingerprint in 1 h, then 1 of 100 kept reject 30,781, accept 400")[1:4] == [
+        "flood",
+        "every report",
+        "31,181",
+    ]
+    assert page.row("no_more")[2:] == ["", "1", "accept 1"]
+    assert page.row("4022") == ["4022", "takes reports", "3.1", "2 h 26 min"]
+    assert page.row("4023")[2] == "not known"
+    assert "the first that matches decides, counted for 21 h of 24 h" in page.text
     assert "2 of 2 stores take crashes" in page.text
     assert "8.3 TB free, 65 days if nothing could be moved" in page.text
 
@@ -74,15 +85,16 @@ def test_troubles(admin: Admin) -> None:
     assert "since 15:08:00, 12 min" in page.text
     assert "Store /mnt/nfs/crashes 3 in the quarantine. They are not moved" in page.text
     assert "130,606 crashes wait. It is tried again in 41 s." in page.text
-    assert page.row("s3: crashes destination")[-2:] == ["88", "in 41 s"]
+    assert page.row("s3: crashes destination")[3:] == ["88", "≤ 50 ms", "in 41 s"]
     assert "3 crashes that can't be moved" in page.text
+    assert page.row(WHY)[3:5] == [STORE, WHY]
     anchors = {value for name, value in page.attributes if name == "id"}
     assert {link[1:] for link in page.links("#")} <= anchors
 
 
 def test_not_every_crash_is_kept_while_no_process_takes_any() -> None:
     hangs = WorkerStatus(pid=7, since=NOW, problem="hangs")
-    page = read(overview_page(evolve(busy(NOW), workers=[hangs]), Choice(), None))
+    page = read(overview_page(evolve(busy(NOW), workers=[hangs]), Choice(), DayCounts(), None))
     assert "2 things need attention" in page.text
     assert "every crash is still kept" not in page.text
 
@@ -93,7 +105,7 @@ def test_a_worker_that_hangs() -> None:
     assert overview.troubles == [
         Trouble(where="Worker 7", what="hangs: nothing was heard of it for 7 s", anchor="workers")
     ]
-    page = read(overview_page(overview, Choice(), None))
+    page = read(overview_page(overview, Choice(), DayCounts(), None))
     assert page.row("7")[1] == "hangs: nothing was heard of it for 7 s"
     assert evolve(overview, workers=[hangs]).troubles[0].where == "No process"
 
@@ -101,7 +113,7 @@ def test_a_worker_that_hangs() -> None:
 def test_processes_that_only_move() -> None:
     overview = evolve(busy(NOW), movers=[WorkerStatus(pid=9, since=NOW)])
     assert overview.troubles == []
-    assert read(overview_page(overview, Choice(), None)).row("9")[1] == "moves crashes"
+    assert read(overview_page(overview, Choice(), DayCounts(), None)).row("9")[1] == "moves crashes"
     none = Trouble(where="Crashmover", what="no process moves crashes: the log says why", anchor="workers")
     assert evolve(overview, movers=[]).troubles == [none]
 
@@ -135,18 +147,25 @@ def test_crashes_are_being_lost(admin: Admin) -> None:
     assert "each point is a mean over 5 s" in page.text
     assert "last crash kept" in page.text
     assert page.row("Lost (503)")[-1] != "0"
-    assert page.row("/mnt/nfs/crashes")[2] == "not known"
+    assert "so far, 5.9 more each second; most" in page.text
+    nfs = page.row("/mnt/nfs/crashes")
+    assert (nfs[2], nfs[4], nfs[7]) == ("7.9 TB free", "12", "0")
+    assert "what is told here was so 3 min ago" in nfs[1]
+    assert "Make room, or lower min_free_bytes and reload." in page.text
+    assert "nothing for 5 s. It is tried again and again: see whether its disk or server answers." in page.text
+    assert "none for " in page.text
 
 
 def test_a_daemon_that_has_just_started(admin: Admin) -> None:
     admin.source.scenario = "empty"
     page = page_at(admin, "/")
-    assert page.row("/home/me/crashes")[2:] == ["48.4 GB free", "268 MB", "—", "—", "0"]
+    assert page.row("/home/me/crashes")[2:] == ["48.4 GB free", "268 MB", "—", "", "—", "0"]
     assert "This sends one:curl -F ProductName=Test" in page.text
     assert "http://HOST:PORT/submit" in page.text
     assert "None is set: crashes stay in their stores." in page.text
     assert "Top crashes" not in page.text
-    page = read(overview_page(evolve(empty(NOW), submit_url="http://localhost:8000/submit"), Choice(), None))
+    overview = evolve(empty(NOW), submit_url="http://localhost:8000/submit")
+    page = read(overview_page(overview, Choice(), DayCounts(), None))
     assert "@crash.dmp http://localhost:8000/submit" in page.text
 
 

@@ -5,7 +5,7 @@ import pytest
 from collectord.admin.bugs import versions_in_words, word
 from collectord.admin.crashlist import shortened
 from collectord.index.values import ProductSeen
-from tests.support.adminindex import FINGERPRINT
+from tests.support.adminindex import DEBUG_ID, FINGERPRINT
 from tests.support.cases import for_each
 from tests.unit.admin.adminwire import Admin
 from tests.unit.admin.pagereader import page_at
@@ -19,7 +19,10 @@ def admin() -> Admin:
 def test_what_was_found(admin: Admin) -> None:
     page = page_at(admin, "/search?q=product:Firefox+version:128")
     assert "4,821 crashes" in page.text
-    assert "kept between 04:13:20 and 15:20:00. Found in 38 ms." in page.text
+    assert (
+        "kept between 04:13:20 and 15:20:00; 19,377 more of this kind were seen and not kept. Found in 38 ms."
+        in page.text
+    )
     assert "1 to 24" in page.text
     assert "search?q=version%3A128" in page.links()  # without the product
     assert "search?q=product%3AFirefox+version%3A128&before=next" in page.links()
@@ -58,10 +61,16 @@ def test_json(admin: Admin) -> None:
 
 def test_a_fingerprint(admin: Admin) -> None:
     page = page_at(admin, f"/fingerprints/{FINGERPRINT}")
-    assert "ACCESS_VIOLATION_READ 0xc0000005 · Windows 11, amd64" in page.text
+    debug_id = f"Firefox 128.0.1 · debug id {DEBUG_ID}"
+    assert f"ACCESS_VIOLATION_READ 0xc0000005 · Windows 11, amd64 · {debug_id}" in page.text
+    assert page.text.startswith("appcore.dll+0x1f2e4c · collectord")
     assert "Of all reports, last hour" in page.text
     assert "42.4 %" in page.text
-    assert "rule flood since 13:23:20" in page.text
+    outcome = "the first 100 of each fingerprint in 1 h, then 1 of 100 kept"
+    assert f"rule flood: {outcome} since 13:23:20" in page.text
+    assert "10 minutes" in " ".join(
+        value or "" for _, value in page_at(admin, f"/fingerprints/{FINGERPRINT}?span=10m").attributes
+    )
     assert page.row("1:26160be4b51b0c64")[0] == "1:26160be4b51b0c64"
     assert "../search?q=fingerprint%3A1%3Ae440066559a6656c" in page.links()
     assert "reports an hour" in page.text

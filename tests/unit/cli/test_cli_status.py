@@ -16,9 +16,9 @@ from collectord.observe.status import (
     Recent,
     RuleCount,
     SinkStatus,
-    StoreStatus,
     WorkerStatus,
 )
+from collectord.observe.storestatus import StoreStatus
 from tests.support.cases import for_each
 from tests.support.daemon import free_port
 from tests.unit.cli.command import CRASH_ID, run

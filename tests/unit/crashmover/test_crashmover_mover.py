@@ -225,6 +225,7 @@ def test_broken_crashes_go_to_the_quarantine() -> None:
     assert rig.source.quarantined == {NEW.crash_id: "a dump is missing"}
     assert rig.got == [0, 0, 0]
     assert rig.steps == [("quarantined", "memory")]
+    assert rig.on_event[0].about == {"place": "a dump is missing"}
 
 
 def test_a_quarantine_that_fails_is_tried_again() -> None:

@@ -60,8 +60,9 @@ def test_what_a_file_is(tmp_path: Path) -> None:
     module = MadeModule(0x1000, 0x1000, "/a")
     kinds = {
         MadeMinidump(modules=[module, MadeModule(0x3000, 16, "/b")]).write(): "minidump, 2 modules, 4 threads",
-        MadeMinidump(modules=[module]).write()[:40]: "",
-        b"MDMP": "text",
+        MadeMinidump(modules=[module]).write()[:40]: "minidump that can't be read",
+        b"MDMP": "minidump that can't be read",
+        b"MDM": "text",
         b"\x1f\x8b\x08\0rest": "gzip",
         b"": "empty",
         ("x" * 4095 + "ü").encode(): "text",

@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 from attrs import evolve
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from collectord.daemon.indexing import events_from, index_directory, intake_counts, stored_in
+from collectord.daemon.indexing import counted_in, events_from, index_directory, intake_counts, stored_in
 from collectord.index.intake import IntakeCounts
 from collectord.model import CrashEvent, CrashFacts
 from collectord.observe.journal.files import JournalFiles, compress
@@ -144,3 +144,23 @@ def test_what_came_in_is_counted_by_what_became_of_it() -> None:
     assert intake_counts(registry.collect()) == IntakeCounts(
         received=50, kept=1, left_out=12, refused=13, lost=8, moved=4, bytes_in=1000
     )
+
+
+def test_what_is_remembered_for_a_day() -> None:
+    registry = CollectorRegistry()
+    took = Histogram("collectord_move_seconds", "-", ["outlet"], buckets=(0.1, 1), registry=registry)
+    Counter("collectord_throttle_results", "-", ["rule", "result"], registry=registry).labels("a", "ACCEPT").inc(3)
+    Counter("collectord_outlet_failures", "-", ["outlet"], registry=registry).labels("s3").inc()
+    Counter("collectord_other", "-", registry=registry).inc()
+    Gauge("collectord_backlog_crashes", "-", ["store"], registry=registry).labels("/a").set(7)
+    took.labels("s3").observe(0.5)
+    counted = counted_in(list(registry.collect())).rest
+    assert counted.gauges == {("waits", "/a"): 7.0}
+    assert counted.counters == {
+        ("rule", "a", "ACCEPT"): 3.0,
+        ("failed", "s3"): 1.0,
+        ("given", "s3"): 1.0,
+        ("took", "s3", "0.1"): 0.0,
+        ("took", "s3", "1.0"): 1.0,
+        ("took", "s3", "+Inf"): 1.0,
+    }

@@ -133,6 +133,9 @@ def test_what_can_not_be_read_is_told_no_more(rig: Rig, monkeypatch: pytest.Monk
     rig.clock.advance(INTERVAL_S)
     one = rig.watch.stores()[0]
     assert (one.problem, one.free_bytes, one.backlog, one.quarantined) == ("I/O error", None, None, None)
+    assert one.file_system
+    assert one.last_known is not None
+    assert (one.last_known.at, one.last_known.free_bytes) == (0.0, 7)
     assert gauge("store_well", rig.one) == 0
     for name in ("store_free_bytes", "backlog_crashes", "backlog_oldest_age_seconds", "quarantine_crashes"):
         assert gauge(name, rig.one) is None

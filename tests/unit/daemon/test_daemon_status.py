@@ -15,9 +15,9 @@ from collectord.observe.status import (
     CertificateStatus,
     Loss,
     SinkStatus,
-    StoreStatus,
     WorkerStatus,
 )
+from collectord.observe.storestatus import StoreStatus
 from collectord.storage.filesystem.layout import place_at
 from collectord.throttle.combine import Always
 from collectord.throttle.results import Result

@@ -111,6 +111,15 @@ def test_what_became_of_a_crash_that_was_not_moved(database: sqlite3.Connection,
     assert (known(database).state, known(database).is_here) == (kind, kind == "quarantined")
 
 
+def test_why_a_crash_is_in_the_quarantine(database: sqlite3.Connection) -> None:
+    put = CrashEvent(at=T0 + 11.0, crash_id=ID, kind="quarantined", where="/a", about={"place": "no JSON"})
+    rows = CrashRows(database, STORES)
+    rows.write([KEPT, put], T0 + 20.0)
+    assert known(database).why == "no JSON"
+    rows.write([event("erased", 12.0)], T0 + 21.0)
+    assert known(database).why == ""
+
+
 def test_what_happens_to_a_crash_that_was_kept_long_ago_is_written_half_a_minute_later(
     database: sqlite3.Connection,
 ) -> None:

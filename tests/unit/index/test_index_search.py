@@ -12,6 +12,7 @@ from collectord.index.found import Found
 from collectord.index.query import UnfitQuery, words_of, written
 from collectord.index.rows import CrashRows
 from collectord.index.search import search
+from collectord.index.seen import write_tally
 from collectord.model import CrashEvent
 from tests.support.cases import for_each
 
@@ -138,3 +139,23 @@ def test_words_say_what_the_query_is_without_them() -> None:
     assert (second.is_not, second.value) == (True, "1*")
     with pytest.raises(UnfitQuery):
         words_of("product:App day:2024-13-01")
+
+
+def test_how_many_more_were_seen_and_not_kept(database: sqlite3.Connection) -> None:
+    counts = [["1:1", "App", "0.0", 100, 3], ["", "App", "1.0", 10, 4], ["1:1", "Viewer", "0.0", 7, 0]]
+    for hours in (2, 1000):  # the second is of long before
+        write_tally(database, (counts, []), NOW - hours * 3600)
+    expected = {
+        "": 110,
+        "product:App": 103,
+        "product:App version:1.0": 6,
+        "fingerprint:1:1": 104,
+        "product:App day:2024-10-03": 103,
+        "product:App day:2024-10-02": 0,
+        "product:App*": None,
+        "-product:App": None,
+        "Channel:beta": None,
+        "product:App state:moved": None,
+        "product:Nothing": 0,
+    }
+    assert {query: found(database, query).not_kept for query in expected} == expected

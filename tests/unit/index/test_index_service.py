@@ -17,6 +17,8 @@ from twisted.python.failure import Failure
 
 from collectord.concurrency.threadpool import ThreadPool, at_once
 from collectord.errors import IndexUnavailable
+from collectord.index.counted import CountedSoFar
+from collectord.index.day import CountedNow
 from collectord.index.gap import IndexSources
 from collectord.index.intake import IntakeCounts
 from collectord.index.products import ProductCounter
@@ -79,7 +81,7 @@ class Rig:
         self.index = CrashIndex(
             str(self.directory),
             file if self.enabled else None,
-            lambda: self.totals,
+            lambda: CountedSoFar(intake=self.totals, rest=CountedNow(counters={}, gauges={})),
             ProductCounter(),
             AtOnce(),
             AtOnce(),
