@@ -102,11 +102,9 @@ class CrashView:
 
     def _known(self) -> Iterator[tuple[str, Node]]:
         if place := self._fact("crash_place"):
-            yield (
-                "Crashes at",
-                place_link(self.frame, self._fact("fingerprint"), place)
-                or h("span", shown_place(place).text, class_="id"),
-            )
+            fingerprint = self._fact("fingerprint")
+            no_link = h("span", shown_place(place).text, class_="id")
+            yield "Crashes at", place_link(self.frame, fingerprint, place) if fingerprint else no_link
         exception, code = self._fact("exception_name"), self._fact("exception_code")
         if exception or code:
             yield "Exception", group(exception or code, group(" ", quiet(code)) if exception and code else None)

@@ -37,7 +37,7 @@ def test_a_crash(admin: Admin) -> None:
     assert page.row("throttle_rule") == ["throttle_rule", "accept_everything"]
     assert page.row("CrashTime") == ["CrashTime", "1466608789 2016-06-22 15:19:49"]
     assert f"{CRASH_ID}.json" in page.links()
-    assert f"../fingerprints/{FINGERPRINT}" in page.links()
+    assert page.links().count(f"../fingerprints/{FINGERPRINT}") == 3  # as a place, as a heading, and by itself
     assert "Seen 8,912 times in the last hour, 189 kept." in page.text
     assert "15:19:51moved to s3: crashes" in page.text.replace(" moved", "moved")
     assert f"{CRASH_ID}/dumps/upload_file_minidump" in page.links()
