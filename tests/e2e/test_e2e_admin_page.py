@@ -440,7 +440,7 @@ def found_by_axe(page: Page, *, only_colors: bool) -> list[str]:
     found: list[str] = page.evaluate(
         """(rules) => axe.run({ resultTypes: ["violations"], ...rules }).then(({ violations }) =>
             violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html.slice(0, 200)}`)))""",
-        {"runOnly": ["color-contrast"]} if only_colors else {},
+        {"runOnly": {"type": "rule", "values": ["color-contrast"]}} if only_colors else {},
     )
     return found
 
