@@ -29,8 +29,7 @@ class LossWatch:
         @param refused: how many reports were answered 503 since the start of the daemon.
         """
         if losing:
-            if self.loss is None:
-                self._refused_before = refused
+            if self.loss is None:  # What was refused since the state was taken last was part of it already.
                 self._log.error("CRASHES ARE BEING LOST: no store takes any, and reports are answered 503")
             since = self.loss.since if self.loss is not None else now
             self.loss = Loss(since=since, refused=max(0, refused - self._refused_before))
@@ -41,3 +40,5 @@ class LossWatch:
                 refused=max(0, refused - self._refused_before),
             )
             self.loss = None
+        if not losing:
+            self._refused_before = refused

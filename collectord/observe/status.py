@@ -241,7 +241,8 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
     takes = [store.name for store in overview.stores if not store.problem]
     for store in overview.stores:
         if store.problem:
-            instead = f"Crashes go to {takes[0]} instead." if takes else _what_to_do(store)
+            goes_on = bool(takes) and overview.loss is None  # A store may have failed since it was looked at last.
+            instead = f"Crashes go to {takes[0]} instead." if goes_on else _what_to_do(store)
             yield Trouble(where=f"Store {store.name}", what=store.problem, meanwhile=instead, anchor="stores")
     for sink in overview.sinks:
         if sink.problem:

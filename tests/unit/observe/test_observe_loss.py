@@ -17,7 +17,7 @@ def test_it_says_when_it_begins_and_when_it_ends() -> None:
         watch.note(20.0, False, 11)
         assert watch.loss is None
         watch.note(22.0, True, 12)
-        assert watch.loss == Loss(since=22.0, refused=0)
+        assert watch.loss == Loss(since=22.0, refused=1)  # counted since the state was taken before
     lost = "CRASHES ARE BEING LOST: no store takes any, and reports are answered 503"
     again = "crashes are kept again after 8 s; reports answered 503 meanwhile: 4"
     assert [formatEvent(event) for event in log.events] == [lost, again, lost]
