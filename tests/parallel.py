@@ -44,6 +44,7 @@ class ByModule(LoadScopeScheduling):  # type: ignore[misc]
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByModule:
     """Also for a plain C{pytest -n auto}."""
+    gc.enable()  # the process that shares out finds no tests
     return ByModule(config, log)
 
 
