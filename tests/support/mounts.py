@@ -119,7 +119,8 @@ class LoopDisk:
     def _is_mounted(self) -> bool:
         """C{os.path.ismount()} says no where the file system has shut down."""
         mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
-        return any(line.split()[4] == str(self.path) for line in mounts.splitlines())
+        written = str(self.path).replace(" ", "\\040")  # as the kernel writes it there
+        return any(line.split()[4] == written for line in mounts.splitlines())
 
     def _mount(self) -> None:
         _run("mount", "-t", self.kind, "-o", self.options, str(self.image), str(self.path))
