@@ -43,7 +43,11 @@ def deciding(overview: Overview, counted: DayCounts) -> Element:
 
 
 def counted_for(counted: DayCounts) -> str | None:
-    """Say for how long was counted what is told of 24 hours; None: for all of them, but at most for an hour less."""
+    """
+    Say for how much of the 24 hours the daemon has counted.
+
+    @return: None if for nearly all: the present hour is not over, and an hour of a stop is not worth a word.
+    """
     return None if counted.seconds > _DAY_S - 2 * 3600 else f"counted for {span(counted.seconds)} of 24 h"
 
 

@@ -20,7 +20,6 @@ from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
     CannotRun,
-    config_option,
     json_object,
     json_option,
     say,
@@ -113,7 +112,13 @@ def _file_pair(text: str) -> tuple[str, Path]:
     show_envvar=True,
     help="The submitter token, with which a report may choose its uuid.",
 )
-@config_option
+@click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The settings of a daemon, whose submitter token is used. Without it no settings are read.",
+)
 @json_option
 def submit(
     url: str,
@@ -147,7 +152,7 @@ def submit(
     if MINIDUMP in others and minidumps:
         raise click.UsageError(f"--dump can't be named {MINIDUMP}: that is the name of each MINIDUMP.")
     for path in (*minidumps, *others.values()):
-        path.open("rb").close()
+        path.open("rb").close()  # If one can't be read, nothing is sent.
     more = _extra(extra) if extra is not None else None
     reports = [_Report(annotations=values, extra=more, dumps={MINIDUMP: path} | others) for path in minidumps]
     reports = reports or [_Report(annotations=values, extra=more, dumps=others)]
@@ -202,7 +207,8 @@ def _body(report: _Report, boundary: str, compressed: bool) -> Iterator[BinaryIO
 def _show(report: _Report, answer: Response, as_json: bool) -> bool:
     """Write what the server answered, and return whether it kept the report."""
     line = answer.first_line
-    accepted = answer.status == 200 and bool(line) and not line.startswith(("Discarded=", "Unsupported="))
+    # Some collectors send the id alone; what begins as HTML is the page of whatever stands in a collector's place.
+    accepted = answer.status == 200 and bool(line) and not line.startswith(("Discarded=", "Unsupported=", "<"))
     file = report.dumps.get(MINIDUMP)
     crash_id = line.removeprefix("CrashID=") if accepted else None
     if as_json:

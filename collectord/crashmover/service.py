@@ -21,7 +21,7 @@ from collectord.interfaces import ICrashPublisher, ICrashStorage
 _CLOSE_S = 5.0
 """Seconds that a destination or publisher may take to let go of its threads and connections."""
 _REVIVE_S = 1.0
-"""How often it is looked whether a sink that has failed is to be tried again."""
+"""Seconds between two looks for sinks that have failed and are due for another try."""
 
 
 class Crashmovers(MultiService):
@@ -30,8 +30,8 @@ class Crashmovers(MultiService):
 
     @param sinks: all destinations and publishers of the loops.
     @param closable: the destinations and publishers that are closed once all loops have stopped.
-    @param threads: the thread pools that are closed at the same time.
-    @param lateness: is measured while the loops run.
+    @param threads: the thread pools of the sources, which are closed at the same time.
+    @param lateness: measures how late the reactor is; it runs while the loops do.
     """
 
     _log = Logger()
@@ -62,7 +62,7 @@ class Crashmovers(MultiService):
         self._reviving.start(_REVIVE_S, now=False)
 
     def _revive(self) -> None:
-        """Check the sinks whose pause after a failure is over: nobody else does, while others take the crashes."""
+        """Check the sinks whose pause after a failure is over. While others take the crashes, nobody else does."""
         for sink in self._sinks:
             spawn(sink.try_again(), self._log, "{sink} could not be checked", sink=sink.name)
 

@@ -38,7 +38,7 @@ class Moving:
         parent tells it what it has to know of those that take submissions.
     @param on_event: called with each step of a crash.
     @param tell: sends a message to the parent.
-    @ivar services: run it.
+    @ivar services: the services that do the work.
     """
 
     def __init__(

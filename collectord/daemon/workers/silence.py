@@ -44,14 +44,14 @@ class SilenceWatch:
         self._changed = changed
         self._clock = clock
         self._last = 0.0
-        self._unserved_s: float | None = None  # None until the first worker has started.
+        self._unserved_s: float | None = None  # None until the first worker has answered.
         self._grace_until: float | None = None
         self._loop = LoopingCall(self._check_all)
         self._loop.clock = clock
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether for twice the time after which one that hangs is replaced, none that takes submissions answered."""
+        """Whether no worker that takes submissions has answered for twice the time after which a hung one is killed."""
         return self._unserved_s is not None and self._unserved_s > 2 * self._timeout()
 
     def start(self) -> None:

@@ -4,6 +4,7 @@ they report.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -34,12 +35,13 @@ from collectord.observe.status import WorkerStatus
 from collectord.settings.snapshot import SettingsSnapshot
 
 _END_S = 25.0
-"""Beyond what uploads may take at a stop."""
+"""Seconds beyond those that uploads may take at a stop, after which a worker that does not end is killed."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
 _RETRY_S = 2.0
+"""Seconds until it is tried again to start a worker where that was not possible."""
 _STEADY_S = 10.0
-"""Who lived so long did not die of its start."""
+"""A worker that lived for so many seconds did not die of a bad start, so the pauses begin anew."""
 
 
 class _Nobody(ServerFactory):
@@ -252,11 +254,13 @@ class Supervisor(Service):
             await with_timeout(shielded(new.ready), START_S, self._reactor, f"worker {new.pid}")
         except TimedOut:
             new.kill()
+            with suppress(TimedOut):  # Until it is gone it counts as one of those that are wanted.
+                await with_timeout(shielded(new.ended), _END_S, self._reactor, f"worker {new.pid}")
         new.expendable = not new.is_ready
         if new.expendable:
-            if not self.running:
-                return
-            self._log.error("worker {pid} does not start; {old} stays", pid=new.pid, old=worker.pid)
+            if self.running:
+                stays = f"; {worker.pid} stays" if worker in self._workers else ""
+                self._log.error("worker {pid} does not start{stays}", pid=new.pid, stays=stays)
             return
         worker.stop()
         await self._end(worker)

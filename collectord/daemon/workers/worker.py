@@ -106,8 +106,9 @@ class WorkerMain:
             self._moving = Moving(settings, self._backends, names, self._on_step, tell, reactor, is_apart=is_apart)
         self._parts = [part for part in cast(Sequence[WorkerPart | None], (self._receiving, self._moving)) if part]
         self._services = MultiService()
-        for service in (*(service for part in self._parts for service in part.services),):
-            service.setServiceParent(self._services)
+        for part in self._parts:
+            for service in part.services:
+                service.setServiceParent(self._services)
         ProcessMetrics(reactor, observer.writer).setServiceParent(self._services)
         self._metrics = LoopingCall(self._report)
         self._metrics.clock = reactor
@@ -131,10 +132,11 @@ class WorkerMain:
         """Note a step of a crash that is moved here."""
         self._parent.on_event(event)
         if event.kind == "moved":
-            self._parent.send_events()  # the crash is removed next; if this process is killed then, the journal has it
-            # One that is in another of our stores now can be looked for there.
+            # Now, since the crash is removed next: if this process is killed then, only the parent can write the line.
+            self._parent.send_events()
+            # A crash that has left all our stores is marked here: the parent may hear of it too late for a duplicate.
             if all(backend.name != event.where for backend in self._backends):
-                self._table.set_moved(event.crash_id)  # even then the parent hears of it too late
+                self._table.set_moved(event.crash_id)
 
     def _on_event(self, event: CrashEvent) -> None:
         """Note what has happened to a report that was received here."""

@@ -150,5 +150,5 @@ def _refusal(response: Response, why: str) -> GoogleAPICallError:
 
 
 def _is_void(error: BaseException) -> bool:
-    """Tell whether an upload can't be gone on with after C{error}."""
+    """Tell whether an upload can't be continued after C{error}."""
     return isinstance(error, GoogleAPICallError) and 400 <= (error.code or 0) < 500 and error.code not in _BUSY

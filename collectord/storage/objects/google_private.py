@@ -11,7 +11,7 @@ from google.cloud.storage import Client
 
 def call_on_answers(client: Client, hook: Callable[..., None]) -> None:
     """
-    Let C{hook} be called with each answer that C{client} gets, before that follows a redirect or reads the body.
+    Let C{hook} be called with each answer that C{client} gets, before the client follows a redirect or reads the body.
 
     @param hook: is called with a L{Response<requests.Response>}, and more by names. What it raises is raised to
         whoever has asked.

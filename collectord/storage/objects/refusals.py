@@ -17,8 +17,8 @@ _TITLE = re.compile(rb"<title[^>]*>([^<]*)</title>", re.IGNORECASE)
 _TAG = re.compile(rb"<[^>]*>")
 _SKEWED = {"RequestTimeTooSkewed": 0.0, "AuthenticationFailed": 300.0}
 """
-The codes of S3 and Azure for a wrong clock, and by how many seconds it surely is wrong then: Azure, which bears a
-quarter of an hour, has no other code for wrong keys.
+Codes that may mean a wrong clock, and how many seconds off it has to be before the text says so. The one of S3 means
+nothing else. The one of Azure also means a wrong key: it allows 15 minutes, and the clock is worth a look from 5 on.
 """
 _LOOKED_AT = 4096
 """How many bytes of the body of an answer are searched."""
@@ -37,7 +37,7 @@ class RefusedByServer(Exception):
     """
     A server answered, but not with success.
 
-    @param method: of the request.
+    @param method: the method of the request.
     """
 
     def __init__(self, method: str, answer: Answer) -> None:
@@ -54,7 +54,7 @@ def error_in(answer: Answer) -> ErrorAnswer:
 
 
 def is_page(answer: Answer) -> bool:
-    """Tell whether C{answer} is a page for people, as proxies and captive portals send it, and no object store."""
+    """Tell whether C{answer} is an HTML page, as proxies and captive portals send it, and not an object store's."""
     return answer.headers.content_type == "text/html" and bool(answer.body)
 
 
@@ -84,7 +84,7 @@ def _hint(code: str, answer: Answer) -> str:
 
 
 def _who(answer: Answer) -> str:
-    """Describe what has answered: no object store, or one that says nothing."""
+    """Describe who answered where there is no error code: its name, and the beginning of what it says."""
     by = _by(answer)
     text = _text(_TITLE, answer) or " ".join(_TAG.sub(b" ", answer.body[:_LOOKED_AT]).decode(errors="replace").split())
     if is_page(answer):

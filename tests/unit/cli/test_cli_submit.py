@@ -117,6 +117,7 @@ def test_for_scripts(dump: Path) -> None:
         ((200, b"Discarded=rule_b2g"), "200 Discarded=rule_b2g"),
         ((200, b"Unsupported=1\n"), "200 Unsupported=1"),
         ((200, b""), "200 OK"),
+        ((200, b"<!DOCTYPE html>\n<html>sign in</html>"), "200 <!DOCTYPE html>"),
         ((401, b"Discarded=unauthorized_uuid"), "401 Discarded=unauthorized_uuid"),
         ((404, b""), "404 Not Found"),
         ((503, b"\x1b[31mno\nmore"), "503 \\x1b[31mno"),

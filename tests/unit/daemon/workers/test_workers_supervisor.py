@@ -358,6 +358,24 @@ def test_who_hangs_in_a_rolling_restart_is_killed_and_all_are_replaced() -> None
     assert len(at.reactor.there) == 2
 
 
+def test_one_that_dies_while_its_successor_does_not_start_is_replaced() -> None:
+    at = scene()
+    one, two = at.begin()
+    at.reactor.run(20)
+    done = Deferred.fromCoroutine(at.supervisor.restart())
+    send(at.reactor.processes[2], Ready())
+    play(at, 1, [one])
+    new = at.reactor.processes[3]
+    new.dies = False  # A killed process is there for a moment yet.
+    two.end(signal.SIGKILL)
+    at.reactor.run(START_S + 1)
+    assert new.killed
+    new.end(signal.SIGKILL)
+    at.reactor.run(1)
+    assert done.called
+    assert at.reactor.there == [at.reactor.processes[2], at.reactor.processes[4]]
+
+
 def test_a_worker_imports_what_its_parent_does_and_nothing_of_the_working_directory() -> None:
     at = scene()
     process = at.begin()[0]
