@@ -12,7 +12,7 @@ class FailureLog:
     """
     Keeps in mind whether something that is written again and again could not be written the last time.
 
-    @ivar what: is written, with its article.
+    @ivar what: what is written, with its article: 'the journal'.
     @ivar counter: counts every failure.
     """
 

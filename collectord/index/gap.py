@@ -61,7 +61,7 @@ class Gap:
     @ivar since: in seconds since the epoch.
     @ivar before: crashes in the stores that were kept later are not read: whoever keeps them tells of them.
     @ivar with_stores: False: the journal is known to have it all.
-    @ivar is_whole: whether the index has nothing yet.
+    @ivar is_of_all: whether it reaches back as far as the index keeps crashes.
     @ivar known: returns those of some crashes that are in the index.
     @ivar events: how many events the journal had so far.
     @ivar stored: how many crashes came from the stores so far.
@@ -71,7 +71,7 @@ class Gap:
     since: float
     before: float
     with_stores: bool
-    is_whole: bool
+    is_of_all: bool
     known: Callable[[Collection[str]], Collection[str]]
     events: int = 0
     stored: int = 0

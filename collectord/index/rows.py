@@ -30,8 +30,11 @@ _RECENT = 20_000
 _POSTPONED = 20_000
 """Crashes that are searched for together; with more, it is done sooner."""
 _SETTLE_S = 30.0
+"""Seconds until what happens to crashes that were kept long ago is written."""
 _LATE_S = 10.0
-"""For so long it may be unknown that a crash was kept to which something has happened already."""
+"""Seconds after which an event is given up if its crash was still not found."""
+POSTPONED_S = _SETTLE_S + _LATE_S
+"""The most seconds for which an event is postponed, and is nowhere but in memory."""
 _CACHED = 20_000
 
 _INSERT = f"INSERT OR REPLACE INTO crashes VALUES ({', '.join('?' * len(COLUMNS))})"
@@ -95,7 +98,8 @@ class CrashRows:
         self._insert(new)
         if len(self._postponed) > _POSTPONED or now >= self._settle_at:
             self._settle_at = now + _SETTLE_S
-            self._settle(now)
+            self.settle()
+            self._give_up(now)
         return unheard
 
     def known(self, crash_ids: Collection[str]) -> Collection[str]:
@@ -143,15 +147,19 @@ class CrashRows:
         if row.at != at:
             self._database.execute("DELETE FROM crashes WHERE at = ? AND id = ?", (at, row.id))
             self._recent[row.id] = row.at
+            self._newest = max(self._newest, row.at)
         self._database.execute(_INSERT, self._values(row))
 
-    def _settle(self, now: float) -> None:
-        """Search for the crashes of which something is known that is not written yet."""
+    def settle(self) -> None:
+        """Write what was postponed of the crashes that are found now."""
         if not self._postponed:
             return
+        self._look_for_others()
         self._seek(self._postponed)
         for found in self._database.execute(_SEARCH, (min(map(_day_begins, self._postponed)),)).fetchall():
             self._change(found, self._postponed.pop(row_of(found).id, ()))
+
+    def _give_up(self, now: float) -> None:
         self._postponed = {
             crash_id: events for crash_id, events in self._postponed.items() if events[-1].at > now - _LATE_S
         }

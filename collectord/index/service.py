@@ -100,6 +100,7 @@ class CrashIndex(Service):
         self._loop.clock = clock
         self._done: Deferred[Any] = succeed(None)
         self._failures = FailureLog(self._log, "the index of crashes", INDEX_FAILURES)
+        self._save_failures = FailureLog(self._log, "what was counted", INDEX_FAILURES)
         self._has_more = False
         self._gap: Gap | None = None
         self._again_at = self._tally_at = self._history_at = self._tell_at = 0.0
@@ -164,8 +165,9 @@ class CrashIndex(Service):
     async def _save(self) -> None:
         try:
             await self._memory.save()
+            self._save_failures.recovered()
         except OSError as e:
-            self._failures.failed(str(e))
+            self._save_failures.failed(str(e))
 
     async def _write(self) -> None:
         file = self._file
@@ -190,7 +192,7 @@ class CrashIndex(Service):
         """Say in the log that the file was made anew, and how far that is."""
         now = self._clock.seconds()
         if file.was_made:
-            self._log.warn("the index of crashes was damaged or removed, and is made anew: {why}", why=file.was_made)
+            self._log.warn("the index of crashes is made anew: {why}", why=file.was_made)
             file.was_made = ""
         if file.gap is not self._gap:
             self._gap, self._tell_at = file.gap, now + _TELL_S
@@ -198,12 +200,12 @@ class CrashIndex(Service):
             self._tell_at = now + _TELL_S
             self._tell_gap("the index of crashes is being made again", file.gap)
         if file.filled is not None:
-            if file.filled.stored or (file.filled.is_whole and file.filled.events):
+            if file.filled.stored or (file.filled.is_of_all and file.filled.events):
                 self._tell_gap("the index of crashes is complete again", file.filled)
             file.filled = None
 
     def _tell_gap(self, what: str, gap: Gap) -> None:
-        text = ": {events} lines of the journal, and {stored} crashes in stores of which it had none"
+        text = ": {events} lines of the journal, and {stored} crashes that only the stores had"
         self._log.info(what + text, events=gap.events, stored=gap.stored)
 
     def stopService(self) -> Deferred[None]:

@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from attrs import define, frozen
 
@@ -16,7 +17,7 @@ from collectord.index import meta
 from collectord.index.columns import milliseconds
 from collectord.index.database import is_damaged, open_to_write, transaction
 from collectord.index.gap import Gap, IndexSources
-from collectord.index.rows import CrashRows
+from collectord.index.rows import POSTPONED_S, CrashRows
 from collectord.index.seen import count_kept, remove_old_counts, write_tally
 from collectord.index.tally import Tally
 from collectord.model import CrashEvent
@@ -25,10 +26,10 @@ _FILE = "crashes.sqlite"
 _TRIM = 500
 """Rows that are removed at once."""
 _TRIM_EVERY_S = 60.0
-_MARGIN_S = 10.0
+_MARGIN_S = POSTPONED_S + 20.0
 """So long before the last write a gap begins: what happened then may not have been written."""
 _ROOM = 0.9
-"""What part of C{max_bytes} is filled from the journal, or left after old crashes had to be removed."""
+"""The part of C{max_bytes} up to which a gap is filled."""
 _FULL = 1.0
 
 
@@ -114,7 +115,6 @@ class IndexFile:
             return self._fill_gap(database, now) or self._trim(database, now)
         except sqlite3.Error as e:
             self._make_anew(e)
-            return True
 
     def doubt(self) -> None:
         """Let the next L{tidy} look whether the file is damaged. This may be called on another thread."""
@@ -123,7 +123,8 @@ class IndexFile:
     def close(self) -> None:
         """Close the file: all that has happened so far is written, here and in the journal. It may be used again."""
         if self._database is not None:
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error), transaction(self._database):
+                self._rows_of(self._database).settle()
                 meta.put(self._database, "ended", 1.0)
         self._close()
 
@@ -142,7 +143,8 @@ class IndexFile:
             self.was_made = "the file was removed"
         if self._database is None:
             os.makedirs(self.directory, 0o700, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with suppress(FileExistsError):  # to close a file that sqlite has open would drop its locks
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             self._inode = _inode_of(path)
             self._database = open_to_write(path)
             since = max(0.0, meta.get(self._database, "noted_until") - _MARGIN_S)
@@ -156,7 +158,7 @@ class IndexFile:
             self._rows = CrashRows(database, self.stores)
         return self._rows
 
-    def _make_anew(self, error: sqlite3.Error) -> None:
+    def _make_anew(self, error: sqlite3.Error) -> NoReturn:
         """
         Remove a file that is damaged, so that another is made by the next write.
 
@@ -189,7 +191,7 @@ class IndexFile:
                 max(since, oldest),
                 now,
                 with_stores=with_stores,
-                is_whole=since < oldest,
+                is_of_all=since < oldest,
                 known=self._rows_of(database).known,
             )
         gap = self.gap
@@ -200,10 +202,12 @@ class IndexFile:
             raise
         with transaction(database):
             recent = [event for event in events or () if event.at > now - self.limits.keep_s]
-            unheard = self._rows_of(database).write(recent, now)
+            rows = self._rows_of(database)
+            unheard = rows.write(recent, now)
             if meta.get(database, "is_counted") <= 0:
                 count_kept(database, unheard)
             if events is None or self._is_over(database, _ROOM):
+                rows.settle()
                 meta.lack_nothing(database)
                 self.gap, self.filled = None, gap
         return True

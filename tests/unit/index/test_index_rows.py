@@ -132,6 +132,14 @@ def test_what_happens_to_a_crash_that_was_kept_long_ago_is_written_half_a_minute
     assert known(database).state == "moved"
 
 
+def test_what_happens_to_a_crash_that_turned_out_to_be_newer_than_all_is_written(database: sqlite3.Connection) -> None:
+    rows = CrashRows(database, STORES)
+    rows.write([KEPT], T0 + 20.0)
+    rows.write([event("kept", 15.0)], T0 + 20.0)
+    rows.write([MOVED], T0 + 20.0)
+    assert (known(database).at, known(database).state) == (T0 + 15.0, "moved")
+
+
 def test_of_an_erased_crash_only_its_id_is_left(database: sqlite3.Connection) -> None:
     rows = CrashRows(database, STORES)
     rows.write([KEPT, MOVED, event("erased", 30.0, "s3")], T0 + 20.0)

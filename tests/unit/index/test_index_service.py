@@ -166,6 +166,17 @@ def test_a_failure_is_told_once_and_nothing_is_lost(rig: Rig) -> None:
     assert ids(rig) == [1]
 
 
+def test_a_failure_to_save_what_was_counted_is_told_once(rig: Rig) -> None:
+    rig.directory.joinpath("history.json.tmp").mkdir(parents=True)
+    with capturedLogs() as logs:
+        rig.index.startService()
+        rig.run(200)
+        rig.directory.joinpath("history.json.tmp").rmdir()
+        rig.run(100)
+    texts = [log["log_format"] for log in logs if log["log_format"]]
+    assert texts == ["what was counted can't be written: {why}", "what was counted is written again"]
+
+
 def test_what_can_not_be_written_is_bounded_and_read_again_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.index.service._LIMIT", 1000)
     rig.directory.write_text("a file")
@@ -203,9 +214,9 @@ def test_a_lost_index_is_made_anew_and_the_log_says_how_far_that_is(rig: Rig, mo
         rig.events = [kept(number) for number in range(4500)]
         rig.run(8)
     texts = [log["log_format"].format(**log) for log in logs if "the index" in log.get("log_format", "")]
-    rest = "lines of the journal, and 0 crashes in stores of which it had none"
+    rest = "lines of the journal, and 0 crashes that only the stores had"
     assert texts[0] == f"the index of crashes is complete again: 500 {rest}"
-    assert texts[1] == "the index of crashes was damaged or removed, and is made anew: the file was removed"
+    assert texts[1] == "the index of crashes is made anew: the file was removed"
     assert list(dict.fromkeys(text.split(":")[0] for text in texts[2:])) == [
         "the index of crashes is being made again",
         "the index of crashes is complete again",

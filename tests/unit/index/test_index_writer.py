@@ -121,7 +121,7 @@ def test_after_a_restart_only_what_is_missing_is_read(rig: Rig) -> None:
     second = rig.open()
     second.write([], [], None, NOW + 60)
     fill(second, NOW + 60)
-    assert rig.journal.asked[-1] == NOW + 40
+    assert rig.journal.asked[-1] == NOW - 10
     assert [crash.crash_id for crash in rig.last()] == [crash_id(3), crash_id(2), crash_id(1)]
 
 
@@ -231,6 +231,63 @@ def test_a_crash_that_others_have_received_is_found_by_its_id(rig: Rig) -> None:
     assert (found.at, unknown) == (NOW + 5 * DAY, None)
 
 
+# ——— what happens to crashes that were kept long ago ———
+
+
+@pytest.fixture
+def reopened(rig: Rig) -> IndexFile:
+    """An index that has one crash, which it can't remember any more."""
+    stop(rig, event(1))
+    file = rig.open()
+    file.write([], [], None, NOW + 60)
+    fill(file, NOW + 60)
+    return file
+
+
+def test_it_is_written_at_a_stop(rig: Rig, reopened: IndexFile) -> None:
+    reopened.write([event(1, "moved", NOW + 61, "s3")], [], None, NOW + 61)
+    assert [crash.state for crash in rig.last()] == ["kept"]
+    reopened.close()
+    assert [crash.state for crash in rig.last()] == ["moved"]
+
+
+def test_after_a_kill_it_comes_from_the_journal(rig: Rig, reopened: IndexFile) -> None:
+    rig.journal.events = [event(1, "moved", NOW + 61, "s3")]
+    reopened.write(rig.journal.events, [], None, NOW + 61)
+    reopened.write([], [], None, NOW + 89)
+    again = rig.open()
+    again.write([], [], None, NOW + 200)
+    fill(again, NOW + 200)
+    assert [crash.state for crash in rig.last()] == ["moved"]
+
+
+def test_it_is_written_before_a_gap_is_filled(rig: Rig, reopened: IndexFile) -> None:
+    rig.journal.events = [event(1, "moved", NOW + 61, "s3")]
+    reopened.write([], [], NOW + 60.5, NOW + 62)
+    fill(reopened, NOW + 62)
+    assert [crash.state for crash in rig.last()] == ["moved"]
+
+
+# ——— how it is opened ———
+
+
+def test_its_file_is_opened_without_the_loss_of_locks(rig: Rig) -> None:
+    stop(rig, event(1))
+    reader = open_to_read(index_path(rig.directory))
+    reader.execute("SELECT * FROM meta").fetchall()
+    assert locks(rig) > 0
+    file = rig.open()
+    file.write([], [], None, NOW)
+    assert locks(rig) > 0
+    reader.close()
+
+
+def locks(rig: Rig) -> int:
+    """Return how many locks there are on the file."""
+    end = f":{os.stat(index_path(rig.directory)).st_ino}"
+    return sum(line.split()[-3].endswith(end) for line in Path("/proc/locks").read_text().splitlines())
+
+
 # ——— what the journal does not have ———
 
 
@@ -262,7 +319,7 @@ def test_crashes_in_stores_of_which_the_journal_has_no_line(rig: Rig) -> None:
         (crash_id(4), "quarantined", NOW - 7),
     ]
     assert file.filled is not None
-    assert (file.filled.events, file.filled.stored, file.filled.is_whole) == (3, 3, True)
+    assert (file.filled.events, file.filled.stored, file.filled.is_of_all) == (3, 3, True)
     assert rig.walked == [NOW - 30 * DAY]
 
 
@@ -289,7 +346,7 @@ def test_stores_are_looked_through_after_a_kill_and_not_after_a_stop(rig: Rig) -
     killed = rig.open()
     killed.write([], [], None, NOW + 120)
     fill(killed, NOW + 120)
-    assert rig.walked == [NOW + 50]
+    assert rig.walked == [NOW]
     rig.stored = {crash_id(3): [event(3, at=NOW + 115)]}
     killed = rig.open()
     killed.write([], [], None, NOW + 180)
