@@ -221,7 +221,7 @@ def _of_sqs(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     @raise ValueError: it is another kind of document.
     """
     kind = str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", ""))
-    if "json" in kind or "xml" in kind:
+    if "json" in kind or "xml" in kind or answer.keys() - {"ResponseMetadata"}:
         return answer
     raise ValueError(f"{_NOT_SQS}, but {kind.partition(';')[0] or 'of no type'}")
 

@@ -173,6 +173,8 @@ class PublicSite:
             content = await self.submit(request)
         except Exception as error:
             if request.is_abandoned:
+                if not isinstance(error, REFUSALS):
+                    self._log.failure("a defect: a report could not be kept, and its client has gone")
                 return
             handle = self.refused if isinstance(error, REFUSALS) else self.broken
             content = handle(request, Failure())

@@ -3,6 +3,7 @@ The supervisor of the workers: it opens their ports, starts them, replaces those
 they report.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -94,7 +95,7 @@ class Supervisor(Service):
         self._stop_s = stop
         self._now = now
         self._workers: list[WorkerProcess] = []
-        self._failures = 0
+        self._failures = Counter[Work]()
         self._restarting = self._draining = False
         self._announced = False
         self._aggregated = aggregated
@@ -200,10 +201,10 @@ class Supervisor(Service):
         if worker.expendable or not self.running:
             return
         lived = self._now() - worker.since
-        self._failures = 0 if lived > _STEADY_S else self._failures + 1
+        self._failures[worker.work] = failures = 0 if lived > _STEADY_S else self._failures[worker.work] + 1
         pause = 0.0
-        if self._failures:
-            pause = backoff_delay(self._failures + 1, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
+        if failures:
+            pause = backoff_delay(failures + 1, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
         WORKER_RESTARTS.inc()
         self._log.error(
             "worker {pid} died ({why}); another starts in {pause:.1f} s",

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, cast
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogBeginner, globalLogPublisher
@@ -113,6 +113,7 @@ class WorkerMain:
         self._metrics = LoopingCall(self._report)
         self._metrics.clock = reactor
         self._stopping = False
+        self._applying = DeferredLock()
 
     def start(self) -> None:
         """Start all services; to be called when the reactor runs. If one can't start, the process ends."""
@@ -173,10 +174,11 @@ class WorkerMain:
         spawn(self._apply(line), self._log, "a worker can't reload")
 
     async def _apply(self, line: bytes) -> None:
-        snapshot, applied = await self._thread(lambda: self._prepare(line))
-        self._observer.change(snapshot.settings.logging.format, snapshot.settings.logging.level)
-        for apply in applied:
-            await apply()
+        async with self._applying:  # What one reload replaces, such as the loops of a mover, ends before the next one.
+            snapshot, applied = await self._thread(lambda: self._prepare(line))
+            self._observer.change(snapshot.settings.logging.format, snapshot.settings.logging.level)
+            for apply in applied:
+                await apply()
 
     def _prepare(self, line: bytes) -> tuple[SettingsSnapshot, Sequence[Callable[[], Awaitable[None]]]]:
         """Make everything that can fail. This blocks, and changes nothing."""

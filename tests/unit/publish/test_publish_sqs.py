@@ -198,6 +198,14 @@ def test_settings_that_can_not_be(settings: dict[str, Any], why: str) -> None:
 
 
 @in_reactor
+async def test_an_answer_without_a_type_is_believed_if_it_can_be_read(
+    server: WireServer, to_queue: ICrashPublisher
+) -> None:
+    server.answers = [answer(200, b'{"Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:1:q"}}')]
+    await to_queue.check()
+
+
+@in_reactor
 async def test_what_is_no_sqs_is_not_taken_for_one(server: WireServer, to_queue: ICrashPublisher) -> None:
     """A captive portal answers everything with its page, and 200."""
     for data, said in (

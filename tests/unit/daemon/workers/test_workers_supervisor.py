@@ -487,6 +487,19 @@ def test_a_mover_that_dies_or_hangs_is_replaced_and_is_no_matter_of_the_heartbea
     assert not at.supervisor.is_hopeless
 
 
+def test_movers_that_die_again_and_again_delay_no_receiver() -> None:
+    at = scene(1, movers=1)
+    receiver, _ = at.begin()
+    for _ in range(5):
+        at.reactor.there[-1].end(signal.SIGKILL)
+        while len(at.reactor.there) < 2:
+            at.reactor.run(TICK_S)
+    assert at.reactor.seconds() < 10
+    receiver.end(signal.SIGKILL)
+    at.reactor.run(1)
+    assert [process.command[4] for process in at.reactor.there] == ["move", "receive"]
+
+
 def test_it_is_hopeless_also_if_movers_answer() -> None:
     at = scene(1, movers=1)
     receiver, _ = at.begin()

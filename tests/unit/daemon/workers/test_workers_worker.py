@@ -5,12 +5,13 @@ The process of a worker: the words of its parent, what it tells, and its end. It
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, formatEvent
@@ -280,6 +281,29 @@ def test_it_moves_crashes_to_destinations_by_the_settings_of_its_parent(rig: Rig
     assert pipeline_of(rig).moves(str(tmp_path))
     rig.hears(b"stop")
     rig.reactor.advance(1)
+
+
+def test_a_reload_waits_for_the_one_before_it(rig: Rig) -> None:
+    """One that waits for moves under way is not overtaken, or two pipelines would move."""
+    begun: list[str] = []
+    moves_end: Deferred[None] = Deferred()
+
+    class Part:
+        def prepare(self, snapshot: SettingsSnapshot) -> Callable[[], Awaitable[None]]:
+            async def apply() -> None:
+                begun.append(snapshot.settings.logging.level)
+                await moves_end
+
+            return apply
+
+    rig.worker.start()
+    parts, rig.worker._parts = rig.worker._parts, cast(Any, [Part()])
+    for level in ("warn", "error"):
+        rig.hears(b"reload " + rig.snapshot(logging=Logging(level=level)).to_wire())
+    assert begun == ["warn"]
+    moves_end.callback(None)
+    assert begun == ["warn", "error"]
+    rig.worker._parts = parts
 
 
 def mover_to(root: Path) -> Crashmover:
