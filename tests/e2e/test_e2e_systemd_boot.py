@@ -231,7 +231,7 @@ def test_nobody_is_refused_while_systemd_listens(
             over.set()
     answers = [answer for each in clients for answer in each.result()]
     assert machine.show("collectord", "MainPID") != before
-    assert len(answers) > 10
+    assert len(answers) > 5
     assert {status for status, _ in answers} == {0}
     assert all(is_whole(stored(machine, crash_id_in((200, answer)))) for _, answer in answers)
 

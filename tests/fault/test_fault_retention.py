@@ -53,7 +53,9 @@ def test_killed_in_the_midst_of_retention(tmp_path: Path) -> None:
     toml = config(port, root, submission="workers = 2", storage="keep_days = 30")
     acknowledged: dict[str, str] = {}
     with Daemon(toml, port, tmp_path / "work") as daemon:
-        for removed in (100, 600):
+        for lives, removed in enumerate((100, 600), 1):
+            # One that is stopped while it starts refuses what comes then.
+            until(lambda lives=lives: daemon.log().count("StreamingSite starting") == 2 * lives)  # type: ignore[misc]
             with load(port, clients=2, shapes=[SMALL]) as clients:
                 until(lambda removed=removed: daemon.log().count(": keep_days") > removed, 60)  # type: ignore[misc]
                 daemon.kill()
