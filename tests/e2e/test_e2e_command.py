@@ -236,7 +236,7 @@ def test_an_index_without_its_journal_is_made_again_from_the_stores(tmp_path: Pa
         for journal in (store / "ledger").glob("*.journal"):
             journal.write_bytes(b"")
         assert collectord("index", "rebuild", "--config", daemon.toml_path).status == 0
-        until(lambda: "0 lines of the journal, and 1 crashes in stores" in daemon.log())
+        until(lambda: "0 lines of the journal, and 1 crashes that only the stores had" in daemon.log())
         until(lambda: known() == ids)
         for file in (tmp_path / "state").glob("index/*/crashes.sqlite*"):
             file.unlink()
