@@ -489,6 +489,7 @@ def test_a_stop_with_a_full_disk(rig: Rig) -> None:
     assert errors(events)[-1] == "lines of the journal that could not be written before the stop: 1"
 
 
+@pytest.mark.slow
 @pytest.mark.fault
 @pytest.mark.skipif(bool(can_mount()), reason=can_mount() or "-")
 def test_a_full_disk_that_gets_space(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def test_names_that_are_too_long(rig: Rig) -> None:
             probe(rig.staging.path)
 
 
+@pytest.mark.slow
 def test_a_probe_can_fail_at_any_step_and_leaves_nothing(rig: Rig) -> None:
     for number in range(1, 100):
         seen = 0

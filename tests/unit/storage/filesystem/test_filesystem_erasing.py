@@ -80,6 +80,7 @@ def copies(tmp_path: Path) -> Callable[[], Rig]:
     return lambda: make_rig(tmp_path / f"copy{next(numbers)}")
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_what_the_next_try_erases(copies: Callable[[], Rig]) -> None:
     steps = 0
     for operation in ("link", "unlink", "fsync"):

@@ -277,6 +277,7 @@ def copies(tmp_path: Path) -> Callable[[], Rig]:
     return lambda: make_rig(tmp_path / f"copy{next(numbers)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", [{"days": 30}, {"max_bytes": 1}], ids=["too old", "too many"])
 def test_a_kill_at_any_step_leaves_a_crash_whole_or_nothing(copies: Callable[[], Rig], limits: dict[str, int]) -> None:
     seen: set[bool] = set()

@@ -236,6 +236,7 @@ def test_who_can_t_see_who_else_is_there_keeps_nothing(rig: Rig, another: Rig) -
     assert is_kept(rig.root)
 
 
+@pytest.mark.slow
 @in_reactor
 async def test_a_store_that_is_closed_lets_others_see_what_is_not_decided(root: Path) -> None:
     """A reload makes another store of the same place while the disk hangs."""

@@ -198,6 +198,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_sweep_another_process_only_when_it_is_dead(rig: Rig) -> None:
     command = [sys.executable, "-c", LIVING, str(rig.root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -287,6 +288,7 @@ def test_what_is_removed_is_closed_first(store: Path) -> None:
         assert sweep_store(store) == 0
 
 
+@pytest.mark.slow
 def test_what_somebody_still_has_open_goes_with_a_later_sweep(store: Path) -> None:
     left = dead(store)
     (left / "1.part").touch()
