@@ -31,8 +31,6 @@ _THREADS = 2
 """Threads that read one source. With more of them, passing Python's global lock around costs more than they gain."""
 _LATE_S = 0.02
 """If the reactor is later than this, those who send crashes wait for the machine."""
-QUEUED_S = 0.25
-"""If a crash waits longer than this to be kept, they wait for a disk."""
 
 
 Share = Literal["all", "destinations", "nothing"]
@@ -111,7 +109,7 @@ class DeliveryPipeline:
             loop.left()
 
     def _is_pressed_here(self) -> bool:
-        return self._lateness.seconds > _LATE_S or any(backend.waited() > QUEUED_S for backend in self._backends)
+        return self._lateness.seconds > _LATE_S or any(backend.is_slow for backend in self._backends)
 
     def _make(self, settings: Settings, backends: Sequence[Backend], *, runs: bool) -> None:
         _refuse_circles(settings)

@@ -46,8 +46,7 @@ _BUSY = 0.5
 _WEIGHT = 0.2
 """The weight of one pause in the average of that."""
 _YIELD_S = 0.5
-"""The pause after a slice while a crash waits in the store's queue."""
-_QUEUED_S = 0.25
+"""The pause after a slice while the store is slow for those who send crashes."""
 _STOP_S = 5.0
 """Seconds that a stop waits for a slice, which may be on a disk that hangs."""
 _LATE = timedelta(days=1)
@@ -174,8 +173,7 @@ class RetentionService(Service):
         @param since: seconds since the pass began. One that lasts for long yields less, so that it ends.
         """
         rest = _LONG_REST if store.busy > _BUSY and since < INTERVAL_S else _REST
-        is_slow = store.backend.waited() > _QUEUED_S
-        await self._pause(max(_YIELD_S if is_slow else 0.0, rest * seconds))
+        await self._pause(max(_YIELD_S if store.backend.is_slow else 0.0, rest * seconds))
         store.busy += _WEIGHT * ((store.backend.waited() > 0) - store.busy)
 
     def _note(self, store: str, expired: Expired) -> None:

@@ -20,7 +20,11 @@ def page_in_words(body: bytes) -> str:
     """
     if _PAGE.match(body) is None:
         return ""
-    found = _TITLE.search(body)
-    title = " ".join(unescape(found[1].decode(errors="replace")).split()) if found else ""
-    shown = "".join(c if c.isprintable() else "?" for c in title)[:_LONGEST]
+    shown = "".join(c if c.isprintable() else "?" for c in title_in(body))[:_LONGEST]
     return f"a page ({shown})" if shown else "a page"
+
+
+def title_in(body: bytes) -> str:
+    """Return the title of a page, on one line; empty: C{body} has none. It may hold any characters."""
+    found = _TITLE.search(body)
+    return " ".join(unescape(found[1].decode(errors="replace")).split()) if found else ""

@@ -9,7 +9,6 @@ from typing import Any
 
 from twisted.application.service import IService
 
-from collectord.daemon.delivery import QUEUED_S
 from collectord.daemon.ingest import IngestPipeline
 from collectord.daemon.lifecycle import CollectorService
 from collectord.daemon.workers.messages import Message, Pressed, Ready, Seen
@@ -32,7 +31,7 @@ class Receiving:
     @param table: the memory that all workers share.
     @param on_event: called with each crash that is kept, and each duplicate.
     @param tell: sends a message to the parent.
-    @ivar services: run it.
+    @ivar services: the services that do the work.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Receiving:
 
     def report(self, *, last: bool) -> None:
         """As L{WorkerPart.report<collectord.daemon.workers.worker.WorkerPart.report>}."""
-        before, self._is_pressed = self._is_pressed, any(backend.waited() > QUEUED_S for backend in self._backends)
+        before, self._is_pressed = self._is_pressed, any(backend.is_slow for backend in self._backends)
         if self._is_pressed is not before:
             self._tell(Pressed(self._is_pressed))
         if not next(self._tallies) or last:

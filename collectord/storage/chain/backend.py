@@ -13,6 +13,8 @@ from collectord.storage.chain.breaker import Breaker
 
 CHECK_S = 5.0
 """The time limit of a check of a store, in seconds."""
+_SLOW_S = 0.25
+"""If a crash waits longer than this to be kept, it waits for a disk."""
 
 
 @frozen
@@ -65,3 +67,8 @@ class Backend:
     source: Callable[[ThreadRunner], ICrashSource] | None = None
     unpublished: Callable[[str, ThreadRunner], ICrashSource] | None = None
     waited: Callable[[], float] = lambda: 0.0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether those who send crashes wait for the disk of this store, so that other work should wait."""
+        return self.waited() > _SLOW_S

@@ -145,7 +145,7 @@ class FilesystemCrashStorage:
         @raise StorageError: that can't be found out now.
         """
         raw_crash = place_in(self.name, crash_id, date_dir="").raw_crash
-        return await self._told(self._workers(partial(os.path.lexists, raw_crash)))
+        return await self._result_of(self._workers(partial(os.path.lexists, raw_crash)))
 
     async def was_erased(self, crash_id: str) -> bool:
         """
@@ -153,9 +153,9 @@ class FilesystemCrashStorage:
 
         @raise StorageError: that can't be found out now.
         """
-        return await self._told(self._workers(partial(self._erased.has, crash_id)))
+        return await self._result_of(self._workers(partial(self._erased.has, crash_id)))
 
-    async def _told(self, work: Awaitable[T]) -> T:
+    async def _result_of(self, work: Awaitable[T]) -> T:
         """Wait for C{work}, and raise its OSError as a L{StorageError} that names this store."""
         try:
             return await work
@@ -193,7 +193,7 @@ class FilesystemCrashStorage:
 
     async def _look_at(self, place: Place) -> Existing:
         """Read what is there already; not on the committing thread, for it may be big, and others wait for that."""
-        return await self._told(
+        return await self._result_of(
             with_timeout(self._workers(partial(look_at, place)), self._timeout, self._clock, self.name)
         )
 
@@ -255,7 +255,7 @@ class FilesystemCrashStorage:
 
         @raise StorageError: it can't be read.
         """
-        return await self._told(self._workers(partial(_fetch, self.name, crash_id)))
+        return await self._result_of(self._workers(partial(_fetch, self.name, crash_id)))
 
     async def erase(self, crash_id: str) -> bool:
         """
@@ -264,7 +264,7 @@ class FilesystemCrashStorage:
         @raise StorageError: some of it may still be there.
         """
         await self.prepare()
-        return await self._told(self._workers(partial(erase, crash_id, self._directory)))
+        return await self._result_of(self._workers(partial(erase, crash_id, self._directory)))
 
     async def prepare(self) -> None:
         """
@@ -272,7 +272,7 @@ class FilesystemCrashStorage:
 
         @raise StorageError: they can't be moved out of it.
         """
-        await self._told(self._prepared())
+        await self._result_of(self._prepared())
 
     async def quick_check(self) -> int | None:
         """
@@ -282,7 +282,7 @@ class FilesystemCrashStorage:
 
         @raise StorageError: it is; the text says what.
         """
-        return await self._told(self._quick_checked())
+        return await self._result_of(self._quick_checked())
 
     def _remove_staging(self) -> None:
         # As long as the committing thread may roll a crash back, the others have to see its intent record.

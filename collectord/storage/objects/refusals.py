@@ -9,11 +9,11 @@ from html import unescape
 
 from attrs import frozen
 
+from collectord.net.pages import title_in
 from collectord.storage.objects.connections import Answer
 
 _CODE = re.compile(rb"<Code>([^<]*)</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
-_TITLE = re.compile(rb"<title[^>]*>([^<]*)</title>", re.IGNORECASE)
 _TAG = re.compile(rb"<[^>]*>")
 _SKEWED = {"RequestTimeTooSkewed": 0.0, "AuthenticationFailed": 300.0}
 """
@@ -86,7 +86,8 @@ def _hint(code: str, answer: Answer) -> str:
 def _who(answer: Answer) -> str:
     """Describe who answered where there is no error code: its name, and the beginning of what it says."""
     by = _by(answer)
-    text = _text(_TITLE, answer) or " ".join(_TAG.sub(b" ", answer.body[:_LOOKED_AT]).decode(errors="replace").split())
+    begins = answer.body[:_LOOKED_AT]
+    text = title_in(begins) or " ".join(_TAG.sub(b" ", begins).decode(errors="replace").split())
     if is_page(answer):
         return f"{by}: no object store, but a page: {_short(text)}" if text else f"{by}: no object store, but a page"
     return f"{by}: {_short(text)}" if text else f"{by}, without a message"
