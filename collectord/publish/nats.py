@@ -24,6 +24,7 @@ from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.net.errors import NETWORK_ERRORS
 from collectord.plugins import PluginContext, PluginType
+from collectord.publish.cautions import warn_of_new
 from collectord.publish.natsconnection import NatsConnection, NatsError, NoResponders
 from collectord.publish.natskeys import NatsCredentials, read_credentials
 from collectord.publish.tls import TLS_ERRORS, TlsSettings, client_options, tls_error_in_words
@@ -130,9 +131,7 @@ class NatsPublisher:
             raise PublishError(f"{self.name}: no stream takes this subject")
         info = await self._asked(f"{_API}.INFO.{names[0]}", b"")
         cautions = list(_cautions(str(names[0]), info))
-        for caution in cautions:
-            if caution not in self.cautions:
-                self._log.warn("{publisher}: {caution}", publisher=self.name, caution=caution)
+        warn_of_new(self._log, self.name, cautions, self.cautions)
         self.cautions = cautions
 
     async def close(self) -> None:

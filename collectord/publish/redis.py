@@ -18,6 +18,7 @@ from collectord.errors import PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.plugins import PluginContext, PluginType
+from collectord.publish.cautions import warn_of_new
 from collectord.publish.redischeck import cautions_about, refuse_unwritable
 from collectord.publish.redisclient import RedisConnections, hosts_of, make_client, refusal_in_words
 from collectord.publish.tls import TlsSettings, refuse_unusable_files
@@ -107,17 +108,13 @@ class RedisPublisher:
             raise PublishError(f"has brought the id to {waited[0]} of {settings.replicas} replicas in time")
 
     async def check(self) -> None:
-        self._caution(await self._do(self._examined))
+        cautions = await self._do(self._examined)
+        warn_of_new(self._log, self.name, cautions, self.cautions)
+        self.cautions = cautions
 
     def _examined(self, client: Redis) -> Sequence[str]:
         refuse_unwritable(client, self._settings.stream)
         return list(cautions_about(client))
-
-    def _caution(self, cautions: Sequence[str]) -> None:
-        for caution in cautions:
-            if caution not in self.cautions:
-                self._log.warn("{publisher}: {caution}", publisher=self.name, caution=caution)
-        self.cautions = cautions
 
     async def close(self) -> None:
         self._connections.close()

@@ -27,6 +27,7 @@ from collectord.errors import ConfigError, PublishError
 from collectord.interfaces import ICrashPublisher
 from collectord.model import Crash
 from collectord.plugins import PluginContext, PluginSettings, PluginType
+from collectord.settings.awskeys import refuse_half_a_user
 from collectord.settings.urls import bare_http_parts, without_quoting_input
 
 T = TypeVar("T")
@@ -72,12 +73,7 @@ class SqsSettings(PluginSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if bool(self.access_key) != bool(self.secret_key):
-            raise ValueError("set both access_key and secret_key, or neither")
-        if self.session_token and not self.access_key:
-            raise ValueError("session_token needs access_key and secret_key")
-        if self.profile and self.access_key:
-            raise ValueError("set either profile or access_key, not both")
+        refuse_half_a_user(self)
         if self.ca_file and self.queue_url.startswith("http:"):
             raise ValueError("ca_file needs an https queue_url")
         return self

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from collectord.settings.awskeys import refuse_half_a_user
 from collectord.settings.urls import bare_http_parts, without_quoting_input
 from collectord.storage.objects.bucket import BucketSettings
 
@@ -74,12 +75,7 @@ class S3Settings(BucketSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if bool(self.access_key) != bool(self.secret_key):
-            raise ValueError("set both access_key and secret_key, or neither")
-        if self.session_token and not self.access_key:
-            raise ValueError("session_token needs access_key and secret_key")
-        if self.profile and self.access_key:
-            raise ValueError("set either profile or access_key, not both")
+        refuse_half_a_user(self)
         if self.sse_kms_key_id and not self.server_side_encryption.startswith("aws:kms"):
             raise ValueError("sse_kms_key_id needs server_side_encryption = 'aws:kms'")
         if urlsplit(self.endpoint_url).path.rstrip("/").endswith(f"/{self.bucket}"):
