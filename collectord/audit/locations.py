@@ -38,6 +38,11 @@ class CrashLocations:
     other_journals: Sequence[Path] = ()
 
     @property
+    def primary(self) -> str:
+        """The root of the primary."""
+        return next(iter(self.stores))
+
+    @property
     def shared(self) -> Collection[str]:
         """The roots of the stores that another host may have, too: all but the primary, which each has for itself."""
         return list(self.stores)[1:]

@@ -9,7 +9,7 @@ after the daemon has written the lines that it had in memory.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -58,7 +58,7 @@ def audit(locations: CrashLocations, day: str, wait: Callable[[], object]) -> Au
         else:
             misfiled += 1
     others = [Journal(directory, day) for directory in locations.other_journals]
-    for line in chain.from_iterable(others):
+    for line in _told_elsewhere(others, locations):
         if line.kind not in CRASH_KINDS:
             process_lines[line] = None
         elif line.subject in crashes or (line.where in locations.shared and is_of_day(line.subject, day)):
@@ -86,6 +86,16 @@ def audit(locations: CrashLocations, day: str, wait: Callable[[], object]) -> Au
         lost=sum(int(line.subject) for line in process_lines if line.kind == "lost" and line.subject.isdecimal()),
         unclean_stops=list(_unclean_stops(locations, process_lines)),
     )
+
+
+def _told_elsewhere(journals: Iterable[Journal], locations: CrashLocations) -> Iterator[Line]:
+    """Yield the lines of other hosts. Their primaries are other stores than ours, also those of the same path."""
+    for journal in journals:
+        for line in journal:
+            if line.where == locations.primary:
+                yield line._replace(where=f"{line.where} of {journal.directory}")
+            else:
+                yield line
 
 
 def is_of_day(crash_id: str, day: str) -> bool:
@@ -135,8 +145,8 @@ def _scan_again(
         return {}
     wait()
     lines: dict[str, dict[Line, None]] = {}
-    journals = [Journal(directory, day) for directory in (locations.journals, *locations.other_journals)]
-    for line in chain.from_iterable(journals):
+    others = [Journal(directory, day) for directory in locations.other_journals]
+    for line in chain(Journal(locations.journals, day), _told_elsewhere(others, locations)):
         if line.subject in suspects and line.kind in CRASH_KINDS:
             crashes[line.subject] = with_trace(crashes[line.subject], line.kind, line.where, line.rule)
             if line.subject in lines or len(lines) < _MAX_CRASHES_WITH_LINES:

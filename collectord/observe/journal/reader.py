@@ -40,11 +40,13 @@ class Journal:
 
     @param day: C{yyyymmdd}.
 
+    @ivar directory: where it lies.
     @ivar damaged: how many places of damage were found by iterating: lines that can't be understood, runs of zeros, and
         a compressed file that can't be decompressed to its end.
     """
 
     def __init__(self, directory: Path, day: str) -> None:
+        self.directory = directory
         self._path = journal_path(directory, day)
         self.damaged = 0
 

@@ -557,6 +557,27 @@ def test_what_another_host_has_in_its_own_primary_is_not_looked_for_here(place: 
     assert place.output("--ledger", str(other))["unaccounted"][0]["crash_id"] == id_of(2)
 
 
+def test_what_another_host_has_moved_to_its_primary_of_the_same_path_is_there(place: Place, tmp_path: Path) -> None:
+    """Without a destination each host moves what the store that both have took to its own primary."""
+    place.moves = False
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(1, 6):
+        place.note(number, ("kept", place.second))
+    own, place.directory = place.directory, other
+    for number in range(1, 5):
+        place.note(number, ("moved", place.primary), ("removed", place.second))
+    place.note(2, ("expired", place.primary))
+    place.note(3, ("quarantined", place.primary))
+    place.note(4, ("erased", place.primary))
+    place.directory = own
+    assert place.fates("--ledger", str(other)) == {"moved": 3, "erased": 1, "unaccounted": 1}
+    theirs = f"{place.primary} of {other}"
+    assert place.output("--ledger", str(other))["moved"] == {theirs: 4}
+    place.keep_crash(5, place.second)
+    assert "unaccounted" not in place.fates("--ledger", str(other))
+
+
 def test_a_kill_on_another_host_that_shares_a_store_may_have_cost_its_lines(place: Place, tmp_path: Path) -> None:
     """It has moved one of ours, and its line is lost."""
     other = tmp_path / "other"
