@@ -93,18 +93,23 @@ def erase(crash_ids: Sequence[str], yes: bool, config: Path | None, as_json: boo
 
 
 def _from_duplicates(settings: Settings, modes: Mapping[str, Modes], ids: Sequence[str], outcome: _Outcome) -> None:
-    """Let the daemon answer none of the ids any more, before anything is erased: a crash id is a receipt."""
+    """
+    Let the daemon answer none of the ids any more, before anything is erased: a crash id is a receipt. All stores are
+    told, since their order may change; that one of them knows is enough.
+    """
     locations = locations_of(settings)
-    root = next(iter(locations.stores))
-    if not (why := _problem_of(locations, root)):
-        try:
-            with staging_in(root, modes.get(root, Modes())) as staging:
-                note_erased(ids, staging)
-        except OSError as e:
-            why = e.strerror or str(e)
-    if why:
+    problems = []
+    for root in locations.stores:
+        if not (why := _problem_of(locations, root)):
+            try:
+                with staging_in(root, modes.get(root, Modes())) as staging:
+                    note_erased(ids, staging)
+            except OSError as e:
+                why = e.strerror or str(e)
+        problems += [why] if why else []
+    if len(problems) == len(locations.stores):
         for crash_id in ids:
-            outcome.left[crash_id]["the memory of duplicates, so its id may be answered again"] = why
+            outcome.left[crash_id]["the memory of duplicates, so its id may be answered again"] = problems[0]
 
 
 def _problem_of(locations: CrashLocations, root: str) -> str:
@@ -113,15 +118,17 @@ def _problem_of(locations: CrashLocations, root: str) -> str:
 
 def _from_stores(settings: Settings, modes: Mapping[str, Modes], ids: Sequence[str], outcome: _Outcome) -> None:
     locations = locations_of(settings)
-    # The primary comes last: meanwhile a crash of another store may be moved there.
-    for root in reversed(list(locations.stores)):
+    # The primary comes last: meanwhile a crash of another store may be moved there. All are looked at twice, for a
+    # daemon that was not restarted yet may have them in another order.
+    for root in [*reversed(list(locations.stores))] * 2:
         if not (why := _problem_of(locations, root)):
             try:
                 with staging_in(root, modes.get(root, Modes())) as staging:
                     for crash_id in ids:
                         try:
-                            if erase_in_store(crash_id, staging):
+                            if erase_in_store(crash_id, staging) and root not in outcome.erased[crash_id]:
                                 outcome.erased[crash_id].append(root)
+                            outcome.left[crash_id].pop(root, None)
                         except OSError as e:
                             outcome.left[crash_id][root] = e.strerror or str(e)
             except WrongUser:

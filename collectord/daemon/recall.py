@@ -27,8 +27,8 @@ async def recall(
     table: KeptTable, settings: Settings, stores: Sequence[str], in_thread: ThreadPool, clock: IReactorTime
 ) -> None:
     """
-    Fill C{table} by the journal, with the crashes that were kept within the window, and those that were moved since.
-    Without a journal nothing is recalled. Whether a crash is still in its store is seen when its report comes again.
+    Fill C{table} by the journal, with the crashes that were kept within the window, and those that were moved since
+    and not erased. Without a journal nothing is recalled. Whether a crash is still in its store is seen when its report comes again.
 
     @param stores: the names of our own stores. A crash that was moved to one of them is looked for there.
     @param in_thread: the journal is read on it, and its thread ends afterwards.
@@ -53,3 +53,5 @@ def _fill(table: KeptTable, settings: Settings, stores: Sequence[str], since: fl
             table.add(bytes.fromhex(line.digest), line.subject, line.at)
         elif line.kind == "moved" and line.where not in stores:
             table.set_moved(line.subject)
+        elif line.kind == "erased":
+            table.set_erased(line.subject)

@@ -94,6 +94,14 @@ class KeptTable:
         if moved not in bucket:
             self._memory[start : start + _MOVED_BUCKET] = moved + bucket[: -len(moved)]
 
+    def set_erased(self, crash_id: str) -> None:
+        """Undo L{set_moved}: the crash was erased where it was moved to."""
+        moved = _packed(crash_id)
+        start = _start_of(moved, _MOVED, _MOVED_BUCKET)
+        ids = [self._memory[at : at + len(moved)] for at in range(start, start + _MOVED_BUCKET, len(moved))]
+        others = b"".join(each for each in ids if each != moved)
+        self._memory[start : start + _MOVED_BUCKET] = others.ljust(_MOVED_BUCKET, b"\0")
+
     def was_moved(self, crash_id: str) -> bool:
         """Tell whether L{set_moved} was called for this crash, and not too often for others since then."""
         moved = _packed(crash_id)

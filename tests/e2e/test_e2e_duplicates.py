@@ -207,6 +207,28 @@ def test_of_a_crash_that_was_moved(tmp_path: Path, restarts: bool) -> None:
         until(lambda: set(stored_crashes(there)) == {second})
 
 
+@pytest.mark.parametrize("change", ["swapped", "added", "all others"])
+def test_of_a_crash_that_was_erased_before_the_stores_changed(tmp_path: Path, change: str) -> None:
+    """The store that was the first one then does not come first any more, or is none of ours at all."""
+    one, two, other, there = (tmp_path / name for name in ("one", "two", "other", "there"))
+    roots = {"swapped": [two, one], "added": [other, one, two], "all others": [other]}[change]
+    report, port = make_report("first", 1000), free_port()
+    more = moving(there) + f'[ledger]\ndirectory = "{tmp_path / "ledger"}"\n'
+
+    def settings(*stores: Path) -> str:
+        return config(port, *stores, duplicate_window_s=WINDOW_S, moves=True) + more
+
+    scene = Scene(one, Daemon(settings(one, two), port, tmp_path / "work"))
+    with scene.daemon as daemon:
+        first = scene.post(report)
+        until(lambda: set(stored_crashes(there)) == {first} and not files_of_crashes(one))
+        assert collectord("crashes", "erase", "--yes", "--config", daemon.toml_path, first).status == 0
+    scene.daemon.toml = settings(*roots)
+    with scene.daemon:
+        second = scene.post(report)
+        assert scene.post(report) == second != first
+
+
 def test_while_crashes_are_moved(tmp_path: Path) -> None:
     """At any moment of the move of its crash, a duplicate gets the same id."""
     there = tmp_path / "there"

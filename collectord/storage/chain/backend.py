@@ -44,7 +44,8 @@ class Backend:
     @ivar quick_check: raises L{StorageError} if the store is full or away, and else returns how many bytes are free, if
         that is known. It costs next to nothing. None: there is no such check.
     @ivar has: tells whether the store has a crash, or raises L{StorageError}. None: it can't be asked.
-    @ivar was_erased: of the primary; tells whether a crash was erased lately, or raises L{StorageError}.
+    @ivar was_erased: tells whether the store knows that a crash was erased lately, or raises L{StorageError}. None: it
+        can't be asked.
     @ivar prepare: returns once crashes can be moved out of the store, even if it is full.
     @ivar refuse_other: raises OSError if something else lies at the path of the store, such as an empty mount point.
     @ivar source: makes a source of the crashes in the store, which reads on the given threads. None: there is none.

@@ -209,15 +209,18 @@ class FallbackCrashStorage:
         return False
 
     async def was_erased(self, crash_id: str) -> bool:
-        """Tell whether a crash was erased lately; also if that can't be found out, since the primary does not work."""
-        primary = self.backends[0]
-        if primary.was_erased is None or primary.breaker.open:
-            return primary.breaker.open
-        try:
-            return await self.timed(primary, primary.was_erased(crash_id), CHECK_S)
-        except StorageError as e:
-            self._log.warn("it is not known whether {crash_id} was erased: {why}", crash_id=crash_id, why=str(e))
-            return True
+        """Tell whether a crash was erased lately; also if that can't be found out, since a store does not work."""
+        for backend in self.backends:
+            if backend.was_erased is not None:
+                if backend.breaker.open:
+                    return True
+                try:
+                    if await self.timed(backend, backend.was_erased(crash_id), CHECK_S):
+                        return True
+                except StorageError as e:
+                    self._log.warn("it is not known whether {crash_id} was erased: {why}", crash_id=crash_id, why=str(e))
+                    return True
+        return False
 
     async def wait_for_discards(self) -> None:
         await gather(backend.staging.wait_for_discards() for backend in self.backends)

@@ -1,7 +1,8 @@
 """
 Remembers which crashes were erased lately, so that the id of none of them is answered for a report that comes again.
 
-C{<root>/erased/<crash id>} in the primary store is an empty file. All of it blocks.
+C{<root>/erased/<crash id>} is an empty file, in each store that could be reached then, since the order of the stores may
+change, and some may be taken out. All of it blocks.
 """
 
 import os
@@ -25,7 +26,7 @@ def note_erased(crash_ids: Sequence[str], staging: StagingDirectory) -> None:
     """
     Remember durably that crashes are about to be erased, and forget those that were erased days ago.
 
-    @param staging: the staging directory of this process in the primary store.
+    @param staging: the staging directory of this process in a store.
     @raise OSError: it may not be remembered.
     """
     directory = f"{staging.root}/{ERASED}"
@@ -49,9 +50,9 @@ def _forget_old(directory: str) -> None:
 @frozen
 class ErasedReceipts:
     """
-    The ids of crashes that were erased lately.
+    The ids of crashes that were erased lately, as one store knows them.
 
-    @ivar root: of the primary store.
+    @ivar root: of the store.
     @ivar refuse_other: raises OSError if something else lies there.
     """
 

@@ -149,7 +149,7 @@ class FilesystemCrashStorage:
 
     async def was_erased(self, crash_id: str) -> bool:
         """
-        Tell whether a crash was erased lately, if this is the primary.
+        Tell whether a crash was erased lately, as far as this store knows.
 
         @raise StorageError: that can't be found out now.
         """

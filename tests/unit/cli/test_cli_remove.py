@@ -18,7 +18,9 @@ from collectord.index.writer import IndexFile, IndexLimits, index_path
 from collectord.model import CrashEvent
 from collectord.observe.journal.reader import Journal
 from collectord.settings.loading import load_settings
+from collectord.storage.filesystem.erasing import erase
 from collectord.storage.filesystem.receipts import ErasedReceipts
+from collectord.storage.filesystem.staging import StagingDirectory
 from tests.support.fakereactor import FakeReactor
 from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, keep, lines, put_aside, raw_crash_of, run
 from tests.unit.intake.parts import result_of
@@ -155,8 +157,9 @@ def test_a_crash_is_erased_everywhere(place: Place) -> None:
     for root in (place.primary, place.second, place.there):
         assert {name[:36] for name in files(root)} == {NEIGHBOUR}
     assert place.told() == [(CRASH_ID, where) for where in places]
-    receipts = ErasedReceipts(str(place.primary), lambda: None)
-    assert (receipts.has(CRASH_ID), receipts.has(NEIGHBOUR)) == (True, False)
+    for root in (place.primary, place.second):  # their order may change
+        receipts = ErasedReceipts(str(root), lambda: None)
+        assert (receipts.has(CRASH_ID), receipts.has(NEIGHBOUR)) == (True, False)
     again = place.run("erase", CRASH_ID, "--yes")
     assert (again.exit_code, again.stderr) == (1, f"collectord: {CRASH_ID}: found nowhere\n")
 
@@ -201,12 +204,31 @@ def test_where_it_may_still_be_is_listed(place: Place) -> None:
 def test_that_its_id_may_be_given_out_again_is_told(place: Place) -> None:
     keep(place.primary)
     (place.primary / "erased").write_text("no directory")
+    assert "memory of duplicates" not in place.run("erase", NEIGHBOUR, "--yes").stderr  # the other store knows it
+    place.second.rename(place.path / "away")
     erased = place.run("erase", CRASH_ID, "--yes")
     assert (erased.exit_code, erased.stdout) == (1, f"{CRASH_ID}: erased from {place.primary}\n")
     assert (
         f"{CRASH_ID}: may still be in the memory of duplicates, so its id may be answered again: Not a directory"
         in erased.stderr
     )
+
+
+def test_a_crash_that_a_daemon_with_another_order_of_stores_moves_is_erased(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stores are swapped by the settings, and it was not restarted: the primary of then is emptied by it."""
+    keep(place.primary)
+
+    def erase_and_move(crash_id: str, staging: StagingDirectory) -> bool:
+        found = erase(crash_id, staging)
+        if staging.root == str(place.second) and files(place.primary):
+            os.replace(place.primary / DAY, place.second / DAY)
+        return found
+
+    monkeypatch.setattr("collectord.cli.erase.erase_in_store", erase_and_move)
+    assert place.run("erase", CRASH_ID, "--yes").exit_code == 0
+    assert files(place.second) == []
 
 
 def test_a_crash_that_is_being_moved_is_left_to_a_second_try(place: Place) -> None:

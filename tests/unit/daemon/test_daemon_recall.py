@@ -72,6 +72,8 @@ def test_what_was_kept_lately_is_known_again(tmp_path: Path) -> None:
         pytest.param(["moved"], "/there", True, id="not yet removed"),
         pytest.param(["moved", "removed"], "/store", False, id="moved to another store of ours"),
         pytest.param(["quarantined", "duplicate"], "/store", False, id="quarantined"),
+        pytest.param(["moved", "removed", "erased"], "/there", False, id="erased"),
+        pytest.param(["moved", "erased", "moved"], "/there", True, id="moved again"),
     ],
 )
 def test_which_crashes_were_moved(tmp_path: Path, steps: list[Step], where: str, was_moved: bool) -> None:
