@@ -28,7 +28,8 @@ async def recall(
 ) -> None:
     """
     Fill C{table} by the journal, with the crashes that were kept within the window, and those that were moved since
-    and not erased. Without a journal nothing is recalled. Whether a crash is still in its store is seen when its report comes again.
+    and not erased. Without a journal nothing is recalled. Whether a crash is still in its store is seen when its report
+    comes again.
 
     @param stores: the names of our own stores. A crash that was moved to one of them is looked for there.
     @param in_thread: the journal is read on it, and its thread ends afterwards.

@@ -211,15 +211,14 @@ class FallbackCrashStorage:
     async def was_erased(self, crash_id: str) -> bool:
         """Tell whether a crash was erased lately; also if that can't be found out, since a store does not work."""
         for backend in self.backends:
-            if backend.was_erased is not None:
-                if backend.breaker.open:
+            if backend.was_erased is None:
+                continue
+            try:
+                if backend.breaker.open or await self.timed(backend, backend.was_erased(crash_id), CHECK_S):
                     return True
-                try:
-                    if await self.timed(backend, backend.was_erased(crash_id), CHECK_S):
-                        return True
-                except StorageError as e:
-                    self._log.warn("it is not known whether {crash_id} was erased: {why}", crash_id=crash_id, why=str(e))
-                    return True
+            except StorageError as e:
+                self._log.warn("it is not known whether {crash_id} was erased: {why}", crash_id=crash_id, why=str(e))
+                return True
         return False
 
     async def wait_for_discards(self) -> None:

@@ -1,8 +1,8 @@
 """
 Remembers which crashes were erased lately, so that the id of none of them is answered for a report that comes again.
 
-C{<root>/erased/<crash id>} is an empty file, in each store that could be reached then, since the order of the stores may
-change, and some may be taken out. All of it blocks.
+C{<root>/erased/<crash id>} is an empty file, in each store that could be reached then, since their order may change,
+and some may be taken out. All of it blocks.
 """
 
 import os
