@@ -2,22 +2,22 @@
 The destination C{type = "http"}: it posts crashes to another collector, which may be collectord, Socorro's or Antenna.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from secrets import token_hex
-from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from weakref import WeakSet
 
 import treq
-from attrs import define, field, frozen
+from attrs import frozen
 from OpenSSL import SSL, crypto
 from pydantic import Field, field_validator, model_validator
 from service_identity import VerificationError
 from twisted.internet import error as net
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, DeferredSemaphore
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.web import client
@@ -34,10 +34,10 @@ from collectord.model import SENDER, SENDER_NOTES, Crash
 from collectord.net.errors import NETWORK_ERRORS, WRAPPING_ERRORS, innermost_error
 from collectord.net.pages import page_in_words
 from collectord.net.pem import certificates_in
-from collectord.net.twisted_private import is_unfinished
 from collectord.plugins import PluginContext, PluginSettings, PluginType
 from collectord.settings.urls import http_parts, redacted_url, without_quoting_input, without_secrets
 from collectord.storage.http.body import PiecesProducer, gzipped, make_report, notes_of
+from collectord.storage.http.lease import Lease
 
 _ANSWER = 4096
 """The most bytes of an answer: no collector sends more."""
@@ -136,7 +136,7 @@ class HttpCrashStorage:
         else:
             body = PiecesProducer(report.pieces(), report.length)
         async with self._free:
-            status, answer = await self._exchange(b"POST", headers, body)
+            status, answer = await self._exchange(b"POST", self._settings.url, headers, body)
         if status != OK or not _is_receipt(answer, crash.crash_id):
             hint = ": is the token right?" if status == UNAUTHORIZED else ""
             kind = CrashRejectedByStore if status in _REFUSALS or _NOT_KEPT.match(answer) else UnclearRefusal
@@ -144,10 +144,26 @@ class HttpCrashStorage:
         return self.name
 
     async def check(self) -> Mapping[str, int]:
-        status, answer = await self._exchange(b"GET", {}, None)
-        if status >= 500 or 300 <= status < 400 or (status < 300 and page_in_words(answer)):
+        url = self._settings.url
+        status, answer = await self._exchange(b"GET", url, {}, None)
+        is_for_people = 300 <= status < 400 or (status < 300 and page_in_words(answer))
+        if status >= 500 or (is_for_people and not await self._tells_version()):
             raise StorageError(self._refused(status, answer))
         return {}
+
+    async def _tells_version(self) -> bool:
+        """
+        Tell whether a C{/__version__} beside the URL answers as that of a collector does.
+
+        A collector may have a page for people who look where it takes reports. What is in its place, such as the portal
+        of a network, has one for every path. Nothing is posted to find that out: a collector might keep it.
+        """
+        url = urljoin(self._settings.url.partition("?")[0].rstrip("/"), "__version__")
+        status, answer = await self._exchange(b"GET", url, {}, None)
+        try:
+            return status == OK and isinstance(json.loads(answer), dict)
+        except (ValueError, RecursionError):
+            return False
 
     def _refused(self, status: int, answer: bytes) -> str:
         if 300 <= status < 400:
@@ -166,7 +182,9 @@ class HttpCrashStorage:
         text = without_secrets(text.replace(urlsplit(self._settings.url).path, urlsplit(self.name).path))[:100]
         return "".join(c if c.isprintable() else "?" for c in text)
 
-    async def _exchange(self, method: bytes, headers: _Fields, body: IBodyProducer | None) -> tuple[int, bytes]:
+    async def _exchange(
+        self, method: bytes, url: str, headers: _Fields, body: IBodyProducer | None
+    ) -> tuple[int, bytes]:
         answer = bytearray()
 
         def collect(data: bytes) -> None:
@@ -174,10 +192,10 @@ class HttpCrashStorage:
             if method == b"POST" and len(answer) > _ANSWER:
                 raise StorageError(f"{self.name}: answered with more than {_ANSWER} bytes, so it is no collector")
 
-        with _Lease(self._pool, self._aborted) as lease:
+        with Lease(self._pool, self._aborted) as lease:
             agent = client.Agent(self._reactor, self._policy, _CONNECT_S, pool=lease)
             try:
-                response = await agent.request(method, self._settings.url.encode(), Headers(_AGENT | headers), body)
+                response = await agent.request(method, url.encode(), Headers(_AGENT | headers), body)
                 if method == b"POST" or response.code >= 500 or response.code < 300:
                     await treq.collect(response, collect)
             except (*WRAPPING_ERRORS, *NETWORK_ERRORS) as e:
@@ -207,39 +225,6 @@ class HttpCrashStorage:
             case _:
                 what = f"{'its answer is no HTTP' if received else 'the request failed'} ({type(error).__name__})"
         return StorageError(f"{self.name}: {what}")
-
-
-@define
-class _Lease:
-    """
-    A lease is the connection pool as one request uses it, as a context manager.
-
-    When it ends, the connection is back in the pool or is closed. If the answer comes before the request was sent
-    completely, Twisted would go on sending, so the connection is closed in this case, too.
-    """
-
-    _pool: client.HTTPConnectionPool
-    _aborted: WeakSet[Any]
-    persistent: bool = True
-    _connection: Any = field(default=None, init=False)
-
-    def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:
-        return Deferred.fromCoroutine(self._get(key, endpoint))
-
-    async def _get(self, key: Any, endpoint: Any) -> Any:
-        # Twisted puts a connection that was aborted back into the pool if it had all of the answer by then.
-        while (connection := await self._pool.getConnection(key, endpoint)) in self._aborted:
-            pass
-        self._connection = connection
-        return connection
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._connection is not None and is_unfinished(self._connection):
-            self._aborted.add(self._connection)
-            self._connection.transport.abortConnection()
 
 
 @implementer(IPolicyForHTTPS)

@@ -278,6 +278,23 @@ async def test_a_page_or_a_redirect_is_no_collector(another: Another) -> None:
             assert str(await error_of(work)) == f"{storage.name}: answered {said}"
 
 
+@in_reactor
+async def test_a_page_in_front_of_a_collector_is_told_by_its_version(another: Another) -> None:
+    """Whatever stands in its place answers any path with a page. Nothing is posted that a collector might keep."""
+    version, page = answer(200, b'{"source": "antenna"}'), answer(200, b"<!DOCTYPE html><title>Crashes</title>")
+    for first in (page, answer(303, b"", b"Location: /about")):
+        another.server.answers = [first, version]
+        await another.storage("/crash/submit?key=abc").check()
+    for path, asked in (("/submit/", "/__version__"), ("", "/__version__"), ("/crash/submit", "/crash/__version__")):
+        another.server.answers = [page, version]
+        await another.storage(path).check()
+        assert another.server.requests[-1].target == asked
+    assert {request.method for request in another.server.requests} == {"GET"}
+    for second in (page, answer(404, b"{}"), answer(200, b"[]"), answer(200, b"[" * 4000), answer(200, b"1.0")):
+        another.server.answers = [page, second]
+        assert "with a page (Crashes), so it is no collector" in str(await error_of(another.storage().check()))
+
+
 @pytest.mark.parametrize("stage", ["connecting", "waiting"])
 @in_reactor
 async def test_a_check_can_be_cancelled(another: Another, stage: str) -> None:
