@@ -163,7 +163,9 @@ MOVE_SECONDS = _histogram("move_seconds", "Time until a destination confirmed a 
 PUBLISH_SECONDS = _histogram("publish_seconds", "Time until a publisher confirmed a crash id.", _SECONDS, "outlet")
 SINK_FAILURES = _counter("outlet_failures", "Times that a destination or publisher failed.", "outlet")
 SINK_HEALTHY = _gauge(
-    "outlet_well", "1 if a destination or publisher confirmed what it was given last, else 0.", "outlet"
+    "outlet_well",
+    "1 if a destination or publisher takes crashes, 0 if it failed when it was tried last.",
+    "outlet",
 )
 REMOVED = _counter("removed", "Crashes that were removed from a store after they were moved.", "store")
 QUARANTINED = _counter("quarantined", "Crashes put into the quarantine: broken, or refused by a destination.", "store")

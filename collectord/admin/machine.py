@@ -18,6 +18,9 @@ from collectord.observe.storestatus import StoreFigures, StoreStatus
 
 NOT_KNOWN = "not known"
 NOTHING = "—"
+TAKES_CRASHES = "takes crashes"
+NOT_YET = "not tried yet"
+NOT_SINCE = "not tried since"
 
 _STORES = [
     Column(head="Store", is_head=True),
@@ -79,11 +82,17 @@ def _age_of(last: StoreFigures | None, now: float) -> Node:
 
 
 def _state(problem: str, cautions: Sequence[str]) -> Iterator[Node]:
-    if problem:
-        yield h("b", problem, class_="bad")
-    else:
-        yield h("span", "takes crashes", class_="good")
+    yield h("b", problem, class_="bad") if problem else h("span", TAKES_CRASHES, class_="good")
     yield [h("span", caution, class_="why quiet") for caution in cautions]
+
+
+def _state_of_sink(sink: SinkStatus) -> Iterator[Node]:
+    if sink.is_tried:
+        yield from _state(sink.problem, sink.cautions)
+    elif sink.problem:
+        yield from _state(sink.problem, [NOT_SINCE, *sink.cautions])
+    else:
+        yield [quiet(NOT_YET), *(h("span", caution, class_="why quiet") for caution in sink.cautions)]
 
 
 def _space(store: StoreStatus) -> Node:
@@ -121,7 +130,7 @@ def _sink(sink: SinkStatus, counted: DayCounts) -> Row:
         f"{sink.kind} {sink.name}",
         [
             [sink.name, " ", quiet(sink.kind)],
-            _state(sink.problem, sink.cautions),
+            _state_of_sink(sink),
             _number(round(counted.counts.get(("given", sink.name), 0.0)), NOTHING),
             _number(round(counted.counts.get(("failed", sink.name), 0.0)), NOTHING),
             Cell(NOTHING, "zero") if median is None else _at_most(median),

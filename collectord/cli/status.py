@@ -12,7 +12,7 @@ from click.exceptions import Exit
 from rich.text import Text
 
 from collectord.admin.format import count, rate, size, span
-from collectord.admin.machine import NOT_KNOWN
+from collectord.admin.machine import NOT_KNOWN, NOT_SINCE, NOT_YET, TAKES_CRASHES
 from collectord.admin.state import LOST, loss_in_words
 from collectord.cli.client import Response, Server, url_of
 from collectord.cli.shared import (
@@ -166,12 +166,14 @@ def _known(value: float | None, in_words: Callable[[float], str]) -> str:
 def _show_sinks(sinks: Sequence[Mapping[str, Any]]) -> None:
     shown = table("destination or publisher", "kind", "given", "failures", "state", right=["given", "failures"])
     for sink in sinks:
-        health = _health(sink["problem"])
+        health = _health(sink["problem"]) if sink["problem"] or sink["is_tried"] else Text(NOT_YET, "dim")
         if sink["resumes_in_s"] > 0:
             health.append(f" (again in {span(sink['resumes_in_s'])})")
+        elif sink["problem"] and not sink["is_tried"]:
+            health.append(f" ({NOT_SINCE})")
         add_row(shown, sink["name"], sink["kind"], count(sink["given"]), count(sink["failures"]), health)
     show(shown)
 
 
 def _health(problem: str) -> Text:
-    return Text(shortened(problem, 200), "red") if problem else Text("takes crashes", "green")
+    return Text(shortened(problem, 200), "red") if problem else Text(TAKES_CRASHES, "green")

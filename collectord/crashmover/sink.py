@@ -17,7 +17,7 @@ from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.timeouts import with_timeout
 from collectord.crashmover.answering import NOTIFY_S, AnswerWatch
 from collectord.errors import CrashGone, CrashRejectedByStore, IdRefused, PublishError, StorageError, TimedOut
-from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES, SINK_HEALTHY
+from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES
 from collectord.model import Crash
 from collectord.settings.urls import without_secrets
 
@@ -86,6 +86,7 @@ class Sink:
         self._is_checked = self._unchecked = verify
         self._verify = SingleFlight(self._try_out)
         self._failures = 0
+        self._is_known = False
         self._resume_at = 0.0
         self._at_once = _ANY
         self._answers = AnswerWatch(check if verify else _no_check, self._seems_away, clock)
@@ -95,6 +96,17 @@ class Sink:
     def is_available(self) -> bool:
         """Whether a crash can be delivered now, as far as is known."""
         return not self._unchecked and self._resume_at <= self._clock.seconds()
+
+    @property
+    def is_tried(self) -> bool:
+        """
+        Whether it is known by trying how the sink is now.
+
+        If it has failed and is not to be checked, that is so until the pause is over. Then only the next crash tries
+        it, and another process may get that.
+        """
+        may_have_changed = self.problem and not self._is_checked and not self.resumes_in and not self._answers.under_way
+        return self._is_known and not may_have_changed
 
     @property
     def at_once(self) -> int:
@@ -152,7 +164,7 @@ class Sink:
 
     def _set_healthy(self) -> None:
         self.problem = ""
-        SINK_HEALTHY.labels(self.name).set(1)
+        self._is_known = True
 
     @property
     def resumes_in(self) -> float:
@@ -201,7 +213,7 @@ class Sink:
     def _seems_away(self, why: str) -> None:
         """Say that the sink seems to be away, though nothing has failed yet."""
         self.problem = without_secrets(why)
-        SINK_HEALTHY.labels(self.name).set(0)
+        self._is_known = True
         self._log.error("{sink} does not answer: {why}", sink=self.name, why=self.problem)
 
     def _failed(self, error: Exception, *, slow: bool) -> None:
@@ -209,7 +221,7 @@ class Sink:
         why = self.problem = without_secrets(str(error))
         self.failed += 1
         SINK_FAILURES.labels(self.name).inc()
-        SINK_HEALTHY.labels(self.name).set(0)
+        self._is_known = True
         if self._resume_at > self._clock.seconds():
             return  # of many deliveries that were under way together and failed together, only the first counts
         if slow:

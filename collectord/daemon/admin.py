@@ -150,6 +150,7 @@ class AdminPort(MultiService):
                 failures=failed[sink.name],
                 resumes_in_s=state.resumes_in_s,
                 cautions=state.cautions,
+                is_tried=state.is_tried,
             )
             for sink in self._delivery().sinks
             for state in [together(sink.name, states)]

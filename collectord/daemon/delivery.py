@@ -94,7 +94,10 @@ class DeliveryPipeline:
 
     def sink_states(self) -> Sequence[SinkState]:
         """Return how the destinations and publishers are for this process."""
-        return [SinkState(sink.name, sink.problem, sink.resumes_in, tuple(sink.cautions())) for sink in self.sinks]
+        return [
+            SinkState(sink.name, sink.problem, sink.resumes_in, tuple(sink.cautions()), sink.is_tried)
+            for sink in self.sinks
+        ]
 
     def wake(self, store: str, count: int = 1) -> None:
         """Note that the store of that name keeps so many more crashes, so that they are moved soon."""

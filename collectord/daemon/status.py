@@ -20,6 +20,7 @@ from collectord.admin.downloads import DumpToSend
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.daemon.crashlook import CrashLookUp
 from collectord.daemon.pressure import pressure_in
+from collectord.metrics import SINK_HEALTHY
 from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.crashpage import CrashPage, JournalEntry
 from collectord.observe.loss import LossWatch
@@ -114,7 +115,9 @@ class StatusReporter(Service):
         self._note_loss(families)
         if len(self._samples) > 1:
             self._history.append(_rates(self._samples[-2], self._samples[-1]))
-        self._trouble_times.note(self._now(), self.overview().troubles)
+        overview = self.overview()
+        self._trouble_times.note(self._now(), overview.troubles)
+        _show_in_metrics(overview.sinks)
 
     def _families(self) -> Mapping[str, Metric]:
         return {metric.name: metric for metric in self._aggregated.collect()}
@@ -176,6 +179,14 @@ class StatusReporter(Service):
         """Find a dump of a crash in stores and destinations, on a thread; None if it is not there."""
         found = await self._threads(partial(self._look_up.dump, crash_id, name))
         return None if found is None else DumpToSend(found[1], StoredFile(*found, self._threads))
+
+
+def _show_in_metrics(sinks: Sequence[SinkStatus]) -> None:
+    """Show how destinations and publishers are for all processes together; nothing of those not tried yet."""
+    SINK_HEALTHY.clear()  # a reload may have removed some
+    for sink in sinks:
+        if sink.problem or sink.is_tried:
+            SINK_HEALTHY.labels(sink.name).set(not sink.problem)
 
 
 def _sum(families: Mapping[str, Metric], family: str, suffix: str = "", **labels: str) -> float:

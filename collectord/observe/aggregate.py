@@ -18,7 +18,6 @@ _Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 _CUMULATIVE = frozenset({"counter", "histogram"})
 
 _WORST: Mapping[str, Callable[[float, float], float]] = {
-    "collectord_outlet_well": min,
     "collectord_dangling_links": max,
 }
 """The gauges of which each process finds out the whole value, so that a sum would say nothing: the worst counts."""

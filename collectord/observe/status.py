@@ -68,11 +68,12 @@ class SinkStatus:
     How one destination or publisher is.
 
     @ivar kind: C{destination} or C{publisher}.
-    @ivar problem: why it takes no crashes; empty if it does.
+    @ivar problem: why it took no crash when it was tried last; empty if it did, or was not tried yet.
     @ivar given: crashes that it confirmed since the start of the daemon.
     @ivar failures: how often a delivery to it, or a check of it, failed since then.
     @ivar resumes_in_s: seconds until it is tried again after failures; 0 if it is not backing off.
     @ivar cautions: what it can't promise, in plain sentences.
+    @ivar is_tried: whether any process knows how it is now: it was tried, and if it failed, it is being tried again.
     """
 
     name: str
@@ -82,6 +83,7 @@ class SinkStatus:
     failures: int
     resumes_in_s: float
     cautions: Sequence[str] = ()
+    is_tried: bool = True
 
 
 @frozen(kw_only=True)
@@ -283,4 +285,6 @@ def _waiting(overview: Overview, sink: SinkStatus) -> str:
     if waiting and sink.kind == "destination":
         wait = f"{waiting:,} crash{' waits' if waiting == 1 else 'es wait'}{_growing(overview.rates)}."
     again = f"It is tried again in {sink.resumes_in_s:.0f} s." if sink.resumes_in_s > 0 else ""
+    if not sink.is_tried:
+        again = "It was not tried since: the next crash tries it."
     return " ".join(filter(None, (wait, again)))

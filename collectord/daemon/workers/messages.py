@@ -135,7 +135,9 @@ def decode(line: bytes) -> Message:
         case {"seen": [list(counts), list(facts)]}:
             return Seen((counts, facts))
         case {"sinks": list(states)}:
-            return Sinks([SinkState(name, why, wait, tuple(cautions)) for name, why, wait, cautions in states])
+            return Sinks(
+                [SinkState(name, why, wait, tuple(cautions), tried) for name, why, wait, cautions, tried in states]
+            )
         case {"pressed": bool(is_pressed)}:
             return Pressed(is_pressed)
     raise ValueError(f"no message: {line[:80]!r}")

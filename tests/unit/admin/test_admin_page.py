@@ -48,6 +48,16 @@ def test_the_overview(admin: Admin) -> None:
     assert "8.3 TB free, 65 days if nothing could be moved" in page.text
 
 
+def test_a_destination_that_was_not_tried_yet_or_since_it_failed() -> None:
+    busily = busy(NOW)
+    s3, rabbitmq = busily.sinks
+    sinks = [evolve(s3, is_tried=False), evolve(rabbitmq, problem="it was away", is_tried=False)]
+    page = read(overview_page(evolve(busily, sinks=sinks), Choice(), DayCounts(), None))
+    assert page.row("s3: crashes destination")[1] == "not tried yet"
+    assert page.row("rabbitmq: socorro.normal publisher")[1] == "it was away" + "not tried since"  # two lines
+    assert "it was away. It was not tried since: the next crash tries it." in page.text
+
+
 def test_what_the_index_knows(admin: Admin) -> None:
     page = page_at(admin, "/")
     assert page.row("Left out by rules")[1:] == ["3.0", "0.5", "3.0", "46,440"]

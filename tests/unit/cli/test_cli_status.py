@@ -109,6 +109,16 @@ def test_a_problem(overview: Overview) -> None:
     assert (asked_of(overview, "--json").exit_code, asked_of(overview, "--json").stderr) == (1, "")
 
 
+def test_a_destination_that_was_not_tried_yet_or_since_it_failed() -> None:
+    """As with verify = false, where only crashes try it."""
+    result = asked_of(evolve(WELL, sinks=[evolve(OUTLET, is_tried=False)]))
+    assert "not tried yet" in result.stdout
+    assert result.exit_code == 0
+    result = asked_of(evolve(WELL, sinks=[evolve(OUTLET, problem="it was away", is_tried=False)]))
+    assert "it was away (not tried since)" in result.stdout
+    assert result.exit_code == 1
+
+
 def test_what_is_not_known_yet() -> None:
     store = evolve(STORE, free_bytes=None, backlog=None, quarantined=None)
     result = asked_of(evolve(WELL, stores=[store], sinks=[]))

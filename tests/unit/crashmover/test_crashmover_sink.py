@@ -68,6 +68,39 @@ def test_one_that_is_not_to_be_checked_never_is() -> None:
     assert (fake.checks, sink.problem) == (0, "")
 
 
+def test_one_that_is_not_to_be_checked_is_not_known_between_a_pause_and_the_next_crash() -> None:
+    clock, fake = Clock(), FakeSink("one")
+    sink = fake.as_sink(clock, verify=False)
+    assert not sink.is_tried
+    result_of(sink.deliver(make_crash()))
+    clock.advance(1000)
+    assert sink.is_tried
+    fake.fails = True
+    with pytest.raises(StorageError):
+        result_of(sink.deliver(make_crash()))
+    assert sink.is_tried
+    clock.advance(1)
+    assert (sink.is_tried, sink.problem) == (False, "one takes nothing")
+    fake.fails, fake.hangs = False, []
+    slow = Deferred.fromCoroutine(sink.deliver(make_crash()))
+    assert sink.is_tried
+    fake.hangs.pop().callback(None)
+    assert result_of(slow) is None
+    assert (sink.is_tried, sink.problem) == (True, "")
+
+
+def test_one_that_is_checked_is_known_from_the_first_check_on() -> None:
+    clock, fake = Clock(), FakeSink("one", fails=True)
+    sink = fake.as_sink(clock, verify=True)
+    assert not sink.is_tried
+    result_of(sink.try_out())
+    clock.advance(60)
+    assert sink.is_tried
+    fake.fails = False
+    result_of(sink.try_again())
+    assert (sink.is_tried, sink.problem) == (True, "")
+
+
 def test_success_makes_the_next_pause_short_again() -> None:
     clock, fake = Clock(), FakeSink("one", fails=True)
     sink = fake.as_sink(clock)

@@ -53,6 +53,7 @@ def reporter(
     events: Sequence[JournalEntry] = (),
     recent: RecentCrashes | None = None,
     moves: bool = True,
+    sinks: Sequence[SinkStatus] = (),
 ) -> StatusReporter:
     return StatusReporter(
         AggregatedRegistry(metrics.REGISTRY),
@@ -62,7 +63,7 @@ def reporter(
         destinations=lambda: [str(tmp_path / "there")],
         rules=lambda: RULES,
         stores=list[StoreStatus],
-        sinks=list[SinkStatus],
+        sinks=lambda: sinks,
         workers=list[WorkerStatus],
         movers=lambda: None,
         certificates=list[CertificateStatus],
@@ -132,6 +133,25 @@ def test_the_last_crashes(tmp_path: Path, clock: FakeReactor) -> None:
     recent = RecentCrashes()
     recent.note(CrashEvent(at=1.0, crash_id=CRASH_ID, kind="kept", where="/a"))
     assert [recent.crash_id for recent in reporter(tmp_path, clock, recent=recent).overview().recent] == [CRASH_ID]
+
+
+def test_the_metric_of_a_destination_is_how_it_is_for_all_processes(tmp_path: Path, clock: FakeReactor) -> None:
+    def sink(name: str, problem: str, is_tried: bool) -> SinkStatus:
+        return SinkStatus(
+            name=name, kind="destination", problem=problem, given=0, failures=0, resumes_in_s=0.0, is_tried=is_tried
+        )
+
+    sinks = [sink("well", "", True), sink("away", "it is away", True), sink("not since", "it was away", False)]
+    reported = reporter(tmp_path, clock, sinks=[*sinks, sink("not yet", "", False)])
+    metrics.SINK_HEALTHY.labels("removed by a reload").set(0)
+    reported.startService()
+    (shown,) = metrics.SINK_HEALTHY.collect()
+    assert {sample.labels["outlet"]: sample.value for sample in shown.samples} == {
+        "well": 1,
+        "away": 0,
+        "not since": 0,
+    }
+    reported.stopService()
 
 
 def test_metrics(tmp_path: Path, clock: FakeReactor) -> None:

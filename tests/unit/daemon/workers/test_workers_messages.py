@@ -27,7 +27,7 @@ MESSAGES = [
     CrashEvents([KEPT, MOVED]),
     CrashEvents([]),
     Seen(([["1:a", "App", "1.0", 3, 1]], [["1:a", "somewhere", 1.5, "id"]])),
-    Sinks([SinkState("s3://b", "it is away", 1.5, ("no checksums",)), SinkState("c")]),
+    Sinks([SinkState("s3://b", "it is away", 1.5, ("no checksums",)), SinkState("c", is_tried=False)]),
     Pressed(True),
     Pressed(False),
     Counted([["a", "counter", [["a_total", {"b": "c"}, 1.0]]]]),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from twisted.internet.defer import Deferred
 
@@ -531,6 +531,10 @@ def test_how_destinations_are_is_what_movers_say() -> None:
     send(two, Sinks([away, SinkState("c")]))
     assert at.supervisor.sinks() == [well, away, SinkState("c")]
     assert together("s3://b", at.supervisor.sinks()) == SinkState("s3://b", "it is away", 2.0, ("a", "b"))
-    assert together("d", at.supervisor.sinks()) == SinkState("d")
+    assert together("d", at.supervisor.sinks()) == SinkState("d", is_tried=False)
+    send(two, Sinks([evolve(away, is_tried=False)]))
+    assert together("s3://b", at.supervisor.sinks()) == SinkState("s3://b", cautions=("a", "b"))
+    send(one, Sinks([evolve(well, is_tried=False)]))
+    assert together("s3://b", at.supervisor.sinks()) == SinkState("s3://b", "it is away", 2.0, ("a", "b"), False)
     two.end(signal.SIGKILL)
-    assert at.supervisor.sinks() == [well]
+    assert at.supervisor.sinks() == [evolve(well, is_tried=False)]
