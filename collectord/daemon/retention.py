@@ -24,7 +24,7 @@ from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StorageError, TimedOut
 from collectord.metrics import EXPIRED, KEPT_BYTES, RETENTION_LAG
 from collectord.model import CrashEvent
-from collectord.settings.schema import Crashmover, Settings
+from collectord.settings.schema import Settings
 from collectord.settings.stores import Storage
 from collectord.storage.chain.backend import Backend
 from collectord.storage.filesystem.expiry import Expired, KeepLimits, StoreExpiry
@@ -242,24 +242,23 @@ def _slice(backend: Backend, steps: Iterator[Expired | None]) -> _Slice:
 
 
 def make_retention(
-    settings: Settings,
+    settings: Callable[[], Settings],
     backends: Sequence[Backend],
-    mover: Callable[[], Crashmover],
     on_event: Callable[[CrashEvent], None],
     reactor: Any,
 ) -> RetentionService | None:
     """
     Make the service for the stores that have limits; None if none has.
 
-    @param mover: returns the settings of the crashmover that are in effect.
+    @param settings: returns those that are in effect.
     """
     now = partial(datetime.now, UTC)
     stores = []
-    for backend, each in zip(backends, settings.storage, strict=True):
+    for backend, each in zip(backends, settings().storage, strict=True):
         if limits := limits_of(each):
             assert isinstance(backend.storage, FilesystemCrashStorage)
             directory, is_primary = backend.storage.directory, backend is backends[0]
-            expiry = StoreExpiry(directory, limits, partial(_waits, mover, is_primary))
+            expiry = StoreExpiry(directory, limits, partial(_waits, settings, is_primary))
             thread = ThreadPool(f"retention {backend.name}", 1, reactor.callFromThread)
             stores.append(RetainedStore(backend, expiry, SlowClock(directory, now, monotonic), thread))
     return RetentionService(stores, on_event, now, reactor) if stores else None
@@ -275,5 +274,5 @@ def limits_of(store: Storage) -> KeepLimits:
     )
 
 
-def _waits(mover: Callable[[], Crashmover], is_primary: bool) -> bool:
-    return mover().moves_from(primary=is_primary)
+def _waits(settings: Callable[[], Settings], is_primary: bool) -> bool:
+    return settings().crashmover.moves_from(primary=is_primary)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -144,13 +145,7 @@ class CollectordService(MultiService):
 
     def _retain(self) -> None:
         """Let crashes expire: in this process alone, if there are workers, too."""
-        retention = make_retention(
-            self.snapshot.settings,
-            self._backends,
-            lambda: self.snapshot.settings.crashmover,
-            self._on_event,
-            self._reactor,
-        )
+        retention = make_retention(lambda: self.snapshot.settings, self._backends, self._on_event, self._reactor)
         if retention is not None:
             self._attach(retention)
 
@@ -192,6 +187,8 @@ class CollectordService(MultiService):
             stop=longest_stop_s(self.snapshot.settings),
             now=time.time,
         )
+        for backend in self._backends:  # who saves crashes here yields to those who send them
+            backend.waited = partial(self._supervisor.waited, backend.name)
         self._attach(self._supervisor)
 
     # While it runs

@@ -4,13 +4,16 @@ Retention under load, and killed in the midst of it: an old crash is whole or go
 
 import hashlib
 import os
+import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
+from tests.support.fusefs import can_mount_fuse, mounted
 from tests.support.load import SMALL, load
 from tests.support.reports import harm
 from tests.support.wait import until
@@ -71,6 +74,45 @@ def test_killed_in_the_midst_of_retention(tmp_path: Path) -> None:
     assert problems(root) == []
     assert list(harm(acknowledged, root)) == []
     assert acknowledged
+
+
+@pytest.mark.skipif(bool(can_mount_fuse()), reason=can_mount_fuse() or "-")
+@pytest.mark.parametrize("processes", [0, 1], ids=["workers", "receivers and a mover"])
+def test_it_yields_while_crashes_wait_for_a_disk_in_a_worker(tmp_path: Path, processes: int) -> None:
+    """It runs in their parent, which saves nothing."""
+    behind, mount = tmp_path / "behind", tmp_path / "mount"
+    for directory in (behind, mount):
+        directory.mkdir()
+    for number in range(1200):
+        keep_old(behind, number * 70_001)
+    (behind / "retention.time").write_text(datetime.now(UTC).isoformat())
+    with mounted(behind, mount) as disk:
+        port = free_port()
+        toml = config(port, mount, submission="workers = 2", storage="keep_days = 30\ntimeout_s = 60.0", moves=True)
+        toml += f'[crashmover]\nprocesses = {processes}\n[ledger]\ndirectory = "{tmp_path / "ledger"}"\n'
+        with Daemon(toml, port, tmp_path / "work") as daemon:
+            until(lambda: ": keep_days" in daemon.log(), 60)
+            disk.fault("hang fsync")
+            with load(port, clients=1) as clients:
+                try:
+                    time.sleep(3)  # until it is told
+                    since = time.time()
+                    time.sleep(4)
+                    assert 1 <= turns_in(tmp_path / "ledger", since) <= 12  # two a second; else there are ten or so
+                finally:
+                    clients.stopping.set()
+                    disk.heal()
+            daemon.stop()
+
+
+def turns_in(ledger: Path, since: float) -> int:
+    """How often since then it has removed some crashes in one go, by the times in the journal."""
+    times = [time_in(line) for line in (ledger / "20160622.journal").read_text().splitlines()]
+    return sum(after - before > 0.04 for before, after in pairwise(t for t in times if t > since))
+
+
+def time_in(line: str) -> float:
+    return datetime.fromisoformat(line.partition("\t")[0]).timestamp()
 
 
 def test_what_a_kill_leaves_of_old_crashes_is_whole(tmp_path: Path) -> None:

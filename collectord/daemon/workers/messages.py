@@ -12,7 +12,7 @@ shows that its reactor runs.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -91,13 +91,13 @@ class Sinks:
 
 
 @frozen
-class Pressed:
-    """Whether crashes wait for a disk in the worker, so that those who send them wait, too."""
+class Saving:
+    """For how many seconds the oldest crash has waited that is being saved in the worker, by the name of its store."""
 
-    is_pressed: bool
+    waited: Mapping[str, float]
 
 
-Message = Ready | CrashEvents | Counted | Seen | Sinks | Pressed
+Message = Ready | CrashEvents | Counted | Seen | Sinks | Saving
 
 
 def encode(message: Message) -> bytes:
@@ -113,8 +113,8 @@ def encode(message: Message) -> bytes:
             value = {"seen": tally}
         case Sinks(states):
             value = {"sinks": [astuple(state) for state in states]}
-        case Pressed(is_pressed):
-            value = {"pressed": is_pressed}
+        case Saving(waited):
+            value = {"saving": waited}
     return json.dumps(value).encode()
 
 
@@ -138,8 +138,8 @@ def decode(line: bytes) -> Message:
             return Sinks(
                 [SinkState(name, why, wait, tuple(cautions), tried) for name, why, wait, cautions, tried in states]
             )
-        case {"pressed": bool(is_pressed)}:
-            return Pressed(is_pressed)
+        case {"saving": dict(waited)}:
+            return Saving(waited)
     raise ValueError(f"no message: {line[:80]!r}")
 
 

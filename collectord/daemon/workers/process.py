@@ -3,7 +3,7 @@ A worker process as its parent sees it: it sends messages, writes log lines, and
 """
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -19,8 +19,8 @@ from collectord.daemon.workers.messages import (
     Counted,
     CrashEvents,
     LineSplitter,
-    Pressed,
     Ready,
+    Saving,
     Seen,
     Sinks,
     Work,
@@ -32,6 +32,7 @@ from collectord.observe.aggregate import Snapshot
 from collectord.observe.rate import RecentRate
 from collectord.observe.sinks import SinkState
 from collectord.observe.status import WorkerStatus
+from collectord.storage.chain.backend import SLOW_S
 
 _DIE_S = 2.0
 """A process that is still there so long after it was killed waits for a disk. It is given up."""
@@ -55,7 +56,7 @@ class Parent(Protocol):
         """Note the current values of all metrics of C{worker}."""
 
     def pressed(self) -> None:
-        """Note that crashes have begun or ceased to wait for a disk in a worker."""
+        """Note that crashes may have begun or ceased to wait for a disk in a worker."""
 
     def write(self, lines: bytes) -> None:
         """Write log lines of a worker, each of which ends with a newline."""
@@ -77,7 +78,7 @@ class WorkerProcess(ProcessProtocol):
     @ivar is_killed: it was killed, and will end.
     @ivar ready: fires once it takes submissions, or has ended without.
     @ivar ended: fires when it has ended, or was given up.
-    @ivar is_pressed: crashes wait for a disk there.
+    @ivar waited: for how many seconds the oldest crash has waited that is being saved there, by the name of its store.
     @ivar sinks: how the destinations and publishers are that it moves crashes to.
     @ivar expendable: no other worker is started in its place when it ends.
     """
@@ -92,7 +93,7 @@ class WorkerProcess(ProcessProtocol):
         self.work = work
         self.since = since
         self.sinks: Sequence[SinkState] = ()
-        self.is_pressed = False
+        self.waited: Mapping[str, float] = {}
         self.pid = 0
         self.is_heard = self.is_ready = self.is_hung = self.is_killed = self.expendable = False
         self.silent_s = 0.0
@@ -104,6 +105,11 @@ class WorkerProcess(ProcessProtocol):
     def answers(self) -> bool:
         """Whether it does its work, and is not hung."""
         return self.is_ready and not self.is_hung
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether crashes wait for a disk there."""
+        return any(seconds > SLOW_S for seconds in self.waited.values())
 
     def connectionMade(self) -> None:
         assert self.transport is not None
@@ -146,8 +152,8 @@ class WorkerProcess(ProcessProtocol):
                 self._parent.on_tally(tally)
             case Sinks(states):
                 self.sinks = states
-            case Pressed(is_pressed):
-                self.is_pressed = is_pressed
+            case Saving(waited):
+                self.waited = waited
                 self._parent.pressed()
 
     def send(self, word: bytes) -> None:

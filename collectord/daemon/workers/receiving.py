@@ -11,7 +11,7 @@ from twisted.application.service import IService
 
 from collectord.daemon.ingest import IngestPipeline
 from collectord.daemon.lifecycle import CollectorService
-from collectord.daemon.workers.messages import Message, Pressed, Ready, Seen
+from collectord.daemon.workers.messages import Message, Ready, Saving, Seen
 from collectord.duplicates.table import KeptTable
 from collectord.index.tally import ReportTally
 from collectord.model import CrashEvent
@@ -47,7 +47,7 @@ class Receiving:
         settings = snapshot.settings
         self._backends = backends
         self._tell = tell
-        self._is_pressed = False
+        self._is_saving = False
         self._tally = ReportTally()
         self._tallies = cycle(range(_TALLY_EVERY))
         self._ingest = IngestPipeline(settings, snapshot.rules, backends, on_event, self._tally.note, table, reactor)
@@ -81,9 +81,10 @@ class Receiving:
 
     def report(self, *, last: bool) -> None:
         """As L{WorkerPart.report<collectord.daemon.workers.worker.WorkerPart.report>}."""
-        before, self._is_pressed = self._is_pressed, any(backend.is_slow for backend in self._backends)
-        if self._is_pressed is not before:
-            self._tell(Pressed(self._is_pressed))
+        waited = {backend.name: seconds for backend in self._backends if (seconds := backend.waited())}
+        if waited or self._is_saving:
+            self._tell(Saving(waited))
+        self._is_saving = bool(waited)
         if not next(self._tallies) or last:
             tally = self._tally.take()
             if tally[0]:

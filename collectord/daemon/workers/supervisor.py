@@ -161,6 +161,10 @@ class Supervisor(Service):
         """Return how the destinations and publishers are for each worker that has told it."""
         return [state for worker in self._workers for state in worker.sinks]
 
+    def waited(self, store: str) -> float:
+        """Return for how many seconds the oldest crash has waited that is being saved in this store by any worker."""
+        return max((worker.waited.get(store, 0.0) for worker in self._workers), default=0.0)
+
     @property
     def is_hopeless(self) -> bool:
         """Whether no worker has answered for so long that only a new start of the daemon can help."""

@@ -13,7 +13,7 @@ from collectord.storage.chain.breaker import Breaker
 
 CHECK_S = 5.0
 """The time limit of a check of a store, in seconds."""
-_SLOW_S = 0.25
+SLOW_S = 0.25
 """If a crash waits longer than this to be kept, it waits for a disk."""
 
 
@@ -50,7 +50,8 @@ class Backend:
     @ivar refuse_other: raises OSError if something else lies at the path of the store, such as an empty mount point.
     @ivar source: makes a source of the crashes in the store, which reads on the given threads. None: there is none.
     @ivar unpublished: makes a source of the ids in the store that a publisher has not got yet.
-    @ivar waited: returns for how many seconds the oldest crash has waited that is being saved now.
+    @ivar waited: returns for how many seconds the oldest crash has waited that is being saved now, in whichever process
+        of the daemon.
     """
 
     name: str
@@ -72,4 +73,4 @@ class Backend:
     @property
     def is_slow(self) -> bool:
         """Whether those who send crashes wait for the disk of this store, so that other work should wait."""
-        return self.waited() > _SLOW_S
+        return self.waited() > SLOW_S

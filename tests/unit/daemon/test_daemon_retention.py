@@ -181,7 +181,7 @@ def test_a_stop_does_not_wait_for_a_disk_that_hangs(rig: Rig, monkeypatch: pytes
 
 def test_it_runs_only_where_there_are_limits(tmp_path: Path) -> None:
     settings = Settings(storage=[Storage(root=tmp_path / "crashes")])
-    assert make_retention(settings, [None], lambda: settings.crashmover, print, FakeReactor()) is None  # type: ignore[list-item]
+    assert make_retention(lambda: settings, [None], print, FakeReactor()) is None  # type: ignore[list-item]
 
 
 def test_the_limits_are_those_of_the_settings() -> None:

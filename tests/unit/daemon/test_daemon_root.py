@@ -14,7 +14,7 @@ from attrs import define, field
 from twisted.logger import formatEvent
 
 from collectord.daemon.root import CollectordService
-from collectord.daemon.workers.messages import CHANNEL, TABLE, CrashEvents, Ready, encode
+from collectord.daemon.workers.messages import CHANNEL, TABLE, CrashEvents, Ready, Saving, encode
 from collectord.duplicates.table import KeptTable
 from collectord.errors import ConfigError
 from collectord.metrics import REGISTRY
@@ -179,6 +179,16 @@ def test_a_crash_that_is_kept_wakes_the_crashmover_of_its_store(rig: Rig) -> Non
         event = CrashEvent(at=1e9, crash_id=CRASH_ID, kind="kept", where=str(rig.tmp_path / store))
         tell(rig.reactor.processes[0], CrashEvents([event]))
         assert len(rig.reactor.getDelayedCalls()) == before + woken
+    stop(rig, daemon)
+
+
+def test_what_the_parent_does_itself_yields_while_crashes_wait_for_a_disk_in_a_worker(rig: Rig) -> None:
+    daemon = rig.started(stores=2, **submission(workers=2))
+    primary, fallback = daemon._backends
+    pipeline = daemon._delivery.pipeline
+    for waited, is_pressed in ((0.1, False), (0.3, True), (0.0, False)):
+        tell(rig.reactor.there[1], Saving({fallback.name: waited}))
+        assert (primary.waited(), fallback.waited(), pipeline._is_pressed()) == (0.0, waited, is_pressed)
     stop(rig, daemon)
 
 

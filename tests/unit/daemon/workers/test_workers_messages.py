@@ -9,8 +9,8 @@ from collectord.daemon.workers.messages import (
     CrashEvents,
     LineSplitter,
     Message,
-    Pressed,
     Ready,
+    Saving,
     Seen,
     Sinks,
     decode,
@@ -28,8 +28,8 @@ MESSAGES = [
     CrashEvents([]),
     Seen(([["1:a", "App", "1.0", 3, 1]], [["1:a", "somewhere", 1.5, "id"]])),
     Sinks([SinkState("s3://b", "it is away", 1.5, ("no checksums",)), SinkState("c", is_tried=False)]),
-    Pressed(True),
-    Pressed(False),
+    Saving({"/a": 0.3}),
+    Saving({}),
     Counted([["a", "counter", [["a_total", {"b": "c"}, 1.0]]]]),
 ]
 

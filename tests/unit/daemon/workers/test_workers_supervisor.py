@@ -9,7 +9,7 @@ from attrs import define, evolve
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from twisted.internet.defer import Deferred
 
-from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Pressed, Ready, Sinks, encode
+from collectord.daemon.workers.messages import CHANNEL, Counted, CrashEvents, Ready, Saving, Sinks, encode
 from collectord.daemon.workers.silence import HUNG_S, START_S, TICK_S
 from collectord.daemon.workers.spawning import wanted_workers
 from collectord.daemon.workers.supervisor import Supervisor
@@ -458,15 +458,17 @@ def test_movers_are_told_in_turn_what_was_kept() -> None:
 def test_movers_are_told_when_crashes_wait_for_a_disk() -> None:
     at = scene(2, movers=1)
     one, two, mover = at.begin()
-    send(one, Pressed(True))
-    send(two, Pressed(True))
-    send(one, Pressed(False))
+    send(one, Saving({"/a": 0.3}))
+    send(two, Saving({"/a": 0.1, "/b": 0.4}))
+    assert (at.supervisor.waited("/a"), at.supervisor.waited("/b"), at.supervisor.waited("/c")) == (0.3, 0.4, 0.0)
+    send(one, Saving({"/a": 0.2}))
     assert [line for line in mover.received if b"pressed" in line] == [b"pressed 0\n", b"pressed 1\n"]
     mover.end(signal.SIGKILL)
     at.reactor.run(1)
     assert at.reactor.there[-1].received[1] == b"pressed 1\n"
     two.end(signal.SIGKILL)
     assert at.reactor.there[1].received[-1] == b"pressed 0\n"
+    assert (at.supervisor.waited("/a"), at.supervisor.waited("/b")) == (0.2, 0.0)
 
 
 def test_a_mover_that_dies_or_hangs_is_replaced_and_is_no_matter_of_the_heartbeat() -> None:

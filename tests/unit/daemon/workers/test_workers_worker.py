@@ -24,8 +24,8 @@ from collectord.daemon.workers.messages import (
     Counted,
     CrashEvents,
     Message,
-    Pressed,
     Ready,
+    Saving,
     Sinks,
     Work,
     decode,
@@ -348,17 +348,18 @@ def test_one_that_only_moves_lets_others_see_that_it_is_there(start: Start, tmp_
     rig.reactor.advance(1)
 
 
-def test_one_that_only_receives_moves_nothing_and_says_when_crashes_wait_for_a_disk(
+def test_one_that_only_receives_moves_nothing_and_says_for_how_long_crashes_wait_for_a_disk(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = start(Work.RECEIVE, crashmover=mover_to(tmp_path / "there"))
     rig.worker.start()
     rig.worker._on_event(evolve(EVENT, where=str(tmp_path)))
     assert rig.worker._moving is None
-    for waited, said in ((0.3, [Pressed(True)]), (0.4, []), (0.1, [Pressed(False)])):
+    name = str(tmp_path)
+    for waited, said in ((0.3, [Saving({name: 0.3})]), (0.1, [Saving({name: 0.1})]), (0.0, [Saving({})]), (0.0, [])):
         monkeypatch.setattr("collectord.storage.filesystem.store.FilesystemCrashStorage.waited_s", waited)
         rig.pipe.messages()
         rig.reactor.advance(1)
-        assert [message for message in rig.pipe.messages() if isinstance(message, Pressed)] == said
+        assert [message for message in rig.pipe.messages() if isinstance(message, Saving)] == said
     rig.hears(b"stop")
     rig.reactor.advance(1)
