@@ -2,6 +2,9 @@
 The loop over a source: regular, at once when it is woken, bounded, and never ended by an error.
 """
 
+from collections.abc import Iterator
+from typing import ClassVar
+
 import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -27,8 +30,11 @@ class Rig:
     sink: FakeSink = field(factory=lambda: FakeSink("one"))
     on_event: list[CrashEvent] = field(factory=list)
     service: CrashmoverService = field(init=False)
+    stopped: list[str] | None = field(init=False, default=None)
+    made: ClassVar[list["Rig"]] = []
 
     def __attrs_post_init__(self) -> None:
+        self.made.append(self)
         sink = self.sink.as_sink(self.clock, verify=self.verify)
         self.service = CrashmoverService(
             Crashmover(
@@ -50,13 +56,25 @@ class Rig:
 
     def stop(self) -> list[str]:
         """Something is in it once it has stopped."""
-        fired: list[str] = []
+        fired = self.stopped = []
         stopped = self.service.stopService()
         if stopped is None:
             fired.append("stopped")
         else:
             stopped.addCallback(lambda _: fired.append("stopped"))
         return fired
+
+
+@pytest.fixture(autouse=True)
+def _all_end() -> Iterator[None]:
+    """Wherever a test has left a service, it can be stopped, and then nothing of it is left."""
+    Rig.made.clear()
+    yield
+    for rig in Rig.made:
+        stopped = rig.stop() if rig.stopped is None and rig.service.running else rig.stopped
+        rig.clock.advance(31)
+        assert stopped in (None, ["stopped"])
+        assert rig.clock.getDelayedCalls() == []
 
 
 def test_what_is_there_is_moved_at_the_start_and_the_rest_in_the_next_pass() -> None:
