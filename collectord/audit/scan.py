@@ -93,7 +93,7 @@ def _told_elsewhere(journals: Iterable[Journal], locations: CrashLocations) -> I
     for journal in journals:
         for line in journal:
             if line.where == locations.primary:
-                yield line._replace(where=f"{line.where} of {journal.directory}")
+                yield line.at_place(f"{line.where} of {journal.directory}")
             else:
                 yield line
 

@@ -113,6 +113,10 @@ class Line(NamedTuple):
         """The time, in seconds since the epoch."""
         return seconds_of(self.time)
 
+    def at_place(self, where: str) -> "Line":
+        """Return the same line of another store, destination or publisher."""
+        return self._replace(where=where)
+
     def encode(self) -> bytes:
         """Return the line as it is written, with its end."""
         subject, where, rule = _escaped(self.subject), _escaped(self.where), _escaped(self.rule)
