@@ -115,7 +115,7 @@ class Line(NamedTuple):
 
     def at_place(self, where: str) -> "Line":
         """Return the same line of another store, destination or publisher."""
-        return self._replace(where=where)
+        return Line(*self[:3], where, *self[4:])
 
     def encode(self) -> bytes:
         """Return the line as it is written, with its end."""
