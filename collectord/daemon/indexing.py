@@ -93,7 +93,7 @@ def stored_in(settings: Settings) -> Callable[[float], Iterator[StoredCrash | No
     names = settings.index.annotations
 
     def stored_since(since: float) -> Iterator[StoredCrash | None]:
-        for root in roots:
+        for root in reversed(roots):  # the primary last: meanwhile a crash of another store may be moved there
             why = StoreIdentity(root, known).problem()
             try:
                 if not why:

@@ -8,6 +8,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, time
+from itertools import islice
 
 from collectord.crashid import day_of
 from collectord.index.columns import (
@@ -32,9 +33,12 @@ _POSTPONED = 20_000
 _SETTLE_S = 30.0
 """Seconds until what happens to crashes that were kept long ago is written."""
 _LATE_S = 10.0
-"""Seconds after which an event is given up if its crash was still not found."""
+"""Seconds after which an event is given up if its crash was still not found, unless a gap is being filled."""
+_HELD = 50_000
+"""Crashes that may be found before the end of a gap; beyond it the oldest events are given up."""
 POSTPONED_S = _SETTLE_S + _LATE_S
-"""The most seconds for which an event is postponed, and is nowhere but in memory."""
+"""The most seconds for which an event is postponed, and is nowhere but in memory. One that waits for the end of a gap
+comes again with that gap."""
 _CACHED = 20_000
 
 _INSERT = f"INSERT OR REPLACE INTO crashes VALUES ({', '.join('?' * len(COLUMNS))})"
@@ -60,13 +64,14 @@ class CrashRows:
         self._stores = stores
         self._recent: OrderedDict[bytes, int] = OrderedDict()  # When each was kept.
         self._postponed: dict[bytes, list[CrashEvent]] = {}
+        self._held: dict[bytes, list[CrashEvent]] = {}  # of crashes that were not found, and may be told of later
         self._settle_at = 0.0
         self._newest = 0
         self._numbers: dict[tuple[str, ...], int] = {}
         self._seen_version = -1
         database.execute("CREATE TEMP TABLE IF NOT EXISTS sought (id BLOB PRIMARY KEY) WITHOUT ROWID")
 
-    def write(self, events: Iterable[CrashEvent], now: float) -> Sequence[CrashEvent]:
+    def write(self, events: Iterable[CrashEvent], now: float, *, is_filling: bool = False) -> Sequence[CrashEvent]:
         """
         Write what has happened to crashes. What is known already may be written again.
 
@@ -75,6 +80,7 @@ class CrashRows:
         written half a minute later, together with more of that sort.
 
         @param now: in seconds since the epoch.
+        @param is_filling: whether it is still being read which crashes were kept before.
 
         @return: those that say that a crash was kept of which nothing was known.
         """
@@ -92,14 +98,15 @@ class CrashRows:
                 self._change(found, of_crash)
             elif kept is not None:
                 row = CrashRow(at, crash_id, ())
-                self._apply_all(row, [*of_crash, *self._postponed.pop(crash_id, ())])
+                before = (*self._held.pop(crash_id, ()), *self._postponed.pop(crash_id, ()))
+                self._apply_all(row, [*of_crash, *before])
                 new.append(row)
                 unheard.append(kept)
         self._insert(new)
         if len(self._postponed) > _POSTPONED or now >= self._settle_at:
             self._settle_at = now + _SETTLE_S
             self.settle()
-            self._give_up(now)
+            self._give_up(now, is_filling)
         return unheard
 
     def known(self, crash_ids: Collection[str]) -> Collection[str]:
@@ -159,10 +166,12 @@ class CrashRows:
         for found in self._database.execute(_SEARCH, (min(map(_day_begins, self._postponed)),)).fetchall():
             self._change(found, self._postponed.pop(row_of(found).id, ()))
 
-    def _give_up(self, now: float) -> None:
-        self._postponed = {
-            crash_id: events for crash_id, events in self._postponed.items() if events[-1].at > now - _LATE_S
-        }
+    def _give_up(self, now: float, is_filling: bool) -> None:
+        late = [crash_id for crash_id, events in self._postponed.items() if events[-1].at <= now - _LATE_S]
+        for crash_id in late:
+            self._held.setdefault(crash_id, []).extend(self._postponed.pop(crash_id))
+        for crash_id in list(islice(self._held, max(0, len(self._held) - (_HELD if is_filling else 0)))):
+            del self._held[crash_id]
 
     def _values(self, row: CrashRow) -> tuple[object, ...]:
         return (

@@ -90,7 +90,7 @@ class IndexFile:
             database = self._opened(now)
             rows = self._rows_of(database)
             with transaction(database):
-                rows.write(events, now)
+                rows.write(events, now, is_filling=meta.get(database, "missing_since") != meta.NEVER)
                 for tally in tallies:
                     write_tally(database, tally, now)
                 if lost_since is not None:
@@ -203,7 +203,7 @@ class IndexFile:
         with transaction(database):
             recent = [event for event in events or () if event.at > now - self.limits.keep_s]
             rows = self._rows_of(database)
-            unheard = rows.write(recent, now)
+            unheard = rows.write(recent, now, is_filling=True)
             if meta.get(database, "is_counted") <= 0:
                 count_kept(database, unheard)
             if events is None or self._is_over(database, _ROOM):

@@ -2,6 +2,7 @@
 The index that the settings ask for: what it reads from the journal, and what it counts.
 """
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -92,6 +93,21 @@ def test_crashes_in_stores_tell_what_was_told_when_they_were_kept(tmp_path: Path
     about = {**KEPT.about, "annotations": "\nChannel=beta\n"}
     assert found.crash_id == ID
     assert found.read() == [evolve(KEPT, at=at, where=str(root), about=about)]
+
+
+def test_a_crash_that_is_moved_home_meanwhile_is_found(tmp_path: Path) -> None:
+    roots = [tmp_path / "primary", tmp_path / "fallback"]
+    crash_ids = [ID.replace("8f", each, 1) for each in ("00", "ff")]
+    for crash_id in crash_ids:
+        keep(roots[1], raw_crash_of(crash_id))
+    found = set()
+    for crash in stored_in(Settings(storage=[Storage(root=root) for root in roots]))(NOW.timestamp()):
+        if crash is not None:
+            found.add(crash.crash_id)
+        if (roots[1] / "20160622").exists():  # all of them are moved now
+            shutil.copytree(roots[1], roots[0])
+            shutil.rmtree(roots[1])
+    assert found == set(crash_ids)
 
 
 def test_a_raw_crash_that_says_odd_things_is_told_nevertheless() -> None:

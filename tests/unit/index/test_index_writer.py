@@ -323,6 +323,36 @@ def test_crashes_in_stores_of_which_the_journal_has_no_line(rig: Rig) -> None:
     assert rig.walked == [NOW - 30 * DAY]
 
 
+def test_what_happens_while_a_gap_is_filled_for_long_is_known_of_crashes_that_are_read_last(rig: Rig) -> None:
+    """Also what the journal says of crashes of which it has lost the line that they were kept."""
+    rig.journal.events = [event(number, "published", NOW - 80, "queue") for number in (1, 2)]
+    rig.stored = {crash_id(number): [event(number, at=NOW - 90)] for number in range(2)}
+    file = rig.open()
+    file.write([], [], None, NOW)
+    assert file.tidy(NOW)
+    for seconds in range(100):
+        file.write([event(1, "moved", NOW, "s3")] if not seconds else [], [], None, NOW + seconds)
+    fill(file, NOW + 100)
+    assert [(crash.crash_id, crash.state, crash.published_to) for crash in rig.last()] == [
+        (crash_id(1), "moved", ("queue",)),
+        (crash_id(0), "kept", ()),
+    ]
+    file.write([], [], None, NOW + 200)
+    assert file._rows is not None
+    assert (file._rows._postponed, file._rows._held) == ({}, {})
+
+
+def test_what_waits_for_the_end_of_a_gap_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.index.rows._HELD", 2)
+    rig.stored = {crash_id(number): [event(number, at=NOW - 90)] for number in range(5)}
+    file = rig.open()
+    file.write([event(number, "moved", NOW, "s3") for number in range(5)], [], None, NOW)
+    for seconds in range(60):
+        file.write([], [], None, NOW + seconds)
+    fill(file, NOW + 60)
+    assert [crash.crash_id for crash in rig.last() if crash.state == "moved"] == [crash_id(4), crash_id(3)]
+
+
 def test_what_can_not_be_read_is_left_out(rig: Rig) -> None:
     class Unreadable(list[CrashEvent]):
         def __getitem__(self, number: object) -> CrashEvent:  # type: ignore[override]
