@@ -1,40 +1,23 @@
 """
 Opens listening ports by endpoint strings. Other processes can serve a port, and its certificate can be renewed.
-
-An endpoint asks a reactor for its port. Here it is given an object instead that opens the port, or takes the one that
-this process inherited, and that wraps TLS itself.
 """
 
 import os
 import select
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any, cast
 
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import VerifyError
-from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from collectord.errors import ConfigError
 from collectord.net.certificates import Validity, validity_of
-from collectord.net.twisted_private import accept_at_most
-
-BACKLOG = 1024
-"""Clients that may wait in the kernel's accept queue. With Twisted's 50, a burst of clients sees resets."""
-
-_TWISTEDS_OWN = 50
-_AT_ONCE = 20
-"""Connections that a port accepts before the reactor does something else."""
-
-_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
-"""Of TLS 1.2, best first, all with forward secrecy. Windows 7 and 8 know only the last (CBC) for RSA certificates."""
+from collectord.net.ports import BACKLOG, Ports, ServedCertificate, is_from_systemd
 
 
 class CannotListen(SystemExit, Exception):
@@ -44,87 +27,6 @@ class CannotListen(SystemExit, Exception):
     It is an C{Exception}, too, since a twistd that runs in the background reports nothing else to its parent, which
     would wait for ever.
     """
-
-
-@implementer(IOpenSSLContextFactory)
-class ServedCertificate:
-    """
-    Gives each new connection the current TLS context, so that a certificate can be renewed.
-
-    @ivar contexts: the TLS context factory in use; it may be replaced at any time.
-    """
-
-    def __init__(self, contexts: Any) -> None:
-        self.contexts = contexts
-
-    def getContext(self) -> SSL.Context:
-        """The TLS context for a new connection."""
-        return cast(SSL.Context, self.contexts.getContext())
-
-
-class _Lent:
-    """
-    The port of a unix socket that another process has opened.
-
-    Closing it only stops reading. Twisted would also remove the socket's file, which belongs to the other process.
-    """
-
-    def __init__(self, port: Any) -> None:
-        self.doRead, self.fileno = port.doRead, port.fileno
-        self.startReading = port.startReading
-        self.stopReading = self.stopListening = port.stopReading
-
-
-class _Ports:
-    """
-    What an endpoint needs of a reactor: the methods that open ports.
-
-    @param reactor: opens the ports. Where it is None, none is opened, and the endpoint string is only looked at.
-    @param inherited: descriptor and address family of a listening socket to use instead of opening one, or None.
-    @ivar contexts: the TLS context factory that the endpoint has made, if any.
-    @ivar certificate: wraps C{contexts} for the port; None without TLS.
-    @ivar interface: the address that the endpoint listens on; None where it is no TCP endpoint.
-    """
-
-    def __init__(self, reactor: Any, inherited: tuple[int, int] | None = None) -> None:
-        self._reactor = reactor
-        self._inherited = inherited
-        self.contexts: Any = None
-        self.certificate: ServedCertificate | None = None
-        self.interface: str | None = None
-
-    def listenTCP(self, port: int, factory: Any, backlog: int = _TWISTEDS_OWN, interface: str = "") -> Any:
-        self.interface = interface
-        return self._listen(lambda f: self._reactor.listenTCP(port, f, _longer(backlog), interface), factory)
-
-    def listenUNIX(
-        self, address: str, factory: Any, backlog: int = _TWISTEDS_OWN, mode: int = 0o666, wantPID: bool = False
-    ) -> Any:
-        return self._listen(lambda f: self._reactor.listenUNIX(address, f, _longer(backlog), mode, wantPID), factory)
-
-    def listenSSL(
-        self, port: int, factory: Any, contextFactory: Any, backlog: int = _TWISTEDS_OWN, interface: str = ""
-    ) -> Any:
-        self.contexts = contextFactory
-        contextFactory.getContext().set_cipher_list(_CIPHERS)
-        self.certificate = ServedCertificate(contextFactory)
-        secure = TLSMemoryBIOFactory(self.certificate, False, factory)
-        return self.listenTCP(port, secure, backlog, interface)
-
-    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
-        return self._listen(lambda f: self._reactor.adoptStreamPort(fileDescriptor, addressFamily, f), factory)
-
-    def _listen(self, listen: Callable[[Any], Any], factory: Any) -> Any:
-        if self._reactor is None:
-            return None
-        if self._inherited is None:
-            return accept_at_most(_AT_ONCE, listen(factory))
-        port = _adopted(self._reactor, self._inherited, factory)
-        return _Lent(port) if self._inherited[1] == socket.AF_UNIX else port
-
-
-def _longer(backlog: int) -> int:
-    return BACKLOG if backlog == _TWISTEDS_OWN else backlog
 
 
 class Listeners:
@@ -146,7 +48,7 @@ class Listeners:
         self._local = local
         self._reactor = reactor
         self._certificates: dict[str, ServedCertificate] = {}
-        self._in_use = {each: self._contexts(each) for each in descriptions if not each.startswith(_SYSTEMD)}
+        self._in_use = {each: self._contexts(each) for each in descriptions if not is_from_systemd(each)}
         self.ports: list[IListeningPort] = []
 
     def open(self, factory: Any) -> Sequence[IListeningPort]:
@@ -168,20 +70,18 @@ class Listeners:
         @param inherited: descriptor and address family of each port, in the order of the endpoint strings.
         """
         for description, each in zip(self.descriptions, inherited, strict=True):
-            if description.startswith(_SYSTEMD):
-                self.ports.append(_adopted(self._reactor, each, factory))
+            if is_from_systemd(description):
+                self.ports.append(Ports(description, self._reactor, each).adopt(factory))
             else:
                 self._open(description, factory, each)
             os.close(each[0])  # the port has made a descriptor of its own
         return self.ports
 
     def _open(self, description: str, factory: Any, inherited: tuple[int, int] | None) -> None:
-        ports = _Ports(self._reactor, inherited)
+        ports = Ports(description, self._reactor, inherited)
         failures: list[Failure] = []
         try:
-            serverFromString(cast(Any, ports), description).listen(factory).addCallbacks(
-                self.ports.append, failures.append
-            )
+            ports.listen(factory).addCallbacks(self.ports.append, failures.append)
         except _NO_ENDPOINT as e:
             raise CannotListen(f"collectord: {self._wrong(description, e)}") from e
         if failures:
@@ -214,10 +114,10 @@ class Listeners:
                 yield validity
 
     def _contexts(self, description: str) -> Any:
-        ports = _Ports(None)
+        ports = Ports(description, None)
         failures: list[Failure] = []
         try:
-            serverFromString(cast(Any, ports), description).listen(ServerFactory()).addErrback(failures.append)
+            ports.listen(ServerFactory()).addErrback(failures.append)
         except _NO_ENDPOINT as e:
             raise ConfigError(self._wrong(description, e)) from e
         if failures:
@@ -238,7 +138,7 @@ class Listeners:
 
     def _wrong(self, description: str, error: BaseException | None) -> str:
         what = f"[{self._section}] listen = {description!r}: "
-        if description.startswith(_SYSTEMD):
+        if is_from_systemd(description):
             handed = os.environ.get("LISTEN_FDNAMES") or "none"
             return f"{what}systemd handed over no such socket ({handed}): see FileDescriptorName= of its socket unit"
         if isinstance(error, OSError) and error.filename:
@@ -280,10 +180,4 @@ def take_waiting(ports: Iterable[IListeningPort], may_take: Callable[[], bool]) 
             port.doRead()
 
 
-def _adopted(reactor: Any, inherited: tuple[int, int], factory: Any) -> Any:
-    """A port for an inherited socket. It accepts one connection at a time: a busy process leaves the rest to others."""
-    return accept_at_most(1, reactor.adoptStreamPort(*inherited, factory))
-
-
-_SYSTEMD = "systemd:"
 _NO_ENDPOINT = (ValueError, TypeError, LookupError, OSError, SSL.Error, crypto.Error, VerifyError)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -66,6 +66,21 @@ def accept_at_most(count: int, port: Any) -> Any:
 
     port.doRead = accept_some
     return port
+
+
+def divert(protocol: Any, received: Callable[[bytes], None]) -> Callable[[], None]:
+    """
+    Let C{received} take what a transport has for C{protocol}.
+
+    @return: ends that.
+    """
+    protocol.dataReceived = received
+    return lambda: delattr(protocol, "dataReceived")
+
+
+def show_peer(transport: Any, peer: IAddress) -> None:
+    """Let C{transport}, and what is built on it, name C{peer} as the other side of the connection."""
+    transport.getPeer = lambda: peer
 
 
 def lend(port: IListeningPort) -> None:

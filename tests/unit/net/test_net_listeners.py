@@ -9,7 +9,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import ServerFactory
 
 from collectord.errors import ConfigError
-from collectord.net.listeners import BACKLOG, CannotListen, Listeners
+from collectord.net.listeners import CannotListen, Listeners
+from collectord.net.ports import BACKLOG
+from collectord.net.proxyheader import WithProxyHeaders
 from tests.support.cases import for_each
 
 
@@ -105,6 +107,19 @@ def test_adopted(inherited: list[tuple[int, int]], pem: Path) -> None:
     for descriptor, _ in inherited:
         with pytest.raises(OSError, match="Bad file descriptor"):
             socket.socket(fileno=descriptor)
+
+
+def test_the_header_of_a_proxy_comes_before_tls(inherited: list[tuple[int, int]], pem: Path) -> None:
+    reactor, factory = Reactor(), ServerFactory()
+    listen = ["haproxy:tcp:80", f"haproxy:ssl:81:privateKey={pem}", "haproxy:systemd:domain=INET:name=http"]
+    Listeners(listen[:2], "s", reactor).open(factory)
+    assert [what[:2] for what in reactor.asked] == [("tcp", 80), ("tcp", 81)]
+    Listeners(listen, "s", reactor).adopt(factory, inherited)
+    factories = [what[2 if what[0] == "tcp" else 3] for what in reactor.asked]
+    assert all(isinstance(each, WithProxyHeaders) for each in factories)
+    plain, secure, *adopted = (each.wrappedFactory for each in factories)
+    assert plain is adopted[0] is adopted[2] is factory
+    assert secure.wrappedFactory is adopted[1].wrappedFactory is factory
 
 
 def test_a_port_takes_a_few_connections_at_once() -> None:
