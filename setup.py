@@ -29,6 +29,7 @@ setup(
     packages=[*find_packages(include=["collectord", "collectord.*"]), "twisted.plugins"],
     package_data={
         "collectord": ["py.typed"],
+        "collectord.dialects": ["builtin/*.toml"],
         "collectord.throttle": ["builtin/*.toml"],
         "collectord.fingerprints": ["runtimes.txt"],
         "collectord.admin": ["static/*"],

@@ -66,6 +66,20 @@ class UnauthorizedUuid(ReportRefused):
         super().__init__("unauthorized_uuid")
 
 
+class UnknownKey(ReportRefused):
+    """The client sent no key that its dialect takes."""
+
+    def __init__(self) -> None:
+        super().__init__("unknown_key")
+
+
+class NoDump(ReportRefused):
+    """The report has no dump, and its dialect does not keep such reports."""
+
+    def __init__(self) -> None:
+        super().__init__("no_dump")
+
+
 class RelayLoop(ReportRefused):
     """Another collectord relays a crash to the very store that it moves the crash out of."""
 

@@ -5,7 +5,7 @@ C{collectord check-config}: says whether the daemon would start with these setti
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -35,9 +35,9 @@ from collectord.cli.shared import (
     table,
 )
 from collectord.daemon.admin import admin_listeners
+from collectord.daemon.backends import build_backends
 from collectord.daemon.certificates import problem_of
 from collectord.daemon.delivery import DeliveryPipeline
-from collectord.daemon.ingest import build_backends
 from collectord.errors import ConfigError
 from collectord.net.listeners import Listeners
 from collectord.observe.sentry import sentry_observer
@@ -125,6 +125,8 @@ def _as_json(settings: Settings, rules: Sequence[Rule], sinks: Sequence[tuple[st
     shown = settings.model_dump(mode="json")
     for section, key in (("submission", "submitter_token"), ("admin", "token"), ("sentry", "dsn")):
         shown[section][key] = _secret(shown[section][key])
+    for row in shown["submission"]["dialect"]:
+        row.update({key: _secret("keys") for key in row if key == "keys"})
     for kind in ("destination", "publisher"):  # Their tables may hold passwords, so only their names are shown.
         shown["crashmover"][kind] = [name for sink, name in sinks if sink == kind]
     return {
@@ -202,6 +204,10 @@ def _left_over(settings: Settings, sinks: Sequence[tuple[str, str]]) -> Iterator
                 yield f"{store.root.absolute()}: {left_over_in_words(publisher, count)}"
 
 
+def _rows(tables: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    return list(dict.fromkeys(str(table["name"]) for table in tables if "path" in table))
+
+
 def _secret(value: str) -> str:
     return "(set)" if value else ""
 
@@ -220,6 +226,7 @@ def _show(
             [
                 ("settings", f"{source}, and the environment"),
                 ("submissions", ", ".join(submission.listen)),
+                ("dialects", ", ".join([*submission.dialects, *_rows(submission.dialect)])),
                 ("workers", submission.workers),
                 ("largest report", size_in_words(submission.max_body_bytes)),
                 ("submitter token", _secret(submission.submitter_token) or "none: clients can't choose crash ids"),

@@ -2,9 +2,8 @@
 Everything that takes submissions in one process, made from its settings. A reload changes parts of it while it runs.
 """
 
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -16,15 +15,17 @@ from twisted.logger import Logger
 from collectord.annotations import KeptNames, NamePatterns
 from collectord.collector import Collector, knows_nothing
 from collectord.concurrency.descriptors import open_files
-from collectord.concurrency.threadpool import ThreadPool, ThreadRunner
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.daemon.drainfile import DrainFileWatch
 from collectord.daemon.pressure import watched_pressure
+from collectord.dialects.load import load_dialects
+from collectord.dialects.query import query_of
+from collectord.dialects.table import Asked, DialectTable
 from collectord.duplicates.duplicates import Duplicates
 from collectord.duplicates.table import KeptTable
 from collectord.fingerprints.facts import facts_of
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.clientaddress import ClientAddresses
-from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
@@ -45,17 +46,11 @@ from collectord.metrics import (
     SWEEP_FAILURES,
 )
 from collectord.model import CrashEvent
-from collectord.pressure import RoomGauge
 from collectord.settings.schema import Settings
 from collectord.storage.chain.backend import Backend
 from collectord.storage.chain.chain import FallbackCrashStorage
 from collectord.storage.chain.probe import ProbeService
 from collectord.storage.chain.waitingroom import WaitingRoom
-from collectord.storage.filesystem.destination import filesystem_store
-from collectord.storage.filesystem.known import state_directory
-from collectord.storage.filesystem.source import FilesystemCrashSource
-from collectord.storage.filesystem.store import FilesystemCrashStorage
-from collectord.storage.filesystem.unpublishedsource import UnpublishedSource
 from collectord.telling import SeenReport
 from collectord.throttle.counts import RateCounts
 from collectord.throttle.rules import Rule
@@ -72,8 +67,6 @@ _LEAST_WAITING = 16 * 1024 * 1024
 """Bytes that crashes which wait for a store may take in memory, even if dumps are spilled sooner."""
 
 _NOW = partial(datetime.now, UTC)
-_STEP_S = 60.0
-"""Seconds that a source may take to read one crash, or to list one slot."""
 
 
 class IngestPipeline:
@@ -118,6 +111,7 @@ class IngestPipeline:
             self.stores,
             settings.submission.dump_id_prefix,
             version_info(),
+            _dialects(settings),
         )
         self.site = StreamingSite(
             self.public.resource(),
@@ -171,6 +165,7 @@ class IngestPipeline:
         """Use the rules, limits and so on of other settings from the next report on."""
         self.public.collector = self._collector(settings, rules)
         self.public.prefix = settings.submission.dump_id_prefix
+        self.public.dialects = _dialects(settings)
         self.duplicates.window = settings.submission.duplicate_window_s
         self._drain_file = settings.submission.drain_file
         self._limits = _limits(settings)
@@ -180,7 +175,7 @@ class IngestPipeline:
         self.site.limits = _connection_limits(settings)
         self.site.max_connections = _affordable(settings.submission.max_connections)
 
-    def _receiver_for(self, request: StreamingRequest, length: int | None) -> ReportReceiver:
+    def _receiver_for(self, request: StreamingRequest, length: int | None, asked: Asked) -> ReportReceiver:
         staging = self.stores.staging_for(request.began)
         connection, query = request.channel.incoming, query_of(request.uri)
         return ReportReceiver(
@@ -193,6 +188,7 @@ class IngestPipeline:
             query,
             self.public.collector.token,
             self._address_of(request),
+            asked,
         )
 
     def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
@@ -222,47 +218,12 @@ class IngestPipeline:
         )
 
 
-def build_backends(settings: Settings, reactor: Any) -> tuple[Sequence[Backend], Mapping[str, str]]:
-    """Make the stores of the chain, the primary first; also return their names, by their staging ids."""
-    backends: list[Backend] = []
-    names: dict[str, str] = {}
-    state = state_directory(settings.state.directory, os.environ)
-    for each in settings.storage:
-        store = filesystem_store(each, each.timeout_s, reactor, dict(names), state, each.threads)
-        backends.append(
-            Backend(
-                name=store.name,
-                storage=store,
-                staging=store,
-                timeout=each.timeout_s,
-                cautions=partial(getattr, store, "cautions"),
-                quick_check=store.quick_check,
-                room=RoomGauge(each.low_free_bytes, each.min_free_bytes),
-                has=store.has,
-                was_erased=store.was_erased,
-                prepare=store.prepare,
-                refuse_other=store.directory.refuse_other,
-                source=partial(_source_of, store, reactor),
-                unpublished=partial(_unpublished_of, store, reactor),
-                waited=partial(getattr, store, "waited_s"),
-            )
-        )
-        names[store.staging_id] = store.name
-    return backends, names
-
-
-def _source_of(store: FilesystemCrashStorage, reactor: Any, in_thread: ThreadRunner) -> FilesystemCrashSource:
-    return FilesystemCrashSource(store.name, in_thread, reactor, _NOW, _STEP_S, store.prepare, store.directory)
-
-
-def _unpublished_of(
-    store: FilesystemCrashStorage, reactor: Any, publisher: str, in_thread: ThreadRunner
-) -> UnpublishedSource:
-    return UnpublishedSource(store.name, publisher, in_thread, reactor, _NOW, _STEP_S, store.prepare, store.directory)
-
-
 def _is_open(backend: Backend) -> float:
     return float(backend.breaker.open)
+
+
+def _dialects(settings: Settings) -> DialectTable:
+    return DialectTable(load_dialects(settings.submission.dialects, settings.submission.dialect))
 
 
 def _limits(settings: Settings) -> Limits:

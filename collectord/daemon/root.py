@@ -18,9 +18,10 @@ from collectord import metrics
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.daemon.admin import AdminPort
+from collectord.daemon.backends import build_backends
 from collectord.daemon.delivery import DeliveryPipeline, Share
 from collectord.daemon.indexing import make_index
-from collectord.daemon.ingest import IngestPipeline, build_backends
+from collectord.daemon.ingest import IngestPipeline
 from collectord.daemon.journal import make_journal
 from collectord.daemon.lifecycle import CollectorService
 from collectord.daemon.recall import recall
@@ -90,8 +91,8 @@ class CollectordService(MultiService):
         self._kept = KeptTable(is_shared=settings.submission.workers > 1)
         self._aggregated = AggregatedRegistry(metrics.REGISTRY)
         self._journal = make_journal(settings, self._backends, reactor)
-        roots = [backend.name for backend in self._backends]
-        self._index = make_index(settings, roots, self._aggregated.collect, reactor)
+        self._roots = [backend.name for backend in self._backends]
+        self._index = make_index(settings, self._roots, self._aggregated.collect, reactor)
         self._delivery = ReplaceableDelivery(self.new_delivery(snapshot), reactor)
         self._submission = Listeners(settings.submission.listen, "submission", reactor)
         self._ingest: IngestPipeline | None = None
@@ -256,15 +257,14 @@ class CollectordService(MultiService):
         self._index.startService()
         self._log_warnings(self.snapshot)
         recalling = ThreadPool("recall", 1, self._reactor.callFromThread)
-        roots = [backend.name for backend in self._backends]
         spawn(
-            recall(self._kept, self.snapshot.settings, roots, recalling, self._reactor),
+            recall(self._kept, self.snapshot.settings, self._roots, recalling, self._reactor),
             self._log,
             "a defect of ours: what was kept before is not known",
         )
         super().startService()
         spawn(
-            check_state(self.snapshot.settings, roots, self._in_thread),
+            check_state(self.snapshot.settings, self._roots, self._in_thread),
             self._log,
             "the state directory could not be checked",
         )

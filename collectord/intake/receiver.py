@@ -12,6 +12,9 @@ from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
+from collectord.dialects.completing import completed
+from collectord.dialects.load import SUBMIT
+from collectord.dialects.table import Asked
 from collectord.errors import CollectordError, MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
@@ -26,6 +29,7 @@ from collectord.model import SENDER, SENDER_NOTES, CrashReport
 _AT_ITS_END: Final = object()
 _SENDER: Final = SENDER.encode()
 _SENDER_NOTES: Final = SENDER_NOTES.encode()
+_FOR_SUBMIT: Final = Asked(SUBMIT)
 
 
 @frozen(kw_only=True)
@@ -72,6 +76,7 @@ class ReportReceiver:
     @param query: of the URL. That of a relay has nothing to do with the crash.
     @param token: that relays send; empty if there is none.
     @param address: of the client, if it is wanted.
+    @ivar asked: what the request asks for.
     @ivar refusal: why the report is refused. Once it is set, further bytes are ignored.
     """
 
@@ -88,7 +93,9 @@ class ReportReceiver:
         query: bytes = b"",
         token: str = "",
         address: str | None = None,
+        asked: Asked = _FOR_SUBMIT,
     ) -> None:
+        self.asked = asked
         self._limits = limits
         self._budget = budget
         self._staging = staging
@@ -113,6 +120,7 @@ class ReportReceiver:
         self._waiter: Deferred[None] | None = None
         self._builder: ReportBuilder | None = None
         try:
+            self._product = asked.product_by_key(query, self._header)
             self._begin(length)
         except CollectordError as e:
             self.refusal = e
@@ -243,18 +251,20 @@ class ReportReceiver:
             await self._waiter
             if self.refusal is not None:
                 raise self.refusal
-        return await self._builder.finish(
+        dialect = self.asked.dialect
+        report = await self._builder.finish(
             self._size,
-            self._query,
+            self.asked.kept_query(self._query),
             compressed=self._decoder is not None and not self._decoder.is_plain,
             notes=() if self._decoder is None else self._decoder.notes,
             is_whole=self._decoder is None or self._decoder.is_whole,
             user_agent=(self._header(b"User-Agent") or b"").decode(errors="replace"),
-            bearer_token=_bearer_token(self._header(b"Authorization")),
+            bearer_token=None if dialect.key else _bearer_token(self._header(b"Authorization")),
             sender_stores=(self._header(_SENDER) or b"").decode(errors="replace").split(),
             sender_notes=_notes_in(self._header(_SENDER_NOTES)) if self._may_relay else (),
             address=self._address,
         )
+        return report if dialect.is_plain else completed(report, self.asked, self._query, self._product)
 
     def release(self) -> None:
         """Free what is held for the report, which is saved or given up."""

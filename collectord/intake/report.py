@@ -5,6 +5,7 @@ Makes a L{CrashReport} of the parts of a multipart body: which part is an annota
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from collectord.dialects.query import fields_of
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
@@ -13,7 +14,6 @@ from collectord.intake.files import LONGEST_TEXT, ReceivedFiles
 from collectord.intake.formdata import Field, FormDataParser
 from collectord.intake.partcount import PartCount
 from collectord.intake.partheaders import Part, text_of
-from collectord.intake.query import fields_of
 from collectord.intake.room import OF_FILE, OF_TEXT, AnnotationRoom, shown
 from collectord.intake.texts import ReceivedTexts
 from collectord.intake.transfer import Decoder, decoder_for

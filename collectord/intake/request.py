@@ -70,6 +70,9 @@ class RequestConnection(Protocol):
     def getPeer(self) -> IAddress:
         """The address of the other side: of the client, or of the proxy that it comes by."""
 
+    def loseConnection(self) -> None:
+        """Close it, after what is written. The request gets no answer."""
+
     def abandon_body(self) -> None:
         """Prepare for an answer before the end of the body. Nothing that the client sends then is a request."""
 

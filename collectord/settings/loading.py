@@ -33,11 +33,11 @@ _OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_.+|PORT(_[0-9]+_.+)?)")
 """Variables that Kubernetes sets in containers about a service that is called collectord. They are no settings."""
 SECRETS = frozenset({"submitter_token", "token", "dsn"})
 """Keys whose values are secret."""
-_TABLES = frozenset({"destination", "publisher"})
+_TABLES = frozenset({"destination", "publisher", "dialect"})
 """Keys whose tables may contain secrets."""
 _WITH_SECRETS = frozenset({"submission", "crashmover", "admin", "sentry"})
 """The sections that may contain secrets."""
-_ARRAYS = frozenset({"storage", "crashmover.destination", "crashmover.publisher"})
+_ARRAYS = frozenset({"storage", "crashmover.destination", "crashmover.publisher", "submission.dialect"})
 """What is written as tables in double brackets."""
 
 

@@ -19,6 +19,8 @@ _CRASHPAD_S = 60.0
 """Seconds after which Crashpad and its descendants give up a report, counted from when they began to send it."""
 _OF_THE_SYSTEM = re.compile(r"systemd:|\w+:(port=)?0\b")
 """The beginning of an address whose port the system chooses, or has opened already."""
+_KEYS = "keys"
+"""The name of the tables whose keys, those of dialects, are secret."""
 _MORE_SECRETS = frozenset({"access_key", "secret_key", "password"})
 
 
@@ -102,7 +104,7 @@ def warnings_about(file: Path) -> Sequence[str]:
 
 def _has_secrets(value: object, key: str = "") -> bool:
     if isinstance(value, dict):
-        return any(_has_secrets(each, name) for name, each in value.items())
+        return key == _KEYS or any(_has_secrets(each, name) for name, each in value.items())
     if isinstance(value, list):
         return any(_has_secrets(each) for each in value)
     if not isinstance(value, str) or not value:

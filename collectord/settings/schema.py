@@ -32,6 +32,13 @@ def _is_proxy(value: str) -> str:
     return value
 
 
+def _listed(value: object) -> object:
+    """Turn tables that the environment has numbered from 0 into a list."""
+    if isinstance(value, dict) and value and all(str(key).isdigit() for key in value):
+        return [value[key] for key in sorted(value, key=int)]
+    return value
+
+
 class Submission(_Section):
     """C{[submission]}: how crash reports are received."""
 
@@ -68,6 +75,8 @@ class Submission(_Section):
     trusted_proxies: list[Annotated[str, AfterValidator(_is_proxy)]] = ["127.0.0.0/8", "::1", "unix"]
     keep_annotations: list[str] = []
     remove_annotations: list[str] = ["Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"]
+    dialects: list[str] = ["submit"]
+    dialect: Annotated[list[dict[str, Any]], BeforeValidator(_listed)] = Field(default=[], repr=False)
 
     @model_validator(mode="after")
     def _all_that_is_kept_can_be_read(self) -> Self:
@@ -81,13 +90,6 @@ class Throttle(_Section):
 
     rules: str = "accept_all"
     products: list[str] = []
-
-
-def _listed(value: object) -> object:
-    """Turn tables that the environment has numbered from 0 into a list."""
-    if isinstance(value, dict) and value and all(str(key).isdigit() for key in value):
-        return [value[key] for key in sorted(value, key=int)]
-    return value
 
 
 class Logging(_Section):

@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from collectord.dialects.load import load_dialects
 from collectord.errors import ConfigError
 from collectord.settings.loading import DEFAULT_PATH, load_settings
 from collectord.settings.sanity import refuse_odd_places, refuse_same_addresses, waits_too_long, warnings_about
@@ -93,6 +94,7 @@ def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
     try:
         refuse_odd_places(settings, service=service)
         refuse_same_addresses(settings)
+        load_dialects(settings.submission.dialects, settings.submission.dialect)
     except ConfigError as e:
         raise e.about(source) from e
     spec = settings.throttle.rules

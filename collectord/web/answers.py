@@ -2,19 +2,21 @@
 The status and the text that a client is answered. Some clients use the text as a file name, so keep it as it is.
 """
 
-from collections.abc import Callable
-
 from twisted.web.iweb import IRequest
 
 from collectord.collector import Outcome
+from collectord.dialects.answers import Answers, filled_in
+from collectord.dialects.row import Dialect
 from collectord.errors import (
     CollectordError,
     MalformedReport,
+    NoDump,
     RelayLoop,
     StorageError,
     TooLarge,
     TooSlow,
     UnauthorizedUuid,
+    UnknownKey,
 )
 from collectord.throttle.results import Result
 from collectord.web.responses import text
@@ -22,40 +24,47 @@ from collectord.web.responses import text
 RETRY_AFTER_S = 60
 """After so many seconds a client that was answered 503 should try again."""
 
-_REFUSALS: dict[type[CollectordError], tuple[int, Callable[[BaseException | None], str]]] = {
-    MalformedReport: (400, lambda e: f"Discarded=malformed_{e}"),
-    UnauthorizedUuid: (401, lambda e: f"Discarded={e}"),
-    RelayLoop: (409, lambda e: f"Discarded={e}"),
-    TooSlow: (408, lambda e: f"Discarded={e}"),
-    TooLarge: (413, lambda e: f"Discarded={e}"),
-    StorageError: (503, lambda e: "Discarded=nowhere_to_save"),
+_STATUSES: dict[type[CollectordError], tuple[int, str]] = {
+    MalformedReport: (400, "malformed_{reason}"),
+    NoDump: (400, "malformed_{reason}"),
+    UnauthorizedUuid: (401, "{reason}"),
+    UnknownKey: (401, "{reason}"),
+    RelayLoop: (409, "{reason}"),
+    TooSlow: (408, "{reason}"),
+    TooLarge: (413, "{reason}"),
+    StorageError: (503, "nowhere_to_save"),
 }
-REFUSALS = tuple(_REFUSALS)
+REFUSALS = tuple(_STATUSES)
 """Errors that a client is answered with; every other one is a defect."""
 
 
-def refusal(request: IRequest, error: BaseException | None) -> tuple[int, bytes]:
+def refusal(request: IRequest, dialect: Dialect, error: CollectordError) -> tuple[int, str, bytes]:
     """
     Set the status and headers of C{request} for an error that is one of L{REFUSALS}.
 
-    @return: the status, and the content of the answer.
+    @return: the status, the reason in a word, and the content of the answer.
     """
-    status, body = next(answer for kind, answer in _REFUSALS.items() if isinstance(error, kind))
+    answers = dialect.answer
+    if isinstance(error, NoDump) and dialect.no_dump == "answer":
+        return 200, str(error), text(request, 200, answers.no_dump, answers.content_type)
+    status, reason = next(known for kind, known in _STATUSES.items() if isinstance(error, kind))
     if status == 503:
         request.setHeader(b"retry-after", b"%d" % RETRY_AFTER_S)
-    if status == 401:
+    if isinstance(error, UnauthorizedUuid):
         request.setHeader(b"www-authenticate", b"Bearer")
-    return status, text(request, status, body(error))
+    reason = filled_in(reason, {"reason": str(error)})
+    return status, reason, text(request, status, filled_in(answers.refused, {"reason": reason}), answers.content_type)
 
 
-def outcome_body(outcome: Outcome, prefix: str) -> str:
+def outcome_body(outcome: Outcome, answers: Answers, prefix: str) -> str:
     """
-    Say what became of a report, in the words that clients know.
+    Say what became of a report, in the words that its clients know.
 
     @param prefix: what clients see in front of the crash id.
     """
     if outcome.result is Result.REJECT:
-        return f"Discarded=rule_{outcome.rule}"
+        return filled_in(answers.rejected, {"rule": outcome.rule})
     if outcome.result is Result.IGNORE:
-        return "Unsupported=1\n"
-    return f"CrashID={prefix}{outcome.crash_id}\n"
+        return answers.ignored
+    crash_id = outcome.crash_id or ""
+    return filled_in(answers.kept, {"prefix": prefix, "crash_id": crash_id, "hex": crash_id.replace("-", "")})

@@ -15,18 +15,22 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import twisted
 from collectord import __version__
 from collectord.collector import Collector
 from collectord.concurrency.tasks import spawn
+from collectord.dialects.row import Dialect
+from collectord.dialects.table import Asked, DialectTable
+from collectord.errors import CollectordError, StorageError, UnknownKey
 from collectord.intake.receiver import ReportReceiver
 from collectord.intake.request import Body, StreamingRequest
-from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED, series
+from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED, UNKNOWN_KEYS, series
 from collectord.pressure import IN_WORDS, PressureLevel
 from collectord.throttle.results import Result
 from collectord.web.answers import REFUSALS, outcome_body, refusal
+from collectord.web.origins import allow_origin, not_allowed, other_method
 from collectord.web.responses import json_text, no_store, text
 
 _REASONS = {
@@ -91,7 +95,7 @@ class Stores(Protocol):
         """How much is left out of new crashes because disks are nearly full."""
 
 
-ReceiverFor = Callable[[StreamingRequest, int | None], ReportReceiver]
+ReceiverFor = Callable[[StreamingRequest, int | None, Asked], ReportReceiver]
 
 
 class PublicSite:
@@ -100,10 +104,12 @@ class PublicSite:
 
     @ivar collector: judges and saves the reports; a reload may replace it.
     @ivar prefix: what clients see in front of a crash id.
+    @ivar dialects: the paths on which reports are taken, and how they are answered there. A reload may replace it.
     @ivar draining: whether load balancers are told to send no more.
     @ivar saving: how many reports are being kept now.
     @ivar hung_workers: how many processes beside this one accept connections and answer none.
-    @param receiver_for: returns the receiver for the body of a submission, given the request and its Content-Length.
+    @param receiver_for: returns the receiver for the body of a submission, given the request, its Content-Length and
+        what it asks for.
     @param stores: asked by the heartbeats.
     @param version: the content of C{/__version__}.
     """
@@ -112,7 +118,13 @@ class PublicSite:
     _log = Logger()
 
     def __init__(
-        self, collector: Collector, receiver_for: ReceiverFor, stores: Stores, prefix: str, version: Mapping[str, str]
+        self,
+        collector: Collector,
+        receiver_for: ReceiverFor,
+        stores: Stores,
+        prefix: str,
+        version: Mapping[str, str],
+        dialects: DialectTable,
     ) -> None:
         self.collector = collector
         self._receiver_for = receiver_for
@@ -121,13 +133,13 @@ class PublicSite:
         self.draining = False
         self.hung_workers = 0
         self._version = version
-        self._submit_paths = frozenset(rule.rule.encode() for rule in self.app.url_map.iter_rules("submit"))
+        self.dialects = dialects
         self.saving = 0
         self._drained: Deferred[None] | None = None
 
     def resource(self) -> IResource:
         """Return the resource with all routes."""
-        return _Routes(self.app, self._answer)
+        return _Routes(self.app, self)
 
     def body_for(self, request: StreamingRequest, length: int | None) -> Body | None:
         """
@@ -135,18 +147,13 @@ class PublicSite:
 
         @param length: its Content-Length; None if it has none.
         """
-        if request.method == b"POST" and unquote_to_bytes(request.path) in self._submit_paths:
+        if request.method == b"POST" and (asked := self.dialects.find(unquote_to_bytes(request.path), request)):
             RECEIVED.inc()
-            return self._receiver_for(request, length)
+            return self._receiver_for(request, length, asked)
         return None
 
-    @app.route("/submit", methods=["POST"])
-    @app.route("/submit/", methods=["POST"])
-    async def submit(self, request: StreamingRequest) -> bytes:
+    async def _submit(self, request: StreamingRequest, receiver: ReportReceiver) -> bytes:
         """Take a report. A report that was received whole is kept even if the client does not wait for the answer."""
-        receiver = request.body
-        if not isinstance(receiver, ReportReceiver):
-            raise NotFound  # Klein takes more paths for this one than body_for does, such as //submit.
         RECEIVE_SECONDS.observe(self.collector.seconds() - request.began)
         self.saving += 1
         try:
@@ -162,25 +169,44 @@ class PublicSite:
         if not request.is_abandoned:
             reason = "duplicate" if outcome.is_duplicate else _REASONS[outcome.result]
             series(ANSWERS, "200", reason).inc()
-        return text(request, 200, outcome_body(outcome, self.prefix))
+        answers = receiver.asked.dialect.answer
+        return text(request, 200, outcome_body(outcome, answers, self.prefix), answers.content_type)
 
-    def _answer(self, request: StreamingRequest) -> None:
+    def answer(self, request: StreamingRequest, receiver: ReportReceiver) -> None:
         """Answer a submission. The client may hang up meanwhile; then nobody is answered."""
-        spawn(self._answered(request), self._log, "a defect: an answer could not be written")
+        spawn(self._answered(request, receiver), self._log, "a defect: an answer could not be written")
 
-    async def _answered(self, request: StreamingRequest) -> None:
+    async def _answered(self, request: StreamingRequest, receiver: ReportReceiver) -> None:
+        dialect = receiver.asked.dialect
+        if dialect.cors:
+            allow_origin(request, dialect)
         try:
-            content = await self.submit(request)
+            content = await self._submit(request, receiver)
         except Exception as error:
             if request.is_abandoned:
                 if not isinstance(error, REFUSALS):
                     self._log.failure("a defect: a report could not be kept, and its client has gone")
                 return
-            handle = self.refused if isinstance(error, REFUSALS) else self.broken
-            content = handle(request, Failure())
+            if not isinstance(error, REFUSALS):
+                content = self.broken(request, Failure())
+            else:
+                content = self._refused(request, dialect, error)
+                if isinstance(error, StorageError) and dialect.unavailable == "close":
+                    request.channel.loseConnection()
+                    return
         if not request.is_abandoned:
             request.write(content)
             request.finish()
+
+    def _refused(self, request: StreamingRequest, dialect: Dialect, error: CollectordError) -> bytes:
+        """Answer a report that is refused. This is the only place where such an error becomes an answer."""
+        status, reason, content = refusal(request, dialect, error)
+        ANSWERS.labels(str(status), reason).inc()
+        if isinstance(error, UnknownKey):
+            UNKNOWN_KEYS.labels(dialect.name).inc()
+        log = self._log.error if status == 503 else self._log.info
+        log("refused: {status} {reason}", status=status, reason=str(error))
+        return content
 
     async def drained(self) -> None:
         """Wait until no report is being kept any more."""
@@ -232,21 +258,11 @@ class PublicSite:
         """Answer with the versions of what runs here."""
         return json_text(no_store(request), 200, self._version)
 
-    @app.handle_errors(*REFUSALS)
-    def refused(self, request: IRequest, failure: Failure) -> bytes:
-        """Answer a report that is refused. This is the only place where such an error becomes an answer."""
-        status, body = refusal(request, failure.value)
-        ANSWERS.labels(str(status), body.decode().removeprefix("Discarded=")).inc()
-        log = self._log.error if status == 503 else self._log.info
-        log("refused: {status} {reason}", status=status, reason=str(failure.value))
-        return body
-
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> bytes:
         """Answer 404 if there is no such path, 405 if it does not allow the method."""
         if isinstance(failure.value, MethodNotAllowed):
-            request.setHeader(b"allow", ", ".join(failure.value.valid_methods or ()).encode())
-            return text(request, 405, "Method not allowed\n")
+            return not_allowed(request, ", ".join(failure.value.valid_methods or ()).encode())
         return text(request, 404, "Not found\n")
 
     @app.handle_errors(Exception)
@@ -257,14 +273,21 @@ class PublicSite:
 
 
 class _Routes(KleinResource):
-    """All routes. That of a submission was found when its headers came, and is not looked for once more."""
+    """
+    All routes. Those of submissions are in the table of dialects: what a request asks for was found when its headers
+    came, and is not looked for once more.
+    """
 
-    def __init__(self, app: Klein, answer: Callable[[StreamingRequest], None]) -> None:
+    def __init__(self, app: Klein, site: PublicSite) -> None:
         super().__init__(app)
-        self._answer = answer
+        self._site = site
 
     def render(self, request: IRequest) -> KleinRenderable:
-        if isinstance(request, StreamingRequest) and isinstance(request.body, ReportReceiver):
-            self._answer(request)
-            return NOT_DONE_YET  # type: ignore[return-value]
+        if isinstance(request, StreamingRequest):
+            if isinstance(request.body, ReportReceiver):
+                self._site.answer(request, request.body)
+                return NOT_DONE_YET  # type: ignore[return-value]
+            asked = self._site.dialects.find(unquote_to_bytes(request.path), request)
+            if asked is not None:
+                return other_method(request, asked.dialect)
         return super().render(request)

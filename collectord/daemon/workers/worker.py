@@ -23,7 +23,7 @@ from collectord import __version__
 from collectord.concurrency.tasks import spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import use_monotonic_clock
-from collectord.daemon.ingest import build_backends
+from collectord.daemon.backends import build_backends
 from collectord.daemon.workers.channel import ParentChannel
 from collectord.daemon.workers.messages import CHANNEL, TABLE, Counted, Ready, Work
 from collectord.daemon.workers.moving import Moving

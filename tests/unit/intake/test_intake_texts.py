@@ -1,4 +1,4 @@
-from collectord.intake.query import fields_of, query_of
+from collectord.dialects.query import fields_of, query_of
 from collectord.intake.texts import ReceivedTexts
 from collectord.model import Note
 from tests.support.cases import for_each

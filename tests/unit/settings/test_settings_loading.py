@@ -254,7 +254,7 @@ def test_bad_utf8(tmp_path: Path) -> None:
     [
         (
             "[submission]\nmax_body = 5\n",
-            r"\[submission\] max_body: unknown key; known here: listen, workers, max_body_bytes, .*remove_annotations",
+            r"\[submission\] max_body: unknown key; known here: listen, workers, max_body_bytes, .*remove_annot.*",
         ),
         (
             "[[storage]]\nroot = '/a'\nthread = 5\n",

@@ -19,8 +19,10 @@ from twisted.internet.task import Clock
 
 from collectord.collector import Collector
 from collectord.daemon.garbage import YOUNG
+from collectord.dialects.load import SUBMIT
+from collectord.dialects.query import query_of
+from collectord.dialects.table import Asked, DialectTable
 from collectord.intake.budget import MemoryBudget
-from collectord.intake.query import query_of
 from collectord.intake.receiver import Limits, ReportReceiver
 from collectord.intake.request import StreamingRequest
 from collectord.intake.site import StreamingSite
@@ -32,7 +34,7 @@ from collectord.web.site import PublicSite
 from tests.support.judging import judging
 from tests.unit.intake.parts import BOUNDARY, annotation, body, dump, extra, part
 from tests.unit.intake.wire import Wire
-from tests.unit.web.test_public_site import Store
+from tests.unit.web.publicsite import Store
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -66,9 +68,9 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
     """Seconds, and the answers, of one connection."""
     clock, budget, store = Turns(), MemoryBudget(limit=67108864), MemoryCrashStorage()
 
-    def receiver_for(request: StreamingRequest, length: int | None) -> ReportReceiver:
+    def receiver_for(request: StreamingRequest, length: int | None, asked: Asked) -> ReportReceiver:
         connection, query = request.channel.incoming, query_of(request.uri)
-        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, connection, query)
+        return ReportReceiver(LIMITS, budget, store, request.requestHeaders, length, connection, query, asked=asked)
 
     collector = Collector(
         judge=judging(lambda annotations: Verdict(Result.ACCEPT, "rule", 100)),
@@ -77,7 +79,7 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
         seconds=lambda: 0.0,
         uuid4=lambda: UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9"),
     )
-    public = PublicSite(collector, receiver_for, Store(), "bp-", {})
+    public = PublicSite(collector, receiver_for, Store(), "bp-", {}, DialectTable([SUBMIT]))
     site = StreamingSite(
         public.resource(),
         public.body_for,
