@@ -66,7 +66,7 @@ def sink_at(port: int, directory: Path) -> Sequence[str | Path]:
     """The command of the stand-in."""
     sink = directory / "s3_sink"
     source = Path(__file__).with_name("s3_sink.c")
-    subprocess.run(["gcc", "-O2", "-o", sink, source, "-lm", "-lpthread"], check=True)
+    subprocess.run(["gcc", "-O2", "-o", sink, source, "-lcrypto", "-lpthread"], check=True)
     return [sink, str(port)]
 
 
