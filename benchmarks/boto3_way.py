@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
-from collectord.storage.objects.bucket import BucketCrashStorage, Mismatch, Proceed, read_through
+from collectord.storage.objects.bucket import BucketCrashStorage, Digests, Mismatch, Proceed, md5_of
 from collectord.storage.objects.keys import Item
 from collectord.storage.objects.s3settings import S3Settings
 
@@ -52,7 +52,7 @@ class Boto3Bucket:
 
     def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         with open_content(item.content) as file:
-            digests = read_through(file, item)
+            digests = Digests(md5_of(file, item), bytes.fromhex(item.sha256))
             answer = self._client.put_object(
                 Bucket=self._bucket,
                 Key=item.key,

@@ -84,23 +84,30 @@ def open_content(content: Content) -> BinaryIO:
     return BytesIO(b"".join(content.pieces))
 
 
-def stored_dump(name: str, path: str, sha256: str | None, in_thread: ThreadRunner) -> Dump:
+def stored_dump(name: str, path: str, sha256: str | None, in_thread: ThreadRunner, most: int = 0) -> Dump:
     """
     Read the whole file at C{path}, and return the dump that it is. It blocks.
 
     @param sha256: the checksum when it was received; None: nobody knows.
+    @param most: the bytes of a file that stays in memory at most, so that nobody has to read and compare it again.
 
     @raise UnreadableCrash: the file has another checksum by now, or is no regular file.
     @raise OSError: it can't be read.
     """
     with open(path, "rb", buffering=0, opener=open_at_once) as file:
-        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        about = os.fstat(file.fileno())
+        if not S_ISREG(about.st_mode):
             raise UnreadableCrash(f"the dump {name} is no regular file")
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
+        data = os.pread(file.fileno(), about.st_size + 1, 0) if about.st_size <= most else b""
+        if data and len(data) == about.st_size:
+            content: Content = InMemory([data])
+            found, size = hashlib.sha256(data).hexdigest(), len(data)
+        else:
+            found, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+            content = StoredFile(path, size, in_thread)
     if sha256 not in (None, found):
         raise UnreadableCrash(f"the dump {name} has the checksum {found}; it was received with {sha256}")
-    return Dump(name=name, size=size, sha256=found, content=StoredFile(path, size, in_thread))
+    return Dump(name=name, size=size, sha256=found, content=content)
 
 
 def open_at_once(path: str, flags: int) -> int:

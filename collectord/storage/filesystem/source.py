@@ -16,7 +16,7 @@ from collectord.concurrency.threadpool import ThreadRunner
 from collectord.errors import CrashGone, StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
 from collectord.metrics import DANGLING
-from collectord.model import Crash, NewCrash, checksums_in
+from collectord.model import Crash, InMemory, NewCrash, checksums_in
 from collectord.storage.content import stored_dump
 from collectord.storage.filesystem.checks import describe_error
 from collectord.storage.filesystem.claims import claimed, take_out
@@ -42,6 +42,8 @@ from collectord.storage.filesystem.steps import SourceSteps
 from collectord.storage.filesystem.unpublished import ToPublish, UnpublishedIds
 from collectord.storage.filesystem.versions import version_of
 
+_IN_MEMORY = 1024 * 1024
+"""The bytes of the dumps of one crash that stay in memory while it is moved. Larger dumps are read again."""
 _YOUNG_S = 10.0
 """A crash of which something changed so recently may still be on its way to its place."""
 
@@ -182,7 +184,12 @@ class FilesystemCrashSource:
             checksums = dict.fromkeys(self._dump_names(place))
         try:
             paths = _dump_paths(place, checksums)
-            dumps = [stored_dump(name, paths[name], checksums[name], self._in_thread) for name in checksums]
+            dumps = []
+            room = _IN_MEMORY
+            for name, checksum in checksums.items():
+                dumps.append(stored_dump(name, paths[name], checksum, self._in_thread, room))
+                if isinstance(dumps[-1].content, InMemory):
+                    room -= dumps[-1].size
         except FileNotFoundError as e:
             if not os.path.exists(place.raw_crash):
                 raise

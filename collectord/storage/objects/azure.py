@@ -23,8 +23,8 @@ from collectord.storage.objects.bucket import (
     Mismatch,
     Proceed,
     as_received,
+    md5_of,
     pieces,
-    read_through,
 )
 from collectord.storage.objects.connections import Answer, NoAnswer, trusting
 from collectord.storage.objects.keys import Item
@@ -57,7 +57,7 @@ class AzureBucket:
 
     def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         with open_content(item.content) as file:
-            if again and self._is_stored(item, read_through(file, item).base64_md5):
+            if again and self._is_stored(item, _md5_of(file, item)):
                 return
             if item.size > self._multipart_bytes:
                 self._put_blocks(item, file, proceed)
@@ -77,17 +77,17 @@ class AzureBucket:
         self._client.close()
 
     def _put_whole(self, item: Item, file: BinaryIO, proceed: Proceed) -> None:
-        digests = read_through(file, item)
+        md5 = _md5_of(file, item)
         headers = {
             **self._tier,
             "content-type": item.content_type,
-            "content-md5": digests.base64_md5,
+            "content-md5": md5,
             "x-ms-blob-type": "BlockBlob",
         }
         body = ObjectBody(Watched.of(item, file, proceed), item.size)
         answer = self._client.request("PUT", item.key, {}, headers, body, proceed)
-        if not _is_proven(answer, digests.base64_md5):
-            self._look(item, digests.base64_md5)
+        if not _is_proven(answer, md5):
+            self._look(item, md5)
 
     def _put_blocks(self, item: Item, file: BinaryIO, proceed: Proceed) -> None:
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
@@ -147,6 +147,10 @@ class AzureBucket:
         if found != str(item.size):
             raise Mismatch(f"was stored with {found} bytes; it should be {item.size}")
         _is_proven(answer, md5)
+
+
+def _md5_of(file: BinaryIO, item: Item) -> str:
+    return b64encode(md5_of(file, item)).decode()
 
 
 def _name_of(number: int, digests: Digests) -> str:

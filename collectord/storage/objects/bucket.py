@@ -20,7 +20,7 @@ from zope.interface import implementer
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.errors import CrashRejectedByStore, StorageError, UnclearRefusal
 from collectord.interfaces import ICrashStorage
-from collectord.model import Crash, FetchedCrash
+from collectord.model import Crash, FetchedCrash, InMemory
 from collectord.plugins import PluginSettings
 from collectord.storage.objects.kept import Objects, delete_all, get_all
 from collectord.storage.objects.keys import Item, items_of, probe, raw_crash_key
@@ -209,7 +209,11 @@ class Mismatch(Exception):
 
 @frozen
 class Digests:
-    """The checksums of some bytes."""
+    """
+    The checksums of some bytes.
+
+    @ivar md5: empty if nobody needs it.
+    """
 
     md5: bytes
     sha256: bytes
@@ -230,22 +234,33 @@ class Digests:
         return b64encode(self.sha256).decode()
 
 
-def read_through(file: BinaryIO, item: Item, also: Callable[[bytes], object] = len) -> Digests:
+def read_through(file: BinaryIO, item: Item, *also: Callable[[bytes], object]) -> None:
     """
-    Read all of C{file}, go back to its beginning, and return the checksums.
+    Compare all of C{file} with what was received, and go back to its beginning.
 
-    @param also: is called with each piece that was read.
+    What is in memory was compared when it was read from a file, and is read once more only for C{also}.
+
+    @param also: they are called with each piece.
 
     @raise Mismatch: the file no longer has the content of C{item} that was received.
     """
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    for piece in pieces(file, _READ):
-        md5.update(piece)
-        sha256.update(piece)
-        also(piece)
-    as_received(item, sha256.hexdigest())
-    file.seek(0)
-    return Digests(md5.digest(), sha256.digest())
+    sha256 = hashlib.sha256()
+    is_compared = isinstance(item.content, InMemory)
+    readers = also if is_compared else (sha256.update, *also)
+    if readers:
+        for piece in pieces(file, _READ):
+            for read in readers:
+                read(piece)
+        file.seek(0)
+    if not is_compared:
+        as_received(item, sha256.hexdigest())
+
+
+def md5_of(file: BinaryIO, item: Item) -> bytes:
+    """L{read_through}, and return the MD5."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    read_through(file, item, md5.update)
+    return md5.digest()
 
 
 def as_received(item: Item, sha256: str) -> None:

@@ -2,6 +2,7 @@
 The destination C{type = "gcs"}: crashes in a bucket of Google Cloud Storage.
 """
 
+import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Mapping
@@ -78,14 +79,14 @@ class GcsBucket:
         self._uploads = ResumableUploads(self._timeout, self._retry)
 
     def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
-        crc32c = Checksum()
+        md5, crc32c = hashlib.md5(usedforsecurity=False), Checksum()
         with open_content(item.content) as file:
-            digests = read_through(file, item, crc32c.update)
-            expected = {"MD5": digests.base64_md5, "CRC32C": b64encode(crc32c.digest()).decode()}
+            read_through(file, item, md5.update, crc32c.update)
+            expected = {kind: b64encode(each.digest()).decode() for kind, each in (("MD5", md5), ("CRC32C", crc32c))}
             blob = self._blob(item.key)
             if again and self._is_stored(blob, expected):
                 return
-            blob.md5_hash = digests.base64_md5  # the server refuses content with another checksum
+            blob.md5_hash = expected["MD5"]  # the server refuses content with another checksum
             stored = self._upload(item, blob, Watched.of(item, file, proceed))
         for kind, found in stored.items():
             if found != expected[kind]:

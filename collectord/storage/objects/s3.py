@@ -3,6 +3,8 @@ The destination C{type = "s3"}: crashes in a bucket of Amazon's S3, or of anothe
 """
 
 import ssl
+from functools import partial
+from typing import BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -10,7 +12,7 @@ from collectord.errors import ConfigError
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
 from collectord.storage.objects.attempts import ObjectBody
-from collectord.storage.objects.bucket import BucketCrashStorage, Proceed, read_through
+from collectord.storage.objects.bucket import BucketCrashStorage, Digests, Proceed, md5_of, read_through
 from collectord.storage.objects.connections import NoAnswer, trusting
 from collectord.storage.objects.keys import Item
 from collectord.storage.objects.refusals import RefusedByServer
@@ -29,8 +31,9 @@ class S3Bucket:
 
     It implements L{Bucket<collectord.storage.objects.bucket.Bucket>}.
 
-    Each request has the MD5 and the SHA-256 of its body, and the signature covers the latter, so that a server refuses
-    a body that has changed on the way. What it says that it has stored is compared with them as well.
+    Each request has the SHA-256 of its body, and is signed with it, so that a server refuses a body that has changed on
+    the way. What it says that it has stored is compared with it as well. Many servers know only the MD5, which takes
+    longer to make than all else about a request. So that is sent, too, until the server has answered with a SHA-256.
     """
 
     errors: tuple[type[Exception], ...] = (NoAnswer, RefusedByServer, BotoCoreError, ClientError)
@@ -43,6 +46,7 @@ class S3Bucket:
         self._headers = settings.headers()
         self._client = S3Client(settings, tls)
         self._uploads = Uploads(self._client)
+        self._says_sha256 = False
 
     def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         self._uploads.give_up_old()
@@ -51,12 +55,17 @@ class S3Bucket:
             if item.size > self._multipart_bytes:
                 put_parts(self._client, self._uploads, item, file, headers, proceed, again=again)
                 return
-            digests = read_through(file, item)
-            if again and is_stored(self._client, item, of_whole(digests)):
+            md5 = md5_of(file, item) if again or not self._says_sha256 else b""
+            if not md5:
+                read_through(file, item)
+            digests = Digests(md5, bytes.fromhex(item.sha256))
+            expected = of_whole(digests, partial(_md5_from_the_start, file, item))
+            if again and is_stored(self._client, item, expected):
                 return
-            body = ObjectBody(Watched.of(item, file, proceed), item.size, digests.sha256.hex())
+            body = ObjectBody(Watched.of(item, file, proceed), item.size, item.sha256)
             answer = self._client.request("PUT", item.key, {}, headers | checksums_of(digests), body, proceed)
-        prove(self._client, item, answer, of_whole(digests))
+            prove(self._client, item, answer, expected)
+        self._says_sha256 = answer.headers.has("x-amz-checksum-sha256")
 
     def get(self, key: str) -> bytes | None:
         return self._client.get(key)
@@ -73,6 +82,11 @@ class S3Bucket:
     def close(self) -> None:
         self._uploads.close()
         self._client.close()
+
+
+def _md5_from_the_start(file: BinaryIO, item: Item) -> bytes:
+    file.seek(0)
+    return md5_of(file, item)
 
 
 def make(settings: S3Settings, context: PluginContext) -> BucketCrashStorage:

@@ -39,9 +39,9 @@ class Expected:
     """
     What a server may say about an object that is as it was sent.
 
-    @ivar etag: the ETag of an object that was sent in the same way: whole, or in these parts.
+    @ivar etag: the ETag of an object that was sent in the same way: whole, or in these parts. Empty: nobody knows.
     @ivar checksums: in Base64. An object in parts has one of its content, or one of the checksums of the parts.
-    @ivar whole_md5: reads the content of an object that was sent in parts, for its MD5 in hex. Some servers say that.
+    @ivar whole_md5: reads all of the content for its MD5 in hex. Some servers say that of an object in parts, too.
     """
 
     etag: str
@@ -69,9 +69,13 @@ def _said(pattern: re.Pattern[bytes], answer: Answer) -> str:
     return unescape(found[1].decode(errors="replace")).strip() if found else ""
 
 
-def of_whole(digests: Digests) -> Expected:
-    """What is expected of an object that is sent in one request, or of one part."""
-    return Expected(digests.md5.hex(), [digests.base64_sha256], digests.md5.hex)
+def of_whole(digests: Digests, md5: Callable[[], bytes] = lambda: b"") -> Expected:
+    """
+    What is expected of an object that is sent in one request, or of one part.
+
+    @param md5: reads the content for its MD5, if C{digests} has none.
+    """
+    return Expected(digests.md5.hex(), [digests.base64_sha256], lambda: md5().hex())
 
 
 def of_parts(parts: Sequence[Digests], content_sha256: str, whole_md5: Callable[[], str]) -> Expected:
@@ -92,16 +96,18 @@ def is_proven(claim: Claim, expected: Expected) -> bool:
     Compare what the server says with what it should say.
 
     @return: whether that proves that the object is as it was sent. An ETag that is no MD5, and not one of parts, proves
-        nothing, and neither does one of an object that is encrypted with KMS.
+        nothing, and neither does one of an object that is encrypted with KMS. One that would have to be made for this
+        alone is not compared if the SHA-256 is right.
 
     @raise Mismatch: the object is another one.
     """
     if claim.sha256 and claim.sha256 not in expected.checksums:
         raise Mismatch(f"was stored with the SHA-256 {claim.sha256}; it should be {expected.checksums[0]}")
-    if claim.kms or not (_WHOLE.fullmatch(claim.etag) or _IN_PARTS.fullmatch(claim.etag)):
+    is_checksum = _WHOLE.fullmatch(claim.etag) or _IN_PARTS.fullmatch(claim.etag)
+    if claim.kms or not is_checksum or (claim.sha256 and not expected.etag):
         return bool(claim.sha256)
     if claim.etag != expected.etag and not (_WHOLE.fullmatch(claim.etag) and claim.etag == expected.whole_md5()):
-        raise Mismatch(f"was stored with the ETag {claim.etag}; it should be {expected.etag}")
+        raise Mismatch(f"was stored with the ETag {claim.etag}; it should be {expected.etag or expected.whole_md5()}")
     return True
 
 

@@ -41,7 +41,8 @@ class _Place:
 
 def checksums_of(digests: Digests) -> dict[str, str]:
     """The headers by which a server refuses a body that has other checksums."""
-    return {"content-md5": digests.base64_md5, "x-amz-checksum-sha256": digests.base64_sha256}
+    md5 = {"content-md5": digests.base64_md5} if digests.md5 else {}
+    return {**md5, "x-amz-checksum-sha256": digests.base64_sha256}
 
 
 class S3Client:

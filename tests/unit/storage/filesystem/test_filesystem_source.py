@@ -18,8 +18,9 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import CrashGone, CrashRejectedByStore, StorageError, TimedOut, UnreadableCrash
 from collectord.interfaces import ICrashSource
-from collectord.model import MINIDUMP, Crash, NewCrash
+from collectord.model import MINIDUMP, Crash, InMemory, NewCrash
 from collectord.storage.content import StoredFile
+from collectord.storage.filesystem import source as source_module
 from collectord.storage.filesystem.quarantine import put_aside
 from collectord.storage.filesystem.source import FilesystemCrashSource
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
@@ -148,8 +149,18 @@ def test_load(rig: Rig) -> None:
     crash = loaded(source_of(rig.root), the_new(rig.root))
     assert (crash.crash_id, crash.raw_crash) == (CRASH_ID, kept.raw_crash)
     assert [(d.name, d.size, d.sha256) for d in crash.dumps] == [(d.name, d.size, d.sha256) for d in kept.dumps]
-    assert all(isinstance(dump.content, StoredFile) for dump in crash.dumps)
+    assert all(isinstance(dump.content, InMemory) for dump in crash.dumps)
     assert {dump.name: result_of(bytes_of(dump.content)) for dump in crash.dumps} == DUMPS
+
+
+def test_only_so_much_of_one_crash_is_in_memory(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (len(content) for content in DUMPS.values())
+    rig.save(rig.transaction(make_crash()))
+    for room, held in ((first + second, 2), (first + second - 1, 1), (0, 0)):
+        monkeypatch.setattr(source_module, "_IN_MEMORY", room)
+        crash = loaded(source_of(rig.root), the_new(rig.root))
+        assert [isinstance(dump.content, InMemory) for dump in crash.dumps].count(True) == held
+        assert {dump.name: result_of(bytes_of(dump.content)) for dump in crash.dumps} == DUMPS
 
 
 def test_load_without_dumps(rig: Rig) -> None:
@@ -511,8 +522,11 @@ def _pipe(dump: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [_reversed, _cut, _longer, _pipe])
-def test_a_dump_that_changes_before_it_is_copied(rig: Rig, tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    """What is written elsewhere is compared with its checksum as it is written."""
+def test_a_dump_that_changes_before_it_is_copied(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None]
+) -> None:
+    """What is read from a file once more is compared with its checksum as it is written elsewhere."""
+    monkeypatch.setattr(source_module, "_IN_MEMORY", 0)
     keep(rig, CRASH_ID)
     crash = loaded(source_of(rig.root), the_new(rig.root))
     harm(rig.root / NAMES / f"{CRASH_ID}.dump")

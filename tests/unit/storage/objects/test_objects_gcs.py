@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote
@@ -27,6 +28,7 @@ from collectord.plugins import PluginContext
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.storage.objects.gcs import GcsSettings, make
 from collectord.testing.leaks import assert_nothing_is_left, held_now
+from tests.support.buckets import on_disk
 from tests.support.cases import first_quick
 from tests.support.daemon import free_port
 from tests.support.httpwire import WireServer, answer
@@ -406,9 +408,9 @@ async def test_an_object_that_was_stored_as_another_is_an_error_and_no_raw_crash
 
 @in_reactor
 async def test_a_dump_that_is_no_longer_what_was_received_is_not_sent(
-    gcs: FakeGcs, storage: BucketCrashStorage
+    gcs: FakeGcs, storage: BucketCrashStorage, tmp_path: Path
 ) -> None:
-    crash = make_crash()
+    crash = on_disk(tmp_path / "dump", b"MDMP")
     object.__setattr__(crash.dumps[0], "sha256", "0" * 64)
     assert "it was received with 000" in await error_of(storage.save(crash))
     assert gcs.objects == {}

@@ -26,6 +26,7 @@ from collectord.interfaces import ICrashStorage
 from collectord.model import MINIDUMP
 from collectord.plugins import PluginContext
 from collectord.storage.objects import attempts, s3client, s3parts
+from collectord.storage.objects import s3 as s3_module
 from collectord.storage.objects.bucket import BucketCrashStorage, Digests
 from collectord.storage.objects.s3 import make
 from collectord.storage.objects.s3settings import S3Settings
@@ -121,12 +122,49 @@ async def test_all_objects_of_a_crash_go_through_one_connection(s3: FakeS3, stor
 
 @in_reactor
 async def test_every_body_is_sent_with_its_checksums(s3: FakeS3, storage: BucketCrashStorage) -> None:
+    s3.after = lambda asked, said: with_headers(said, x_amz_checksum_sha256=None)
     await storage.save(make_crash())
     for asked in s3.asked:
         sha256 = hashlib.sha256(asked.body)
         assert asked.headers["content-md5"] == base64.b64encode(hashlib.md5(asked.body).digest()).decode()
         assert asked.headers["x-amz-checksum-sha256"] == base64.b64encode(sha256.digest()).decode()
         assert asked.headers["x-amz-content-sha256"] == sha256.hexdigest()
+
+
+@pytest.mark.parametrize("on", ["disk", "memory"])
+@in_reactor
+async def test_no_md5_is_made_for_a_server_that_answers_with_a_sha256(
+    s3: FakeS3, storage: BucketCrashStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: str
+) -> None:
+    await storage.save(make_crash())
+    assert ["content-md5" in asked.headers for asked in s3.asked] == [True, False, False, False]
+    s3.asked.clear()
+    monkeypatch.setattr(s3_module, "md5_of", None)
+    await storage.save(on_disk(tmp_path / "dump", b"MDMP") if on == "disk" else make_crash())
+    assert not any("content-md5" in asked.headers for asked in s3.asked)
+    assert MINIDUMP_KEY in s3.objects
+
+
+@first_quick(
+    ("etag", "told"),
+    [(None, ""), (f'"{"0" * 32}"', "was stored with the ETag 0000")],
+    ids=["right", "wrong"],
+)
+@in_reactor
+async def test_a_server_that_no_longer_answers_with_a_sha256(
+    s3: FakeS3, storage: BucketCrashStorage, etag: str | None, told: str
+) -> None:
+    """Then its ETag counts, and the MD5 is made for that; the next object has it again."""
+    await storage.save(make_crash())
+    s3.asked.clear()
+    others = {} if etag is None else {"etag": etag}
+    s3.after = lambda asked, said: with_headers(said, x_amz_checksum_sha256=None, **others)
+    if told:
+        assert told in str(await error_of(storage.save(make_crash())))
+    else:
+        await storage.save(make_crash())
+        assert ["content-md5" in asked.headers for asked in s3.asked] == [False, True, True, True]
+    assert not any(asked.method == "HEAD" for asked in s3.asked)
 
 
 # What the server says that it has stored
@@ -248,8 +286,10 @@ async def test_a_body_that_changes_on_the_way_is_refused(
 
 
 @in_reactor
-async def test_a_dump_that_is_no_longer_what_was_received_is_not_sent(s3: FakeS3, storage: BucketCrashStorage) -> None:
-    crash = make_crash()
+async def test_a_dump_that_is_no_longer_what_was_received_is_not_sent(
+    s3: FakeS3, storage: BucketCrashStorage, tmp_path: Path
+) -> None:
+    crash = on_disk(tmp_path / "dump", b"MDMP")
     object.__setattr__(crash.dumps[0], "sha256", "0" * 64)
     error = await error_of(storage.save(crash))
     assert isinstance(error, CrashRejectedByStore)
