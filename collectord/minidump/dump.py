@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from collectord.errors import UnreadableMinidump
 from collectord.minidump.cpus import CPUS, OTHER_NAMES, Cpu
 from collectord.minidump.modules import Modules
-from collectord.minidump.streams import Streams
+from collectord.minidump.streams import Streams, layouts_of, numbers_in
 from collectord.pieces import ReaderAt
 
 MOST_THREADS: Final = 8192
@@ -18,7 +18,7 @@ MOST_THREADS: Final = 8192
 MOST_WORDS: Final = 512
 """Words of its stack that are looked at."""
 
-_WORDS: Final = {4: Struct("<64I"), 8: Struct("<64Q")}
+_WORDS: Final = {4: Struct("<32I"), 8: Struct("<32Q")}
 """Some words of a stack, by their size."""
 
 _THREADS, _EXCEPTION, _SYSTEM, _MISC = 3, 6, 7, 15
@@ -36,14 +36,14 @@ _PROCESS: Final = Struct("<IIII")
 """Size, flags, process id, and when the process began."""
 
 _HAS_TIMES: Final = 2
-_THREAD_SIZE: Final = 48
-"""Bytes of an entry of the list of threads."""
+_IDS: Final = layouts_of("I44x")
+"""Of an entry of the list of threads: its id."""
 
 _STACK: Final = Struct("<24xQII8x")
 """Of an entry: the address, size and place of the stack."""
 
-_IDS: Final = Struct("<" + 16 * "I44x")
-"""The ids of some threads: to unpack them together takes a quarter of the time."""
+_BLOCK: Final = 512 * _STACK.size
+"""Bytes of the list that are read together. For all of a long one the system would have to find memory each time."""
 
 SYSTEMS: Final = {
     1: "Windows",
@@ -135,10 +135,9 @@ def _registers(streams: Streams, kind: Cpu, size: int, at: int) -> tuple[int, in
 def _stack(streams: Streams, kind: Cpu, thread: int, pointer: int) -> bytes:
     pointer -= pointer % kind.word
     try:
-        threads = streams.entries(_THREADS, _THREAD_SIZE, MOST_THREADS)
+        address, size, at = _stack_of(streams, thread)
     except UnreadableMinidump:
         return b""
-    address, size, at = _stack_of(thread, threads)
     begin = pointer - address
     if not 0 <= begin < size:
         return b""
@@ -146,14 +145,15 @@ def _stack(streams: Streams, kind: Cpu, thread: int, pointer: int) -> bytes:
     return found[: len(found) - len(found) % kind.word]
 
 
-def _stack_of(thread: int, threads: bytes) -> tuple[int, int, int]:
-    """Return the address, size and place of the stack of one of C{threads}; its size is 0 if it is none of them."""
-    at = 0
-    for ids in _IDS.iter_unpack(threads + bytes(-len(threads) % _IDS.size)):
+def _stack_of(streams: Streams, thread: int) -> tuple[int, int, int]:
+    """Return the address, size and place of the stack of a thread; its size is 0 if it is not in the list."""
+    begin, count = streams.entries(_THREADS, _STACK.size, MOST_THREADS)
+    end = begin + count * _STACK.size
+    for at in range(begin, end, _BLOCK):
+        threads = streams.read(at, min(_BLOCK, end - at))
+        ids = numbers_in(threads, _IDS)
         if thread in ids:
-            at += ids.index(thread) * _THREAD_SIZE
-            return _STACK.unpack_from(threads, at) if at < len(threads) else (0, 0, 0)
-        at += _IDS.size
+            return _STACK.unpack_from(threads, ids.index(thread) * _STACK.size)
     return 0, 0, 0
 
 

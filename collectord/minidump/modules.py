@@ -4,11 +4,13 @@ The modules of a minidump: the program and the libraries that were loaded, and w
 
 from bisect import bisect_right
 from codecs import utf_16_le_decode
+from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
-from collectord.minidump.streams import Streams
+from collectord.errors import UnreadableMinidump
+from collectord.minidump.streams import Streams, layouts_of, numbers_in
 
 MOST_MODULES: Final = 1024
 """Modules that are looked at."""
@@ -16,12 +18,12 @@ MOST_MODULES: Final = 1024
 MOST_READ: Final = 64
 """Modules of which more than their addresses is read."""
 
-_STREAM: Final = 4
-_ENTRY: Final = 108
-"""Bytes of an entry."""
+_SEARCHED: Final = 8
+"""Modules that are looked for in the list, one by one. For more of them it is faster to make a table first."""
 
-_SPANS: Final = Struct("<" + 16 * "QI96x")
-"""The addresses and sizes of some modules: to unpack them together takes half the time."""
+_STREAM: Final = 4
+_SPANS: Final = layouts_of("QI96x")
+"""The address and size of a module."""
 
 _NAMES: Final = Struct("<20xI52xII24x")
 """Of an entry: the places of its name, and the size and place of its debug record."""
@@ -53,37 +55,39 @@ class Module(NamedTuple):
     @ivar base: the address at which it begins.
     @ivar end: the address at which it ends.
     @ivar name: of the file, without its directories.
-    @ivar record: the place and size of what tells which build it is.
+    @ivar debug_id: what tells which build it is: a GUID and an age in hexadecimal, as Breakpad's symbol files have it;
+        empty if the dump does not say.
     """
 
     base: int
     end: int
     name: str
-    record: tuple[int, int]
+    debug_id: str
 
 
 class Modules:
     """
-    The modules of one minidump. What is told of each is read when it is asked for.
+    The modules of one minidump. The names of one are read when an address is in it.
 
     @ivar lowest: the address at which the first of them begins.
     @ivar highest: the address at which the one ends that begins last.
 
-    @raise UnreadableMinidump: the dump has no list of modules.
+    @raise UnreadableMinidump: the dump has no list of modules, or an empty one.
     """
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._entries = streams.entries(_STREAM, _ENTRY, MOST_MODULES)
-        count = len(self._entries) // _ENTRY
-        spans: list[int] = []
-        for some in _SPANS.iter_unpack(self._entries + bytes(-len(self._entries) % _SPANS.size)):
-            spans += some
-        self._bases, self._sizes = spans[: 2 * count : 2], spans[1 : 2 * count : 2]
+        at, count = streams.entries(_STREAM, _NAMES.size, MOST_MODULES)
+        if not count:
+            raise UnreadableMinidump("its list of modules is empty")
+        self._entries = streams.read(at, count * _NAMES.size)
+        spans = numbers_in(self._entries, _SPANS)
+        self._bases, self._sizes = spans[::2], spans[1::2]
         self._sorted = sorted(self._bases)
         self._known: dict[int, Module] = {}
-        self.lowest = self._sorted[0] if count else 0
-        self.highest = self._sorted[-1] + self._sizes[self._bases.index(self._sorted[-1])] if count else 0
+        self._numbers: Mapping[int, int] = {}
+        self.lowest = self._sorted[0]
+        self.highest = self._sorted[-1] + self._sizes[self._bases.index(self._sorted[-1])]
 
     def at(self, address: int, least: int = 0) -> Module | None:
         """
@@ -91,20 +95,23 @@ class Modules:
 
         @param least: how far from the beginning of the module it has to be.
         """
-        position = bisect_right(self._sorted, address)
-        if not position or address < self._sorted[position - 1] + least:
+        base = self._sorted[bisect_right(self._sorted, address) - 1]  # if all begin after it, that is the last
+        if address < base + least:
             return None
-        base = self._sorted[position - 1]
-        module = self._known.get(base) or self._read(base)
-        return module if module is not None and address < module.end else None
+        module = self._known.get(base)
+        if module is None:
+            if len(self._known) == MOST_READ:
+                return None
+            module = self._read(base)
+        return module if address < module.end else None
 
-    def _read(self, base: int) -> Module | None:
-        if len(self._known) == MOST_READ:
-            return None
-        number = self._bases.index(base)
-        name_at, size, record_at = _NAMES.unpack_from(self._entries, _ENTRY * number)
-        record = record_at, min(size, _RECORD)
-        module = self._known[base] = Module(base, base + self._sizes[number], self._name(name_at), record)
+    def _read(self, base: int) -> Module:
+        if len(self._known) == _SEARCHED:
+            self._numbers = dict(zip(reversed(self._bases), range(len(self._bases) - 1, -1, -1), strict=True))
+        number = self._numbers[base] if self._numbers else self._bases.index(base)
+        name_at, size, record_at = _NAMES.unpack_from(self._entries, number * _NAMES.size)
+        debug_id = _debug_id(self._streams.read_some(record_at, min(size, _RECORD)))
+        module = self._known[base] = Module(base, base + self._sizes[number], self._name(name_at), debug_id)
         return module
 
     def _name(self, at: int) -> str:
@@ -116,13 +123,6 @@ class Modules:
         if size > _LONGEST_NAME:
             end = self._streams.read_some(at + _LENGTH.size + (size - _LONGEST_NAME & ~1), _LONGEST_NAME)
         return _file_name(end)
-
-    def debug_id_of(self, module: Module) -> str:
-        """
-        Return what tells which build a module is: a GUID and an age in hexadecimal, as Breakpad's symbol files have it;
-        empty if the dump does not say.
-        """
-        return _debug_id(self._streams.read_some(*module.record))
 
 
 _CONTROL: Final = dict.fromkeys([*range(0x20), 0x7F], "_")

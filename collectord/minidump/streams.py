@@ -2,6 +2,7 @@
 The streams of a minidump: its header, its directory, and reads that never leave the file.
 """
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NoReturn
 
@@ -20,6 +21,17 @@ _STREAM: Final = Struct("<III")
 """What a stream is, its size, and its place."""
 
 _COUNT: Final = Struct("<I")
+_TOGETHER: Final = 64
+"""Entries of a list that are unpacked together: one by one takes four times as long."""
+
+
+def layouts_of(entry: str) -> Sequence[Struct]:
+    """
+    Return the layouts of no entry of a list, of one, and so on up to the most that are unpacked together.
+
+    @param entry: the numbers that are looked at in one, as L{Struct} has them.
+    """
+    return [Struct("<" + many * entry) for many in range(_TOGETHER + 1)]
 
 
 class Streams:
@@ -65,26 +77,38 @@ class Streams:
             raise UnreadableMinidump(f"stream {number} is too short")
         return layout.unpack(data)
 
-    def entries(self, number: int, size: int, most: int) -> bytes:
+    def entries(self, number: int, size: int, most: int) -> tuple[int, int]:
         """
-        Return the entries of a stream that is a list.
+        Return where the entries of a stream that is a list begin, and how many they are.
 
         @param size: of each entry.
-        @param most: entries to return; those after them are passed over.
+        @param most: entries that count; those after them are passed over.
 
         @raise UnreadableMinidump: there is no such stream, or it is too short.
         """
-        length, at = self._places.get(number) or _missing(number)
-        data = self.read_some(at, min(length, 2 * _COUNT.size + most * size))
-        if len(data) < _COUNT.size:
-            raise UnreadableMinidump(f"stream {number} is too short")
-        (count,) = _COUNT.unpack_from(data)
+        (count,) = self.stream(number, _COUNT)
+        length, at = self._places[number]
         # Some writers align the entries to 8 bytes.
         begin = 2 * _COUNT.size if length == 2 * _COUNT.size + count * size else _COUNT.size
-        end = begin + min(count, most) * size
-        if len(data) < end:
+        count = min(count, most)
+        if begin + count * size > length:
             raise UnreadableMinidump(f"stream {number} is too short")
-        return data[begin:end]
+        return at + begin, count
+
+
+def numbers_in(entries: bytes, layouts: Sequence[Struct]) -> list[int]:
+    """
+    Return the numbers of some entries of a list, in a row.
+
+    @param layouts: as L{layouts_of} returns them.
+    """
+    numbers: list[int] = []
+    whole = len(entries) - len(entries) % layouts[-1].size
+    if whole:
+        for some in layouts[-1].iter_unpack(entries[:whole]):
+            numbers += some
+    numbers += layouts[(len(entries) - whole) // layouts[1].size].unpack_from(entries, whole)
+    return numbers
 
 
 def _missing(number: int) -> NoReturn:

@@ -13,13 +13,17 @@ from tests.support.minidumps import MadeMinidump, MadeModule
 _ID: Final = bytes(range(1, 17))
 
 
-def _made(path: str, *, size: int = 0x10_0000, cpu: str = "amd64") -> MadeMinidump:
-    """With a word on the stack for every other module, the last ones first."""
+def _made(path: str, *, size: int = 0x10_0000, cpu: str = "amd64", step: int = -1) -> MadeMinidump:
+    """
+    With a word on the stack for every other module, the last ones first.
+
+    @param step: 1 or -1: in this order the modules are listed, by their addresses.
+    """
     modules = [MadeModule(0x1000_0000 + 0x10_0000 * n, size, path.format(n), _ID) for n in range(MOST_MODULES)]
     return MadeMinidump(
         cpu=cpu,
         pointer=0x7000_0000,
-        modules=modules[::-1],
+        modules=modules[::step],
         instruction=modules[5].base + 0x1234,
         stack=[module.base + 0x1_2345 for module in modules[::-2]][:MOST_WORDS],
         threads=2 * MOST_THREADS - 4,
@@ -42,6 +46,7 @@ HOSTILE: Final[Mapping[str, Callable[[], bytes]]] = {
     "x86": _made("libc.so.6", cpu="x86").write,
     "arm64": _made("libc.so.6", cpu="arm64").write,
     "empty_modules": _made("libc.so.6", size=0).write,
+    "ascending": _made("libc.so.6", step=1).write,
     "streams": lambda: _saying_more(_made("libc.so.6").write()),
 }
 """Each makes one: they are long, and take long to make."""

@@ -58,7 +58,7 @@ def test_what_each_writer_writes(cpu: str, style: Style) -> None:
     module = dump.modules.at(APP.base + 0x4FFF)
     assert module is not None
     assert (module.base, module.name) == (APP.base, "app")
-    assert dump.modules.debug_id_of(module) == "0403020106050807090A0B0C0D0E0F100"
+    assert module.debug_id == "0403020106050807090A0B0C0D0E0F100"
     assert dump.modules.at(APP.base + 0x5000) is None
     assert dump.modules.at(APP.base - 1) is None
     assert (dump.modules.lowest, dump.modules.highest) == (APP.base, LIBC.base + LIBC.size)
@@ -89,7 +89,7 @@ def test_the_name_of_a_module(path: str, name: str) -> None:
     assert modules is not None
     module = modules.at(0x1000)
     assert module is not None
-    assert (module.name, modules.debug_id_of(module)) == (name, "")
+    assert (module.name, module.debug_id) == (name, "")
 
 
 @define
@@ -124,7 +124,7 @@ def test_debug_ids(record: bytes, debug_id: str) -> None:
     assert modules is not None
     module = modules.at(APP.base)
     assert module is not None
-    assert modules.debug_id_of(module) == debug_id
+    assert module.debug_id == debug_id
 
 
 def test_modules_that_overlap() -> None:
