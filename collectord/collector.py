@@ -80,6 +80,7 @@ class Collector:
     @ivar on_event: is called for each crash that is kept, and for each duplicate.
     @ivar on_seen: is called for each report that the rules have judged, once it is known what became of it.
     @ivar told_annotations: the names of annotations that C{on_event} is told, too, if they are kept.
+    @ivar record_address: whether the address of a client is stored with its crash.
     """
 
     judge: Callable[[Annotations, Traits, ReportId | None], Awaitable[Judged]]
@@ -97,6 +98,7 @@ class Collector:
     facts_of: Callable[[Sequence[Dump], Annotations], Awaitable[CrashFacts | None]] = knows_nothing
     on_seen: Callable[[SeenReport], None] = lambda report: None
     told_annotations: Sequence[str] = ()
+    record_address: bool = False
 
     async def collect(self, report: CrashReport, began: float | None = None) -> Outcome:
         """
@@ -160,7 +162,8 @@ class Collector:
             report = self.pressure.lightened(report) if fresh else report
             notes = [*report.notes, *self._notes_on(named.renamed)]
             said = [*(() if fresh else report.sender_notes), *(note.text for note in notes)]
-            raw_crash = self._raw_crash(crash_id, kept, said, report, facts, judged, now)
+            client = report.address if self.record_address and fresh else None  # a relay is not the client
+            raw_crash = self._raw_crash(crash_id, kept, said, report, facts, judged, now, client)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
             try:
                 await self._save(crash, report, facts, verdict, now, digest)
@@ -245,6 +248,7 @@ class Collector:
         facts: CrashFacts | None,
         judged: Judged,
         now: datetime,
+        client: str | None,
     ) -> RawCrash:
         raw_crash: dict[str, object] = dict(annotations)
         payload, verdict, sampled = report.payload, judged.verdict, judged.tally.sampled
@@ -266,6 +270,7 @@ class Collector:
                 "throttle_rule": verdict.rule,
                 **({} if facts is None else _as_metadata(facts)),
                 **({} if sampled is None else {"sampled": sampled}),
+                **({} if client is None else {"client_address": client}),
             },
         )
         return raw_crash

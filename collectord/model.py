@@ -164,7 +164,7 @@ class CrashReport:
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
     @ivar sender_notes: what that one has left out or changed, in sentences.
     @ivar has_minidump: whether one of the dumps is a minidump, by its name or its first bytes, and is not empty.
-    @ivar address: of the client; None: it is not known, or no rule asks for it. It is not kept.
+    @ivar address: of the client; None: it is not known, or nobody asks for it. It is kept only if the settings say so.
     """
 
     annotations: Annotations = field(repr=False)

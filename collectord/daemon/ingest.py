@@ -176,12 +176,11 @@ class IngestPipeline:
         self.site.max_connections = _affordable(settings.submission.max_connections)
 
     def _receiver_for(self, request: StreamingRequest, length: int | None, asked: Asked) -> ReportReceiver:
-        staging = self.stores.staging_for(request.began)
         connection, query = request.channel.incoming, query_of(request.uri)
         return ReportReceiver(
             self._limits,
             self._budget,
-            staging,
+            self.stores.staging_for(request.began),
             request.requestHeaders,
             length,
             connection,
@@ -193,20 +192,20 @@ class IngestPipeline:
 
     def _collector(self, settings: Settings, rules: Sequence[Rule]) -> Collector:
         self._rates.use(rules, settings.submission.workers)
+        submission = settings.submission
         by_address = any(rule.rate is not None and "address" in rule.rate.per for rule in rules)
-        addresses = ClientAddresses(settings.submission.trusted_proxies)
-        self._address_of = addresses.of_sender if by_address else lambda request: None
+        addresses = ClientAddresses(submission.trusted_proxies, submission.forwarded_header)
+        self._address_of = addresses.of_sender if by_address or submission.record_address else lambda request: None
         return Collector(
             judge=new_judge(rules, self._rates, self._judging).judge,
             storage=self.stores,
             now=_NOW,
             seconds=self._reactor.seconds,
             uuid4=uuid4,
-            token=settings.submission.submitter_token,
-            aliases=settings.submission.annotation_aliases,
+            token=submission.submitter_token,
+            aliases=submission.annotation_aliases,
             kept_names=KeptNames(
-                wanted=NamePatterns(settings.submission.keep_annotations),
-                removed=NamePatterns(settings.submission.remove_annotations),
+                wanted=NamePatterns(submission.keep_annotations), removed=NamePatterns(submission.remove_annotations)
             ),
             shares=self.stores.is_shared_by,
             duplicates=self.duplicates,
@@ -214,7 +213,8 @@ class IngestPipeline:
             on_event=self._on_event,
             on_seen=self._on_seen,
             told_annotations=settings.index.annotations,
-            facts_of=partial(facts_of, clock=self._reactor) if settings.submission.fingerprint else knows_nothing,
+            record_address=submission.record_address,
+            facts_of=partial(facts_of, clock=self._reactor) if submission.fingerprint else knows_nothing,
         )
 
 

@@ -13,8 +13,11 @@ from collectord.intake.request import StreamingRequest
 UNIX = "unix"
 """Stands for all peers that come by a unix socket, and have no address."""
 
-_FORWARDED = b"X-Forwarded-For"
-"""The name of the header to which each proxy adds the address that it was called from."""
+FORWARDED = "Forwarded"
+"""
+The name of the header of RFC 7239. C{X-Forwarded-For} has bare addresses. To either each proxy adds the one that it was
+called from, at the end.
+"""
 
 _MOST_HOPS = 20
 _OF_A_CLIENT = 64
@@ -26,24 +29,27 @@ class ClientAddresses:
     Tells the address of a client. A peer that is a proxy is asked for whom it forwards; others are believed nothing.
 
     @param trusted: addresses and networks of the proxies, and L{UNIX}.
+    @param header: the name of the one header that they write. Another one may have been written by a client.
 
-    @raise ValueError: one of them is no address and no network.
+    @raise ValueError: one of C{trusted} is no address and no network.
     """
 
-    def __init__(self, trusted: Sequence[str]) -> None:
+    def __init__(self, trusted: Sequence[str], header: str = "X-Forwarded-For") -> None:
         self._networks = [ip_network(each) for each in trusted if each != UNIX]
         self._trusts_unix = UNIX in trusted
+        self._header = header.encode()
+        self._address_in = _forwarded_for if header == FORWARDED else _parsed
 
     def of_sender(self, request: StreamingRequest) -> str | None:
         """Return the address of the client that sends C{request}; as L{of}."""
-        return self.of(request.channel.getPeer(), request.requestHeaders.getRawHeaders(_FORWARDED) or ())
+        return self.of(request.channel.getPeer(), request.requestHeaders.getRawHeaders(self._header) or ())
 
     def of(self, peer: IAddress, forwarded: Sequence[bytes]) -> str | None:
         """
         Return the address of a client, or of its network if that has IPv6.
 
         @param peer: of the connection.
-        @param forwarded: the values of the header C{X-Forwarded-For}, in order.
+        @param forwarded: the values of the header, in order.
 
         @return: None if it is not known: the last proxy has not told it, or the peer has no address.
         """
@@ -55,13 +61,27 @@ class ClientAddresses:
         for hop in islice(reversed(hops), _MOST_HOPS):
             if address is not None and not self._is_trusted(address):
                 break
-            address = _parsed(hop)
+            address = self._address_in(hop)
             if address is None:
                 return None
         return None if address is None or self._is_trusted(address) else _shown(address)
 
     def _is_trusted(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._networks)
+
+
+def _forwarded_for(hop: str) -> IPv4Address | IPv6Address | None:
+    """
+    Read the address in what one proxy has added to C{Forwarded}, such as C{for="[2001:db8::1]:5";proto=https}.
+
+    A comma or semicolon in quotes would be cut apart. No address has one, and what a client wrote comes before what its
+    proxy did.
+    """
+    for pair in hop.split(";"):
+        name, _, value = pair.partition("=")
+        if name.strip().lower() == "for":
+            return _parsed(value)
+    return None
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:

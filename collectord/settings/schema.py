@@ -73,6 +73,8 @@ class Submission(_Section):
         "version": "Version",
     }
     trusted_proxies: list[Annotated[str, AfterValidator(_is_proxy)]] = ["127.0.0.0/8", "::1", "unix"]
+    forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
+    record_address: bool = False
     keep_annotations: list[str] = []
     remove_annotations: list[str] = ["Email", "TelemetryClientId", "TelemetryServerURL", "TelemetrySessionId"]
     dialects: list[str] = ["submit"]

@@ -223,6 +223,17 @@ def test_what_is_known_of_the_crash() -> None:
     assert not {"exception_name", "os"} & rig.metadata.keys()
 
 
+@for_each(("record", "token", "stored"), [(True, None, "192.0.2.1"), (False, None, None), (True, "secret", None)])
+def test_the_address_of_a_client(record: bool, token: str | None, stored: str | None) -> None:
+    """It is stored if the settings say so; that of a relay is not the client's."""
+    rig = make_rig(record_address=record, token="secret")
+    rig.collect(evolve(report({"a": "1", "uuid": CHOSEN}, token=token), address="192.0.2.1"))
+    assert rig.metadata.get("client_address") == stored
+    without = make_rig(record_address=True)
+    without.collect(report({"a": "1"}))
+    assert "client_address" not in without.metadata
+
+
 def test_a_packed_json_payload(rig: Rig) -> None:
     rig.collect(evolve(report({"a": "1"}), payload=evolve(PAYLOAD, structure="json", compressed=True), dumps=()))
     assert rig.metadata["payload"] == "json"
