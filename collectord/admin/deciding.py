@@ -26,7 +26,7 @@ _ANSWERS = [
     Column(head="Share", style="n"),
 ]
 _WORKERS = [
-    Column(head="Process", style="n", is_head=True),
+    Column(head="Process", is_head=True),
     Column(head="State", cells="text"),
     Column(head="Reports /s", style="n"),
     Column(head="Up", style="n"),
@@ -101,4 +101,4 @@ def _received(worker: WorkerStatus) -> Node:
 
 def _worker(worker: WorkerStatus, work: str, received: Node | Cell, now: float) -> Row:
     state = h("b", worker.problem, class_="bad") if worker.problem else h("span", work, class_="good")
-    return Row(str(worker.pid), [str(worker.pid), state, received, span(now - worker.since)])
+    return Row(str(worker.pid), [worker.in_words, state, received, span(now - worker.since)])

@@ -91,6 +91,7 @@ class WorkerStatus:
     """
     How one process is that takes submissions, or moves crashes.
 
+    @ivar name: what it is called in the log, such as C{worker 1}; empty if the daemon is one process.
     @ivar since: when it started, in seconds since the epoch.
     @ivar problem: why it does not do that; empty if it does.
     @ivar per_s: submissions that it received a second, of late; None: not known.
@@ -100,6 +101,12 @@ class WorkerStatus:
     since: float
     problem: str = ""
     per_s: float | None = None
+    name: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """Its name and the id of the process, as the log has them."""
+        return f"{self.name} (pid {self.pid})" if self.name else f"pid {self.pid}"
 
 
 @frozen(kw_only=True)
@@ -252,7 +259,7 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
             yield Trouble(where=where, what=sink.problem, meanwhile=_waiting(overview, sink), anchor="outlets")
     for worker in (*overview.workers, *(overview.movers or ())):
         if worker.problem:
-            yield Trouble(where=f"Worker {worker.pid}", what=worker.problem, anchor="workers")
+            yield Trouble(where=worker.in_words.capitalize(), what=worker.problem, anchor="workers")
     for store in overview.stores:
         if store.quarantined:
             yield Trouble(

@@ -4,6 +4,7 @@ A process that only moves crashes, beside one that only receives them.
 
 import json
 import os
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -78,4 +79,8 @@ def test_it_moves_what_another_receives_and_may_be_killed_and_replaced(tmp_path:
         assert accounted(at, len(clients.acknowledged))["moved"] > 30
     assert problems(at.source) == []
     assert problems(at.destination) == []
-    assert "Traceback" not in up.log()
+    lines = up.log().splitlines()
+    assert any(re.search(r"#info\] worker 1: [0-9a-f-]{36} kept: ", line) for line in lines)
+    assert any(re.search(r"#info\] mover 1: [0-9a-f-]{36} moved to ", line) for line in lines)
+    assert any(re.search(r"#error\] mover 1 \(pid \d+\) died \(killed by SIGKILL\)", line) for line in lines)
+    assert not [line for line in lines if re.search(r"Traceback|object at 0x|[\[. ]_[A-Z]|log_legacy", line)]

@@ -60,7 +60,7 @@ def test_it_is_replaced_and_no_stop_waits_for_it(tmp_path: Path) -> None:
             submit(4)
             hung = children(up.pid)[0]  # it has tried the store, as both do each second
             os.kill(hung, signal.SIGSTOP)
-            until(lambda: f"worker {hung} died" in up.log(), 60)
+            until(lambda: f"(pid {hung}) died" in up.log(), 60)
             until(lambda: metric(admin, "workers") == 2, 60)
             submit(4)
             for pid in children(up.pid):

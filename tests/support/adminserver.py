@@ -256,7 +256,10 @@ def busy(now: float) -> Overview:
                 resumes_in_s=0,
             ),
         ],
-        workers=[WorkerStatus(pid=4022, since=STARTED + 2, per_s=3.1), WorkerStatus(pid=4023, since=STARTED + 2)],
+        workers=[
+            WorkerStatus(pid=4022, name="worker 1", since=STARTED + 2, per_s=3.1),
+            WorkerStatus(pid=4023, name="worker 2", since=STARTED + 2),
+        ],
         recent=[recent(at * 2 - n) for n in range(30)],
         host="crash-01",
     )

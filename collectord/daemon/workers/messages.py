@@ -56,6 +56,11 @@ class Work(Enum):
         """Whether it moves crashes."""
         return self is not Work.RECEIVE
 
+    @property
+    def noun(self) -> str:
+        """What a process that does it is called."""
+        return "worker" if self.receives else "mover"
+
 
 @frozen
 class Ready:

@@ -69,6 +69,7 @@ class WorkerProcess(ProcessProtocol):
     """
     One worker process, and the parent's end of its pipes.
 
+    @ivar number: tells it from the others of its kind, from 1 on; its successor gets the same.
     @ivar since: when it was started, in seconds since the epoch.
     @ivar is_heard: it has sent a message.
     @ivar silent_s: seconds since its last message or its start, as the silence watch counts them.
@@ -85,12 +86,13 @@ class WorkerProcess(ProcessProtocol):
 
     _log = Logger()
 
-    def __init__(self, parent: Parent, work: Work, since: float, clock: Any) -> None:
+    def __init__(self, parent: Parent, work: Work, number: int, since: float, clock: Any) -> None:
         self._parent = parent
         self._clock = clock
         self._lines = LineSplitter(self._line_received)
         self._unfinished: dict[int, bytes] = {}
         self.work = work
+        self.number = number
         self.since = since
         self.sinks: Sequence[SinkState] = ()
         self.waited: Mapping[str, float] = {}
@@ -100,6 +102,11 @@ class WorkerProcess(ProcessProtocol):
         self.received = RecentRate()
         self.ready: Deferred[None] = Deferred()
         self.ended: Deferred[None] = Deferred()
+
+    @property
+    def name(self) -> str:
+        """What it is called in the log and on the page, such as C{worker 1}; its own log lines begin with that."""
+        return f"{self.work.noun} {self.number}"
 
     @property
     def answers(self) -> bool:
@@ -136,7 +143,7 @@ class WorkerProcess(ProcessProtocol):
         try:
             message = decode(line)
         except (ValueError, TypeError):
-            self._log.failure("worker {pid} sent a message that can't be understood", pid=self.pid)
+            self._log.failure("{worker} (pid {pid}) sent what can't be understood", worker=self.name, pid=self.pid)
             return
         match message:
             case Ready():
@@ -195,6 +202,7 @@ def states_of(workers: Sequence[WorkerProcess]) -> Sequence[WorkerStatus]:
     return [
         WorkerStatus(
             pid=worker.pid,
+            name=worker.name,
             since=worker.since,
             problem=f"hangs: nothing was heard of it for {worker.silent_s:.0f} s" if worker.is_hung else "",
             per_s=worker.received.per_s if worker.work.receives and not worker.is_hung else None,

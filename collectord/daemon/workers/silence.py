@@ -90,16 +90,16 @@ class SilenceWatch:
         hung_s, kill_s = self._limits(worker)
         worker.is_hung = worker.silent_s >= hung_s
         if worker.is_hung and not before:
-            self._log_error("worker {pid} hangs: nothing was heard of it for {silent:.0f} s", worker)
+            self._log_error("{worker} (pid {pid}) hangs: nothing was heard of it for {silent:.0f} s", worker)
         if before and not worker.is_hung:
-            self._log.info("worker {pid} answers again", pid=worker.pid)
+            self._log.info("{worker} (pid {pid}) answers again", worker=worker.name, pid=worker.pid)
         if worker.is_hung and worker.silent_s >= kill_s and not worker.is_killed:
-            self._log_error("worker {pid} is killed: nothing was heard of it for {silent:.0f} s", worker)
+            self._log_error("{worker} (pid {pid}) is killed: nothing was heard of it for {silent:.0f} s", worker)
             worker.kill()
         return worker.is_hung is not before
 
     def _log_error(self, text: str, worker: WorkerProcess) -> None:
-        self._log.error(text, pid=worker.pid, silent=worker.silent_s)
+        self._log.error(text, worker=worker.name, pid=worker.pid, silent=worker.silent_s)
 
     def _limits(self, worker: WorkerProcess) -> tuple[float, float]:
         """Return the seconds of silence after which C{worker} counts as hung, and after which it is killed."""

@@ -59,7 +59,15 @@ class Spawner:
         descriptors |= {first + number: port.fileno() for number, port in enumerate(ports)}
         named = [f"{first + number}:{int(port.addressFamily)}" for number, port in enumerate(ports)]
         # A worker imports what this process does. With -P it imports nothing from the working directory.
-        command = [sys.executable, "-P", "-m", "collectord.daemon.workers.worker", worker.work.value, *named]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "collectord.daemon.workers.worker",
+            worker.work.value,
+            worker.name,
+            *named,
+        ]
         self._reactor.spawnProcess(worker, sys.executable, command, env=_environment(), childFDs=descriptors)
 
     def _standard(self, number: int) -> int:

@@ -6,7 +6,7 @@ they report.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 from twisted.application.service import Service
@@ -113,7 +113,7 @@ class Supervisor(Service):
 
     def startService(self) -> None:
         super().startService()
-        for work in chain.from_iterable([work] * count for work, count in self._wanted.items()):
+        for work in chain.from_iterable([work] * number for work, number in self._wanted.items()):
             self._spawn(work)
         self._watch.start()
 
@@ -123,7 +123,7 @@ class Supervisor(Service):
     def began(self, worker: WorkerProcess) -> None:
         """As L{Parent.began<collectord.daemon.workers.process.Parent.began>}."""
         self._report_hung()
-        receivers = sum(count for work, count in self._wanted.items() if work.receives)
+        receivers = sum(number for work, number in self._wanted.items() if work.receives)
         if not self._announced and sum(worker.is_ready for worker in self._receivers()) >= receivers:
             self._announced = True
             self._ready()
@@ -185,8 +185,10 @@ class Supervisor(Service):
         if self._out is not None:
             self._out(data)
 
-    def _spawn(self, work: Work) -> WorkerProcess:
-        worker = WorkerProcess(self, work, self._now(), self._reactor)
+    def _spawn(self, work: Work, number: int | None = None) -> WorkerProcess:
+        taken = {worker.number for worker in self._workers if worker.work is work}
+        number = number or next(free for free in count(1) if free not in taken)
+        worker = WorkerProcess(self, work, number, self._now(), self._reactor)
         self._spawner.spawn(worker)
         worker.send(self._snapshot().to_wire())
         if self._draining:
@@ -211,7 +213,8 @@ class Supervisor(Service):
             pause = backoff_delay(failures + 1, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
         WORKER_RESTARTS.inc()
         self._log.error(
-            "worker {pid} died ({why}); another starts in {pause:.1f} s",
+            "{worker} (pid {pid}) died ({why}); another starts in {pause:.1f} s",
+            worker=worker.name,
             pid=worker.pid,
             why=why,
             pause=pause,
@@ -220,8 +223,8 @@ class Supervisor(Service):
 
     def _replace(self) -> None:
         try:
-            for work, count in self._wanted.items():
-                while self.running and sum(worker.work is work for worker in self._workers) < count:
+            for work, wanted in self._wanted.items():
+                while self.running and sum(worker.work is work for worker in self._workers) < wanted:
                     self._spawn(work)
         except OSError as e:  # Processes, descriptors or memory have run out, perhaps only for now.
             self._log.error("no worker can be started: {why}", why=e)
@@ -253,29 +256,29 @@ class Supervisor(Service):
             self._replace()  # A worker that has died meanwhile was not replaced.
 
     async def _replace_in_order(self, worker: WorkerProcess) -> None:
-        new = self._spawn(worker.work)
+        new = self._spawn(worker.work, worker.number)
         new.expendable = True
         try:
-            await with_timeout(shielded(new.ready), START_S, self._reactor, f"worker {new.pid}")
+            await with_timeout(shielded(new.ready), START_S, self._reactor, new.name)
         except TimedOut:
             new.kill()
             with suppress(TimedOut):  # Until it is gone it counts as one of those that are wanted.
-                await with_timeout(shielded(new.ended), _END_S, self._reactor, f"worker {new.pid}")
+                await with_timeout(shielded(new.ended), _END_S, self._reactor, new.name)
         new.expendable = not new.is_ready
         if new.expendable:
             if self.running:
-                stays = f"; {worker.pid} stays" if worker in self._workers else ""
-                self._log.error("worker {pid} does not start{stays}", pid=new.pid, stays=stays)
+                stays = f"; pid {worker.pid} stays" if worker in self._workers else ""
+                self._log.error("{worker} (pid {pid}) does not start{stays}", worker=new.name, pid=new.pid, stays=stays)
             return
         worker.stop()
         await self._end(worker)
-        self._log.info("worker {pid} takes the place of {old}", pid=new.pid, old=worker.pid)
+        self._log.info("{worker}: pid {pid} takes the place of {old}", worker=new.name, pid=new.pid, old=worker.pid)
 
     async def _end(self, worker: WorkerProcess) -> None:
         try:
-            await with_timeout(shielded(worker.ended), self._stop_s + _END_S, self._reactor, f"worker {worker.pid}")
+            await with_timeout(shielded(worker.ended), self._stop_s + _END_S, self._reactor, worker.name)
         except TimedOut:
-            self._log.error("worker {pid} does not end, and is killed", pid=worker.pid)
+            self._log.error("{worker} (pid {pid}) does not end, and is killed", worker=worker.name, pid=worker.pid)
             worker.kill()
             await shielded(worker.ended)
 

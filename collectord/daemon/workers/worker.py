@@ -2,8 +2,9 @@
 The process of a worker, which takes submissions from ports that its parent has opened, or moves crashes, or both. It
 reports what happens.
 
-It is run as C{python -m collectord.daemon.workers.worker WORK DESCRIPTOR:FAMILY ...}. The first argument is a value of
-L{Work}, the others are the inherited ports: descriptor and address family of each. The settings come by standard input.
+It is run as C{python -m collectord.daemon.workers.worker WORK NAME DESCRIPTOR:FAMILY ...}. The arguments are a value of
+L{Work}; a name, such as C{worker 1}, with which its log lines begin; and the inherited ports: descriptor and address
+family of each. The settings come by standard input.
 """
 
 import gc
@@ -213,14 +214,14 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     work = Work(arguments[0])
-    inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in arguments[1:]]
+    inherited = [(int(port.partition(":")[0]), int(port.partition(":")[2])) for port in arguments[2:]]
     # It is read without a buffer: what follows the first line is for the reactor.
     with open(0, "rb", buffering=0, closefd=False) as parent:
         wire = parent.readline()
     if not wire:
         return  # The parent has gone before it has sent the settings.
     logging = json.loads(wire)["settings"]["logging"]
-    observer = LineObserver(descriptor_sink(1), logging["format"], logging["level"])
+    observer = LineObserver(descriptor_sink(1), logging["format"], logging["level"], process=arguments[1])
     observer.writer.start()
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True)
     try:

@@ -41,8 +41,8 @@ def test_the_overview(admin: Admin) -> None:
         "31,181",
     ]
     assert page.row("no_more")[2:] == ["", "1", "accept 1"]
-    assert page.row("4022") == ["4022", "takes reports", "3.1", "2 h 26 min"]
-    assert page.row("4023")[2] == "not known"
+    assert page.row("worker 1 (pid 4022)") == ["worker 1 (pid 4022)", "takes reports", "3.1", "2 h 26 min"]
+    assert page.row("worker 2 (pid 4023)")[2] == "not known"
     assert "the first that matches decides, counted for 21 h of 24 h" in page.text
     assert "2 of 2 stores take crashes" in page.text
     assert "8.3 TB free, 65 days if nothing could be moved" in page.text
@@ -110,20 +110,20 @@ def test_not_every_crash_is_kept_while_no_process_takes_any() -> None:
 
 
 def test_a_worker_that_hangs() -> None:
-    hangs = WorkerStatus(pid=7, since=NOW, problem="hangs: nothing was heard of it for 7 s")
+    hangs = WorkerStatus(pid=7, name="worker 1", since=NOW, problem="hangs: nothing was heard of it for 7 s")
     overview = evolve(busy(NOW), workers=[hangs, WorkerStatus(pid=8, since=NOW)])
     assert overview.troubles == [
-        Trouble(where="Worker 7", what="hangs: nothing was heard of it for 7 s", anchor="workers")
+        Trouble(where="Worker 1 (pid 7)", what="hangs: nothing was heard of it for 7 s", anchor="workers")
     ]
     page = read(overview_page(overview, Choice(), DayCounts(), None))
-    assert page.row("7")[1] == "hangs: nothing was heard of it for 7 s"
+    assert page.row("worker 1 (pid 7)")[1] == "hangs: nothing was heard of it for 7 s"
     assert evolve(overview, workers=[hangs]).troubles[0].where == "No process"
 
 
 def test_processes_that_only_move() -> None:
-    overview = evolve(busy(NOW), movers=[WorkerStatus(pid=9, since=NOW)])
+    overview = evolve(busy(NOW), movers=[WorkerStatus(pid=9, name="mover 1", since=NOW)])
     assert overview.troubles == []
-    assert read(overview_page(overview, Choice(), DayCounts(), None)).row("9")[1] == "moves crashes"
+    assert read(overview_page(overview, Choice(), DayCounts(), None)).row("mover 1 (pid 9)")[1] == "moves crashes"
     none = Trouble(where="Crashmover", what="no process moves crashes: the log says why", anchor="workers")
     assert evolve(overview, movers=[]).troubles == [none]
 

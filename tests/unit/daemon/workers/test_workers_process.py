@@ -59,7 +59,7 @@ class Rig:
     process: FakeProcess = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.worker = WorkerProcess(self.parent, Work.BOTH, 0.0, self.clock)
+        self.worker = WorkerProcess(self.parent, Work.BOTH, 1, 0.0, self.clock)
         self.process = FakeProcess(self.worker, 1234, [], {}, {})
         self.worker.makeConnection(self.process)
 
@@ -89,7 +89,7 @@ def test_what_nobody_understands_is_logged_and_the_next_message_counts(
     rig.says(line + b"\n" + encode(Ready()) + b"\n")
     assert rig.parent.received == ["began"]
     (event,) = logged_failures
-    assert formatEvent(event) == "worker 1234 sent a message that can't be understood"
+    assert formatEvent(event) == "worker 1 (pid 1234) sent what can't be understood"
     logged_failures.clear()
 
 

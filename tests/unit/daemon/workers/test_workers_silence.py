@@ -34,7 +34,7 @@ class Rig:
 
     def __attrs_post_init__(self) -> None:
         for _ in range(self.count):
-            worker = WorkerProcess(Parent(), Work.BOTH, 0.0, self.clock)
+            worker = WorkerProcess(Parent(), Work.BOTH, 1, 0.0, self.clock)
             process = FakeProcess(worker, 1000 + len(self.workers), [], {}, {}, dies=False)
             worker.makeConnection(process)
             self.workers.append(worker)
@@ -67,8 +67,8 @@ def test_one_that_is_silent_hangs_then_is_killed_and_each_is_said_once() -> None
         rig.pass_time(rig.timeout - HUNG_S + 10)
     assert rig.processes[0].killed
     assert [formatEvent(event) for event in log.events] == [
-        "worker 1000 hangs: nothing was heard of it for 5 s",
-        "worker 1000 is killed: nothing was heard of it for 30 s",
+        "worker 1 (pid 1000) hangs: nothing was heard of it for 5 s",
+        "worker 1 (pid 1000) is killed: nothing was heard of it for 30 s",
     ]
 
 

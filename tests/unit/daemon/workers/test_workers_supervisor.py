@@ -403,6 +403,20 @@ def test_a_worker_does_not_inherit_what_took_the_place_of_a_closed_output(monkey
     assert descriptors[2] == 2
 
 
+def test_each_has_a_number_that_its_successor_gets() -> None:
+    at = scene(2, movers=1)
+    one, two, mover = at.begin()
+    assert [process.command[5] for process in (one, two, mover)] == ["worker 1", "worker 2", "mover 1"]
+    states = [state.in_words for state in (*at.supervisor.receivers(), *(at.supervisor.movers() or ()))]
+    assert states == [f"worker 1 (pid {one.pid})", f"worker 2 (pid {two.pid})", f"mover 1 (pid {mover.pid})"]
+    one.end(signal.SIGKILL)
+    at.reactor.run(1)
+    assert at.reactor.processes[-1].command[5] == "worker 1"
+    send(at.reactor.processes[-1], Ready())
+    Deferred.fromCoroutine(at.supervisor.restart())
+    assert at.reactor.processes[-1].command[5] == "worker 2"
+
+
 # ——— those that only move crashes ———
 
 
@@ -413,8 +427,8 @@ def kept(store: str, count: int) -> CrashEvents:
 def test_a_mover_beside_one_that_receives() -> None:
     at = scene(1, movers=1)
     receiver, mover = at.begin(ready=False)
-    assert (receiver.command[4], len(receiver.command), len(receiver.descriptors)) == ("receive", 6, 6)
-    assert (mover.command[4], len(mover.command), len(mover.descriptors)) == ("move", 5, 5)
+    assert (receiver.command[4], len(receiver.command), len(receiver.descriptors)) == ("receive", 7, 6)
+    assert (mover.command[4], len(mover.command), len(mover.descriptors)) == ("move", 6, 5)
     assert b"hung" not in mover.words
     send(receiver, Ready())
     assert at.ready == [1]  # crashes are taken, whatever a mover does
