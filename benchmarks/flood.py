@@ -74,7 +74,7 @@ def flood(sent: Sequence[str], rules: Sequence[Rule], workers: int, chance: rand
     for number, fingerprint in enumerate(sent):
         now = 3600 * number / len(sent)
         tally = chance.choice(processes).tally(Traits(fingerprint=fingerprint))
-        if throttle(rules, {}, chance.random, _TODAY, tally).result is Result.ACCEPT:
+        if throttle(rules, {}, chance.random, _TODAY, tally.count).result is Result.ACCEPT:
             kept[fingerprint] += 1
     return Kept(len(sent), kept.total(), len(set(sent)), len(set(sent) - set(kept)))
 
@@ -116,7 +116,7 @@ def bytes_of_a_full_table(rules: Sequence[Rule]) -> int:
     tracemalloc.start()
     counts = new_counts(rules)
     for number in range(MOST_GROUPS + 1000):
-        counts.tally(Traits(fingerprint=f"1:{number:016x}"))(rules[0], {})
+        counts.tally(Traits(fingerprint=f"1:{number:016x}")).count(rules[0], {})
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return size
@@ -149,10 +149,10 @@ def main(arguments: Sequence[str]) -> None:
     nothing: dict[str, str] = {}
 
     def counted(tally: Tally) -> object:
-        return tally(flood_rule, nothing)
+        return tally.count(flood_rule, nothing)
 
     def judged(tally: Tally) -> object:
-        return throttle(rules, {}, chance.random, _TODAY, tally)
+        return throttle(rules, {}, chance.random, _TODAY, tally.count)
 
     some = sent[:100_000]
     decisions = sorted(microseconds(some, new_counts(rules), counted) for _ in range(options.rounds))

@@ -73,19 +73,18 @@ class Judge:
         today = self._today()
         if self._effort.over(annotations) > _AT_ONCE:
             matching = await self._in_thread(lambda: self._matching(annotations, today))
-            verdict = decide(matching, annotations, self._roll, tally)
+            verdict = decide(matching, annotations, self._roll, tally.count)
         else:
             verdict = self._throttle(annotations, today, tally)
-        for ticket in tally.tickets:
-            if ticket.added:
-                series(RATED, ticket.verdict.rule, "below" if ticket.took else "above").inc()
+        for rule, is_below in tally.added:
+            series(RATED, rule, "below" if is_below else "above").inc()
         if verdict.result not in (Result.ACCEPT, Result.DEFER):
             tally.rejected()
         return Judged(verdict, tally)
 
     def _throttle(self, annotations: Annotations, today: date, tally: Tally) -> Verdict:
         try:
-            return throttle(self._rules, annotations, self._roll, today, tally)
+            return throttle(self._rules, annotations, self._roll, today, tally.count)
         except Exception:
             _log.failure("a throttle rule failed: the crash is kept")
             return _BROKEN.below

@@ -37,10 +37,10 @@ class Replay:
         annotations = annotations_in(raw_crash)
         self._now = _time_of(crash_id, raw_crash)
         tally = self._counts.tally(traits_in(raw_crash, annotations, address=crash_id))
-        judgement = judge(self._rules, annotations, day_of(crash_id), old, tally)
+        judgement = judge(self._rules, annotations, day_of(crash_id), old, tally.count)
         for ticket in tally.tickets:
             if ticket.took and ticket.verdict.result is Result.CONTINUE:
-                ticket.counts.take_back(ticket, 0, ticket.took - kept_after(judgement, ticket.verdict.rule))
+                ticket.counts.take_back(ticket.group, 0, ticket.took - kept_after(judgement, ticket.verdict.rule))
         return judgement
 
 

@@ -42,7 +42,7 @@ class Rig:
         self, fingerprint: str | None = "1:a", annotations: Annotations | None = None, report_id: str | None = None
     ) -> tuple[Verdict, Tally]:
         tally = self.counts.tally(Traits(fingerprint=fingerprint), report_id)
-        return throttle(self.rules, annotations or {}, no_chance, TODAY, tally), tally
+        return throttle(self.rules, annotations or {}, no_chance, TODAY, tally.count), tally
 
     def judge(self, fingerprint: str | None = "1:a", **annotations: str) -> Verdict:
         return self.tally(fingerprint, annotations)[0]
@@ -129,7 +129,7 @@ def test_each_trait(trait: str) -> None:
     for value, results in (("x", "AAAR"), ("y", "AAAR"), (None, "AAAAAA")):
         for result in results:
             tally = rig.counts.tally(Traits(**{trait: value}))
-            assert throttle(rules, {}, no_chance, TODAY, tally).result.name[0] == result
+            assert throttle(rules, {}, no_chance, TODAY, tally.count).result.name[0] == result
 
 
 def test_several_count_together_if_all_of_them_are_the_same() -> None:
@@ -380,7 +380,7 @@ def test_a_report_that_was_being_judged_at_a_reload_is_counted() -> None:
     rig = Rig()
     tally = rig.counts.tally(Traits(fingerprint="1:a"))
     rig.counts.use((REST,))
-    assert throttle(rig.rules, {}, no_chance, TODAY, tally) == REST.below
+    assert throttle(rig.rules, {}, no_chance, TODAY, tally.count) == REST.below
     tally.failed()
 
 
