@@ -153,6 +153,9 @@ RETENTION_LAG = _gauge(
     "How far the clock is ahead of that by which crashes age, in a store with keep_days; over a day: it jumped.",
     "store",
 )
+RETENTION_FAILURES = _counter(
+    "retention_failures", "Times that something that a store may not keep could not be removed, or read.", "store"
+)
 DANGLING = _gauge(
     "dangling_links", "Links of the date branch whose crash is not there; they are kept, by store.", "store"
 )

@@ -16,7 +16,6 @@ from collectord.cli.stores import crash_ids_argument, found_in, store_option, st
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
 from collectord.storage.filesystem import removal
-from collectord.storage.filesystem.expiry import is_over
 from collectord.storage.filesystem.finder import (
     FoundCrash,
     crash_days,
@@ -27,6 +26,7 @@ from collectord.storage.filesystem.finder import (
     remains_of,
     symlinks_of,
 )
+from collectord.storage.filesystem.keeplimits import is_over
 
 
 @click.command(epilog=EXIT_STATUS)

@@ -22,12 +22,13 @@ from collectord.concurrency.tasks import gather, spawn
 from collectord.concurrency.threadpool import ThreadPool
 from collectord.concurrency.timeouts import with_timeout
 from collectord.errors import StorageError, TimedOut
-from collectord.metrics import EXPIRED, KEPT_BYTES, RETENTION_LAG
+from collectord.metrics import EXPIRED, KEPT_BYTES, RETENTION_FAILURES, RETENTION_LAG
 from collectord.model import CrashEvent
 from collectord.settings.schema import Settings
 from collectord.settings.stores import Storage
 from collectord.storage.chain.backend import Backend
-from collectord.storage.filesystem.expiry import Expired, KeepLimits, StoreExpiry
+from collectord.storage.filesystem.expiry import Expired, StoreExpiry
+from collectord.storage.filesystem.keeplimits import KeepLimits
 from collectord.storage.filesystem.slowclock import SlowClock
 from collectord.storage.filesystem.store import FilesystemCrashStorage
 
@@ -60,7 +61,7 @@ class RetainedStore:
     A store with limits.
 
     @ivar clock: by it the age of crashes counts.
-    @ivar problem: why the last pass ended early, to log it once.
+    @ivar problem: why the last pass failed, or a part of it, to log it once.
     @ivar busy: after which share of the last pauses a crash was being saved.
     """
 
@@ -98,6 +99,7 @@ class RetentionService(Service):
         self._pauses: set[Deferred[None]] = set()
         self._running: list[Deferred[None]] = []
         for store in stores:
+            RETENTION_FAILURES.labels(store.backend.name)
             for why in WHYS:
                 EXPIRED.labels(store.backend.name, why)
 
@@ -138,11 +140,15 @@ class RetentionService(Service):
                 await self._pass(store)
                 store.problem = ""
             except (OSError, StorageError) as e:
+                RETENTION_FAILURES.labels(store.backend.name).inc()
                 if str(e) != store.problem:
                     self._log.warn("{store}: retention will try again: {why}", store=store.backend.name, why=str(e))
                 store.problem = str(e)
             except CancelledError:  # a stop waits no longer for a disk that hangs
                 return
+            except Exception:
+                RETENTION_FAILURES.labels(store.backend.name).inc()
+                self._log.failure("a defect of ours: retention will try again")
             if self.running:
                 await self._pause(max(INTERVAL_S, _SHARE * (self._reactor.seconds() - began)))
 
@@ -158,12 +164,12 @@ class RetentionService(Service):
             is_more = done.is_more
             for each in done.removed:
                 self._note(store.backend.name, each)
+            if not is_more:
+                self._tell_bytes(store)
+            elif self.running:
+                await self._rest(store, done.seconds, self._reactor.seconds() - began)
             if done.error is not None:
                 raise done.error
-            if is_more and self.running:
-                await self._rest(store, done.seconds, self._reactor.seconds() - began)
-        if not is_more:
-            self._tell_bytes(store)
 
     async def _rest(self, store: RetainedStore, seconds: float, since: float) -> None:
         """
@@ -212,7 +218,7 @@ class _Slice:
     """
     What was done in a slice.
 
-    @ivar error: why the pass ends with it, if it does.
+    @ivar error: why not all could be done, if it could not. The pass has ended then.
     """
 
     removed: Sequence[Expired]

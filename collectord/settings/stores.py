@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from collectord.settings.paths import PlainPath
 
+_LEAST_KEPT = 1024 * 1024
 CONFIG = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 """What all sections have in common: they can't be changed, have no other keys, and don't show what may be a secret."""
 
@@ -65,6 +66,12 @@ class Files(BaseModel):
         return self
 
 
+def _in_bytes(value: int) -> int:
+    if 0 < value < _LEAST_KEPT:
+        raise ValueError(f"is a number of bytes, and at least {_LEAST_KEPT}: with less, no crash would stay; or 0")
+    return value
+
+
 class Storage(Files):
     """C{[[storage]]}: one store, which keeps crashes on a file system."""
 
@@ -73,7 +80,7 @@ class Storage(Files):
     low_free_bytes: int = Field(default=0, ge=0)
     keep_days: int = Field(default=0, ge=0, le=36500)
     keep_deferred_days: int = Field(default=0, ge=0, le=36500)
-    keep_bytes: int = Field(default=0, ge=0)
+    keep_bytes: Annotated[int, AfterValidator(_in_bytes)] = Field(default=0, ge=0)
     expire_waiting: bool = False
 
     @model_validator(mode="after")

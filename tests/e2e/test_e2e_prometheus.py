@@ -64,6 +64,7 @@ _WELL = {
     "collectord_log_lines_lost_total": "3",
     'collectord_reloads_total{result="done"}': "0+1x",
     _BAD: "2",
+    'collectord_retention_failures_total{store="a"}': "0",
     "collectord_ledger_failures_total": "1",
     "collectord_index_failures_total": "1",
     'collectord_product_reports_total{product="App",result="kept"}': "0+30x",
@@ -167,6 +168,10 @@ _CASES = {
     "a bad reload": Case({_BAD: "3"}, {421: ["CollectordReloadFailed"], 440: []}),
     "the first bad reload": Case({_BAD: "1"}, {421: ["CollectordReloadFailed"], 436: []}, {_BAD: ""}),
     "the journal fails": Case({"collectord_ledger_failures_total": "1+1x"}, {423: ["CollectordLedgerFails"]}),
+    "one pass of retention fails": Case({'collectord_retention_failures_total{store="a"}': "1"}, {425: [], 500: []}),
+    "retention fails": Case(
+        {'collectord_retention_failures_total{store="a"}': "0+0.2x"}, {421: [], 440: ["CollectordRetentionFails"]}
+    ),
     "the index fails": Case({"collectord_index_failures_total": "1+1x"}, {423: [], 440: ["CollectordIndexFails"]}),
     "one bug of a product": Case(
         {'collectord_product_reports_total{product="App",result="not_kept"}': "2100+2000x"},

@@ -4,13 +4,15 @@ Removing crashes that were kept for long enough: those that are too old, and the
 The work is done in small steps, so that whoever drives it can pause between any two of them. Each crash is removed as
 the crashmover does it (L{collectord.storage.filesystem.claims.take_out}). So a kill at any time leaves a crash whole,
 or what a sweep removes; and a crash that another process has in hand, or that somebody was just told is kept, stays.
-What lies in the quarantine, or in C{unpublished/}, waits for somebody, and is never touched. All of it blocks.
+What lies in the quarantine, or in C{unpublished/}, waits for somebody, and is never touched. What can't be removed or
+read does not keep the others. All of it blocks.
 """
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from heapq import nsmallest
 from itertools import chain
 
@@ -19,8 +21,16 @@ from attrs import frozen
 from collectord.model import RawCrash
 from collectord.storage.filesystem.claims import take_out
 from collectord.storage.filesystem.datebranch import DateBranch
-from collectord.storage.filesystem.finder import FoundCrash, crash_days, crashes_below, link_of, symlinks_of
+from collectord.storage.filesystem.finder import (
+    FoundCrash,
+    crash_at,
+    crash_days,
+    crashes_below,
+    link_of,
+    symlinks_of,
+)
 from collectord.storage.filesystem.fsops import unlink_if_there
+from collectord.storage.filesystem.keeplimits import KeepLimits, is_over
 from collectord.storage.filesystem.peers import CrashContended
 from collectord.storage.filesystem.removal import remove_rest
 from collectord.storage.filesystem.staging import StagingDirectory
@@ -28,41 +38,13 @@ from collectord.storage.filesystem.versions import version_of
 
 YOUNG_S = 60.0
 """A crash that came, or was confirmed, so recently is not removed to make space: it may not be acknowledged yet."""
-_AT_ONCE = 20_000
-"""The oldest crashes of a day are looked for so many at a time, to bound the memory."""
+_AT_ONCE = 50_000
+"""The oldest crashes of a day are looked for so many at a time, to bound the memory: some 200 bytes for each."""
+_BAD_IN_A_ROW = 20
+"""If so many crashes or directories can't be removed or read, one after the other, the fault lies with the store."""
 _LOOK_AGAIN = timedelta(hours=12)
 """A day is searched for deferred crashes so often."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-@frozen(kw_only=True)
-class KeepLimits:
-    """
-    How long crashes are kept in a store.
-
-    @ivar days: after so many days they are removed; 0: never.
-    @ivar deferred_days: the same for crashes that a throttle rule deferred; 0: as the others.
-    @ivar max_bytes: while all crashes together take more, the oldest is removed; 0: there is no limit.
-    @ivar waiting: remove also crashes that wait to be moved.
-    """
-
-    days: int = 0
-    deferred_days: int = 0
-    max_bytes: int = 0
-    waiting: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.count_days or self.max_bytes)
-
-    @property
-    def count_days(self) -> bool:
-        """Whether the age of a crash matters."""
-        return bool(self.days or self.deferred_days)
-
-    def days_of(self, raw_crash: RawCrash) -> int:
-        """Return for how many days this crash is kept; 0: for ever."""
-        is_deferred = raw_crash.get("legacy_processing") not in (None, 0, "0")
-        return (is_deferred and self.deferred_days) or self.days
 
 
 @frozen(kw_only=True)
@@ -79,6 +61,10 @@ class Expired:
 
 Steps = Generator[Expired | None, None, None]
 """Gives a crash that was removed, or None when a small piece of work is done."""
+
+
+_Old = tuple[int, str, int, str]
+"""A crash: when it came, its id, how many bytes of the disk it takes, and its directory."""
 
 
 @frozen
@@ -110,6 +96,8 @@ class StoreExpiry:
         self._begun: dict[str, _Begun] = {}  # taken out, and not all of it is removed yet
         self._looked: dict[str, datetime] = {}  # when a day was searched for deferred crashes
         self._emptied: set[str] = set()  # days that may have empty directories
+        self._failure: OSError | None = None  # the first one of this pass
+        self._bad_in_a_row = 0
         self.kept_bytes: int | None = None
         self.over = False
 
@@ -119,23 +107,45 @@ class StoreExpiry:
 
         @param now: the time by which the age of a crash counts, in UTC; it may lag behind.
         @param clock: what the system's clock says.
-        @raise OSError: the store can't be read, or something can't be removed; the next pass goes on with it.
+        @raise OSError: the store can't be read. Or some crashes can't be read or removed; that is raised at the end.
         """
+        self._failure, self._bad_in_a_row = None, 0
         for begun in list(self._begun.values()):
-            yield self._finish(begun)
+            yield self._tried(partial(self._finish, begun))
         if self.limits.count_days:
             yield from self._too_old(now)
         if self.limits.max_bytes:
-            yield from self._too_many(now, clock)
+            yield from self._too_many(clock)
         yield from self._empty_directories(clock)
+        if self._failure is not None:
+            raise self._failure
+
+    def _tried(self, remove: Callable[[], Expired | None]) -> Expired | None:
+        """Remove one crash. A failure is put off, so that one bad crash does not keep all others."""
+        try:
+            removed = remove()
+        except OSError as e:
+            self._failed(e)
+            return None
+        self._bad_in_a_row = 0
+        return removed
+
+    def _failed(self, error: OSError) -> None:
+        self._failure = self._failure or error
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= _BAD_IN_A_ROW:
+            raise self._failure
+
+    def _crashes(self, day: str) -> Iterator[FoundCrash | None]:
+        return crashes_below(self._root, day, self._failed)
 
     def _too_old(self, now: datetime) -> Steps:
         for day in crash_days(self._root):
             if not self._may_be_over(day, now):
                 continue
             self._looked[day] = now
-            for crash in crashes_below(self._root, day):
-                removed = None if crash is None else self._remove_old(crash, now)
+            for crash in self._crashes(day):
+                removed = None if crash is None else self._tried(partial(self._remove_old, crash, now))
                 if removed:
                     self._emptied.add(day)
                 yield removed
@@ -147,7 +157,9 @@ class StoreExpiry:
             self._emptied.add(day)
             return True
         looked = self._looked.get(day, _LONG_AGO)
-        return bool(limits.deferred_days) and is_over(day, limits.deferred_days, now) and now >= looked + _LOOK_AGAIN
+        return (
+            bool(limits.deferred_days) and is_over(day, limits.deferred_days, now) and abs(now - looked) >= _LOOK_AGAIN
+        )
 
     def _remove_old(self, crash: FoundCrash, now: datetime) -> Expired | None:
         found = self._look_at(crash)
@@ -160,44 +172,66 @@ class StoreExpiry:
         why = "keep_days" if days == self.limits.days else "keep_deferred_days"
         return self._remove(_Begun(crash, links, why), version)
 
-    def _too_many(self, now: datetime, clock: datetime) -> Steps:
-        total = 0
+    def _too_many(self, clock: datetime) -> Steps:
+        sizes: dict[str, int] = {}
         for day in crash_days(self._root):
-            for crash in crashes_below(self._root, day):
-                total += 0 if crash is None else _size(crash)
-                yield None
-        self.kept_bytes = total
+            yield from self._measure(day, sizes)
+        self.kept_bytes = sum(sizes.values())
         for day in crash_days(self._root):
             after = (-1, "")
-            while total > self.limits.max_bytes:
-                oldest = yield from self._oldest(day, after)
-                if not oldest:
-                    break
-                for modified, crash in oldest:
-                    after = (modified, crash.crash_id)
-                    if total <= self.limits.max_bytes:
+            while self.kept_bytes > self.limits.max_bytes and (oldest := (yield from self._oldest(day, after, sizes))):
+                for modified, crash_id, size, directory in oldest:
+                    if self.kept_bytes <= self.limits.max_bytes:
                         break
-                    size = _size(crash)
-                    removed = self._remove_for_space(crash, clock)
+                    after = modified, crash_id
+                    crash = crash_at(self._root, directory, crash_id)
+                    removed = self._tried(partial(self._remove_for_space, crash, clock))
                     if removed:
-                        total -= size
-                        self.kept_bytes = total
                         self._emptied.add(day)
+                    if not os.path.lexists(crash.raw_crash):  # it need not be us who has removed it
+                        sizes[day] -= size
+                        self.kept_bytes -= size
                     yield removed
-        self.over = total > self.limits.max_bytes
+        self.over = self.kept_bytes > self.limits.max_bytes
 
-    def _oldest(self, day: str, after: tuple[int, str]) -> Generator[None, None, Sequence[tuple[int, FoundCrash]]]:
-        """Find the oldest crashes of a day, by the time at which they came, that come C{after} those before."""
-        found: list[tuple[int, str, FoundCrash]] = []
-        for crash in crashes_below(self._root, day):
-            if crash is not None:
-                with suppress(FileNotFoundError):
-                    each = version_of(crash.raw_crash)[1], crash.crash_id, crash
-                    found += [each] if each[:2] > after else []
-            if len(found) > 2 * _AT_ONCE:
-                found = nsmallest(_AT_ONCE, found, key=_by_age)
+    def _measure(self, day: str, sizes: dict[str, int]) -> Generator[None, None, None]:
+        sizes[day] = 0
+        for crash in self._crashes(day):
+            sizes[day] += 0 if crash is None else self._size(crash)
             yield None
-        return [(modified, crash) for modified, _, crash in nsmallest(_AT_ONCE, found, key=_by_age)]
+
+    def _oldest(self, day: str, after: tuple[int, str], sizes: dict[str, int]) -> Generator[None, None, Sequence[_Old]]:
+        """
+        Find the oldest crashes of a day, by the time at which they came, that come C{after} those before. All of it is
+        measured again: others remove crashes, too, and what is gone must not be made up for by more removals.
+        """
+        found: list[_Old] = []
+        before, sizes[day] = sizes.get(day, 0), 0
+        for crash in self._crashes(day):
+            if crash is not None:
+                sizes[day] += (size := self._size(crash))
+                with suppress(OSError):  # it is gone, or was told of
+                    modified = version_of(crash.raw_crash)[1]
+                    if (modified, crash.crash_id) > after:
+                        found.append((modified, crash.crash_id, size, os.path.dirname(crash.raw_crash)))
+            if len(found) > 2 * _AT_ONCE:
+                found = nsmallest(_AT_ONCE, found)
+            yield None
+        self.kept_bytes = (self.kept_bytes or 0) - before + sizes[day]
+        return nsmallest(_AT_ONCE, found)
+
+    def _size(self, crash: FoundCrash) -> int:
+        """How many bytes of the disk a crash takes; those of its dumps that are gone by now take none."""
+        size = 0
+        for path in chain([crash.raw_crash], crash.dumps.values()):
+            try:
+                found = os.stat(path)
+                size += max(found.st_size, found.st_blocks * 512)
+            except FileNotFoundError:
+                continue
+            except OSError as e:
+                self._failed(e)
+        return size
 
     def _remove_for_space(self, crash: FoundCrash, clock: datetime) -> Expired | None:
         found = self._look_at(crash)
@@ -255,28 +289,5 @@ class StoreExpiry:
                 self._emptied.discard(day)
 
 
-def is_over(day: str, days: int, now: datetime) -> bool:
-    """Tell whether a day (C{yyyymmdd}) ended at least so many days ago."""
-    try:
-        ended = datetime.strptime(f"{day} +0000", "%Y%m%d %z") + timedelta(days=1)
-        return ended + timedelta(days=days) <= now
-    except (ValueError, OverflowError):
-        return False
-
-
-def _by_age(each: tuple[int, str, FoundCrash]) -> tuple[int, str]:
-    return each[:2]
-
-
 def _age(version: tuple[int, ...], now: datetime) -> float:
     return now.timestamp() - version[1] / 1e9
-
-
-def _size(crash: FoundCrash) -> int:
-    """How many bytes of the disk a crash takes; those of its dumps that are gone by now take none."""
-    size = 0
-    for path in chain([crash.raw_crash], crash.dumps.values()):
-        with suppress(FileNotFoundError):
-            found = os.stat(path)
-            size += max(found.st_size, found.st_blocks * 512)
-    return size

@@ -5,7 +5,7 @@ Finding crashes in a store: by id, by day, or in the quarantine. All of it block
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from attrs import frozen
@@ -127,6 +127,11 @@ def quarantined_copies(root: str, crash_id: str) -> Iterator[FoundCrash]:
     return _copies(root, crash_id, list_directory(f"{root}/{QUARANTINE}"))
 
 
+def crash_at(root: str, directory: str, crash_id: str) -> FoundCrash:
+    """Return the crash of this id in a directory of the store at C{root}; nothing of it needs to be there any more."""
+    return _found(root, crash_id, directory)
+
+
 def crash_days(root: str) -> list[str]:
     """The days, as C{yyyymmdd}, of which the store at C{root} has crashes or had some."""
     return sorted(name for name in list_directory(root) if len(name) == 8 and name.isdigit())
@@ -141,13 +146,17 @@ def crashes_of_day(root: str, day: str) -> Iterator[FoundCrash]:
     return (crash for crash in crashes_below(root, day) if crash is not None)
 
 
-def crashes_below(root: str, day: str) -> Iterator[FoundCrash | None]:
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def crashes_below(root: str, day: str, on_error: Callable[[OSError], None] = _refuse) -> Iterator[FoundCrash | None]:
     """
     Yield as L{crashes_of_day}, and None after each directory, so that no step takes long.
 
-    @raise OSError: a directory can't be read.
+    @param on_error: called with the error of each directory that can't be read. By default it is raised.
     """
-    for directory, directories, files in _walk(f"{root}/{day}/name"):
+    for directory, directories, files in _walk(f"{root}/{day}/name", on_error):
         directories.sort()
         for name in sorted(files):
             crash_id = name.removesuffix(".json")
@@ -165,18 +174,18 @@ def links_of_day(root: str, day: str) -> list[tuple[str, str]]:
     @raise OSError: a directory can't be read.
     """
     # os.walk lists a symlink to a directory among the directories, and does not follow it.
-    walk = _walk(f"{root}/{day}/date")
+    walk = _walk(f"{root}/{day}/date", _refuse)
     return [(name, f"{slot}/{name}") for slot, dirs, files in walk for name in (*dirs, *files) if is_crash_id(name)]
 
 
-def _walk(top: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Go through a tree as os.walk does. Unlike os.walk alone, raise an error if a directory can't be read."""
+def _walk(top: str, on_error: Callable[[OSError], None]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Go through a tree as os.walk does. Unlike os.walk alone, tell if a directory can't be read."""
 
-    def refuse(error: OSError) -> None:
+    def tell(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):  # The directory was removed meanwhile.
-            raise error
+            on_error(error)
 
-    return os.walk(top, onerror=refuse)
+    return os.walk(top, onerror=tell)
 
 
 def quarantined_crashes(root: str) -> Iterator[FoundCrash]:

@@ -8,6 +8,7 @@ C{quarantine/<id>/} has all files of a crash that was put aside, and the reason.
 """
 
 import glob
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
@@ -86,6 +87,7 @@ class Place:
         return paths
 
 
+_TIME = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2})")
 _NUMBER = "~"
 """What stands before the number. No name of a dump contains it."""
 
@@ -136,7 +138,10 @@ def place_at(root: str, crash_id: str, submitted_timestamp: str) -> Place:
 
     @raise ValueError: the time is no ISO 8601.
     """
-    hour, minute, second = submitted_timestamp[11:19].split(":")
+    time = _TIME.fullmatch(submitted_timestamp[11:19])
+    if time is None:
+        raise ValueError(f"no ISO 8601: {submitted_timestamp[:40]!r}")
+    hour, minute, second = time.groups()
     return place_in(root, crash_id, f"{root}/20{crash_id[-6:]}/date/{hour}/{minute}_{second}")
 
 

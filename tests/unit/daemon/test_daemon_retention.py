@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 from attrs import define, field
-from twisted.logger import formatEvent
+from twisted.logger import LogEvent, formatEvent
 
 from collectord.concurrency.threadpool import CallFromThread, ThreadPool
 from collectord.daemon import retention
@@ -21,7 +21,8 @@ from collectord.model import CrashEvent
 from collectord.settings.schema import Crashmover, Settings
 from collectord.settings.stores import Storage
 from collectord.storage.chain.backend import Backend
-from collectord.storage.filesystem.expiry import KeepLimits, StoreExpiry
+from collectord.storage.filesystem.expiry import StoreExpiry
+from collectord.storage.filesystem.keeplimits import KeepLimits
 from collectord.storage.filesystem.layout import place_in
 from collectord.storage.filesystem.slowclock import SlowClock
 from collectord.testing.memory import MemoryCrashStorage
@@ -169,6 +170,41 @@ def test_a_store_that_is_another_is_left_alone(rig: Rig) -> None:
     rig.retention.stopService()
 
 
+def test_what_could_not_be_removed_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    rig = make(tmp_path, KeepLimits(days=30, max_bytes=1))
+    rig.now = CAME + timedelta(days=100)
+    (rig.store.root / "retention.time").write_text(rig.now.isoformat())
+    before = rig.value("retention_failures_total") or 0.0
+    with monkeypatch.context() as patched, recorded_log() as log:
+        patched.setattr("collectord.storage.filesystem.expiry.take_out", refuse)
+        rig.retention.startService()
+        rig.clock.advance(INTERVAL_S)
+    assert (rig.value("retention_failures_total") or 0.0) - before == 2
+    assert [line for line in lines(log) if "Read-only" in line] == [
+        f"{rig.store.root}: retention will try again: [Errno 30] Read-only file system"
+    ]
+    assert rig.value("store_kept_bytes") == rig.expiry.kept_bytes != 0
+    assert rig.is_kept()
+    rig.clock.advance(INTERVAL_S)
+    assert not rig.is_kept()
+    rig.retention.stopService()
+
+
+def test_a_defect_does_not_end_it(rig: Rig, logged_failures: list[LogEvent], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.expiry, "steps", lambda *args: 1 / 0)
+        rig.now = CAME + timedelta(days=31)
+        (rig.store.root / "retention.time").write_text(rig.now.isoformat())
+        rig.retention.startService()
+    assert logged_failures.pop()["log_failure"].check(ZeroDivisionError)
+    rig.clock.advance(INTERVAL_S)
+    assert not rig.is_kept()
+    rig.retention.stopService()
+
+
 def test_a_stop_does_not_wait_for_a_disk_that_hangs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     let_threads_hang(monkeypatch)
     rig.retention.startService()
@@ -185,8 +221,8 @@ def test_it_runs_only_where_there_are_limits(tmp_path: Path) -> None:
 
 
 def test_the_limits_are_those_of_the_settings() -> None:
-    store = Storage(root=Path("/x"), keep_days=1, keep_deferred_days=2, keep_bytes=3, expire_waiting=True)
-    assert limits_of(store) == KeepLimits(days=1, deferred_days=2, max_bytes=3, waiting=True)
+    store = Storage(root=Path("/x"), keep_days=1, keep_deferred_days=2, keep_bytes=3 << 20, expire_waiting=True)
+    assert limits_of(store) == KeepLimits(days=1, deferred_days=2, max_bytes=3 << 20, waiting=True)
     assert not limits_of(Storage(root=Path("/x")))
 
 

@@ -300,6 +300,7 @@ def test_bad_utf8(tmp_path: Path) -> None:
             "[[storage]]\nroot = '/a'\nlow_free_bytes = 1000\n",
             r"\[\[storage\]\] 0 = .*: .*low_free_bytes: has to be more than min_free_bytes \(268435456\).*",
         ),
+        ("[[storage]]\nroot = '/a'\nkeep_bytes = 50\n", r"\[\[storage\]\] 0 keep_bytes = 50: .*number of bytes.*"),
         ("[[storage]]\nroot = '/a'\nkeep_days = -1\n", r"\[\[storage\]\] 0 keep_days = -1: .*greater than.*0"),
         (
             "[[storage]]\nroot = '/a'\ndirectory_mode = '0600'\n",

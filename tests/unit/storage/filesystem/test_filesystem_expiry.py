@@ -5,12 +5,15 @@ What expires in a store, and what never does: too old, too many, waiting, in han
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collectord.storage.filesystem.expiry import Expired, KeepLimits, StoreExpiry, is_over
+from collectord.storage.filesystem.claims import take_out
+from collectord.storage.filesystem.expiry import Expired, StoreExpiry
+from collectord.storage.filesystem.keeplimits import KeepLimits, is_over
 from collectord.storage.filesystem.layout import place_in
 from collectord.storage.filesystem.staging import Modes, StagingDirectory
 from collectord.storage.filesystem.sweep import sweep
@@ -146,6 +149,14 @@ def test_deferred_crashes_have_days_of_their_own(rig: Rig) -> None:
     assert expired(expiry, CAME + 40 * DAY) == [(NEIGHBOUR, "keep_days")]
 
 
+def test_deferred_crashes_are_looked_for_again_after_the_clock_was_put_back(rig: Rig) -> None:
+    expiry = expiry_of(rig, days=100, deferred_days=3)
+    keep(rig, NEIGHBOUR)
+    assert expired(expiry, CAME + 50 * DAY) == []
+    keep(rig, deferred=True)
+    assert expired(expiry, CAME + 5 * DAY) == [(CRASH_ID, "keep_deferred_days")]
+
+
 def test_deferred_crashes_may_be_kept_for_longer(rig: Rig) -> None:
     keep(rig, deferred=True)
     assert expired(expiry_of(rig, days=3, deferred_days=30), CAME + 9 * DAY) == []
@@ -177,6 +188,22 @@ def test_the_memory_for_the_oldest_is_bounded(rig: Rig, monkeypatch: pytest.Monk
     for n, crash_id in enumerate(ids):
         keep(rig, crash_id, CAME - timedelta(minutes=n), is_new=n == 8)
     assert [crash_id for crash_id, _ in expired(expiry_of(rig, max_bytes=1))] == list(reversed(ids[:8]))
+
+
+def test_what_others_remove_meanwhile_is_not_made_up_for(rig: Rig) -> None:
+    """Two hosts that share a store, or somebody who erases crashes: not more than needed is removed by all together."""
+    other = make_rig(rig.root)
+    ids = [*crash_ids("160622", 4), *crash_ids("160623", 4)]
+    for n, crash_id in enumerate(ids):
+        keep(rig, crash_id, CAME + timedelta(minutes=n))
+    expiry = expiry_of(rig, max_bytes=1 << 40)
+    expired(expiry)
+    assert expiry.kept_bytes is not None
+    most = expiry.kept_bytes // 8 * 3
+    one, two = (expiry_of(each, max_bytes=most).steps(LATER, LATER) for each in (rig, other))
+    removed = [step for pair in zip_longest(one, two) for step in pair if step]
+    assert sorted(step.crash_id for step in removed) == sorted(ids[:5])
+    other.staging.remove()
 
 
 def test_what_came_just_now_is_not_removed_to_make_space(rig: Rig) -> None:
@@ -264,6 +291,70 @@ def test_what_could_not_be_removed_is_removed_by_the_next_pass(rig: Rig) -> None
     assert not os.path.exists(place_in(str(rig.root), CRASH_ID, "").raw_crash)
     assert expired(expiry) == [(CRASH_ID, "keep_days")]
     assert everything(rig.root) == []
+
+
+@pytest.mark.parametrize("limits", [{"days": 30}, {"max_bytes": 1}], ids=["too old", "too many"])
+def test_one_bad_crash_does_not_keep_the_others(
+    rig: Rig, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = crash_ids("160622", 4)
+    for crash_id in ids:
+        keep(rig, crash_id)
+    scan = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.endswith("/name/01"):
+            raise PermissionError(13, "not ours", path)
+        return scan(path)
+
+    def take(staging: StagingDirectory, crash_id: str, *args: Any) -> None:
+        if crash_id == ids[2]:
+            raise OSError(5, "a bad sector")
+        take_out(staging, crash_id, *args)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    monkeypatch.setattr("collectord.storage.filesystem.expiry.take_out", take)
+    found, steps = [], expiry_of(rig, **limits).steps(LATER, LATER)  # type: ignore[arg-type]
+    with pytest.raises(PermissionError, match="not ours"):
+        found += [step.crash_id for step in steps if step]  # what comes before the error is not lost
+    monkeypatch.setattr("os.scandir", scan)
+    assert [is_kept(rig.root, crash_id) for crash_id in ids] == [False, True, True, False]
+
+
+def test_a_dump_that_can_t_be_removed_keeps_no_other_crash(rig: Rig) -> None:
+    expiry = expiry_of(rig, days=30)
+    keep(rig)
+    with failing(rig.root, "unlink", 2, OSError(1, "immutable")), pytest.raises(OSError, match="immutable"):
+        expired(expiry)
+    keep(rig, NEIGHBOUR)
+    with failing(rig.root, "unlink", 1, OSError(1, "immutable")), pytest.raises(OSError, match="immutable"):
+        expired(expiry)
+    assert not is_kept(rig.root, NEIGHBOUR)
+    assert expired(expiry) == [(CRASH_ID, "keep_days")]
+    assert everything(rig.root) == []
+
+
+def test_a_store_that_lets_nothing_be_removed_is_given_up_soon(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for crash_id in crash_ids("160622", 30):
+        keep(rig, crash_id)
+    tried = []
+
+    def refuse(staging: StagingDirectory, crash_id: str, *args: Any) -> None:
+        tried.append(crash_id)
+        raise OSError(30, "read-only")
+
+    monkeypatch.setattr("collectord.storage.filesystem.expiry.take_out", refuse)
+    with pytest.raises(OSError, match="read-only"):
+        expired(expiry_of(rig, days=30))
+    assert len(tried) == 20
+
+
+def test_a_crash_whose_time_is_no_time_expires(rig: Rig) -> None:
+    keep(rig)
+    raw_crash = Path(place_in(str(rig.root), CRASH_ID, "").raw_crash)
+    raw_crash.write_text('{"submitted_timestamp": "2016-06-22T\\u00000:00:00"}')
+    os.utime(raw_crash, (CAME.timestamp(), CAME.timestamp()))
+    assert expired(expiry_of(rig, days=30)) == [(CRASH_ID, "keep_days")]
 
 
 class Killed(BaseException):

@@ -47,9 +47,9 @@ def test_the_day_is_the_id_s_and_the_time_is_the_raw_crash_s() -> None:
     assert place.date_dir == "/crashes/20160622/date/00/05_59"
 
 
-@for_each("timestamp", ["", "2016-06-22", "2016-06-22 noon"])
+@for_each("timestamp", ["", "2016-06-22", "2016-06-22 noon", "2016-06-22T../..::", "2016-06-22T\0\0:00:00"])
 def test_no_time(timestamp: str) -> None:
-    with pytest.raises(ValueError, match="unpack"):
+    with pytest.raises(ValueError, match="no ISO 8601"):
         place_at("/crashes", CRASH_ID, timestamp)
 
 
