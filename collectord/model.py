@@ -125,7 +125,8 @@ class Payload:
     """
     A payload describes the request body that a report was received in.
 
-    @ivar structure: C{"multipart"}, or C{"json"} if the annotations were sent as one JSON object.
+    @ivar structure: C{"multipart"}, or C{"json"} if the annotations were sent as one JSON object; or what else its
+        dialect takes: C{"dump"}, nothing but a minidump.
     @ivar size: bytes on the wire.
     """
 

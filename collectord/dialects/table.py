@@ -50,7 +50,7 @@ class Asked:
 
 class DialectTable:
     """
-    The rows, in the order in which they are tried. Those without placeholders in their path come first.
+    The rows. Of those for a path the first counts that fits, and those with fewer placeholders come before others.
 
     @param rows: of all dialects that are taken.
     """
@@ -65,6 +65,7 @@ class DialectTable:
             else:
                 for path in _both(row.path):
                     self._fixed.setdefault(path, []).append(row)
+        self._patterns.sort(key=lambda pattern: _vagueness(pattern[1].path))
         for path, found in self._fixed.items():
             if not (found[0].host or found[0].when):
                 self._alone[path] = Asked(found[0])
@@ -89,6 +90,10 @@ class DialectTable:
             if found is not None and (asked := _asked(row, found.groupdict(), head)) is not None:
                 return asked
         return None
+
+
+def _vagueness(path: str) -> tuple[bool, int]:
+    return path.endswith("*}"), len(PLACEHOLDER.findall(path))
 
 
 def _both(path: str) -> Sequence[bytes]:

@@ -60,6 +60,8 @@ class FormDataParser:
     @ivar is_whole: whether the last boundary has come. It is known when the parser is closed.
     """
 
+    structure = "multipart"
+
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\n--" + boundary
         self._longest = len(self._delimiter) + _PADDING + 3

@@ -33,7 +33,7 @@ class BodyDecoder:
     A proxy may have decoded the body already, or encoded it without a word, which its first bytes show.
 
     @param codings: those that are announced, see L{codings_of}.
-    @param boundary: of the multipart body.
+    @param plain_begins: how the body may begin if it is not encoded.
     @param limit: bytes that the body may have when it is decoded.
     @param reserve: called with bytes of memory that are needed until the body has ended. It may raise.
     @param outer: the codings that the bytes were in before they came here.
@@ -45,17 +45,16 @@ class BodyDecoder:
     def __init__(
         self,
         codings: Sequence[Coding | None],
-        boundary: bytes,
+        plain_begins: tuple[bytes, ...],
         limit: int,
         reserve: Callable[[int], None],
         outer: Sequence[Coding | None] = (),
     ) -> None:
         self._codings = codings
-        self._boundary = boundary
         self._limit = limit
         self._reserve = reserve
         self._outer = outer
-        self._plain_begins = (b"--" + boundary, b"\r\n--" + boundary, b"\n--" + boundary)
+        self._plain_begins = plain_begins
         self._begin: bytes | None = b""
         self._layers: tuple[StreamsDecoder, BodyDecoder] | None = None
         self.is_plain = True
@@ -64,7 +63,7 @@ class BodyDecoder:
 
     def is_needless(self, begin: bytes) -> bool:
         """Whether a body that begins with C{begin} is not announced as encoded, and does not look so."""
-        return not self._codings and begin[:1] in (b"-", b"\r", b"\n")
+        return not self._codings and any(plain[:1] == begin[:1] for plain in self._plain_begins)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """
@@ -139,5 +138,5 @@ class BodyDecoder:
             outer = [*self._outer, coding]
             self._layers = (
                 StreamsDecoder(coding, self._limit, self._reserve),
-                BodyDecoder(inner, self._boundary, self._limit, self._reserve, outer),
+                BodyDecoder(inner, self._plain_begins, self._limit, self._reserve, outer),
             )

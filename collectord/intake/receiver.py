@@ -16,10 +16,10 @@ from collectord.dialects.completing import completed
 from collectord.dialects.load import SUBMIT
 from collectord.dialects.table import Asked
 from collectord.errors import CollectordError, MalformedReport, TooLarge
+from collectord.intake.bodies import format_of
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
 from collectord.intake.layers import BodyDecoder, codings_of
-from collectord.intake.partheaders import boundary_of
 from collectord.intake.report import ReportBuilder
 from collectord.intake.texts import ReceivedTexts
 from collectord.intake.turns import Connection
@@ -126,15 +126,16 @@ class ReportReceiver:
             self.refusal = e
 
     def _begin(self, length: int | None) -> None:
-        boundary = boundary_of(self._header(b"Content-Type"))
-        encodings = self._headers.getRawHeaders(b"Content-Encoding") or ()
-        self._decoder = BodyDecoder(codings_of(b",".join(encodings)), boundary, self._limits.read, self._reserve)
+        most = self._limits.read
+        body = format_of(self.asked.dialect, self._header(b"Content-Type"), most, self._reserve)
+        codings = codings_of(b",".join(self._headers.getRawHeaders(b"Content-Encoding") or ()))
+        self._decoder = BodyDecoder(codings, body.plain_begins, most, self._reserve)
         if length == 0:
             raise MalformedReport("no_content_length")
-        if length is not None and length > self._limits.read:
+        if length is not None and length > most:
             raise TooLarge
         self._builder = ReportBuilder(
-            boundary,
+            body.parser,
             self._new_buffer,
             self._budget,
             max_file_bytes=self._limits.body,

@@ -7,11 +7,12 @@ from functools import partial
 
 from collectord.dialects.query import fields_of
 from collectord.errors import MalformedReport, TooLarge
+from collectord.intake.bodyparser import BodyParser, PartEvent
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
 from collectord.intake.charsets import drop_cut_character
 from collectord.intake.files import LONGEST_TEXT, ReceivedFiles
-from collectord.intake.formdata import Field, FormDataParser
+from collectord.intake.formdata import Field
 from collectord.intake.partcount import PartCount
 from collectord.intake.partheaders import Part, text_of
 from collectord.intake.room import OF_FILE, OF_TEXT, AnnotationRoom, shown
@@ -29,8 +30,9 @@ _EndText = Callable[[str, bytes, str | None], None]
 
 class ReportBuilder:
     """
-    Builds one report of one multipart body, which it is fed with. All of it is for the reactor thread.
+    Builds one report of one body, which it is fed with. All of it is for the reactor thread.
 
+    @param parser: splits the body.
     @param new_buffer: makes a buffer for a dump of that name.
     @param budget: the memory that all uploads share.
     @param max_file_bytes: that are kept of all files together.
@@ -41,7 +43,7 @@ class ReportBuilder:
 
     def __init__(
         self,
-        boundary: bytes,
+        parser: BodyParser,
         new_buffer: Callable[[str], DumpBuffer],
         budget: MemoryBudget,
         *,
@@ -50,7 +52,7 @@ class ReportBuilder:
         max_annotation_bytes: int,
         texts: ReceivedTexts,
     ) -> None:
-        self._parser = FormDataParser(boundary)
+        self._parser = parser
         self._files = ReceivedFiles(new_buffer, max_file_bytes)
         self._room = AnnotationRoom(budget, max_annotation_bytes)
         self._texts = texts
@@ -71,7 +73,7 @@ class ReportBuilder:
         """
         return self._take_in(self._parser.parse(data))
 
-    def _take_in(self, events: Iterable[Field | Part | bytes | None]) -> Iterator[None]:
+    def _take_in(self, events: Iterable[PartEvent]) -> Iterator[None]:
         for number, event in enumerate(events, 1):
             if isinstance(event, Field):
                 self._take_field(event)
@@ -125,7 +127,7 @@ class ReportBuilder:
             raise TooLarge if self._files.notes() else MalformedReport(self._texts.refusal or "no_annotations")
         if not annotations:
             self._note("repaired", "the report came without annotations")
-        structure = "json" if self._texts.has_json else "multipart"
+        structure = "json" if self._texts.has_json else self._parser.structure
         return CrashReport(
             annotations=annotations,
             dumps=dumps,

@@ -101,8 +101,8 @@ def test_what_is_wrong_is_told(text: str, said: str) -> None:
 
 
 def test_a_change_that_is_wrong_is_told() -> None:
-    said = error(["submit"], '[[row]]\nname = "submit"\nbody = 1\n')
-    assert said.startswith("dialect submit, row 1, as [[submission.dialect]] changes it: body: unknown key")
+    said = error(["submit"], '[[row]]\nname = "submit"\nboddy = 1\n')
+    assert said.startswith("dialect submit, row 1, as [[submission.dialect]] changes it: boddy: unknown key")
 
 
 def test_without_any_row_nothing_could_be_received() -> None:

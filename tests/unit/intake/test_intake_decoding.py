@@ -22,6 +22,7 @@ else:
     from backports import zstd
 
 NOT_ENCODED = "the Content-Encoding is wrong: the body is not encoded"
+BEGINS = (b"--xyzzy", b"\r\n--xyzzy", b"\n--xyzzy")
 BODY = b"--xyzzy\r\n" + random.Random(1).randbytes(1000) * 20
 
 
@@ -53,7 +54,7 @@ class Decoded:
 
 def decode(encoding: bytes, *pieces: bytes, limit: int = 10**9) -> Decoded:
     reserved: list[int] = []
-    decoder = BodyDecoder(codings_of(encoding), b"xyzzy", limit, reserved.append)
+    decoder = BodyDecoder(codings_of(encoding), BEGINS, limit, reserved.append)
     decoded = [content for piece in pieces for content in decoder.feed(piece)]
     decoded += decoder.finish()
     notes = [note.text for note in decoder.notes]
@@ -79,7 +80,7 @@ def test_names_of_gzip(encoding: bytes) -> None:
 
 @for_each("encoding", [b"", b" ", b"identity", b"Identity, identity", b","])
 def test_not_encoded(encoding: bytes) -> None:
-    decoder = BodyDecoder(codings_of(encoding), b"xyzzy", 1000, lambda size: None)
+    decoder = BodyDecoder(codings_of(encoding), BEGINS, 1000, lambda size: None)
     assert all(map(decoder.is_needless, (b"--xyzzy", b"\r\n", b"\n")))
     assert not any(map(decoder.is_needless, (b"x", b"\x1f", b"")))
     for sent in (b"--xyzzy\r\n", b"before\r\n--xyzzy", b"b", b"", b"\x1f\x8b", b"\x1f\x8b\x09\0" * 10):
@@ -224,7 +225,7 @@ def test_a_body_in_too_many_codings() -> None:
 
 def test_a_bomb_in_a_bomb() -> None:
     bomb = ZIP(ZIP(bytes(40_000_000)))
-    decoder = BodyDecoder(codings_of(b"gzip, gzip"), b"xyzzy", 30_000_000, lambda size: None)
+    decoder = BodyDecoder(codings_of(b"gzip, gzip"), BEGINS, 30_000_000, lambda size: None)
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
@@ -262,7 +263,7 @@ def test_the_limit(encoding: bytes, encode: Callable[[bytes], bytes]) -> None:
 @encoders
 def test_a_bomb_is_decoded_in_bounded_pieces(encoding: bytes, encode: Callable[[bytes], bytes]) -> None:
     bomb = encode(bytes(40_000_000))
-    decoder = BodyDecoder(codings_of(encoding), b"xyzzy", 30_000_000, lambda size: None)
+    decoder = BodyDecoder(codings_of(encoding), BEGINS, 30_000_000, lambda size: None)
     pieces = chain(decoder.feed(bomb), decoder.finish())
     tracemalloc.start()
     try:

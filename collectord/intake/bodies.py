@@ -1,0 +1,55 @@
+"""
+How the body of a report is read: by what its dialect takes, and by its Content-Type.
+"""
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from collectord.dialects.row import Dialect
+from collectord.intake.bodyparser import BodyParser
+from collectord.intake.formdata import FormDataParser
+from collectord.intake.partheaders import boundary_of
+from collectord.intake.rawdump import RawDumpParser
+from collectord.intake.unpacking import UnpackingParser
+from collectord.model import MINIDUMP_BEGIN
+
+
+@frozen
+class BodyFormat:
+    """
+    How one body is read.
+
+    @ivar parser: splits it into its parts.
+    @ivar plain_begins: how it may begin if it is not encoded.
+    """
+
+    parser: BodyParser
+    plain_begins: tuple[bytes, ...]
+
+
+def format_of(dialect: Dialect, content_type: bytes | None, limit: int, reserve: Callable[[int], None]) -> BodyFormat:
+    """
+    Return how a body is read.
+
+    @param limit: bytes that files in it may have when they are unpacked.
+    @param reserve: called with bytes of memory that are needed to unpack them. It may raise.
+
+    @raise MalformedReport: it has to be multipart, and its type is another.
+    """
+    if dialect.body == "dump" or (dialect.body == "multipart or dump" and not _is_multipart(content_type)):
+        found = BodyFormat(RawDumpParser(), (MINIDUMP_BEGIN,))
+    else:
+        boundary = boundary_of(content_type)
+        found = BodyFormat(FormDataParser(boundary), _begins_of_form(boundary))
+    if dialect.unpack:
+        return BodyFormat(UnpackingParser(found.parser, limit, reserve), found.plain_begins)
+    return found
+
+
+def _begins_of_form(boundary: bytes) -> tuple[bytes, ...]:
+    return (b"--" + boundary, b"\r\n--" + boundary, b"\n--" + boundary)
+
+
+def _is_multipart(content_type: bytes | None) -> bool:
+    return content_type is not None and content_type.strip().lower().startswith(b"multipart/")
