@@ -212,13 +212,17 @@ class Sink:
 
     def _seems_away(self, why: str) -> None:
         """Say that the sink seems to be away, though nothing has failed yet."""
-        self.problem = without_secrets(why)
+        self.problem = self._without_name(why)
         self._is_known = True
         self._log.error("{sink} does not answer: {why}", sink=self.name, why=self.problem)
 
+    def _without_name(self, why: str) -> str:
+        """Return C{why} as it is shown beside the name of the sink: without it, and without secrets."""
+        return without_secrets(why).removeprefix(f"{self.name}: ")
+
     def _failed(self, error: Exception, *, slow: bool) -> None:
         self._unchecked = self._is_checked
-        why = self.problem = without_secrets(str(error))
+        why = self.problem = self._without_name(str(error))
         self.failed += 1
         SINK_FAILURES.labels(self.name).inc()
         self._is_known = True

@@ -74,7 +74,7 @@ def test_what_it_answers_instead_is_told() -> None:
     rig = Rig()
     rig.fake.fails = True
     rig.deliver()
-    assert rig.advance(3) == "one: refused"
+    assert rig.advance(3) == "refused"
 
 
 def test_nobody_is_asked_while_deliveries_are_confirmed() -> None:
