@@ -2,7 +2,6 @@
 The HTTP client of the command: one blocking connection to one server, and errors in one line.
 """
 
-import re
 import socket
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -109,23 +108,3 @@ class Server:
 
 def _why(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-
-
-def url_of(endpoint: str) -> str:
-    """
-    Return the URL of a Twisted server endpoint string, for a client on this host.
-
-    @raise CannotRun: the endpoint has no URL, or one that can't be known.
-    """
-    kind, *fields = [field.replace("\\:", ":") for field in re.split(r"(?<!\\):", endpoint)]
-    named = dict(field.split("=", 1) for field in fields if "=" in field)
-    bare = [field for field in fields if "=" not in field]
-    if kind == "unix" and (bare or "address" in named):
-        return f"unix:{named.get('address') or bare[0]}"
-    port = named.get("port") or (bare[0] if bare else "")
-    if kind not in ("tcp", "tcp6", "ssl", "tls") or not port.isdigit():
-        raise CannotRun(f"the URL of {endpoint!r} can't be known: name it with --url")
-    host = named.get("interface", "")
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104  (all addresses, so loopback too)
-        host = "::1" if kind == "tcp6" else "127.0.0.1"
-    return f"{'https' if kind in ('ssl', 'tls') else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

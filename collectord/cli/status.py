@@ -14,7 +14,7 @@ from rich.text import Text
 from collectord.admin.format import count, rate, size, span
 from collectord.admin.machine import NOT_KNOWN, NOT_SINCE, NOT_YET, TAKES_CRASHES
 from collectord.admin.state import LOST, loss_in_words
-from collectord.cli.client import Response, Server, url_of
+from collectord.cli.client import Response, Server
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -29,6 +29,7 @@ from collectord.cli.shared import (
     show_json,
     table,
 )
+from collectord.net.localurl import url_of
 from collectord.observe.status import Loss
 from collectord.settings.loading import load_settings
 
@@ -61,7 +62,7 @@ def status(url: str | None, timeout: float, config: Path | None, as_json: bool) 
     if not url and not admin.listen:
         raise CannotRun("the daemon has no admin port ([admin] listen is empty); name that of another with --url")
     headers = {"Authorization": f"Bearer {admin.token}"} if admin.token else {}
-    with Server(url or url_of(admin.listen[0]), timeout, _PATH) as server:
+    with Server(url or _url_of(admin.listen[0]), timeout, _PATH) as server:
         overview = _overview(server.ask("GET", headers))
     try:
         problems = list(_problems(overview))
@@ -77,6 +78,12 @@ def status(url: str | None, timeout: float, config: Path | None, as_json: bool) 
             say(problem)
     if problems:
         raise Exit(WRONG)
+
+
+def _url_of(endpoint: str) -> str:
+    if not (url := url_of(endpoint)):
+        raise CannotRun(f"the URL of {endpoint!r} can't be known: name it with --url")
+    return url
 
 
 def _overview(answer: Response) -> Mapping[str, Any]:

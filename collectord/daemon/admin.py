@@ -2,7 +2,6 @@
 The admin port of a daemon with everything that gathers what it shows; also the metrics that are sent to statsd.
 """
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from collectord.admin.site import AdminSite
 from collectord.concurrency.threadpool import ThreadPool
@@ -19,6 +19,7 @@ from collectord.daemon.monitor import StoreMonitor
 from collectord.daemon.status import StatusReporter
 from collectord.index.asking import Index
 from collectord.net.listeners import Listeners, close_ports
+from collectord.net.localurl import url_of
 from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.crashpage import JournalEntry
 from collectord.observe.journal.reader import events_of
@@ -35,8 +36,6 @@ _CONFIRMED = ("collectord_move_seconds", "collectord_publish_seconds")
 """The metrics that count what destinations and publishers have confirmed."""
 _FAILED = "collectord_outlet_failures"
 
-_PORT = re.compile(r"(?P<kind>tcp|ssl|tls)6?:(port=)?(?P<port>\d+)")
-
 
 def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
     """
@@ -50,11 +49,8 @@ def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
 
 def submit_url(listen: Sequence[str]) -> str:
     """Return the URL at which a client on this host can send a report; empty if there is none that is known."""
-    for endpoint in listen:
-        if found := _PORT.match(endpoint):
-            scheme = "http" if found["kind"] == "tcp" else "https"
-            return f"{scheme}://localhost:{found['port']}/submit"
-    return ""
+    urls = [url for url in map(url_of, listen) if url.startswith("http")]
+    return f"{urls[0]}/submit" if urls else ""
 
 
 class AdminPort(MultiService):
@@ -184,6 +180,8 @@ def _statsd(settings: Settings, aggregated: AggregatedRegistry, reactor: Any) ->
 class AdminService(Service):
     """Opens the ports of the admin site, and closes them at a stop."""
 
+    _log = Logger()
+
     def __init__(self, site: AdminSite, listeners: Listeners) -> None:
         self._site = site
         self._listeners = listeners
@@ -191,6 +189,9 @@ class AdminService(Service):
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
         self._listeners.open(self._site.factory())
+        for endpoint in self._listeners.descriptions:
+            url = url_of(endpoint)
+            self._log.info("the admin page is on {url}", url=f"{url}/" if url.startswith("http") else url or endpoint)
 
     async def _stop(self) -> None:
         self._site.close()

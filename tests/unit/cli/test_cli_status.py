@@ -2,12 +2,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from attrs import evolve
 
 from collectord.admin.json import as_json
-from collectord.cli.client import url_of
-from collectord.cli.shared import CannotRun
 from collectord.observe.status import (
     AnswerCount,
     Loss,
@@ -210,27 +207,9 @@ def test_no_admin_port(tmp_path: Path) -> None:
     assert "the daemon has no admin port" in result.stderr
 
 
-@for_each(
-    ("endpoint", "url"),
-    [
-        ("tcp:8001:interface=127.0.0.1", "http://127.0.0.1:8001"),
-        ("tcp:8001", "http://127.0.0.1:8001"),
-        ("tcp:port=8001:interface=0.0.0.0", "http://127.0.0.1:8001"),
-        ("tcp:8001:interface=10.1.2.3", "http://10.1.2.3:8001"),
-        ("tcp6:8001", "http://[::1]:8001"),
-        (r"tcp6:8001:interface=\:\:", "http://[::1]:8001"),
-        (r"tcp:8001:interface=\:\:1", "http://[::1]:8001"),
-        ("ssl:8001:privateKey=k", "https://127.0.0.1:8001"),
-        ("unix:/run/collectord/admin", "unix:/run/collectord/admin"),
-        ("unix:address=/run/a:mode=600", "unix:/run/a"),
-        ("systemd:domain=INET:index=0", None),
-        ("tcp:http", None),
-        ("", None),
-    ],
-)
-def test_the_url_of_an_endpoint(endpoint: str, url: str | None) -> None:
-    if url is not None:
-        assert url_of(endpoint) == url
-    else:
-        with pytest.raises(CannotRun, match="name it with --url"):
-            url_of(endpoint)
+def test_an_admin_port_whose_url_is_not_known(tmp_path: Path) -> None:
+    settings = tmp_path / "collectord.toml"
+    settings.write_text('[admin]\nlisten = ["systemd:domain=INET:index=0"]\n')
+    result = run("status", "--config", settings)
+    assert result.exit_code == 2
+    assert "the URL of 'systemd:domain=INET:index=0' can't be known: name it with --url" in result.stderr

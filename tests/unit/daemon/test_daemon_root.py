@@ -122,6 +122,13 @@ def test_clients_are_let_in_and_systemd_is_told(rig: Rig, systemd: Systemd, log:
     daemon.stopService()
 
 
+def test_the_log_says_where_the_admin_page_is(rig: Rig, log: LogRecorder) -> None:
+    daemon = rig.daemon(admin=Admin(listen=["tcp:8001:interface=127.0.0.1"]))
+    daemon.privilegedStartService()
+    assert "the admin page is on http://127.0.0.1:8001/" in lines(log)
+    daemon.stopService()
+
+
 def test_a_stop_drains_first_and_ends_the_journal_last(rig: Rig, systemd: Systemd) -> None:
     daemon = rig.started(**submission(drain_s=5.0))
     (port,) = rig.reactor.ports
