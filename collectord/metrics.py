@@ -175,11 +175,17 @@ REMOVED = _counter("removed", "Crashes that were removed from a store after they
 QUARANTINED = _counter("quarantined", "Crashes put into the quarantine: broken, or refused by a destination.", "store")
 
 # The daemon
-REACTOR_LAG = _histogram("reactor_lag_seconds", "How late the reactor runs a call that is due.", _SECONDS)
+REACTOR_LAG = _histogram(
+    "reactor_lag_seconds",
+    "How late the reactor runs a call that is due, by work: move in processes that only move crashes, else receive.",
+    _SECONDS,
+    "work",
+)
 CPU_SECONDS = _counter("cpu_seconds", "CPU time of the daemon's processes.")
 RESIDENT_BYTES = _gauge("resident_memory_bytes", "Resident memory of the daemon's processes, in bytes.")
 WORKERS = _gauge("workers", "Worker processes that take submissions, not counting those that hang.")
 MOVERS = _gauge("movers", "Worker processes that only move crashes, not counting those that hang.")
+MOVERS_WANTED = _gauge("movers_wanted", "Worker processes that only move crashes, as many as the settings want.")
 WORKERS_HUNG = _gauge("workers_hung", "Worker processes that hang: the parent has not heard from them for 5 seconds.")
 WORKER_RESTARTS = _counter(
     "worker_restarts", "Workers that were started again after they died, or hung and were killed."

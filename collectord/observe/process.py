@@ -21,10 +21,12 @@ class ProcessMetrics(Service):
     Updates the metrics about this process twice a second, on the reactor.
 
     @param log: the writer of the log, whose lost lines are counted; None if twistd writes the log.
+    @param only_moves: whether this process moves crashes and does nothing else. It may be late, and no client waits.
     """
 
-    def __init__(self, clock: IReactorTime, log: LogWriter | None = None) -> None:
+    def __init__(self, clock: IReactorTime, log: LogWriter | None = None, *, only_moves: bool = False) -> None:
         self._clock = clock
+        self._lag = REACTOR_LAG.labels("move" if only_moves else "receive")
         self._log = log
         self._lost = 0
         self._next: IDelayedCall | None = None
@@ -48,7 +50,7 @@ class ProcessMetrics(Service):
         self._next = self._clock.callLater(INTERVAL_S, self._measure)
 
     def _measure(self) -> None:
-        REACTOR_LAG.observe(max(0.0, self._clock.seconds() - self._due))
+        self._lag.observe(max(0.0, self._clock.seconds() - self._due))
         self._schedule()
         times = os.times()
         CPU_SECONDS.inc(times.user + times.system - self._cpu)

@@ -26,7 +26,7 @@ from collectord.daemon.workers.spawning import Spawner
 from collectord.duplicates.table import KeptTable
 from collectord.errors import TimedOut
 from collectord.index.tally import Tally
-from collectord.metrics import MOVERS, WORKER_RESTARTS, WORKERS, WORKERS_HUNG
+from collectord.metrics import MOVERS, MOVERS_WANTED, WORKER_RESTARTS, WORKERS, WORKERS_HUNG
 from collectord.model import CrashEvent
 from collectord.net.listeners import Listeners, close_ports
 from collectord.net.twisted_private import lend
@@ -113,6 +113,7 @@ class Supervisor(Service):
 
     def startService(self) -> None:
         super().startService()
+        MOVERS_WANTED.set(self._wanted.get(Work.MOVE, 0))
         for work in chain.from_iterable([work] * number for work, number in self._wanted.items()):
             self._spawn(work)
         self._watch.start()

@@ -110,7 +110,7 @@ class WorkerMain:
         for part in self._parts:
             for service in part.services:
                 service.setServiceParent(self._services)
-        ProcessMetrics(reactor, observer.writer).setServiceParent(self._services)
+        ProcessMetrics(reactor, observer.writer, only_moves=not work.receives).setServiceParent(self._services)
         self._metrics = LoopingCall(self._report)
         self._metrics.clock = reactor
         self._stopping = False

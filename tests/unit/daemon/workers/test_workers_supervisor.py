@@ -427,12 +427,14 @@ def kept(store: str, count: int) -> CrashEvents:
 def test_a_mover_beside_one_that_receives() -> None:
     at = scene(1, movers=1)
     receiver, mover = at.begin(ready=False)
+    assert value("movers_wanted") == 1
     assert (receiver.command[4], len(receiver.command), len(receiver.descriptors)) == ("receive", 7, 6)
     assert (mover.command[4], len(mover.command), len(mover.descriptors)) == ("move", 6, 5)
     assert b"hung" not in mover.words
     send(receiver, Ready())
     assert at.ready == [1]  # crashes are taken, whatever a mover does
     assert at.supervisor.movers() == []
+    assert value("movers") == 0
     send(mover, Ready())
     assert (value("workers"), value("movers")) == (1, 1)
     states = at.supervisor.movers()
