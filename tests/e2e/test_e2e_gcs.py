@@ -281,6 +281,28 @@ async def test_what_has_arrived_is_not_sent_again(
     assert server.objects()[MINIDUMP_KEY] == content
 
 
+@in_reactor
+async def test_another_process_begins_anew_and_neither_harms_the_other(
+    server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, ranges, real = os.urandom(20 * MIB), list[str](), Session.put
+
+    def put(session: Session, *args: Any, **kwargs: Any) -> Response:
+        ranges.append(kwargs["headers"]["Content-Range"])
+        if len(ranges) == 2:
+            raise RequestsConnectionError("the link is down")
+        return real(session, *args, **kwargs)
+
+    crash, one, other = on_disk(tmp_path / "dump", content), make_store(retry_s=0), make_store()
+    monkeypatch.setattr(Session, "put", put)
+    assert "the link is down" in str(await error_of(one.save(crash)))
+    await other.save(crash)
+    assert len(ranges) == 2 + 3
+    assert server.objects()[MINIDUMP_KEY] == content
+    await one.save(crash)
+    assert server.objects()[MINIDUMP_KEY] == content
+
+
 @pytest.mark.parametrize("size", [100, 20 * MIB])
 @in_reactor
 async def test_changed_since_it_was_loaded(server: GcsServer, tmp_path: Path, size: int) -> None:
