@@ -6,6 +6,8 @@
 # make power   power cuts, 50 of each kind; ROUNDS=10, and SEED=7 for the same again (as root: it mounts)
 # make kills   kill -9 of workers and their parent, 50 times; ROUNDS and SEED as above
 # make hosts   kill -9 of two hosts that share a store: a directory, sshfs, NFS; ROUNDS and SEED as above
+# make queues  kill -9 and SIGSTOP of the server of each kind of queue, while ids are published; ROUNDS and SEED as above
+# make movers  kill -9, reload, replacement and stop of two processes that only move crashes; ROUNDS and SEED as above
 # make fuzz    odd reports, one after another, for SECONDS=60; SEED=7 to begin with the same one again
 # make mutants breaks each line that keeps a promise, and tells which breaks no unit test notices (an hour or more)
 
@@ -15,14 +17,14 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 ROUNDS ?= 50
 
-.PHONY: run unit test lint bench power kills hosts fuzz mutants requirements clean
+.PHONY: run unit test lint bench power kills hosts queues movers fuzz mutants requirements clean
 
 # A second --config, in ARGS, takes the place of the first.
 run: $(VENV)/installed
 	exec env PYTHONPATH=$(CURDIR) $(BIN)/twistd --nodaemon --pidfile= collectord --config etc/development.toml $(ARGS)
 
 # Each process that a test starts would compile the package anew.
-unit test power kills hosts fuzz: export PYTHONDONTWRITEBYTECODE =
+unit test power kills hosts queues movers fuzz: export PYTHONDONTWRITEBYTECODE =
 
 # In memory where that is possible: on a busy disk the fast tests take a third longer.
 unit: export PYTEST_DEBUG_TEMPROOT := $(or $(PYTEST_DEBUG_TEMPROOT),$(wildcard /dev/shm))
@@ -49,7 +51,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.flood
 	$(BIN)/python -m benchmarks.retention
 
-power kills hosts: $(VENV)/dev
+power kills hosts queues movers: $(VENV)/dev
 	ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -q tests/fault/test_fault_$(@:%s=%)_rounds.py $(ARGS)
 
 fuzz: $(VENV)/dev

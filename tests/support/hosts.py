@@ -105,8 +105,16 @@ class Hosts:
         return {crash_id: StoredCrash(kept.raw_crash, kept.dumps) for crash_id, kept in found.items() if kept}
 
     def until_drained(self) -> None:
-        """Until nothing is left in the store, neither a crash nor an id that is still to be published."""
-        until(lambda: not _waiting(self.root), _DRAINED_S)
+        """
+        Until nothing is left in the store, neither a crash nor an id that is still to be published.
+
+        @raise AssertionError: something stays there; the text says what, and how the logs end.
+        """
+        try:
+            until(lambda: not _waiting(self.root), _DRAINED_S)
+        except TimeoutError as e:
+            logs = [line for daemon in self.daemons for line in (daemon.workdir.name, *daemon.log().splitlines()[-40:])]
+            raise AssertionError("\n".join([*_waiting(self.root), *logs])) from e
 
     def published(self) -> Mapping[str, list[tuple[float, int]]]:
         """When each id was published, and by which host."""
@@ -146,10 +154,10 @@ class Hosts:
         return found
 
 
-def _waiting(root: Path) -> bool:
-    """Whether there is anything; directories may go away meanwhile."""
+def _waiting(root: Path) -> Sequence[str]:
+    """What there is; directories may go away meanwhile."""
     branches = [*(day / "date" for day in root.glob("[0-9]*")), root / "unpublished"]
-    return any(True for branch in branches for _ in below(branch))
+    return [entry.path for branch in branches for entry in below(branch)]
 
 
 @contextmanager

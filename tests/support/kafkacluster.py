@@ -1,43 +1,85 @@
 """
 A cluster of Kafka brokers in a process of its own: the mock that comes with librdkafka, since Debian has no broker. It
-keeps its messages in memory.
+keeps its messages in memory, so they go with its process.
 """
 
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
-from attrs import frozen
+from attrs import define, field
 from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.support.daemon import ROOT, free_port
+from tests.support.server import Server
 
 _SECONDS = 30
 
+_FIXED_PORTS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netinet/in.h>
+#include <stdlib.h>
 
-@frozen
-class KafkaCluster:
-    """@ivar servers: C{host:port,…} of its brokers."""
+int bind(int fd, const struct sockaddr *address, socklen_t size) {
+    static const char *next;
+    int (*really)(int, const struct sockaddr *, socklen_t) = dlsym(RTLD_NEXT, "bind");
+    struct sockaddr_in fixed;
+    int on = 1;
+    if (address->sa_family != AF_INET || ((const struct sockaddr_in *)address)->sin_port != 0)
+        return really(fd, address, size);
+    if (next == NULL)
+        next = getenv("FIXED_PORTS");
+    fixed = *(const struct sockaddr_in *)address;
+    fixed.sin_port = htons(strtol(next, (char **)&next, 10));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    return really(fd, (struct sockaddr *)&fixed, sizeof fixed);
+}
+"""
+"""The mock takes any ports. Brokers that come back have to be where they were."""
 
-    servers: str
-    process: "subprocess.Popen[str]"
 
-    def hang(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+@define
+class KafkaCluster(Server):
+    """@ivar ports: of its brokers."""
 
-    def go_on(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+    ports: Sequence[int] = field(factory=lambda: [free_port() for _ in range(3)])
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+    @property
+    def servers(self) -> str:
+        """C{host:port,…} of its brokers."""
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", __name__, str(len(self.ports))]
+
+    def environment(self) -> Mapping[str, str]:
+        source, library = self.log.with_name("fixed_ports.c"), self.log.with_name("fixed_ports.so")
+        source.write_text(_FIXED_PORTS)
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+        ports = " ".join(map(str, self.ports))
+        return {"LD_PRELOAD": str(library), "FIXED_PORTS": ports, "PYTHONPATH": str(ROOT)}
+
+    def answers(self) -> bool:
+        try:
+            for port in self.ports:
+                socket.create_connection(("127.0.0.1", port), 5).close()
+        except OSError:
+            return False
+        return True
 
     def make_topic(self) -> str:
         """A new one: the mock makes each that it is asked for by its name."""
         topic = f"t{uuid4().hex}"
-        Producer({"bootstrap.servers": self.servers}).list_topics(topic, timeout=_SECONDS)
+        self.ask_for(topic)
         return topic
+
+    def ask_for(self, topic: str) -> None:
+        """So that it is there."""
+        Producer({"bootstrap.servers": self.servers}).list_topics(topic, timeout=_SECONDS)
 
     def messages(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
         """The keys and values of all messages in a topic."""
@@ -54,27 +96,11 @@ class KafkaCluster:
             consumer.close()
 
 
-@contextmanager
-def kafka_cluster() -> Iterator[KafkaCluster]:
-    """Run a cluster of three brokers."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield KafkaCluster(process.stdout.readline().strip(), process)
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
-
-
-def _serve() -> None:
-    cluster = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 3, "log_level": 0})
-    brokers = cluster.list_topics(timeout=_SECONDS).brokers.values()
-    print(",".join(f"{broker.host}:{broker.port}" for broker in brokers), flush=True)
-    sys.stdin.read()
+def _serve(brokers: int) -> None:
+    cluster = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": brokers, "log_level": 0})
+    cluster.list_topics(timeout=_SECONDS)
+    signal.pause()
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(int(sys.argv[1]))

@@ -43,10 +43,14 @@ class NatsServer(Server):
         made = self.api(f"STREAM.CREATE.{stream}", name=stream, subjects=list(subjects), **{"storage": "file"} | config)
         assert "error" not in made, made
 
-    def in_stream(self, stream: str) -> list[str]:
-        """All messages of a stream, in their order."""
+    def in_stream(self, stream: str, *, after: int = 0) -> list[str]:
+        """
+        All messages of a stream, in their order.
+
+        @param after: without so many, the first ones.
+        """
         state = self.api(f"STREAM.INFO.{stream}")["state"]
-        sequence = range(state["first_seq"], state["last_seq"] + 1) if state["messages"] else ()
+        sequence = range(state["first_seq"] + after, state["last_seq"] + 1) if state["messages"] else ()
         found = [self.api(f"STREAM.MSG.GET.{stream}", seq=number)["message"]["data"] for number in sequence]
         return [base64.b64decode(each).decode() for each in found]
 

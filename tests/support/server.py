@@ -65,6 +65,10 @@ class Server:
         self.signal(signal.SIGSTOP)
         until(self._is_frozen)
 
+    def thaw(self) -> None:
+        """SIGCONT: it goes on."""
+        self.signal(signal.SIGCONT)
+
     def _is_frozen(self) -> bool:
         assert self._process is not None
         tasks = Path(f"/proc/{self._process.pid}/task").glob("*/stat")

@@ -1,9 +1,10 @@
 """
-An SQS server that a test owns: moto. What it holds goes with its process.
+An SQS server that a test owns: moto. What it holds goes with its process, but that it has got it is noted in a file.
 """
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -14,15 +15,24 @@ from attrs import define, field
 from tests.support.daemon import free_port
 from tests.support.server import Server
 
-_UNCOUNTED = """
+_SERVE = """
 import sys
 from moto.server import main
 from moto.sqs.models import Queue
 for name in ("", "_delayed", "_not_visible"):
     setattr(Queue, f"approximate_number_of_messages{name}", 0)
-main(sys.argv[1:])
+add_message = Queue.add_message
+noted = open(sys.argv[1], "a", buffering=1)
+def add_and_note(self, message):
+    add_message(self, message)
+    noted.write(message.body + chr(10))
+Queue.add_message = add_and_note
+main(sys.argv[2:])
 """
-"""Without this moto counts the messages of the queue for each that comes, three times."""
+"""
+Without this moto counts the messages of the queue for each that comes, three times. It notes each message before it
+answers.
+"""
 
 
 @define
@@ -32,7 +42,15 @@ class SqsServer(Server):
     port: int = field(factory=free_port)
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-c", _UNCOUNTED, "-H", "127.0.0.1", "-p", str(self.port)]
+        return [sys.executable, "-c", _SERVE, str(self._notes), "-H", "127.0.0.1", "-p", str(self.port)]
+
+    @property
+    def _notes(self) -> Path:
+        return self.log.with_name("messages")
+
+    def got(self) -> list[str]:
+        """All messages that it has got, in all its lives."""
+        return self._notes.read_text().splitlines()
 
     def answers(self) -> bool:
         try:
