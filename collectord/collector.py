@@ -20,6 +20,7 @@ from collectord.judge import Judged
 from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED, series
 from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, CrashReport, Dump, Note, RawCrash
 from collectord.pressure import NO_PRESSURE, Pressure
+from collectord.stepdetails import kept_details
 from collectord.telling import SeenReport, about_kept, seen_report
 from collectord.throttle.counts import ReportId
 from collectord.throttle.results import Result
@@ -202,6 +203,7 @@ class Collector:
         series(SAVE_SECONDS, store).observe(seconds)
         series(SAVE_BYTES, store).observe(sum(dump.size for dump in crash.dumps))
         about = about_kept(crash.raw_crash, report, facts, verdict.rule, self.told_annotations)
+        about["details"] = kept_details(crash, began, seconds)
         if digest is not None and self.duplicates is not None:
             is_deferred = verdict.result is Result.DEFER
             remembered = self.duplicates.kept(digest, report, crash.crash_id, is_deferred=is_deferred)

@@ -130,5 +130,9 @@ class IdRefused(PublishError):
     """A publisher works, but does not take this one crash id for now."""
 
 
+class LookUpFailed(CollectordError):
+    """Nothing was found, but not all places could be looked at in which it may be; the text says which, and why."""
+
+
 class IndexUnavailable(CollectordError):
     """The index of crashes can't be asked now; the text says why."""

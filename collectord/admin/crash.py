@@ -12,15 +12,17 @@ from attrs import frozen
 from collectord.admin.annotationlist import MAX_NAME, annotation_list, entry
 from collectord.admin.bugs import word
 from collectord.admin.crashlist import fingerprint_link, place_link, product_name
-from collectord.admin.dumplist import dump_list
+from collectord.admin.dumplist import dump_list, received_dumps
+from collectord.admin.elsewhere import elsewhere
 from collectord.admin.format import age, count, day, number_of, size, span, time_of_day
 from collectord.admin.frame import Frame
 from collectord.admin.html import Node, group, h, quiet
 from collectord.admin.place import shown_place
 from collectord.admin.tables import Cell, Column, Row, pairs, section, table
-from collectord.admin.way import is_erased, way
+from collectord.admin.way import WAITS, way
 from collectord.index.values import CrashNeighbours
-from collectord.observe.crashpage import CrashPage
+from collectord.observe.crashpage import LEFT, CrashPage, kept_event
+from collectord.observe.status import SinkStatus
 from collectord.throttle.wording import one_of
 
 _NEIGHBOURS = [
@@ -28,6 +30,10 @@ _NEIGHBOURS = [
     Column(head="Product", cells="cut"),
     Column(head="Kept", style="n", cells="t"),
 ]
+
+
+_MOVED = ("was moved there", LEFT)
+"""The states of a place at a destination."""
 
 
 @frozen(kw_only=True)
@@ -38,6 +44,7 @@ class CrashView:
     @ivar only: the text that annotations have to have to be shown; empty: all are.
     @ivar downloads: whether dumps may be downloaded.
     @ivar neighbours: None: nothing is known of others like it.
+    @ivar sinks: the destinations and publishers.
     """
 
     frame: Frame
@@ -45,6 +52,7 @@ class CrashView:
     only: str = ""
     downloads: bool = False
     neighbours: CrashNeighbours | None = None
+    sinks: Sequence[SinkStatus] = ()
 
     def page(self) -> bytes:
         """Make the page."""
@@ -58,11 +66,15 @@ class CrashView:
             class_="subject",
         )
         is_here = crash.annotations is not None
-        rail = [way(crash, self.frame.now), self._same(), self._facts("What the collector says") if is_here else None]
+        rail = [
+            way(crash, self.frame.now, self.sinks),
+            self._same(),
+            self._facts("What the collector says") if is_here else None,
+        ]
         main = (
             [dump_list(crash, self.downloads), self._annotations()]
             if is_here
-            else [self._elsewhere(), self._facts("What is known of it")]
+            else [elsewhere(crash), self._facts("What is known of it"), received_dumps(crash)]
         )
         split = h("div", h("div", rail, class_="rail"), h("div", main), class_="split")
         return self.frame.page(title, subject, self._cards(), split)
@@ -79,22 +91,23 @@ class CrashView:
         on = ", ".join(filter(None, (self._fact("os"), self._fact("cpu"))))
         if product or version:
             yield f"{product_name(product, version)}{f' on {on}' if on else ''} · "
-        kept = next((event for event in self.crash.events if event.what == "kept"), None)
+        kept = kept_event(self.crash.events)
         if kept is not None:
             ago = age(self.frame.now - kept.at)
             yield f"kept {day(kept.at)}, {time_of_day(kept.at)} UTC, {ago} ago · "
         yield h("b", self._where())
 
     def _where(self) -> str:
-        erased = is_erased(self.crash.events)
+        crash, erased = self.crash, self.crash.erased
+        here = [_with_state(place.store, place.state) for place in crash.places if place.state not in _MOVED]
         if erased is not None:
-            return f"erased {day(erased.at)}, {time_of_day(erased.at)} UTC"
-        here = [
-            _with_state(place.store, place.state) for place in self.crash.places if place.state != "was moved there"
-        ]
-        moved = list(dict.fromkeys(event.where for event in self.crash.events if event.what == "moved"))
-        there = [f"moved to {', '.join(moved)}"] * bool(moved)
-        return "; ".join([*here, *there]) or "in no store any more"
+            said = f"erased {day(erased.at)}, {time_of_day(erased.at)} UTC"
+            return "; ".join([*here, said])
+        moved = [event.where for event in crash.events if event.what == "moved"]
+        moved = moved or [place.store for place in crash.places if place.state in _MOVED]
+        there = [f"moved to {', '.join(dict.fromkeys(moved))}"] * bool(moved)
+        nowhere = "not found, but not all could be asked" if crash.not_asked else "in no store any more"
+        return "; ".join([*here, *there]) or nowhere
 
     def _cards(self) -> Element | None:
         cards = [h("div", h("dt", name), h("dd", value)) for name, value in self._known()]
@@ -116,34 +129,12 @@ class CrashView:
         if rule := self._fact("throttle_rule"):
             yield "Rule", [rule, _sample(self.crash.facts.get("throttle_rate", ""))]
 
-    def _elsewhere(self) -> Element:
-        """Say where the rest of a crash is that is in no store."""
-        crash = self.crash
-        erased = is_erased(crash.events)
-        if erased is not None:
-            return _panel("It was erased", h("p", "Only that it was here, and when it was erased, is remembered."))
-        places = [place.store for place in crash.places]
-        if not places:
-            return _panel("It is not here any more", h("p", "What follows is what the ledger remembers."))
-        moved = next((event for event in crash.events if event.what == "moved"), None)
-        where = moved.where if moved else places[0]
-        fetch = h("p", "This brings it back: ", h("code", f"collectord fetch {crash.crash_id}"))
-        return _panel(
-            f"Its annotations and dumps are in {where}",
-            h(
-                "p",
-                "This collector removed its copy after that was confirmed. What follows is what the ledger remembers.",
-            ),
-            h("pre", "\n".join(places)),
-            fetch,
-        )
-
     def _annotations(self) -> Element:
         return annotation_list(self.crash.annotations or {}, self.only)
 
     def _facts(self, title: str) -> Element | None:
         facts = {name: value for name, value in self.crash.facts.items() if value}
-        if not facts or is_erased(self.crash.events):
+        if not facts:
             return None
         rows = [entry(name.removeprefix("metadata."), value) for name, value in facts.items()]
         link = h("a", "JSON", href=f"{self.crash.crash_id}.json")
@@ -167,8 +158,10 @@ class CrashView:
             for one in known.newest
         ]
         times = h("b", count(seen.hour.seen))
-        first = f"First seen {day(seen.first_seen)}, {time_of_day(seen.first_seen)} UTC."
-        said = h("p", "Seen ", times, f" times in the last hour, {count(seen.hour.kept)} kept. {first}", class_="note")
+        once = "time" if seen.hour.seen == 1 else "times"
+        by = f", in {product_name(*known.first_in)}" if known.first_in else ""
+        first = f"First seen {day(seen.first_seen)}, {time_of_day(seen.first_seen)} UTC{by}."
+        said = h("p", "Seen ", times, f" {once} in the last hour, {count(seen.hour.kept)} kept. {first}", class_="note")
         name = fingerprint_link(frame, seen.fingerprint, seen.fingerprint)
         shown = table("Crashes with the same fingerprint, newest first", _NEIGHBOURS, rows, "") if rows else None
         return section("same", "The same crash", said, shown, h("p", self._more(known), class_="note"), aside=name)
@@ -194,11 +187,7 @@ def _sample(rate: str) -> Node:
     return None
 
 
-def _panel(title: str, *content: Node) -> Element:
-    return h("section", h("h2", title, id="gone"), content, class_="panel", aria_labelledby="gone")
-
-
 def _with_state(store: str, state: str) -> str:
-    if state == "waits to be moved":
+    if state == WAITS:
         return f"waits in {store}"
     return f"stays in {store}" if state == "stays" else f"{store}: {state}"

@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 from collectord.admin.crashlist import MAX_TEXT
 from collectord.admin.format import count, size
 from collectord.admin.html import Node, group, h, quiet
-from collectord.admin.tables import Column, section, table
-from collectord.observe.crashpage import CrashPage, DumpFile
+from collectord.admin.tables import Column, Row, section, table
+from collectord.observe.crashpage import CrashPage, DumpFile, kept_event
 
 _COLUMNS = [
     Column(head="Name", is_head=True, cells="text"),
@@ -37,6 +37,23 @@ def dump_list(crash: CrashPage, downloads: bool) -> Element:
     return section("dumps", "Dumps", shown, aside=_aside(dumps))
 
 
+def received_dumps(crash: CrashPage) -> Element | None:
+    """Make the section of the dumps of a crash that is not here, as they were received; None: they are not known."""
+    if not crash.dumps:
+        return None
+    kept = kept_event(crash.events)
+    more = kept.details.more_dumps if kept else 0
+    rows = [Row(dump.name, [dump.name, *_amount(dump), _kind(dump)]) for dump in crash.dumps]
+    rest = h("p", f"{count(more)} more {'is' if more == 1 else 'are'} not remembered.", class_="note") if more else None
+    shown = table("Dumps of this crash, as they were received", _COLUMNS[:-1], rows)
+    aside = f"{count(len(crash.dumps) + more)}, as they were received"
+    return section("dumps", "Dumps", shown, rest, aside=aside)
+
+
+def _amount(dump: DumpFile) -> Sequence[Node]:
+    return ("not known", None) if dump.size is None else (size(dump.size), count(dump.size))
+
+
 def _aside(dumps: Sequence[DumpFile]) -> Node:
     wrong = sum(dump.is_whole is False or bool(dump.problem) for dump in dumps)
     if wrong:
@@ -52,12 +69,12 @@ def _rows(crash: CrashPage, dump: DumpFile, downloads: bool) -> Iterator[Element
         href = f"{crash.crash_id}/dumps/{quote(dump.name, safe='')}"
         link = h("a", "Download", class_="button", href=href, download=f"{crash.crash_id}.{dump.name}")
     checked = list(_checked(dump))
-    known = dump.size is not None
+    amount, exactly = _amount(dump)
     yield h(
         "tr",
         h("th", dump.name, scope="row", class_="text"),
-        h("td", size(dump.size) if dump.size is not None else "not known", class_="n"),
-        h("td", count(dump.size) if dump.size is not None else None, class_="n", data_label="bytes" if known else None),
+        h("td", amount, class_="n"),
+        h("td", exactly, class_="n", data_label="bytes" if exactly else None),
         h("td", _kind(dump), class_="text"),
         h("td", link, class_="n"),
         class_="plus" if checked else None,

@@ -57,6 +57,13 @@ def span(seconds: float) -> str:
     return f"{rest} s"
 
 
+def milliseconds(number: float) -> str:
+    """Write a number of milliseconds as C{0 ms}, C{44 ms}, C{0.8 s} or C{3 min 4 s}."""
+    if number < 500:
+        return f"{number:.0f} ms"
+    return f"{number / 1000:.1f} s" if number < 60_000 else span(number / 1000)
+
+
 def moment(at: float) -> str:
     """Write a time, given in seconds since the epoch, as C{2016-06-22 15:19:49} in UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"

@@ -2,20 +2,21 @@
 Answers what is asked of the index and of the stores with pages: of a crash, of a fingerprint, and of a search.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from collectord.admin.crash import CrashView
 from collectord.admin.crashlist import CrashCells
 from collectord.admin.fingerprint import SPANS, FingerprintView
 from collectord.admin.frame import Frame
+from collectord.admin.remembered import remembered, with_index
 from collectord.admin.search import SearchView
 from collectord.concurrency.threadpool import ThreadRunner
-from collectord.errors import IndexUnavailable
+from collectord.errors import IndexUnavailable, LookUpFailed
 from collectord.index.asking import Index
 from collectord.index.found import Found
-from collectord.index.values import CrashNeighbours, FingerprintPage, IndexedCrash
+from collectord.index.values import CrashNeighbours, FingerprintPage
 from collectord.observe.crashpage import CrashPage
 from collectord.observe.status import Overview
 
@@ -33,31 +34,46 @@ class LookUps:
     in_thread: ThreadRunner
     downloads: bool
 
+    async def find_crash(self, find: Callable[[str], Awaitable[CrashPage | None]], crash_id: str) -> CrashPage | None:
+        """
+        Return all that is known of a crash; None: nothing is.
+
+        @param find: looks into stores, destinations and the journal. What it does not find the index may know.
+
+        @raise LookUpFailed: nothing is, but it may be where it could not be looked for.
+        """
+        not_asked: LookUpFailed | None = None
+        try:
+            crash = await find(crash_id)
+        except LookUpFailed as e:
+            crash, not_asked = None, e
+        if crash is not None and (crash.annotations is not None or crash.erased):
+            return crash
+        try:
+            known = await self.index.crash(crash_id)
+        except IndexUnavailable:
+            known = None
+        if known is not None:
+            return with_index(crash or remembered(known, str(not_asked or "")), known)
+        if not_asked is not None:
+            raise not_asked
+        return crash
+
     async def crash(self, overview: Overview, crash: CrashPage, only: str) -> bytes:
         """
         Make the page of a crash.
 
         @param only: of its annotations, show those with this text; empty: all.
         """
-        crash = await self._with_index(crash)
         view = CrashView(
             frame=frame_of(overview, "../"),
             crash=crash,
             only=only,
             downloads=self.downloads,
             neighbours=await self._neighbours(crash),
+            sinks=overview.sinks,
         )
         return await self.in_thread(view.page)
-
-    async def _with_index(self, crash: CrashPage) -> CrashPage:
-        """Add what the index knows of a crash that is in no store."""
-        if crash.annotations is not None:
-            return crash
-        try:
-            known = await self.index.crash(crash.crash_id)
-        except IndexUnavailable:
-            known = None
-        return crash if known is None else evolve(crash, facts={**crash.facts, **_facts(known)})
 
     async def _neighbours(self, crash: CrashPage) -> CrashNeighbours | None:
         fingerprint = crash.facts.get("metadata.fingerprint", "") or crash.facts.get("fingerprint", "")
@@ -87,18 +103,6 @@ class LookUps:
         """Make the page of what was found."""
         cells = CrashCells(frame=frame_of(overview, "", found.query), moving=moving(overview))
         return await self.in_thread(SearchView(cells=cells, found=found, before=before).page)
-
-
-def _facts(crash: IndexedCrash) -> Mapping[str, str]:
-    known = {
-        "fingerprint": crash.fingerprint,
-        "crash_place": crash.place,
-        "exception_name": crash.exception,
-        "cpu": crash.cpu,
-        "os": crash.os,
-        "uptime_s": "" if crash.uptime_s is None else str(crash.uptime_s),
-    }
-    return {name: value for name, value in known.items() if value}
 
 
 def frame_of(overview: Overview, up: str, query: str = "") -> Frame:

@@ -28,7 +28,7 @@ from collectord.admin.server import AdminServer
 from collectord.admin.staticfiles import STATIC
 from collectord.concurrency.threadpool import ThreadRunner, at_once
 from collectord.crashid import is_crash_id
-from collectord.errors import IndexUnavailable
+from collectord.errors import IndexUnavailable, LookUpFailed
 from collectord.index.asking import Index
 from collectord.observe.crashpage import CrashPage
 from collectord.observe.status import Overview
@@ -47,10 +47,18 @@ class StatusSource(Protocol):
         """Return the present state of the daemon."""
 
     async def crash(self, crash_id: str) -> CrashPage | None:
-        """Return all that is known of a crash; None if nothing is."""
+        """
+        Return all that is known of a crash; None if nothing is.
+
+        @raise LookUpFailed: nothing was found, but it may be where it could not be looked for.
+        """
 
     async def dump(self, crash_id: str, name: str) -> DumpToSend | None:
-        """Return a dump of a crash that is in a store; None if it is not there."""
+        """
+        Return a dump of a crash that is in a store; None if it is not there.
+
+        @raise LookUpFailed: that could not be found out.
+        """
 
     def metrics(self) -> tuple[bytes, str]:
         """Return the metrics as Prometheus reads them, and their content type."""
@@ -139,7 +147,7 @@ class AdminSite:
 
     async def _crash(self, name: str) -> CrashPage:
         crash_id = name[-_ID_LENGTH:].lower()  # Clients see crash ids with a prefix, and operators copy those.
-        found = await self._source.crash(crash_id) if is_crash_id(crash_id) else None
+        found = await self._look_up.find_crash(self._source.crash, crash_id) if is_crash_id(crash_id) else None
         if found is None:
             raise NotFound
         return found
@@ -209,6 +217,11 @@ class AdminSite:
     def no_index(self, request: IRequest, failure: Failure) -> bytes:
         """Answer 503: the index can't be asked now, or is off by the settings."""
         return text(request, 503, f"The index of crashes can't be asked: {failure.getErrorMessage()}\n")
+
+    @app.handle_errors(LookUpFailed)
+    def not_found_everywhere(self, request: IRequest, failure: Failure) -> bytes:
+        """Answer 503: it was not found, and some places can't be asked now."""
+        return text(request, 503, f"Not found, but not all could be asked: {failure.getErrorMessage()}\n")
 
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> bytes:

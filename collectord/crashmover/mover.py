@@ -20,6 +20,7 @@ from collectord.errors import CrashGone, CrashRejectedByStore, IdRefused, Storag
 from collectord.interfaces import ICrashSource
 from collectord.metrics import QUARANTINED, REMOVED
 from collectord.model import Crash, CrashEvent, NewCrash, Step
+from collectord.stepdetails import sent_details
 
 _DEFERRED = 1
 """The C{legacy_processing} of a crash that is kept and not to be processed."""
@@ -181,12 +182,12 @@ class Crashmover:
         for sink in self._destinations:
             if sink not in unfinished.done and sink.is_available:
                 try:
-                    await sink.deliver(crash, lambda: source.is_gone(new, crash))
+                    seconds = await sink.deliver(crash, lambda: source.is_gone(new, crash))
                 except SinkError as e:
                     failed.append(e)
                 else:
                     unfinished.done.add(sink)
-                    self._notify(new, sink.kind, sink.name, sink.place_of(crash))
+                    self._notify_sent(new, crash, sink, sent_details(seconds, unfinished.failures))
         if failed:
             raise failed[0]
         unfinished.missing = [sink for sink in self._destinations if sink not in unfinished.done]
@@ -210,8 +211,9 @@ class Crashmover:
         for sink in self._publishers:
             if sink in unfinished.done:
                 continue
-            if await self._is_published(sink, crash):
-                self._notify(new, sink.kind, sink.name, sink.place_of(crash))
+            seconds = await self._publish_to(sink, crash)
+            if seconds is not None:
+                self._notify_sent(new, crash, sink, sent_details(seconds, 0))
                 published.append(sink)
             else:
                 await source.remember(new, crash, sink.name)
@@ -219,20 +221,22 @@ class Crashmover:
             unfinished.done.add(sink)
         return published
 
-    async def _is_published(self, sink: Sink, crash: Crash) -> bool:
-        """Publish the id of a crash, unless the publisher is away; whether that was confirmed."""
+    async def _publish_to(self, sink: Sink, crash: Crash) -> float | None:
+        """Publish the id of a crash, and return the seconds until that was confirmed; None: it was not."""
         if not sink.is_available:
-            return False
+            return None
         try:
-            await sink.deliver(crash, longest=_PUBLISH_S)
+            return await sink.deliver(crash, longest=_PUBLISH_S)
         except CrashRejectedByStore:
             raise
         except SinkError:
-            return False  # the sink has logged why
-        return True
+            return None  # the sink has logged why
 
-    def _notify(self, new: NewCrash, kind: Step, where: str, place: str = "") -> None:
-        about = {"place": place} if place else {}
+    def _notify_sent(self, new: NewCrash, crash: Crash, sink: Sink, details: str) -> None:
+        self._notify(new, sink.kind, sink.name, sink.place_of(crash), details)
+
+    def _notify(self, new: NewCrash, kind: Step, where: str, place: str = "", details: str = "") -> None:
+        about = {name: text for name, text in (("place", place), ("details", details)) if text}
         self._on_event(CrashEvent(at=self._now(), crash_id=new.crash_id, kind=kind, where=where, about=about))
 
     async def _quarantine(self, source: ICrashSource, new: NewCrash, reason: str, unfinished: Unfinished) -> bool:

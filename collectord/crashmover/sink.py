@@ -115,13 +115,14 @@ class Sink:
 
     async def deliver(
         self, crash: Crash, is_gone: Callable[[], Awaitable[bool]] | None = None, longest: float | None = None
-    ) -> None:
+    ) -> float:
         """
         Deliver C{crash}, and return once that is confirmed.
 
         @param is_gone: tells whether somebody else has removed the crash meanwhile, which is no fault of the sink.
         @param longest: seconds that this may take, if they are fewer than the time limit.
 
+        @return: how many seconds it took.
         @raise SinkError: it was not confirmed. After any error but L{CrashRejectedByStore} and L{IdRefused}, which are
             about this one crash, L{ready} returns only after a pause.
         @raise CrashGone: it was not confirmed, and is gone.
@@ -161,6 +162,7 @@ class Sink:
         if self._failures:
             self._log.info("{sink} takes crashes again", sink=self.name)
         self._failures = 0
+        return seconds
 
     def _set_healthy(self) -> None:
         self.problem = ""

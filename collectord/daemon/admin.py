@@ -35,6 +35,7 @@ from collectord.throttle.rules import Rule
 _CONFIRMED = ("collectord_move_seconds", "collectord_publish_seconds")
 """The metrics that count what destinations and publishers have confirmed."""
 _FAILED = "collectord_outlet_failures"
+_DAY_S = 24 * 3600.0
 
 
 def admin_listeners(settings: Settings, reactor: Any) -> Listeners:
@@ -114,6 +115,7 @@ class AdminPort(MultiService):
             movers=movers,
             certificates=self.certificates.certificates,
             events=self._events,
+            keep_events_s=settings.ledger.keep_days * _DAY_S,
             submit_url=submit_url(settings.submission.listen),
             now=time.time,
             reactor=reactor,

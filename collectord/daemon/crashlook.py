@@ -6,17 +6,29 @@ All of it blocks.
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from attrs import evolve, frozen
 
 from collectord.daemon.dumpfiles import dump_file
+from collectord.errors import LookUpFailed
 from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
-from collectord.observe.crashpage import CrashLocation, CrashPage, JournalEntry, facts_of, moved_to
+from collectord.observe.crashpage import (
+    LEFT,
+    CrashLocation,
+    CrashPage,
+    JournalEntry,
+    dumps_of,
+    facts_of,
+    moved_to,
+    sampled_in_words,
+)
 from collectord.storage.filesystem.finder import FoundCrash, find_crash
 
 _TOLD_OTHERWISE = ("dump_checksums", "dumps")
 """Metadata that is about the dumps, and is shown with them."""
+_NOTHING: Final[Mapping[str, Any]] = {"annotations": None, "facts": {}, "dumps": [], "places": []}
 
 
 @frozen(kw_only=True)
@@ -28,41 +40,79 @@ class CrashLookUp:
     @ivar moves: tells whether crashes of the store with this root are moved.
     @ivar destinations: returns the root directories of the destinations that are file systems.
     @ivar events: returns what the journal has on a crash.
+    @ivar keep_s: for how many seconds after the last line of a day the journal keeps that day.
     """
 
     roots: Sequence[str]
     moves: Callable[[str], bool]
     destinations: Callable[[], Sequence[str]]
     events: Callable[[str], Sequence[JournalEntry]]
+    keep_s: float
 
-    def crash(self, crash_id: str) -> CrashPage | None:
-        """Return all that is known of a crash; None: nothing is."""
-        found = self._copies(crash_id)
-        events = self.events(crash_id)
+    def crash(self, crash_id: str, away: Mapping[str, str]) -> CrashPage | None:
+        """
+        Return all that is known of a crash; None: nothing is.
+
+        @param away: which stores can't be asked now, and why.
+
+        @raise LookUpFailed: nothing was found, but it may be where it could not be looked for.
+        """
+        not_asked = dict(away)
+        found = self._copies(crash_id, not_asked)
+        try:
+            events = sorted(self.events(crash_id), key=lambda event: event.at)
+        except OSError as e:
+            events = []
+            not_asked["the ledger"] = str(e)
+        told = "; ".join(f"{where}: {why}" for where, why in not_asked.items())
         if not found and not events:
+            if told:
+                raise LookUpFailed(told)
             return None
-        facts = facts_of(events)
-        page = CrashPage(crash_id=crash_id, annotations=None, facts=facts, dumps=[], places=[], events=events)
         if found:  # The primary's copy is shown.
-            page = _with_content(page, found[0])
-        here = {crash.root for crash in found}
-        there = [place for place in moved_to(events) if place.store not in (*here, *self.roots)]
+            page = _with_content(CrashPage(crash_id=crash_id, events=events, **_NOTHING), found[0])
+        else:
+            page = evolve(self._gone(crash_id, events), not_asked=told)
+        here = [crash.root for crash in found]
+        there = [self._left(place) for place in moved_to(events) if place.store not in (*here, *self.roots)]
         return evolve(page, places=[*(self._place(crash) for crash in found), *there])
 
-    def dump(self, crash_id: str, name: str) -> tuple[str, int] | None:
+    def dump(self, crash_id: str, name: str, away: Mapping[str, str]) -> tuple[str, int] | None:
         """
         Return the path of a dump and its size; None: it is not there.
 
+        @param away: which stores can't be asked now.
+
         @raise OSError: its size can't be found out.
         """
-        for crash in self._copies(crash_id):
+        for crash in self._copies(crash_id, dict(away)):
             if name in crash.dumps:
                 return crash.dumps[name], os.path.getsize(crash.dumps[name])
         return None
 
-    def _copies(self, crash_id: str) -> Sequence[FoundCrash]:
-        roots = [*self.roots, *self.destinations()]
-        return [crash for root in roots if (crash := _find(root, crash_id)) is not None]
+    def _copies(self, crash_id: str, not_asked: dict[str, str]) -> Sequence[FoundCrash]:
+        """Find a crash everywhere but in C{not_asked}, to which is added what can't be read."""
+        found = []
+        for root in (*self.roots, *self.destinations()):
+            if root in not_asked:
+                continue
+            try:
+                crash = find_crash(root, crash_id)
+            except OSError as e:  # Another store may have it.
+                not_asked[root] = str(e)
+            else:
+                found += [] if crash is None else [crash]
+        return found
+
+    def _gone(self, crash_id: str, events: Sequence[JournalEntry]) -> CrashPage:
+        """Return what the journal knows of a crash that is not here; of one that was erased, only that and when."""
+        page = CrashPage(crash_id=crash_id, events=events, **_NOTHING, told_until=events[-1].at + self.keep_s)
+        if page.erased is not None:
+            return evolve(page, events=[JournalEntry(at=each.at, what=each.what, where=each.where) for each in events])
+        return evolve(page, facts=facts_of(events), dumps=dumps_of(events))
+
+    def _left(self, place: CrashLocation) -> CrashLocation:
+        return evolve(place, state=LEFT) if place.store in self.destinations() else place
 
     def _place(self, crash: FoundCrash) -> CrashLocation:
         if crash.reason:
@@ -71,13 +121,6 @@ class CrashLookUp:
             return CrashLocation(store=crash.root, state="was moved there")
         waits = self.moves(crash.root) and crash.is_new()
         return CrashLocation(store=crash.root, state="waits to be moved" if waits else "stays")
-
-
-def _find(root: str, crash_id: str) -> FoundCrash | None:
-    try:
-        return find_crash(root, crash_id)
-    except OSError:  # Another store may have it.
-        return None
 
 
 def _with_content(page: CrashPage, crash: FoundCrash) -> CrashPage:
@@ -111,7 +154,7 @@ def _sent_as(sent: object, name: str) -> str:
 def _fact_in_words(name: str, value: object) -> str:
     """Write a value of the raw crash as a text. One that is a list or an object is JSON, unless it is known better."""
     if name == "metadata.sampled" and isinstance(value, dict) and value.keys() == {"seen", "kept"}:
-        return f"seen {value['seen']}, kept {value['kept']}"
+        return sampled_in_words(value["seen"], value["kept"])
     if name == "metadata.collector_notes" and isinstance(value, list):
         return "\n".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -7,7 +7,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve
 from prometheus_client import CollectorRegistry, Metric
@@ -18,8 +18,10 @@ from twisted.internet.task import LoopingCall
 from collectord import __version__
 from collectord.admin.downloads import DumpToSend
 from collectord.concurrency.threadpool import ThreadPool
+from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.crashlook import CrashLookUp
 from collectord.daemon.pressure import pressure_in
+from collectord.errors import LookUpFailed, TimedOut
 from collectord.metrics import SINK_HEALTHY
 from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.crashpage import CrashPage, JournalEntry
@@ -45,6 +47,10 @@ _HISTORY = 300
 _SMOOTH = 3
 """The current rates are the mean of so many steps."""
 
+_LOOK_UP_S = 10.0
+"""Seconds that a store may take to find a crash. One that hangs is known to do so after as long."""
+
+T = TypeVar("T")
 Totals = Mapping[str, float]
 
 
@@ -56,6 +62,7 @@ class StatusReporter(Service):
     @param destinations: returns the root directories of the destinations that are file systems.
     @param submit_url: where clients on this host send their reports; empty if that is not known.
     @param events: returns what the journal has on a crash. It blocks, and is called on a thread.
+    @param keep_events_s: for how many seconds the journal keeps it, or longer.
     @param now: returns the time in seconds since the epoch.
     """
 
@@ -74,6 +81,7 @@ class StatusReporter(Service):
         movers: Callable[[], Sequence[WorkerStatus] | None],
         certificates: Callable[[], Sequence[CertificateStatus]],
         events: Callable[[str], Sequence[JournalEntry]],
+        keep_events_s: float,
         submit_url: str,
         now: Callable[[], float],
         reactor: Any,
@@ -82,7 +90,9 @@ class StatusReporter(Service):
         self._registry = CollectorRegistry()
         self._registry.register(aggregated)
         self._recent = recent
-        self._look_up = CrashLookUp(roots=roots, moves=moves, destinations=destinations, events=events)
+        self._look_up = CrashLookUp(
+            roots=roots, moves=moves, destinations=destinations, events=events, keep_s=keep_events_s
+        )
         self._rules = rules
         self._stores = stores
         self._sinks = sinks
@@ -99,7 +109,7 @@ class StatusReporter(Service):
         self._samples: deque[tuple[float, Totals]] = deque(maxlen=_SMOOTH + 1)
         self._history: deque[Rates] = deque(maxlen=_HISTORY)
         self._loop = LoopingCall(self._sample)
-        self._loop.clock = reactor
+        self._loop.clock = self._clock = reactor
 
     def startService(self) -> None:
         super().startService()
@@ -172,13 +182,31 @@ class StatusReporter(Service):
         )
 
     async def crash(self, crash_id: str) -> CrashPage | None:
-        """Look a crash up in stores, destinations and the journal, on a thread; None if it is unknown."""
-        return await self._threads(partial(self._look_up.crash, crash_id))
+        """
+        Look a crash up in stores, destinations and the journal, on a thread; None if it is unknown.
+
+        @raise LookUpFailed: nothing was found, but it may be where it could not be looked for.
+        """
+        return await self._within_time(partial(self._look_up.crash, crash_id, self._away()))
 
     async def dump(self, crash_id: str, name: str) -> DumpToSend | None:
-        """Find a dump of a crash in stores and destinations, on a thread; None if it is not there."""
-        found = await self._threads(partial(self._look_up.dump, crash_id, name))
+        """
+        Find a dump of a crash in stores and destinations, on a thread; None if it is not there.
+
+        @raise LookUpFailed: that could not be found out.
+        """
+        found = await self._within_time(partial(self._look_up.dump, crash_id, name, self._away()))
         return None if found is None else DumpToSend(found[1], StoredFile(*found, self._threads))
+
+    def _away(self) -> Mapping[str, str]:
+        """Return which stores can't be asked now, and why; a thread that asked one might never come back."""
+        return {store.name: store.problem for store in self._stores() if store.problem and store.free_bytes is None}
+
+    async def _within_time(self, work: Callable[[], T]) -> T:
+        try:
+            return await with_timeout(self._threads(work), _LOOK_UP_S, self._clock, "a store or the ledger")
+        except TimedOut as e:
+            raise LookUpFailed(str(e)) from e
 
 
 def _show_in_metrics(sinks: Sequence[SinkStatus]) -> None:

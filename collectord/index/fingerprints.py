@@ -54,7 +54,25 @@ def neighbours(
     (others,) = database.execute(
         "SELECT count(*) FROM fingerprints WHERE place = ? AND fingerprint <> ?", (seen.place, fingerprint)
     ).fetchone()
-    return CrashNeighbours(fingerprint=seen, newest=_newest(database, fingerprint, crash_id, limit), others=others)
+    return CrashNeighbours(
+        fingerprint=seen,
+        newest=_newest(database, fingerprint, crash_id, limit),
+        others=others,
+        first_in=_first_in(database, seen),
+    )
+
+
+def _first_in(database: sqlite3.Connection, seen: FingerprintSeen) -> tuple[str, str] | None:
+    """
+    Return the only version in which a fingerprint was seen in its first hour.
+
+    None: there are several, which can't be told apart, or so long ago is not counted any more.
+    """
+    found: list[tuple[str, str]] = database.execute(
+        "SELECT product, version FROM hours WHERE fingerprint = ? AND hour = ?",
+        (seen.fingerprint, seen.first_seen // HOUR_S),
+    ).fetchall()
+    return found[0] if len(found) == 1 else None
 
 
 def _newest(database: sqlite3.Connection, fingerprint: str, without: str, limit: int) -> Sequence[IndexedCrash]:

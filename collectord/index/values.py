@@ -210,8 +210,10 @@ class CrashNeighbours:
     @ivar fingerprint: how often the fingerprint was seen.
     @ivar newest: the last crashes with it, without the one itself.
     @ivar others: how many other fingerprints there are with the same place.
+    @ivar first_in: the product and the version in which it was seen first; None: that is not known.
     """
 
     fingerprint: FingerprintSeen
     newest: Sequence[IndexedCrash]
     others: int
+    first_in: tuple[str, str] | None = None

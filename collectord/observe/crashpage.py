@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
+from collectord.stepdetails import MINIDUMP_KIND, NO_DETAILS, DumpTold, StepDetails
+
 
 @frozen(kw_only=True)
 class DumpFile:
@@ -29,13 +31,17 @@ class DumpFile:
     problem: str = ""
 
 
+LEFT = "was moved there, and left"
+"""The state of a crash at a destination that was looked at, and does not have it any more."""
+
+
 @frozen(kw_only=True)
 class CrashLocation:
     """
     A store or destination that has a crash.
 
     @ivar store: its root, or the place at a destination.
-    @ivar state: C{waits to be moved}, C{stays}, C{was moved there}, or C{in the quarantine: <reason>}.
+    @ivar state: C{waits to be moved}, C{stays}, C{was moved there}, C{in the quarantine: <reason>}, or L{LEFT}.
     """
 
     store: str
@@ -57,6 +63,7 @@ class JournalEntry:
     @ivar size: bytes of its report on the wire, if that is known.
     @ivar fingerprint: of a crash that was C{kept}, as all that follow: as L{CrashFacts<collectord.model.CrashFacts>}
         has them, if they are known. C{exception} is the name of the exception, or its code.
+    @ivar details: how long it took, and more.
     """
 
     at: float
@@ -73,6 +80,7 @@ class JournalEntry:
     cpu: str = ""
     os: str = ""
     uptime_s: int | None = None
+    details: StepDetails = NO_DETAILS
 
 
 @frozen(kw_only=True)
@@ -83,8 +91,11 @@ class CrashPage:
     @ivar annotations: as they were kept; None: they are not here. They come from a client, so whoever shows them has to
         escape them.
     @ivar facts: what the collector itself wrote into the raw crash, and the metadata.
+    @ivar dumps: those that it has, or, if it is not here, those that were received, as far as that is known.
     @ivar places: the stores that have it.
-    @ivar events: what happened to it, by the journal.
+    @ivar events: what happened to it, by the journal, the oldest first.
+    @ivar told_until: until when the journal keeps that, or longer, in seconds since the epoch; None: that is not known.
+    @ivar not_asked: which places could not be looked at, and why; empty if it was looked for everywhere.
     """
 
     crash_id: str
@@ -93,16 +104,61 @@ class CrashPage:
     dumps: Sequence[DumpFile]
     places: Sequence[CrashLocation]
     events: Sequence[JournalEntry]
+    told_until: float | None = None
+    not_asked: str = ""
+
+    @property
+    def erased(self) -> JournalEntry | None:
+        """When it was erased; None: it was not."""
+        return next((event for event in reversed(self.events) if event.what == "erased"), None)
+
+
+def kept_event(events: Sequence[JournalEntry]) -> JournalEntry | None:
+    """Return what says that a crash was kept; None: nothing does."""
+    return next((event for event in events if event.what == "kept"), None)
 
 
 def facts_of(events: Sequence[JournalEntry]) -> Mapping[str, str]:
     """Return what a journal says of a crash that was kept, for one whose raw crash is not here."""
-    kept = next((event for event in events if event.what == "kept"), None)
+    kept = kept_event(events)
     if kept is None:
         return {}
-    size = "" if kept.size is None else str(kept.size)
-    facts = {"ProductName": kept.product, "Version": kept.version, "payload_size": size, "throttle_rule": kept.rule}
+    seen, of_these = kept.details.seen, kept.details.kept
+    facts = {
+        "ProductName": kept.product,
+        "Version": kept.version,
+        "payload_size": _known(kept.size),
+        "throttle_rule": kept.rule,
+        "sampled": "" if seen is None or of_these is None else sampled_in_words(seen, of_these),
+        "fingerprint": kept.fingerprint,
+        "crash_place": kept.crash_place,
+        "exception_name": kept.exception,
+        "cpu": kept.cpu,
+        "os": kept.os,
+        "uptime_s": _known(kept.uptime_s),
+    }
     return {name: value for name, value in facts.items() if value}
+
+
+def sampled_in_words(seen: int, kept: int) -> str:
+    """Say how many reports of its kind a rule with a rate had seen and kept with this one."""
+    return f"seen {seen}, kept {kept}"
+
+
+def _known(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def dumps_of(events: Sequence[JournalEntry]) -> Sequence[DumpFile]:
+    """Return the dumps that a crash was received with, by a journal, for one whose dumps are not here."""
+    kept = kept_event(events)
+    return [] if kept is None else [_received(dump) for dump in kept.details.dumps]
+
+
+def _received(dump: DumpTold) -> DumpFile:
+    if dump.kind == MINIDUMP_KIND:
+        return DumpFile(name=dump.name, size=dump.size, expected="", kind="minidump, by its name or first bytes")
+    return DumpFile(name=dump.name, size=dump.size, expected="", sent_as=dump.kind)
 
 
 def moved_to(events: Sequence[JournalEntry]) -> Sequence[CrashLocation]:

@@ -194,11 +194,14 @@ class MadeUpIndex:
 
     async def neighbours(self, crash_id: str, fingerprint: str, limit: int = 5) -> CrashNeighbours | None:
         self._refuse()
-        return CrashNeighbours(fingerprint=self._bug(0), newest=await self.last(limit), others=3)
+        newest = await self.last(limit)
+        return CrashNeighbours(
+            fingerprint=self._bug(0), newest=newest, others=3, first_in=(self._said(0, "Firefox"), "128.0.1")
+        )
 
     async def crash(self, crash_id: str) -> IndexedCrash | None:
         self._refuse()
-        return None
+        return evolve(self._crash(1), crash_id=crash_id) if self.scenario == "unlogged" else None
 
     def day(self) -> DayCounts:
         if self._is_empty:

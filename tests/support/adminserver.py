@@ -19,7 +19,8 @@ from collectord.admin import first
 from collectord.admin.downloads import DumpToSend
 from collectord.admin.site import AdminSite
 from collectord.crashid import is_crash_id
-from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry, facts_of, moved_to
+from collectord.errors import LookUpFailed
+from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry, dumps_of, facts_of, moved_to
 from collectord.observe.status import (
     AnswerCount,
     CertificateStatus,
@@ -32,6 +33,7 @@ from collectord.observe.status import (
     WorkerStatus,
 )
 from collectord.observe.storestatus import StoreFigures, StoreStatus
+from collectord.stepdetails import read_details
 from tests.support.adminindex import DEBUG_ID, FINGERPRINT, CurrentIndex, MadeUpIndex
 
 STARTED = 1_466_600_000.0
@@ -90,7 +92,7 @@ FACTS = {
 
 @frozen
 class Named:
-    """The made-up values of one scenario: C{busy}, C{empty}, C{troubled}, C{losing} or C{hostile}."""
+    """The made-up values of one scenario: C{busy}, C{empty}, C{troubled}, C{losing}, C{hostile} and so on."""
 
     scenario: str
     now: float
@@ -115,6 +117,10 @@ class Named:
     def crash(self, crash_id: str) -> CrashPage | None:
         if not is_crash_id(crash_id) or self.scenario == "empty":
             return None
+        if self.scenario == "unlogged":
+            return None
+        if self.scenario == "away":
+            raise LookUpFailed("/mnt/nfs/crashes: it hangs")
         if self.scenario in ("moved", "erased"):
             return gone(crash_id, self.scenario)
         return crash_page(crash_id, HOSTILE if self.scenario == "hostile" else ANNOTATIONS)
@@ -407,17 +413,25 @@ def gone(crash_id: str, scenario: str) -> CrashPage:
             product="Fenix",
             version="128.0.1",
             size=183_204,
+            details=read_details("took=4 received=812 sampled=8841/187 dumps=upload_file_minidump:1284096:minidump"),
         ),
-        JournalEntry(at=1_466_608_791.9, what="moved", where="s3: crashes", place=key),
-        JournalEntry(at=1_466_608_792.4, what="published", where="rabbitmq: socorro.normal"),
+        JournalEntry(
+            at=1_466_608_791.9, what="moved", where="s3: crashes", place=key, details=read_details("took=44 failures=2")
+        ),
+        JournalEntry(
+            at=1_466_608_792.4, what="published", where="rabbitmq: socorro.normal", details=read_details("took=3")
+        ),
         JournalEntry(at=1_466_608_792.5, what="removed", where="/var/lib/collectord/crashes"),
     ]
-    if scenario == "erased":
-        events.append(JournalEntry(at=1_466_695_192.5, what="erased", where="s3: crashes"))
-    places = moved_to(events) if scenario == "moved" else []
-    return CrashPage(
-        crash_id=crash_id, annotations=None, facts=facts_of(events), dumps=[], places=places, events=events
+    until = STARTED + 90 * 86400
+    nothing = CrashPage(
+        crash_id=crash_id, annotations=None, facts={}, dumps=[], places=[], events=events, told_until=until
     )
+    if scenario == "erased":
+        told = [JournalEntry(at=event.at, what=event.what, where=event.where) for event in events]
+        told.append(JournalEntry(at=1_466_695_192.5, what="erased", where="s3: crashes"))
+        return evolve(nothing, events=told)
+    return evolve(nothing, facts=facts_of(events), dumps=dumps_of(events), places=moved_to(events))
 
 
 @frozen

@@ -64,12 +64,14 @@ _LINE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)\t([a-z]+)\t([^CONTROL]+)"
     r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9a-f]{32})?"
     r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9]*)(?:\t([^CONTROL]*)"
-    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9]*))?)?)?)?)?)?"
+    r"(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([^CONTROL]*)(?:\t([0-9]*)(?:\t([^CONTROL]*))?)?)?)?)?)?)?"
     r")?)?)?)?)?)?)?\n".replace("CONTROL", _CONTROL)
 )
 """A whole line, with the fields of L{Line}."""
 _UNFIT = re.compile(rf"[\\{_CONTROL}\ud800-\udfff]")
 """A character that is written as an escape: the backslash, control characters, and what UTF-8 can't encode."""
+_FACTS = ("fingerprint", "crash_place", "exception", "cpu", "os", "uptime_s")
+_NO_FACTS = ("",) * len(_FACTS)
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 
 
@@ -89,6 +91,7 @@ class Line(NamedTuple):
         setting that wanted it so.
     @ivar fingerprint: of a crash that was C{kept}, as all that follow: as L{CrashFacts<collectord.model.CrashFacts>}
         has them, if they are known. C{exception} is the name of the exception, or its code.
+    @ivar details: of a crash that was C{kept}, C{moved} or C{published}: see L{collectord.stepdetails}.
     """
 
     time: str
@@ -107,6 +110,7 @@ class Line(NamedTuple):
     cpu: str = ""
     os: str = ""
     uptime_s: str = ""
+    details: str = ""
 
     @property
     def at(self) -> float:
@@ -124,7 +128,8 @@ class Line(NamedTuple):
         about = (rule, self.digest, product, version, self.size, _escape(self.place))
         facts = (_escape(self.crash_place), _escaped(self.exception), _escaped(self.cpu), _escaped(self.os))
         return _joined(
-            *(self.time, self.kind, subject, where, *about, _escaped(self.fingerprint), *facts, self.uptime_s)
+            *(self.time, self.kind, subject, where, *about, _escaped(self.fingerprint), *facts, self.uptime_s),
+            _escape(self.details),
         ).encode()
 
 
@@ -146,12 +151,13 @@ def format_event(event: CrashEvent) -> str:
         _escaped(str(about.get("version") or "")),
         str(about.get("size") or ""),
         _escape(str(about.get("place") or "")),
-        *(_facts_in(about) if "fingerprint" in about else ()),
+        *(_facts_in(about) if "fingerprint" in about else _NO_FACTS),
+        str(about.get("details") or ""),
     )
 
 
 def _facts_in(about: Mapping[str, str | int]) -> Iterator[str]:
-    for name in ("fingerprint", "crash_place", "exception", "cpu", "os", "uptime_s"):
+    for name in _FACTS:
         yield _escaped(str(about.get(name, "")))
 
 

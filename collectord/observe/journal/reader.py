@@ -24,6 +24,7 @@ from collectord.observe.journal.lines import (
     parse_line,
     time_of,
 )
+from collectord.stepdetails import read_details
 
 _LONGEST = 65536
 """
@@ -160,6 +161,7 @@ def events_of(directory: Path, crash_id: str) -> list[JournalEntry]:
             cpu=line.cpu,
             os=line.os,
             uptime_s=int(line.uptime_s) if line.uptime_s else None,
+            details=read_details(line.details),
         )
         for line in dict.fromkeys(lines)
     ]

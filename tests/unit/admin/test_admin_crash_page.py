@@ -1,12 +1,14 @@
+import json
+
 import pytest
 from attrs import evolve
 
 from collectord.admin.annotationlist import MAX_ANNOTATIONS, MAX_NAME, MAX_VALUE, reading
 from collectord.admin.crash import CrashView
 from collectord.admin.frame import Frame
-from collectord.observe.crashpage import CrashPage
+from collectord.observe.crashpage import LEFT, CrashLocation, CrashPage, JournalEntry
 from tests.support.adminindex import FINGERPRINT
-from tests.support.adminserver import CRASH_ID, HOSTILE, crash_page
+from tests.support.adminserver import CRASH_ID, HOSTILE, busy, crash_page, troubled
 from tests.support.cases import for_each
 from tests.unit.admin.adminwire import Admin
 from tests.unit.admin.pagereader import Page, page_at, read
@@ -38,7 +40,9 @@ def test_a_crash(admin: Admin) -> None:
     assert page.row("CrashTime") == ["CrashTime", "1466608789 2016-06-22 15:19:49"]
     assert f"{CRASH_ID}.json" in page.links()
     assert page.links().count(f"../fingerprints/{FINGERPRINT}") == 3  # as a place, as a heading, and by itself
-    assert "Seen 8,912 times in the last hour, 189 kept." in page.text
+    assert "Seen 8,912 times in the last hour, 189 kept. First seen 22 Jun 2016, 12:50:00 UTC, in Firefox 128.0.1." in (
+        page.text
+    )
     assert "15:19:51moved to s3: crashes" in page.text.replace(" moved", "moved")
     assert f"{CRASH_ID}/dumps/upload_file_minidump" in page.links()
 
@@ -72,20 +76,101 @@ def test_a_crash_that_was_moved(admin: Admin) -> None:
     """Nothing is said of what is not known."""
     admin.source.scenario = "moved"
     page = page_at(admin, PATH)
-    assert "Its annotations and dumps are in s3: crashes" in page.text
+    assert "Its annotations and dumps went to s3: crashes" in page.text
+    assert "This collector removed its copy on 22 Jun 2016 at 15:19:52 UTC, when they had it." in page.text
+    assert "What follows is what the ledger remembers." in page.text
+    assert "The ledger keeps this until 20 Sep 2016, or longer." in page.text
     assert f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}" in page.text
     assert f"This brings it back: collectord fetch {CRASH_ID}" in page.text
     assert "published to rabbitmq: socorro.normal" in page.text
     assert page.row("payload_size") == ["payload_size", "183204 183 kB"]
     assert "Annotations" not in page.text
-    assert "Dumps" not in page.text
+    assert "1, as they were received" in page.text
+    minidump = ["upload_file_minidump", "1.3 MB", "1,284,096", "minidump, by its name or first bytes"]
+    assert page.row("upload_file_minidump") == minidump
+    assert page.links("dumps") == []
+
+
+def test_the_way_of_a_crash_says_how_long_each_step_took(admin: Admin) -> None:
+    admin.source.scenario = "moved"
+    way = page_at(admin, PATH).text
+    steps = [
+        "15:19:49 received in 0.8 s",
+        "15:19:49 kept in /var/lib/collectord/crashes, CrashID answered "
+        "by rule flood; 8,841 of its kind so far, 187 kept durable after 4 ms",
+        f"15:19:51 moved to s3: crashes s3://crashes/v1/raw_crash/20160622/{CRASH_ID} 44 ms, after 2 tries that failed",
+        "15:19:52 published to rabbitmq: socorro.normal confirmed after 3 ms",
+        "15:19:52 removed from /var/lib/collectord/crashes",
+    ]
+    places = [way.find(step) for step in steps]
+    assert all(place > 0 for place in places), way
+    assert places == sorted(places)
+
+
+def test_what_it_waits_for(admin: Admin) -> None:
+    sinks = troubled(busy(NOW)).sinks
+    kept = [JournalEntry(at=NOW - 60, what="kept", where="/a")]
+    waits = evolve(crash_page(CRASH_ID, {}), events=kept)
+    page = read(CrashView(frame=FRAME, crash=waits, sinks=sinks).page())
+    assert "now waits to be moved s3: crashes: PutObject: Could not connect" in page.text
+    assert "/crashes; tried again in 41 s" in page.text
+    moved = evolve(waits, events=[*kept, JournalEntry(at=NOW - 50, what="moved", where="s3: crashes")])
+    assert "Could not connect" not in read(CrashView(frame=FRAME, crash=moved, sinks=sinks).page()).text
+
+
+def test_a_crash_that_only_the_index_knows(admin: Admin) -> None:
+    admin.source.scenario = "unlogged"
+    page = page_at(admin, PATH)
+    assert "Fenix 128.0.1 on Windows 11, amd64" in page.text
+    assert "· moved to s3: crashes" in page.text
+    assert "No store has it any more." in page.text
+    assert "What follows is what the index remembers." in page.text
+    assert page.row("payload_size") == ["payload_size", "412001 412 kB"]
+    assert "The ledger keeps" not in page.text
+    facts = json.loads(admin.ask(f"{PATH}.json").body)["facts"]
+    assert facts["ProductName"] == "Fenix"
+
+
+def test_a_crash_that_may_be_where_it_could_not_be_looked_for(admin: Admin) -> None:
+    admin.source.scenario = "away"
+    for path in (PATH, f"{PATH}.json"):
+        response = admin.ask(path)
+        assert response.status == 503
+        assert response.body == b"Not found, but not all could be asked: /mnt/nfs/crashes: it hangs\n"
+    kept = [JournalEntry(at=NOW, what="kept", where="/mnt/nfs/crashes")]
+    gone = CrashPage(
+        crash_id=CRASH_ID, annotations=None, facts={}, dumps=[], places=[], events=kept, not_asked="/a: it hangs"
+    )
+    page = shown(gone)
+    assert "not found, but not all could be asked" in page.text
+    assert "It may still be here" in page.text
+    assert "Not all could be asked: /a: it hangs" in page.text
+    assert "in no store any more" not in page.text
+
+
+def test_a_crash_that_has_left_its_destination() -> None:
+    events = [JournalEntry(at=NOW, what="moved", where="/mnt/new")]
+    gone = CrashPage(
+        crash_id=CRASH_ID,
+        annotations=None,
+        facts={},
+        dumps=[],
+        places=[CrashLocation(store="/mnt/new", state=LEFT)],
+        events=events,
+    )
+    page = shown(gone)
+    assert "moved to /mnt/new" in page.text
+    assert "It has left /mnt/new since." in page.text
+    assert "fetch" not in page.text
 
 
 def test_a_crash_that_was_erased(admin: Admin) -> None:
     admin.source.scenario = "erased"
     page = page_at(admin, PATH)
     assert "erased 23 Jun 2016, 15:19:52 UTC" in page.text
-    assert "Only that it was here, and when it was erased, is remembered." in page.text
+    assert "Only that it was here, and when it was erased, is told." in page.text
+    assert "The ledger keeps this until 20 Sep 2016, or longer." in page.text
+    assert "Fenix" not in page.text
     assert page.rows == []
 
 

@@ -560,6 +560,9 @@ def test_no_answer_before_the_crash_is_kept(log: LogRecorder) -> None:
     ]
 
 
+DETAILS = "took=250 dumps=upload_file_minidump:4:application/x,other:0:"
+
+
 def test_a_kept_crash_is_an_event() -> None:
     on_event: list[CrashEvent] = []
     seconds = iter([100.0, 100.25])
@@ -568,7 +571,7 @@ def test_a_kept_crash_is_an_event() -> None:
     (kept,) = on_event
     assert (kept.crash_id, kept.kind, kept.where) == (CRASH_ID, "kept", "memory")
     assert kept.at == NOW.timestamp() + 0.25
-    assert kept.about == {"product": "F" * 80, "version": "1.0", "size": 1234, "rule": "some_rule"}
+    assert kept.about == {"product": "F" * 80, "version": "1.0", "size": 1234, "rule": "some_rule", "details": DETAILS}
 
 
 def test_a_crash_that_is_not_kept_is_no_event() -> None:

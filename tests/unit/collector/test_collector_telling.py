@@ -85,4 +85,5 @@ def test_of_a_crash_that_is_kept_all_is_told_that_lists_show() -> None:
         "os": "Linux 6.1",
         "uptime_s": 0,
         "annotations": "\nChannel=be ta\n",
+        "details": "took=0 dumps=upload_file_minidump:4:application/x,other:0:",
     }

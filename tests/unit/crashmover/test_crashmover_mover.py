@@ -79,6 +79,28 @@ def test_moved() -> None:
     assert rig.steps == [("moved", "one"), ("moved", "two"), ("published", "queue"), ("removed", "memory")]
 
 
+def test_how_long_each_step_took_is_told() -> None:
+    rig = Rig()
+    rig.one.hangs = rig.queue.hangs = []
+    moving = Deferred.fromCoroutine(rig.mover.move(rig.source, NEW))
+    for seconds in (0.044, 2.0):
+        rig.clock.advance(seconds)
+        rig.one.hangs.pop().callback(None)
+    assert result_of(moving)
+    assert [event.about.get("details") for event in rig.on_event] == ["took=44", "took=0", "took=2000", None]
+
+
+def test_how_often_it_failed_before_is_told() -> None:
+    rig = Rig()
+    rig.one.raises = CrashRejectedByStore("one: no")
+    assert not rig.move_later()
+    assert not rig.move_later()
+    rig.one.raises = None
+    assert rig.move_later()
+    told = {event.where: event.about.get("details") for event in rig.on_event}
+    assert told == {"two": "took=0", "one": "took=0 failures=2", "queue": "took=0", "memory": None}
+
+
 def test_kept() -> None:
     rig = Rig(keep=True)
     assert rig.move()

@@ -4,11 +4,17 @@ What the page of a crash says of it: of its dumps, and of what the collector its
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
+from attrs import evolve
 
 from collectord.daemon.crashlook import CrashLookUp
 from collectord.daemon.dumpfiles import dump_file
-from collectord.observe.crashpage import CrashPage
+from collectord.errors import LookUpFailed
+from collectord.observe.crashpage import LEFT, CrashPage, JournalEntry
+from collectord.stepdetails import read_details
 from collectord.storage.filesystem.layout import place_at
 from tests.support.minidumps import MadeMinidump, MadeModule
 
@@ -17,10 +23,19 @@ RECEIVED = "2016-06-22T15:19:49.123456+00:00"
 
 
 def look_up(root: Path) -> CrashPage:
-    found = CrashLookUp(roots=[str(root)], moves=lambda store: False, destinations=list, events=lambda crash_id: [])
-    page = found.crash(CRASH_ID)
+    page = looking(root).crash(CRASH_ID, {})
     assert page is not None
     return page
+
+
+def looking(root: Path, events: Sequence[JournalEntry] = (), there: Sequence[str] = ()) -> CrashLookUp:
+    return CrashLookUp(
+        roots=[str(root)],
+        moves=lambda store: False,
+        destinations=lambda: there,
+        events=lambda crash_id: events,
+        keep_s=86400,
+    )
 
 
 def keep(root: Path, metadata: dict[str, object], **dumps: bytes) -> None:
@@ -54,6 +69,95 @@ def test_what_is_said_of_dumps_stands_with_the_dumps(tmp_path: Path) -> None:
         "other": ("", "", None),
         "upload_file_minidump": ("minidump, 2 threads", "", None),
     }
+
+
+KEPT = JournalEntry(
+    at=1.0,
+    what="kept",
+    where="/one",
+    rule="all",
+    product="App",
+    version="1",
+    size=5,
+    fingerprint="1:a",
+    crash_place="app.dll 0x1",
+    exception="SIGSEGV",
+    cpu="amd64",
+    os="Linux",
+    uptime_s=7,
+    details=read_details("took=4 sampled=9/2 dumps=upload_file_minidump:7510:minidump,log:10:text/plain,other:3:"),
+)
+
+
+def test_what_the_ledger_says_of_a_crash_that_is_gone(tmp_path: Path) -> None:
+    events = [JournalEntry(at=3.0, what="removed", where="/one"), KEPT]
+    page = looking(tmp_path, events).crash(CRASH_ID, {})
+    assert page is not None
+    assert page.facts == {
+        "ProductName": "App",
+        "Version": "1",
+        "payload_size": "5",
+        "throttle_rule": "all",
+        "sampled": "seen 9, kept 2",
+        "fingerprint": "1:a",
+        "crash_place": "app.dll 0x1",
+        "exception_name": "SIGSEGV",
+        "cpu": "amd64",
+        "os": "Linux",
+        "uptime_s": "7",
+    }
+    dumps = {dump.name: (dump.size, dump.kind, dump.sent_as) for dump in page.dumps}
+    assert dumps == {
+        "upload_file_minidump": (7510, "minidump, by its name or first bytes", ""),
+        "log": (10, "", "text/plain"),
+        "other": (3, "", ""),
+    }
+    assert [event.at for event in page.events] == [1.0, 3.0]
+    assert page.told_until == 3.0 + 86400
+    assert page.not_asked == ""
+
+
+def test_of_a_crash_that_was_erased_only_that_is_told(tmp_path: Path) -> None:
+    events = [KEPT, JournalEntry(at=9.0, what="erased", where="s3://a", place="a/v1")]
+    page = looking(tmp_path, events).crash(CRASH_ID, {})
+    assert page is not None
+    assert (page.facts, page.dumps, page.places) == ({}, [], [])
+    assert page.events == [
+        JournalEntry(at=1.0, what="kept", where="/one"),
+        JournalEntry(at=9.0, what="erased", where="s3://a"),
+    ]
+
+
+def test_a_destination_that_was_looked_at_does_not_have_it_any_more(tmp_path: Path) -> None:
+    there, s3 = str(tmp_path / "there"), "s3://a/v1"
+    events = [KEPT, *(JournalEntry(at=2.0, what="moved", where=where) for where in (there, s3))]
+    page = looking(tmp_path / "here", events, [there]).crash(CRASH_ID, {})
+    assert page is not None
+    assert [(place.store, place.state) for place in page.places] == [(there, LEFT), (s3, "was moved there")]
+
+
+def test_a_store_that_is_away_is_not_asked_and_may_have_it(tmp_path: Path) -> None:
+    keep(tmp_path, {})
+    away = {str(tmp_path): "it hangs"}
+    with pytest.raises(LookUpFailed, match=f"^{tmp_path}: it hangs$"):
+        looking(tmp_path).crash(CRASH_ID, away)
+    page = looking(tmp_path, [KEPT]).crash(CRASH_ID, away)
+    assert page is not None
+    assert (page.annotations, page.not_asked) == (None, f"{tmp_path}: it hangs")
+    assert looking(tmp_path).dump(CRASH_ID, "upload_file_minidump", away) is None
+
+
+def test_a_ledger_that_can_t_be_read(tmp_path: Path) -> None:
+    def events(crash_id: str) -> Sequence[JournalEntry]:
+        raise OSError(5, "Input/output error")
+
+    broken = evolve(looking(tmp_path), events=events)
+    with pytest.raises(LookUpFailed, match="the ledger: "):
+        broken.crash(CRASH_ID, {})
+    keep(tmp_path, {})
+    page = broken.crash(CRASH_ID, {})
+    assert page is not None
+    assert page.annotations == {}
 
 
 def test_what_a_file_is(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from collectord import metrics
+from collectord.concurrency.threadpool import ThreadPool
 from collectord.daemon.status import HISTORY_STEP_S, StatusReporter
+from collectord.errors import LookUpFailed
 from collectord.model import CrashEvent
 from collectord.observe.aggregate import AggregatedRegistry
 from collectord.observe.crashpage import JournalEntry
@@ -54,6 +57,7 @@ def reporter(
     recent: RecentCrashes | None = None,
     moves: bool = True,
     sinks: Sequence[SinkStatus] = (),
+    stores: Sequence[StoreStatus] = (),
 ) -> StatusReporter:
     return StatusReporter(
         AggregatedRegistry(metrics.REGISTRY),
@@ -62,12 +66,13 @@ def reporter(
         moves=lambda store: moves,
         destinations=lambda: [str(tmp_path / "there")],
         rules=lambda: RULES,
-        stores=list[StoreStatus],
+        stores=lambda: stores,
         sinks=lambda: sinks,
         workers=list[WorkerStatus],
         movers=lambda: None,
         certificates=list[CertificateStatus],
         events=lambda crash_id: events,
+        keep_events_s=86400,
         submit_url="",
         now=clock.seconds,
         reactor=clock,
@@ -203,6 +208,36 @@ def test_an_unknown_crash(tmp_path: Path, clock: FakeReactor) -> None:
     assert crash(reporter(tmp_path, clock)) is None
     gone = crash(reporter(tmp_path, clock, events=[JournalEntry(at=1.0, what="removed", where="/a")]))
     assert (gone.places, gone.dumps, len(gone.events)) == ([], [], 1)
+
+
+def a_store(root: Path, problem: str, free_bytes: int | None) -> StoreStatus:
+    return StoreStatus(
+        name=str(root),
+        problem=problem,
+        free_bytes=free_bytes,
+        min_free_bytes=0,
+        backlog=None,
+        oldest_age_s=0,
+        quarantined=None,
+    )
+
+
+def test_a_store_that_can_t_be_asked_may_have_it(tmp_path: Path, clock: FakeReactor) -> None:
+    stores = [a_store(tmp_path / "one", "full", 5), a_store(tmp_path / "two", "it hangs", None)]
+    with pytest.raises(LookUpFailed, match=f"^{tmp_path}/two: it hangs$"):
+        crash(reporter(tmp_path, clock, stores=stores))
+    keep(tmp_path / "one")
+    assert crash(reporter(tmp_path, clock, stores=stores)).annotations == {}
+
+
+def test_a_store_that_begins_to_hang(tmp_path: Path, clock: FakeReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ThreadPool, "__call__", lambda pool, work: Deferred())
+    reported = reporter(tmp_path, clock)
+    for asked in (reported.crash(CRASH_ID), reported.dump(CRASH_ID, "log")):
+        failed: list[Any] = []
+        Deferred.fromCoroutine(asked).addErrback(failed.append)
+        clock.advance(10.1)
+        assert failed[0].check(LookUpFailed)
 
 
 MOVED = [

@@ -143,6 +143,15 @@ def test_neighbours_of_a_crash_that_is_not_indexed(database: sqlite3.Connection)
     assert (found.fingerprint.day, found.newest, found.others) == (SeenKept(2, 2), [], 1)
 
 
+def test_the_version_in_which_it_was_seen_first(database: sqlite3.Connection) -> None:
+    see(database, "a", 1, NOW - HOUR, version="0.9")
+    see(database, "a", 5, NOW, version="1.0")
+    see(database, "b", 1, NOW, version="1.0")
+    see(database, "b", 1, NOW, version="1.1")
+    first = {name: neighbours(database, NOW, "some id", name, 5) for name in ("a", "b")}
+    assert {name: found and found.first_in for name, found in first.items()} == {"a": ("App", "0.9"), "b": None}
+
+
 def test_old_counts_are_removed(database: sqlite3.Connection) -> None:
     see(database, "old", 1, NOW - 40 * HOUR)
     see(database, "a", 1, NOW - 2 * HOUR)

@@ -6,6 +6,7 @@ import json
 from typing import get_args
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ lines = st.builds(
     exception=texts,
     cpu=texts,
     os=texts,
+    details=texts,
 )
 
 
@@ -51,6 +53,10 @@ def test_the_text_of_a_line() -> None:
     assert format_event(moved) == f"{TIME}\tmoved\t{CRASH_ID}\t/there\n"
     moved = CrashEvent(at=AT, crash_id=CRASH_ID, kind="moved", where="s3://a", about={"place": "s3://a/v1/b"})
     assert format_event(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://a\t\t\t\t\t\ts3://a/v1/b\n"
+    moved = evolve(moved, about={"details": "took=44"})
+    assert format_event(moved) == f"{TIME}\tmoved\t{CRASH_ID}\ts3://a{13 * chr(9)}took=44\n"
+    kept = evolve(of_fact, about={**of_fact.about, "details": "took=4"})
+    assert format_event(kept) == format_event(of_fact)[:-1] + "\ttook=4\n"
     assert Line(TIME, "start", "host-1-ab").encode() == f"{TIME}\tstart\thost-1-ab\n".encode()
     assert Line(TIME, "lost", "7").encode() == f"{TIME}\tlost\t7\n".encode()
 
@@ -113,7 +119,7 @@ def test_garbage_is_refused_or_a_line(garbage: bytes) -> None:
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 15}\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\tsize\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\t5\ts3://a/b\t1:a\tb\tc\td\te\tmore\n".encode(),
-        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\t5\ts3://a/b\t1:a\tb\tc\td\te\t5\tmore\n".encode(),
+        f"{TIME}\tkept\t{CRASH_ID}\t/a\tb\t{'0c' * 16}\tFenix\t1\t5\ts3://a/b\t1:a\tb\tc\td\te\t5\ttook=4\tmore\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/a\\u00\n".encode(),
         f"{TIME}\tkept\t{CRASH_ID}\t/".encode() + b"\xff\n",
