@@ -269,11 +269,11 @@ class CrashEvent:
     @ivar where: the name of the store, destination or publisher; empty for a duplicate.
     @ivar about: of a crash that is kept C{product}, C{version}, C{size} (bytes on the wire) and C{rule};
         C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; and where it crashed, if that is
-        known, with C{annotations}, as L{about_kept<collectord.telling.about_kept>} makes them; C{details} as
-        L{kept_details<collectord.stepdetails.kept_details>} writes them. Of one that is moved or published C{details},
-        as L{sent_details<collectord.stepdetails.sent_details>} writes them. Of one that is moved C{place}, where it
-        lies at the destination, if that is known; of one that is published C{place}, the queue, if it is not the usual
-        one; of one that is quarantined C{place}, the reason; of one that expired C{place}, the
+        known, with C{annotations} and C{minidump}, as L{about_kept<collectord.telling.about_kept>} makes them;
+        C{details} as L{kept_details<collectord.stepdetails.kept_details>} writes them. Of one that is moved or
+        published C{details}, as L{sent_details<collectord.stepdetails.sent_details>} writes them. Of one that is moved
+        C{place}, where it lies at the destination, if that is known; of one that is published C{place}, the queue, if
+        it is not the usual one; of one that is quarantined C{place}, the reason; of one that expired C{place}, the
         setting that wanted it so; else empty.
     """
 

@@ -115,6 +115,12 @@ def read_details(text: str) -> StepDetails:
     )
 
 
+def has_no_minidump(text: str) -> bool:
+    """Tell whether a crash that is kept is known to have come without a minidump."""
+    details = read_details(text)
+    return not details.more_dumps and all(dump.kind != MINIDUMP_KIND for dump in details.dumps)
+
+
 def _dumps(text: str) -> Iterator[DumpTold]:
     for dump in text.split(","):
         with suppress(ValueError):

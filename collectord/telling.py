@@ -71,11 +71,15 @@ def about_kept(
     """
     Make what the event of a crash that is kept says about it.
 
-    C{annotations} has C{name=value} for each, and an end of line around them.
+    C{annotations} has C{name=value} for each, and an end of line around them. C{minidump} is C{none} if there is none
+    by which more could be known.
 
     @param names: the annotations that it tells.
     """
-    return _about(raw_crash, report.payload.size, facts, rule, names)
+    about = _about(raw_crash, report.payload.size, facts, rule, names)
+    if facts is None and not report.has_minidump:
+        about["minidump"] = "none"
+    return about
 
 
 def about_stored(raw_crash: RawCrash, names: Sequence[str]) -> dict[str, str | int]:

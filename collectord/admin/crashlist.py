@@ -8,11 +8,11 @@ from attrs import frozen
 
 from collectord.admin.format import size
 from collectord.admin.frame import Frame
-from collectord.admin.html import Node, h
+from collectord.admin.html import Node, h, quiet
 from collectord.admin.place import shown_place
 from collectord.admin.tables import Cell
 from collectord.index.values import IndexedCrash
-from collectord.observe.status import Recent
+from collectord.observe.status import Overview, Recent
 
 MAX_TEXT = 200
 """The most characters that are shown of what a client said in a table."""
@@ -30,8 +30,11 @@ class CrashCells:
     moving: Collection[str] = ()
 
     def place(self, crash: IndexedCrash) -> Cell:
-        """Where it crashed, as a link to what is known of the fingerprint."""
-        return Cell(place_link(self.frame, crash.fingerprint, crash.place), title=crash.place[:MAX_TEXT] or None)
+        """Where it crashed, as a link to what is known of the fingerprint, if it has one."""
+        link = place_link(self.frame, crash.fingerprint, crash.place)
+        no_link = shortened(shown_place(crash.place).text, MAX_TEXT) if crash.place else None
+        nothing = quiet("no minidump") if crash.minidump == "none" else None
+        return Cell(link or no_link or nothing, title=crash.place[:MAX_TEXT] or None)
 
     def product(self, crash: IndexedCrash) -> Cell:
         """Its product and version."""
@@ -84,6 +87,11 @@ def place_link(frame: Frame, fingerprint: str, place: str, most: int = MAX_TEXT)
 def shortened(text: str, most: int) -> str:
     """Return a text with its middle left out if it is longer than C{most}: the offset of a place is at its end."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[most // 2 + 1 - most :]}"
+
+
+def moving(overview: Overview) -> Sequence[str]:
+    """Return the stores out of which crashes are moved."""
+    return [store.name for store in overview.stores if store.is_moved]
 
 
 def of_recent(recent: Sequence[Recent], most: int) -> Sequence[IndexedCrash]:

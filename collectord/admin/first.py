@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from collectord.admin.bugs import ORDERS
 from collectord.admin.incoming import SPANS
-from collectord.admin.overview import MAX_LAST, Choice, FromIndex, overview_page, span_of
+from collectord.admin.overview import MAX_LAST, Choice, FromIndex, FromMemory, overview_page, span_of
 from collectord.admin.quarantine import MAX_QUARANTINED, QUARANTINED
 from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.threadpool import ThreadRunner
@@ -64,18 +64,18 @@ class FirstPages:
             known, why_not = None, str(e)
         else:
             why_not = ""
-        counted = self._index.day()
+        span, _, _ = SPANS[span_of(choice, overview)]
+        counted = FromMemory(
+            day=self._index.day(), intake_day=self._index.history("24h"), intake=self._index.history(span)
+        )
         return _Made(at, await self._in_thread(lambda: overview_page(overview, choice, counted, known, why_not)))
 
     async def _ask(self, choice: Choice, overview: Overview) -> FromIndex:
-        span, _, _ = SPANS[span_of(choice, overview)]
         order, _ = ORDERS[choice.top]
         return FromIndex(
             top=await self._index.top(order),
             last=await self._index.last(MAX_LAST),
             products=await self._index.products(),
-            day=self._index.history("24h"),
-            history=self._index.history(span),
             quarantined=await self._quarantined(overview),
         )
 

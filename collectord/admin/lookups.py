@@ -2,12 +2,12 @@
 Answers what is asked of the index and of the stores with pages: of a crash, of a fingerprint, and of a search.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from attrs import frozen
 
 from collectord.admin.crash import CrashView
-from collectord.admin.crashlist import CrashCells
+from collectord.admin.crashlist import CrashCells, moving
 from collectord.admin.fingerprint import SPANS, FingerprintView
 from collectord.admin.frame import Frame
 from collectord.admin.remembered import remembered, with_index
@@ -116,8 +116,3 @@ def frame_of(overview: Overview, up: str, query: str = "") -> Frame:
         searches=True,
         query=query,
     )
-
-
-def moving(overview: Overview) -> Sequence[str]:
-    """Return the stores out of which crashes are moved."""
-    return [store.name for store in overview.stores if store.backlog is not None]

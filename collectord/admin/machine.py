@@ -64,12 +64,19 @@ def _store(store: StoreStatus, now: float, waited: Values | None) -> Row:
             [_state(store.problem, store.cautions), _age_of(last, now)],
             _space(store),
             size(store.min_free_bytes),
-            _last(last.backlog) if last else _number(store.backlog, NOTHING),
+            _waiting(store),
             backlog(waited) if waited is not None else None,
             span(store.oldest_age_s) if store.backlog or store.oldest_age_s else Cell(NOTHING, "zero"),
             _last(last.quarantined) if last else _number(store.quarantined, NOT_KNOWN, "bad"),
         ],
     )
+
+
+def _waiting(store: StoreStatus) -> Node | Cell:
+    if not store.is_moved:
+        return Cell(NOTHING, "zero")
+    last = store.last_known
+    return _last(last.backlog) if last else _number(store.backlog, NOT_KNOWN)
 
 
 def _last(value: int | None) -> Node:
@@ -160,4 +167,6 @@ def _at_most(seconds: float) -> str:
 
 
 def _next_try(sink: SinkStatus) -> Node | Cell:
-    return f"in {span(sink.resumes_in_s)}" if sink.resumes_in_s > 0 else Cell(NOTHING, "zero")
+    if sink.resumes_in_s >= 0.5:
+        return f"in {span(sink.resumes_in_s)}"
+    return "now" if sink.problem and sink.is_tried else Cell(NOTHING, "zero")

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from attrs import frozen
 
 from collectord.admin.bugs import ORDERS, last_crashes, products, top_crashes
-from collectord.admin.crashlist import CrashCells, of_recent
+from collectord.admin.crashlist import CrashCells, moving, of_recent
 from collectord.admin.deciding import deciding
 from collectord.admin.format import span, time_of_day
 from collectord.admin.frame import Frame
@@ -28,6 +28,7 @@ from collectord.observe.status import Overview
 MAX_LAST = 10
 """The most of the last crashes that are shown."""
 
+_DAY_S = 86400.0
 _ENOUGH_S = 3600.0
 """What is kept on a day is told once it was counted for so long."""
 
@@ -50,16 +51,27 @@ def choice_of(span: str, top: str) -> Choice:
 
 
 @frozen(kw_only=True)
+class FromMemory:
+    """
+    What the daemon itself has counted, whether or not the index can be asked.
+
+    @ivar day: all but what came in, in the last 24 hours.
+    @ivar intake_day: what came in on the last day; C{intake}: over the span that was chosen.
+    """
+
+    day: DayCounts
+    intake_day: IntakeHistory
+    intake: IntakeHistory
+
+
+@frozen(kw_only=True)
 class FromIndex:
     """
     What the index knows for the first page.
 
     @ivar quarantined: the last crashes that are in the quarantine of a store.
-    @ivar day: what came in on the last day; C{history}: over the span that was chosen.
     """
 
-    day: IntakeHistory
-    history: IntakeHistory
     top: TopFingerprints
     last: Sequence[IndexedCrash]
     products: ProductsSeen
@@ -72,12 +84,10 @@ def span_of(choice: Choice, overview: Overview) -> str:
 
 
 def overview_page(
-    overview: Overview, choice: Choice, counted: DayCounts, known: FromIndex | None, why_not: str = ""
+    overview: Overview, choice: Choice, counted: FromMemory, known: FromIndex | None, why_not: str = ""
 ) -> bytes:
     """
     Make the page.
-
-    @param counted: what was counted in the last 24 hours.
 
     @param known: None: the index can't be asked, and what it knows is left out.
     @param why_not: why it can't be asked.
@@ -89,38 +99,43 @@ def overview_page(
         host=overview.host,
         searches=known is not None,
     )
-    cells = CrashCells(frame=frame, moving=[store.name for store in overview.stores if store.backlog is not None])
+    cells = CrashCells(frame=frame, moving=moving(overview))
     last = known.last if known else of_recent(overview.recent, MAX_LAST)
     return frame.page(
         title(overview),
-        state(overview, _bytes_a_day(known)),
-        h("p", f"Some things are not shown: {why_not}.", class_="note") if why_not else None,
-        _crashes(overview, choice, known, cells, last),
-        _machine(overview, frame, counted, known),
+        state(overview, _bytes_a_day(counted.day)),
+        h("p", f"Without the index of crashes, some things are not shown: {why_not}.", class_="note")
+        if why_not
+        else None,
+        _crashes(overview, choice, counted, known, cells, last),
+        _machine(overview, frame, counted.day, known),
         quarantine(overview, cells, known.quarantined if known else ()),
-        deciding(overview, counted),
+        deciding(overview, counted.day),
         is_first=True,
     )
 
 
-def _bytes_a_day(known: FromIndex | None) -> float | None:
-    if known is None:
-        return None
-    seconds = sum(slot.seconds for slot in known.day.slots if slot is not None)
-    return known.day.sums.bytes_in * 86400 / seconds if seconds >= _ENOUGH_S else None
+def _bytes_a_day(counted: DayCounts) -> float | None:
+    """Return how many bytes of dumps the stores were given on a day; None: that was not counted for long enough."""
+    stored = sum(counted.of("stored").values())
+    return stored * _DAY_S / counted.seconds if counted.seconds >= _ENOUGH_S else None
 
 
 def _crashes(
-    overview: Overview, choice: Choice, known: FromIndex | None, cells: CrashCells, last: Sequence[IndexedCrash]
+    overview: Overview,
+    choice: Choice,
+    counted: FromMemory,
+    known: FromIndex | None,
+    cells: CrashCells,
+    last: Sequence[IndexedCrash],
 ) -> Iterator[Node]:
-    if not last and not overview.totals.get("received") and not (known and known.day.sums.received):
+    if not last and not overview.totals.get("received") and not counted.intake_day.sums.received:
         yield _none_yet(overview)
         return
+    others = _asked(choice)
+    names = {name: words for name, (_, words, _) in SPANS.items()}
+    yield incoming(counted.intake, Switch("span", names, span_of(choice, overview), others), _loss_mark(overview))
     if known:
-        others = _asked(choice)
-        names = {name: words for name, (_, words, _) in SPANS.items()}
-        spans = Switch("span", names, span_of(choice, overview), others)
-        yield incoming(known.history, spans, _loss_mark(overview))
         orders = Switch("top", {name: words for name, (_, words) in ORDERS.items()}, choice.top, others)
         yield top_crashes(cells.frame, known.top, orders)
     yield last_crashes(cells, last, f"none for {span(overview.now - last[0].at)}" if overview.loss and last else "")

@@ -11,12 +11,15 @@ from attrs import frozen
 
 from collectord.admin.crashlist import MAX_TEXT, CrashCells
 from collectord.admin.format import count, number_of, when
-from collectord.admin.html import Node, group, h
+from collectord.admin.html import Node, classes, group, h
 from collectord.admin.place import shown_place
 from collectord.admin.plots import bar
 from collectord.admin.tables import Cell, Column, Row, section, table
 from collectord.index.found import Facet, FacetValue, Found
 from collectord.index.values import IndexedCrash
+
+_STATES = {"kept": "in a store", "quarantined": "in quarantine"}
+"""The states that are called otherwise where they are chosen."""
 
 _FOUND = [
     Column(head="Kept", cells="t"),
@@ -150,13 +153,15 @@ def _value(view: SearchView, name: str, value: FacetValue, most: int) -> Element
         label = _day_label(value.label, view.cells.frame.now)
     elif name == "fingerprint":
         label = shown_place(value.label).text[:MAX_TEXT]
+    elif name == "state":
+        label = _STATES.get(value.label, label)
     return h(
         "li",
         h(
             "a",
             h("span", label or "none", title=value.label[:MAX_TEXT]),
             " ",
-            h("span", count(value.count), class_="n"),
+            h("span", count(value.count), class_=classes("n", None if value.count else "zero")),
             bar(value.count / most if most else 0.0),
             href=view.narrowed(value),
             aria_current="true" if value.is_chosen else None,

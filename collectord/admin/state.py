@@ -3,12 +3,12 @@ The one state at the top of the first page, in three loudnesses: all is well, so
 being lost.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from collectord.admin.format import age, count, number_of, rate, size, span, when
 from collectord.admin.html import Node, h
-from collectord.observe.status import Loss, Overview, Trouble
+from collectord.observe.status import Loss, Overview, SinkStatus, Trouble
 
 LOST = "CRASHES ARE BEING LOST"
 """In capitals, since nothing worse can happen to this daemon."""
@@ -78,7 +78,8 @@ def _trouble(trouble: Trouble, now: float) -> Element:
     if trouble.since is not None:
         since = h("span", f"since {when(trouble.since, now)}, {span(now - trouble.since)}", class_="since")
     where = h("a", trouble.where, href=f"#{trouble.anchor}") if trouble.anchor else trouble.where
-    what = f"{trouble.what.rstrip('.')}. {trouble.meanwhile}" if trouble.meanwhile else trouble.what
+    end = "" if trouble.what.endswith((".", "?")) else "."
+    what = f"{trouble.what}{end} {trouble.meanwhile}" if trouble.meanwhile else trouble.what
     return h("li", h("b", where), " ", h("span", what), " ", since, data_key=f"{trouble.where} {trouble.anchor}")
 
 
@@ -96,13 +97,19 @@ def _facts(overview: Overview, bytes_a_day: float | None) -> Iterator[Node]:
         yield _fact("stores", count(sum(backlogs)), f" {'waits' if sum(backlogs) == 1 else 'wait'}{rest}")
     if overview.sinks:
         well = sum(not sink.problem for sink in overview.sinks)
-        yield _fact("outlets", f"{well} of {len(overview.sinks)}", " destinations take them")
+        yield _fact("outlets", f"{well} of {len(overview.sinks)}", f" {_kinds(overview.sinks)} take them")
     workers = [*overview.workers, *(overview.movers or ())]
     well = sum(not worker.problem for worker in workers)
     yield _fact("workers", f"{well} of {len(workers)}", f" worker{'' if len(workers) == 1 else 's'}")
     quarantined = [store.quarantined for store in overview.stores if store.quarantined is not None]
     if quarantined:
         yield _fact("stores", count(sum(quarantined)), " in quarantine")
+
+
+def _kinds(sinks: Sequence[SinkStatus]) -> str:
+    publishers = sum(sink.kind == "publisher" for sink in sinks)
+    names = ["destinations"] * (publishers < len(sinks)) + ["publishers"] * (publishers > 0)
+    return " and ".join(names)
 
 
 def _days(free: float, bytes_a_day: float) -> str:

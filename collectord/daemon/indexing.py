@@ -27,6 +27,7 @@ from collectord.observe.journal.lines import Line
 from collectord.observe.journal.reader import changed_lines
 from collectord.observe.journal.writer import directory_of
 from collectord.settings.schema import Settings
+from collectord.stepdetails import has_no_minidump
 from collectord.storage.filesystem.finder import FoundCrash, crash_days, crashes_below, quarantined_crashes
 from collectord.storage.filesystem.identity import StoreIdentity
 from collectord.storage.filesystem.known import KnownStores, state_directory
@@ -45,6 +46,7 @@ _SERIES = {
     "collectord_move_seconds_bucket": ("took", "outlet", "le"),
     "collectord_publish_seconds_bucket": ("took", "outlet", "le"),
     "collectord_outlet_failures_total": ("failed", "outlet"),
+    "collectord_save_bytes_sum": ("stored", "store"),
     _WAITS: ("waits", "store"),
 }
 """What of the metrics is remembered for a day: by the name of a sample, the kind of the series, and its labels."""
@@ -143,6 +145,8 @@ def _event(line: Line) -> CrashEvent:
         if (value := getattr(line, name))
     }
     about |= {name: int(value) for name in ("size", "uptime_s") if (value := getattr(line, name))}
+    if line.details and not line.crash_place and has_no_minidump(line.details):
+        about["minidump"] = "none"
     return CrashEvent(at=line.at, crash_id=line.subject, kind=cast(Step, line.kind), where=line.where, about=about)
 
 

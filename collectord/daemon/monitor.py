@@ -12,7 +12,7 @@ from functools import partial
 from itertools import starmap
 from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 from prometheus_client import Gauge
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -127,6 +127,7 @@ class StoreMonitor(Service):
                 free_bytes=state.free_bytes,
                 total_bytes=state.total_bytes,
                 min_free_bytes=min_free_bytes,
+                is_moved=self._is_moved(backend.name),
                 backlog=state.backlog,
                 oldest_age_s=self._age(state),
                 quarantined=state.quarantined,
@@ -189,6 +190,8 @@ class StoreMonitor(Service):
                 unpublished = await state.threads(partial(count_unpublished, store))
                 _set_gauge(UNPUBLISHED, store, sum(unpublished.values()))
                 self._look_for_left_over(store, state, unpublished)
+            if state.last_known is not None:
+                state.last_known = evolve(state.last_known, backlog=state.backlog, quarantined=state.quarantined)
         except OSError as e:
             self._log.warn("{store} could not be counted: {why}", store=store, why=e)
             self._forget(store, state)

@@ -9,7 +9,7 @@ from attrs import define, fields
 
 from collectord.index.values import CrashState, IndexedCrash
 
-TRAITS: Final = ("product", "version", "fingerprint", "place", "exception", "cpu", "os", "rule", "store")
+TRAITS: Final = ("product", "version", "fingerprint", "place", "exception", "cpu", "os", "rule", "minidump", "store")
 """What many crashes have in common."""
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from collectord.errors import IndexUnavailable
 
-VERSION = 2
+VERSION = 3
 """The version of the tables. A file with another one is made anew."""
 
 _WAIT_S = 5.0
@@ -47,6 +47,7 @@ CREATE TABLE traits (
     cpu TEXT NOT NULL,
     os TEXT NOT NULL,
     rule TEXT NOT NULL,
+    minidump TEXT NOT NULL,
     store TEXT NOT NULL
 );
 CREATE INDEX traits_by_fingerprint ON traits (fingerprint, product, version);

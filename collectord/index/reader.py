@@ -105,7 +105,7 @@ class IndexReader:
 
     async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         if not self.is_enabled:
-            raise IndexUnavailable("there is none: [index] enabled is false")
+            raise IndexUnavailable("[index] enabled is false")
 
         def answer() -> T:
             try:

@@ -177,6 +177,8 @@ def _facet(database: sqlite3.Connection, name: str, groups: Counter[_Group], cho
     for group, count in groups.items():
         if group[number] and _fits(group, chosen, name):
             counts[group[number]] += count
+    if name == "state" and counts:
+        counts["quarantined"] += 0  # that there are none is worth to be said
     asked = [word.value for word in chosen if word.name == name]
     best = sorted(counts, reverse=True) if name == "day" else [value for value, _ in counts.most_common()]
     values = [value for value in best if value in asked]

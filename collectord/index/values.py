@@ -34,6 +34,7 @@ class IndexedCrash:
     @ivar exception: the name of the exception, or its code if it has no name.
     @ivar size: of its report on the wire, in bytes; None: not known.
     @ivar rule: by which it was kept.
+    @ivar minidump: C{none} if it came without one, and nothing is known of its place; else empty.
     @ivar store: the root of the store that kept it.
     @ivar is_here: whether it is in that store, or in its quarantine.
     @ivar moved_to: the destinations that have it.
@@ -55,6 +56,7 @@ class IndexedCrash:
     uptime_s: int | None = None
     size: int | None = None
     rule: str = ""
+    minidump: str = ""
     store: str = ""
     state: CrashState = "kept"
     is_here: bool = True

@@ -291,7 +291,7 @@ def _waiting(overview: Overview, sink: SinkStatus) -> str:
     wait = ""
     if waiting and sink.kind == "destination":
         wait = f"{waiting:,} crash{' waits' if waiting == 1 else 'es wait'}{_growing(overview.rates)}."
-    again = f"It is tried again in {sink.resumes_in_s:.0f} s." if sink.resumes_in_s > 0 else ""
+    again = f"It is tried again in {sink.resumes_in_s:.0f} s." if sink.resumes_in_s >= 0.5 else ""
     if not sink.is_tried:
         again = "It was not tried since: the next crash tries it."
     return " ".join(filter(None, (wait, again)))

@@ -30,6 +30,7 @@ class StoreStatus:
     @ivar free_bytes: free space of its file system; None if that is not known.
     @ivar total_bytes: size of its file system; None if that is not known.
     @ivar min_free_bytes: with less free space than this the store counts as full.
+    @ivar is_moved: whether its crashes are moved.
     @ivar backlog: crashes that wait to be moved; None if nothing moves them, or they have not been counted yet.
     @ivar oldest_age_s: how long the oldest of them has waited; 0 if none waits.
     @ivar quarantined: crashes in its quarantine; None if they have not been counted yet, or can't be.
@@ -45,6 +46,7 @@ class StoreStatus:
     backlog: int | None
     oldest_age_s: float
     quarantined: int | None
+    is_moved: bool = False
     total_bytes: int | None = None
     cautions: Sequence[str] = ()
     file_system: str = ""

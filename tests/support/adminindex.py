@@ -116,6 +116,7 @@ class MadeUpIndex:
             uptime_s=3207,
             size=412_000 + number,
             rule="flood",
+            minidump="none" if number % 4 == 3 else "",
             store=STORE,
         )
         if number % 4 == 1:
@@ -215,6 +216,7 @@ class MadeUpIndex:
             ("rule", "flood", "REJECT"): 30_781.0,
             ("rule", "flood", "ACCEPT"): 400.0,
             ("rule", self._said(1, "no_more"), "ACCEPT"): 1.0,
+            ("stored", STORE): 120e9,
             ("given", "s3: crashes"): 225_318.0,
             ("failed", "s3: crashes"): 88.0 if self.scenario == "troubled" else 3.0,
             ("given", "rabbitmq: socorro.normal"): 225_318.0,
@@ -228,7 +230,6 @@ class MadeUpIndex:
         return DayCounts(seconds=21 * 3600, counts=counts, hourly={("waits", STORE): waited})
 
     def history(self, span: Span) -> IntakeHistory:
-        self._refuse()
         number, step = SLOTS[span]
         began = math.floor(self.now / step) * step - (number - 1) * step
         slots = [self._slot(began + at * step, step, at / number) for at in range(number)]

@@ -3,17 +3,19 @@ import re
 import pytest
 from attrs import evolve
 
-from collectord.admin.overview import Choice, choice_of, overview_page
+from collectord.admin.overview import Choice, FromMemory, choice_of, overview_page
 from collectord.admin.state import title
 from collectord.index.day import DayCounts
 from collectord.observe.since import TroubleTimes
 from collectord.observe.status import Trouble, WorkerStatus
-from tests.support.adminindex import FINGERPRINT, STORE, WHY
+from tests.support.adminindex import FINGERPRINT, STORE, WHY, MadeUpIndex
 from tests.support.adminserver import CRASH_ID, busy, empty, losing, troubled
 from tests.unit.admin.adminwire import Admin
 from tests.unit.admin.pagereader import page_at, read
 
 NOW = 1_466_608_800.0
+NO_INTAKE = MadeUpIndex("empty", NOW).history("24h")
+NOTHING_COUNTED = FromMemory(day=DayCounts(), intake_day=NO_INTAKE, intake=NO_INTAKE)
 PATHS = ["/", f"/crashes/{CRASH_ID}", "/search?q=a", f"/fingerprints/{FINGERPRINT}"]
 
 
@@ -45,14 +47,15 @@ def test_the_overview(admin: Admin) -> None:
     assert page.row("worker 2 (pid 4023)")[2] == "not known"
     assert "the first that matches decides, counted for 21 h of 24 h" in page.text
     assert "2 of 2 stores take crashes" in page.text
-    assert "8.3 TB free, 65 days if nothing could be moved" in page.text
+    assert "8.3 TB free, 60 days if nothing could be moved" in page.text
+    assert "2 of 2 destinations and publishers take them" in page.text
 
 
 def test_a_destination_that_was_not_tried_yet_or_since_it_failed() -> None:
     busily = busy(NOW)
     s3, rabbitmq = busily.sinks
     sinks = [evolve(s3, is_tried=False), evolve(rabbitmq, problem="it was away", is_tried=False)]
-    page = read(overview_page(evolve(busily, sinks=sinks), Choice(), DayCounts(), None))
+    page = read(overview_page(evolve(busily, sinks=sinks), Choice(), NOTHING_COUNTED, None))
     assert page.row("s3: crashes destination")[1] == "not tried yet"
     assert page.row("rabbitmq: socorro.normal publisher")[1] == "it was away" + "not tried since"  # two lines
     assert "it was away. It was not tried since: the next crash tries it." in page.text
@@ -102,9 +105,33 @@ def test_troubles(admin: Admin) -> None:
     assert {link[1:] for link in page.links("#")} <= anchors
 
 
+def test_a_trouble_that_asks() -> None:
+    away, other = troubled(busy(NOW)).stores
+    asks = evolve(away, problem="there is no directory; is its file system mounted?")
+    page = read(overview_page(evolve(busy(NOW), stores=[asks, other]), Choice(), NOTHING_COUNTED, None))
+    assert "is its file system mounted? Crashes go to /mnt/nfs/crashes instead." in page.text
+
+
+def test_what_waits_in_a_store_that_is_moved_and_was_not_counted() -> None:
+    first, other = busy(NOW).stores
+    stores = [evolve(first, backlog=None), evolve(other, is_moved=False, backlog=None)]
+    page = read(overview_page(evolve(busy(NOW), stores=stores), Choice(), NOTHING_COUNTED, None))
+    assert [page.row(name)[4] for name in ("/var/lib/collectord/crashes ext4", "/mnt/nfs/crashes")] == [
+        "not known",
+        "—",
+    ]
+
+
+def test_a_destination_that_is_tried_again_at_once() -> None:
+    destination = evolve(troubled(busy(NOW)).sinks[0], resumes_in_s=0.2)
+    page = read(overview_page(evolve(busy(NOW), sinks=[destination]), Choice(), NOTHING_COUNTED, None))
+    assert page.row("s3: crashes destination")[5] == "now"
+    assert "It is tried again" not in page.text
+
+
 def test_not_every_crash_is_kept_while_no_process_takes_any() -> None:
     hangs = WorkerStatus(pid=7, since=NOW, problem="hangs")
-    page = read(overview_page(evolve(busy(NOW), workers=[hangs]), Choice(), DayCounts(), None))
+    page = read(overview_page(evolve(busy(NOW), workers=[hangs]), Choice(), NOTHING_COUNTED, None))
     assert "2 things need attention" in page.text
     assert "every crash is still kept" not in page.text
 
@@ -115,7 +142,7 @@ def test_a_worker_that_hangs() -> None:
     assert overview.troubles == [
         Trouble(where="Worker 1 (pid 7)", what="hangs: nothing was heard of it for 7 s", anchor="workers")
     ]
-    page = read(overview_page(overview, Choice(), DayCounts(), None))
+    page = read(overview_page(overview, Choice(), NOTHING_COUNTED, None))
     assert page.row("worker 1 (pid 7)")[1] == "hangs: nothing was heard of it for 7 s"
     assert evolve(overview, workers=[hangs]).troubles[0].where == "No process"
 
@@ -123,7 +150,7 @@ def test_a_worker_that_hangs() -> None:
 def test_processes_that_only_move() -> None:
     overview = evolve(busy(NOW), movers=[WorkerStatus(pid=9, name="mover 1", since=NOW)])
     assert overview.troubles == []
-    assert read(overview_page(overview, Choice(), DayCounts(), None)).row("mover 1 (pid 9)")[1] == "moves crashes"
+    assert read(overview_page(overview, Choice(), NOTHING_COUNTED, None)).row("mover 1 (pid 9)")[1] == "moves crashes"
     none = Trouble(where="Crashmover", what="no process moves crashes: the log says why", anchor="workers")
     assert evolve(overview, movers=[]).troubles == [none]
 
@@ -175,7 +202,7 @@ def test_a_daemon_that_has_just_started(admin: Admin) -> None:
     assert "None is set: crashes stay in their stores." in page.text
     assert "Top crashes" not in page.text
     overview = evolve(empty(NOW), submit_url="http://localhost:8000/submit")
-    page = read(overview_page(overview, Choice(), DayCounts(), None))
+    page = read(overview_page(overview, Choice(), NOTHING_COUNTED, None))
     assert "@crash.dmp http://localhost:8000/submit" in page.text
 
 
@@ -183,8 +210,9 @@ def test_an_index_that_can_not_be_asked(admin: Admin) -> None:
     """What the daemon itself remembers is still shown."""
     admin.source.scenario = "unindexed"
     page = page_at(admin, "/")
-    assert "Some things are not shown: it takes too long." in page.text
+    assert "Without the index of crashes, some things are not shown: it takes too long." in page.text
     assert "Top crashes" not in page.text
+    assert page.row("Left out by rules")[1:] == ["3.0", "0.5", "3.0", "46,440"]
     assert "form" not in page.elements
     newest = admin.source.named.overview().recent[0]
     assert page.row(newest.crash_id)[2:3] == [f"{newest.product} {newest.version}"]

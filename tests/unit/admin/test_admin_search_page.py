@@ -1,10 +1,12 @@
 import json
 
 import pytest
+from attrs import evolve
 
 from collectord.admin.bugs import versions_in_words, word
-from collectord.admin.crashlist import shortened
-from collectord.index.values import ProductSeen
+from collectord.admin.crashlist import CrashCells, shortened
+from collectord.admin.frame import Frame
+from collectord.index.values import IndexedCrash, ProductSeen
 from tests.support.adminindex import DEBUG_ID, FINGERPRINT
 from tests.support.cases import for_each
 from tests.unit.admin.adminwire import Admin
@@ -30,6 +32,17 @@ def test_what_was_found(admin: Admin) -> None:
     assert "Wed 22 Jun, today" in page.text
     assert "11 others 207" in page.text
     assert ("value", "product:Firefox version:128") in page.attributes
+
+
+def test_where_a_crash_is_that_came_without_a_minidump(admin: Admin) -> None:
+    assert {row[3] for row in page_at(admin, "/search?q=a").rows if len(row) > 3 and not row[4]} == {"no minidump"}
+
+
+def test_a_place_that_many_crashes_have_is_shown_without_a_fingerprint() -> None:
+    cells = CrashCells(frame=Frame(now=0, started=0, version=""))
+    crash = IndexedCrash(crash_id="a", at=0.0, place="amd64 0xb libc.so.6", minidump="")
+    assert cells.place(crash).content == "libc.so.6"
+    assert cells.place(evolve(crash, place="")).content is None
 
 
 def test_the_next_page(admin: Admin) -> None:

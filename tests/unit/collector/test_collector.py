@@ -571,7 +571,8 @@ def test_a_kept_crash_is_an_event() -> None:
     (kept,) = on_event
     assert (kept.crash_id, kept.kind, kept.where) == (CRASH_ID, "kept", "memory")
     assert kept.at == NOW.timestamp() + 0.25
-    assert kept.about == {"product": "F" * 80, "version": "1.0", "size": 1234, "rule": "some_rule", "details": DETAILS}
+    about = {"product": "F" * 80, "version": "1.0", "size": 1234, "rule": "some_rule"}
+    assert kept.about == {**about, "details": DETAILS, "minidump": "none"}
 
 
 def test_a_crash_that_is_not_kept_is_no_event() -> None:

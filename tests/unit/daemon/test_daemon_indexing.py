@@ -3,6 +3,7 @@ The index that the settings ask for: what it reads from the journal, and what it
 """
 
 import shutil
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -18,6 +19,7 @@ from collectord.observe.journal.files import JournalFiles, compress
 from collectord.settings.schema import IndexSection, Ledger, Settings, StateDirectory
 from collectord.settings.stores import Storage
 from collectord.telling import about_stored, facts_told
+from tests.support.cases import for_each
 from tests.unit.cli.command import keep, raw_crash_of
 
 ID = "8f63752c-57c6-4e5d-b2cf-cabde2160622"
@@ -56,6 +58,26 @@ def test_events_come_back_from_the_journal(settings: Settings, tmp_path: Path, c
     assert list(events_from(settings)(NOW.timestamp() - 5)) == [KEPT, MOVED]
     assert list(events_from(settings)(NOW.timestamp() + 0.5)) == [MOVED]
     files.end(NOW)
+
+
+@for_each(
+    ("details", "minidump"),
+    [
+        ("", None),
+        ("took=4", "none"),
+        ("took=4 dumps=log:10:text/plain", "none"),
+        ("took=4 dumps=a:7510:minidump", None),
+        ("took=4 dumps=log:10: more=1", None),
+    ],
+)
+def test_whether_it_came_without_a_minidump_comes_back(details: str, minidump: str | None) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        settings = Settings(ledger=Ledger(directory=Path(directory)))
+        files = JournalFiles(Path(directory))
+        for about in ({"details": details}, {"details": details, **facts_told(FACTS)}):
+            files.write([evolve(KEPT, about=about)], {}, NOW)
+        unknown, known = events_from(settings)(0)
+    assert (unknown.about.get("minidump"), known.about.get("minidump")) == (minidump, None)
 
 
 def test_journals_that_did_not_change_since_are_not_read(settings: Settings, tmp_path: Path) -> None:
@@ -170,11 +192,13 @@ def test_what_is_remembered_for_a_day() -> None:
     Counter("collectord_other", "-", registry=registry).inc()
     Gauge("collectord_backlog_crashes", "-", ["store"], registry=registry).labels("/a").set(7)
     took.labels("s3").observe(0.5)
+    Histogram("collectord_save_bytes", "-", ["store"], buckets=(1,), registry=registry).labels("/a").observe(500)
     counted = counted_in(list(registry.collect())).rest
     assert counted.gauges == {("waits", "/a"): 7.0}
     assert counted.counters == {
         ("rule", "a", "ACCEPT"): 3.0,
         ("failed", "s3"): 1.0,
+        ("stored", "/a"): 500.0,
         ("given", "s3"): 1.0,
         ("took", "s3", "0.1"): 0.0,
         ("took", "s3", "1.0"): 1.0,

@@ -145,6 +145,23 @@ def test_what_can_not_be_read_is_told_no_more(rig: Rig, monkeypatch: pytest.Monk
     rig.watch.stopService()
 
 
+def test_what_was_counted_last_is_known_when_a_store_goes_away(rig: Rig, tmp_path: Path) -> None:
+    rig.watch.startService()
+    slot = tmp_path / "one" / "19700101" / "date" / "00" / "00_05"
+    for number in range(4):
+        (slot / f"b{number}").symlink_to("b")
+    rig.clock.advance(INTERVAL_S)
+    assert rig.watch.stores()[0].backlog == 5
+    assert [store.is_moved for store in rig.watch.stores()] == [True, False]
+    rig.one.error = StorageError("it is away")
+    rig.one.error.__cause__ = OSError(errno.ESTALE, "it is not")
+    rig.clock.advance(INTERVAL_S)
+    last = rig.watch.stores()[0].last_known
+    assert last is not None
+    assert (last.at, last.backlog, last.quarantined) == (INTERVAL_S, 5, 1)
+    rig.watch.stopService()
+
+
 def test_nothing_of_another_file_system_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectord.daemon.monitor.free_bytes", lambda root: 3)
     rig.watch.startService()

@@ -110,7 +110,7 @@ def test_facets_count_under_the_other_filters(database: sqlite3.Connection) -> N
     }
     assert sorted(facets["product"]) == [("App", 2, True), ("App for Android", 2, False), ("Viewer", 2, False)]
     assert sorted(facets["version"]) == [("0.0", 2, False), ("1.0", 2, True)]
-    assert facets["state"] == [("kept", 2, False)]
+    assert facets["state"] == [("kept", 2, False), ("quarantined", 0, False)]
     assert result.is_all
     (words,) = [value.word for facet in result.facets for value in facet.values if value.label == "App for Android"]
     assert words == 'product:"App for Android"'
