@@ -158,7 +158,7 @@ class Collector:
             judged.tally.rejected()
             verdict, is_kept = _LIKE_IT_IS_KEPT, False
         series(THROTTLED, verdict.rule, verdict.result.name).inc()
-        seen = partial(seen_report, annotations, facts, verdict, now.timestamp())
+        seen = partial(seen_report, kept, facts, verdict, now.timestamp())
         if is_kept:
             report = self.pressure.lightened(report) if fresh else report
             notes = [*report.notes, *self._notes_on(named.renamed)]
@@ -270,7 +270,7 @@ class Collector:
                 "dumps": {dump.name: _about(dump) for dump in report.dumps},
                 "user_agent": payload.user_agent,
                 "throttle_rule": verdict.rule,
-                **({} if facts is None else _as_metadata(facts)),
+                **({} if facts is None else facts.as_metadata()),
                 **({} if sampled is None else {"sampled": sampled}),
                 **({} if client is None else {"client_address": client}),
             },
@@ -280,21 +280,6 @@ class Collector:
 
 def _without_uuid(annotations: Annotations) -> Annotations:
     return {name: value for name, value in annotations.items() if name != "uuid"}
-
-
-def _as_metadata(facts: CrashFacts) -> dict[str, object]:
-    known = {
-        "fingerprint": facts.fingerprint,
-        "crash_place": facts.place,
-        "cpu": facts.cpu,
-        "exception_code": facts.exception_code,
-        "exception_name": facts.exception_name,
-        "module": facts.module,
-        "module_offset": facts.module_offset,
-        "os": facts.os,
-        "uptime_s": facts.uptime_s,
-    }
-    return {name: value for name, value in known.items() if value not in ("", None)}
 
 
 def _about(dump: Dump) -> dict[str, object]:

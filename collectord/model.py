@@ -210,6 +210,21 @@ class CrashFacts:
     os: str = ""
     uptime_s: int | None = None
 
+    def as_metadata(self) -> Mapping[str, object]:
+        """Return what the C{metadata} of a raw crash says of them, as far as they are known."""
+        known = {
+            "fingerprint": self.fingerprint,
+            "crash_place": self.place,
+            "cpu": self.cpu,
+            "exception_code": self.exception_code,
+            "exception_name": self.exception_name,
+            "module": self.module,
+            "module_offset": self.module_offset,
+            "os": self.os,
+            "uptime_s": self.uptime_s,
+        }
+        return {name: value for name, value in known.items() if value not in ("", None)}
+
 
 @frozen(kw_only=True)
 class Crash:

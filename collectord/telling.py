@@ -51,6 +51,7 @@ def seen_report(
     """
     Make what says that a report was seen.
 
+    @param annotations: those that may be stored.
     @param at: when, in seconds since the epoch.
     @param crash_id: of the crash, if it is kept.
     """

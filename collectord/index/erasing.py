@@ -4,18 +4,21 @@ Erasing crashes from the index, one or all, from another process than the daemon
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 
 from collectord.index import meta
 from collectord.index.database import open_to_write, transaction
 from collectord.index.rows import CrashRows
+from collectord.index.search import crash_by_id
 from collectord.index.writer import index_path
 from collectord.model import CrashEvent
 
 
 def erase_from_index(directory: str, erased: Sequence[CrashEvent], now: float) -> None:
     """
-    Let the index forget all but that there were these crashes, and when. Without an index there is nothing to do.
+    Let the index forget all but that there were these crashes, and when. Without an index there is nothing to do. What
+    is known of a fingerprint goes, too, if no other report had it.
 
     @param directory: of the index.
     @param erased: for each crash an event that says that it was erased.
@@ -32,11 +35,27 @@ def erase_from_index(directory: str, erased: Sequence[CrashEvent], now: float) -
         database.execute("PRAGMA secure_delete = 1")  # What is removed is overwritten.
         rows = CrashRows(database, ())
         with transaction(database):
+            known = [crash_by_id(database, event.crash_id) for event in erased]
             rows.write(erased, now)
             rows.forget_unused_traits()
+            for fingerprint, crashes in Counter(crash.fingerprint for crash in known if crash is not None).items():
+                if fingerprint and not _has_others(database, fingerprint, crashes):
+                    _forget_fingerprint(database, fingerprint)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # The log still has what was there before.
     finally:
         database.close()
+
+
+def _has_others(database: sqlite3.Connection, fingerprint: str, crashes: int) -> bool:
+    """Tell whether more reports had a fingerprint than so many crashes that are erased."""
+    (kept,) = database.execute("SELECT count(*) FROM traits WHERE fingerprint = ?", (fingerprint,)).fetchone()
+    (seen,) = database.execute("SELECT sum(seen) FROM hours WHERE fingerprint = ?", (fingerprint,)).fetchone()
+    return bool(kept) or (seen or 0) > crashes
+
+
+def _forget_fingerprint(database: sqlite3.Connection, fingerprint: str) -> None:
+    for table in ("fingerprints", "hours", "minutes"):
+        database.execute(f"DELETE FROM {table} WHERE fingerprint = ?", (fingerprint,))
 
 
 def empty_index(directory: str) -> bool:

@@ -58,6 +58,15 @@ def test_a_report_that_is_not_kept_was_seen(result: Result) -> None:
     assert told == [seen("left_out")]
 
 
+def test_what_is_not_to_be_stored_is_not_told() -> None:
+    """The index stores it."""
+    told: list[Any] = []
+    rig = rig_that_tells(told, kept_names=removing("ProductName"))
+    rig.collect(report(SENT))
+    event, of_report = told
+    assert (event.about["product"], of_report.product, of_report.version) == ("", "", "1.0")
+
+
 def test_a_report_that_no_store_took_was_seen() -> None:
     told: list[Any] = []
     rig = rig_that_tells(told, storage=Full())

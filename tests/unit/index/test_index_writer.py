@@ -222,6 +222,21 @@ def test_a_crash_is_erased_by_hand_while_a_daemon_writes(rig: Rig) -> None:
     assert [found[crash_id(number)].product for number in (2, 3)] == ["App", "Mine"]
 
 
+def test_what_is_known_of_a_fingerprint_is_erased_with_its_only_crash(rig: Rig) -> None:
+    file = rig.open()
+    for number, place in ((1, "mine.dll"), (2, "ours.dll"), (3, "ours.dll")):
+        about: dict[str, str | int] = {"fingerprint": f"1:{place}", "crash_place": place}
+        file.write([evolve(event(number), about=about)], [_tally(number, place)], None, NOW)
+    erase_from_index(rig.directory, [event(number, "erased", NOW + 5) for number in (1, 2)], NOW + 5)
+    content = b"".join(path.read_bytes() for path in Path(rig.directory).iterdir())
+    assert (b"mine.dll" in content, b"ours.dll" in content) == (False, True)
+
+
+def _tally(number: int, place: str) -> Tally:
+    facts = [f"1:{place}", place, "", "", "", "", NOW, NOW, crash_id(number), 0.0, ""]
+    return [[f"1:{place}", "App", "1.0", 1, 1]], [facts]
+
+
 def test_a_crash_that_others_have_received_is_found_by_its_id(rig: Rig) -> None:
     rig.open().write([event(1, at=NOW + 5 * DAY)], [], None, NOW + 5 * DAY)
     database = open_to_read(index_path(rig.directory))
