@@ -13,8 +13,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from heapq import nsmallest
+from heapq import heappush, heappushpop
 from itertools import chain
+from math import inf
+from uuid import UUID
 
 from attrs import frozen
 
@@ -38,8 +40,8 @@ from collectord.storage.filesystem.versions import version_of
 
 YOUNG_S = 60.0
 """A crash that came, or was confirmed, so recently is not removed to make space: it may not be acknowledged yet."""
-_AT_ONCE = 50_000
-"""The oldest crashes of a day are looked for so many at a time, to bound the memory: some 200 bytes for each."""
+_AT_ONCE = 20_000
+"""The oldest crashes of a day are looked for so many at a time, which bounds the memory, and the time to sort them."""
 _BAD_IN_A_ROW = 20
 """If so many crashes or directories can't be removed or read, one after the other, the fault lies with the store."""
 _LOOK_AGAIN = timedelta(hours=12)
@@ -63,8 +65,8 @@ Steps = Generator[Expired | None, None, None]
 """Gives a crash that was removed, or None when a small piece of work is done."""
 
 
-_Old = tuple[int, str, int, str]
-"""A crash: when it came, its id, how many bytes of the disk it takes, and its directory."""
+_Old = tuple[int, int, int, str]
+"""A crash: when it came and its id, both negative, so that the newest sorts first; its bytes; and its directory."""
 
 
 @frozen
@@ -178,17 +180,17 @@ class StoreExpiry:
             yield from self._measure(day, sizes)
         self.kept_bytes = sum(sizes.values())
         for day in crash_days(self._root):
-            after = (-1, "")
+            after: tuple[float, int] = (inf, 0)
             while self.kept_bytes > self.limits.max_bytes and (oldest := (yield from self._oldest(day, after, sizes))):
-                for modified, crash_id, size, directory in oldest:
+                for modified, number, size, directory in oldest:
                     if self.kept_bytes <= self.limits.max_bytes:
                         break
-                    after = modified, crash_id
-                    crash = crash_at(self._root, directory, crash_id)
-                    removed = self._tried(partial(self._remove_for_space, crash, clock))
+                    after = modified, number
+                    crash_id = str(UUID(int=-number))
+                    removed = self._tried(partial(self._remove_for_space, directory, crash_id, clock))
                     if removed:
                         self._emptied.add(day)
-                    if not os.path.lexists(crash.raw_crash):  # it need not be us who has removed it
+                    if not os.path.lexists(f"{directory}/{crash_id}.json"):  # it need not be us who has removed it
                         sizes[day] -= size
                         self.kept_bytes -= size
                     yield removed
@@ -200,7 +202,9 @@ class StoreExpiry:
             sizes[day] += 0 if crash is None else self._size(crash)
             yield None
 
-    def _oldest(self, day: str, after: tuple[int, str], sizes: dict[str, int]) -> Generator[None, None, Sequence[_Old]]:
+    def _oldest(
+        self, day: str, after: tuple[float, int], sizes: dict[str, int]
+    ) -> Generator[None, None, Sequence[_Old]]:
         """
         Find the oldest crashes of a day, by the time at which they came, that come C{after} those before. All of it is
         measured again: others remove crashes, too, and what is gone must not be made up for by more removals.
@@ -211,14 +215,13 @@ class StoreExpiry:
             if crash is not None:
                 sizes[day] += (size := self._size(crash))
                 with suppress(OSError):  # it is gone, or was told of
-                    modified = version_of(crash.raw_crash)[1]
-                    if (modified, crash.crash_id) > after:
-                        found.append((modified, crash.crash_id, size, os.path.dirname(crash.raw_crash)))
-            if len(found) > 2 * _AT_ONCE:
-                found = nsmallest(_AT_ONCE, found)
+                    old = -version_of(crash.raw_crash)[1], -UUID(crash.crash_id).int
+                    if old < after:
+                        push = heappush if len(found) < _AT_ONCE else heappushpop
+                        push(found, (*old, size, os.path.dirname(crash.raw_crash)))
             yield None
         self.kept_bytes = (self.kept_bytes or 0) - before + sizes[day]
-        return nsmallest(_AT_ONCE, found)
+        return sorted(found, reverse=True)
 
     def _size(self, crash: FoundCrash) -> int:
         """How many bytes of the disk a crash takes; those of its dumps that are gone by now take none."""
@@ -233,7 +236,8 @@ class StoreExpiry:
                 self._failed(e)
         return size
 
-    def _remove_for_space(self, crash: FoundCrash, clock: datetime) -> Expired | None:
+    def _remove_for_space(self, directory: str, crash_id: str, clock: datetime) -> Expired | None:
+        crash = crash_at(self._root, directory, crash_id)
         found = self._look_at(crash)
         if found is None:
             return None

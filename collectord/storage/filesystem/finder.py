@@ -128,8 +128,13 @@ def quarantined_copies(root: str, crash_id: str) -> Iterator[FoundCrash]:
 
 
 def crash_at(root: str, directory: str, crash_id: str) -> FoundCrash:
-    """Return the crash of this id in a directory of the store at C{root}; nothing of it needs to be there any more."""
-    return _found(root, crash_id, directory)
+    """
+    Return the crash of this id in a directory of the store at C{root}; nothing of it needs to be there any more.
+
+    @raise OSError: the directory can't be read.
+    """
+    _, _, files = next(_walk(directory, _refuse), (directory, [], []))
+    return _found(root, crash_id, directory, files=files)
 
 
 def crash_days(root: str) -> list[str]:

@@ -186,7 +186,7 @@ def test_the_memory_for_the_oldest_is_bounded(rig: Rig, monkeypatch: pytest.Monk
     monkeypatch.setattr("collectord.storage.filesystem.expiry._AT_ONCE", 2)
     ids = crash_ids("160622", 9)
     for n, crash_id in enumerate(ids):
-        keep(rig, crash_id, CAME - timedelta(minutes=n), is_new=n == 8)
+        keep(rig, crash_id, CAME - timedelta(days=10_000 * n), is_new=n == 8)  # some before 1970
     assert [crash_id for crash_id, _ in expired(expiry_of(rig, max_bytes=1))] == list(reversed(ids[:8]))
 
 
@@ -401,3 +401,40 @@ def test_it_goes_on_after_a_sweep_of_another_process(rig: Rig) -> None:
     sweep(other)
     other.remove()
     assert expired(expiry) == [(CRASH_ID, "keep_days")]
+
+
+@pytest.mark.parametrize("limits", [{"days": 30}, {"max_bytes": 1}], ids=["too old", "too many"])
+def test_what_links_lead_to_and_what_is_foreign_is_not_touched(
+    rig: Rig, tmp_path: Path, limits: dict[str, int]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("raw.json", "a.dump", f"{STRANGER}.json"):
+        (outside / name).write_text('{"a": 1}')
+        os.utime(outside / name, (0, 0))
+    place = place_in(str(rig.root), CRASH_ID, "")
+    os.makedirs(place.name_dir)
+    os.symlink(outside / "raw.json", place.raw_crash)
+    os.symlink(outside / "a.dump", place.dump("upload_file_minidump"))
+    os.makedirs(f"{place.name_dir}/{CRASH_ID}.other.dump")
+    os.symlink(outside, rig.root / "20160622" / "name" / "aa")
+    (rig.root / "20160622" / "README").write_text("foreign")
+    (rig.root / "20160101").write_text("a file with the name of a day")
+    (rig.root / "20301231" / "name").mkdir(parents=True)
+    expiry = expiry_of(rig, **limits)  # type: ignore[arg-type]
+    assert [crash_id for crash_id, _ in expired(expiry, datetime.now(UTC) + DAY)] == [CRASH_ID]
+    assert not os.path.lexists(place.raw_crash)
+    assert sorted(path.name for path in outside.iterdir()) == [f"{STRANGER}.json", "a.dump", "raw.json"]
+    assert (rig.root / "20160622" / "README").exists()
+    assert (rig.root / "20160101").exists()
+    assert (rig.root / "20160622" / "name" / "aa").exists()
+
+
+def test_crashes_of_a_future_day_are_not_too_old_and_go_last(rig: Rig) -> None:
+    """The clock was wrong when they came."""
+    future = crash_ids("301231", 1)[0]
+    keep(rig, future)
+    keep(rig)
+    assert expired(expiry_of(rig, days=1)) == [(CRASH_ID, "keep_days")]
+    keep(rig)
+    assert [crash_id for crash_id, _ in expired(expiry_of(rig, max_bytes=1))] == [CRASH_ID, future]
