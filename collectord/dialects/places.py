@@ -11,10 +11,11 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+from collectord.dialects.documents import DOCUMENTS
 from collectord.dialects.query import values_in
 
 _OF_KEYS: Final = ("query", "path", "header", "basic")
-_OF_ANNOTATIONS: Final = ("field", "query", "path")
+_OF_ANNOTATIONS: Final = ("field", "query", "path", *DOCUMENTS)
 _PARAMETER = r"(?:^|[,;\s]){}\s*=\s*\"?([^,;\s\"]*)"
 
 
@@ -34,9 +35,9 @@ class RequestPlace:
     """
     One place in a request.
 
-    @ivar kind: C{field}, C{query}, C{path}, C{header} or C{basic}.
-    @ivar name: of the field, of the placeholder in the path, or of the header.
-    @ivar parameter: in the value of the header; empty: all of the value.
+    @ivar kind: C{field}, C{query}, C{path}, C{header}, C{basic}, or the kind of a document.
+    @ivar name: of the field, of the placeholder in the path, of the header, or of the part that is the document.
+    @ivar parameter: in the value of the header; empty: all of the value. In a document: names with slashes between.
     """
 
     kind: str
@@ -63,14 +64,19 @@ def place_of_key(text: str) -> RequestPlace:
 
 def place_of_annotation(text: str) -> RequestPlace:
     """
-    Return the place that C{text} says: C{field:name}, C{query:name} or C{path:name}.
+    Return the place that C{text} says: C{field:name}, C{query:name}, C{path:name}, or C{json:part/name/name}, and so
+    for other documents.
 
     @raise ValueError: it is none in which the value of an annotation can be.
     """
     kind, _, name = text.partition(":")
-    if kind not in _OF_ANNOTATIONS or not name:
-        raise ValueError('has to be "field:name", "query:name" or "path:name"')
-    return RequestPlace(kind, name)
+    parameter = ""
+    if kind in DOCUMENTS:
+        name, _, parameter = name.partition("/")
+    if kind not in _OF_ANNOTATIONS or not name or (kind in DOCUMENTS and not parameter):
+        documents = ", ".join(f'"{document}:part/name"' for document in DOCUMENTS)
+        raise ValueError(f'has to be "field:name", "query:name", "path:name", {documents}')
+    return RequestPlace(kind, name, parameter)
 
 
 def key_at(

@@ -3,13 +3,14 @@ A row of the table of dialects: which requests it is for, what becomes of them, 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from collectord.dialects.answers import Answers
+from collectord.dialects.documents import DOCUMENTS
 from collectord.dialects.places import RequestPlace, place_of_annotation, place_of_key
 
 PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)(\*?)\}")
@@ -54,6 +55,9 @@ class Dialect(BaseModel):
     @ivar key: the places where clients send a key; the first that has one counts.
     @ivar keys: the keys that are taken, each with its ProductName, or an empty text; None: any, and none, is taken.
     @ivar annotations: by the name of an annotation, where its value is if it was not sent by that name.
+    @ivar spread: by a prefix, the documents of which all members become annotations, with that prefix.
+    @ivar join: by the name of an annotation, the beginning of the names of those of which it is put together, which end
+        with 1, 2, 3 and so on.
     @ivar keep_query: whether the fields of the query become annotations; or which of them do.
     @ivar minidump: the names of files which stand for the minidump. C{MDMP}: the first file that begins as one does.
     @ivar no_dump: what is done with a report without a dump: C{answer}: it gets that answer and is not kept.
@@ -72,6 +76,8 @@ class Dialect(BaseModel):
     key: Sequence[_KeyPlace] = ()
     keys: Mapping[str, str] | None = Field(default=None, repr=False)
     annotations: Mapping[str, Sequence[_AnnotationPlace]] = {}
+    spread: Mapping[str, Sequence[_AnnotationPlace]] = {}
+    join: Mapping[str, str] = {}
     keep_query: bool | Sequence[str] = True
     minidump: Sequence[str] = ()
     no_dump: Literal["keep", "refuse", "answer"] = "keep"
@@ -82,8 +88,7 @@ class Dialect(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         known = {name for name, _ in PLACEHOLDER.findall(self.path + self.host)}
-        places = [*self.key, *(place for each in self.annotations.values() for place in each)]
-        for place in places:
+        for place in [*self.key, *self._sources]:
             if place.kind == "path" and place.name not in known:
                 raise ValueError(f"path:{place.name}: there is no {{{place.name}}} in path or host")
         if self.keys is not None and not self.key:
@@ -92,10 +97,20 @@ class Dialect(BaseModel):
             raise ValueError("keys: has to be a table of keys and product names")
         return self
 
+    @property
+    def _sources(self) -> Iterator[RequestPlace]:
+        for sources in (*self.annotations.values(), *self.spread.values()):
+            yield from sources
+
+    @cached_property
+    def documents(self) -> Set[tuple[str, str]]:
+        """The kinds and the names of the documents from which annotations are taken."""
+        return {(place.kind, place.name) for place in self._sources if place.kind in DOCUMENTS}
+
     @cached_property
     def is_plain(self) -> bool:
         """Whether its reports are kept as they came."""
-        added = self.key or self.annotations or self.minidump
+        added = self.key or self.annotations or self.spread or self.join or self.minidump
         return self.keep_query is True and self.no_dump == "keep" and not added
 
     def drops(self, field: str) -> bool:

@@ -2,9 +2,8 @@
 Receives the body of one submission: it is fed with bytes as they come, and never sees a transport.
 """
 
-import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from hmac import compare_digest
 from typing import Final
 
@@ -12,15 +11,16 @@ from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
-from collectord.dialects.completing import completed
 from collectord.dialects.load import SUBMIT
 from collectord.dialects.table import Asked
 from collectord.errors import CollectordError, MalformedReport, TooLarge
 from collectord.intake.bodies import format_of
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
+from collectord.intake.completing import complete
 from collectord.intake.layers import BodyDecoder, codings_of
 from collectord.intake.report import ReportBuilder
+from collectord.intake.sender import bearer_token_in, notes_in
 from collectord.intake.texts import ReceivedTexts
 from collectord.intake.turns import Connection
 from collectord.interfaces import IDumpStaging
@@ -100,7 +100,7 @@ class ReportReceiver:
         self._budget = budget
         self._staging = staging
         self._headers = headers
-        bearer_token = _bearer_token(self._header(b"Authorization")) or ""
+        bearer_token = bearer_token_in(self._header(b"Authorization")) or ""
         self._may_relay = bool(token) and compare_digest(token.encode(), bearer_token.encode())
         if self._may_relay:
             self._limits = limits.for_relays()
@@ -260,12 +260,14 @@ class ReportReceiver:
             notes=() if self._decoder is None else self._decoder.notes,
             is_whole=self._decoder is None or self._decoder.is_whole,
             user_agent=(self._header(b"User-Agent") or b"").decode(errors="replace"),
-            bearer_token=None if dialect.key else _bearer_token(self._header(b"Authorization")),
+            bearer_token=None if dialect.key else bearer_token_in(self._header(b"Authorization")),
             sender_stores=(self._header(_SENDER) or b"").decode(errors="replace").split(),
-            sender_notes=_notes_in(self._header(_SENDER_NOTES)) if self._may_relay else (),
+            sender_notes=notes_in(self._header(_SENDER_NOTES)) if self._may_relay else (),
             address=self._address,
         )
-        return report if dialect.is_plain else completed(report, self.asked, self._query, self._product)
+        if dialect.is_plain:
+            return report
+        return await complete(report, self.asked, self._query, self._product, self._limits.annotations)
 
     def release(self) -> None:
         """Free what is held for the report, which is saved or given up."""
@@ -282,19 +284,3 @@ class ReportReceiver:
     def _header(self, name: bytes) -> bytes | None:
         values = self._headers.getRawHeaders(name)
         return values[-1] if values else None
-
-
-def _notes_in(header: bytes | None) -> Sequence[str]:
-    try:
-        notes = json.loads(header or b"[]")
-    except (ValueError, RecursionError):
-        return ()
-    texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
-    return [text.encode(errors="replace").decode() for text in texts]  # a lone surrogate is no character
-
-
-def _bearer_token(authorization: bytes | None) -> str | None:
-    if authorization is None:
-        return None
-    scheme, _, token = authorization.decode(errors="replace").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""

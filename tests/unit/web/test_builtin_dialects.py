@@ -3,17 +3,20 @@ The built-in dialects, by requests as their clients send them.
 """
 
 import gzip
+import json
 
 import pytest
 
-from collectord.dialects.load import load_dialects
+from collectord.dialects.load import builtin_dialects, load_dialects
+from collectord.errors import AllStoresFailed
 from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
 from tests.support.cases import for_each
+from tests.support.msgpackwriter import packed
 from tests.unit.intake.parts import annotation, body, content_of, dump, result_of
 from tests.unit.web.publicsite import CRASH_ID, KEPT, NewRig, Rig, post
 
-ALL = load_dialects(["submit", "crashpad", "raygun", "backtrace", "bugsplat", "accelerator"], [])
+ALL = load_dialects(["submit", "crashpad", *sorted(set(builtin_dialects()) - {"submit", "crashpad"})], [])
 MINIDUMP = b"MDMP" + b"x" * 500
 
 
@@ -125,3 +128,119 @@ def test_accelerator_asks_first(rig: Rig) -> None:
     annotations, dumps = kept(rig)
     assert (annotations["ProductName"], annotations["Version"]) == ("tf", "2.5")
     assert dumps == {"upload_file_minidump": MINIDUMP, "upload_file_metadata": b"meta"}
+
+
+def test_bugsnag(rig: Rig) -> None:
+    event = {
+        "events": [
+            {
+                "app": {"version": "1.2", "releaseStage": "beta"},
+                "severity": "error",
+                "exceptions": [{"errorClass": "SIGSEGV", "message": "at 0x0"}],
+            }
+        ]
+    }
+    fields = [dump(b"upload_file_minidump", gzip.compress(MINIDUMP)), annotation(b"event", json.dumps(event).encode())]
+    assert ask(rig, "/minidump?api_key=k3y", body(*fields)) == KEPT
+    annotations, dumps = kept(rig)
+    assert dumps == {"upload_file_minidump": MINIDUMP}
+    assert json.loads(annotations["event"]) == event
+    found = [annotations[name] for name in ("Version", "Environment", "Level", "ExceptionType", "ExceptionValue")]
+    assert found == ["1.2", "beta", "error", "SIGSEGV", "at 0x0"]
+    assert "k3y" not in str(annotations)
+
+
+# ——— Sentry ———
+
+EVENT = {
+    "event_id": "9e28cdea-5c01-4c2b-8f0e-5a9b6d3c1f11",
+    "release": "app@1.2",
+    "environment": "beta",
+    "level": "fatal",
+    "user": {"id": "42"},
+    "tags": {"os.name": "Linux", "nul": "a\0b"},
+    "contexts": {"app": {"app_name": "App"}},
+}
+MINIDUMP_URL = "/api/7/minidump/?sentry_client=sentry.native/0.4.11&sentry_key=k3y&guid=9"
+KNOWN = {
+    "ProductName": "App",
+    "Version": "app@1.2",
+    "Environment": "beta",
+    "Level": "fatal",
+    "UserID": "42",
+    "EventID": EVENT["event_id"],
+    "tag.os.name": "Linux",
+    "tag.nul": "ab",
+    "SentryProject": "7",
+    "SentryClient": "sentry.native/0.4.11",
+}
+
+
+def test_sentry_native_with_crashpad(rig: Rig) -> None:
+    crumbs = packed({"message": "one"}) + packed({"message": "two"})
+    files = [dump(b"__sentry-breadcrumb1", crumbs), dump(b"__sentry-event", packed(EVENT))]
+    form = body(annotation(b"guid", b"g"), *files, dump(b"upload_file_minidump", MINIDUMP))
+    assert ask(rig, MINIDUMP_URL, form) == CRASH_ID.encode()
+    annotations, dumps = kept(rig)
+    assert KNOWN.items() <= annotations.items()
+    assert dumps == {"__sentrybreadcrumb1": crumbs, "__sentryevent": packed(EVENT), "upload_file_minidump": MINIDUMP}
+    assert "k3y" not in str(annotations)
+    assert rig.crash.raw_crash["metadata"]["collector_notes"] == [  # type: ignore[index]
+        f"the file {name!r} is called {name.replace('-', '')}" for name in ("__sentry-breadcrumb1", "__sentry-event")
+    ]
+
+
+def test_sentry_under_electron(rig: Rig) -> None:
+    """Its JSON comes in pieces."""
+    text = json.dumps(EVENT)
+    pieces = [text[at : at + 50] for at in range(0, len(text), 50)]
+    fields = [annotation(b"sentry__%d" % number, piece.encode()) for number, piece in enumerate(pieces, 1)]
+    form = body(*reversed(fields), annotation(b"_productName", b"Other"), dump(b"upload_file_minidump", MINIDUMP))
+    assert ask(rig, MINIDUMP_URL, form) == CRASH_ID.encode()
+    annotations, _ = kept(rig)
+    assert KNOWN.items() <= annotations.items()
+    assert json.loads(annotations["sentry"]) == EVENT
+    assert "sentry__1" not in annotations
+
+
+def test_sentry_in_fields(rig: Rig) -> None:
+    form = body(
+        annotation(b"sentry[release]", b"1.0"),
+        annotation(b"sentry[user][id]", b"u"),
+        annotation(b"prod", b"App"),
+        dump(b"any", MINIDUMP),
+    )
+    assert ask(rig, "/api/7/minidump?sentry_key=k", form) == CRASH_ID.encode()
+    annotations, _ = kept(rig)
+    assert {"Version": "1.0", "UserID": "u", "ProductName": "App"}.items() <= annotations.items()
+
+
+def test_without_anything_else_the_project_is_the_product(rig: Rig) -> None:
+    assert ask(rig, "/api/7/minidump/", MINIDUMP, None) == CRASH_ID.encode()
+    assert kept(rig)[0]["ProductName"] == "7"
+
+
+@for_each("event", [b"", b"\xc1", packed(EVENT)[:50], packed("text"), packed([1])])
+def test_an_event_that_can_not_be_read_is_kept(new_rig: NewRig, event: bytes) -> None:
+    rig = new_rig(*ALL)
+    form = body(dump(b"__sentry-event", event), dump(b"upload_file_minidump", MINIDUMP))
+    assert ask(rig, MINIDUMP_URL, form) == CRASH_ID.encode()
+    annotations, dumps = kept(rig)
+    assert dumps == {"__sentryevent": event, "upload_file_minidump": MINIDUMP}
+    assert annotations["ProductName"] == "7"
+
+
+def test_annotations_from_a_document_count_among_the_others(rig: Rig) -> None:
+    tags = {f"t{number}": "x" * 1000 for number in range(20)}
+    form = body(dump(b"__sentry-event", packed({"tags": tags})), dump(b"upload_file_minidump", MINIDUMP))
+    ask(rig, MINIDUMP_URL, form)
+    annotations, _ = kept(rig)
+    assert sum(name.startswith("tag.") for name in annotations) == 9
+    assert "11 annotations from other places are left out" in str(rig.crash.raw_crash["metadata"])
+
+
+def test_sentrys_clients_are_not_answered_if_there_is_nowhere_to_save(rig: Rig) -> None:
+    rig.store.error = AllStoresFailed("all full")
+    client = rig.connect()
+    client.send(post(MINIDUMP, path=MINIDUMP_URL.encode(), content_type=None))
+    assert (client.received, client.closed) == (b"", True)

@@ -1,0 +1,43 @@
+"""
+Completes a report that has come whole by what its dialect says, for which documents among its dumps may be read.
+"""
+
+from attrs import evolve
+
+from collectord.dialects.completing import completed, joined
+from collectord.dialects.documents import MOST_BYTES, read_document
+from collectord.dialects.table import Asked
+from collectord.errors import StorageError
+from collectord.intake.names import DumpNames
+from collectord.model import CrashReport, Note
+
+
+async def complete(report: CrashReport, asked: Asked, query: bytes, product: str, most_bytes: int) -> CrashReport:
+    """
+    Return C{report} as its row wants it; see L{completed}.
+
+    @raise NoDump: it has no dump, and its dialect wants one.
+    """
+    report = evolve(report, annotations=joined(report.annotations, asked.dialect))
+    documents: dict[tuple[str, str], object] = {}
+    notes = list(report.notes)
+    for kind, name in asked.dialect.documents:
+        try:
+            data = await _content_of(report, name)
+            if data is not None:
+                documents[kind, name] = read_document(kind, data)
+        except (ValueError, StorageError) as e:
+            notes.append(Note("left_out", f"{name}: no annotations are taken from it: {e}"))
+    return completed(evolve(report, notes=notes), asked, query, product, documents, most_bytes)
+
+
+async def _content_of(report: CrashReport, name: str) -> bytes | None:
+    """The document of that name, which is a dump or an annotation; None if there is none."""
+    dump_name = DumpNames().choose(name)
+    dump = next((dump for dump in report.dumps if dump.name == dump_name), None)
+    if dump is None:
+        text = report.annotations.get(name)
+        return None if text is None else text.encode()
+    if dump.size > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES} bytes")
+    return b"".join([piece async for piece in dump.content.chunks()])
