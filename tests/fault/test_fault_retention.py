@@ -15,6 +15,7 @@ from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
 from tests.support.fusefs import can_mount_fuse, mounted
 from tests.support.load import SMALL, load
+from tests.support.mounts import can_mount, loop_ext4, sync_filesystem
 from tests.support.reports import harm
 from tests.support.wait import until
 from tests.unit.cli.command import keep
@@ -126,4 +127,35 @@ def test_what_a_kill_leaves_of_old_crashes_is_whole(tmp_path: Path) -> None:
     with Daemon(config(port, root), port, tmp_path / "work-second"):  # without limits, it only sweeps
         left = old_in(root)
         assert set() < left < old
+        assert problems(root) == []
+
+
+@pytest.mark.skipif(bool(can_mount()), reason=can_mount() or "-")
+@pytest.mark.parametrize("fault", ["power cut", "read-only"])
+def test_its_disk_fails_in_the_midst_of_it(tmp_path: Path, fault: str) -> None:
+    with loop_ext4(tmp_path / "disk", 128 * 1024 * 1024) as disk:
+        root, port = disk.path / "root", free_port()
+        old = {keep_old(root, n * 70_001) for n in range(600)}
+        (root / "retention.time").write_text(datetime.now(UTC).isoformat())
+        sync_filesystem(disk.path)
+        toml = config(port, root, storage="keep_days = 30")
+        with Daemon(toml, port, tmp_path / "work") as daemon:
+            until(lambda: daemon.log().count(": keep_days") > 20, 60)
+            sync_filesystem(disk.path)  # in the midst of some removals
+            until(lambda: daemon.log().count(": keep_days") > 100, 60)
+            if fault == "power cut":
+                disk.power_cut()
+                daemon.kill()
+            else:
+                disk.abort()
+                until(lambda: "retention will try again" in daemon.log())
+                daemon.stop()
+                assert "Traceback" not in daemon.log()
+        disk.remount()
+        port = free_port()
+        with Daemon(config(port, root), port, tmp_path / "work-second"):  # without limits, it only sweeps
+            assert set() < old_in(root) < old
+            assert problems(root) == []
+        with Daemon(config(port, root, storage="keep_days = 30"), port, tmp_path / "work-third"):
+            until(lambda: not list((root / "20160622").glob("*/*/*/*.*")), 60)
         assert problems(root) == []
