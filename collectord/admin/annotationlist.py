@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from collectord.admin.format import count, moment, size, span
+from collectord.admin.format import count, moment, span
 from collectord.admin.html import Node, h, quiet
 from collectord.admin.tables import pairs, section
+from collectord.units import size_in_words
 
 MAX_ANNOTATIONS = 1000
 MAX_VALUE = 5000
@@ -98,5 +99,5 @@ def reading(name: str, value: str) -> str:
     if _EARLIEST < number < _LATEST and _TIME.search(name):
         return moment(number)
     if number >= 1000 and _BYTES.search(name):
-        return size(number)
+        return size_in_words(number)
     return ""

@@ -14,7 +14,7 @@ from collectord.admin.bugs import word
 from collectord.admin.crashlist import fingerprint_link, place_link, product_name
 from collectord.admin.dumplist import dump_list, received_dumps
 from collectord.admin.elsewhere import elsewhere
-from collectord.admin.format import age, count, day, number_of, size, span, time_of_day
+from collectord.admin.format import age, count, day, number_of, span, time_of_day
 from collectord.admin.frame import Frame
 from collectord.admin.html import Node, group, h, quiet
 from collectord.admin.place import shown_place
@@ -24,6 +24,7 @@ from collectord.index.values import CrashNeighbours
 from collectord.observe.crashpage import LEFT, CrashPage, kept_event
 from collectord.observe.status import SinkStatus
 from collectord.throttle.wording import one_of
+from collectord.units import size_in_words
 
 _NEIGHBOURS = [
     Column(head="Crash", cells="id", is_head=True),
@@ -125,7 +126,7 @@ class CrashView:
             yield "Uptime", span(int(uptime))
         if (payload := self._fact("payload_size")).isdecimal():
             compressed = ", compressed" if self._fact("payload_compressed") == "1" else ""
-            yield "Size", [size(int(payload)), " ", quiet(f"on the wire{compressed}")]
+            yield "Size", [size_in_words(int(payload)), " ", quiet(f"on the wire{compressed}")]
         if rule := self._fact("throttle_rule"):
             yield "Rule", [rule, _sample(self.crash.facts.get("throttle_rate", ""))]
 

@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 
 from attrs import frozen
 
-from collectord.admin.format import size
 from collectord.admin.frame import Frame
 from collectord.admin.html import Node, h, quiet
 from collectord.admin.place import shown_place
 from collectord.admin.tables import Cell
 from collectord.index.values import IndexedCrash
 from collectord.observe.status import Overview, Recent
+from collectord.units import size_in_words
 
 MAX_TEXT = 200
 """The most characters that are shown of what a client said in a table."""
@@ -43,7 +43,7 @@ class CrashCells:
 
     def size(self, crash: IndexedCrash) -> Node:
         """The size of its report."""
-        return None if crash.size is None else size(crash.size)
+        return None if crash.size is None else size_in_words(crash.size)
 
     def now(self, crash: IndexedCrash) -> Node | Cell:
         """Where it is now."""

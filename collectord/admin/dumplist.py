@@ -7,10 +7,11 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from collectord.admin.crashlist import MAX_TEXT
-from collectord.admin.format import count, size
+from collectord.admin.format import count
 from collectord.admin.html import Node, group, h, quiet
 from collectord.admin.tables import Column, Row, section, table
 from collectord.observe.crashpage import CrashPage, DumpFile, kept_event
+from collectord.units import size_in_words
 
 _COLUMNS = [
     Column(head="Name", is_head=True, cells="text"),
@@ -51,7 +52,7 @@ def received_dumps(crash: CrashPage) -> Element | None:
 
 
 def _amount(dump: DumpFile) -> Sequence[Node]:
-    return ("not known", None) if dump.size is None else (size(dump.size), count(dump.size))
+    return ("not known", None) if dump.size is None else (size_in_words(dump.size), count(dump.size))
 
 
 def _aside(dumps: Sequence[DumpFile]) -> Node:

@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime
 from itertools import pairwise
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 _UNSEEN = re.compile(
@@ -35,16 +34,6 @@ def share(part: float, whole: float) -> str:
     """Write C{part} as a percentage of C{whole}: C{12.3 %}."""
     percent = 100 * part / whole if whole else 0.0
     return "< 0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
-
-
-def size(number: float) -> str:
-    """Write a number of bytes as C{812 B}, C{4.1 kB} or C{120 MB}."""
-    unit = 0
-    while number >= 999.5 and unit < len(_UNITS) - 1:
-        number /= 1000
-        unit += 1
-    digits = 1 if unit and number < 99.95 else 0
-    return f"{number:,.{digits}f} {_UNITS[unit]}"
 
 
 def span(seconds: float) -> str:

@@ -108,7 +108,7 @@ class Frame:
         return h(
             "footer",
             h("p", "For programs: ", overview, ", ", metrics),
-            h("p", "All times UTC. 1 kB is 1,000 bytes."),
+            h("p", "All times UTC. 1 KiB is 1,024 bytes."),
             h("p", f"collectord {self.version}, up {span(self.now - self.started)}"),
             class_="bottom",
         )

@@ -9,12 +9,13 @@ from xml.etree.ElementTree import Element
 
 from attrs import frozen
 
-from collectord.admin.format import count, rate, size, span
+from collectord.admin.format import count, rate, span
 from collectord.admin.html import Node, h
 from collectord.admin.plots import Mark, Plot, plot
 from collectord.admin.switches import Switch
 from collectord.admin.tables import Column, Row, section, table
 from collectord.index.intake import IntakeCounts, IntakeHistory, IntakeSlot, Span
+from collectord.units import size_in_words
 
 SPANS: Final[Mapping[str, tuple[Span, str, str]]] = {
     "10m": ("10min", "10 min", "10 minutes"),
@@ -107,7 +108,7 @@ def _table(history: IntakeHistory, shown: Sequence[_Series], words: str) -> Elem
         _row(history, _Series("Received", "received"), "none"),
         *(_row(history, one, one.area) for one in reversed(shown)),
         _row(history, _Series("Moved", "moved"), "moved"),
-        Row("bytes_in", [[_key("none"), "Data in, MB"], *_data_in(history)]),
+        Row("bytes_in", [[_key("none"), "Data in, MiB"], *_data_in(history)]),
     ]
     return table("Reports by what became of them, in the time shown", columns, rows, "")
 
@@ -120,8 +121,8 @@ def _row(history: IntakeHistory, one: _Series, key: str) -> Row:
 
 def _data_in(history: IntakeHistory) -> Iterator[Node]:
     for counts in (history.now, history.mean, history.most):
-        yield rate(counts.bytes_in / 1e6)
-    yield size(history.sums.bytes_in)
+        yield rate(counts.bytes_in / 1024**2)
+    yield size_in_words(history.sums.bytes_in)
 
 
 def _key(name: str) -> Element:

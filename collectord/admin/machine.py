@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from collectord.admin.deciding import counted_for
-from collectord.admin.format import age, count, size, span
+from collectord.admin.format import age, count, span
 from collectord.admin.html import Node, h, quiet
 from collectord.admin.paths import Values
 from collectord.admin.plots import backlog, bar
@@ -15,6 +15,7 @@ from collectord.admin.tables import Cell, Column, Row, section, table
 from collectord.index.day import DayCounts, Series
 from collectord.observe.status import Overview, SinkStatus
 from collectord.observe.storestatus import StoreFigures, StoreStatus
+from collectord.units import size_in_words
 
 NOT_KNOWN = "not known"
 NOTHING = "—"
@@ -63,7 +64,7 @@ def _store(store: StoreStatus, now: float, waited: Values | None) -> Row:
             [h("span", store.name, class_="id"), " ", quiet(store.file_system) if store.file_system else None],
             [_state(store.problem, store.cautions), _age_of(last, now)],
             _space(store),
-            size(store.min_free_bytes),
+            size_in_words(store.min_free_bytes),
             _waiting(store),
             backlog(waited) if waited is not None else None,
             span(store.oldest_age_s) if store.backlog or store.oldest_age_s else Cell(NOTHING, "zero"),
@@ -104,14 +105,14 @@ def _state_of_sink(sink: SinkStatus) -> Iterator[Node]:
 
 def _space(store: StoreStatus) -> Node:
     if store.free_bytes is None:
-        return quiet(f"{size(store.last_known.free_bytes)} free") if store.last_known else NOT_KNOWN
+        return quiet(f"{size_in_words(store.last_known.free_bytes)} free") if store.last_known else NOT_KNOWN
     if not store.total_bytes:
-        return f"{size(store.free_bytes)} free"
+        return f"{size_in_words(store.free_bytes)} free"
     used = 1 - store.free_bytes / store.total_bytes
     is_full = store.is_full or store.free_bytes < store.min_free_bytes
     floor = max(0.0, 1 - store.min_free_bytes / store.total_bytes)
     shown = bar(used, floor=floor, is_full=is_full, says=f"{100 * used:.0f} % used")
-    return [shown, f"{size(store.free_bytes)} free"]
+    return [shown, f"{size_in_words(store.free_bytes)} free"]
 
 
 def _number(value: int | None, otherwise: str, alarm: str = "") -> Node | Cell:

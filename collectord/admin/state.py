@@ -6,9 +6,10 @@ being lost.
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
-from collectord.admin.format import age, count, number_of, rate, size, span, when
+from collectord.admin.format import age, count, number_of, rate, span, when
 from collectord.admin.html import Node, h
 from collectord.observe.status import Loss, Overview, SinkStatus, Trouble
+from collectord.units import size_in_words
 
 LOST = "CRASHES ARE BEING LOST"
 """In capitals, since nothing worse can happen to this daemon."""
@@ -89,7 +90,7 @@ def _facts(overview: Overview, bytes_a_day: float | None) -> Iterator[Node]:
     free = [store.free_bytes for store in takes if store.free_bytes is not None]
     if free:
         room = f" free, {_days(sum(free), bytes_a_day)} if nothing could be moved" if bytes_a_day else " free"
-        yield _fact("stores", size(sum(free)), room)
+        yield _fact("stores", size_in_words(sum(free)), room)
     backlogs = [store.backlog for store in overview.stores if store.backlog is not None]
     if backlogs:
         oldest = max(store.oldest_age_s for store in overview.stores)

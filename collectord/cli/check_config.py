@@ -27,11 +27,11 @@ from collectord.cli.shared import (
     counted,
     facts,
     json_option,
+    processes_in_words,
     say,
     shortened,
     show,
     show_json,
-    size_in_words,
     table,
 )
 from collectord.daemon.admin import admin_listeners
@@ -52,6 +52,7 @@ from collectord.storage.filesystem.unpublished import count_unpublished, left_ov
 from collectord.throttle import Rule
 from collectord.throttle.load import differences_in
 from collectord.throttle.wording import condition_in_words, outcome_in_words
+from collectord.units import size_in_words
 
 _KINDS = {"moved": "destination", "published": "publisher"}
 
@@ -227,7 +228,7 @@ def _show(
                 ("settings", f"{source}, and the environment"),
                 ("submissions", ", ".join(submission.listen)),
                 ("dialects", ", ".join([*submission.dialects, *_rows(submission.dialect)])),
-                ("workers", submission.workers),
+                ("workers", processes_in_words(submission.workers, mover.processes or None)),
                 ("largest report", size_in_words(submission.max_body_bytes)),
                 ("submitter token", _secret(submission.submitter_token) or "none: clients can't choose crash ids"),
                 ("admin port", ", ".join(settings.admin.listen) or "off"),
@@ -274,6 +275,5 @@ def _crashmover(settings: Settings) -> str:
         return "off"
     if mover.destination:
         publishers = f", {counted(len(mover.publisher), 'publisher')}" if mover.publisher else ""
-        by = f", by {counted(mover.processes, 'process', 'processes')} of its own" if mover.processes else ""
-        return f"to {counted(len(mover.destination), 'destination')}{publishers}{by}"
+        return f"to {counted(len(mover.destination), 'destination')}{publishers}"
     return "crashes stay; those in a fallback store go to the primary" if len(settings.storage) > 1 else "crashes stay"

@@ -23,7 +23,6 @@ from collectord.cli.shared import (
     shortened,
     show,
     show_json,
-    size_in_words,
     table,
 )
 from collectord.cli.stores import a_crash_id, found_in, moved_roots, store_option, store_roots
@@ -34,6 +33,7 @@ from collectord.observe.journal.reader import events_of
 from collectord.observe.journal.writer import directory_of
 from collectord.settings.loading import load_settings
 from collectord.storage.filesystem.finder import FoundCrash, find_crash, link_of
+from collectord.units import size_in_words
 
 
 @frozen(kw_only=True)

@@ -28,7 +28,6 @@ from collectord.cli.shared import (
     shortened,
     show,
     show_json,
-    size_in_words,
     table,
     tracked,
 )
@@ -44,6 +43,7 @@ from collectord.cli.stores import (
 )
 from collectord.crashid import day_of
 from collectord.storage.filesystem.finder import problems_of
+from collectord.units import size_in_words
 
 
 @click.group(epilog=EXIT_STATUS)

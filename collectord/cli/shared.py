@@ -79,15 +79,6 @@ def shortened(value: object, longest: int = 400) -> str:
     return clean(text) if len(text) <= longest else f"{clean(text[:longest])}… ({len(text):,} characters)"
 
 
-def size_in_words(size: float) -> str:
-    """Write a number of bytes, such as 1536, as C{1.5 KiB}."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
 def counted(number: int, one: str, many: str = "") -> str:
     """
     Write a number of things, such as C{1 dump} or C{1,234 dumps}.
@@ -96,6 +87,15 @@ def counted(number: int, one: str, many: str = "") -> str:
     @param many: the word for several, if it is not C{one} with an C{s}.
     """
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def processes_in_words(workers: int, movers: int | None) -> str:
+    """
+    Write how many processes there are, as C{2} or C{2 to receive, 1 to move}.
+
+    @param movers: those that only move crashes; None: there are to be none.
+    """
+    return str(workers) if movers is None else f"{workers} to receive, {movers} to move"
 
 
 def show(*what: RenderableType) -> None:

@@ -11,7 +11,7 @@ import click
 from click.exceptions import Exit
 from rich.text import Text
 
-from collectord.admin.format import count, rate, size, span
+from collectord.admin.format import count, rate, span
 from collectord.admin.machine import NOT_KNOWN, NOT_SINCE, NOT_YET, TAKES_CRASHES
 from collectord.admin.state import LOST, loss_in_words
 from collectord.cli.client import Response, Server
@@ -23,6 +23,7 @@ from collectord.cli.shared import (
     config_option,
     facts,
     json_option,
+    processes_in_words,
     say,
     shortened,
     show,
@@ -32,6 +33,7 @@ from collectord.cli.shared import (
 from collectord.net.localurl import url_of
 from collectord.observe.status import Loss
 from collectord.settings.loading import load_settings
+from collectord.units import size_in_words
 
 _PATH = "/overview.json"
 _UNAUTHORIZED = (401, 403)
@@ -111,14 +113,9 @@ def _loss(overview: Mapping[str, Any]) -> str:
     return loss_in_words(Loss(**overview["loss"]), overview["now"], overview["rates"]["lost"])
 
 
-def _workers(overview: Mapping[str, Any]) -> str:
-    movers = overview["movers"]
-    count = f"{len(overview['workers'])}"
-    return count if movers is None else f"{count} to receive, {len(movers)} to move"
-
-
 def _show(overview: Mapping[str, Any]) -> None:
-    rates = overview["rates"]
+    rates, movers = overview["rates"], overview["movers"]
+    workers = processes_in_words(len(overview["workers"]), None if movers is None else len(movers))
     if overview["loss"]:
         show(Text(LOST, "bold red"), _loss(overview))
     show(
@@ -126,16 +123,18 @@ def _show(overview: Mapping[str, Any]) -> None:
             [
                 ("collectord", overview["version"]),
                 ("running for", span(overview["now"] - overview["started"])),
-                ("workers", _workers(overview)),
+                ("workers", workers),
                 ("connections", f"{overview['connections']}; {overview['receiving']} uploads"),
                 ("crashes", f"{overview['saving']} being saved, {overview['moving']} being moved"),
                 (
                     "per second",
                     ", ".join(f"{rate(rates[name])} {name}" for name in ("received", "kept", "refused", "moved"))
-                    + f"; {size(rates['bytes_in'])}",
+                    + f"; {size_in_words(rates['bytes_in'])}",
                 ),
                 *(
-                    ("data in, in all", size(total)) if name == "bytes_in" else (f"{name}, in all", count(total))
+                    ("data in, in all", size_in_words(total))
+                    if name == "bytes_in"
+                    else (f"{name}, in all", count(total))
                     for name, total in overview["totals"].items()
                 ),
             ]
@@ -156,8 +155,8 @@ def _show_stores(stores: Sequence[Mapping[str, Any]]) -> None:
         add_row(
             shown,
             store["name"],
-            _known(store["free_bytes"], size),
-            size(store["min_free_bytes"]),
+            _known(store["free_bytes"], size_in_words),
+            size_in_words(store["min_free_bytes"]),
             "—" if store["backlog"] is None else count(store["backlog"]),
             span(store["oldest_age_s"]) if store["oldest_age_s"] else "",
             _known(store["quarantined"], count),

@@ -17,6 +17,7 @@ from collectord.daemon.ingest import IngestPipeline
 from collectord.errors import TimedOut
 from collectord.intake.site import StreamingSite
 from collectord.net.listeners import close_ports, take_waiting
+from collectord.units import size_in_words
 
 _KEEP_S = 15.0
 """Seconds at a stop to save what was received whole: a little longer than one try of a store may take."""
@@ -72,8 +73,9 @@ class CollectorService(Service):
             if state.problem:
                 self._log.error("a store can't be used: {why}", why=state.problem)
             else:
-                free = state.figures.get("free_bytes", "an unknown number of")
-                self._log.info("store {store}: {free} bytes are free", store=state.name, free=free)
+                free = state.figures.get("free_bytes")
+                room = "how much is free is not known" if free is None else f"{size_in_words(free)} are free"
+                self._log.info("store {store}: {room}", store=state.name, room=room, free=free)
         await self._duplicates.filled()
         collect_less()
         if self.running:

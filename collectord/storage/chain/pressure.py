@@ -8,6 +8,7 @@ from twisted.logger import Logger
 
 from collectord.pressure import IN_WORDS, PressureLevel
 from collectord.storage.chain.backend import Backend
+from collectord.units import size_in_words
 
 
 class ChainPressure:
@@ -34,8 +35,9 @@ class ChainPressure:
         level = self.level
         if level > self._told:
             self._log.error(
-                "DISK PRESSURE: {what}; {free} bytes are free in {store}",
+                "DISK PRESSURE: {what}; {room} are free in {store}",
                 what=IN_WORDS[level],
+                room="?" if free is None else size_in_words(free),
                 free=free,
                 store=backend.name,
             )

@@ -5,6 +5,8 @@ Whether a file system has room for more crashes.
 import errno
 import os
 
+from collectord.units import size_in_words
+
 _MOST_INODES = 1000
 """At most so many inodes are kept free: a group of crashes takes about half as many."""
 
@@ -53,7 +55,9 @@ def refuse_full(path: str, min_free_bytes: int) -> int | None:
     if free == 0:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if free is not None and free < min_free_bytes:
-        raise OSError(errno.ENOSPC, f"{free} bytes are free, min_free_bytes is {min_free_bytes}")
+        raise OSError(
+            errno.ENOSPC, f"{size_in_words(free)} are free, less than min_free_bytes ({size_in_words(min_free_bytes)})"
+        )
     return free
 
 

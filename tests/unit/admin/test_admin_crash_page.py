@@ -31,7 +31,7 @@ def test_a_crash(admin: Admin) -> None:
     page = page_at(admin, PATH)
     assert "Fenix 128.0.1 on Windows 11, amd64 · kept 22 Jun 2016, 15:19:49 UTC, 10 s ago" in page.text
     assert "waits in /var/lib/collectord/crashes; moved to s3: crashes" in page.text
-    minidump = ["upload_file_minidump", "391 kB", "391,204", "minidump, 214 modules, 61 threads", "Download"]
+    minidump = ["upload_file_minidump", "382 KiB", "391,204", "minidump, 214 modules, 61 threads", "Download"]
     assert page.row("upload_file_minidump") == minidump
     assert page.row("memory_report")[3] == "gzip sent as memory.json.gz"
     assert page.row("SHA-256 as received " + "9f86d081884c7d65" * 4)
@@ -83,10 +83,10 @@ def test_a_crash_that_was_moved(admin: Admin) -> None:
     assert f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}" in page.text
     assert f"This brings it back: collectord fetch {CRASH_ID}" in page.text
     assert "published to rabbitmq: socorro.normal" in page.text
-    assert page.row("payload_size") == ["payload_size", "183204 183 kB"]
+    assert page.row("payload_size") == ["payload_size", "183204 179 KiB"]
     assert "Annotations" not in page.text
     assert "1, as they were received" in page.text
-    minidump = ["upload_file_minidump", "1.3 MB", "1,284,096", "minidump, by its name or first bytes"]
+    minidump = ["upload_file_minidump", "1.2 MiB", "1,284,096", "minidump, by its name or first bytes"]
     assert page.row("upload_file_minidump") == minidump
     assert page.links("dumps") == []
 
@@ -125,7 +125,7 @@ def test_a_crash_that_only_the_index_knows(admin: Admin) -> None:
     assert "· moved to s3: crashes" in page.text
     assert "No store has it any more." in page.text
     assert "What follows is what the index remembers." in page.text
-    assert page.row("payload_size") == ["payload_size", "412001 412 kB"]
+    assert page.row("payload_size") == ["payload_size", "412001 402 KiB"]
     assert "The ledger keeps" not in page.text
     facts = json.loads(admin.ask(f"{PATH}.json").body)["facts"]
     assert facts["ProductName"] == "Fenix"
@@ -217,8 +217,8 @@ def test_facts_are_shown_without_a_fingerprint() -> None:
         ("StartupTime", "1466608102", "2016-06-22 15:08:22"),
         ("UptimeTS", "3207.4", "53 min 27 s"),
         ("uptime", "12", ""),
-        ("TotalPhysicalMemory", "17037594624", "17.0 GB"),
-        ("payload_size", "183204", "183 kB"),
+        ("TotalPhysicalMemory", "17037594624", "15.9 GiB"),
+        ("payload_size", "183204", "179 KiB"),
         ("ScreenSize", "2560x1440", ""),
         ("BuildID", "20160618030212", ""),
         ("CrashTime", "9" * 400, ""),

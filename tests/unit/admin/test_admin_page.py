@@ -31,7 +31,7 @@ def test_the_overview(admin: Admin) -> None:
     page = page_at(admin, "/")
     assert "All is well" in page.text
     assert "22 Jun 2016, 15:20:00 UTC, as loaded" in page.text
-    assert page.row("/mnt/nfs/crashes")[2:] == ["7.9 TB free", "1.0 GB", "0", "", "—", "0"]
+    assert page.row("/mnt/nfs/crashes")[2:] == ["7.2 TiB free", "954 MiB", "0", "", "—", "0"]
     assert page.row("/var/lib/collectord/crashes ext4")[4].isdecimal()
     assert page.row("rabbitmq: socorro.normal publisher")[1:] == ["takes crashes", "225,318", "0", "—", "—"]
     assert page.row("s3: crashes destination")[2:] == ["225,318", "3", "≤ 50 ms", "—"]
@@ -47,7 +47,7 @@ def test_the_overview(admin: Admin) -> None:
     assert page.row("worker 2 (pid 4023)")[2] == "not known"
     assert "the first that matches decides, counted for 21 h of 24 h" in page.text
     assert "2 of 2 stores take crashes" in page.text
-    assert "8.3 TB free, 60 days if nothing could be moved" in page.text
+    assert "7.6 TiB free, 60 days if nothing could be moved" in page.text
     assert "2 of 2 destinations and publishers take them" in page.text
 
 
@@ -186,7 +186,7 @@ def test_crashes_are_being_lost(admin: Admin) -> None:
     assert page.row("Lost (503)")[-1] != "0"
     assert "so far, 5.9 more each second; most" in page.text
     nfs = page.row("/mnt/nfs/crashes")
-    assert (nfs[2], nfs[4], nfs[7]) == ("7.9 TB free", "12", "0")
+    assert (nfs[2], nfs[4], nfs[7]) == ("7.2 TiB free", "12", "0")
     assert "what is told here was so 3 min ago" in nfs[1]
     assert "Make room, or lower min_free_bytes and reload." in page.text
     assert "nothing for 5 s. It is tried again and again: see whether its disk or server answers." in page.text
@@ -196,7 +196,7 @@ def test_crashes_are_being_lost(admin: Admin) -> None:
 def test_a_daemon_that_has_just_started(admin: Admin) -> None:
     admin.source.scenario = "empty"
     page = page_at(admin, "/")
-    assert page.row("/home/me/crashes")[2:] == ["48.4 GB free", "268 MB", "—", "", "—", "0"]
+    assert page.row("/home/me/crashes")[2:] == ["45.1 GiB free", "256 MiB", "—", "", "—", "0"]
     assert "This sends one:curl -F ProductName=Test" in page.text
     assert "http://HOST:PORT/submit" in page.text
     assert "None is set: crashes stay in their stores." in page.text

@@ -10,7 +10,7 @@ import pytest
 from collectord import __version__
 from collectord.cli import shared
 from collectord.cli.main import main
-from collectord.cli.shared import EXIT_STATUS, clean, shortened, size_in_words, tracked
+from collectord.cli.shared import EXIT_STATUS, clean, shortened, tracked
 from collectord.errors import ConfigError
 from tests.support.cases import for_each
 from tests.unit.cli.command import run
@@ -163,18 +163,3 @@ def test_progress_is_over_when_nobody_wants_more(monkeypatch: pytest.MonkeyPatch
 def test_shortened() -> None:
     assert shortened("x" * 400) == "x" * 400
     assert shortened("\x00" * 2000, 2) == "\\x00\\x00… (2,000 characters)"
-
-
-@for_each(
-    ("size", "words"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1536, "1.5 KiB"),
-        (26214400, "25.0 MiB"),
-        (5 << 40, "5.0 TiB"),
-        (5 << 50, "5120.0 TiB"),
-    ],
-)
-def test_size_in_words(size: float, words: str) -> None:
-    assert size_in_words(size) == words

@@ -67,15 +67,21 @@ _PUBLISHER = "[[crashmover.publisher]]\ntype = 'http'\nurl = 'http://127.0.0.1:9
         pytest.param(_DESTINATION, "to 1 destination", id="a destination"),
         pytest.param(_DESTINATION + _PUBLISHER, "to 1 destination, 1 publisher", id="a destination and a publisher"),
         pytest.param("[crashmover]\nenabled = false\n", "off", id="off"),
-        pytest.param(
-            "[crashmover]\nprocesses = 1\n" + _DESTINATION, "to 1 destination, by 1 process of its own", id="apart"
-        ),
     ],
 )
 def test_where_crashes_go(settings: Path, text: str, told: str) -> None:
     settings.write_text(text)
     [line] = [line for line in run("check-config", "-c", settings).stdout.splitlines() if line.startswith("crashmover")]
     assert line.removeprefix("crashmover").strip() == told
+
+
+def test_how_many_workers_in_the_words_of_status(settings: Path) -> None:
+    """C{test_cli_status.py} has them, too."""
+    apart = "[crashmover]\nprocesses = 1\n"
+    for text, told in (("[submission]\nworkers = 2\n", "2"), (apart, "1 to receive, 1 to move")):
+        settings.write_text(text)
+        lines = run("check-config", "-c", settings).stdout.splitlines()
+        assert [line.split() for line in lines if line.startswith("workers")] == [["workers", *told.split()]]
 
 
 def test_addresses_that_may_be_there_twice(settings: Path) -> None:

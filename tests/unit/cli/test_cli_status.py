@@ -72,7 +72,7 @@ def asked_of(overview: Overview, *options: str) -> Any:
 def test_well() -> None:
     result = asked_of(WELL)
     assert (result.exit_code, result.stderr) == (0, "")
-    for text in ("0.1.0", "1 d 1 h", "12.5 received", "12,345", "/var/crashes", "5.4 GB", "1,234", "1 h 1 min"):
+    for text in ("0.1.0", "1 d 1 h", "12.5 received", "12,345", "/var/crashes", "5.0 GiB", "1,234", "1 h 1 min"):
         assert text in result.stdout
     assert "s3 crashes" in result.stdout
 

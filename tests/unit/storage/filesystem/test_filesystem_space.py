@@ -28,7 +28,7 @@ def free(monkeypatch: pytest.MonkeyPatch, least: int, **values: int) -> int | No
 def test_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free(monkeypatch, 0, f_frsize=KIB, f_blocks=100, f_bavail=10) == 10 * KIB
     assert free(monkeypatch, 10 * KIB, f_frsize=KIB, f_blocks=100, f_bavail=10) == 10 * KIB
-    with pytest.raises(OSError, match="10240 bytes are free, min_free_bytes is 10241") as reported:
+    with pytest.raises(OSError, match=r"10\.0 KiB are free, less than min_free_bytes") as reported:
         free(monkeypatch, 10 * KIB + 1, f_frsize=KIB, f_blocks=100, f_bavail=10)
     assert reported.value.errno == errno.ENOSPC
 
