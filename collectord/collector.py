@@ -18,8 +18,9 @@ from collectord.errors import AllStoresFailed, MalformedReport, RelayLoop, Unaut
 from collectord.interfaces import ICrashStorage
 from collectord.judge import Judged
 from collectord.metrics import DUPLICATES, NOTES, SAVE_BYTES, SAVE_SECONDS, THROTTLED, series
-from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, CrashReport, Dump, Note, RawCrash
+from collectord.model import Annotations, Crash, CrashEvent, CrashFacts, CrashReport, Dump, Note
 from collectord.pressure import NO_PRESSURE, Pressure
+from collectord.rawcrash import make_raw_crash
 from collectord.stepdetails import kept_details
 from collectord.telling import SeenReport, about_kept, seen_report
 from collectord.throttle.counts import ReportId
@@ -29,8 +30,6 @@ from collectord.throttle.traits import Traits
 
 _log = Logger()
 _LIKE_IT_IS_KEPT = Verdict(Result.REJECT, "disk_pressure", 100)
-_VERSION = 2
-_TYPE_TAG = "bp"
 
 
 async def knows_nothing(dumps: Sequence[Dump], annotations: Annotations) -> None:
@@ -48,12 +47,14 @@ class Outcome:
     The outcome says what became of a report. With the results ACCEPT and DEFER its crash is kept and durable.
 
     @ivar crash_id: the id that the client is told, or None. A report with FAKEACCEPT has one, but is not kept.
+    @ivar version: of the program, as the client says.
     @ivar is_duplicate: the same report was kept before, and the id is that of its crash. No rule judged this one.
     """
 
     result: Result
     rule: str
     crash_id: str | None = None
+    version: str = ""
     is_duplicate: bool = False
 
 
@@ -164,7 +165,7 @@ class Collector:
             notes = [*report.notes, *self._notes_on(named.renamed)]
             said = [*(() if fresh else report.sender_notes), *(note.text for note in notes)]
             client = report.address if self.record_address and fresh else None  # a relay is not the client
-            raw_crash = self._raw_crash(crash_id, kept, said, report, facts, judged, now, client)
+            raw_crash = make_raw_crash(crash_id, kept, said, report, facts, judged, now, client)
             crash = Crash(crash_id=crash_id, raw_crash=raw_crash, dumps=report.dumps, fresh=fresh, began=began)
             try:
                 await self._save(crash, report, facts, verdict, now, digest)
@@ -186,7 +187,8 @@ class Collector:
             rule=verdict.rule,
             size=report.payload.size,
         )
-        return Outcome(verdict.result, verdict.rule, crash_id if verdict.result is Result.FAKEACCEPT else None)
+        told = crash_id if verdict.result is Result.FAKEACCEPT else None
+        return Outcome(verdict.result, verdict.rule, told, annotations.get("Version", ""))
 
     async def _save(
         self,
@@ -241,47 +243,6 @@ class Collector:
             if self.kept_names.keeps(name, new)
         ]
 
-    def _raw_crash(
-        self,
-        crash_id: str,
-        annotations: Annotations,
-        notes: Sequence[str],
-        report: CrashReport,
-        facts: CrashFacts | None,
-        judged: Judged,
-        now: datetime,
-        client: str | None,
-    ) -> RawCrash:
-        raw_crash: dict[str, object] = dict(annotations)
-        payload, verdict, sampled = report.payload, judged.verdict, judged.tally.sampled
-        raw_crash.update(
-            uuid=crash_id,
-            submitted_timestamp=now.isoformat(),
-            version=_VERSION,
-            legacy_processing=0 if verdict.result is Result.ACCEPT else 1,
-            throttle_rate=verdict.percent,
-            type_tag=_TYPE_TAG,
-            metadata={
-                "payload": payload.structure,
-                "payload_compressed": "1" if payload.compressed else "0",
-                "payload_size": payload.size,
-                "collector_notes": notes,
-                "dump_checksums": {dump.name: dump.sha256 for dump in report.dumps},
-                "dumps": {dump.name: _about(dump) for dump in report.dumps},
-                "user_agent": payload.user_agent,
-                "throttle_rule": verdict.rule,
-                **({} if facts is None else facts.as_metadata()),
-                **({} if sampled is None else {"sampled": sampled}),
-                **({} if client is None else {"client_address": client}),
-            },
-        )
-        return raw_crash
-
 
 def _without_uuid(annotations: Annotations) -> Annotations:
     return {name: value for name, value in annotations.items() if name != "uuid"}
-
-
-def _about(dump: Dump) -> dict[str, object]:
-    sent = {"filename": dump.filename, "content_type": dump.content_type}
-    return {"size": dump.size, **{name: value for name, value in sent.items() if value}}

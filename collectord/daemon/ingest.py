@@ -54,6 +54,7 @@ from collectord.storage.chain.waitingroom import WaitingRoom
 from collectord.telling import SeenReport
 from collectord.throttle.counts import RateCounts
 from collectord.throttle.rules import Rule
+from collectord.web.answers import Shown
 from collectord.web.site import PublicSite, version_info
 
 _log = Logger()
@@ -109,7 +110,7 @@ class IngestPipeline:
             self._collector(settings, rules),
             self._receiver_for,
             self.stores,
-            settings.submission.dump_id_prefix,
+            _shown(settings),
             version_info(),
             _dialects(settings),
         )
@@ -164,7 +165,7 @@ class IngestPipeline:
     def apply(self, settings: Settings, rules: Sequence[Rule]) -> None:
         """Use the rules, limits and so on of other settings from the next report on."""
         self.public.collector = self._collector(settings, rules)
-        self.public.prefix = settings.submission.dump_id_prefix
+        self.public.shown = _shown(settings)
         self.public.dialects = _dialects(settings)
         self.duplicates.window = settings.submission.duplicate_window_s
         self._drain_file = settings.submission.drain_file
@@ -242,6 +243,10 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
     return ConnectionLimits(
         idle=submission.idle_timeout_s, keep_alive=submission.keep_alive_s, min_rate=submission.min_rate_bytes_s
     )
+
+
+def _shown(settings: Settings) -> Shown:
+    return Shown(settings.submission.dump_id_prefix, settings.submission.view_url)
 
 
 def _waiting_bytes(settings: Settings) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-_NAMES: Final = ("prefix", "crash_id", "hex", "rule", "reason")
+_NAMES: Final = ("prefix", "crash_id", "hex", "view_url", "view_line", "rule", "version", "reason")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -34,8 +34,10 @@ class Answers(BaseModel):
     """
     What the clients of a dialect are answered.
 
-    @ivar kept: the crash is durable. It knows C{{prefix}}, C{{crash_id}} and, without hyphens, C{{hex}}.
+    @ivar kept: the crash is durable. It knows C{{prefix}}, C{{crash_id}} and, without hyphens, C{{hex}}; C{{view_url}},
+        and the line C{{view_line}} that tells it, if the operator has a page for each crash.
     @ivar rejected: a throttle rule rejected it, C{{rule}}.
+    @ivar stopped: a throttle rule rejected it, and wants no more reports of this C{{version}}. Empty: as C{rejected}.
     @ivar ignored: a throttle rule ignores it.
     @ivar refused: it is refused, for a C{{reason}}.
     @ivar no_dump: it has no dump, and nothing of it is kept.
@@ -44,8 +46,9 @@ class Answers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kept: Template = "CrashID={prefix}{crash_id}\n"
+    kept: Template = "CrashID={prefix}{crash_id}\n{view_line}"
     rejected: Template = "Discarded=rule_{rule}"
+    stopped: Template = ""
     ignored: Template = "Unsupported=1\n"
     refused: Template = "Discarded={reason}"
     no_dump: Template = ""

@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from collectord.dialects.answers import Answers
 from collectord.dialects.row import Dialect
 from collectord.errors import ConfigError
 
-SUBMIT = Dialect(name="submit", path="/submit")
+_STOPPED = "Discarded=rule_{rule}\nStopSendingReportsFor={version}\n"
+SUBMIT = Dialect(name="submit", path="/submit", answer=Answers(stopped=_STOPPED))
 """The dialect of those who call nothing else theirs: Crashpad, Breakpad, Firefox."""
 
 

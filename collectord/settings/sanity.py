@@ -5,7 +5,7 @@ Checks of settings that are each right by themselves but can't be right together
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from collectord.errors import ConfigError
@@ -17,6 +17,7 @@ from collectord.settings.urls import redacted_url
 _JOURNALS = "ledger"
 _CRASHPAD_S = 60.0
 """Seconds after which Crashpad and its descendants give up a report, counted from when they began to send it."""
+_FIREFOX_PREFIX = "bp-"
 _OF_THE_SYSTEM = re.compile(r"systemd:|\w+:(port=)?0\b")
 """The beginning of an address whose port the system chooses, or has opened already."""
 _KEYS = "keys"
@@ -84,12 +85,18 @@ def _ledger_in_a_store(settings: Settings) -> str:
     return ""
 
 
-def waits_too_long(settings: Settings) -> Sequence[str]:
-    """Say so if crashes wait for a store for longer than clients wait, which then never learn what became of theirs."""
-    seconds = settings.submission.patience_s
-    if seconds < _CRASHPAD_S:
-        return []
-    return [f"[submission] patience_s = {seconds:g}: Crashpad gives up {_CRASHPAD_S:g} s after it has begun to send"]
+def odd_for_clients(settings: Settings) -> Iterator[str]:
+    """
+    Describe answers that clients don't understand, or don't wait for, so that they never learn what became of a crash.
+    """
+    seconds, prefix = settings.submission.patience_s, settings.submission.dump_id_prefix
+    if seconds >= _CRASHPAD_S:
+        yield f"[submission] patience_s = {seconds:g}: Crashpad gives up {_CRASHPAD_S:g} s after it has begun to send"
+    if prefix != _FIREFOX_PREFIX:
+        yield (
+            f"[submission] dump_id_prefix = {prefix!r}: Firefox's own pages (about:crashes) take only ids that begin "
+            f"with {_FIREFOX_PREFIX}: what is sent from there counts as not sent"
+        )
 
 
 def warnings_about(file: Path) -> Sequence[str]:

@@ -39,6 +39,10 @@ def _listed(value: object) -> object:
     return value
 
 
+_VIEW_URL = r"^(https?://[!#-\[\]-z|~]*\{crash_id\}[!#-\[\]-z|~]*)?$"
+"""An address with a place for the crash id, without what would end a text in JSON, and without other braces."""
+
+
 class Submission(_Section):
     """C{[submission]}: how crash reports are received."""
 
@@ -63,6 +67,7 @@ class Submission(_Section):
     fingerprint: bool = True
     worker_timeout_s: float = Field(default=30.0, ge=2)
     dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")
+    view_url: str = Field(default="", pattern=_VIEW_URL)
     submitter_token: str = Field(default="", repr=False)
     annotation_aliases: dict[str, str] = {
         "_productName": "ProductName",

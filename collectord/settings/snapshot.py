@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from collectord.dialects.load import load_dialects
 from collectord.errors import ConfigError
 from collectord.settings.loading import DEFAULT_PATH, load_settings
-from collectord.settings.sanity import refuse_odd_places, refuse_same_addresses, waits_too_long, warnings_about
+from collectord.settings.sanity import odd_for_clients, refuse_odd_places, refuse_same_addresses, warnings_about
 from collectord.settings.schema import Settings
 from collectord.throttle.load import load_rules, read_rules
 from collectord.throttle.rules import Rule
@@ -104,7 +104,7 @@ def load(path: Path | None, *, service: bool = False) -> SettingsSnapshot:
         rules=load_rules(spec, settings.throttle.products, text),
         rules_text=text,
         source=source,
-        warnings=[*(warnings_about(file) if file is not None else ()), *waits_too_long(settings)],
+        warnings=[*(warnings_about(file) if file is not None else ()), *odd_for_clients(settings)],
     )
 
 

@@ -13,6 +13,7 @@ class Result(Enum):
     @cvar DEFER: keep it, do not have it processed.
     @cvar REJECT: do not keep it, and say so.
     @cvar FAKEACCEPT: do not keep it, and answer as if it were kept.
+    @cvar STOP: do not keep it, say so, and ask its client to send no more reports of this version.
     @cvar IGNORE: do not keep it, and answer that it is not supported.
     @cvar CONTINUE: ask the next rule.
     """
@@ -21,5 +22,6 @@ class Result(Enum):
     DEFER = "defer"
     REJECT = "reject"
     FAKEACCEPT = "fakeaccept"
+    STOP = "stop"
     IGNORE = "ignore"
     CONTINUE = "continue"

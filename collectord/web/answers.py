@@ -2,6 +2,10 @@
 The status and the text that a client is answered. Some clients use the text as a file name, so keep it as it is.
 """
 
+import re
+from typing import Final
+
+from attrs import frozen
 from twisted.web.iweb import IRequest
 
 from collectord.collector import Outcome
@@ -23,6 +27,9 @@ from collectord.web.responses import text
 
 RETRY_AFTER_S = 60
 """After so many seconds a client that was answered 503 should try again."""
+
+_VERSION: Final = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
+"""A version that a client can be told. It came from a client, and must not begin another line of the answer."""
 
 _STATUSES: dict[type[CollectordError], tuple[int, str]] = {
     MalformedReport: (400, "malformed_{reason}"),
@@ -56,15 +63,34 @@ def refusal(request: IRequest, dialect: Dialect, error: CollectordError) -> tupl
     return status, reason, text(request, status, filled_in(answers.refused, {"reason": reason}), answers.content_type)
 
 
-def outcome_body(outcome: Outcome, answers: Answers, prefix: str) -> str:
+@frozen
+class Shown:
     """
-    Say what became of a report, in the words that its clients know.
+    What clients are shown of a crash that is kept.
 
-    @param prefix: what clients see in front of the crash id.
+    @ivar prefix: comes in front of its id.
+    @ivar view_url: of its page, with C{{crash_id}} in it; empty if there is none.
     """
-    if outcome.result is Result.REJECT:
+
+    prefix: str
+    view_url: str = ""
+
+
+def outcome_body(outcome: Outcome, answers: Answers, shown: Shown) -> str:
+    """Say what became of a report, in the words that its clients know."""
+    if outcome.result is Result.STOP and answers.stopped and _VERSION.fullmatch(outcome.version):
+        return filled_in(answers.stopped, {"rule": outcome.rule, "version": outcome.version})
+    if outcome.result in (Result.REJECT, Result.STOP):
         return filled_in(answers.rejected, {"rule": outcome.rule})
     if outcome.result is Result.IGNORE:
         return answers.ignored
     crash_id = outcome.crash_id or ""
-    return filled_in(answers.kept, {"prefix": prefix, "crash_id": crash_id, "hex": crash_id.replace("-", "")})
+    view_url = filled_in(shown.view_url, {"crash_id": crash_id})
+    values = {
+        "prefix": shown.prefix,
+        "crash_id": crash_id,
+        "hex": crash_id.replace("-", ""),
+        "view_url": view_url,
+        "view_line": f"ViewURL={view_url}\n" if view_url else "",
+    }
+    return filled_in(answers.kept, values)

@@ -29,7 +29,7 @@ from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED, UNKNOWN_KEYS, series
 from collectord.pressure import IN_WORDS, PressureLevel
 from collectord.throttle.results import Result
-from collectord.web.answers import REFUSALS, outcome_body, refusal
+from collectord.web.answers import REFUSALS, Shown, outcome_body, refusal
 from collectord.web.origins import allow_origin, not_allowed, other_method
 from collectord.web.responses import json_text, no_store, text
 
@@ -38,6 +38,7 @@ _REASONS = {
     Result.DEFER: "kept",
     Result.FAKEACCEPT: "fake_accept",
     Result.REJECT: "rejected",
+    Result.STOP: "stopped",
     Result.IGNORE: "unsupported",
 }
 
@@ -103,7 +104,7 @@ class PublicSite:
     The site of the public port. It takes submissions and answers heartbeats.
 
     @ivar collector: judges and saves the reports; a reload may replace it.
-    @ivar prefix: what clients see in front of a crash id.
+    @ivar shown: what clients see of a crash that is kept; a reload may replace it.
     @ivar dialects: the paths on which reports are taken, and how they are answered there. A reload may replace it.
     @ivar draining: whether load balancers are told to send no more.
     @ivar saving: how many reports are being kept now.
@@ -122,14 +123,14 @@ class PublicSite:
         collector: Collector,
         receiver_for: ReceiverFor,
         stores: Stores,
-        prefix: str,
+        shown: Shown,
         version: Mapping[str, str],
         dialects: DialectTable,
     ) -> None:
         self.collector = collector
         self._receiver_for = receiver_for
         self._stores = stores
-        self.prefix = prefix
+        self.shown = shown
         self.draining = False
         self.hung_workers = 0
         self._version = version
@@ -170,7 +171,7 @@ class PublicSite:
             reason = "duplicate" if outcome.is_duplicate else _REASONS[outcome.result]
             series(ANSWERS, "200", reason).inc()
         answers = receiver.asked.dialect.answer
-        return text(request, 200, outcome_body(outcome, answers, self.prefix), answers.content_type)
+        return text(request, 200, outcome_body(outcome, answers, self.shown), answers.content_type)
 
     def answer(self, request: StreamingRequest, receiver: ReportReceiver) -> None:
         """Answer a submission. The client may hang up meanwhile; then nobody is answered."""

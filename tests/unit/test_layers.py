@@ -36,6 +36,7 @@ LAYERS = {
     "collectord.index": 2,
     "collectord.duplicates": 2,
     "collectord.fingerprints": 2,
+    "collectord.rawcrash": 2.5,
     "collectord.judge": 2,
     "collectord.testing": 2,
     "collectord.storage.content": 1.5,

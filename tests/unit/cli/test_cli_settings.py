@@ -120,6 +120,16 @@ def test_a_patience_that_outlasts_the_clients(settings: Path, tmp_path: Path, se
     assert (checked.exit_code, warning in checked.stderr, bool(checked.stderr)) == (0, warned, warned)
 
 
+@pytest.mark.parametrize(("prefix", "warned"), [("bp-", False), ("", True), ("xx-", True)])
+def test_ids_that_firefox_does_not_take(settings: Path, tmp_path: Path, prefix: str, warned: bool) -> None:
+    settings.write_text(f"[submission]\ndump_id_prefix = '{prefix}'\n[[storage]]\nroot = '{tmp_path}/a'\n")
+    settings.chmod(0o600)
+    checked = run("check-config", "-c", settings)
+    assert checked.exit_code == 0
+    assert (f"warning: [submission] dump_id_prefix = '{prefix}': Firefox's own pages" in checked.stderr) == warned
+    assert bool(checked.stderr) == warned
+
+
 def test_a_service_has_no_directory_of_its_own(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.write_text("[[storage]]\nroot = 'crashes'\n")
     assert run("check-config", "-c", settings).exit_code == 0

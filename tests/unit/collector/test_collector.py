@@ -129,6 +129,7 @@ def said(event: LogEvent) -> str:
         (Result.DEFER, CRASH_ID, True),
         (Result.REJECT, None, False),
         (Result.FAKEACCEPT, CRASH_ID, False),
+        (Result.STOP, None, False),
         (Result.IGNORE, None, False),
     ],
 )
@@ -139,7 +140,15 @@ def test_verdicts(rig: Rig, result: Result, reported: str | None, kept: bool) ->
 
 
 def test_every_result_has_a_test() -> None:
-    assert {result.name for result in Result} == {"ACCEPT", "DEFER", "REJECT", "FAKEACCEPT", "IGNORE", "CONTINUE"}
+    assert {result.name for result in Result} == {
+        "ACCEPT",
+        "DEFER",
+        "REJECT",
+        "FAKEACCEPT",
+        "STOP",
+        "IGNORE",
+        "CONTINUE",
+    }
 
 
 @pytest.mark.parametrize(

@@ -208,11 +208,11 @@ RULES: list[tuple[str, str]] = [
     ),
     (
         written("", key="*", result='result = "ACCEPT"'),
-        "result must be one of accept, defer, reject, fakeaccept, ignore, continue; not 'ACCEPT'",
+        "result must be one of accept, defer, reject, fakeaccept, stop, ignore, continue; not 'ACCEPT'",
     ),
     (
         written("", key="*", result='percent = 5\nabove = "accept"\nbelow = []'),
-        "below must be one of accept, defer, reject, fakeaccept, ignore, continue; not []",
+        "below must be one of accept, defer, reject, fakeaccept, stop, ignore, continue; not []",
     ),
     *(
         (

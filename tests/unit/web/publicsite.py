@@ -23,6 +23,7 @@ from collectord.pressure import NO_PRESSURE, Pressure
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
+from collectord.web.answers import Shown
 from collectord.web.site import PublicSite
 from tests.support.judging import judging
 from tests.support.response import Response
@@ -174,7 +175,7 @@ def make_rig(*rows: Dialect) -> Rig:
         uuid4=lambda: UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9"),
         token="secret",
     )
-    public = PublicSite(collector, receiver_for, store, "bp-", VERSION, DialectTable(rows))
+    public = PublicSite(collector, receiver_for, store, Shown("bp-"), VERSION, DialectTable(rows))
     server = serve(public.resource(), public.body_for, max_connections=1000)
     made = Rig(public, server, store, budget, Verdict(Result.ACCEPT, "some_rule", 100))
     return made

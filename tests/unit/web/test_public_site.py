@@ -19,7 +19,7 @@ from collectord.storage.chain.chain import FallbackCrashStorage
 from collectord.storage.chain.waitingroom import WaitingRoom
 from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
-from collectord.web.answers import RETRY_AFTER_S
+from collectord.web.answers import RETRY_AFTER_S, Shown
 from tests.support.cases import for_each
 from tests.unit.intake.parts import (
     BOUNDARY,
@@ -146,6 +146,7 @@ def test_deferred(rig: Rig) -> None:
         (Result.REJECT, b"Discarded=rule_some_rule"),
         (Result.IGNORE, b"Unsupported=1\n"),
         (Result.FAKEACCEPT, KEPT),
+        (Result.STOP, b"Discarded=rule_some_rule"),
     ],
 )
 def test_not_kept(rig: Rig, result: Result, reported: bytes) -> None:
@@ -153,6 +154,33 @@ def test_not_kept(rig: Rig, result: Result, reported: bytes) -> None:
     response = rig.ask(post(REPORT))
     assert (response.status, response.body) == (200, reported)
     assert rig.store.kept.crashes == {}
+
+
+@for_each(
+    ("version", "reported"),
+    [
+        (b"153.7.0", b"Discarded=rule_some_rule\nStopSendingReportsFor=153.7.0\n"),
+        (b"153.0a1-x+y_z", b"Discarded=rule_some_rule\nStopSendingReportsFor=153.0a1-x+y_z\n"),
+        (b"1\nCrashID=bp-1", b"Discarded=rule_some_rule"),
+        (b"1 2", b"Discarded=rule_some_rule"),
+        (b"{rule}", b"Discarded=rule_some_rule"),
+        (b"1" * 65, b"Discarded=rule_some_rule"),
+        (b"", b"Discarded=rule_some_rule"),
+    ],
+)
+def test_a_version_whose_reports_are_not_wanted_any_more(rig: Rig, version: bytes, reported: bytes) -> None:
+    rig.rule = Verdict(Result.STOP, "some_rule", 100)
+    response = rig.ask(post(body(annotation(b"Version", version), dump(b"upload_file_minidump", b"MDMP"))))
+    assert (response.status, response.body) == (200, reported)
+    assert rig.store.kept.crashes == {}
+
+
+@pytest.mark.parametrize("result", [Result.ACCEPT, Result.FAKEACCEPT, Result.STOP])
+def test_the_page_of_a_crash(rig: Rig, result: Result) -> None:
+    rig.public.shown = Shown("bp-", "https://crashes.example.com/{crash_id}?from=client")
+    rig.rule = Verdict(result, "some_rule", 100)
+    answered = KEPT + f"ViewURL=https://crashes.example.com/{CRASH_ID}?from=client\n".encode()
+    assert rig.ask(post(REPORT)).body == (b"Discarded=rule_some_rule" if result is Result.STOP else answered)
 
 
 def test_a_report_that_comes_again_gets_the_first_id(rig: Rig) -> None:

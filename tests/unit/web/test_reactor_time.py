@@ -30,6 +30,7 @@ from collectord.intake.timeouts import ConnectionLimits
 from collectord.testing.memory import MemoryCrashStorage
 from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
+from collectord.web.answers import Shown
 from collectord.web.site import PublicSite
 from tests.support.judging import judging
 from tests.unit.intake.parts import BOUNDARY, annotation, body, dump, extra, part
@@ -79,7 +80,7 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
         seconds=lambda: 0.0,
         uuid4=lambda: UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9"),
     )
-    public = PublicSite(collector, receiver_for, Store(), "bp-", {}, DialectTable([SUBMIT]))
+    public = PublicSite(collector, receiver_for, Store(), Shown("bp-"), {}, DialectTable([SUBMIT]))
     site = StreamingSite(
         public.resource(),
         public.body_for,
