@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from uuid import UUID
 
 from benchmarks.bodies import make_body, write_script
 from benchmarks.disk import fresh_disk, leave_on_sigterm, warm_memory
@@ -67,7 +66,7 @@ class Intake:
 
     def _events(self) -> tuple[CrashFacts, Sequence[CrashEvent]]:
         today = datetime.fromtimestamp(self._now, UTC).date()
-        crash_id = make_crash_id(UUID(int=self._chance.getrandbits(128)), today)
+        crash_id = make_crash_id(self._chance.randbytes(16), today)
         facts = self._facts[self._chance.randrange(_BUGS)]
         about = {"product": "App", "version": "1.0", "size": 10_000, "rule": "accept_all", **facts_told(facts)}
         at = self._now = self._now + 0.001

@@ -20,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from uuid import UUID
 
 from attrs import asdict, frozen
 
@@ -55,7 +54,7 @@ def make_backlog(root: Path, crashes: int, size: int) -> None:
     now = datetime.now(UTC)
     for number in range(crashes):
         when = now - timedelta(seconds=60 + number // 100)
-        crash_id = make_crash_id(UUID(int=chance.getrandbits(128), version=4), when.date())
+        crash_id = make_crash_id(chance.randbytes(16), when.date())
         place = place_at(str(root), crash_id, when.isoformat())
         _link(place)
         os.makedirs(place.name_dir, exist_ok=True)
@@ -192,7 +191,7 @@ def measure_waiting(options: argparse.Namespace) -> None:
         now = datetime.now(UTC)
         for number in range(options.waiting):
             when = now - timedelta(seconds=60 + number // 50)
-            crash_id = make_crash_id(UUID(int=chance.getrandbits(128), version=4), when.date())
+            crash_id = make_crash_id(chance.randbytes(16), when.date())
             _link(place_at(str(disk.root), crash_id, when.isoformat()))
         source = FilesystemCrashSource(str(disk.root), None, None, lambda: now, 60.0, None, None)  # type: ignore[arg-type]
         for what in ("cold", "again"):

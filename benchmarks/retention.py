@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from uuid import UUID
 
 from attrs import frozen
 
@@ -60,7 +59,7 @@ def fill(root: Path, count: int) -> None:
     """Put so many old crashes into a store, of which a daemon has run until now."""
     chance = random.Random(7)
     for _ in range(count):
-        crash_id = make_crash_id(UUID(int=chance.getrandbits(128)), _OLD.date())
+        crash_id = make_crash_id(chance.randbytes(16), _OLD.date())
         place = place_at(str(root), crash_id, _OLD.isoformat())
         os.makedirs(place.name_dir, 0o700, exist_ok=True)
         Path(place.dump("upload_file_minidump")).write_bytes(_DUMP)

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
-from uuid import UUID
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -69,6 +68,7 @@ class Collector:
         annotations that may be stored. It returns None if it can't, and never fails.
     @ivar now: the current time, in UTC.
     @ivar seconds: a clock for durations.
+    @ivar random: returns 16 bytes that nobody can guess, and that never come again.
     @ivar token: a client that sends this token may choose the crash id; if it is empty, no client may.
     @ivar aliases: by the name of one annotation, the name of another that it stands in for if that was not sent. The
         first counts of several that stand in for the same one.
@@ -89,7 +89,7 @@ class Collector:
     storage: ICrashStorage
     now: Callable[[], datetime]
     seconds: Callable[[], float]
-    uuid4: Callable[[], UUID]
+    random: Callable[[], bytes]
     token: str = ""
     aliases: Mapping[str, str] = {}
     kept_names: KeptNames = ALL_NAMES
@@ -144,7 +144,7 @@ class Collector:
         self, report: CrashReport, chosen: str | None, digest: bytes | None, began: float | None
     ) -> Outcome:
         now = self.now()
-        crash_id = chosen or make_crash_id(self.uuid4(), now.date())
+        crash_id = chosen or make_crash_id(self.random(), now.date())
         sent = report.annotations if chosen is None else _without_uuid(report.annotations)
         named = with_kept_names(sent, self.aliases)
         annotations = named.annotations

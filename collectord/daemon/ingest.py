@@ -2,12 +2,12 @@
 Everything that takes submissions in one process, made from its settings. A reload changes parts of it while it runs.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from twisted.application.service import Service
 from twisted.logger import Logger
@@ -68,6 +68,7 @@ _LEAST_WAITING = 16 * 1024 * 1024
 """Bytes that crashes which wait for a store may take in memory, even if dumps are spilled sooner."""
 
 _NOW = partial(datetime.now, UTC)
+_RANDOM = partial(os.urandom, 16)
 
 
 class IngestPipeline:
@@ -202,7 +203,7 @@ class IngestPipeline:
             storage=self.stores,
             now=_NOW,
             seconds=self._reactor.seconds,
-            uuid4=uuid4,
+            random=_RANDOM,
             token=submission.submitter_token,
             aliases=submission.annotation_aliases,
             kept_names=KeptNames(

@@ -19,6 +19,8 @@ _CHECKED = Struct(f"<{SIZE}s16sd")
 _CHECKSUM = Struct("<I4x")
 _ENTRY = Struct(f"<{SIZE}s16sdI4x")
 """These, and their checksum."""
+_TIMES = Struct("<" + 8 * f"{SIZE + 16}xd8x")
+"""The times of a bucket."""
 _BUCKET = 8 * _ENTRY.size
 _BUCKETS = 1 << 14
 _LONGEST_S = 86400.0
@@ -74,14 +76,17 @@ class KeptTable:
         @param at: when it was kept, in seconds since the epoch.
         """
         start = _start_of(digest)
-        digests, _, times, _ = zip(*_ENTRY.iter_unpack(self._memory[start : start + _BUCKET]), strict=True)
+        bucket = self._memory[start : start + _BUCKET]
+        times = _TIMES.unpack(bucket)
         # The new entry replaces that of the same report, if there is one. Else it replaces one of a time when the clock
         # was far ahead, since that would never become the oldest; else the oldest. An entry that was never used has the
         # time 0, so it counts as the oldest.
-        latest = at + _LONGEST_S
-        far_ahead = [time for time in times if time > latest]
-        replaced = min(far_ahead or times)
-        number = digests.index(digest) if digest in digests else times.index(replaced)
+        if digest in bucket and digest in (digests := [known for known, *_ in _ENTRY.iter_unpack(bucket)]):
+            number = digests.index(digest)
+        else:
+            latest = at + _LONGEST_S
+            far_ahead = [time for time in times if time > latest]
+            number = times.index(min(far_ahead or times))
         checked = _CHECKED.pack(digest, _packed(crash_id), at)
         start += number * _ENTRY.size
         self._memory[start : start + _ENTRY.size] = checked + _CHECKSUM.pack(crc32(checked))

@@ -3,10 +3,10 @@ Made-up crashes for tests.
 """
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
-from uuid import uuid4
 
 from attrs import frozen
 
@@ -41,7 +41,7 @@ def make_crash(dumps: Mapping[str, bytes] = DUMPS, torn: str = "", **annotations
     @param annotations: annotations of the crash besides C{ProductName} and C{Version}, or instead of them.
     """
     now = datetime.now(UTC)
-    crash_id = make_crash_id(uuid4(), now.date())
+    crash_id = make_crash_id(os.urandom(16), now.date())
     made = [_dump(name, content, Torn() if name == torn else InMemory([content])) for name, content in dumps.items()]
     raw_crash = {
         "ProductName": "Fenix",

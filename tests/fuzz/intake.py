@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
-from uuid import UUID
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
@@ -134,7 +133,7 @@ def keep(report: CrashReport) -> Crash:
         storage=storage,
         now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
         seconds=lambda: 0.0,
-        uuid4=lambda: UUID(int=0),
+        random=lambda: bytes(16),
         token=_TOKEN,
         aliases=Submission().annotation_aliases,
     )

@@ -105,7 +105,7 @@ class Rig:
 def make_rig(**settings: Any) -> Rig:
     judge, storage = Judge(), MemoryCrashStorage()
     collector = Collector(
-        judge=judging(judge), storage=storage, now=lambda: NOW, seconds=lambda: 0.0, uuid4=lambda: UUID4
+        judge=judging(judge), storage=storage, now=lambda: NOW, seconds=lambda: 0.0, random=lambda: UUID4.bytes
     )
     return Rig(evolve(collector, **settings), judge, storage)
 

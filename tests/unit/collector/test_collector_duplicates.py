@@ -2,9 +2,9 @@
 A report that comes again: while the first is being saved, after it is kept, and where its save fails.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from uuid import uuid4
 
 import pytest
 from attrs import define, evolve, field
@@ -118,7 +118,7 @@ class Rig:
             storage=self.storage,
             now=lambda: datetime.fromtimestamp(1e9 + self.clock.seconds(), UTC),
             seconds=self.clock.seconds,
-            uuid4=uuid4,
+            random=lambda: os.urandom(16),
             token="sesame",
             duplicates=self.duplicates,
             on_event=self.events.append,

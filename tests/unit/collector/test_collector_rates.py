@@ -2,9 +2,9 @@
 Reports that rules with a rate count, on their way through the collector.
 """
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from uuid import uuid4
 
 import pytest
 from attrs import define, evolve, field
@@ -61,7 +61,7 @@ class Rig:
             storage=self.storage,
             now=lambda: datetime(2016, 6, 22, tzinfo=UTC),
             seconds=lambda: 0.0,
-            uuid4=uuid4,
+            random=lambda: os.urandom(16),
             token="sesame",
             facts_of=facts_of,
         )

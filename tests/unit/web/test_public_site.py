@@ -1,7 +1,7 @@
 import json
+import os
 import re
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from attrs import evolve
@@ -198,7 +198,7 @@ def test_a_report_that_comes_again_gets_the_first_id(rig: Rig) -> None:
             return False
 
     duplicates = Duplicates(KeptTable(), 3600.0, Stores(), waiting, clock, lambda: 1e9)
-    rig.public.collector = evolve(rig.public.collector, duplicates=duplicates, uuid4=uuid4)
+    rig.public.collector = evolve(rig.public.collector, duplicates=duplicates, random=lambda: os.urandom(16))
     kept, again = answered("kept"), answered("duplicate")
     first = rig.ask(post(REPORT))
     assert rig.ask(chunked(REPORT)).body == rig.ask(post(gzipped(REPORT), b"Content-Encoding: gzip")).body == first.body

@@ -78,7 +78,7 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
         storage=store,
         now=lambda: datetime(2016, 6, 22, tzinfo=UTC),
         seconds=lambda: 0.0,
-        uuid4=lambda: UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9"),
+        random=lambda: UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9").bytes,
     )
     public = PublicSite(collector, receiver_for, Store(), Shown("bp-"), {}, DialectTable([SUBMIT]))
     site = StreamingSite(
