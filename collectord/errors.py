@@ -80,6 +80,10 @@ class NoDump(ReportRefused):
         super().__init__("no_dump")
 
 
+class UnsupportedReport(ReportRefused):
+    """The body is no crash report at all, but one of another system. Clients are answered C{unsupported_<reason>}."""
+
+
 class RelayLoop(ReportRefused):
     """Another collectord relays a crash to the very store that it moves the crash out of."""
 

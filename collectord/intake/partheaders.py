@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from collectord.errors import MalformedReport
+from collectord.errors import MalformedReport, UnsupportedReport
 
 _HEADER = re.compile(
     rb"\n(content-(?:disposition|type|transfer-encoding))[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE
@@ -24,6 +24,9 @@ _USUAL = re.compile(
 )
 _BOUNDARY = 256  # the longest; RFC 2046 says 70
 _CHARSET = 40  # the characters that are kept of the name of a charset: none is longer
+_OF_THE_REPORTING_API = (b"application/reports+json", b"application/csp-report")
+"""What browsers send to the endpoint that a web page names. None of it has a minidump."""
+
 _MEDIA_TYPES = (b"multipart/form-data", b"multipart/mixed")
 _LATIN_1 = (b"iso-8859-1", b"latin-1", b"latin1")
 
@@ -85,11 +88,15 @@ def boundary_of(content_type: bytes | None) -> bytes:
 
     @param content_type: the value of the header; None where there is none.
     @raise MalformedReport: C{no_content_type}, C{wrong_content_type} or C{no_boundary}.
+    @raise UnsupportedReport: it is no form, but what another system sends.
     """
     if content_type is None or not content_type.strip():
         raise MalformedReport("no_content_type")
     media_type, _, _ = content_type.partition(b";")
-    if media_type.strip().lower() not in _MEDIA_TYPES:
+    media_type = media_type.strip().lower()
+    if media_type in _OF_THE_REPORTING_API:
+        raise UnsupportedReport("reporting_api")
+    if media_type not in _MEDIA_TYPES:
         raise MalformedReport("wrong_content_type")
     for name, value in _PARAMETER.findall(content_type):
         if name.lower() == b"boundary":

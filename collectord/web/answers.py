@@ -21,6 +21,7 @@ from collectord.errors import (
     TooSlow,
     UnauthorizedUuid,
     UnknownKey,
+    UnsupportedReport,
 )
 from collectord.throttle.results import Result
 from collectord.web.responses import text
@@ -33,6 +34,7 @@ _VERSION: Final = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
 
 _STATUSES: dict[type[CollectordError], tuple[int, str]] = {
     MalformedReport: (400, "malformed_{reason}"),
+    UnsupportedReport: (415, "unsupported_{reason}"),
     NoDump: (400, "malformed_{reason}"),
     UnauthorizedUuid: (401, "{reason}"),
     UnknownKey: (401, "{reason}"),

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectord.errors import MalformedReport
+from collectord.errors import MalformedReport, UnsupportedReport
 from collectord.intake.partheaders import Part, boundary_of, part_of, text_of
 from tests.support.cases import for_each
 
@@ -62,6 +62,13 @@ def test_refusals(content_type: bytes | None, reason: str) -> None:
     with pytest.raises(MalformedReport) as refused:
         boundary_of(content_type)
     assert refused.value.reason == reason
+
+
+@for_each("content_type", [b"application/reports+json", b"Application/CSP-Report; charset=utf-8"])
+def test_what_browsers_report_of_pages(content_type: bytes) -> None:
+    with pytest.raises(UnsupportedReport) as refused:
+        boundary_of(content_type)
+    assert refused.value.reason == "reporting_api"
 
 
 @given(st.binary(min_size=1, max_size=40).filter(lambda boundary: not set(boundary) & set(b"\r\n\0")))

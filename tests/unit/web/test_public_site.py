@@ -229,6 +229,15 @@ def test_two_in_one_segment(rig: Rig) -> None:
     assert not client.closed
 
 
+# ——— 415 ———
+
+
+def test_a_report_of_a_browser_about_a_page(rig: Rig) -> None:
+    report = b'[{"type": "crash", "age": 1, "url": "https://a.example/", "body": {"reason": "oom"}}]'
+    response = rig.ask(post(report, content_type=b"application/reports+json"))
+    assert (response.status, response.body) == (415, b"Discarded=unsupported_reporting_api")
+
+
 # ——— 400 ———
 
 OTHER = body(annotation(b"a"))
