@@ -3,8 +3,10 @@ C{collectord crashes remove}: removes crashes from the stores, by their ids or b
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from click.exceptions import Exit
 
 from collectord.cli.erased import tell
 from collectord.cli.shared import EXIT_STATUS, WRONG, config_option, counted, json_option, say, show, show_json, tracked
+from collectord.cli.staged import modes_of_stores
 from collectord.cli.stores import crash_ids_argument, found_in, store_option, store_roots
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
@@ -27,6 +30,14 @@ from collectord.storage.filesystem.finder import (
     symlinks_of,
 )
 from collectord.storage.filesystem.keeplimits import is_over
+from collectord.storage.filesystem.manual import staging_in
+from collectord.storage.filesystem.staging import Modes
+from collectord.storage.filesystem.versions import version_of
+
+Version = tuple[int, ...]
+OldCrashes = Iterator[tuple[FoundCrash, Version]]
+Removals = Iterator[tuple[FoundCrash, Callable[[], None]]]
+"""Crashes, and what removes each."""
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -55,30 +66,33 @@ def remove(
 
     The raw crashes and dumps are removed from every store that has them, and from the quarantine. If a raw crash is
     gone this removes what is left: dumps, and the link by which the crashmover finds it. With --older-than crashes that
-    wait to be moved stay, and so does the quarantine. "collectord crashes erase" removes a crash from its destinations
-    as well.
+    wait to be moved stay, and so does the quarantine; run that as the user of the daemon, which may be running.
+    "collectord crashes erase" removes a crash from its destinations as well.
 
     \b
     collectord crashes remove bp-8f63752c-57c6-4e5d-b2cf-cabde2160622
-    collectord crashes remove --older-than 90
+    sudo -u collectord collectord crashes remove --older-than 90
     """
     if bool(crash_ids) == (older_than is not None):
         raise click.UsageError("Name crashes, or give --older-than.")
     roots = store_roots(config, stores)
     if older_than is None:
         named = _named(roots, crash_ids)
-        found, number = iter(named), len(named)
+        removals: Removals = ((crash, partial(_remove, crash)) for crash in named)
+        number = len(named)
     else:
         moved = set() if waiting else _moved_from(load_settings(config))
         number = sum(1 for _ in tracked(_old(roots, older_than, moved, waiting), "looking"))
-        found = _old(roots, older_than, moved, waiting)
+        removals = _removals(_old(roots, older_than, moved, waiting), modes_of_stores(config, stores))
     if not yes and number:
         click.confirm(f"Remove {counted(number, 'crash', 'crashes')} from {', '.join(roots)}?", abort=True, err=True)
     settings = None if stores else load_settings(config)
     failed = False
-    for crash in tracked(found, "removing", number):
+    for crash, remove_it in tracked(removals, "removing", number):
         try:
-            _remove(crash)
+            remove_it()
+        except FileNotFoundError:
+            continue  # somebody else has moved or removed it just now
         except OSError as e:
             failed = True
             say(f"{crash.crash_id}: not removed, or only in part: {e}")
@@ -110,9 +124,10 @@ def _named(roots: Sequence[str], crash_ids: Sequence[str]) -> list[FoundCrash]:
     return found
 
 
-def _old(roots: Sequence[str], days: int, moved: set[str], with_quarantine: bool) -> Iterator[FoundCrash]:
+def _old(roots: Sequence[str], days: int, moved: set[str], with_quarantine: bool) -> OldCrashes:
     """
-    Yield the crashes whose day ended so many days ago, and that have been in their store for so long.
+    Yield the crashes whose day ended so many days ago, and that have been in their store for so long, with their
+    versions.
 
     @param moved: the roots of stores where crashes with a link are left out.
     """
@@ -121,19 +136,32 @@ def _old(roots: Sequence[str], days: int, moved: set[str], with_quarantine: bool
         for day in crash_days(root):
             if is_over(day, days, now):
                 for crash in crashes_of_day(root, day):
-                    if _is_old(crash, days, now) and not (root in moved and crash.is_new()):
-                        yield crash
+                    version = _old_version(crash, days, now)
+                    if version and not (root in moved and crash.is_new()):
+                        yield crash, version
         if with_quarantine:
             for crash in quarantined_crashes(root):
-                if is_over(f"20{crash.crash_id[-6:]}", days, now) and _is_old(crash, days, now):
-                    yield crash
+                version = _old_version(crash, days, now)
+                if version and is_over(f"20{crash.crash_id[-6:]}", days, now):
+                    yield crash, version
 
 
-def _is_old(crash: FoundCrash, days: int, now: datetime) -> bool:
+def _removals(found: OldCrashes, modes: Mapping[str, Modes]) -> Removals:
+    """Yield each of these old crashes and what removes it, while the store has a staging directory for that."""
+    for root, crashes in groupby(found, key=lambda each: each[0].root):
+        with staging_in(root, modes.get(root, Modes())) as staging:
+            for crash, version in crashes:
+                how = partial(removal.remove, crash)
+                yield crash, how if crash.reason else partial(removal.remove_claimed, crash, staging, version)
+
+
+def _old_version(crash: FoundCrash, days: int, now: datetime) -> Version:
+    """Return the version of a raw crash; an empty one if it has not been in its store for so long, or is gone."""
     try:
-        return now.timestamp() - os.stat(crash.raw_crash).st_mtime >= days * 86400
+        version = version_of(crash.raw_crash)
     except FileNotFoundError:
-        return bool(crash.reason)
+        return (0, 0) if crash.reason else ()
+    return version if now.timestamp() - version[1] / 1e9 >= days * 86400 else ()
 
 
 def _crashes_or_remains(roots: Sequence[str], crash_id: str) -> list[FoundCrash]:

@@ -10,8 +10,10 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
+from collectord.storage.filesystem.claims import take_out
 from collectord.storage.filesystem.finder import FoundCrash, symlinks_of
 from collectord.storage.filesystem.fsops import fsync_directory, remove_tree, unlink_if_there
+from collectord.storage.filesystem.staging import StagingDirectory
 
 
 def remove(crash: FoundCrash) -> None:
@@ -28,6 +30,25 @@ def remove(crash: FoundCrash) -> None:
     if crash.reason:
         remove_tree(name_dir)
         fsync_directory(os.path.dirname(name_dir))
+
+
+def remove_claimed(crash: FoundCrash, staging: StagingDirectory, version: tuple[int, ...]) -> None:
+    """
+    Remove a crash beside daemons that use its store: one that somebody counts on stays, and what a kill leaves of it is
+    removed by a sweep. Each step is durable before the next begins.
+
+    @param version: as L{collectord.storage.filesystem.versions.version_of} told it when the crash was looked at.
+
+    @raise FileNotFoundError: it is gone.
+    @raise CrashContended: another process has it in hand, or it has changed since then.
+    @raise OSError: it is not removed, or not all of it.
+    """
+    name_dir = os.path.dirname(crash.raw_crash)
+    links = symlinks_of(crash)
+    take_out(staging, crash.crash_id, crash.raw_crash, version)
+    _sync_if_there(name_dir)
+    remove_rest(name_dir, crash.dumps.values(), links, durable=True)
+    unlink_if_there(staging.intent_record(crash.crash_id))
 
 
 def remove_rest(name_dir: str, dumps: Iterable[str], links: Iterable[str], *, durable: bool = False) -> None:

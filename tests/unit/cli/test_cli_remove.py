@@ -5,6 +5,7 @@ Crashes are removed by their age, and erased wherever they are; the journal says
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from collectord.index.writer import IndexFile, IndexLimits, index_path
 from collectord.model import CrashEvent
 from collectord.observe.journal.reader import Journal
 from collectord.settings.loading import load_settings
+from collectord.storage.filesystem.claims import take_out
 from collectord.storage.filesystem.erasing import erase
 from collectord.storage.filesystem.receipts import ErasedReceipts
 from collectord.storage.filesystem.staging import StagingDirectory
+from collectord.storage.filesystem.versions import mark_as_confirmed
 from tests.support.fakereactor import FakeReactor
 from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, STRANGER, keep, lines, put_aside, raw_crash_of, run
 from tests.unit.intake.parts import result_of
+from tests.unit.storage.stores import die, sweep_store
 
 pytestmark = pytest.mark.usefixtures("threads_at_once")
 
@@ -117,6 +121,59 @@ def test_what_waits_stays_unless_it_is_wanted(place: Place, enabled: str) -> Non
     removed = place.run("remove", "--older-than", 30, "--waiting", "--yes")
     assert len(removed.stdout.splitlines()) == 2
     assert files(place.primary) == []
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[str], None]]:
+    """What happens just before a crash is taken out, by its id."""
+    happens: dict[str, Callable[[str], None]] = {}
+
+    def take(staging: StagingDirectory, crash_id: str, raw_crash: str, *args: Any) -> None:
+        happens.get(crash_id, lambda raw_crash: None)(raw_crash)
+        take_out(staging, crash_id, raw_crash, *args)
+
+    monkeypatch.setattr("collectord.storage.filesystem.removal.take_out", take)
+    return happens
+
+
+def test_an_old_crash_that_is_confirmed_at_this_moment_stays(
+    place: Place, one_by_one: dict[str, Callable[[str], None]]
+) -> None:
+    """Whoever was told that it is kept may remove the last other copy. One that is gone by now needs no removal."""
+    for crash_id in (CRASH_ID, NEIGHBOUR, STRANGER):
+        keep_old(place.primary, crash_id)
+    one_by_one.update({CRASH_ID: mark_as_confirmed, NEIGHBOUR: os.unlink})
+    removed = place.run("remove", "--older-than", 30, "--yes")
+    assert (removed.exit_code, removed.stdout) == (1, f"{STRANGER}: removed from {place.primary}\n")
+    assert f"{CRASH_ID}: not removed, or only in part: [Errno 16] it has changed since it was read" in removed.stderr
+    assert CRASH_ID in {name[:36] for name in files(place.primary)}
+    assert list((place.primary / "staging").iterdir()) == []
+
+
+def test_what_a_kill_leaves_of_an_old_crash_is_swept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def be_killed(*args: object, **kwargs: object) -> None:
+        raise Killed
+
+    keep_old(place.primary)
+    with monkeypatch.context() as patched:
+        patched.setattr(StagingDirectory, "remove", die)
+        patched.setattr("collectord.storage.filesystem.removal.remove_rest", be_killed)
+        with pytest.raises(Killed):
+            place.run("remove", "--older-than", 30, "--yes")
+    assert [name for name in files(place.primary / DAY) if name.endswith(".dump")]
+    sweep_store(place.primary)
+    assert files(place.primary) == []
+
+
+def test_a_copy_in_the_quarantine_stays_unless_it_is_wanted(place: Place) -> None:
+    put_aside(place.primary, keep(place.primary, new=False))
+    keep_old(place.primary)
+    assert place.run("remove", "--older-than", 30, "--yes").exit_code == 0
+    assert files(place.primary / DAY) == []
+    assert files(place.primary / "quarantine") != []
 
 
 def test_old_ones_are_asked_for(place: Place) -> None:
