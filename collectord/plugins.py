@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from collectord.errors import ConfigError
 from collectord.interfaces import ICrashPublisher, ICrashStorage
+from collectord.nearest import known_in_words
 from collectord.settings.urls import without_secrets
 
 DESTINATIONS = "collectord.destinations"
@@ -107,7 +108,7 @@ def make_plugin(group: str, table: Mapping[str, Any], context: PluginContext, wh
     found = points_of(group)
     if not isinstance(name, str) or name not in found:
         what = "is missing" if name is None else f"= {name!r}: there is none"
-        raise ConfigError(f"{where} type {what}; known here: {', '.join(sorted(found))}")
+        raise ConfigError(f"{where} type {what}; {known_in_words(str(name or ''), sorted(found))}")
     point = found[name]
     try:
         plugin_type: PluginType[Any] = point.load()
@@ -143,6 +144,6 @@ def _broken(where: str, point: EntryPoint, error: Exception) -> str:
 def _describe_error(error: Any, where: str, settings: type[PluginSettings]) -> str:
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        return f"{where} {key}: unknown key; known here: {', '.join(settings.model_fields)}"
+        return f"{where} {key}: unknown key; {known_in_words(str(error['loc'][-1]), settings.model_fields)}"
     what = "is missing" if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
     return f"{where} {key}".rstrip() + f": {without_secrets(what)}"

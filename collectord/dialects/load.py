@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from collectord.dialects.answers import Answers
 from collectord.dialects.row import Dialect
 from collectord.errors import ConfigError
+from collectord.nearest import known_in_words
 
 _STOPPED = "Discarded=rule_{rule}\nStopSendingReportsFor={version}\n"
 SUBMIT = Dialect(name="submit", path="/submit", answer=Answers(stopped=_STOPPED))
@@ -82,7 +83,7 @@ def _described(error: Any) -> str:
         return "keys: has to be a table of texts: keys, and a ProductName for each"
     where = ".".join(keys)
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key; known are {', '.join(Dialect.model_fields)}"
+        return f"{where}: unknown key; {known_in_words(keys[-1], Dialect.model_fields)}"
     if error["type"] == "missing":
         return f"{where}: is missing"
     message = error["msg"].removeprefix("Value error, ")

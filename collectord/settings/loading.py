@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from collectord.errors import ConfigError
+from collectord.nearest import known_in_words
 from collectord.settings.schema import PREFIX, SECTIONS, Settings
 from collectord.settings.urls import without_secrets
 
@@ -112,8 +113,8 @@ def _check_environment() -> None:
         if variable.startswith(PREFIX) and not _OF_KUBERNETES.fullmatch(variable):
             section = variable.removeprefix(PREFIX).partition("__")[0].lower()
             if section not in Settings.model_fields:
-                known = ", ".join(f"{PREFIX}{name.upper()}__…" for name in Settings.model_fields)
-                raise ConfigError(f"{variable}: no such section; known are {known}")
+                known = known_in_words(section, Settings.model_fields)
+                raise ConfigError(f"{variable}: no such section, as in {PREFIX}SUBMISSION__WORKERS; {known}")
 
 
 def _describe_error(error: Any, path: Path | None) -> str:
@@ -128,7 +129,7 @@ def _describe_error(error: Any, path: Path | None) -> str:
     source = f"environment, {variable}" if set_in_environment else str(path or "settings")
     where = _where(keys)
     if error["type"] == "extra_forbidden":
-        return f"{source}: {where}: unknown key; known here: {', '.join(_known(keys[:-1]))}"
+        return f"{source}: {where}: unknown key; {known_in_words(keys[-1], _known(keys[:-1]))}"
     if error["type"] == "missing":
         return f"{source}: {where}: is missing"
     what = _list_wanted(keys) if error["type"] == "list_type" else error["msg"].removeprefix("Value error, ")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 from collectord.errors import ConfigError
+from collectord.nearest import known_in_words
 from collectord.throttle.combine import ANY_KEY, Absent, AllOf, Always, AnyOf, Condition, Not, On, Present
 from collectord.throttle.conditions import (
     Contains,
@@ -218,7 +219,7 @@ def _is_list_of_tables(value: object) -> bool:
 def _check_known(table: _Table, known: Sequence[str]) -> None:
     unknown = [key for key in table if key not in known]
     if unknown:
-        raise ConfigError(f"unknown key {_names(unknown)}; known are {_names(known)}")
+        raise ConfigError(f"unknown key {_names(unknown)}; {known_in_words(unknown[0], known)}")
 
 
 def _names(names: Mapping[str, object] | Sequence[str]) -> str:

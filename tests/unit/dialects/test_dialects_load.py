@@ -50,7 +50,7 @@ def test_no_key_is_shown() -> None:
         ('[[row]]\npath = "/a"\n', "[[submission.dialect]] 0: name: is missing"),
         (
             '[[row]]\nname = "x"\npath = "/a"\nboddy = 1\n',
-            "[[submission.dialect]] 0 'x': boddy: unknown key; known are name, path, ",
+            "[[submission.dialect]] 0 'x': boddy: unknown key; did you mean body?",
         ),
         ('[[row]]\nname = "X Y"\npath = "/a"\n', "[[submission.dialect]] 0 'X Y': name: "),
         ('[[row]]\nname = "x"\npath = "a"\n', "[[submission.dialect]] 0 'x': path: has to begin with a slash"),

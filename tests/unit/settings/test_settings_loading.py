@@ -254,17 +254,17 @@ def test_bad_utf8(tmp_path: Path) -> None:
     [
         (
             "[submission]\nmax_body = 5\n",
-            r"\[submission\] max_body: unknown key; known here: listen, workers, max_body_bytes, .*remove_annot.*",
+            r"\[submission\] max_body: unknown key; did you mean max_body_bytes\?",
         ),
         (
             "[[storage]]\nroot = '/a'\nthread = 5\n",
-            r"\[\[storage\]\] 0 thread: unknown key; known here: root, .*threads.*",
+            r"\[\[storage\]\] 0 thread: unknown key; did you mean threads\?",
         ),
         (
             "[submision]\nlisten = []\n",
-            r"\[submision\]: unknown key; known here: submission, throttle, storage, crashmover, admin, .*",
+            r"\[submision\]: unknown key; did you mean submission\?",
         ),
-        ("loggin = 1\n", r"\[loggin\]: unknown key; known here: .*"),
+        ("loggin = 1\n", r"\[loggin\]: unknown key; did you mean logging\?"),
         ("[submission]\nmax_body_bytes = 'x'\n", r"\[submission\] max_body_bytes = 'x': .*valid integer.*"),
         ("[submission]\nmax_body_bytes = 1.5\n", r"\[submission\] max_body_bytes = 1.5: .*valid integer.*"),
         ("[submission]\nmax_body_bytes = 0\n", r"\[submission\] max_body_bytes = 0: .*greater than 0"),
@@ -358,7 +358,11 @@ def test_a_token_is_not_told(toml: Toml) -> None:
     ("key", "value", "reported"),
     [
         ("SUBMISSION__MAX_PARTS", "x", r"environment, {key}: \[submission\] max_parts = 'x': .*valid integer.*"),
-        ("SUBMISSION__MAX_PART", "1", r"environment, {key}: \[submission\] max_part: unknown key; known here: .*"),
+        (
+            "SUBMISSION__MAX_PART",
+            "1",
+            r"environment, {key}: \[submission\] max_part: unknown .* max_parts\?",
+        ),
         ("STORAGE__0__THREADS", "1", r"environment, COLLECTORD_STORAGE__0__ROOT: \[\[storage\]\] 0 root: is missing"),
         ("STORAGE__0__THREADS", "0", r".*\nenvironment, {key}: \[\[storage\]\] 0 threads = '0': .*greater than 0"),
         (
@@ -372,10 +376,14 @@ def test_a_token_is_not_told(toml: Toml) -> None:
         ("SUBMISSION__LISTEN", "tcp:80", r"environment, {key}: not JSON: .*; a list looks like .*"),
         ("SUBMISSION", "x", r"environment, {key}: not JSON: .*"),
         ("STORAGE", "", r"environment, {key}: not JSON: .*"),
-        ("CONFIG", "x", r"{key}: no such section; known are COLLECTORD_SUBMISSION__…, .*LOGGING__…"),
-        ("SUBMISION__MAX_PARTS", "1", r"{key}: no such section; known are .*"),
-        ("SUBMISSION_MAX_PARTS", "1", r"{key}: no such section; known are .*"),
-        ("", "1", r"{key}: no such section; known are .*"),
+        (
+            "CONFIG",
+            "x",
+            r"{key}: no such section, as in COLLECTORD_SUBMISSION__WORKERS; known .*logging.*",
+        ),
+        ("SUBMISION__MAX_PARTS", "1", r"{key}: no such section, .*; did you mean submission\?"),
+        ("SUBMISSION_MAX_PARTS", "1", r"{key}: no such section, .*; did you mean submission\?"),
+        ("", "1", r"{key}: no such section, .*; known here: .*"),
     ],
 )
 def test_errors_of_the_environment(

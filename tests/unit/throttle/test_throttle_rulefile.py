@@ -140,7 +140,7 @@ RULES: list[tuple[str, str]] = [
     ),
     (
         written('equal = "x"'),
-        "unknown key equal; known are name, key, result, percent, per, first, every, hours, below, above, equals, ",
+        "unknown key equal; did you mean equals?",
     ),
     (
         written('equals = "x"\nprefix = "y"'),
@@ -184,7 +184,7 @@ RULES: list[tuple[str, str]] = [
     (written('all = { equals = "x" }'), "all: must be a list of tables like { key = "),
     (written('any = [{ equals = "x" }, 5]'), "any: number 2: must be a table like { key = "),
     (written('any = [{ equals = "x" }, { key = "B" }]'), "any: number 2: no condition; the conditions are equals, "),
-    (written('any = [{ name = "x" }]'), "any: number 1: unknown key name; known are key, equals, "),
+    (written('any = [{ name = "x" }]'), "any: number 1: unknown key name; known here: key, equals, "),
     (
         written('all = [{ any = [{ matches = "[" }] }]'),
         "all: number 1: any: number 1: matches: not a regular expression",
