@@ -81,6 +81,9 @@ RECEIVED = _counter("received", "Submissions that have begun: their headers were
 ABANDONED = _counter("abandoned", "Submissions whose client closed the connection before they were complete.")
 ANSWERS = _counter("answers", "Submissions answered, by HTTP status and reason.", "status", "reason")
 UNKNOWN_KEYS = _counter("unknown_keys", "Submissions refused since their key is not taken, by dialect.", "dialect")
+DROPPED_ITEMS = _counter(
+    "dropped_items", "Items of Sentry's envelopes that are no part of a crash and are not kept, by type.", "type"
+)
 THROTTLED = _counter(
     "throttle_results", "Reports judged, by the throttle rule that decided and its result.", "rule", "result"
 )

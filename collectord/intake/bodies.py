@@ -8,6 +8,7 @@ from attrs import frozen
 
 from collectord.dialects.row import Dialect
 from collectord.intake.bodyparser import BodyParser
+from collectord.intake.envelope import EnvelopeParser
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import boundary_of
 from collectord.intake.rawdump import RawDumpParser
@@ -39,6 +40,8 @@ def format_of(dialect: Dialect, content_type: bytes | None, limit: int, reserve:
     """
     if dialect.body == "dump" or (dialect.body == "multipart or dump" and not _is_multipart(content_type)):
         found = BodyFormat(RawDumpParser(), (MINIDUMP_BEGIN,))
+    elif dialect.body == "envelope":
+        found = BodyFormat(EnvelopeParser(), (b'{"', b"{}", b"{ "))
     else:
         boundary = boundary_of(content_type)
         found = BodyFormat(FormDataParser(boundary), _begins_of_form(boundary))

@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 
 from collectord.dialects.load import SUBMIT
 from collectord.dialects.table import Asked
-from collectord.errors import CollectordError, MalformedReport, TooLarge
+from collectord.errors import CollectordError, MalformedReport, NoDump, TooLarge
 from collectord.intake.bodies import format_of
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
@@ -253,21 +253,29 @@ class ReportReceiver:
             if self.refusal is not None:
                 raise self.refusal
         dialect = self.asked.dialect
-        report = await self._builder.finish(
+        try:
+            report = await self._finished(self._builder)
+        except MalformedReport as e:
+            if e.reason == "no_annotations" and dialect.no_dump == "answer":
+                raise NoDump from e
+            raise
+        if dialect.is_plain:
+            return report
+        return await complete(report, self.asked, self._query, self._product, self._limits.annotations)
+
+    async def _finished(self, builder: ReportBuilder) -> CrashReport:
+        return await builder.finish(
             self._size,
             self.asked.kept_query(self._query),
             compressed=self._decoder is not None and not self._decoder.is_plain,
             notes=() if self._decoder is None else self._decoder.notes,
             is_whole=self._decoder is None or self._decoder.is_whole,
             user_agent=(self._header(b"User-Agent") or b"").decode(errors="replace"),
-            bearer_token=None if dialect.key else bearer_token_in(self._header(b"Authorization")),
+            bearer_token=None if self.asked.dialect.key else bearer_token_in(self._header(b"Authorization")),
             sender_stores=(self._header(_SENDER) or b"").decode(errors="replace").split(),
             sender_notes=notes_in(self._header(_SENDER_NOTES)) if self._may_relay else (),
             address=self._address,
         )
-        if dialect.is_plain:
-            return report
-        return await complete(report, self.asked, self._query, self._product, self._limits.annotations)
 
     def release(self) -> None:
         """Free what is held for the report, which is saved or given up."""

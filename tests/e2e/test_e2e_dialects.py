@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -158,3 +159,51 @@ def test_http_1_0_and_chunked(daemon: Daemon) -> None:
     [response] = parse_responses(answer)
     assert response.status == 200
     assert kept(daemon, response.body.decode()).dumps == {"upload_file_minidump": b"MDMP"}
+
+
+SEND_AS_SENTRY = """
+const Sentry = require("@sentry/node");
+Sentry.init({dsn: process.env.DSN, release: "app@1.2", environment: "beta", tracesSampleRate: 1.0});
+Sentry.setTag("a", "b");
+Sentry.setUser({id: "42"});
+const sized = new Uint8Array(100000).fill(120);
+Sentry.withScope(scope => {
+    scope.addAttachment({filename: "some.log", data: sized, contentType: "text/plain"});
+    console.log(Sentry.captureException(new TypeError("x is not y")));
+});
+Sentry.startSpan({name: "a transaction"}, () => {});
+Sentry.close(10000).then(done => { process.exitCode = done ? 0 : 1; });
+"""
+
+
+def test_sentrys_own_client(daemon: Daemon) -> None:
+    before = set(stored_crashes(daemon.workdir / "root"))
+    event_id = run_node(SEND_AS_SENTRY, "@sentry/node", {"DSN": f"http://{KEY}@127.0.0.1:{daemon.port}/7"}).strip()
+    after = stored_crashes(daemon.workdir / "root")
+    [crash_id] = set(after) - before
+    crash = after[crash_id]
+    assert set(crash.dumps) == {"event", "somelog"}
+    assert crash.dumps["somelog"] == b"x" * 100_000
+    expected = {
+        "EventID": event_id,
+        "ProductName": "7",
+        "Version": "app@1.2",
+        "Environment": "beta",
+        "tag.a": "b",
+        "UserID": "42",
+        "ExceptionType": "TypeError",
+        "ExceptionValue": "x is not y",
+        "Platform": "node",
+    }
+    assert expected.items() <= crash.raw_crash.items()
+
+
+def test_an_envelope_with_a_large_minidump(daemon: Daemon, tmp_path: Path) -> None:
+    header = {"type": "attachment", "attachment_type": "event.minidump", "filename": "a.dmp", "length": len(BIG)}
+    path = tmp_path / "envelope"
+    path.write_bytes(b'{}\n{"type":"event"}\n{"release":"1.0"}\n' + json.dumps(header).encode() + b"\n" + BIG + b"\n")
+    url = daemon.url(f"/api/7/envelope/?sentry_key={KEY}")
+    answer = json.loads(answered("--data-binary", f"@{path}", "-H", "Content-Type:", url))
+    crash = kept(daemon, str(UUID(answer["id"])))
+    assert crash.dumps == {"event": b'{"release":"1.0"}', "upload_file_minidump": BIG}
+    assert crash.raw_crash["Version"] == "1.0"

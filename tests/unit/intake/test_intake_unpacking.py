@@ -5,57 +5,26 @@ import sys
 import zipfile
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import pytest
-from twisted.web.http_headers import Headers
 
-from collectord.dialects.row import Dialect
-from collectord.dialects.table import Asked
 from collectord.errors import TooLarge
-from collectord.intake.budget import MemoryBudget
-from collectord.intake.receiver import Limits, ReportReceiver
+from collectord.intake.receiver import Limits
 from collectord.model import CrashReport
-from collectord.testing.memory import MemoryCrashStorage
 from tests.support.cases import for_each
 from tests.unit.dialects.rows import row
 from tests.unit.intake.parts import (
-    CONTENT_TYPE,
-    LIMITS,
-    CountingFlow,
     annotation,
     body,
-    content_of,
     dump,
     part,
-    result_of,
 )
+from tests.unit.intake.receiving import receive_as
 
 MINIDUMP = b"MDMP" + random.Random(1).randbytes(50_000) + bytes(100_000)
 UNPACK = row('path = "/a"\nunpack = true\nbody = "multipart or dump"\nminidump = ["MDMP"]')
 SMALL = Limits(read=1_000_000, body=10_000_000, parts=20, annotations=1000)
-
-
-def receive(
-    content: bytes,
-    *,
-    piece: int = 65536,
-    content_type: bytes | None = CONTENT_TYPE,
-    limits: Limits = LIMITS,
-    dialect: Dialect = UNPACK,
-) -> tuple[CrashReport, dict[str, bytes]]:
-    """What is made of a body, and the contents of its dumps; nothing of it is left behind."""
-    budget, flow = MemoryBudget(limit=10_000_000), CountingFlow()
-    headers = Headers({} if content_type is None else {b"Content-Type": [content_type]})
-    receiver = ReportReceiver(limits, budget, MemoryCrashStorage(), headers, None, flow, asked=Asked(dialect))
-    try:
-        for at in range(0, len(content), piece):
-            receiver.received(content[at : at + piece])
-        report = result_of(receiver.report())
-        return report, {dump.name: result_of(content_of(dump)) for dump in report.dumps}
-    finally:
-        receiver.release()
-        assert (budget.used, budget.flushing, budget.annotations) == (0, 0, 0)
-        assert flow.pauses == flow.resumes
 
 
 class Unseekable(io.RawIOBase):
@@ -71,6 +40,10 @@ class Unseekable(io.RawIOBase):
     def write(self, data: bytes) -> int:  # type: ignore[override]
         self.written += bytes(data)
         return len(data)
+
+
+def receive(content: bytes, **how: Any) -> tuple[CrashReport, dict[str, bytes]]:
+    return receive_as(UNPACK, content, **how)
 
 
 def zipped(*entries: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:

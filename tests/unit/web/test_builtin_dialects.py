@@ -4,6 +4,7 @@ The built-in dialects, by requests as their clients send them.
 
 import gzip
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -244,3 +245,56 @@ def test_sentrys_clients_are_not_answered_if_there_is_nowhere_to_save(rig: Rig) 
     client = rig.connect()
     client.send(post(MINIDUMP, path=MINIDUMP_URL.encode(), content_type=None))
     assert (client.received, client.closed) == (b"", True)
+
+
+ENVELOPE_URL = "/api/7/envelope/?sentry_version=7&sentry_key=k3y&sentry_client=sentry.javascript.node%2F10"
+CRASH = EVENT | {
+    "platform": "native",
+    "exception": {"values": [{"type": "Error", "value": "first"}, {"type": "TypeError", "value": "x is not y"}]},
+}
+SENTRYS_ANSWER = b'{"id":"%s"}' % CRASH_ID.replace("-", "").encode()
+
+
+def envelope(*items: tuple[dict[str, object], bytes]) -> bytes:
+    lines = [json.dumps({"event_id": EVENT["event_id"]}).encode()]
+    for header, content in items:
+        lines += [json.dumps(header).encode(), content]
+    return b"\n".join([*lines, b""])
+
+
+EVENT_ITEM: tuple[dict[str, object], bytes] = ({"type": "event"}, json.dumps(CRASH).encode())
+
+
+@for_each("path", [ENVELOPE_URL, "/api/7/envelope/"])
+@for_each("pack", [bytes, gzip.compress])
+def test_an_event_of_sentrys(new_rig: NewRig, path: str, pack: Callable[[bytes], bytes]) -> None:
+    """As @sentry/node sends it: without a type, and gzip with a word in the headers or without."""
+    rig = new_rig(*ALL)
+    assert ask(rig, path, pack(envelope(EVENT_ITEM)), None) == SENTRYS_ANSWER
+    annotations, dumps = kept(rig)
+    assert dumps == {"event": EVENT_ITEM[1]}
+    expected = {name: value for name, value in KNOWN.items() if name != "SentryClient"}
+    expected |= {"ExceptionType": "TypeError", "ExceptionValue": "x is not y", "Platform": "native"}
+    assert expected.items() <= annotations.items()
+    assert "k3y" not in str(annotations)
+
+
+def test_sentry_native_with_breakpad(rig: Rig) -> None:
+    attachment = {"type": "attachment", "attachment_type": "event.minidump", "filename": "minidump.dmp"}
+    session: tuple[dict[str, object], bytes] = ({"type": "session", "length": 2}, b"{}")
+    content = envelope(EVENT_ITEM, ({**attachment, "length": len(MINIDUMP)}, MINIDUMP), session)
+    client = rig.connect()
+    auth = b"X-Sentry-Auth: Sentry sentry_key=k3y, sentry_version=7, sentry_client=sentry.native/0.16.3"
+    client.send(post(content, auth, path=b"/api/7/envelope/", content_type=b"application/x-sentry-envelope"))
+    response = client.response
+    assert (response.body, response.headers["content-type"]) == (SENTRYS_ANSWER, "application/json")
+    assert kept(rig)[1] == {"event": EVENT_ITEM[1], "upload_file_minidump": MINIDUMP}
+
+
+@for_each("items", [[], [({"type": "session"}, b"{}")], [({"type": "transaction"}, b"{}"), ({"type": "log"}, b"[]")]])
+def test_what_is_no_crash_is_answered_and_dropped(
+    new_rig: NewRig, items: list[tuple[dict[str, object], bytes]]
+) -> None:
+    rig = new_rig(*ALL)
+    assert ask(rig, ENVELOPE_URL, envelope(*items), None) == b"{}"
+    assert rig.store.kept.crashes == {}
