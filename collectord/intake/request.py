@@ -5,12 +5,16 @@ A request whose body is processed while it arrives, and which can be answered be
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from time import time
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+from twisted.web.resource import IResource
 from twisted.web.server import Request
 
 from collectord.errors import ClientGone, CollectordError, MalformedReport, TooSlow
@@ -43,6 +47,10 @@ where the body is chunked.
 
 class RequestSite(Protocol):
     """What a request asks of the site that it has come to."""
+
+    @property
+    def resource(self) -> IResource:
+        """Answers the requests."""
 
     @property
     def body_for(self) -> BodyFor:
@@ -116,6 +124,18 @@ class StreamingRequest(Request):
             self._answering = True
             self.process()
 
+    def process(self) -> None:
+        """Have the request answered. What takes its body was found by its path, so that is not looked up again."""
+        if self.body is None:
+            super().process()
+            return
+        self.site = self.channel.site  # type: ignore[assignment]
+        self.setHeader(b"date", _date(int(time())))
+        try:
+            self.render(self.channel.site.resource)
+        except Exception:
+            self.processingFailed(Failure())
+
     def body_is_late(self) -> None:
         """Refuse the body since it comes too slowly."""
         self._refuse(TooSlow())
@@ -154,6 +174,12 @@ class StreamingRequest(Request):
         self._answering = True
         self.channel.abandon_body()
         self.process()
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    date: bytes = datetimeToString(second)
+    return date
 
 
 def _path(uri: bytes) -> bytes:
