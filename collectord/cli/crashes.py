@@ -15,6 +15,7 @@ from rich.text import Text
 from collectord.cli.crash_files import export
 from collectord.cli.crash_view import ReadCrash, read_crash, show_crash
 from collectord.cli.erase import erase
+from collectord.cli.moved_away import say_what_was_moved
 from collectord.cli.remove import remove
 from collectord.cli.renew import renew
 from collectord.cli.shared import (
@@ -32,6 +33,7 @@ from collectord.cli.shared import (
     tracked,
 )
 from collectord.cli.stores import (
+    a_day,
     a_time,
     crash_ids_argument,
     crashes_in,
@@ -88,12 +90,16 @@ def list_crashes(
     """
     wanted = _Wanted(product, version, fingerprint, since, only_new)
     found = _chosen(store_roots(config, stores), days, wanted)
-    rows = islice(found, limit or None)
+    rows = list(islice(found, limit or None))
     if as_json:
         for crash in rows:
             show_json(crash.row())
     else:
-        _show_list(list(rows))
+        _show_list(rows)
+    if not rows and not (stores or only_new or since or len(days) > 1):
+        asked = {"product": product, "version": version, "fingerprint": fingerprint}
+        known = {name: value for name, value in asked.items() if value is not None}
+        say_what_was_moved(config, days[0] if days else a_day("today"), known)
     if limit and next(found, None) is not None:
         say(f"there are more than {limit}: --limit 0 lists all")
 

@@ -13,9 +13,12 @@ from collectord.daemon.indexing import index_directory
 from collectord.index.database import is_damaged
 from collectord.index.erasing import empty_index
 from collectord.index.writer import index_path, remove_index
+from collectord.observe.journal.files import is_written
+from collectord.observe.journal.writer import directory_of
 from collectord.settings.loading import load_settings
+from collectord.settings.schema import Settings
 
-_BY_WHOM = "the daemon does so now if it runs, or else at its next start, and its log says how far that is"
+_HOW_FAR = "and its log says how far that is"
 
 
 @click.group(epilog=EXIT_STATUS)
@@ -53,9 +56,22 @@ def rebuild(config: Path | None, as_json: bool) -> None:
             raise CannotRun(f"{path}: {e}") from e
         damage = str(e)
         remove_index(directory)
+    by_whom = _by_whom(settings)
     if as_json:
         show_json({"path": path, "damage": damage or None, "was_asked_before": not is_new})
     elif damage:
-        show(f"{path} was damaged ({damage}), and is removed. It will be made again: {_BY_WHOM}")
+        show(f"{path} was damaged ({damage}), and is removed. It will be made again: {by_whom}")
     else:
-        show(f"The index will be made again: {_BY_WHOM}" if is_new else "The index is being made again already.")
+        what = "The index will be made again" if is_new else "The index is to be made again already"
+        show(f"{what}: {by_whom}")
+
+
+def _by_whom(settings: Settings) -> str:
+    """Say who makes the index, and when; by the journal it is known whether a daemon runs."""
+    try:
+        runs = is_written(directory_of(settings)) if settings.ledger.enabled else None
+    except OSError:
+        runs = None
+    if runs is None:
+        return f"the daemon does so now if it runs, or else at its next start, {_HOW_FAR}"
+    return f"{'the daemon runs, and does so now' if runs else 'no daemon runs; the next start does so'}, {_HOW_FAR}"

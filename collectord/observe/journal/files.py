@@ -179,6 +179,12 @@ def ended_uncleanly(directory: Path) -> Iterator[tuple[str, float]]:
             yield path.stem, os.fstat(file.fileno()).st_mtime
 
 
+def is_written(directory: Path) -> bool:
+    """Tell whether a daemon runs that writes the journals there, or raise L{OSError}."""
+    begun = {path.stem for path in directory.glob("*.running")}
+    return not begun <= {process for process, _ in ended_uncleanly(directory)}
+
+
 def compress(journal: Path) -> None:
     """
     Compress C{journal}: append its lines to those of that day that were compressed before, and remove it.

@@ -3,7 +3,8 @@ C{collectord index rebuild} lets the daemon read all crashes again, and removes 
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ from collectord.daemon.indexing import index_directory, index_sources
 from collectord.index.database import open_to_read
 from collectord.index.search import last_crashes
 from collectord.index.writer import IndexFile, IndexLimits, index_path
+from collectord.model import CrashEvent
+from collectord.observe.journal.files import JournalFiles
+from collectord.observe.journal.writer import directory_of
 from collectord.settings.loading import load_settings
 from collectord.settings.schema import Settings
 from tests.unit.cli.command import CRASH_ID, NEIGHBOUR, keep, lines, put_aside, raw_crash_of, run
 
 NOW = 1466608800.0
+ABOUT: Mapping[str, str | int] = {"product": "Fenix", "version": "1.0", "size": 5}
 
 
 @pytest.fixture
@@ -54,11 +59,40 @@ def test_crashes_in_the_stores_come_into_it(settings: Settings, file: IndexFile)
     assert fill(file) == []
     ran = run("index", "rebuild")
     assert (ran.exit_code, ran.stderr) == (0, "")
-    assert "The index will be made again: the daemon does so now if it runs" in ran.stdout
-    assert run("index", "rebuild").stdout == "The index is being made again already.\n"
+    assert "The index will be made again: no daemon runs; the next start does so, and its log says" in ran.stdout
+    assert "The index is to be made again already: no daemon runs" in run("index", "rebuild").stdout
     told = {"path": index_path(file.directory), "damage": None, "was_asked_before": True}
     assert lines(run("index", "rebuild", "--json")) == [told]
     assert fill(file) == sorted([(CRASH_ID, "kept", "Fenix"), (NEIGHBOUR, "quarantined", "Focus")])
+
+
+def test_it_is_said_whether_the_daemon_runs_that_makes_it(
+    settings: Settings, file: IndexFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(file)
+    journal = JournalFiles(directory_of(settings))
+    journal.begin(datetime.now(UTC))
+    assert "The index will be made again: the daemon runs, and does so now" in run("index", "rebuild").stdout
+    journal.end(datetime.now(UTC))
+    assert "no daemon runs" in run("index", "rebuild").stdout
+    monkeypatch.setenv("COLLECTORD_LEDGER__ENABLED", "false")
+    assert "now if it runs, or else at its next start" in run("index", "rebuild").stdout
+
+
+def test_an_empty_list_says_what_was_moved(settings: Settings, file: IndexFile) -> None:
+    list_day = ("crashes", "list", "--day", "20160622")
+    assert run(*list_day).stderr == ""
+    kept = [CrashEvent(at=NOW, crash_id=each, kind="kept", where="/a", about=ABOUT) for each in (CRASH_ID, NEIGHBOUR)]
+    moved = [CrashEvent(at=NOW, crash_id=each, kind="moved", where="s3://b") for each in (CRASH_ID, NEIGHBOUR)]
+    file.write([*kept, *moved], [], None, NOW)
+    said = "collectord: 2 crashes of 20160622 were moved, by the index: collectord audit 20160622 says where to"
+    assert run(*list_day).stderr.startswith(said)
+    assert run(*list_day, "--json", "--product", "Fenix").stderr.startswith(said)
+    for more in (["--product", "Fo cus"], ["--new"], ["--day", "20160623"], ["--store", str(settings.storage[0].root)]):
+        assert run(*list_day, *more).stderr == ""
+    assert run("crashes", "list").stderr == ""  # of today
+    keep(settings.storage[0].root)
+    assert run(*list_day).stderr == ""
 
 
 def test_a_damaged_file_is_removed(settings: Settings, file: IndexFile) -> None:
