@@ -82,7 +82,7 @@ class Collector:
     @ivar on_event: is called for each crash that is kept, and for each duplicate.
     @ivar on_seen: is called for each report that the rules have judged, once it is known what became of it.
     @ivar told_annotations: the names of annotations that C{on_event} is told, too, if they are kept.
-    @ivar record_address: whether the address of a client is stored with its crash.
+    @ivar record_address: whether the address of a client is stored with its crash, or logged if there is none.
     """
 
     judge: Callable[[Annotations, Traits, ReportId | None], Awaitable[Judged]]
@@ -181,14 +181,20 @@ class Collector:
                 series(NOTES, note.kind).inc()
             return Outcome(verdict.result, verdict.rule, crash_id)
         self.on_seen(seen("left_out"))
+        by_whom, sender = self.told_client(report.address)
         _log.info(
-            "{result} by {rule}: not kept, {size} bytes",
+            "{result} by {rule}: not kept, {size} bytes" + by_whom,
             result=verdict.result.name,
             rule=verdict.rule,
             size=report.payload.size,
+            **sender,
         )
         told = crash_id if verdict.result is Result.FAKEACCEPT else None
         return Outcome(verdict.result, verdict.rule, told, annotations.get("Version", ""))
+
+    def told_client(self, address: str | None) -> tuple[str, Mapping[str, str]]:
+        """Return what a log line about a report that is not kept says of its client, and the fields for that."""
+        return (", from {client}", {"client": address}) if self.record_address and address else ("", {})
 
     async def _save(
         self,

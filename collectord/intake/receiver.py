@@ -75,7 +75,7 @@ class ReportReceiver:
     @param connection: the one that the body comes by.
     @param query: of the URL. That of a relay has nothing to do with the crash.
     @param token: that relays send; empty if there is none.
-    @param address: of the client, if it is wanted.
+    @ivar address: of the client, if it is wanted.
     @ivar asked: what the request asks for.
     @ivar refusal: why the report is refused. Once it is set, further bytes are ignored.
     """
@@ -105,7 +105,7 @@ class ReportReceiver:
         if self._may_relay:
             self._limits = limits.for_relays()
         self._connection = connection
-        self._address = address
+        self.address = address
         self._query = b"" if headers.hasHeader(_SENDER) else query
         self._size = 0
         self._decoder: BodyDecoder | None = None
@@ -274,7 +274,7 @@ class ReportReceiver:
             bearer_token=None if self.asked.dialect.key else bearer_token_in(self._header(b"Authorization")),
             sender_stores=(self._header(_SENDER) or b"").decode(errors="replace").split(),
             sender_notes=notes_in(self._header(_SENDER_NOTES)) if self._may_relay else (),
-            address=self._address,
+            address=self.address,
         )
 
     def release(self) -> None:

@@ -21,7 +21,6 @@ import twisted
 from collectord import __version__
 from collectord.collector import Collector
 from collectord.concurrency.tasks import spawn
-from collectord.dialects.row import Dialect
 from collectord.dialects.table import Asked, DialectTable
 from collectord.errors import CollectordError, StorageError, UnknownKey
 from collectord.intake.receiver import ReportReceiver
@@ -191,7 +190,7 @@ class PublicSite:
             if not isinstance(error, REFUSALS):
                 content = self.broken(request, Failure())
             else:
-                content = self._refused(request, dialect, error)
+                content = self._refused(request, receiver, error)
                 if isinstance(error, StorageError) and dialect.unavailable == "close":
                     request.channel.loseConnection()
                     return
@@ -199,14 +198,16 @@ class PublicSite:
             request.write(content)
             request.finish()
 
-    def _refused(self, request: StreamingRequest, dialect: Dialect, error: CollectordError) -> bytes:
+    def _refused(self, request: StreamingRequest, receiver: ReportReceiver, error: CollectordError) -> bytes:
         """Answer a report that is refused. This is the only place where such an error becomes an answer."""
+        dialect = receiver.asked.dialect
         status, reason, content = refusal(request, dialect, error)
         ANSWERS.labels(str(status), reason).inc()
         if isinstance(error, UnknownKey):
             UNKNOWN_KEYS.labels(dialect.name).inc()
         log = self._log.error if status == 503 else self._log.info
-        log("refused: {status} {reason}", status=status, reason=str(error))
+        by_whom, sender = self.collector.told_client(receiver.address)
+        log("refused: {status} {reason}" + by_whom, status=status, reason=str(error), **sender)
         return content
 
     async def drained(self) -> None:

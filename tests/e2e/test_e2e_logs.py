@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon, config, free_port
+from tests.support.disk import stored_crashes
 from tests.support.http import Part, multipart, read_responses
 from tests.support.reports import crash_id_in
 from tests.support.response import Response, parse_responses
@@ -96,6 +97,22 @@ def test_text(tmp_path: Path) -> None:
     assert CLIENT not in daemon.log()
     assert SECRET not in daemon.log()
     assert "Traceback" not in daemon.log()
+
+
+def test_who_sends_what_is_not_kept(tmp_path: Path) -> None:
+    daemon = start(tmp_path, "json")
+    daemon.toml = daemon.toml.replace("[submission]", "[submission]\nrecord_address = true\ntrusted_proxies = []", 1)
+    with daemon:
+        until(lambda: "taking crash reports" in daemon.log())
+        before = daemon.log()
+        kept, deferred = events(daemon)
+        lines = [json.loads(line) for line in daemon.log().removeprefix(before).splitlines()]
+    assert [line.get("client") for line in lines] == [None, None, CLIENT, CLIENT, CLIENT, CLIENT, None]
+    assert [line["message"].endswith(f", from {CLIENT}") for line in lines] == ["client" in line for line in lines]
+    for crash_id in (kept, deferred):
+        metadata = stored_crashes(tmp_path / "root")[crash_id].raw_crash["metadata"]
+        assert isinstance(metadata, dict)
+        assert metadata["client_address"] == CLIENT
 
 
 def test_json(tmp_path: Path) -> None:
