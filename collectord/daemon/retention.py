@@ -157,7 +157,7 @@ class RetentionService(Service):
         if store.expiry.limits.count_days:
             age_clock = await store.thread(store.clock.read)
             self._tell_lag(store, max(clock - age_clock, timedelta(0)))
-        steps = store.expiry.steps(age_clock, clock)
+        steps = store.expiry.steps(age_clock, self._now)
         began, is_more = self._reactor.seconds(), True
         while is_more and self.running:
             done = await store.thread(partial(_slice, store.backend, steps))

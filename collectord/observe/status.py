@@ -282,7 +282,7 @@ def _growing(rates: Rates) -> str:
 
 def _what_to_do(store: StoreStatus) -> str:
     if store.is_full:
-        return "Make room, or lower min_free_bytes and reload."
+        return "Make room, or lower min_free_bytes and restart."
     return "It is tried again and again: see whether its disk or server answers."
 
 

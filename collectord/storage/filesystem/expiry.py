@@ -103,12 +103,12 @@ class StoreExpiry:
         self.kept_bytes: int | None = None
         self.over = False
 
-    def steps(self, now: datetime, clock: datetime) -> Steps:
+    def steps(self, now: datetime, clock: Callable[[], datetime]) -> Steps:
         """
         Make one pass over the store.
 
         @param now: the time by which the age of a crash counts, in UTC; it may lag behind.
-        @param clock: what the system's clock says.
+        @param clock: returns what the system's clock says. A pass may take hours.
         @raise OSError: the store can't be read. Or some crashes can't be read or removed; that is raised at the end.
         """
         self._failure, self._bad_in_a_row = None, 0
@@ -174,7 +174,7 @@ class StoreExpiry:
         why = "keep_days" if days == self.limits.days else "keep_deferred_days"
         return self._remove(_Begun(crash, links, why), version)
 
-    def _too_many(self, clock: datetime) -> Steps:
+    def _too_many(self, clock: Callable[[], datetime]) -> Steps:
         sizes: dict[str, int] = {}
         for day in crash_days(self._root):
             yield from self._measure(day, sizes)
@@ -187,7 +187,7 @@ class StoreExpiry:
                         break
                     after = modified, number
                     crash_id = str(UUID(int=-number))
-                    removed = self._tried(partial(self._remove_for_space, directory, crash_id, clock))
+                    removed = self._tried(partial(self._remove_for_space, directory, crash_id, clock()))
                     if removed:
                         self._emptied.add(day)
                     if not os.path.lexists(f"{directory}/{crash_id}.json"):  # it need not be us who has removed it
@@ -282,8 +282,8 @@ class StoreExpiry:
         del self._begun[crash.crash_id]
         return Expired(crash_id=crash.crash_id, why=begun.why)
 
-    def _empty_directories(self, clock: datetime) -> Steps:
-        branch = DateBranch(self._root, lambda: clock)
+    def _empty_directories(self, clock: Callable[[], datetime]) -> Steps:
+        branch = DateBranch(self._root, clock)
         for day in sorted(self._emptied):
             was_left = False
             for is_left in branch.prune(day):

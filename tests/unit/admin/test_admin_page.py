@@ -188,7 +188,7 @@ def test_crashes_are_being_lost(admin: Admin) -> None:
     nfs = page.row("/mnt/nfs/crashes")
     assert (nfs[2], nfs[4], nfs[7]) == ("7.2 TiB free", "12", "0")
     assert "what is told here was so 3 min ago" in nfs[1]
-    assert "Make room, or lower min_free_bytes and reload." in page.text
+    assert "Make room, or lower min_free_bytes and restart." in page.text
     assert "nothing for 5 s. It is tried again and again: see whether its disk or server answers." in page.text
     assert "none for " in page.text
 

@@ -71,6 +71,12 @@ class Rig:
         self.clock.advance(time.total_seconds())
 
 
+@pytest.fixture(autouse=True)
+def long_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy cuts no pass into several slices, between which the clock has to be advanced."""
+    monkeypatch.setattr("collectord.daemon.retention._SLICE_S", 60.0)
+
+
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     return make(tmp_path, KeepLimits(days=30))

@@ -69,7 +69,7 @@ def expiry_of(rig: Rig, *, waits: bool = True, **limits: int) -> StoreExpiry:
 
 def expired(expiry: StoreExpiry, now: datetime = LATER, clock: datetime | None = None) -> list[tuple[str, str]]:
     """What one pass removes, and why."""
-    steps = expiry.steps(now, clock or now)
+    steps = expiry.steps(now, lambda: clock or now)
     return [(step.crash_id, step.why) for step in steps if isinstance(step, Expired)]
 
 
@@ -200,7 +200,7 @@ def test_what_others_remove_meanwhile_is_not_made_up_for(rig: Rig) -> None:
     expired(expiry)
     assert expiry.kept_bytes is not None
     most = expiry.kept_bytes // 8 * 3
-    one, two = (expiry_of(each, max_bytes=most).steps(LATER, LATER) for each in (rig, other))
+    one, two = (expiry_of(each, max_bytes=most).steps(LATER, lambda: LATER) for each in (rig, other))
     removed = [step for pair in zip_longest(one, two) for step in pair if step]
     assert sorted(step.crash_id for step in removed) == sorted(ids[:5])
     other.staging.remove()
@@ -214,6 +214,17 @@ def test_what_came_just_now_is_not_removed_to_make_space(rig: Rig) -> None:
     assert expired(expiry, clock=CAME - timedelta(seconds=59)) == []
     assert expiry.over
     assert len(expired(expiry, clock=CAME + timedelta(seconds=61))) == 1
+
+
+def test_what_came_while_a_long_pass_goes_on_is_not_removed_to_make_space(rig: Rig) -> None:
+    keep(rig)
+    clock = [CAME + timedelta(hours=1)]
+    steps = expiry_of(rig, max_bytes=1).steps(LATER, lambda: clock[0])
+    assert next(steps) is None
+    clock[0] += timedelta(hours=1)
+    keep(rig, NEIGHBOUR, clock[0])
+    assert [step.crash_id for step in steps if step] == [CRASH_ID]
+    assert is_kept(rig.root, NEIGHBOUR)
 
 
 @pytest.mark.parametrize("limits", [{"days": 1}, {"max_bytes": 1}], ids=["too old", "too many"])
@@ -255,7 +266,7 @@ def test_a_crash_that_this_process_is_keeping_again_stays(rig: Rig) -> None:
 def test_another_daemon_that_removes_the_same_crash_does_no_harm(rig: Rig) -> None:
     other = make_rig(rig.root)
     keep(rig)
-    first = expiry_of(rig, days=30).steps(LATER, LATER)
+    first = expiry_of(rig, days=30).steps(LATER, lambda: LATER)
     second = expiry_of(other, days=30)
     assert next(step for step in first if step) == Expired(crash_id=CRASH_ID, why="keep_days")
     assert expired(second) == []
@@ -314,7 +325,7 @@ def test_one_bad_crash_does_not_keep_the_others(
 
     monkeypatch.setattr("os.scandir", scandir)
     monkeypatch.setattr("collectord.storage.filesystem.expiry.take_out", take)
-    found, steps = [], expiry_of(rig, **limits).steps(LATER, LATER)  # type: ignore[arg-type]
+    found, steps = [], expiry_of(rig, **limits).steps(LATER, lambda: LATER)  # type: ignore[arg-type]
     with pytest.raises(PermissionError, match="not ours"):
         found += [step.crash_id for step in steps if step]  # what comes before the error is not lost
     monkeypatch.setattr("os.scandir", scan)
