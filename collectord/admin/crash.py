@@ -21,7 +21,7 @@ from collectord.admin.place import shown_place
 from collectord.admin.tables import Cell, Column, Row, pairs, section, table
 from collectord.admin.way import WAITS, way
 from collectord.index.values import CrashNeighbours
-from collectord.observe.crashpage import LEFT, CrashPage, kept_event
+from collectord.observe.crashpage import LEFT, MOVED_THERE, CrashPage, kept_event
 from collectord.observe.status import SinkStatus
 from collectord.throttle.wording import one_of
 from collectord.units import size_in_words
@@ -31,10 +31,6 @@ _NEIGHBOURS = [
     Column(head="Product", cells="cut"),
     Column(head="Kept", style="n", cells="t"),
 ]
-
-
-_MOVED = ("was moved there", LEFT)
-"""The states of a place at a destination."""
 
 
 @frozen(kw_only=True)
@@ -100,13 +96,13 @@ class CrashView:
 
     def _where(self) -> str:
         crash, erased = self.crash, self.crash.erased
-        here = [_with_state(place.store, place.state) for place in crash.places if place.state not in _MOVED]
+        here = [
+            _with_state(place.store, place.state) for place in crash.places if place.state not in (MOVED_THERE, LEFT)
+        ]
         if erased is not None:
             said = f"erased {day(erased.at)}, {time_of_day(erased.at)} UTC"
             return "; ".join([*here, said])
-        moved = [event.where for event in crash.events if event.what == "moved"]
-        moved = moved or [place.store for place in crash.places if place.state in _MOVED]
-        there = [f"moved to {', '.join(dict.fromkeys(moved))}"] * bool(moved)
+        there = [f"moved to {', '.join(crash.moved_to)}"] * bool(crash.moved_to)
         nowhere = "not found, but not all could be asked" if crash.not_asked else "in no store any more"
         return "; ".join([*here, *there]) or nowhere
 

@@ -37,7 +37,9 @@ class CrashCells:
         return Cell(link or no_link or nothing, title=crash.place[:MAX_TEXT] or None)
 
     def product(self, crash: IndexedCrash) -> Cell:
-        """Its product and version."""
+        """Its product and version; of one that was erased nobody knows them."""
+        if crash.state == "erased":
+            return Cell(None)
         name = product_name(crash.product, crash.version)
         return Cell(name, title=name)
 

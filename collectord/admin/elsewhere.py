@@ -17,10 +17,8 @@ def elsewhere(crash: CrashPage) -> Element:
     if not crash.places:
         title = "It may still be here" if crash.not_asked else "It is not here any more"
         return _panel(title, list(_what_follows(crash)))
-    moved = [event.where for event in crash.events if event.what == "moved"]
-    where = ", ".join(dict.fromkeys(moved or [place.store for place in crash.places]))
     return _panel(
-        f"Its annotations and dumps went to {where}",
+        f"Its annotations and dumps went to {', '.join(crash.moved_to)}",
         h("p", _removed(crash)),
         h("pre", "\n".join(place.store for place in crash.places)),
         list(_there(crash)),
@@ -32,7 +30,8 @@ def _removed(crash: CrashPage) -> str:
     removed = next((event for event in reversed(crash.events) if event.what == "removed"), None)
     if removed is None:
         return "No store has it any more."
-    return f"This collector removed its copy on {day(removed.at)} at {time_of_day(removed.at)} UTC, when they had it."
+    when = f"{day(removed.at)} at {time_of_day(removed.at)} UTC"
+    return f"This collector removed its copy on {when}, after it was confirmed there."
 
 
 def _there(crash: CrashPage) -> Iterator[Element]:

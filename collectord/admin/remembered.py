@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from attrs import evolve
 
 from collectord.index.values import IndexedCrash
-from collectord.observe.crashpage import CrashLocation, CrashPage, JournalEntry
+from collectord.observe.crashpage import MOVED_THERE, CrashLocation, CrashPage, JournalEntry
 
 _ENDS = ("quarantined", "expired", "removed", "erased")
 """States after which nothing more happens, so that it is known when that was."""
@@ -24,8 +24,7 @@ def remembered(known: IndexedCrash, not_asked: str) -> CrashPage:
         events.append(JournalEntry(at=known.changed, what=known.state, where=known.store, place=known.why))
     keys = known.keys or [""] * len(known.moved_to)
     places = [
-        CrashLocation(store=key or name, state="was moved there")
-        for name, key in zip(known.moved_to, keys, strict=False)
+        CrashLocation(store=key or name, state=MOVED_THERE) for name, key in zip(known.moved_to, keys, strict=False)
     ]
     return CrashPage(
         crash_id=known.crash_id,

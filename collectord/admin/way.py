@@ -36,7 +36,7 @@ def _away(crash: CrashPage, sinks: Sequence[SinkStatus]) -> Iterator[Node]:
     for sink in sinks:
         if sink.kind == "destination" and sink.problem and sink.name not in have_it:
             again = f"; tried again in {span(sink.resumes_in_s)}" if sink.resumes_in_s >= 1 else ""
-            yield [h("span", f"{sink.name}: {sink.problem}{again}", class_="bad"), " "]
+            yield [h("span", f"{sink.name}: {sink.problem}{again}", class_="quiet bad"), " "]
 
 
 def _steps(event: JournalEntry, *, is_alone: bool) -> Iterator[Element]:
@@ -83,13 +83,18 @@ def _what(event: JournalEntry) -> Iterator[Node]:
     elif event.what == "removed":
         yield h("b", f"removed from {event.where}")
     elif event.what == "expired":
-        yield [h("b", f"removed from {event.where}"), " ", quiet(f"by {event.place}" if event.place else "too old")]
+        yield [h("b", f"removed from {event.where}"), " ", quiet(_why_expired(event.place))]
     elif event.what == "erased":
         yield h("b", f"erased from {event.where}" if event.where else "erased")
     elif event.what == "duplicate":
         yield "came again, not stored once more"
     else:
         yield f"{event.what} {event.where}"
+
+
+def _why_expired(place: str) -> str:
+    """Say what wanted it so: a setting, or somebody."""
+    return place if place.startswith("by ") else f"by {place}" if place else "too old"
 
 
 def _took(event: JournalEntry) -> str:

@@ -125,9 +125,9 @@ def show_events(crash_id: str, events: Sequence[JournalEntry], as_json: bool) ->
     """
     Show a crash that is in no store, by what the journal has of it.
 
-    @raise Exit: no line says that it was moved.
+    @raise Exit: no line says that it was moved, or removed for good.
     """
-    is_moved = bool(moved_to(events))
+    is_accounted_for = bool(moved_to(events)) or _end_of(events) is not None
     if as_json:
         show_json(
             [
@@ -141,13 +141,22 @@ def show_events(crash_id: str, events: Sequence[JournalEntry], as_json: bool) ->
         )
     else:
         _show_events(crash_id, events)
-    if not is_moved:
+    if not is_accounted_for:
         raise Exit(WRONG)
+
+
+def _end_of(events: Sequence[JournalEntry]) -> JournalEntry | None:
+    """Return what says that a crash was erased or expired; None: nothing does."""
+    return next((event for event in reversed(events) if event.what in ("erased", "expired")), None)
 
 
 def _show_events(crash_id: str, events: Sequence[JournalEntry]) -> None:
     moved = moved_to(events)
-    state = "in no store any more" if moved else "in no store any more, and no line says that it was moved"
+    state, end = "in no store any more", _end_of(events)
+    if end is not None:
+        state += f": {'erased' if end.what == 'erased' else 'removed for good'}"
+    elif not moved:
+        state += ", and no line says that it was moved"
     where = [("crash", crash_id), ("state", state)]
     where += [("moved to", shortened(place.store)) for place in moved]
     show(facts([*where, *((name, shortened(value)) for name, value in facts_of(events).items())]), "")

@@ -25,7 +25,7 @@ from collectord.concurrency.timeouts import with_timeout
 from collectord.daemon.delivery import make_plugins
 from collectord.daemon.indexing import index_directory
 from collectord.errors import CollectordError
-from collectord.index.erasing import erase_from_index
+from collectord.index.byhand import erase_from_index
 from collectord.model import CrashEvent
 from collectord.plugins import DESTINATIONS, Plugin
 from collectord.settings.loading import load_settings

@@ -10,8 +10,8 @@ import click
 
 from collectord.cli.shared import EXIT_STATUS, CannotRun, config_option, json_option, show, show_json
 from collectord.daemon.indexing import index_directory
+from collectord.index.byhand import empty_index
 from collectord.index.database import is_damaged
-from collectord.index.erasing import empty_index
 from collectord.index.writer import index_path, remove_index
 from collectord.observe.journal.files import is_written
 from collectord.observe.journal.writer import directory_of

@@ -9,6 +9,7 @@ import click
 from click.exceptions import Exit
 
 from collectord.cli.crash_view import show_found
+from collectord.cli.erased import ByHand, tell, tell_index
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -25,6 +26,7 @@ from collectord.cli.shared import (
 )
 from collectord.cli.staged import modes_of_stores, with_staging
 from collectord.cli.stores import a_crash_id, crash_ids_argument, store_option, store_roots
+from collectord.settings.loading import load_settings
 from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash, quarantined_crashes
 from collectord.storage.filesystem.quarantine import CannotRelease, release
 from collectord.storage.filesystem.staging import StagingDirectory
@@ -102,9 +104,18 @@ def release_crashes(
     roots = store_roots(config, stores)
     modes = modes_of_stores(config, stores)
     found = [crash for crash_id in crash_ids for crash in _quarantined(roots, crash_id)]
+    settings = None if stores else load_settings(config)
     refused = False
+    released: list[tuple[str, ByHand, str]] = []
     for crash, staging in with_staging(found, modes, "releasing"):
-        refused |= not _release(crash, staging, as_it_is, as_json)
+        if not _release(crash, staging, as_it_is, as_json):
+            refused = True
+            continue
+        released.append((crash.crash_id, "moved", crash.root))
+        if settings is not None and (problem := tell(settings, crash.crash_id, "moved", [crash.root])):
+            say(f"{crash.crash_id}: released, but the journal does not say so: {problem}")
+    if settings is not None and (problem := tell_index(settings, released)):
+        say(f"released, but the index does not say so: {problem}")
     if refused:
         raise Exit(WRONG)
 

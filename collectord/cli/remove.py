@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from click.exceptions import Exit
 
-from collectord.cli.erased import tell
+from collectord.cli.erased import ByHand, tell, tell_index
 from collectord.cli.shared import EXIT_STATUS, WRONG, config_option, counted, json_option, say, show, show_json, tracked
 from collectord.cli.staged import modes_of_stores
 from collectord.cli.stores import crash_ids_argument, found_in, store_option, store_roots
@@ -88,6 +88,7 @@ def remove(
         click.confirm(f"Remove {counted(number, 'crash', 'crashes')} from {', '.join(roots)}?", abort=True, err=True)
     settings = None if stores else load_settings(config)
     failed = False
+    removed: list[tuple[str, ByHand, str]] = []
     for crash, remove_it in tracked(removals, "removing", number):
         try:
             remove_it()
@@ -97,6 +98,7 @@ def remove(
             failed = True
             say(f"{crash.crash_id}: not removed, or only in part: {e}")
             continue
+        removed.append((crash.crash_id, "expired", crash.root))
         if settings is not None and (problem := tell(settings, crash.crash_id, "expired", [crash.root])):
             failed = True
             say(f"{crash.crash_id}: removed, but the journal does not say so: {problem}")
@@ -104,6 +106,9 @@ def remove(
             show_json({"crash_id": crash.crash_id, "store": crash.root, "removed": True})
         else:
             show(f"{crash.crash_id}: removed from {crash.root}")
+    if settings is not None and (problem := tell_index(settings, removed)):
+        failed = True
+        say(f"removed, but the index does not say so: {problem}")
     if not number and not as_json:
         show("no crash is so old")
     if failed:

@@ -16,6 +16,7 @@ from collectord.errors import LookUpFailed
 from collectord.model import COLLECTOR_NAMES, checksums_in, metadata_of
 from collectord.observe.crashpage import (
     LEFT,
+    MOVED_THERE,
     CrashLocation,
     CrashPage,
     JournalEntry,
@@ -118,7 +119,7 @@ class CrashLookUp:
         if crash.reason:
             return CrashLocation(store=crash.root, state=f"in the quarantine: {crash.reason}")
         if crash.root not in self.roots:
-            return CrashLocation(store=crash.root, state="was moved there")
+            return CrashLocation(store=crash.root, state=MOVED_THERE)
         waits = self.moves(crash.root) and crash.is_new()
         return CrashLocation(store=crash.root, state="waits to be moved" if waits else "stays")
 

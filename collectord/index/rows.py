@@ -250,8 +250,10 @@ def _apply(row: CrashRow, event: CrashEvent, stores: Collection[str]) -> None:
         row.size, row.uptime_s = _number(about.get("size")), _number(about.get("uptime_s"))
         row.annotations = str(about.get("annotations", ""))
     elif event.kind == "moved":
-        if event.where in stores:
+        if event.where in stores:  # also out of a quarantine
             _put_into(row, event.where)
+            if row.state in ("kept", "quarantined"):
+                row.state, row.is_here, row.why = "kept", 1, ""
         elif event.where not in names_in(row.moved_to):
             row.state = "moved"
             row.moved_to += f"{event.where}\n"
@@ -265,7 +267,7 @@ def _apply(row: CrashRow, event: CrashEvent, stores: Collection[str]) -> None:
     elif event.kind == "removed" or event.kind == "expired":
         if store in ("", event.where):
             row.is_here = 0
-            if row.state == "kept":
+            if row.state == "kept" or (row.state == "quarantined" and event.kind == "expired"):
                 row.state = event.kind
     elif event.kind == "erased":
         _erase(row)

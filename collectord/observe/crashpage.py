@@ -31,6 +31,9 @@ class DumpFile:
     problem: str = ""
 
 
+MOVED_THERE = "was moved there"
+"""The state of a crash at a destination that has got it."""
+
 LEFT = "was moved there, and left"
 """The state of a crash at a destination that was looked at, and does not have it any more."""
 
@@ -41,7 +44,7 @@ class CrashLocation:
     A store or destination that has a crash.
 
     @ivar store: its root, or the place at a destination.
-    @ivar state: C{waits to be moved}, C{stays}, C{was moved there}, C{in the quarantine: <reason>}, or L{LEFT}.
+    @ivar state: C{waits to be moved}, C{stays}, C{in the quarantine: <reason>}, L{MOVED_THERE} or L{LEFT}.
     """
 
     store: str
@@ -108,6 +111,14 @@ class CrashPage:
     not_asked: str = ""
 
     @property
+    def moved_to(self) -> Sequence[str]:
+        """The destinations that have got it; our own stores are none, though crashes are moved between these, too."""
+        places = {place.store for place in self.places if place.state in (MOVED_THERE, LEFT)}
+        moved = [event.where for event in self.events if event.what == "moved"]
+        names = [event.where for event in self.events if event.what == "moved" and places & {event.where, event.place}]
+        return list(dict.fromkeys(names if moved else places))
+
+    @property
     def erased(self) -> JournalEntry | None:
         """When it was erased; None: it was not."""
         return next((event for event in reversed(self.events) if event.what == "erased"), None)
@@ -164,4 +175,4 @@ def _received(dump: DumpTold) -> DumpFile:
 def moved_to(events: Sequence[JournalEntry]) -> Sequence[CrashLocation]:
     """Return where a crash was moved to, by a journal."""
     places = {event.where: event.place or event.where for event in events if event.what == "moved"}
-    return [CrashLocation(store=place, state="was moved there") for place in places.values()]
+    return [CrashLocation(store=place, state=MOVED_THERE) for place in places.values()]

@@ -20,7 +20,16 @@ from collectord.admin.downloads import DumpToSend
 from collectord.admin.site import AdminSite
 from collectord.crashid import is_crash_id
 from collectord.errors import LookUpFailed
-from collectord.observe.crashpage import CrashLocation, CrashPage, DumpFile, JournalEntry, dumps_of, facts_of, moved_to
+from collectord.observe.crashpage import (
+    MOVED_THERE,
+    CrashLocation,
+    CrashPage,
+    DumpFile,
+    JournalEntry,
+    dumps_of,
+    facts_of,
+    moved_to,
+)
 from collectord.observe.status import (
     AnswerCount,
     CertificateStatus,
@@ -395,7 +404,10 @@ def crash_page(crash_id: str, annotations: dict[str, str]) -> CrashPage:
                 sent_as=annotations.get("Img", "memory.json.gz"),
             ),
         ],
-        places=[CrashLocation(store="/var/lib/collectord/crashes", state="waits to be moved")],
+        places=[
+            CrashLocation(store="/var/lib/collectord/crashes", state="waits to be moved"),
+            CrashLocation(store="s3: crashes", state=MOVED_THERE),
+        ],
         events=[
             JournalEntry(at=1_466_608_789.1, what="kept", where="/var/lib/collectord/crashes"),
             JournalEntry(at=1_466_608_791.9, what="moved", where="s3: crashes"),

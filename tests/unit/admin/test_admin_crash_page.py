@@ -77,7 +77,7 @@ def test_a_crash_that_was_moved(admin: Admin) -> None:
     admin.source.scenario = "moved"
     page = page_at(admin, PATH)
     assert "Its annotations and dumps went to s3: crashes" in page.text
-    assert "This collector removed its copy on 22 Jun 2016 at 15:19:52 UTC, when they had it." in page.text
+    assert "This collector removed its copy on 22 Jun 2016 at 15:19:52 UTC, after it was confirmed there." in page.text
     assert "What follows is what the ledger remembers." in page.text
     assert "The ledger keeps this until 20 Sep 2016, or longer." in page.text
     assert f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}" in page.text
@@ -105,6 +105,24 @@ def test_the_way_of_a_crash_says_how_long_each_step_took(admin: Admin) -> None:
     places = [way.find(step) for step in steps]
     assert all(place > 0 for place in places), way
     assert places == sorted(places)
+
+
+@for_each(
+    ("place", "words"),
+    [("by hand", "removed from /a by hand"), ("keep_days", "removed from /a by keep_days"), ("", "from /a too old")],
+)
+def test_why_it_was_removed_for_good(place: str, words: str) -> None:
+    events = [JournalEntry(at=NOW, what="expired", where="/a", place=place)]
+    gone = CrashPage(crash_id=CRASH_ID, annotations=None, facts={}, dumps=[], places=[], events=events)
+    assert words in shown(gone).text
+
+
+def test_a_crash_that_was_moved_from_one_of_our_stores_to_another() -> None:
+    events = [JournalEntry(at=NOW, what="moved", where=where) for where in ("/primary", "s3://a")]
+    there = CrashLocation(store="s3://a", state="was moved there")
+    gone = CrashPage(crash_id=CRASH_ID, annotations=None, facts={}, dumps=[], places=[there], events=events)
+    assert gone.moved_to == ["s3://a"]
+    assert "went to s3://a" in shown(gone).text
 
 
 def test_what_it_waits_for(admin: Admin) -> None:

@@ -43,6 +43,8 @@ def test_a_place_that_many_crashes_have_is_shown_without_a_fingerprint() -> None
     crash = IndexedCrash(crash_id="a", at=0.0, place="amd64 0xb libc.so.6", minidump="")
     assert cells.place(crash).content == "libc.so.6"
     assert cells.place(evolve(crash, place="")).content is None
+    assert cells.product(crash).content == "no product"
+    assert cells.product(evolve(crash, state="erased")).content is None
 
 
 def test_the_next_page(admin: Admin) -> None:

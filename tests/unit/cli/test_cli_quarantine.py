@@ -2,12 +2,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collectord.model import MINIDUMP
+from collectord.daemon.indexing import index_directory
+from collectord.index.database import open_to_read
+from collectord.index.gap import IndexSources
+from collectord.index.writer import IndexFile, IndexLimits, index_path
+from collectord.model import MINIDUMP, CrashEvent
+from collectord.observe.journal.reader import Journal
+from collectord.settings.loading import load_settings
 from collectord.storage.filesystem import finder, quarantine
 from collectord.storage.filesystem.finder import FoundCrash, quarantined_crash
 from collectord.storage.filesystem.layout import Place
@@ -110,6 +117,29 @@ def test_release(root: Path, aside: Path) -> None:
         f"{CRASH_ID}: the raw crash and 2 dumps are in {root}/20160622/name/8f/63, and it is new\n"
     )
     in_order(root)
+
+
+def test_the_journal_and_the_index_know_what_is_released(
+    root: Path, aside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    file = tmp_path / "settings.toml"
+    file.write_text(f'[[storage]]\nroot = "{root}"\n[ledger]\ndirectory = "{tmp_path}/ledger"\n')
+    (tmp_path / "ledger").mkdir()
+    directory = index_directory(load_settings(file))
+    index = IndexFile(directory, [], IndexLimits(keep_s=1e12, max_bytes=1 << 30), IndexSources(lambda since: iter(())))
+    put = [
+        CrashEvent(at=1_466_608_789.0, crash_id=CRASH_ID, kind=kind, where=str(root))
+        for kind in ("kept", "quarantined")
+    ]
+    index.write(put, [], None, 1_466_608_789.0)
+    released = run("quarantine", "release", CRASH_ID, "--config", str(file))
+    assert (released.exit_code, released.stderr) == (0, "")
+    with closing(open_to_read(index_path(directory))) as database:
+        assert database.execute("SELECT state, is_here FROM crashes").fetchall() == [("kept", 1)]
+    index.close()
+    told = [(line.kind, line.where) for line in Journal(tmp_path / "ledger", "20160622")]
+    assert told == [("moved", str(root))]
 
 
 def test_release_where_its_day_was_pruned(root: Path, aside: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,24 @@ def test_a_crash_is_erased_everywhere(place: Place) -> None:
         assert (receipts.has(CRASH_ID), receipts.has(NEIGHBOUR)) == (True, False)
     again = place.run("erase", CRASH_ID, "--yes")
     assert (again.exit_code, again.stderr) == (1, f"collectord: {CRASH_ID}: found nowhere\n")
+
+
+def test_the_index_knows_what_is_removed(place: Place) -> None:
+    keep(place.primary)
+    settings = load_settings(place.config())
+    kept = CrashEvent(at=OLD, crash_id=CRASH_ID, kind="kept", where=str(place.primary))
+    limits = IndexLimits(keep_s=1e12, max_bytes=1 << 30)
+    index = IndexFile(index_directory(settings), [], limits, IndexSources(lambda since: iter(())))
+    index.write([kept], [], None, OLD)
+    assert place.run("remove", CRASH_ID, "--yes").exit_code == 0
+    with closing(open_to_read(index_path(index_directory(settings)))) as database:
+        assert database.execute("SELECT state, is_here FROM crashes").fetchall() == [("expired", 0)]
+    index.close()
+    keep(place.primary)
+    Path(index_path(index_directory(settings))).write_text("no index " * 1000)
+    removed = place.run("remove", CRASH_ID, "--yes")
+    assert removed.exit_code == 1
+    assert "removed, but the index does not say so: file is not a database" in removed.stderr
 
 
 def test_the_index_forgets_it(place: Place) -> None:

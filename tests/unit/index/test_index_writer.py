@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from attrs import define, evolve, field
 
+from collectord.index.byhand import add_to_index, empty_index, erase_from_index
 from collectord.index.database import open_to_read
-from collectord.index.erasing import empty_index, erase_from_index
 from collectord.index.gap import IndexSources, StoredCrash
 from collectord.index.search import crash_by_id, last_crashes
 from collectord.index.tally import Tally
@@ -220,6 +220,21 @@ def test_a_crash_is_erased_by_hand_while_a_daemon_writes(rig: Rig) -> None:
     erased = found[crash_id(1)]
     assert (erased.state, erased.product, erased.moved_to) == ("erased", "", ())
     assert [found[crash_id(number)].product for number in (2, 3)] == ["App", "Mine"]
+
+
+def test_what_is_done_by_hand_is_known_while_a_daemon_writes(rig: Rig) -> None:
+    file = rig.open()
+    put = [event(number, "quarantined", NOW + 1) for number in (2, 3)]
+    file.write([event(1), event(2), event(3), *put], [], None, NOW + 1)
+    done = [event(1, "expired", NOW + 5), event(2, "moved", NOW + 5), event(3, "expired", NOW + 5)]
+    add_to_index(rig.directory, ["/a"], done, NOW + 5)
+    states = {crash.crash_id: (crash.state, crash.is_here, crash.why) for crash in rig.last()}
+    assert states == {
+        crash_id(1): ("expired", False, ""),
+        crash_id(2): ("kept", True, ""),
+        crash_id(3): ("expired", False, ""),
+    }
+    add_to_index(f"{rig.directory}/none", ["/a"], done, NOW + 5)
 
 
 def test_what_is_known_of_a_fingerprint_is_erased_with_its_only_crash(rig: Rig) -> None:

@@ -1,11 +1,12 @@
 """
-Erasing crashes from the index, one or all, from another process than the daemon's, which may be running.
+What is done to crashes by hand, written into the index from another process than the daemon's, which may be running.
 """
 
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import closing
 
 from collectord.index import meta
 from collectord.index.database import open_to_write, transaction
@@ -27,11 +28,9 @@ def erase_from_index(directory: str, erased: Sequence[CrashEvent], now: float) -
     @raise OSError: the index still has them.
     @raise sqlite3.Error: as OSError.
     """
-    path = index_path(directory)
-    if not os.path.exists(path):
+    if not os.path.exists(index_path(directory)):
         return
-    database = open_to_write(path)
-    try:
+    with closing(open_to_write(index_path(directory))) as database:
         database.execute("PRAGMA secure_delete = 1")  # What is removed is overwritten.
         rows = CrashRows(database, ())
         with transaction(database):
@@ -42,8 +41,23 @@ def erase_from_index(directory: str, erased: Sequence[CrashEvent], now: float) -
                 if fingerprint and not _has_others(database, fingerprint, crashes):
                     _forget_fingerprint(database, fingerprint)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # The log still has what was there before.
-    finally:
-        database.close()
+
+
+def add_to_index(directory: str, stores: Collection[str], events: Sequence[CrashEvent], now: float) -> None:
+    """
+    Write what has happened to crashes. Without an index there is nothing to do.
+
+    @param directory: of the index.
+    @param stores: the roots of our own stores.
+    @param now: in seconds since the epoch.
+
+    @raise OSError: the index does not say so.
+    @raise sqlite3.Error: as OSError.
+    """
+    if not os.path.exists(index_path(directory)):
+        return
+    with closing(open_to_write(index_path(directory))) as database, transaction(database):
+        CrashRows(database, stores).write(events, now)
 
 
 def _has_others(database: sqlite3.Connection, fingerprint: str, crashes: int) -> bool:
@@ -65,8 +79,7 @@ def empty_index(directory: str) -> bool:
     @return: False: that is being done already.
     @raise sqlite3.Error: it can't be used, or is damaged.
     """
-    database = open_to_write(index_path(directory))
-    try:
+    with closing(open_to_write(index_path(directory))) as database:
         (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError(found)
@@ -77,5 +90,3 @@ def empty_index(directory: str) -> bool:
             database.execute("DELETE FROM traits")
             meta.lack(database, 0.0, is_counted=True, is_told=False)
         return True
-    finally:
-        database.close()
