@@ -84,6 +84,28 @@ async def test_killed_in_the_middle_and_back(server: Azurite, tmp_path: Path, si
     assert RAW_CRASH_KEY in server.objects()
 
 
+@pytest.mark.parametrize("size", [100, 21 * MIB + 7], ids=["whole", "in blocks"])
+@in_reactor
+async def test_stopped_in_the_middle_and_goes_on(server: Azurite, tmp_path: Path, size: int) -> None:
+    content, asked_for = os.urandom(size), list[str]()
+    crash = on_disk(tmp_path / "dump", content)
+
+    def relay(asked: Asked) -> Said:
+        asked_for.append(asked.path)
+        if len(asked_for) == 2:
+            server.freeze()
+        return relayed_to(server.port, asked)
+
+    with FakeS3(instead=relay) as between:
+        storage = new_storage(server, endpoint_url=f"{between.url}/{ACCOUNT}", read_timeout_s=1.0)
+        assert str(await error_of(storage.save(crash))).endswith("did not answer within 1 s")
+        server.thaw()
+        await storage.save(crash)
+        await storage.close()
+    assert server.objects()[MINIDUMP_KEY] == content
+    assert RAW_CRASH_KEY in server.objects()
+
+
 @pytest.mark.parametrize("size", [100, 17 * MIB], ids=["whole", "in blocks"])
 @in_reactor
 async def test_what_is_changed_on_the_way_is_not_kept(server: Azurite, tmp_path: Path, size: int) -> None:

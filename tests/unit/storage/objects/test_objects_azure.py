@@ -285,6 +285,23 @@ async def test_an_error_without_a_body_has_its_code(fake: FakeAzure, storage: Bu
 
 
 @in_reactor
+async def test_whatever_answers_in_its_place_is_told_in_one_line(fake: FakeAzure, storage: BucketCrashStorage) -> None:
+    page = b"<html><head><title>Hotel\n Wi-Fi</title></head></html>"
+    portal = Said(200, {"Content-Type": "text/html", "Server": "nginx"}, page)
+    created = Said(201, {"Content-Type": "text/html", "Server": "nginx"}, page)
+    login = Said(302, {"Location": "http://login.example/"})
+    for said, told in (
+        (portal, "200 OK by nginx: no object store, but a page: Hotel Wi-Fi"),
+        (created, "201 Created by nginx: no object store, but a page: Hotel Wi-Fi"),
+        (login, "302 Found, a redirect to http://login.example/, without a message"),
+    ):
+        for work in (storage.save(make_crash()), storage.check()):
+            fake.left = [said] * 9
+            assert str(await error_of(work)) == f"container crashes: PUT was answered with {told}"
+    assert fake.objects == {}
+
+
+@in_reactor
 async def test_a_wrong_clock_is_told_of_keys_that_are_refused(fake: FakeAzure, storage: BucketCrashStorage) -> None:
     for seconds, said in ((3600, "s behind)"), (-3600, "s ahead)"), (10, "AuthenticationFailed (403 Forbidden)")):
         date = formatdate(time.time() + seconds, usegmt=True)
