@@ -126,7 +126,8 @@ class Payload:
     A payload describes the request body that a report was received in.
 
     @ivar structure: C{"multipart"}, or C{"json"} if the annotations were sent as one JSON object; or what else its
-        dialect takes: C{"dump"}, nothing but a minidump; C{"envelope"}, one of Sentry's.
+        dialect takes: C{"dump"}, nothing but a minidump; C{"envelope"}, one of Sentry's; C{"unreal"}, a
+        container of Unreal Engine's.
     @ivar size: bytes on the wire.
     """
 

@@ -51,7 +51,7 @@ class Dialect(BaseModel):
     @ivar host: that clients ask for, with placeholders; empty: any.
     @ivar when: fields that the query of the URL has to have, and their values.
     @ivar body: what it is: parts, or nothing but a minidump (of these two the Content-Type may say which), or an
-        envelope of Sentry's.
+        envelope of Sentry's, or a container of Unreal Engine's.
     @ivar unpack: whether minidumps are unpacked that are in gzip, zstd or a zip file inside of their part.
     @ivar key: the places where clients send a key; the first that has one counts.
     @ivar keys: the keys that are taken, each with its ProductName, or an empty text; None: any, and none, is taken.
@@ -72,7 +72,7 @@ class Dialect(BaseModel):
     path: Annotated[str, AfterValidator(_is_path)]
     host: str = ""
     when: Mapping[str, str] = {}
-    body: Literal["multipart", "dump", "multipart or dump", "envelope"] = "multipart"
+    body: Literal["multipart", "dump", "multipart or dump", "envelope", "unreal"] = "multipart"
     unpack: bool = False
     key: Sequence[_KeyPlace] = ()
     keys: Mapping[str, str] | None = Field(default=None, repr=False)

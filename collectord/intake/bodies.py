@@ -2,17 +2,19 @@
 How the body of a report is read: by what its dialect takes, and by its Content-Type.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from collectord.dialects.row import Dialect
 from collectord.intake.bodyparser import BodyParser
+from collectord.intake.codings import CODINGS, Coding
 from collectord.intake.envelope import EnvelopeParser
 from collectord.intake.formdata import FormDataParser
 from collectord.intake.partheaders import boundary_of
 from collectord.intake.rawdump import RawDumpParser
 from collectord.intake.unpacking import UnpackingParser
+from collectord.intake.unreal import BEGIN, UnrealParser
 from collectord.model import MINIDUMP_BEGIN
 
 
@@ -23,10 +25,12 @@ class BodyFormat:
 
     @ivar parser: splits it into its parts.
     @ivar plain_begins: how it may begin if it is not encoded.
+    @ivar codings: that it is in, though no header says so.
     """
 
     parser: BodyParser
     plain_begins: tuple[bytes, ...]
+    codings: Sequence[Coding] = ()
 
 
 def format_of(dialect: Dialect, content_type: bytes | None, limit: int, reserve: Callable[[int], None]) -> BodyFormat:
@@ -42,11 +46,13 @@ def format_of(dialect: Dialect, content_type: bytes | None, limit: int, reserve:
         found = BodyFormat(RawDumpParser(), (MINIDUMP_BEGIN,))
     elif dialect.body == "envelope":
         found = BodyFormat(EnvelopeParser(), (b'{"', b"{}", b"{ "))
+    elif dialect.body == "unreal":
+        found = BodyFormat(UnrealParser(), (BEGIN,), (CODINGS[b"deflate"],))
     else:
         boundary = boundary_of(content_type)
         found = BodyFormat(FormDataParser(boundary), _begins_of_form(boundary))
     if dialect.unpack:
-        return BodyFormat(UnpackingParser(found.parser, limit, reserve), found.plain_begins)
+        return evolve(found, parser=UnpackingParser(found.parser, limit, reserve))
     return found
 
 

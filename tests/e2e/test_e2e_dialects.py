@@ -20,13 +20,14 @@ from tests.support.http import Part, chunks, curl, exchange, multipart
 from tests.support.msgpackwriter import packed
 from tests.support.npm import run_node
 from tests.support.response import parse_responses
+from tests.support.unrealcontainer import compressed, context
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(shutil.which("curl") is None, reason="no curl"),
 ]
 
-DIALECTS = ["submit", "crashpad", "raygun", "backtrace", "bugsplat", "bugsnag", "accelerator", "sentry"]
+DIALECTS = ["submit", "crashpad", "raygun", "backtrace", "bugsplat", "bugsnag", "accelerator", "sentry", "unreal"]
 BIG = b"MDMP" + bytes(range(256)) * 80_000  # 20 MB, so it is spilled while it comes
 KEY = "0123456789abcdef"
 
@@ -207,3 +208,12 @@ def test_an_envelope_with_a_large_minidump(daemon: Daemon, tmp_path: Path) -> No
     crash = kept(daemon, str(UUID(answer["id"])))
     assert crash.dumps == {"event": b'{"release":"1.0"}', "upload_file_minidump": BIG}
     assert crash.raw_crash["Version"] == "1.0"
+
+
+def test_unreal(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "container"
+    path.write_bytes(compressed({"CrashContext.runtime-xml": context({"GameName": "App"}), "a.dmp": BIG}, old=True))
+    url = daemon.url(f"/api/7/unreal/{KEY}/?AppVersion=1.0")
+    crash = kept(daemon, answered("--data-binary", f"@{path}", "-H", "Content-Type: application/octet-stream", url))
+    assert crash.dumps == {"CrashContextruntimexml": context({"GameName": "App"}), "upload_file_minidump": BIG}
+    assert (crash.raw_crash["ProductName"], crash.raw_crash["Version"]) == ("App", "1.0")

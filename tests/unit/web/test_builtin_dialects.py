@@ -14,6 +14,7 @@ from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
 from tests.support.cases import for_each
 from tests.support.msgpackwriter import packed
+from tests.support.unrealcontainer import compressed, context
 from tests.unit.intake.parts import annotation, body, content_of, dump, result_of
 from tests.unit.web.publicsite import CRASH_ID, KEPT, NewRig, Rig, post
 
@@ -298,3 +299,39 @@ def test_what_is_no_crash_is_answered_and_dropped(
     rig = new_rig(*ALL)
     assert ask(rig, ENVELOPE_URL, envelope(*items), None) == b"{}"
     assert rig.store.kept.crashes == {}
+
+
+# ——— Unreal Engine ———
+
+CONTEXT = context({"GameName": "UE4-App", "BuildVersion": "1.2", "CrashGUID": "UECC-1", "ErrorMessage": "Fatal!"})
+UNREAL = compressed({"CrashContext.runtime-xml": CONTEXT, "UEMinidump.dmp": MINIDUMP, "App.log": b"log"})
+QUERY_OF_UNREAL = "?AppID=CrashReporter&AppVersion=1.0&AppEnvironment=Release&UploadType=crashreports&UserID=L%7CE%7CM"
+
+
+@for_each(
+    ("path", "product", "version"),
+    [
+        ("/unreal", "UE4-App", "1.2"),
+        ("/api/7/unreal/k3y/", "UE4-App", "1.2"),
+        ("/post/ue4/App/3.0", "App", "3.0"),
+    ],
+)
+def test_unreal(new_rig: NewRig, path: str, product: str, version: str) -> None:
+    rig = new_rig(*ALL)
+    assert ask(rig, path + QUERY_OF_UNREAL, UNREAL, b"application/octet-stream") == CRASH_ID.encode()
+    annotations, dumps = kept(rig)
+    assert dumps == {"CrashContextruntimexml": CONTEXT, "upload_file_minidump": MINIDUMP, "Applog": b"log"}
+    expected = {"ProductName": product, "Version": version, "EventID": "UECC-1", "ExceptionValue": "Fatal!"}
+    assert (expected | {"Unreal.GameName": "UE4-App", "UploadType": "crashreports"}).items() <= annotations.items()
+    assert "k3y" not in str(annotations)
+
+
+@for_each("document", [b"", b"<a>", b'<!DOCTYPE a [<!ENTITY b "c">]><FGenericCrashContext>&b;</FGenericCrashContext>'])
+def test_a_context_that_can_not_be_read_is_kept(new_rig: NewRig, document: bytes) -> None:
+    rig = new_rig(*ALL)
+    sent = compressed({"CrashContext.runtime-xml": document, "a.dmp": MINIDUMP})
+    assert ask(rig, "/unreal?AppVersion=1.0", sent, None) == CRASH_ID.encode()
+    annotations, dumps = kept(rig)
+    assert dumps == {"CrashContextruntimexml": document, "upload_file_minidump": MINIDUMP}
+    assert annotations["Version"] == "1.0"
+    assert "no annotations are taken from it" in str(rig.crash.raw_crash["metadata"])
