@@ -64,7 +64,9 @@ def _on_the_stack(dump: Minidump) -> Sequence[str]:
         if kind.signs_pointers:
             address = (1 << highest.bit_length()) - 1
             words = [word & address for word in words]
-        for word in [word for word in words if lowest <= word < highest and word & bits]:
+        for word in words:
+            if not (lowest <= word < highest and word & bits):
+                continue
             module = modules.at(word, _HEADERS)
             if module is not None and (shown := _shown(module, word)):
                 found[word] = shown

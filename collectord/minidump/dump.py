@@ -18,7 +18,7 @@ MOST_THREADS: Final = 8192
 MOST_WORDS: Final = 512
 """Words of its stack that are looked at."""
 
-_WORDS: Final = {4: Struct("<32I"), 8: Struct("<32Q")}
+_WORDS: Final = {4: Struct("<64I"), 8: Struct("<64Q")}
 """Some words of a stack, by their size."""
 
 _THREADS, _EXCEPTION, _SYSTEM, _MISC = 3, 6, 7, 15
