@@ -17,11 +17,11 @@ import pytest
 from attrs import define, field
 
 from tests.e2e.test_e2e_audit import Locations
-from tests.e2e.test_e2e_crashmover import files_of_crashes, moving
+from tests.e2e.test_e2e_crashmover import moving
 from tests.e2e.test_e2e_mover_process import accounted
 from tests.fault.test_fault_kill_rounds import children, lives
 from tests.support.daemon import Daemon, config, free_port
-from tests.support.disk import below, problems, stored_crashes
+from tests.support.disk import below, problems, stored_crashes, waiting
 from tests.support.load import SMALL, Load, load
 from tests.support.recording import Recorder, recording
 from tests.support.reports import harm
@@ -76,7 +76,7 @@ class Scene:
 
     def until_others(self, before: list[int]) -> None:
         """Until there are as many as there should be, and none of these."""
-        until(lambda: len(now := movers(self.daemon.pid)) == _MOVERS and not set(now) & set(before), 60)
+        until(lambda: len(now := movers(self.daemon.pid)) == _MOVERS and not set(now) & set(before), 240)
 
     def kill_one(self, chance: Random) -> None:
         self._kill([chance.choice(movers(self.daemon.pid))])
@@ -96,7 +96,7 @@ class Scene:
         message = "the settings were read again"
         before = self.daemon.log().count(message)
         os.kill(self.daemon.pid, signal.SIGHUP)
-        until(lambda: self.daemon.log().count(message) > before)
+        until(lambda: self.daemon.log().count(message) > before, 60)
 
     def replace(self, chance: Random) -> None:
         before = movers(self.daemon.pid)
@@ -157,7 +157,7 @@ def test_two_processes_that_move(tmp_path: Path, rounds: Rounds, capsys: pytest.
                         if action == scene.stop:
                             scene.look(clients, rounds)
                             scene.start()
-            until(lambda: not files_of_crashes(at.source) and not list(below(at.source / "unpublished")), 120)
+            until(lambda: not waiting(at.source), 240)
             scene.look(clients, rounds)
             fates = accounted(at, len(stored_crashes(at.destination)))
         explained, unexplained = scene.published_again()

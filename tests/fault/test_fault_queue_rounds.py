@@ -19,10 +19,10 @@ import pytest
 from attrs import define, field
 
 from collectord.observe.journal.reader import Journal
-from tests.e2e.test_e2e_crashmover import files_of_crashes, moving
+from tests.e2e.test_e2e_crashmover import moving
 from tests.support.cases import first_quick
 from tests.support.daemon import Daemon, config, free_port
-from tests.support.disk import below, problems, stored_crashes
+from tests.support.disk import below, problems, stored_crashes, waiting
 from tests.support.load import SMALL, Load, load
 from tests.support.queues import QUEUES, Queue
 from tests.support.reports import harm
@@ -54,6 +54,16 @@ class Scene:
     looked_up: set[str] = field(factory=set)
     early: set[str] = field(factory=set)
     untold: set[str] = field(factory=set)
+
+    def wait_for_ids(self, number: int) -> None:
+        """Until the queue has so many more."""
+        goal = len(self.queue.ids) + number
+
+        def are_there() -> bool:
+            self.queue.look()
+            return len(self.queue.ids) >= goal
+
+        until(are_there, 180)
 
     def fault(self, chance: Random) -> None:
         """The server is killed, or hangs, or both, and is there again in the end."""
@@ -134,13 +144,15 @@ def test_each_id_is_published_whatever_its_queue_does(
         with Daemon(toml, port, tmp_path / "work") as daemon:
             scene = Scene(source, destination, daemon, queue)
             with load(port, clients=3, shapes=_SHAPES, rest=_REST_S) as clients:
-                for _, chance in rounds:
+                for number, chance in rounds:
                     clients.wait_for_more(chance.randrange(5, 60))
+                    if number % 2 == 0:  # else the daemon may not yet know that the server is back
+                        scene.wait_for_ids(chance.randrange(5, 60))
                     sleep(chance.random() * 0.1)
                     scene.fault(chance)
                     clients.wait_for_more(chance.randrange(5, 60))
                     scene.look(clients, rounds)
-            until(lambda: not files_of_crashes(source) and not list(below(source / "unpublished")), 240)
+            until(lambda: not waiting(source), 240)
             scene.look(clients, rounds)
         never = clients.acknowledged.keys() - queue.ids.keys()
         twice = sum(queue.ids.values()) - len(queue.ids)

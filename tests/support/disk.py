@@ -85,6 +85,12 @@ def below(directory: Path | str) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
+def waiting(root: Path) -> Sequence[str]:
+    """What waits to be moved or published, as paths. Directories may go away meanwhile."""
+    branches = [*(day / "date" for day in root.glob("[0-9]*")), root / "unpublished"]
+    return [entry.path for branch in branches for entry in below(branch)]
+
+
 def _branch(root: Path, name: str) -> Iterator[os.DirEntry[str]]:
     """What is in the name branch, or in the date branch, of each day."""
     for day in sorted(root.glob("[0-9]*")):

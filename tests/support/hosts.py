@@ -26,7 +26,7 @@ from attrs import define, field, frozen
 
 from tests.support.buckets import kept_in
 from tests.support.daemon import ROOT, Daemon, config, free_port
-from tests.support.disk import StoredCrash, below, problems, stored_crashes
+from tests.support.disk import StoredCrash, problems, stored_crashes, waiting
 from tests.support.load import SMALL, Load, load
 from tests.support.rcloneserver import RcloneServer
 from tests.support.recording import Recorder, recording
@@ -38,7 +38,7 @@ _BUCKET = _STORE = "crashes"
 _SHAPES = (SMALL, (40_000, 500))
 _REST_S = 0.1
 _START_S = 240
-_DRAINED_S = 240
+_DRAINED_S = 600
 _SLACK_S = 0.5
 """The web hook notes a request so much later than it was sent, at most."""
 
@@ -111,10 +111,10 @@ class Hosts:
         @raise AssertionError: something stays there; the text says what, and how the logs end.
         """
         try:
-            until(lambda: not _waiting(self.root), _DRAINED_S)
+            until(lambda: not waiting(self.root), _DRAINED_S)
         except TimeoutError as e:
             logs = [line for daemon in self.daemons for line in (daemon.workdir.name, *daemon.log().splitlines()[-40:])]
-            raise AssertionError("\n".join([*_waiting(self.root), *logs])) from e
+            raise AssertionError("\n".join([*waiting(self.root), *logs])) from e
 
     def published(self) -> Mapping[str, list[tuple[float, int]]]:
         """When each id was published, and by which host."""
@@ -152,12 +152,6 @@ class Hosts:
         assert done.stdout, done.stderr
         found: Mapping[str, Any] = json.loads(done.stdout)
         return found
-
-
-def _waiting(root: Path) -> Sequence[str]:
-    """What there is; directories may go away meanwhile."""
-    branches = [*(day / "date" for day in root.glob("[0-9]*")), root / "unpublished"]
-    return [entry.path for branch in branches for entry in below(branch)]
 
 
 @contextmanager
@@ -257,7 +251,8 @@ def wrong_with(both: Hosts, clients: Load, *, sees_claims: bool) -> Iterator[str
     yield from (found for found in problems(both.root) if sees_claims or not found.endswith("left in staging"))
     for daemon in both.daemons:
         for line in daemon.log().splitlines():
-            if "Traceback" in line or ("failed; trying again" in line and str(both.blocked) not in line):
+            # A web hook that has to wait for the machine, and the store that takes nothing, may fail.
+            if "Traceback" in line or f"s3://{_BUCKET} failed" in line:
                 yield f"{daemon.workdir.name}: {line}"
     yield from (f"in the quarantine: {path.name}" for path in both.root.glob("quarantine/*"))
     for day in sorted({f"20{crash_id[-6:]}" for crash_id in clients.acknowledged}):
