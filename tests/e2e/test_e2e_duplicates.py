@@ -16,10 +16,11 @@ from attrs import define, evolve
 
 from tests.e2e.test_e2e_command import collectord
 from tests.e2e.test_e2e_crashmover import files_of_crashes, moving
-from tests.e2e.test_e2e_workers import are_others, children, metric
+from tests.e2e.test_e2e_workers import are_others, metric
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
 from tests.support.http import post
+from tests.support.process import children
 from tests.support.reports import HEADERS, Report, crash_id_in, is_whole, make_report
 from tests.support.response import Incomplete
 from tests.support.upload import Upload

@@ -18,24 +18,15 @@ from tests.e2e.test_e2e_crashmover import files_of_crashes, moving
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems
 from tests.support.load import SMALL, SPILLED, load
+from tests.support.process import workers
 from tests.support.reports import harm
 from tests.support.wait import until
 
 pytestmark = pytest.mark.e2e
 
 
-def workers(pid: int) -> dict[str, int]:
-    """The process of each work."""
-    found = {}
-    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        if b"collectord.daemon.workers.worker" in words:  # before it is executed it looks like its parent
-            found[words[4].decode()] = child
-    return found
-
-
 def is_another(pid: int, work: str, before: int) -> bool:
-    now = workers(pid)
+    now = dict(workers(pid))
     return len(now) == 2 and now[work] != before
 
 
@@ -66,14 +57,14 @@ def test_it_moves_what_another_receives_and_may_be_killed_and_replaced(tmp_path:
             for number in (signal.SIGKILL, signal.SIGUSR2):
                 until(lambda: len(workers(up.pid)) == 2)
                 clients.wait_for_more(20)
-                mover = workers(up.pid)["move"]
+                mover = dict(workers(up.pid))["move"]
                 os.kill(up.pid if number == signal.SIGUSR2 else mover, number)
                 until(partial(is_another, up.pid, "move", mover), 30)
             clients.wait_for_more(20)
         assert (clients.refused, clients.cut_off) == ([], 0)
         until(lambda: not files_of_crashes(at.source), 30)
         assert list(harm(clients.acknowledged, at.destination)) == []
-        until(lambda: [mover["pid"] for mover in overview(admin)["movers"]] == [workers(up.pid)["move"]])
+        until(lambda: [mover["pid"] for mover in overview(admin)["movers"]] == [dict(workers(up.pid))["move"]])
         [sink] = overview(admin)["sinks"]
         assert (sink["name"], sink["problem"], sink["given"] > 0) == (str(at.destination), "", True)
         assert accounted(at, len(clients.acknowledged))["moved"] > 30

@@ -17,6 +17,7 @@ from tests.support.daemon import ROOT, Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
 from tests.support.http import curl, post
 from tests.support.load import BIG, SMALL, SPILLED, load
+from tests.support.process import children
 from tests.support.reports import HEADERS, crash_id_in, harm, is_whole, make_report
 from tests.support.upload import Upload
 from tests.support.wait import until
@@ -30,10 +31,6 @@ def daemon(tmp_path: Path, submission: str = "", stop_s: float = 5.0, more: str 
     port, admin = free_port(), free_port()
     toml = config(port, tmp_path / "root", submission=f"workers = {WORKERS}\n{submission}", admin=admin, stop_s=stop_s)
     return Daemon(toml + more, port, tmp_path / "work", env={"ADMIN": str(admin)})
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def are_others(pid: int, before: list[int]) -> bool:

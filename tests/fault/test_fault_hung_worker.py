@@ -13,6 +13,7 @@ import pytest
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.fusefs import can_mount_fuse, mounted
 from tests.support.http import post
+from tests.support.process import children
 from tests.support.reports import HEADERS, crash_id_in, harm, make_report
 from tests.support.wait import until
 
@@ -20,10 +21,6 @@ pytestmark = [
     pytest.mark.fault,
     pytest.mark.skipif(can_mount_fuse() != "", reason=can_mount_fuse()),
 ]
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def metric(admin: int, name: str) -> float:

@@ -20,6 +20,7 @@ from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import problems, stored_crashes
 from tests.support.load import BIG, SMALL, SPILLED, Load, load
 from tests.support.mounts import can_mount, tmpfs
+from tests.support.process import children, lives
 from tests.support.rounds import Rounds
 from tests.support.wait import until
 
@@ -31,17 +32,6 @@ pytestmark = [
 
 MIB = 2**20
 WORKERS = 2
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @define

@@ -19,10 +19,10 @@ from attrs import define, field
 from tests.e2e.test_e2e_audit import Locations
 from tests.e2e.test_e2e_crashmover import moving
 from tests.e2e.test_e2e_mover_process import accounted
-from tests.fault.test_fault_kill_rounds import children, lives
 from tests.support.daemon import Daemon, config, free_port
 from tests.support.disk import below, problems, stored_crashes, waiting
 from tests.support.load import SMALL, Load, load
+from tests.support.process import lives, workers
 from tests.support.recording import Recorder, recording
 from tests.support.reports import harm
 from tests.support.rounds import Rounds
@@ -39,12 +39,7 @@ _SLACK_S = 0.5
 
 def movers(pid: int) -> list[int]:
     """The processes that only move crashes, once they are executed."""
-    found = []
-    for child in children(pid):
-        words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        if b"collectord.daemon.workers.worker" in words and b"move" in words:
-            found.append(child)
-    return found
+    return [child for work, child in workers(pid) if work == "move"]
 
 
 @define
