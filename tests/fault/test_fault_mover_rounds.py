@@ -94,9 +94,14 @@ class Scene:
         until(lambda: self.daemon.log().count(message) > before, 60)
 
     def replace(self, chance: Random) -> None:
-        before = movers(self.daemon.pid)
+        before = self._replacements()
         os.kill(self.daemon.pid, signal.SIGUSR2)
-        self.until_others(before)
+        until(lambda: self._replacements() == before + 1 + _MOVERS, 240)
+        self.until_others([])
+
+    def _replacements(self) -> int:
+        """How many there were, with those that stayed: a machine that is busy starts their successors too slowly."""
+        return sum(self.daemon.log().count(words) for words in ("takes the place of", "does not start"))
 
     def stop(self, chance: Random) -> None:
         before = movers(self.daemon.pid)
