@@ -48,7 +48,8 @@ class SlowClock:
         if self._time is None:
             time = self._noted() or self._newest_day(now)
         else:
-            time = self._time + timedelta(seconds=HURRY * (seconds - self._at))
+            # It may be ahead, even at the end of all times, if somebody has changed the file.
+            time = min(self._time, now) + timedelta(seconds=HURRY * (seconds - self._at))
         self._at = seconds
         # The system's clock may be behind for a while, too. That is no reason to begin again from there.
         self._time = max(min(time, now), self._time or time)
@@ -59,7 +60,7 @@ class SlowClock:
         try:
             with open(self._path, encoding="ascii") as file:
                 return datetime.fromisoformat(file.read().strip()).astimezone(UTC)
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, OverflowError):
             return None
 
     def _newest_day(self, now: datetime) -> datetime:

@@ -86,6 +86,16 @@ def test_at_the_first_start_it_begins_with_the_newest_day(rig: Rig) -> None:
     assert Clocks().clock(rig).read() == NOW
 
 
+@pytest.mark.parametrize("noted", ["9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_nobody_can_have_noted_does_not_stop_it(rig: Rig, noted: str) -> None:
+    (rig.root / "retention.time").write_text(noted)
+    clocks = Clocks()
+    clock = clocks.clock(rig)
+    for _ in range(3):
+        assert clock.read() == clocks.now
+        clocks.pass_(HOUR)
+
+
 def test_a_full_disk_does_not_stop_it(rig: Rig) -> None:
     clocks = Clocks()
     clock = clocks.clock(rig)
