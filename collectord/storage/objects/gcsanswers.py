@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
+from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Client
 from google.cloud.storage.exceptions import InvalidResponse
 from requests import ConnectionError as RequestsConnectionError
@@ -22,6 +23,8 @@ from collectord.storage.objects.connections import Answer, how_it_broke, is_brok
 from collectord.storage.objects.google_private import call_on_answers
 from collectord.storage.objects.refusals import RefusedByServer, is_page
 
+_TIMES = "iat and exp"
+"""What Google wants checked of a request for a token which seems to be too old, or of the future."""
 _NO_BUCKET = "bucket does not exist"
 
 
@@ -64,8 +67,16 @@ def in_words(error: Exception, connect_timeout: float, read_timeout: float) -> s
             return f"{error.code} {type(error).__name__} {error.message}"
         case RequestException() if error.request is not None and error.request.url:
             return _failure_in_words(error, str(error.request.url), connect_timeout, read_timeout)
+        case GoogleAuthError() if error.args:
+            return _no_token_in_words(str(error.args[0]))
         case _:
             return str(error)
+
+
+def _no_token_in_words(said: str) -> str:
+    """Say on one line why there is no token: the library adds the whole answer, as Python writes it."""
+    line = " ".join(said.split())
+    return f"{line} (is the clock of this host right?)" if _TIMES in line else line
 
 
 def _refusal_in_words(error: GoogleAPICallError | InvalidResponse) -> str:

@@ -128,6 +128,11 @@ async def test_ids_that_wait_go_together_and_each_is_confirmed_for_itself(
             "answered 403 AccessDeniedException: not allowed",
             id="no right to send",
         ),
+        pytest.param(
+            says('{"__type": "InvalidSignatureException", "message": "Signature expired: 1 is earlier than 2"}', 400),
+            "answered 400 InvalidSignatureException: Signature expired: 1 is earlier than 2",
+            id="a clock that is behind",
+        ),
     ],
 )
 @in_reactor

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from attrs import define, field
+from google.auth.exceptions import RefreshError
 from google_crc32c import Checksum
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,6 +28,7 @@ from collectord.model import MINIDUMP, Crash
 from collectord.plugins import PluginContext
 from collectord.storage.objects.bucket import BucketCrashStorage
 from collectord.storage.objects.gcs import GcsSettings, make
+from collectord.storage.objects.gcsanswers import in_words
 from collectord.testing.leaks import assert_nothing_is_left, held_now
 from tests.support.buckets import on_disk
 from tests.support.cases import first_quick
@@ -302,6 +304,14 @@ async def test_a_bucket_that_is_not_there_is_no_crash_that_is_not_there(
     server.answers = [answer(404, b"The specified bucket does not exist.", HTML)]
     assert "The specified bucket does not exist." in await error_of(storage.fetch(CRASH_ID))
     await storage.close()
+
+
+def test_credentials_that_google_refuses_are_told_in_one_line() -> None:
+    answer = {"error": "invalid_grant"}
+    revoked = RefreshError("invalid_grant:\nToken has been expired or revoked.", answer)
+    assert in_words(revoked, 5.0, 30.0) == "invalid_grant: Token has been expired or revoked."
+    late = RefreshError("invalid_grant: Check your iat and exp values.", answer)
+    assert in_words(late, 5.0, 30.0).endswith("values. (is the clock of this host right?)")
 
 
 @in_reactor
