@@ -67,7 +67,7 @@ class Submission(_Section):
     fingerprint: bool = True
     worker_timeout_s: float = Field(default=30.0, ge=2)
     dump_id_prefix: str = Field(default="bp-", pattern=r"^[A-Za-z0-9._-]*$")
-    view_url: str = Field(default="", pattern=_VIEW_URL)
+    view_url: str = Field(default="", max_length=1000, pattern=_VIEW_URL)
     submitter_token: str = Field(default="", repr=False)
     annotation_aliases: dict[str, str] = {
         "_productName": "ProductName",

@@ -254,8 +254,9 @@ def _trust_root(ca_file: Path) -> Any:
 
 
 def _is_receipt(answer: bytes, crash_id: str) -> bool:
-    """Tell whether C{answer} is C{CrashID=} with this id, with or without a prefix."""
-    return re.fullmatch(rb"CrashID=(?:.*-)?" + crash_id.encode() + rb"\s*", answer) is not None
+    """Tell whether C{answer} is C{CrashID=} with this id, with or without a prefix, and perhaps with a C{ViewURL=}."""
+    receipt = rb"CrashID=(?:.*-)?" + crash_id.encode() + rb"(?:\nViewURL=\S+)?\s*"
+    return re.fullmatch(receipt, answer) is not None
 
 
 def make(settings: HttpDestinationSettings, context: PluginContext) -> HttpCrashStorage:

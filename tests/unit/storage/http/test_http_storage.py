@@ -83,6 +83,12 @@ async def test_a_crash_is_saved_once_its_id_is_answered(another: Another) -> Non
 
 
 @in_reactor
+async def test_the_other_collector_may_have_a_page_for_each_crash(another: Another) -> None:
+    another.server.answers = [answer(200, f"CrashID={CRASH_ID}\nViewURL=https://x.example/{CRASH_ID}\n".encode())]
+    await another.storage().save(make_crash())
+
+
+@in_reactor
 async def test_without_a_token_no_store_is_named(another: Another) -> None:
     another.server.answers = [RECEIPT]
     await another.storage().save(make_crash())
@@ -107,6 +113,7 @@ async def test_a_report_can_be_compressed(another: Another) -> None:
         (200, b"ok", UnclearRefusal, "answered 200 ok"),
         (200, f"CrashID=bp-{NEIGHBOUR}\n".encode(), UnclearRefusal, f"answered 200 CrashID=bp-{NEIGHBOUR}"),
         (200, f"CrashID={CRASH_ID} not".encode(), UnclearRefusal, "answered 200 CrashID="),
+        (200, f"CrashID={CRASH_ID}\nnot".encode(), UnclearRefusal, "answered 200 CrashID="),
         (201, f"CrashID={CRASH_ID}\n".encode(), UnclearRefusal, "answered 201"),
         (200, b"Discarded=rule_throttle", CrashRejectedByStore, "answered 200 Discarded=rule_throttle"),
         (200, b"Unsupported=1", CrashRejectedByStore, "answered 200 Unsupported=1"),
@@ -121,8 +128,8 @@ async def test_a_report_can_be_compressed(another: Another) -> None:
         (503, b"no\r\n\x1b[31mroom", UnclearRefusal, "answered 503 no ?[31mroom"),
     ],
     ids=[
-        "empty", "no receipt", "another id", "more than an id", "created", "throttled", "unsupported", "malformed",
-        "too large", "wrong type", "long headers", "token", "forbidden", "absent", "circle", "busy",
+        "empty", "no receipt", "another id", "more than an id", "another line", "created", "throttled", "unsupported",
+        "malformed", "too large", "wrong type", "long headers", "token", "forbidden", "absent", "circle", "busy",
     ],
 )  # fmt: skip
 @in_reactor
