@@ -83,6 +83,8 @@ def _xml(data: bytes) -> object:
     Elements become mappings by the names of those in them, and texts where there are none. Attributes are passed over.
     Of several of one name in an element the first counts.
     """
+    if data.count(b"=") > _MOST_ITEMS:  # an element is parsed at once, with all its attributes
+        raise ValueError("it may have too many attributes")
     root: dict[str, object] = {}
     open_elements: list[tuple[dict[str, object], str, list[str]]] = [(root, "", [])]
     count = 0

@@ -205,6 +205,9 @@ class PublicSite:
         ANSWERS.labels(str(status), reason).inc()
         if isinstance(error, UnknownKey):
             UNKNOWN_KEYS.labels(dialect.name).inc()
+        if status == 200:  # its client has asked something, or sent what is no crash
+            self._log.debug("answered, and not kept: {reason}", reason=reason)
+            return content
         log = self._log.error if status == 503 else self._log.info
         by_whom, sender = self.collector.told_client(receiver.address)
         log("refused: {status} {reason}" + by_whom, status=status, reason=str(error), **sender)

@@ -298,3 +298,24 @@ def test_reloads_leave_nothing_behind(tmp_path: Path, destination: str) -> None:
             use_another(number)
         until(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), timeout=10)
     assert "Traceback" not in rig.daemon.log()
+
+
+def test_dialects(rig: Rig) -> None:
+    """Each worker takes another path, and then only those with a key; a row that is wrong changes nothing."""
+
+    def answers(path: str) -> set[int]:
+        content = make_report("report", 100).body()
+        return {post(rig.port, content, HEADERS, path=path).status for _ in range(6 * rig.workers)}
+
+    assert answers("/entries/breakpad?apikey=k") == {404}
+    dialects = 'dialects = ["submit", "raygun"]\n'
+    keyed = '[[submission.dialect]]\nname = "raygun"\nkeys = { good = "App" }\n'
+    rig.reload(rig.toml(dialects))
+    until(lambda: answers("/entries/breakpad?apikey=k") == {200})
+    rig.reload(rig.toml(dialects + keyed))
+    until(lambda: answers("/entries/breakpad?apikey=k") == {401})
+    assert answers("/entries/breakpad?apikey=good") == {200}
+    rig.reload(rig.toml(dialects + keyed + "boddy = 1\n"), "boddy: unknown key")
+    assert answers("/entries/breakpad?apikey=good") == {200}
+    rig.reload(rig.toml())
+    until(lambda: answers("/entries/breakpad?apikey=good") == {404})

@@ -114,8 +114,8 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb">{}]><a>&b;</a>'
 @for_each(
     ("kind", "data", "why"),
     [
-        ("json", b"{", ""),
-        ("json", b"\xff\xff", ""),
+        ("json", b"{", "Expecting"),
+        ("json", b"\xff\xff", "decode"),
         ("json", b"[" * 5000, "too many"),
         ("json", b"[" + b"[]," * 20_000 + b"1]", "too many"),
         ("xml", b"", "no XML"),
@@ -126,6 +126,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb">{}]><a>&b;</a>'
         ("xml", b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>', "entities"),
         ("xml", b"<a>" + b"<b/>" * 20_000 + b"</a>", "too many"),
         ("xml", b"<a>" * 200, "too many"),
+        ("xml", b"<a " + b"b=''" * 20_000 + b"/>", "too many"),
     ],
 )
 def test_what_can_not_be_read(kind: str, data: bytes, why: str) -> None:

@@ -4,8 +4,10 @@ Nothing that a client sends holds the reactor for long: measured is the processo
 
 import gc
 import gzip
+import io
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from time import monotonic, thread_time
@@ -19,7 +21,7 @@ from twisted.internet.task import Clock
 
 from collectord.collector import Collector
 from collectord.daemon.garbage import YOUNG
-from collectord.dialects.load import SUBMIT
+from collectord.dialects.load import load_dialects
 from collectord.dialects.query import query_of
 from collectord.dialects.table import Asked, DialectTable
 from collectord.intake.budget import MemoryBudget
@@ -33,6 +35,8 @@ from collectord.throttle.rules import Verdict
 from collectord.web.answers import Shown
 from collectord.web.site import PublicSite
 from tests.support.judging import judging
+from tests.support.msgpackwriter import packed
+from tests.support.unrealcontainer import compressed
 from tests.unit.intake.parts import BOUNDARY, annotation, body, dump, extra, part
 from tests.unit.intake.wire import Wire
 from tests.unit.web.publicsite import Store
@@ -80,7 +84,7 @@ def longest_turn(sent: bytes) -> tuple[float, bytes]:
         seconds=lambda: 0.0,
         random=lambda: UUID("8f63752c-57c6-4e5d-b2cf-cabdefedcba9").bytes,
     )
-    public = PublicSite(collector, receiver_for, Store(), Shown("bp-"), {}, DialectTable([SUBMIT]))
+    public = PublicSite(collector, receiver_for, Store(), Shown("bp-"), {}, DialectTable(ROWS))
     site = StreamingSite(
         public.resource(),
         public.body_for,
@@ -148,6 +152,38 @@ def with_type(parameters: bytes) -> bytes:
 def in_charset(charset: bytes, content: bytes) -> bytes:
     headers = [b'Content-Disposition: form-data; name="a"', b"Content-Type: text/plain; charset=" + charset]
     return part(headers, content)
+
+
+ROWS = load_dialects(["submit", "sentry", "unreal", "bugsplat"], [])
+
+
+def post_to(path: bytes, content: bytes, *headers: bytes) -> bytes:
+    return post(content, *headers).replace(b"/submit", path, 1)
+
+
+def unpacked(content: bytes) -> bytes:
+    return post_to(b"/post/bp/crash/postBP.php", body(annotation(b"a"), dump(b"d", content)))
+
+
+def zip_file(*entries: tuple[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def envelope(items: bytes) -> bytes:
+    return post_to(b"/api/1/envelope/", gzip.compress(b'{}\n{"type":"event"}\n{}\n' + items), b"Content-Encoding: gzip")
+
+
+def with_event(event: bytes) -> bytes:
+    files = body(dump(b"__sentry-event", event), dump(b"upload_file_minidump"))
+    return post_to(b"/api/1/minidump/", gzip.compress(files), b"Content-Encoding: gzip")
+
+
+def with_context(document: bytes) -> bytes:
+    return post_to(b"/unreal", compressed({"CrashContext.runtime-xml": document, "a.dmp": b"MDMP"}))
 
 
 HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
@@ -280,6 +316,35 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], bytes]] = {
     "parameters of the type": (lambda: with_type(b";a " * 6000), b"400"),
     "escaped quotes of the type": (lambda: with_type(b';x="\\"' * 3000), b"400"),
     "backslashes of the type": (lambda: with_type(b'x="' + b'\\"' * 8000), b"400"),
+    "a bomb in a part": (lambda: unpacked(gzip.compress(b"MDMP" + bytes(26_000_000))), b"200"),
+    "a bomb in a zip file": (lambda: unpacked(zip_file(("a", b"MDMP" + bytes(26_000_000)))), b"200"),
+    "many files in a zip file": (
+        lambda: unpacked(zip_file(("a", b"MDMP"), *[(f"{n}", b"") for n in range(3000)])),
+        b"200",
+    ),
+    "what only looks packed": (lambda: unpacked(b"\x28\xb5\x2f\xfd" + b"x" * 1_000_000), b"200"),
+    "many items of an envelope": (lambda: envelope(b'{"type":"a","length":0}\n' * 900), b"200"),
+    "more items of an envelope": (lambda: envelope(b'{"type":"attachment"}\n\n' * 500_000), b"200"),
+    "empty lines of an envelope": (lambda: envelope(b"\n" * 10_000_000), b"200"),
+    "long lines of an envelope": (lambda: envelope((b'{"type":[' + b"[]," * 20_000 + b"1]}\n\n") * 300), b"200"),
+    "lines of an item": (lambda: envelope(b'{"type":"a"}\n' + b"x" * 10_000_000), b"200"),
+    "many values in MessagePack": (lambda: with_event(b"\xdd\0\x10\0\0" + b"\x90" * 1_000_000), b"200"),
+    "many tags": (
+        lambda: with_event(packed({"tags": [[f"{n}", ""] for n in range(3_000)]})),
+        b"200",
+    ),
+    "levels of MessagePack": (lambda: with_event(b"\x91" * 1_000_000), b"200"),
+    "many elements of XML": (lambda: with_context(b"<a>" + b"<b/>" * 250_000 + b"</a>"), b"200"),
+    "levels of XML": (lambda: with_context(b"<a>" * 300_000), b"200"),
+    "attributes of XML": (
+        lambda: with_context(b"<a " + b" ".join(b'a%d=""' % n for n in range(100_000)) + b"/>"),
+        b"200",
+    ),
+    "files of a container": (lambda: post_to(b"/unreal", compressed({f"{n}": b"" for n in range(20_000)})), b"200"),
+    "hostile fields of the query": (
+        lambda: post_to(b"/api/1/minidump/?" + b"&a" * 8000, body(dump(b"d"))),
+        b"200",
+    ),
 }
 
 
