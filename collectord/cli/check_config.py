@@ -46,8 +46,10 @@ from collectord.settings.paths import is_service
 from collectord.settings.sanity import places_that_depend
 from collectord.settings.schema import Settings
 from collectord.settings.snapshot import SettingsSnapshot, load
+from collectord.settings.stores import Storage
 from collectord.storage.filesystem.access import refuse_unusable_today
 from collectord.storage.filesystem.mounted import cautions_at, mount_of, unsynced_by_syncfs
+from collectord.storage.filesystem.space import total_bytes
 from collectord.storage.filesystem.unpublished import count_unpublished, left_over_in_words, without_publisher
 from collectord.throttle import Rule
 from collectord.throttle.load import differences_in
@@ -188,9 +190,23 @@ def _refuse_other_stores(settings: Settings) -> None:
 
 def _cautions(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the root of each file system that can't promise everything, and what it can't promise."""
+    stores = {str(store.root.absolute()): store for store in settings.storage}
     for root, _ in _filesystems(settings):
-        if cautions := cautions_at(root):
+        if cautions := [*cautions_at(root), *(_too_small_for(stores[root]) if root in stores else ())]:
             yield root, cautions
+
+
+def _too_small_for(store: Storage) -> Iterator[str]:
+    """Say which marks are beyond the size of the whole file system, if the root is there."""
+    with suppress(OSError):
+        has = total_bytes(str(store.root.absolute()))
+        for name, mark, what in (
+            ("min_free_bytes", store.min_free_bytes, "it always counts as full"),
+            ("low_free_bytes", store.low_free_bytes, "something is always left out of new crashes"),
+            ("keep_bytes", store.keep_bytes, "that is never reached"),
+        ):
+            if has is not None and mark >= has:
+                yield f"{name} is {mark}, and its file system has {has} bytes in all: {what}"
 
 
 def _left_over(settings: Settings, sinks: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -266,6 +266,18 @@ def test_what_is_not_promised(settings: Path, monkeypatch: pytest.MonkeyPatch) -
     assert cautions == {"/mnt/ssh/a": list(cautions_of(of_fuse("/mnt/ssh/a")))}
 
 
+def test_marks_beyond_the_size_of_the_disk(settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectord.cli.check_config.cautions_at", lambda path: [])
+    root = tmp_path / "crashes"
+    marks = "min_free_bytes = 1\nlow_free_bytes = 4611686018427387904\nkeep_bytes = 4611686018427387904"
+    settings.write_text(f"[[storage]]\nroot = '{root}'\n{marks}\n")
+    assert json.loads(run("check-config", "--config", settings, "--json").stdout)["cautions"] == {}  # not made yet
+    root.mkdir()
+    cautions = json.loads(run("check-config", "--config", settings, "--json").stdout)["cautions"][str(root)]
+    assert [caution.split(" is ")[0] for caution in cautions] == ["low_free_bytes", "keep_bytes"]
+    assert cautions[0].endswith("something is always left out of new crashes")
+
+
 def test_a_root_that_can_be_no_directory(settings: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     within = tmp_path / "file" / "crashes"
