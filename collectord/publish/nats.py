@@ -215,7 +215,7 @@ class NatsPublisher:
 def _in_words(error: Exception) -> str:
     if problem := tls_error_in_words(error):
         return problem
-    return str(error) if isinstance(error, NatsError) else repr(error)
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _servers(url: str) -> Iterator[tuple[str, int]]:

@@ -229,7 +229,7 @@ class RabbitmqPublisher:
 
 
 def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, RefusedByBroker) else repr(error)
+    return str(error).rstrip(".") or type(error).__name__
 
 
 async def _ask(connection: AmqpConnection, method: Any) -> None:

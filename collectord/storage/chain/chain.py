@@ -285,7 +285,8 @@ class FallbackCrashStorage:
         """Note a failure, and log it if the breaker opens: if the failure is fatal, or one of several in a row."""
         if not backend.breaker.failed(fatal=fatal):
             return
-        self._log.error("{store} is not used until it works again; last: {why}", store=backend.name, why=str(error))
+        why = str(error).removeprefix(f"{backend.name}: ")
+        self._log.error("{store} is not used until it works again; last: {why}", store=backend.name, why=why)
 
     async def timed(self, backend: Backend, work: Awaitable[T], seconds: float | None = None) -> T:
         """

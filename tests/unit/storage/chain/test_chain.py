@@ -6,12 +6,14 @@ from itertools import pairwise
 
 import pytest
 from twisted.internet.defer import CancelledError
+from twisted.logger import formatEvent
 from zope.interface.verify import verifyObject
 
 from collectord.errors import AllStoresFailed, CrashRejectedByStore, StorageError, TimedOut
 from collectord.interfaces import ICrashStorage, IDumpStaging, IStagedDump
 from collectord.model import MINIDUMP
 from collectord.storage.chain.backend import CHECK_S
+from tests.unit.intake.parts import recorded_log
 from tests.unit.storage.chain.fickle import Chain, crash_with, error_in, full
 from tests.unit.storage.stores import CRASH_ID, started, value_of
 
@@ -78,6 +80,15 @@ def test_a_timeout_opens_the_circuit_at_once(chain: Chain) -> None:
     chain.first.trouble["save"] = TimedOut("hung")
     assert chain.save().result == "second"
     assert chain.opened == [True, False, False]
+
+
+def test_a_store_that_is_given_up_is_named_once(chain: Chain) -> None:
+    name = chain.storage.backends[0].name
+    chain.first.trouble["save"] = TimedOut(f"{name}: hung")
+    with recorded_log() as log:
+        chain.save()
+    (told,) = [text for text in map(formatEvent, log.events) if "until it works" in text]
+    assert told == f"{name} is not used until it works again; last: hung"
 
 
 def test_a_probe_takes_it_back(chain: Chain) -> None:
