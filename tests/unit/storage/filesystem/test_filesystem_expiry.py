@@ -186,7 +186,7 @@ def test_the_memory_for_the_oldest_is_bounded(rig: Rig, monkeypatch: pytest.Monk
     monkeypatch.setattr("collectord.storage.filesystem.expiry._AT_ONCE", 2)
     ids = crash_ids("160622", 9)
     for n, crash_id in enumerate(ids):
-        keep(rig, crash_id, CAME - timedelta(days=10_000 * n), is_new=n == 8)  # some before 1970
+        keep(rig, crash_id, CAME - timedelta(days=5_000 * n), is_new=n == 8)  # some before 1970
     assert [crash_id for crash_id, _ in expired(expiry_of(rig, max_bytes=1))] == list(reversed(ids[:8]))
 
 
