@@ -41,10 +41,9 @@ def with_kept_names(annotations: Annotations, aliases: Mapping[str, str]) -> Nam
     @param aliases: as for L{with_aliases}.
     """
     completed = with_aliases(annotations, aliases)
-    own = [name for name in completed if name in COLLECTOR_NAMES]
-    if not own:
+    if COLLECTOR_NAMES.isdisjoint(completed):
         return Named(completed, {})
-    renamed = {name: free_name(f"client_{name}", completed) for name in own}
+    renamed = {name: free_name(f"client_{name}", completed) for name in completed if name in COLLECTOR_NAMES}
     return Named({renamed.get(name, name): value for name, value in completed.items()}, renamed)
 
 
