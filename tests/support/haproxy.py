@@ -22,6 +22,7 @@ global
 defaults
     mode http
     timeout connect 2s
+    timeout check 5s
     timeout client 60s
     timeout server 60s
     retries 0
@@ -45,6 +46,7 @@ _ON_TCP = """
 defaults
     mode tcp
     timeout connect 2s
+    timeout check 5s
     timeout client 60s
     timeout server 60s
 frontend submissions
