@@ -59,7 +59,7 @@ def test_killed_in_the_midst_of_retention(tmp_path: Path) -> None:
     with Daemon(toml, port, tmp_path / "work") as daemon:
         for lives, removed in enumerate((100, 600), 1):
             # One that is stopped while it starts refuses what comes then.
-            until(lambda lives=lives: daemon.log().count("StreamingSite starting") == 2 * lives)  # type: ignore[misc]
+            until(lambda lives=lives: daemon.log().count("taking crash reports") == lives)  # type: ignore[misc]
             with load(port, clients=2, shapes=[SMALL]) as clients:
                 until(lambda removed=removed: daemon.log().count(": keep_days") > removed, 60)  # type: ignore[misc]
                 daemon.kill()
