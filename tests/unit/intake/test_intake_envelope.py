@@ -3,6 +3,7 @@ import json
 import pytest
 
 from collectord.errors import MalformedReport, NoDump
+from collectord.intake.envelope import EnvelopeParser
 from collectord.metrics import REGISTRY
 from collectord.model import CrashReport
 from tests.support.cases import for_each
@@ -106,6 +107,15 @@ def test_an_envelope_that_is_cut_off() -> None:
     report, dumps = receive((HEADER + EVENT_ITEM + DUMP_ITEM)[:-100])
     assert dumps == {"event": EVENT, "upload_file_minidump": MINIDUMP[:-99]}
     assert [note.text for note in report.notes] == ["the envelope is cut off: 99 bytes of an item are missing"]
+
+
+@for_each(("end", "is_whole"), [(100, False), (1, True)])
+def test_whether_it_is_whole(end: int, is_whole: bool) -> None:
+    """Another collector's has to be."""
+    parser = EnvelopeParser()
+    list(parser.parse((HEADER + EVENT_ITEM + DUMP_ITEM)[:-end]))
+    list(parser.close())
+    assert parser.is_whole == is_whole
 
 
 @for_each("rest", [b"x\n", b"[]\n", b'{"type":', b"\x00" * 70_000])

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from collectord.errors import TooLarge
+from collectord.intake.formdata import FormDataParser
 from collectord.intake.receiver import Limits
+from collectord.intake.unpacking import UnpackingParser
 from collectord.model import CrashReport
 from tests.support.cases import for_each
 from tests.unit.dialects.rows import row
 from tests.unit.intake.parts import (
+    BOUNDARY,
     annotation,
     body,
     dump,
@@ -152,11 +155,25 @@ def test_a_minidump_that_is_damaged(packer: str) -> None:
     assert "damaged" in report.notes[0].text
 
 
-@for_each("packed", [1, 4])
-def test_a_bomb(packed: int) -> None:
-    bomb = gzip.compress(b"MDMP" + bytes(1_200_000 // packed))
+@for_each("packer", ["gzip", "zstd", "zip"])
+@for_each("count", [1, 4])
+def test_a_bomb(packer: str, count: int) -> None:
+    bomb = PACKERS[packer](b"MDMP" + bytes(1_200_000 // count))
     with pytest.raises(TooLarge):
-        receive(body(*(dump(b"d%d" % n, bomb) for n in range(packed))), limits=SMALL)
+        receive(body(*(dump(b"d%d" % n, bomb) for n in range(count))), limits=SMALL)
+
+
+def test_decoders_take_memory_one_after_the_other() -> None:
+    reserved: list[int] = []
+    parser = UnpackingParser(FormDataParser(BOUNDARY), 10_000_000, reserved.append)
+    packed = dump(b"d", zstandard(b"MDMP" + bytes(300_000)))
+    most = 0
+    for number in range(10):
+        list(parser.parse(body(packed) if number == 9 else packed))
+        most = max(most, sum(reserved))
+    list(parser.close())
+    assert sum(reserved) == 0
+    assert 0 < most < 1_000_000
 
 
 @pytest.mark.slow
