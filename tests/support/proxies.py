@@ -48,7 +48,7 @@ KINDS: Mapping[str, _Kind] = {
         "caddy", ["Caddyfile"], lambda d, p: ["run", "--adapter", "caddyfile", "--config", f"{d}/Caddyfile"]
     ),
     "Envoy": _Kind(
-        "envoy", ["envoy.yaml"], lambda d, p: ["-c", f"{d}/envoy.yaml", "--concurrency", "1", "--base-id", f"{p}"]
+        "envoy", ["envoy.yaml"], lambda d, p: ["-c", f"{d}/envoy.yaml", "--concurrency", "1", "--disable-hot-restart"]
     ),
     "Traefik": _Kind("traefik", ["traefik.yml", "collectord.yml"], lambda d, p: [f"--configFile={d}/traefik.yml"]),
     "Varnish": _Kind(
