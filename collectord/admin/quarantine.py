@@ -45,7 +45,8 @@ def quarantine(overview: Overview, cells: CrashCells, crashes: Sequence[IndexedC
     if number > len(crashes) > 0:
         link = h("a", "All of them", href=f"{cells.frame.up}search?{urlencode({'q': QUARANTINED})}")
         how = group(how, " ", link, ".")
-    aside = f"{number_of(number, 'crash', 'crashes')} that can't be moved; they stay until they are released or removed"
+    stays = "it stays until it is" if number == 1 else "they stay until they are"
+    aside = f"{number_of(number, 'crash', 'crashes')} that can't be moved; {stays} released or removed"
     return section("quarantine", "Quarantine", shown, h("p", how, class_="note"), aside=aside)
 
 

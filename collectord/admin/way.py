@@ -2,7 +2,7 @@
 The way of a crash through the collector, one line for each thing that happened, and how long that took.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from collectord.admin.format import count, day, iso, milliseconds, number_of, span, time_of_day
@@ -23,7 +23,8 @@ def way(crash: CrashPage, now: float, sinks: Sequence[SinkStatus]) -> Element:
     if not crash.events:
         return section("way", "Its way", h("p", "Nothing is recorded.", class_="note"))
     days = {day(event.at) for event in crash.events}
-    steps = [step for event in crash.events for step in _steps(event, is_alone=len(days) == 1)]
+    aside_in = {event.where for event in crash.events if event.what == "quarantined"}
+    steps = [step for event in crash.events for step in _steps(event, aside_in, is_alone=len(days) == 1)]
     waits = [WAITS] if any(place.state == WAITS for place in crash.places) else []
     steps += [_line("now", now, [h("b", text), " ", list(_away(crash, sinks))]) for text in waits]
     aside = f"{min(days)}, UTC" if len(days) == 1 else "UTC"
@@ -39,13 +40,15 @@ def _away(crash: CrashPage, sinks: Sequence[SinkStatus]) -> Iterator[Node]:
             yield [h("span", f"{sink.name}: {sink.problem}{again}", class_="quiet bad"), " "]
 
 
-def _steps(event: JournalEntry, *, is_alone: bool) -> Iterator[Element]:
-    """A crash that is kept was received before it was saved."""
+def _steps(event: JournalEntry, aside_in: Collection[str], *, is_alone: bool) -> Iterator[Element]:
+    """A crash that is kept was received before it was saved, and one that is moved may have been in a quarantine."""
     details = event.details
     if event.what == "kept" and details.received_ms is not None:
         received = event.at - (details.took_ms or 0) / 1000
         yield _line(_time(received, is_alone), received, f"received in {milliseconds(details.received_ms)}")
-    yield _line(_time(event.at, is_alone), event.at, list(_what(event)))
+    is_released = event.what == "moved" and event.where in aside_in
+    what: Node = h("b", f"released into {event.where}") if is_released else list(_what(event))
+    yield _line(_time(event.at, is_alone), event.at, what)
 
 
 def _time(at: float, is_alone: bool) -> str:

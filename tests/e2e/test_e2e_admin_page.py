@@ -408,6 +408,7 @@ def fits(page: Page) -> bool:
         *((scenario, "") for scenario in ("empty", "troubled", "losing", "unindexed", "hostile")),
         ("moved", CRASH),
         ("erased", CRASH),
+        ("unlogged", CRASH),
         ("hostile", CRASH),
         ("busy", "search?q=nothing"),
     ],

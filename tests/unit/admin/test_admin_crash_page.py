@@ -117,6 +117,15 @@ def test_why_it_was_removed_for_good(place: str, words: str) -> None:
     assert words in shown(gone).text
 
 
+def test_a_crash_that_was_released_from_the_quarantine() -> None:
+    steps = [("quarantined", "/a"), ("moved", "/a"), ("moved", "s3://a")]
+    events = [JournalEntry(at=NOW + at, what=what, where=where) for at, (what, where) in enumerate(steps)]
+    text = shown(evolve(crash_page(CRASH_ID, {}), events=events)).text
+    assert "15:20:00 put into the quarantine of /a" in text
+    assert "15:20:01 released into /a" in text
+    assert "15:20:02 moved to s3://a" in text
+
+
 def test_a_crash_that_was_moved_from_one_of_our_stores_to_another() -> None:
     events = [JournalEntry(at=NOW, what="moved", where=where) for where in ("/primary", "s3://a")]
     there = CrashLocation(store="s3://a", state="was moved there")
