@@ -174,7 +174,7 @@ SINK_HEALTHY = _gauge(
     "1 if a destination or publisher takes crashes, 0 if it failed when it was tried last.",
     "outlet",
 )
-REMOVED = _counter("removed", "Crashes that were removed from a store after they were moved.", "store")
+MOVED = _counter("moved", "Crashes that all destinations have got, by the store in which they were.", "store")
 QUARANTINED = _counter("quarantined", "Crashes put into the quarantine: broken, or refused by a destination.", "store")
 
 # The daemon

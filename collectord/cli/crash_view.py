@@ -11,6 +11,7 @@ import click
 from attrs import asdict, field, frozen
 from click.exceptions import Exit
 
+from collectord.admin.format import milliseconds
 from collectord.cli.shared import (
     EXIT_STATUS,
     WRONG,
@@ -27,7 +28,7 @@ from collectord.cli.shared import (
 )
 from collectord.cli.stores import a_crash_id, found_in, moved_roots, store_option, store_roots
 from collectord.model import COLLECTOR_NAMES, RawCrash, checksums_in, metadata_of
-from collectord.observe.crashpage import JournalEntry, facts_of, moved_to
+from collectord.observe.crashpage import CrashLocation, JournalEntry, dumps_of, facts_of, moved_to
 from collectord.observe.journal.lines import time_of
 from collectord.observe.journal.reader import events_of
 from collectord.observe.journal.writer import directory_of
@@ -106,7 +107,7 @@ def show_crash(crash_id: str, stores: Sequence[str], config: Path | None, as_jso
     roots = store_roots(config, stores)
     is_here = bool(stores) or any(find_crash(root, crash_id) for root in roots)
     if not is_here and (events := _events(config, crash_id)):
-        show_events(crash_id, events, as_json)
+        show_events(crash_id, events, roots, as_json)
         return
     moved = None if stores else moved_roots(config)
     show_found(found_in(roots, crash_id), moved, as_json)
@@ -121,26 +122,29 @@ def _events(config: Path | None, crash_id: str) -> Sequence[JournalEntry]:
         return ()
 
 
-def show_events(crash_id: str, events: Sequence[JournalEntry], as_json: bool) -> None:
+def show_events(crash_id: str, events: Sequence[JournalEntry], roots: Container[str], as_json: bool) -> None:
     """
     Show a crash that is in no store, by what the journal has of it.
 
+    @param roots: of our own stores. Crashes are moved between these, too, and are then nowhere else.
+
     @raise Exit: no line says that it was moved, or removed for good.
     """
-    is_accounted_for = bool(moved_to(events)) or _end_of(events) is not None
+    moved = [place for place in moved_to(events) if place.store not in roots]
+    is_accounted_for = bool(moved) or _end_of(events) is not None
     if as_json:
         show_json(
             [
                 {
                     "crash_id": crash_id,
                     **facts_of(events),
-                    "places": [place.store for place in moved_to(events)],
+                    "places": [place.store for place in moved],
                     "events": [asdict(event) for event in events],
                 }
             ]
         )
     else:
-        _show_events(crash_id, events)
+        _show_events(crash_id, events, moved)
     if not is_accounted_for:
         raise Exit(WRONG)
 
@@ -150,8 +154,7 @@ def _end_of(events: Sequence[JournalEntry]) -> JournalEntry | None:
     return next((event for event in reversed(events) if event.what in ("erased", "expired")), None)
 
 
-def _show_events(crash_id: str, events: Sequence[JournalEntry]) -> None:
-    moved = moved_to(events)
+def _show_events(crash_id: str, events: Sequence[JournalEntry], moved: Sequence[CrashLocation]) -> None:
     state, end = "in no store any more", _end_of(events)
     if end is not None:
         state += f": {'erased' if end.what == 'erased' else 'removed for good'}"
@@ -160,12 +163,19 @@ def _show_events(crash_id: str, events: Sequence[JournalEntry]) -> None:
     where = [("crash", crash_id), ("state", state)]
     where += [("moved to", shortened(place.store)) for place in moved]
     show(facts([*where, *((name, shortened(value)) for name, value in facts_of(events).items())]), "")
-    shown = table("when (UTC)", "", "where", whole=["when (UTC)"])
+    shown = table("when (UTC)", "", "where", "took", whole=["when (UTC)"], right=["took"])
     for event in events:
-        why = f"{event.where}: {event.place}" if event.what == "quarantined" and event.place else ""
-        add_row(shown, time_of(event.at), event.what, shortened(why or event.place or event.where))
+        why = f"{event.where}: {event.place}" if event.what in ("quarantined", "expired") and event.place else ""
+        took = "" if event.details.took_ms is None else milliseconds(event.details.took_ms)
+        add_row(shown, time_of(event.at), event.what, shortened(why or event.place or event.where), took)
     show(shown)
-    if moved:
+    if received := dumps_of(events):
+        dumps = table("dump, as received", "size", "kind", right=["size"])
+        for dump in received:
+            size = "" if dump.size is None else size_in_words(dump.size)
+            add_row(dumps, shortened(dump.name, 40), size, dump.kind or dump.sent_as)
+        show(dumps)
+    if moved and end is None:
         show(f"collectord fetch {crash_id} brings it back")
 
 

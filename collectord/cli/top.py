@@ -58,6 +58,8 @@ def top(by: TopOrder, of_products: bool, limit: int, config: Path | None, as_jso
     collectord top --json | jq -r '.fingerprints[].fingerprint'
     """
     settings = load_settings(config)
+    if not settings.index.enabled:
+        raise CannotRun("the daemon keeps no index of crashes: [index] enabled is false")
     path, now = index_path(index_directory(settings)), time.time()
     try:
         opened = open_to_read(path)

@@ -18,7 +18,7 @@ from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.pace import STEP_S, Pace
 from collectord.errors import StorageError
 from collectord.interfaces import ICrashSource
-from collectord.metrics import MOVING, QUARANTINED, REMOVED
+from collectord.metrics import MOVED, MOVING, QUARANTINED
 from collectord.model import NewCrash
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class CrashmoverService(Service):
         stop: float,
         clock: IReactorTime,
     ) -> None:
-        for counter in (QUARANTINED, REMOVED):
+        for counter in (QUARANTINED, MOVED):
             counter.labels(
                 source.name
             )  # begin the series with 0: Prometheus sees no increase in one that begins with 1

@@ -18,7 +18,7 @@ from collectord.crashmover.sink import FIRST_PAUSE_S, Sink, SinkError
 from collectord.crashmover.unfinished import OwnFaults, Unfinished, UnfinishedMoves
 from collectord.errors import CrashGone, CrashRejectedByStore, IdRefused, StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
-from collectord.metrics import QUARANTINED, REMOVED
+from collectord.metrics import MOVED, QUARANTINED
 from collectord.model import Crash, CrashEvent, NewCrash, Step
 from collectord.stepdetails import sent_details
 
@@ -158,9 +158,10 @@ class Crashmover:
             if unfinished.is_at_fault(e, self._delivered):
                 return await self._quarantine(source, new, str(e), unfinished)
             return self._back_off(new, unfinished, e)
+        if self._destinations[0].kind == "moved":
+            MOVED.labels(source.name).inc()
         if not self._keep:
             self._notify(new, "removed", source.name)
-            REMOVED.labels(source.name).inc()
         self._log.info(
             "{crash_id} {done} to {sinks} after {ms} ms",
             crash_id=new.crash_id,

@@ -171,7 +171,7 @@ def intake_counts(metrics: Iterable[Metric]) -> IntakeCounts:
         for sample in metric.samples:
             if sample.name == "collectord_received_total":
                 counts["received"] += sample.value
-            elif sample.name == "collectord_removed_total":
+            elif sample.name == "collectord_moved_total":
                 counts["moved"] += sample.value
             elif sample.name == "collectord_receive_bytes_sum":
                 counts["bytes_in"] += sample.value

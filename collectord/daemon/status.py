@@ -234,7 +234,7 @@ def _totals(families: Mapping[str, Metric]) -> Totals:
         "kept": kept,
         "refused": answered - kept - duplicates,
         "lost": _sum(families, "collectord_answers", "_total", status="503"),
-        "moved": _sum(families, "collectord_removed", "_total"),
+        "moved": _sum(families, "collectord_moved", "_total"),
         "bytes_in": _sum(families, "collectord_receive_bytes", "_sum"),
     }
 

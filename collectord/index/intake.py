@@ -24,7 +24,7 @@ class IntakeCounts:
     @ivar left_out: reports that throttle rules did not keep.
     @ivar refused: submissions that were answered 4xx.
     @ivar lost: submissions that were answered 503, since no store took them.
-    @ivar moved: crashes that left their store for their destinations.
+    @ivar moved: crashes that all of their destinations have got.
     @ivar bytes_in: bytes of submissions, as they came over the wire.
     """
 

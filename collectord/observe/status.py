@@ -19,7 +19,7 @@ class Rates:
     @ivar kept: crashes that were kept and acknowledged.
     @ivar refused: submissions that got any other answer.
     @ivar lost: those of these that were answered 503, since no store took them.
-    @ivar moved: crashes that left their store for their destinations.
+    @ivar moved: crashes that all of their destinations have got.
     @ivar bytes_in: bytes of submissions, as they came over the wire.
     """
 

@@ -422,7 +422,8 @@ def moved(root: Path, tmp_path: Path) -> Path:
     journals = tmp_path / "journals"
     journals.mkdir()
     about: dict[str, str | int] = {"rule": "accept_all", "product": "Fenix", "version": "1.0", "size": 1234}
-    place = {"place": f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}"}
+    about["details"] = "took=4 received=812 dumps=upload_file_minidump:1284096:minidump,log:10:text/plain"
+    place = {"place": f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}", "details": "took=44"}
     events = [
         CrashEvent(at=1466608789.1, crash_id=CRASH_ID, kind="kept", where=str(root), about=about),
         CrashEvent(at=1466608789.2, crash_id=CRASH_ID, kind="moved", where="s3://crashes", about=place),
@@ -451,6 +452,9 @@ def test_show_what_was_moved(moved: Path) -> None:
         "1234",
         "accept_all",
         f"collectord fetch {CRASH_ID}",
+        "44 ms",
+        "upload_file_minidump",
+        "text/plain",
     ):
         assert text in shown.stdout
     assert "nnotation" not in shown.stdout
@@ -461,6 +465,27 @@ def test_show_what_was_moved_for_scripts(moved: Path) -> None:
     assert found["places"] == [f"s3://crashes/v1/raw_crash/20160622/{CRASH_ID}"]
     assert [event["what"] for event in found["events"]] == ["kept", "moved", "published", "removed"]
     assert (found["ProductName"], found["throttle_rule"]) == ("Fenix", "accept_all")
+
+
+def test_what_was_erased_is_not_brought_back(moved: Path, tmp_path: Path) -> None:
+    [journal] = (tmp_path / "journals").iterdir()
+    erased = CrashEvent(at=1466608790, crash_id=CRASH_ID, kind="erased", where="s3://crashes")
+    journal.write_text(journal.read_text() + format_event(erased))
+    shown = run("crashes", "show", CRASH_ID, "--config", str(moved))
+    assert shown.exit_code == 0
+    assert "in no store any more: erased" in shown.stdout
+    assert "fetch" not in shown.stdout
+
+
+def test_a_move_between_our_own_stores_is_none_to_a_destination(root: Path, moved: Path, tmp_path: Path) -> None:
+    [journal] = (tmp_path / "journals").iterdir()
+    kept = journal.read_text().splitlines(keepends=True)[0]
+    home = CrashEvent(at=1466608790, crash_id=CRASH_ID, kind="moved", where=str(root))
+    journal.write_text(kept + format_event(home))
+    shown = run("crashes", "show", CRASH_ID, "--config", str(moved))
+    assert shown.exit_code == 1
+    assert "no line says that it was moved" in shown.stdout
+    assert "fetch" not in shown.stdout
 
 
 def test_what_was_removed_by_hand_is_wrong(moved: Path, tmp_path: Path) -> None:

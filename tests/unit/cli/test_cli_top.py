@@ -66,3 +66,10 @@ def test_without_an_index(index: IndexFile) -> None:
     shown = run("top")
     assert shown.exit_code != 0
     assert "the index of the daemon can't be read" in str(shown.exception) + shown.stderr
+
+
+def test_the_settings_want_no_index(index: IndexFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLLECTORD_INDEX__ENABLED", "false")
+    shown = run("top")
+    assert shown.exit_code != 0
+    assert "[index] enabled is false" in str(shown.exception) + shown.stderr

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from collectord.crashmover.mover import Crashmover
 from collectord.crashmover.sink import Sink
 from collectord.errors import CrashRejectedByStore, IdRefused, StorageError, UnclearRefusal, UnreadableCrash
+from collectord.metrics import REGISTRY
 from collectord.model import CrashEvent, NewCrash
 from tests.support.cases import for_each
 from tests.unit.crashmover.places import FakeSink, MemorySource, crash_id
@@ -99,6 +100,33 @@ def test_how_often_it_failed_before_is_told() -> None:
     assert rig.move_later()
     told = {event.where: event.about.get("details") for event in rig.on_event}
     assert told == {"two": "took=0", "one": "took=0 failures=2", "queue": "took=0", "memory": None}
+
+
+def moved_from_memory() -> float:
+    return REGISTRY.get_sample_value("collectord_moved_total", {"store": "memory"}) or 0.0
+
+
+def test_what_is_moved_is_counted_whether_or_not_it_stays() -> None:
+    for keep in (False, True):
+        before = moved_from_memory()
+        assert Rig(keep=keep).move()
+        assert moved_from_memory() == before + 1
+
+
+def test_an_id_that_is_published_later_is_no_move() -> None:
+    rig, before = Rig(), moved_from_memory()
+    publishes = Crashmover(
+        [rig.sinks[2]],
+        [],
+        keep=True,
+        clock=rig.clock,
+        chance=lambda: 0.5,
+        on_event=rig.on_event.append,
+        on_remembered=rig.on_remembered.append,
+        now=rig.clock.seconds,
+    )
+    assert result_of(publishes.move(rig.source, NEW))
+    assert (rig.steps, moved_from_memory()) == ([("published", "queue")], before)
 
 
 def test_kept() -> None:

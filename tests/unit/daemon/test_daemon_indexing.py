@@ -177,7 +177,7 @@ def test_what_came_in_is_counted_by_what_became_of_it() -> None:
     ):
         answers.labels(status, reason).inc(count)
     Counter("collectord_received", "", registry=registry).inc(50)
-    Counter("collectord_removed", "", ["store"], registry=registry).labels("/a").inc(4)
+    Counter("collectord_moved", "", ["store"], registry=registry).labels("/a").inc(4)
     Histogram("collectord_receive_bytes", "", registry=registry).observe(1000)
     assert intake_counts(registry.collect()) == IntakeCounts(
         received=50, kept=1, left_out=12, refused=13, lost=8, moved=4, bytes_in=1000
