@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element
 
 from collectord.admin.format import age, count, number_of, rate, span, when
 from collectord.admin.html import Node, h
-from collectord.observe.status import Loss, Overview, SinkStatus, Trouble
+from collectord.observe.status import Loss, Overview, SinkStatus
+from collectord.observe.trouble import Trouble
 from collectord.units import size_in_words
 
 LOST = "CRASHES ARE BEING LOST"
@@ -64,8 +65,8 @@ def state(overview: Overview, bytes_a_day: float | None) -> Element:
 
 
 def _all_are_kept(overview: Overview) -> bool:
-    """Whether that can be said: a process takes reports, a store keeps them, and disk pressure leaves none out."""
-    if overview.pressure:
+    """Whether that can be said: a process takes reports, a store keeps them, and none is left out or answered 503."""
+    if overview.pressure or overview.rates.lost:
         return False
     return not all(worker.problem for worker in overview.workers) and not all(s.problem for s in overview.stores)
 

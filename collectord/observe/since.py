@@ -4,7 +4,7 @@ Remembers since when there are troubles.
 
 from collections.abc import Mapping, Sequence
 
-from collectord.observe.status import Trouble
+from collectord.observe.trouble import Trouble
 
 
 class TroubleTimes:

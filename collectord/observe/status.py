@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import evolve, field, frozen
 
 from collectord.observe.storestatus import StoreStatus
+from collectord.observe.trouble import Trouble
 
 
 @frozen(kw_only=True)
@@ -160,30 +161,6 @@ class Loss:
 
 
 @frozen(kw_only=True)
-class Trouble:
-    """
-    Something that needs the operator's attention.
-
-    @ivar where: a store, a destination and so on, by its kind and name.
-    @ivar what: what is wrong there.
-    @ivar meanwhile: what happens until it is mended, in sentences; empty if nothing is to be said.
-    @ivar anchor: the section of the page that says more; empty if there is none.
-    @ivar since: when it was noticed, in seconds since the epoch; None: not known.
-    """
-
-    where: str
-    what: str
-    meanwhile: str = ""
-    anchor: str = ""
-    since: float | None = None
-
-    @property
-    def key(self) -> str:
-        """What tells it from other troubles, however its words change."""
-        return f"{self.where} {self.anchor}"
-
-
-@frozen(kw_only=True)
 class Overview:
     """
     The state of a whole daemon at one moment.
@@ -240,11 +217,18 @@ class Overview:
         return [evolve(trouble, since=self.trouble_since.get(trouble.key)) for trouble in _troubles(self)]
 
 
+_SOME = 0.05
+"""Of what is told with one decimal, less than this is none."""
+
+
 def _troubles(overview: Overview) -> Iterator[Trouble]:
     if all(worker.problem for worker in overview.workers):
         yield Trouble(where="No process", what="takes submissions: the log says why", anchor="workers")
     if overview.movers is not None and all(mover.problem for mover in overview.movers):
         yield Trouble(where="Crashmover", what="no process moves crashes: the log says why", anchor="workers")
+    if overview.rates.lost >= _SOME and overview.loss is None:
+        what = f"{overview.rates.lost:.1f} a second are answered 503, though a store takes crashes: the log says why"
+        yield Trouble(where="Reports", what=what, anchor="answers")
     if overview.pressure:
         yield Trouble(where="Disk pressure", what=overview.pressure, anchor="stores")
     takes = [store.name for store in overview.stores if not store.problem]
@@ -277,7 +261,7 @@ def _troubles(overview: Overview) -> Iterator[Trouble]:
 
 def _growing(rates: Rates) -> str:
     more = rates.kept - rates.moved
-    return f", {more:.1f} more each second" if more >= 0.05 else ""
+    return f", {more:.1f} more each second" if more >= _SOME else ""
 
 
 def _what_to_do(store: StoreStatus) -> str:

@@ -7,7 +7,8 @@ from collectord.admin.overview import Choice, FromMemory, choice_of, overview_pa
 from collectord.admin.state import title
 from collectord.index.day import DayCounts
 from collectord.observe.since import TroubleTimes
-from collectord.observe.status import Trouble, WorkerStatus
+from collectord.observe.status import Loss, WorkerStatus
+from collectord.observe.trouble import Trouble
 from tests.support.adminindex import FINGERPRINT, STORE, WHY, MadeUpIndex
 from tests.support.adminserver import CRASH_ID, busy, empty, losing, troubled
 from tests.unit.admin.adminwire import Admin
@@ -134,6 +135,17 @@ def test_not_every_crash_is_kept_while_no_process_takes_any() -> None:
     page = read(overview_page(evolve(busy(NOW), workers=[hangs]), Choice(), NOTHING_COUNTED, None))
     assert "2 things need attention" in page.text
     assert "every crash is still kept" not in page.text
+
+
+def test_reports_that_are_answered_503_while_crashes_are_kept() -> None:
+    overview = busy(NOW)
+    overview = evolve(overview, rates=evolve(overview.rates, lost=0.42))
+    what = "0.4 a second are answered 503, though a store takes crashes: the log says why"
+    assert overview.troubles == [Trouble(where="Reports", what=what, anchor="answers")]
+    page = read(overview_page(overview, Choice(), NOTHING_COUNTED, None))
+    assert "1 thing needs attention" in page.text
+    assert "every crash is still kept" not in page.text
+    assert evolve(overview, loss=Loss(since=NOW, refused=1)).troubles == []
 
 
 def test_a_worker_that_hangs() -> None:
