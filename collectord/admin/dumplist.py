@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from collectord.admin.crashlist import MAX_TEXT
 from collectord.admin.format import count
 from collectord.admin.html import Node, group, h, quiet
-from collectord.admin.tables import Column, Row, section, table
+from collectord.admin.tables import Column, Row, breakable, section, table
 from collectord.observe.crashpage import CrashPage, DumpFile, kept_event
 from collectord.units import size_in_words
 
@@ -44,7 +44,7 @@ def received_dumps(crash: CrashPage) -> Element | None:
         return None
     kept = kept_event(crash.events)
     more = kept.details.more_dumps if kept else 0
-    rows = [Row(dump.name, [dump.name, *_amount(dump), _kind(dump)]) for dump in crash.dumps]
+    rows = [Row(dump.name, [breakable(dump.name), *_amount(dump), _kind(dump)]) for dump in crash.dumps]
     rest = h("p", f"{count(more)} more {'is' if more == 1 else 'are'} not remembered.", class_="note") if more else None
     shown = table("Dumps of this crash, as they were received", _COLUMNS[:-1], rows)
     aside = f"{count(len(crash.dumps) + more)}, as they were received"
@@ -73,7 +73,7 @@ def _rows(crash: CrashPage, dump: DumpFile, downloads: bool) -> Iterator[Element
     amount, exactly = _amount(dump)
     yield h(
         "tr",
-        h("th", dump.name, scope="row", class_="text"),
+        h("th", breakable(dump.name), scope="row", class_="text"),
         h("td", amount, class_="n"),
         h("td", exactly, class_="n", data_label="bytes" if exactly else None),
         h("td", _kind(dump), class_="text"),

@@ -98,13 +98,13 @@ def pairs(caption: str, rows: Sequence[tuple[str, Node]], style: str = "pairs") 
         "table",
         h("caption", caption),
         h("colgroup", h("col", class_="name"), h("col")),
-        h("tbody", [h("tr", h("th", _breakable(name), scope="row"), h("td", value)) for name, value in rows]),
+        h("tbody", [h("tr", h("th", breakable(name), scope="row"), h("td", value)) for name, value in rows]),
         class_=style,
     )
 
 
-def _breakable(name: str) -> Node:
-    """A long name may be broken after an underscore."""
+def breakable(name: str) -> Node:
+    """Let a long name be broken after an underscore."""
     first, *others = name.split("_")
     return first, [["_", h("wbr"), other] for other in others]
 
