@@ -39,7 +39,8 @@ async def with_timeout(work: Awaitable[T], seconds: float, clock: IReactorTime, 
             raise TimedOut(f"{who}: nothing for {seconds:g} s")
         return result  # it was done at the last moment, in spite of being cancelled
 
-    return await Deferred.fromCoroutine(as_coroutine(work)).addTimeout(seconds, clock, too_long)
+    deferred = work if isinstance(work, Deferred) else Deferred.fromCoroutine(as_coroutine(work))
+    return await deferred.addTimeout(seconds, clock, too_long)
 
 
 async def as_coroutine(work: Awaitable[T]) -> T:

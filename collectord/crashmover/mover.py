@@ -18,7 +18,7 @@ from collectord.crashmover.sink import FIRST_PAUSE_S, Sink, SinkError
 from collectord.crashmover.unfinished import OwnFaults, Unfinished, UnfinishedMoves
 from collectord.errors import CrashGone, CrashRejectedByStore, IdRefused, StorageError, UnreadableCrash
 from collectord.interfaces import ICrashSource
-from collectord.metrics import MOVED, QUARANTINED
+from collectord.metrics import MOVED, QUARANTINED, series
 from collectord.model import Crash, CrashEvent, NewCrash, Step
 from collectord.stepdetails import sent_details
 
@@ -159,7 +159,7 @@ class Crashmover:
                 return await self._quarantine(source, new, str(e), unfinished)
             return self._back_off(new, unfinished, e)
         if self._destinations[0].kind == "moved":
-            MOVED.labels(source.name).inc()
+            series(MOVED, source.name).inc()
         if not self._keep:
             self._notify(new, "removed", source.name)
         self._log.info(

@@ -17,7 +17,7 @@ from collectord.concurrency.sharing import SingleFlight
 from collectord.concurrency.timeouts import with_timeout
 from collectord.crashmover.answering import NOTIFY_S, AnswerWatch
 from collectord.errors import CrashGone, CrashRejectedByStore, IdRefused, PublishError, StorageError, TimedOut
-from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES
+from collectord.metrics import MOVE_BYTES, MOVE_SECONDS, PUBLISH_SECONDS, SINK_FAILURES, series
 from collectord.model import Crash
 from collectord.settings.urls import without_secrets
 
@@ -152,10 +152,10 @@ class Sink:
         self._answers.answered()
         seconds = self._clock.seconds() - began
         if self.kind == "moved":
-            MOVE_SECONDS.labels(self.name).observe(seconds)
-            MOVE_BYTES.labels(self.name).observe(sum(dump.size for dump in crash.dumps))
+            series(MOVE_SECONDS, self.name).observe(seconds)
+            series(MOVE_BYTES, self.name).observe(sum(dump.size for dump in crash.dumps))
         else:
-            PUBLISH_SECONDS.labels(self.name).observe(seconds)
+            series(PUBLISH_SECONDS, self.name).observe(seconds)
         self.delivered += 1
         self._set_healthy()
         self._at_once = min(_ANY, self._at_once + 1 / self._at_once)

@@ -8,6 +8,7 @@ them is replaced by C{***}.
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from collectord.crashid import is_crash_id
@@ -45,6 +46,7 @@ def bare_http_parts(url: str) -> SplitResult:
     return parts
 
 
+@lru_cache(maxsize=64)
 def redacted_url(url: str) -> str:
     """
     Return C{url} with its secrets replaced, such as C{https://hooks.example.com/services/***?key=***}.

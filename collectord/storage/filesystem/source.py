@@ -40,7 +40,7 @@ from collectord.storage.filesystem.removal import remove_rest
 from collectord.storage.filesystem.staging import StagingDirectory
 from collectord.storage.filesystem.steps import SourceSteps
 from collectord.storage.filesystem.unpublished import ToPublish, UnpublishedIds
-from collectord.storage.filesystem.versions import version_of
+from collectord.storage.filesystem.versions import read_with_version
 
 _IN_MEMORY = 1024 * 1024
 """The bytes of the dumps of one crash that stay in memory while it is moved. Larger dumps are read again."""
@@ -172,9 +172,8 @@ class FilesystemCrashSource:
 
     def _read(self, place: Place) -> Crash:
         try:
-            with open(place.raw_crash, "rb") as file:
-                source_version = version_of(file.fileno())
-                raw_crash = json.load(file)
+            content, source_version = read_with_version(place.raw_crash)
+            raw_crash = json.loads(content)
         except (ValueError, RecursionError) as e:
             raise UnreadableCrash(f"the raw crash is no JSON: {e}") from e
         if not isinstance(raw_crash, dict):

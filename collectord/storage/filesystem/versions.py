@@ -21,6 +21,22 @@ def version_of(file: str | int) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns
 
 
+def read_with_version(path: str) -> tuple[bytes, tuple[int, ...]]:
+    """
+    Read a raw crash, and its L{version_of} at that time.
+
+    It is read by as few system calls as possible: each of them hands the interpreter over to another thread.
+
+    @raise OSError: it can't be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        version = version_of(descriptor)
+        return os.read(descriptor, version[0] + 1), version
+    finally:
+        os.close(descriptor)
+
+
 def mark_as_confirmed(path: str) -> None:
     """
     Note that somebody was just told that a crash is kept, and counts on it, by the modification time of its raw crash.

@@ -20,8 +20,13 @@ from attrs import field, frozen
 
 from collectord.storage.objects.answers import Headers, HeadReader
 
-_BLOCK = 128 * 1024
-"""How much is sent at a time. That much has to get through within the time limit, also where a link is slow."""
+_READ = 1024 * 1024
+"""How much is read at a time to be sent."""
+_UNSENT = 128 * 1024
+"""
+How much the system takes before it is sent. With TLS so much is handed over at a time, since all of that has to get
+through within the time limit, also where a link is slow; else only some of it.
+"""
 _MOST = 64 * 1024
 """The most bytes that are read of the body of an answer."""
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
@@ -166,7 +171,7 @@ class Connections:
             connection.connect()
             connection.sock.settimeout(self._read_timeout)
             # Otherwise the system would take some megabytes at once, and only the wait for the answer would be limited.
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _BLOCK)
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         except (OSError, http.client.HTTPException) as e:
             connection.close()
             raise NoAnswer(self._why_unreachable(e)) from e
@@ -230,9 +235,9 @@ def _send(
     file = BytesIO(body) if isinstance(body, bytes) else body
     try:
         # In one piece where it is small. The library would send it in two, and look at each header for much longer.
-        connection.sock.sendall(head.encode() + file.read(_BLOCK))
-        while block := file.read(_BLOCK):
-            connection.sock.sendall(block)
+        _send_all(connection.sock, head.encode() + file.read(_READ))
+        while block := file.read(_READ):
+            _send_all(connection.sock, block)
     except _CUT_OFF as e:
         # A server that refuses a request may answer and hang up before it has read all of it.
         try:
@@ -240,6 +245,14 @@ def _send(
         except (OSError, http.client.HTTPException):
             raise e from None
     return _answer_on(connection, method)
+
+
+def _send_all(sock: socket.socket, data: bytes) -> None:
+    """Send all of C{data}. As long as some of it gets through within the time limit, it takes as long as it takes."""
+    most = _UNSENT if isinstance(sock, ssl.SSLSocket) else len(data)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[sock.send(rest[:most]) :]
 
 
 def _answer_on(connection: http.client.HTTPConnection, method: str) -> HeadReader:

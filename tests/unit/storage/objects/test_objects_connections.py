@@ -192,8 +192,8 @@ def test_a_server_that_is_silent() -> None:
 
 @pytest.mark.slow
 def test_a_link_may_be_slow_as_long_as_something_gets_through() -> None:
-    """The time limit is for a block, not for all of a body."""
-    size = 10 * connections_module._BLOCK
+    """The time limit is for some of a body, not for all of it."""
+    size = 10 * connections_module._UNSENT
 
     def read_slowly(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
