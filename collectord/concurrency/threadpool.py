@@ -5,6 +5,7 @@ The threads are daemon threads: one that hangs on a dead mount does not keep the
 """
 
 import errno
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -64,6 +65,8 @@ class ThreadPool:
         self._call_from_thread = call_from_thread
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends a thread
         self._started = 0
+        self._results: deque[tuple[Deferred[Any], Any]] = deque()
+        self._will_deliver = False
 
     def do(self, work: Callable[[], None]) -> None:
         """
@@ -88,13 +91,23 @@ class ThreadPool:
                 result: T | Failure = work()
             except BaseException:
                 result = Failure()
-            self._call_from_thread(done.callback, result)
+            self._results.append((done, result))
+            if not self._will_deliver:
+                self._will_deliver = True
+                self._call_from_thread(self._deliver)
 
         try:
             self.do(perform)
         except OSError:
             return fail()
         return done
+
+    def _deliver(self) -> None:
+        """Give the results to those who wait. Those of several threads wake the reactor once, which takes some time."""
+        self._will_deliver = False  # from here on another result wakes it again
+        while self._results:
+            done, result = self._results.popleft()
+            done.callback(result)
 
     def close(self) -> None:
         """End the threads once they have done all work that was given to them. It does not wait for that."""

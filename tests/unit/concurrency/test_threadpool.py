@@ -31,6 +31,9 @@ class Pump:
         function, args = self._calls.get(timeout=SOON)
         function(*args)
 
+    def is_empty(self) -> bool:
+        return self._calls.empty()
+
 
 @pytest.fixture
 def pump() -> Pump:
@@ -43,9 +46,25 @@ def test_results(pump: Pump) -> None:
     for n in range(5):
         workers(lambda n=n: n * n).addCallback(results.append)  # type: ignore[misc]
     assert results == []
-    for _ in range(5):
+    while len(results) < 5:
         pump.turn()
     assert sorted(results) == [0, 1, 4, 9, 16]
+
+
+def test_results_that_come_before_the_reactor_turns_wake_it_once(pump: Pump) -> None:
+    workers = ThreadPool("test", 1, pump)
+    results: list[int] = []
+    last = Event()
+    for n in range(5):
+        workers(lambda n=n: n).addCallback(results.append)  # type: ignore[misc]
+    workers.do(last.set)
+    assert last.wait(SOON)
+    pump.turn()
+    assert results == [0, 1, 2, 3, 4]
+    assert pump.is_empty()
+    workers(lambda: 5).addCallback(results.append)
+    pump.turn()
+    assert results[-1] == 5
 
 
 def test_the_work_is_done_elsewhere_and_the_result_comes_here(pump: Pump) -> None:
@@ -99,7 +118,7 @@ def test_so_many_at_a_time(pump: Pump) -> None:
     results: list[int] = []
     for _ in range(6):
         workers(lambda: together.wait(SOON)).addCallback(results.append)
-    for _ in range(6):
+    while len(results) < 6:
         pump.turn()
     assert sorted(results) == [0, 0, 1, 1, 2, 2]
     assert len(threads("test-many")) == 3
