@@ -128,10 +128,9 @@ def show_events(crash_id: str, events: Sequence[JournalEntry], roots: Container[
 
     @param roots: of our own stores. Crashes are moved between these, too, and are then nowhere else.
 
-    @raise Exit: no line says that it was moved, or removed for good.
+    @raise Exit: no line says that it was moved.
     """
     moved = [place for place in moved_to(events) if place.store not in roots]
-    is_accounted_for = bool(moved) or _end_of(events) is not None
     if as_json:
         show_json(
             [
@@ -145,7 +144,7 @@ def show_events(crash_id: str, events: Sequence[JournalEntry], roots: Container[
         )
     else:
         _show_events(crash_id, events, moved)
-    if not is_accounted_for:
+    if not moved:
         raise Exit(WRONG)
 
 
