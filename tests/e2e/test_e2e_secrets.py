@@ -22,6 +22,11 @@ from tests.support.wait import until
 pytestmark = pytest.mark.e2e
 
 SECRET = "S3CR3T"
+DIALECT = f"""dialects = ["submit", "raygun"]
+[[submission.dialect]]
+name = "raygun"
+keys = {{ {SECRET}c = "App" }}
+"""
 
 
 class Echoes(BaseHTTPRequestHandler):
@@ -56,7 +61,7 @@ def settings(port: int, admin: int, echo: int, root: Path, workers: int) -> str:
     toml = config(
         port,
         root,
-        submission=f'workers = {workers}\nsubmitter_token = "{SECRET}0"',
+        submission=f'workers = {workers}\nsubmitter_token = "{SECRET}0"\n{DIALECT}',
         admin=admin,
         moves=True,
     ).replace("[admin]", f'[admin]\ntoken = "{SECRET}1"')
@@ -110,6 +115,9 @@ def test_nothing_secret_shows(workers: int, tmp_path: Path, echo: int) -> None:
     with Daemon(toml, port, tmp_path / "daemon") as daemon:
         # What a worker is told comes by its standard input: the environment of its parent holds secrets, too.
         crash_id = crash_id_in(post(port, make_report("kept", 1000).body(), HEADERS))
+        keyed, refused = (f"/entries/breakpad?apikey={SECRET}{key}" for key in ("c", "d"))
+        assert post(port, make_report("keyed", 1000).body(), HEADERS, path=keyed).status == 200
+        assert post(port, make_report("refused", 1000).body(), HEADERS, path=refused).status == 401
         until(lambda: daemon.log().count("failed; trying again in") >= 6, 30)
         login = base64.b64encode(f"me:{SECRET}1".encode()).decode()
 
@@ -163,6 +171,8 @@ _SLIPS = {
     "a list of tables": ("[admin]", "[[admin]]"),
     "a kind": ('type = "s3"', 'type = "s4"'),
     "a type": (f'secret_key = "{SECRET}6"', f'secret_key = ["{SECRET}6"]'),
+    "a misspelt table of keys": ("keys = {", "kyes = {"),
+    "keys of a wrong kind": ('c = "App"', "c = 1"),
     "no TOML": (f'dsn = "http://{SECRET}b@127.0.0.1:9/1"', f'dsn = "http://{SECRET}b@127.0.0.1:9/1'),
 }
 
