@@ -2,7 +2,7 @@
 What a crash costs from its bytes to the answer, without a disk and without a network: the CPU time of the reactor's
 thread in one process, which disturbances change less than that of a whole daemon.
 
-    chrt --rr 1 python -m benchmarks.intake [--sizes 10k,400k,5m] [--seconds 2]
+    chrt --rr 1 python -m benchmarks.intake [--sizes 10k,400k,5m] [--seconds 2] [--rows 30]
 
 What it leaves out: the kernel, the thread that commits, and that threads wait for each other. To see which functions
 take the time, run it by py-spy.
@@ -25,12 +25,13 @@ from twisted.logger import globalLogBeginner
 from benchmarks.bodies import Body, make_body
 from collectord.daemon.garbage import collect_less
 from collectord.daemon.ingest import IngestPipeline
+from collectord.dialects.load import builtin_dialects
 from collectord.duplicates.table import KeptTable
 from collectord.index.tally import ReportTally
 from collectord.model import Crash, CrashEvent
 from collectord.observe.logging.events import LineObserver
 from collectord.observe.recent import RecentCrashes
-from collectord.settings.schema import Settings
+from collectord.settings.schema import Settings, Submission
 from collectord.settings.stores import Storage
 from collectord.storage.chain.backend import Backend
 from collectord.testing.memory import MemoryCrashStorage
@@ -103,13 +104,18 @@ class _Transport:
 
 
 class Intake:
-    """The way of a report through a process, from the bytes of its request to the answer."""
+    """
+    The way of a report through a process, from the bytes of its request to the answer.
 
-    def __init__(self, body: Body) -> None:
+    @param rows: so many rows of an operator, and all built-in dialects, are in the table of dialects beside that of
+        C{/submit}, to which the reports go.
+    """
+
+    def __init__(self, body: Body, rows: int = 0) -> None:
         self._body = body
         self._store = _Store()
         backend = Backend(name="memory", storage=self._store, staging=self._store, timeout=10.0)
-        settings = Settings(storage=[Storage(root=Path(tempfile.gettempdir()))])
+        settings = Settings(storage=[Storage(root=Path(tempfile.gettempdir()))], submission=_submission(rows))
         recent, self._events, tally = RecentCrashes(), list[CrashEvent](), ReportTally()
 
         def on_event(event: CrashEvent) -> None:
@@ -156,19 +162,28 @@ class Intake:
         return sum(transport.answers for _, transport in self._connections)
 
 
-def microseconds(body: Body, seconds: float) -> tuple[float, float]:
-    """Return the least and the median CPU time of a report, in microseconds."""
-    intake = Intake(body)
-    rounds: list[float] = []
+def _submission(rows: int) -> Submission:
+    if not rows:
+        return Submission()
+    key = {"key": ["query:key"], "keys": {"5f2c9a": "Editor"}}
+    table = [{"name": "own", "path": f"/own{number}/{{product}}/crashes", **key} for number in range(rows)]
+    return Submission(dialects=list(builtin_dialects()), dialect=table)
+
+
+def microseconds(body: Body, seconds: float, tables: Sequence[int]) -> list[tuple[float, float]]:
+    """Return the least and the median CPU time of a report, in microseconds, for each number of rows, in turns."""
+    intakes = [Intake(body, rows) for rows in tables]
+    rounds: list[list[float]] = [[] for _ in intakes]
     sent = 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end or len(rounds) < 5:
-        requests = intake.requests(_CONNECTIONS * _ROUND)
-        sent += len(requests)
-        rounds.append(intake.take(requests) * 1e6 / len(requests))
-    if intake.answers != sent:
-        raise SystemExit(f"{sent} reports were sent, and {intake.answers} answered")
-    return min(rounds), median(rounds)
+    end = time.monotonic() + seconds * len(intakes)
+    while time.monotonic() < end or len(rounds[0]) < 5:
+        for intake, taken in zip(intakes, rounds, strict=True):
+            requests = intake.requests(_CONNECTIONS * _ROUND)
+            sent += len(requests)
+            taken.append(intake.take(requests) * 1e6 / len(requests))
+    if (answers := sum(intake.answers for intake in intakes)) != sent:
+        raise SystemExit(f"{sent} reports were sent, and {answers} answered")
+    return [(min(taken), median(taken)) for taken in rounds]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -176,14 +191,18 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each size")
     parser.add_argument("--sizes", type=lambda text: text.split(","), default=["10k", "400k"])
+    parser.add_argument("--rows", type=int, default=0, help="of other dialects; then it is measured without them, too")
     options = parser.parse_args(arguments)
     log = LineObserver(len, "text", "info")
     log.writer.start()
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
     collect_less()
     for name in options.sizes:
-        least, middle = microseconds(make_body(name), options.seconds)
-        print(f"{name:10} {least:8.1f} µs at least, {middle:8.1f} in the median", flush=True)
+        tables = [0, options.rows] if options.rows else [0]
+        found = microseconds(make_body(name), options.seconds, tables)
+        for rows, (least, middle) in zip(tables, found, strict=True):
+            others = f", with {rows} rows of other dialects and all that are built in" if rows else ""
+            print(f"{name:10} {least:8.1f} µs at least, {middle:8.1f} in the median{others}", flush=True)
 
 
 if __name__ == "__main__":
