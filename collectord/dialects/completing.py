@@ -13,7 +13,6 @@ from collectord.dialects.places import RequestPlace
 from collectord.dialects.query import values_in
 from collectord.dialects.row import Dialect
 from collectord.dialects.table import Asked
-from collectord.errors import NoDump
 from collectord.model import MINIDUMP, Annotations, CrashReport, Dump, Note
 
 PRODUCT: Final = "ProductName"
@@ -43,12 +42,8 @@ def completed(
     @param query: of the URL, all of it.
     @param product: of the key that was sent; empty if it has none.
     @param most_bytes: that its annotations may have together, names and values.
-
-    @raise NoDump: it has no dump, and its dialect wants one.
     """
     dialect = asked.dialect
-    if dialect.no_dump != "keep" and not report.dumps:
-        raise NoDump
     annotations, notes = dict(report.annotations), list(report.notes)
     room = most_bytes - sum(len(name) + len(value) for name, value in annotations.items())
     places = _Places(annotations, values_in(query), asked.path, documents)

@@ -15,8 +15,6 @@ from collectord.model import CrashReport, Note
 async def complete(report: CrashReport, asked: Asked, query: bytes, product: str, most_bytes: int) -> CrashReport:
     """
     Return C{report} as its row wants it; see L{completed}.
-
-    @raise NoDump: it has no dump, and its dialect wants one.
     """
     report = evolve(report, annotations=joined(report.annotations, asked.dialect))
     documents: dict[tuple[str, str], object] = {}

@@ -123,6 +123,7 @@ class EnvelopeParser:
         self._items += 1
         if header is None or self._items > _MOST_ITEMS:
             self._state = _State.END
+            self.is_whole = False
             problem = "it is malformed" if header is None else f"there are more than {_MOST_ITEMS} items"
             self.notes.append(Note("left_out", f"the rest of the envelope is left out: {problem}"))
             return

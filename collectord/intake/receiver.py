@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 
 from collectord.dialects.load import SUBMIT
 from collectord.dialects.table import Asked
-from collectord.errors import CollectordError, MalformedReport, NoDump, TooLarge
+from collectord.errors import CollectordError, MalformedReport, TooLarge
 from collectord.intake.bodies import format_of
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
@@ -253,12 +253,7 @@ class ReportReceiver:
             if self.refusal is not None:
                 raise self.refusal
         dialect = self.asked.dialect
-        try:
-            report = await self._finished(self._builder)
-        except MalformedReport as e:
-            if e.reason == "no_annotations" and dialect.no_dump == "answer":
-                raise NoDump from e
-            raise
+        report = await self._finished(self._builder)
         if dialect.is_plain:
             return report
         return await complete(report, self.asked, self._query, self._product, self._limits.annotations)
@@ -270,6 +265,7 @@ class ReportReceiver:
             compressed=self._decoder is not None and not self._decoder.is_plain,
             notes=() if self._decoder is None else self._decoder.notes,
             is_whole=self._decoder is None or self._decoder.is_whole,
+            wants_dump=self.asked.dialect.no_dump != "keep",
             user_agent=(self._header(b"User-Agent") or b"").decode(errors="replace"),
             bearer_token=None if self.asked.dialect.key else bearer_token_in(self._header(b"Authorization")),
             sender_stores=(self._header(_SENDER) or b"").decode(errors="replace").split(),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from collectord.dialects.query import fields_of
-from collectord.errors import MalformedReport, TooLarge
+from collectord.errors import MalformedReport, NoDump, TooLarge
 from collectord.intake.bodyparser import BodyParser, PartEvent
 from collectord.intake.budget import MemoryBudget
 from collectord.intake.buffer import DumpBuffer
@@ -59,7 +59,7 @@ class ReportBuilder:
         self._parts = PartCount(max_parts)
         self._takes_json = False
         self._notes: list[Note] = []
-        self._write: Write = _ignore
+        self._write: Write = _nothing
         self._end: End = _nothing
 
     def feed(self, data: bytes) -> Iterator[None]:
@@ -98,6 +98,7 @@ class ReportBuilder:
         sender_notes: Sequence[str] = (),
         notes: Sequence[Note] = (),
         is_whole: bool = True,
+        wants_dump: bool = False,
         address: str | None = None,
     ) -> CrashReport:
         """
@@ -108,13 +109,15 @@ class ReportBuilder:
         @param compressed: it was sent compressed.
         @param notes: what was put right before the body came here.
         @param is_whole: nothing of the body was lost before it came here.
+        @param wants_dump: without one it is refused: by L{NoDump}, if none was sent.
         @param address: of the client, if it is wanted.
         @raise ReportRefused: as L{feed}.
         @raise StorageError: as L{feed}.
         """
         for _ in self._take_in(self._parser.close()):
             pass
-        if sender_stores and not (is_whole and self._parser.is_whole):
+        is_whole = is_whole and self._parser.is_whole
+        if sender_stores and not is_whole:
             # The sender is another collector, which removes its copy once this is acknowledged, and that one is whole.
             raise MalformedReport("invalid_payload_structure")
         self._notes += [*self._parser.notes, *notes]
@@ -123,8 +126,13 @@ class ReportBuilder:
             self._note("left_out", f"{left_out} fields of the query of the URL are left out: there are too many")
         annotations = self._texts.finish(fields)
         dumps = await self._files.finish()
-        if not dumps and (self._texts.refusal or not annotations):
-            raise TooLarge if self._files.notes() else MalformedReport(self._texts.refusal or "no_annotations")
+        if not dumps and (wants_dump or self._texts.refusal or not annotations):
+            if self._files.notes():
+                raise TooLarge
+            if wants_dump and is_whole and not self._texts.refusal:
+                raise NoDump
+            otherwise = "invalid_payload_structure" if wants_dump else "no_annotations"
+            raise MalformedReport(self._texts.refusal or otherwise)
         if not annotations:
             self._note("repaired", "the report came without annotations")
         structure = "json" if self._texts.has_json else self._parser.structure
@@ -142,7 +150,7 @@ class ReportBuilder:
 
     def release(self) -> None:
         """Free what is held for the report, which is saved or given up."""
-        self._write, self._end = _ignore, _nothing
+        self._write, self._end = _nothing, _nothing
         self._room.release()
         self._files.release()
 
@@ -160,7 +168,7 @@ class ReportBuilder:
             self._end()
 
     def _begin(self, part: Part) -> None:
-        self._write, self._end = _ignore, _nothing
+        self._write, self._end = _nothing, _nothing
         self._takes_json = False
         self._parts.count += 1
         if self._parts.are_too_many and not self._parts.may_be_the_minidump(part, self._files):
@@ -288,9 +296,5 @@ def _text_of(header: str | None) -> str | None:
     return header and (text_of(header) or header).replace("\0", "")
 
 
-def _ignore(data: bytes) -> None:
-    pass
-
-
-def _nothing() -> None:
+def _nothing(*data: bytes) -> None:
     pass

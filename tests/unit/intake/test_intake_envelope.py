@@ -1,9 +1,11 @@
+import gzip
 import json
 
 import pytest
 
-from collectord.errors import MalformedReport, NoDump
+from collectord.errors import MalformedReport, NoDump, TooLarge
 from collectord.intake.envelope import EnvelopeParser
+from collectord.intake.receiver import Limits
 from collectord.metrics import REGISTRY
 from collectord.model import CrashReport
 from tests.support.cases import for_each
@@ -89,6 +91,28 @@ def test_an_event_of_unknown_length_at_the_end(last: bytes) -> None:
 def test_nothing_to_keep(content: bytes) -> None:
     with pytest.raises(NoDump):
         receive(content)
+
+
+@for_each(
+    "content",
+    [
+        HEADER + b"x\n" + EVENT_ITEM,
+        HEADER + item(b"{}", type="session") + EVENT_ITEM[:10],
+        HEADER + item(b"", type="session") * 1000 + EVENT_ITEM,
+        HEADER + item(b"{}", type="session", end=b"")[:-1],
+        gzip.compress(HEADER + item(b"{}", type="session"))[:-9],
+    ],
+)
+def test_an_event_that_may_be_lost_is_not_taken_for_none(content: bytes) -> None:
+    """Its client would be told that all is well, and nobody else of it."""
+    with pytest.raises(MalformedReport, match="invalid_payload_structure"):
+        receive(content)
+
+
+def test_an_event_that_is_too_large_is_not_taken_for_none() -> None:
+    limits = Limits(read=10_000, body=10, parts=20, annotations=1000)
+    with pytest.raises(TooLarge):
+        receive_as(ENVELOPE, HEADER + EVENT_ITEM, content_type=None, limits=limits)
 
 
 def test_what_is_dropped_is_counted() -> None:
