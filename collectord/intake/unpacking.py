@@ -103,6 +103,8 @@ class UnpackingParser:
                 # A minidump may come without a file name, too.
                 yield from self._unpacked([Part(event.name), event.content, None]) if _is_packed(event[1]) else [event]
             elif isinstance(event, Part):
+                self._decoder = None  # the file before it was passed over, so its end did not come
+                self._give_back()
                 self._held, self._look_from = b"", BEGIN
                 yield event
             elif event is None:

@@ -210,3 +210,12 @@ def test_what_is_no_minidump_is_a_file() -> None:
 def test_a_form_at_the_same_path() -> None:
     report, dumps = receive(body(annotation(b"a"), dump(b"d")))
     assert (report.payload.structure, dumps) == ("multipart", {"upload_file_minidump": b"MDMP"})
+
+
+@for_each("piece", [10, 100])
+def test_a_minidump_after_a_zip_file_that_is_passed_over(piece: int) -> None:
+    limits = Limits(read=1_000_000, body=10_000_000, parts=2, annotations=1000)
+    packed = zipped(("a.dmp", b"MDMP"), *((f"f{number}", b"x") for number in range(30)))
+    sent = body(dump(b"packed", packed), dump(b"upload_file_minidump", MINIDUMP))
+    _, dumps = receive(sent, piece=piece, limits=limits)
+    assert dumps == {"packed": b"MDMP", "f0": b"x", "upload_file_minidump": MINIDUMP}
