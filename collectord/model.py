@@ -3,7 +3,7 @@ The values that the parts of collectord pass to each other: a report as it was r
 and the events in its life.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -166,6 +166,8 @@ class CrashReport:
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
     @ivar sender_notes: what that one has left out or changed, in sentences.
     @ivar has_minidump: whether one of the dumps is a minidump, by its name or its first bytes, and is not empty.
+    @ivar documents: the names of those dumps from which its dialect takes annotations. Where there is no minidump, they
+        stand for the crash: the stack is in them.
     @ivar address: of the client; None: it is not known, or nobody asks for it. It is kept only if the settings say so.
     """
 
@@ -177,6 +179,7 @@ class CrashReport:
     sender_stores: Sequence[str] = ()
     sender_notes: Sequence[str] = ()
     has_minidump: bool = False
+    documents: Set[str] = frozenset()
     address: str | None = field(default=None, repr=False)
 
 

@@ -82,16 +82,22 @@ class Pressure:
         return self._level()
 
     def lightened(self, report: CrashReport) -> CrashReport:
-        """Return a report as it can be kept now: whole, or without those dumps that are no minidumps."""
+        """
+        Return a report as it can be kept now: whole, or without its attachments.
+
+        Those are all dumps but minidumps, and, if it has no minidump, but the documents that stand for the crash.
+        """
         if self.level < PressureLevel.NO_ATTACHMENTS:
             return report
-        notes = [
-            Note("left_out", f"{dump.name}: {dump.size} bytes, left out: the disk is nearly full")
-            for dump in report.dumps
-            if not dump.is_minidump
-        ]
-        dumps = [dump for dump in report.dumps if dump.is_minidump]
-        return evolve(report, dumps=dumps, notes=[*report.notes, *notes])
+        documents = () if report.has_minidump else report.documents
+        notes = list(report.notes)
+        dumps = []
+        for dump in report.dumps:
+            if dump.is_minidump or dump.name in documents:
+                dumps.append(dump)
+            else:
+                notes.append(Note("left_out", f"{dump.name}: {dump.size} bytes, left out: the disk is nearly full"))
+        return evolve(report, dumps=dumps, notes=notes)
 
     def refuses(self, fingerprint: str) -> bool:
         """

@@ -9,7 +9,7 @@ from collectord.dialects.documents import MOST_BYTES, read_document
 from collectord.dialects.table import Asked
 from collectord.errors import StorageError
 from collectord.intake.names import DumpNames
-from collectord.model import CrashReport, Note
+from collectord.model import CrashReport, Dump, Note
 
 
 async def complete(report: CrashReport, asked: Asked, query: bytes, product: str, most_bytes: int) -> CrashReport:
@@ -18,21 +18,23 @@ async def complete(report: CrashReport, asked: Asked, query: bytes, product: str
     """
     report = evolve(report, annotations=joined(report.annotations, asked.dialect))
     documents: dict[tuple[str, str], object] = {}
+    dumps = {dump.name: dump for dump in report.dumps}
+    found: set[str] = set()
     notes = list(report.notes)
     for kind, name in asked.dialect.documents:
+        dump_name = DumpNames().choose(name)
+        found |= {dump_name} & dumps.keys()
         try:
-            data = await _content_of(report, name)
+            data = await _content_of(report, name, dumps.get(dump_name))
             if data is not None:
                 documents[kind, name] = read_document(kind, data)
         except (ValueError, StorageError) as e:
             notes.append(Note("left_out", f"{name}: no annotations are taken from it: {e}"))
-    return completed(evolve(report, notes=notes), asked, query, product, documents, most_bytes)
+    return completed(evolve(report, notes=notes, documents=found), asked, query, product, documents, most_bytes)
 
 
-async def _content_of(report: CrashReport, name: str) -> bytes | None:
+async def _content_of(report: CrashReport, name: str, dump: Dump | None) -> bytes | None:
     """The document of that name, which is a dump or an annotation; None if there is none."""
-    dump_name = DumpNames().choose(name)
-    dump = next((dump for dump in report.dumps if dump.name == dump_name), None)
     if dump is None:
         text = report.annotations.get(name)
         return None if text is None else text.encode()

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -43,7 +44,8 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         root, ballast = disk.path / "root", disk.path / "ballast"
         port, admin = free_port(), free_port()
         marks = f"low_free_bytes = {30 * MIB}"
-        toml = config(port, root, submission="patience_s = 0", storage=marks, admin=admin)
+        rows = 'patience_s = 0\ndialects = ["submit", "sentry"]'
+        toml = config(port, root, submission=rows, storage=marks, admin=admin)
         toml = toml.replace("min_free_bytes = 0", f"min_free_bytes = {10 * MIB}")
         kept: dict[str, set[str]] = {}
 
@@ -68,6 +70,11 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
             assert send("light") == {"upload_file_minidump"}
             notes = [crash.raw_crash["metadata"]["collector_notes"] for crash in stored_crashes(root).values()]  # type: ignore[index]
             assert sorted(notes) == [[], ["log: 11 bytes, left out: the disk is nearly full"]]
+            sent = ['{"type":"event"}', '{"release":"1.0"}', '{"type":"attachment","filename":"log"}', "no minidump"]
+            answer = post(port, "\n".join(["{}", *sent, ""]).encode(), {}, path="/api/7/envelope/")
+            event = str(UUID(json.loads(answer.body)["id"]))
+            kept[event] = {"event"}
+            assert set(stored_crashes(root)[event].dumps) == {"event"}
             assert leaves_out(admin, "attachments")
             assert not leaves_out(admin, "equal crashes")
             page = json.loads(curl(f"http://127.0.0.1:{admin}/overview.json")[1])

@@ -89,3 +89,22 @@ def test_attachments_are_left_out_with_a_note(level: PressureLevel) -> None:
         Note("left_out", "log: 3 bytes, left out: the disk is nearly full"),
     ]
     assert NO_PRESSURE.lightened(report) is report
+
+
+@for_each(
+    ("has_minidump", "kept"),
+    [(True, ["upload_file_minidump"]), (False, ["event", "upload_file_minidump"])],
+)
+def test_what_stands_for_the_crash_is_kept(has_minidump: bool, kept: Sequence[str]) -> None:
+    """A minidump may be there and be empty."""
+    report = CrashReport(
+        annotations={},
+        dumps=[dump("log"), dump("event"), dump("upload_file_minidump", is_minidump=True)],
+        notes=[],
+        payload=Payload(structure="envelope", compressed=False, size=1, user_agent=""),
+        has_minidump=has_minidump,
+        documents={"event", "context"},
+    )
+    lightened = Pressure(lambda: NO_ATTACHMENTS).lightened(report)
+    assert [dump.name for dump in lightened.dumps] == kept
+    assert len(lightened.notes) == 3 - len(kept)

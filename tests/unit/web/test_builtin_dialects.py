@@ -7,9 +7,11 @@ import json
 from collections.abc import Callable
 
 import pytest
+from attrs import evolve
 
 from collectord.dialects.load import builtin_dialects, load_dialects
 from collectord.errors import AllStoresFailed
+from collectord.pressure import Pressure, PressureLevel
 from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
 from tests.support.cases import for_each
@@ -299,6 +301,26 @@ def test_what_is_no_crash_is_answered_and_dropped(
     rig = new_rig(*ALL)
     assert ask(rig, ENVELOPE_URL, envelope(*items), None) == b"{}"
     assert rig.store.kept.crashes == {}
+
+
+@for_each("event", [EVENT_ITEM[1], b"no event"])
+@for_each(
+    ("more", "expected"),
+    [
+        ([], ["event"]),
+        ([({"type": "attachment", "filename": "a.dmp"}, MINIDUMP)], ["upload_file_minidump"]),
+        ([({"type": "attachment", "attachment_type": "event.minidump"}, b"")], ["event", "upload_file_minidump"]),
+    ],
+)
+def test_while_disks_are_nearly_full_the_event_is_kept_where_there_is_no_minidump(
+    new_rig: NewRig, event: bytes, more: list[tuple[dict[str, object], bytes]], expected: list[str]
+) -> None:
+    rig = new_rig(*ALL)
+    rig.public.collector = evolve(rig.public.collector, pressure=Pressure(lambda: PressureLevel.NO_ATTACHMENTS))
+    log: tuple[dict[str, object], bytes] = ({"type": "attachment", "filename": "some.log"}, b"text")
+    assert ask(rig, ENVELOPE_URL, envelope(({"type": "event"}, event), log, *more), None) == SENTRYS_ANSWER
+    assert list(kept(rig)[1]) == expected
+    assert "somelog: 4 bytes, left out: the disk is nearly full" in str(rig.crash.raw_crash["metadata"])
 
 
 # ——— Unreal Engine ———
