@@ -10,7 +10,7 @@ from typing import Any, Final
 from xml.parsers.expat import ExpatError, ParserCreate
 
 from collectord.dialects.msgpack import read_msgpack
-from collectord.jsontext import TooManyItems, parse_json
+from collectord.jsontext import TooManyItems, depth_of, parse_json
 
 MOST_BYTES: Final = 1024 * 1024
 """A document that is larger is not read."""
@@ -25,8 +25,10 @@ def read_document(kind: str, data: bytes) -> object:
 
     @param kind: C{json}, C{msgpack} or C{xml}.
 
-    @raise ValueError: it can't be read; the text says why.
+    @raise ValueError: it can't be read, or is too large; the text says why.
     """
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES} bytes")
     return _READERS[kind](data)
 
 
@@ -69,9 +71,12 @@ def as_text(value: object) -> str:
 
 def _json(data: bytes) -> object:
     try:
-        return parse_json(data.decode(json.detect_encoding(data)).removeprefix("\ufeff"), _MOST_ITEMS)
+        document = parse_json(data.decode(json.detect_encoding(data)).removeprefix("\ufeff"), _MOST_ITEMS)
     except TooManyItems as e:
         raise ValueError("it has too many values") from e
+    if depth_of(document) > _LEVELS:  # Python could read more levels than it can write
+        raise ValueError("it has too many levels")
+    return document
 
 
 def _msgpack(data: bytes) -> object:
@@ -85,6 +90,8 @@ def _xml(data: bytes) -> object:
     """
     if data.count(b"=") > _MOST_ITEMS:  # an element is parsed at once, with all its attributes
         raise ValueError("it may have too many attributes")
+    if b"<!DOCTYPE" in data.replace(b"\0", b""):  # in UTF-16, too; it can give attributes to each element
+        raise ValueError("it has a DOCTYPE")
     root: dict[str, object] = {}
     open_elements: list[tuple[dict[str, object], str, list[str]]] = [(root, "", [])]
     count = 0
@@ -100,14 +107,10 @@ def _xml(data: bytes) -> object:
         members, _, texts = open_elements.pop()
         open_elements[-1][0].setdefault(name, members or "".join(texts).strip())
 
-    def refuse(*declaration: object) -> None:
-        raise ValueError("it has entities of its own")
-
     parser = ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler = begin, end
     parser.CharacterDataHandler = lambda text: open_elements[-1][2].append(text)
-    parser.EntityDeclHandler = refuse
     try:
         parser.Parse(data.rstrip(b"\0"), True)
     except ExpatError as e:
