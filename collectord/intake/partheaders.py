@@ -19,7 +19,7 @@ _CR_ALONE = re.compile(rb"\r(?![\r\n])")  # common servers take it for the end o
 # A quote that does not end takes the rest of the header, so that nothing is looked at twice.
 _PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("[^"\\]*+(?:\\.[^"\\]*+)*+\\?"?|[^;]*)', re.DOTALL)
 _USUAL = re.compile(
-    rb'\nContent-Disposition: form-data; name="([^"\\%\n]*)"(?:; filename="([^"\\%\n]*)")?'
+    rb'\nContent-Disposition: form-data; name="([^"\\%\r\n]*)"(?:; filename="([^"\\%\r\n]*)")?'
     rb"(?:\r?\nContent-Type: ([a-z0-9/.+-]+))?\r?"
 )
 _BOUNDARY = 256  # the longest; RFC 2046 says 70

@@ -157,6 +157,8 @@ def test_names(parameters: bytes, name: str | None, filename: str | None) -> Non
             Part("a", None, "text/plain", "UTF-16", whole_type='TEXT/Plain ; Charset="UTF-16"'),
         ),
         (FORM + b'name="a"\r\nContent-Type: \r', Part("a")),
+        (FORM + b'name="a\rb"\r', Part("a")),
+        (FORM + b'name="a"; filename="b\rc"\r', Part("a", "b")),
         (FORM + b'name="a"\r\nContent-Length: nonsense\r', Part("a")),
         (FORM + b'name="a"\nContent-Transfer-Encoding: Base64 \r', Part("a", transfer_encoding="base64")),
         (b"\nno colon" + FORM + b"name=a\nBad Name: 1", Part("a")),
