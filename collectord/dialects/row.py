@@ -88,6 +88,8 @@ class Dialect(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if "}{" in f"{self.path} {self.host}":
+            raise ValueError("something has to be between two placeholders, as in {product}-{version}")
         known = {name for name, _ in PLACEHOLDER.findall(self.path + self.host)}
         for place in [*self.key, *self._sources]:
             if place.kind == "path" and place.name not in known:

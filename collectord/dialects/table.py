@@ -103,13 +103,18 @@ def _both(path: str) -> Sequence[bytes]:
 
 def _compiled(path: str) -> re.Pattern[str]:
     end = "" if path.endswith("*}") else "/?"
-    return _pattern(path if not end else path.rstrip("/"), "[^/]+", end)
+    return _pattern(path if not end else path.rstrip("/"), "/", end)
 
 
-def _pattern(text: str, one: str, end: str = "") -> re.Pattern[str]:
+def _pattern(text: str, separators: str, end: str = "") -> re.Pattern[str]:
     pattern, at = "", 0
     for found in PLACEHOLDER.finditer(text):
-        pattern += re.escape(text[at : found.start()]) + f"(?P<{found[1]}>{'.*' if found[2] else one})"
+        # Of two between the same separators only the last may have what is between them: otherwise all ways to split a
+        # hostile text would be tried, which takes seconds.
+        between = re.split(f"[{separators}]", text[found.end() :], maxsplit=1)[0]
+        stop = re.escape(between[:1]) if "{" in between else ""
+        one = ".*" if found[2] else f"[^{separators}{stop}]+"
+        pattern += re.escape(text[at : found.start()]) + f"(?P<{found[1]}>{one})"
         at = found.end()
     return re.compile(pattern + re.escape(text[at:]) + end, re.DOTALL)
 
@@ -122,7 +127,7 @@ def _asked(row: Dialect, path: Mapping[str, str], head: RequestHead) -> Asked | 
             return None
     if row.host:
         host = (head.getHeader(b"Host") or b"").decode(errors="replace").lower()
-        found = _pattern(row.host.lower(), "[^.:]+", r"(?::\d+)?").fullmatch(host)
+        found = _pattern(row.host.lower(), ".:", r"(?::\d+)?").fullmatch(host)
         if found is None:
             return None
         return Asked(row, {**path, **found.groupdict()})

@@ -60,6 +60,23 @@ def test_the_host(host: str, database: str | None) -> None:
     assert (found and found.path["database"]) == database
 
 
+@for_each(
+    ("path", "url", "values"),
+    [
+        ("/c/{a}-{b}/dump", "/c/x-y-z/dump", {"a": "x", "b": "y-z"}),
+        ("/c/{a}.dmp", "/c/x.y.dmp", {"a": "x.y"}),
+        ("/c/{a}-{b*}", "/c/x-y/-z", {"a": "x", "b": "y/-z"}),
+        ("/c/{a}]{b}", "/c/x]y", {"a": "x", "b": "y"}),
+        ("/c/{a}-{b}/dump", "/c/" + 16_000 * "-", None),
+        ("/c/{a}.{b}-{c}/dump", "/c/" + 8_000 * ".-", None),
+    ],
+)
+def test_several_placeholders_between_slashes(path: str, url: str, values: dict[str, str] | None) -> None:
+    """However long the path is, it takes no time."""
+    found = asked(DialectTable([row(f'path = "{path}"')]), url)
+    assert (found and found.path) == values
+
+
 def test_no_pattern_takes_the_paths_of_the_health() -> None:
     table = DialectTable([row('path = "/{rest*}"')])
     assert asked(table, "/") is not None
