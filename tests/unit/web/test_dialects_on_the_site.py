@@ -94,6 +94,15 @@ def test_no_key_is_logged(keyed: Rig, log: LogRecorder) -> None:
     assert "secret" not in str(log.events)
 
 
+@for_each("method", [b"HEAD", b"GET", b"OPTIONS", b"PUT"])
+def test_no_key_is_logged_of_what_is_no_report(keyed: Rig, log: LogRecorder, method: bytes) -> None:
+    client = keyed.connect()
+    client.send(post(b"", path=b"/api/7/crash?api_key=secret", length=False).replace(b"POST", method, 1))
+    assert client.received.startswith(b"HTTP/1.1 405 ")
+    assert client.received.endswith(b"\r\n\r\n") == (method == b"HEAD")
+    assert "secret" not in str(log.events)
+
+
 def test_answers_of_each_kind(keyed: Rig) -> None:
     assert ask(keyed, b"/api/7/crash?api_key=secret")[::2] == (400, b'{"error":"malformed_no_annotations"}')
     keyed.rule = Verdict(Result.REJECT, "some_rule", 100)
