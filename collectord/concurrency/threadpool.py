@@ -103,9 +103,14 @@ class ThreadPool:
         return done
 
     def _deliver(self) -> None:
-        """Give the results to those who wait. Those of several threads wake the reactor once, which takes some time."""
+        """
+        Give the results to those who wait. Those of several threads wake the reactor once, which takes some time.
+
+        What comes meanwhile waits for the next turn, since whoever gets a result may ask for more work at once: threads
+        that are as fast as that would never let the reactor go on.
+        """
         self._will_deliver = False  # from here on another result wakes it again
-        while self._results:
+        for _ in range(len(self._results)):
             done, result = self._results.popleft()
             done.callback(result)
 

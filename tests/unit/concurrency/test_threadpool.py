@@ -67,6 +67,26 @@ def test_results_that_come_before_the_reactor_turns_wake_it_once(pump: Pump) -> 
     assert results[-1] == 5
 
 
+def test_results_that_come_while_others_are_given_wait_for_the_next_turn(pump: Pump) -> None:
+    """Or the reactor would do nothing else as long as each result leads to more work."""
+    workers = ThreadPool("test", 1, pump)
+    results: list[int] = []
+
+    def go_on(number: int) -> None:
+        results.append(number)
+        if number < 3:
+            there = Event()
+            workers(lambda: number + 1).addCallback(go_on)
+            workers.do(there.set)
+            assert there.wait(SOON)
+
+    workers(lambda: 0).addCallback(go_on)
+    for turns in range(1, 5):
+        pump.turn()
+        assert len(results) == turns
+    assert pump.is_empty()
+
+
 def test_the_work_is_done_elsewhere_and_the_result_comes_here(pump: Pump) -> None:
     workers = ThreadPool("test", 1, pump)
     reported: list[tuple[str, int]] = []
