@@ -3,7 +3,6 @@ The admin page in a real browser, which sits with a made-up daemon in a network 
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +11,16 @@ from typing import Literal
 
 import pytest
 from attrs import define, field
-from playwright.sync_api import Browser, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, Request
 from playwright.sync_api import Error as PlaywrightError
 
 from tests.support import wait
 from tests.support.adminindex import FINGERPRINT
 from tests.support.adminserver import CRASH_ID, HOSTILE
+from tests.support.chromium import SecludedServer, missing
 from tests.support.daemon import ROOT
 from tests.support.mounts import can_mount
-from tests.support.server import Server
 
-CHROMIUM = "/usr/bin/chromium"
 PORT = 8001
 URL = f"http://127.0.0.1:{PORT}/"
 TOKEN = "s3cret"
@@ -30,16 +28,6 @@ AXE = Path(sys.prefix) / "npm/node_modules/axe-core/axe.min.js"
 """From npm: C{.ci/run} installs it beside the virtual environment."""
 CRASH = f"crashes/{CRASH_ID}"
 SCHEMES: Sequence[Literal["light", "dark"]] = ("light", "dark")
-
-
-def missing() -> str:
-    """Empty if all is there, else what is not."""
-    if not Path(CHROMIUM).exists():
-        return f"no {CHROMIUM}"
-    if shutil.which("nsenter") is None or os.geteuid() != 0:
-        return "a network of one's own needs root and nsenter"
-    made = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
-    return made.stderr.decode()
 
 
 pytestmark = [
@@ -50,13 +38,12 @@ pytestmark = [
 
 
 @define
-class AdminServer(Server):
-    """The made-up daemon, in a network of its own that has a loopback and nothing else."""
+class AdminServer(SecludedServer):
+    """The made-up daemon."""
 
-    def command(self) -> Sequence[str]:
+    def served(self) -> Sequence[str]:
         serve = [sys.executable, "-m", "tests.support.adminserver", str(PORT)]
-        serve += [self._path("scenario"), self._path("ready"), TOKEN]
-        return ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *serve]
+        return [*serve, self._path("scenario"), self._path("ready"), TOKEN]
 
     def environment(self) -> Mapping[str, str]:
         return {"PYTHONPATH": str(ROOT)}
@@ -70,14 +57,6 @@ class AdminServer(Server):
         path = Path(self._path("scenario"))
         path.with_suffix(".new").write_text(scenario)
         path.with_suffix(".new").replace(path)
-
-    def browser_command(self) -> Path:
-        """A Chromium in the same network."""
-        assert self._process is not None
-        script = self.log.with_name("chromium")
-        script.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{self._process.pid}/ns/net {CHROMIUM} "$@"\n')
-        script.chmod(0o755)
-        return script
 
     def _path(self, name: str) -> str:
         return str(self.log.with_name(name))
@@ -93,12 +72,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminServer]:
 
 @pytest.fixture(scope="module")
 def browser(server: AdminServer) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(server.browser_command()), args=["--no-sandbox"])
-        try:
-            yield started
-        finally:
-            started.close()
+    with server.browser() as started:
+        yield started
 
 
 @define
