@@ -129,7 +129,8 @@ class ReportReceiver:
         most = self._limits.read
         body = format_of(self.asked.dialect, self._header(b"Content-Type"), most, self._reserve)
         codings = codings_of(b",".join(self._headers.getRawHeaders(b"Content-Encoding") or ()))
-        self._decoder = BodyDecoder(codings or body.codings, body.plain_begins, most, self._reserve)
+        inner = [each for each in body.codings if each not in codings]  # a proxy may have put another around it
+        self._decoder = BodyDecoder([*inner, *codings], body.plain_begins, most, self._reserve)
         if length == 0:
             raise MalformedReport("no_content_length")
         if length is not None and length > most:

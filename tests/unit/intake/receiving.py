@@ -19,11 +19,14 @@ def receive_as(
     *,
     piece: int = 65536,
     content_type: bytes | None = CONTENT_TYPE,
+    content_encoding: bytes = b"",
     limits: Limits = LIMITS,
 ) -> tuple[CrashReport, dict[str, bytes]]:
     """What is made of a body, and the contents of its dumps; nothing of it is left behind."""
     budget, flow = MemoryBudget(limit=10_000_000), CountingFlow()
-    headers = Headers({} if content_type is None else {b"Content-Type": [content_type]})
+    headers = Headers({b"Content-Encoding": [content_encoding]})
+    if content_type is not None:
+        headers.addRawHeader(b"Content-Type", content_type)
     receiver = ReportReceiver(limits, budget, MemoryCrashStorage(), headers, None, flow, asked=Asked(dialect))
     try:
         for at in range(0, len(content), piece):

@@ -50,6 +50,23 @@ def test_compressed_by_another_or_not_at_all(pack: Callable[[bytes], bytes]) -> 
 
 
 @for_each("old", [False, True])
+@for_each(
+    ("content_encoding", "pack"),
+    [
+        (b"gzip", gzip.compress),  # by a proxy
+        (b"deflate, gzip", gzip.compress),
+        (b"deflate", bytes),
+        (b"identity", bytes),
+    ],
+)
+def test_what_a_header_says_is_around_it(content_encoding: bytes, pack: Callable[[bytes], bytes], old: bool) -> None:
+    sent = pack(compressed(FILES, old=old))
+    report, dumps = receive_as(UNREAL, sent, content_type=None, content_encoding=content_encoding)
+    assert dumps == KEPT
+    assert notes_of(report) == []
+
+
+@for_each("old", [False, True])
 @for_each("size", [1000, 3000, 6000])
 def test_what_is_cut_off(old: bool, size: int) -> None:
     report, dumps = receive(zlib.compress(container(FILES, old=old)[:size]))
