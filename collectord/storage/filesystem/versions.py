@@ -32,7 +32,11 @@ def read_with_version(path: str) -> tuple[bytes, tuple[int, ...]]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         version = version_of(descriptor)
-        return os.read(descriptor, version[0] + 1), version
+        content = os.read(descriptor, version[0] + 1)
+        # A disk that fails in the middle gives what came before that, and its error the next time.
+        while len(content) < version[0] and (more := os.read(descriptor, version[0])):
+            content += more
+        return content, version
     finally:
         os.close(descriptor)
 

@@ -213,6 +213,26 @@ def test_load_what_can_t_be_read_now(rig: Rig) -> None:
         result_of(source_of(rig.root).load(the_new(rig.root)))
 
 
+def test_a_raw_crash_of_which_a_disk_gives_some_and_then_an_error_is_not_broken(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would go to the quarantine, and not be tried again."""
+    keep(rig, CRASH_ID)
+    read, errors = os.read, [OSError(5, "injected")]
+
+    def read_some(descriptor: int, size: int) -> bytes:
+        if errors and os.lseek(descriptor, 0, os.SEEK_CUR):
+            raise errors.pop()
+        return read(descriptor, min(size, 100))
+
+    monkeypatch.setattr(os, "read", read_some)
+    source, new = source_of(rig.root), the_new(rig.root)
+    with pytest.raises(StorageError, match="injected"):
+        result_of(source.load(new))
+    result_of(source.release(new))
+    assert loaded(source, new).raw_crash["uuid"] == CRASH_ID
+
+
 @pytest.mark.parametrize("now", [SAME_SECOND, LATER])
 def test_what_is_being_put_in_place_is_left_alone(rig: Rig, now: datetime) -> None:
     keep(rig, CRASH_ID)
