@@ -33,7 +33,7 @@ from collectord.observe.journal.lines import time_of
 from collectord.observe.journal.reader import events_of
 from collectord.observe.journal.writer import directory_of
 from collectord.settings.loading import load_settings
-from collectord.storage.filesystem.finder import FoundCrash, find_crash, link_of
+from collectord.storage.filesystem.finder import FoundCrash, find_crash, links_of
 from collectord.units import size_in_words
 
 
@@ -83,8 +83,8 @@ def read_crash(crash: FoundCrash) -> ReadCrash | None:
         return ReadCrash(crash=crash, raw_crash={}, is_new=False, unreadable="there is no raw crash")
     except (OSError, ValueError) as e:
         return ReadCrash(crash=crash, raw_crash={}, is_new=crash.is_new(), unreadable=str(e))
-    link = link_of(crash.root, crash.crash_id, raw_crash)
-    return ReadCrash(crash=crash, raw_crash=raw_crash, is_new=not crash.reason and os.path.lexists(link))
+    is_new = not crash.reason and any(map(os.path.lexists, links_of(crash, raw_crash)))
+    return ReadCrash(crash=crash, raw_crash=raw_crash, is_new=is_new)
 
 
 @click.command("show", epilog=EXIT_STATUS)

@@ -28,7 +28,7 @@ from collectord.storage.filesystem.finder import (
     crash_at,
     crash_days,
     crashes_below,
-    link_of,
+    links_of,
     symlinks_of,
 )
 from collectord.storage.filesystem.fsops import unlink_if_there
@@ -255,12 +255,11 @@ class StoreExpiry:
         try:
             version = version_of(crash.raw_crash)
             raw_crash = crash.read()
-            link = link_of(crash.root, crash.crash_id, raw_crash)
+            links = links_of(crash, raw_crash)
         except FileNotFoundError:
             return None
         except ValueError:
-            raw_crash, link = {}, ""
-        links = [link] if link else symlinks_of(crash)
+            raw_crash, links = {}, symlinks_of(crash)
         if self._waits() and not self.limits.waiting and any(map(os.path.lexists, links)):
             return None
         return raw_crash, version, links

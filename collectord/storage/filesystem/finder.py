@@ -59,13 +59,23 @@ class FoundCrash:
 
     def is_new(self) -> bool:
         """Whether the crash waits to be moved."""
-        return not self.reason and os.path.lexists(self.link())
+        if self.reason:
+            return False
+        try:
+            links = links_of(self, self.read())
+        except (OSError, ValueError):
+            links = symlinks_of(self)
+        return any(map(os.path.lexists, links))
 
-    def link(self) -> str:
-        """The path of the symlink that says that the crash is new; empty if its raw crash can't be read."""
-        with suppress(OSError, ValueError):
-            return link_of(self.root, self.crash_id, self.read())
-        return ""
+
+def links_of(crash: FoundCrash, raw_crash: RawCrash) -> Sequence[str]:
+    """
+    The paths where a link says that a crash is new, if it is.
+
+    Socorro's collector, which noted no checksums, has links by another time than that in the raw crash.
+    """
+    link = link_of(crash.root, crash.crash_id, raw_crash) if checksums_in(raw_crash) is not None else ""
+    return [link] if link else symlinks_of(crash)
 
 
 def link_of(root: str, crash_id: str, raw_crash: RawCrash) -> str:

@@ -2,6 +2,7 @@
 What expires in a store, and what never does: too old, too many, waiting, in hand, put aside.
 """
 
+import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -135,6 +136,24 @@ def test_what_waits_to_be_moved_is_kept_unless_it_is_wanted(rig: Rig, waits: boo
     assert is_kept(rig.root) == (waits and not waiting)
     assert expiry.over == (waits and not waiting)
     assert len(everything(rig.root)) == (4 if waits and not waiting else 0)
+
+
+@pytest.mark.parametrize("limits", [{"days": 30}, {"max_bytes": 1}])
+def test_a_crash_of_socorro_s_collector_waits_by_its_link_wherever_that_is(rig: Rig, limits: dict[str, int]) -> None:
+    """It named the directory of the link after the time when it was done, in steps of four seconds."""
+    keep(rig, is_new=True)
+    place = place_in(str(rig.root), CRASH_ID, "")
+    [link] = place.links()
+    without_checksums = make_crash(submitted_timestamp=CAME.isoformat()).raw_crash | {"metadata": {}}
+    Path(place.raw_crash).write_text(json.dumps(without_checksums))
+    os.utime(place.raw_crash, (CAME.timestamp(), CAME.timestamp()))
+    slot = Path(link).parent.with_name("19_12")
+    slot.mkdir()
+    os.rename(link, slot / CRASH_ID)
+    assert expired(expiry_of(rig, **limits)) == []
+    assert is_kept(rig.root)
+    assert expired(expiry_of(rig, **limits, waiting=1)) == [(CRASH_ID, f"keep_{'days' if 'days' in limits else 'bytes'}")]
+    assert not is_kept(rig.root)
 
 
 def test_deferred_crashes_have_days_of_their_own(rig: Rig) -> None:
