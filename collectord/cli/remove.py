@@ -4,6 +4,7 @@ C{collectord crashes remove}: removes crashes from the stores, by their ids or b
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -81,7 +82,7 @@ def remove(
         removals: Removals = ((crash, partial(_remove, crash)) for crash in named)
         number = len(named)
     else:
-        moved = set() if waiting else _moved_from(load_settings(config))
+        moved = set() if waiting else _moved_from(roots, load_settings(config))
         number = sum(1 for _ in tracked(_old(roots, older_than, moved, waiting), "looking"))
         removals = _removals(_old(roots, older_than, moved, waiting), modes_of_stores(config, stores))
     if not yes and number:
@@ -115,10 +116,20 @@ def remove(
         raise Exit(WRONG)
 
 
-def _moved_from(settings: Settings) -> set[str]:
-    """The roots of the stores where crashes wait to be moved, now or once the crashmover is on again."""
-    roots = [str(store.root.absolute()) for store in settings.storage]
-    return {root for root in roots if settings.crashmover.moves_from(primary=root == roots[0])}
+def _moved_from(roots: Sequence[str], settings: Settings) -> set[str]:
+    """
+    Those of C{roots} where crashes with a link wait to be moved, now or once the crashmover is on again: all but stores
+    of these settings where crashes stay, by whatever path.
+    """
+    moves_from = settings.crashmover.moves_from
+    stay = [store.root for number, store in enumerate(settings.storage) if not moves_from(primary=number == 0)]
+    return {root for root in roots if not any(_is_same(root, other) for other in stay)}
+
+
+def _is_same(root: str, other: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samefile(root, other)
+    return False
 
 
 def _named(roots: Sequence[str], crash_ids: Sequence[str]) -> list[FoundCrash]:

@@ -124,6 +124,31 @@ def test_what_waits_stays_unless_it_is_wanted(place: Place, enabled: str) -> Non
     assert files(place.primary) == []
 
 
+def test_what_waits_stays_however_its_store_is_named(place: Place, tmp_path: Path) -> None:
+    """In the settings, or by --store; also a store that these settings do not know."""
+    place.destinations = f'[[crashmover.destination]]\ntype = "filesystem"\nroot = "{place.there}"\n'
+    keep_old(place.primary, new=True)
+    keep_old(place.there, STRANGER, new=True)
+    config = place.config()
+    config.write_text(config.read_text().replace(f'"{place.primary}"', f'"{place.second}/../primary"'))
+    assert run("crashes", "remove", "--older-than", 30, "--config", config).stdout == "no crash is so old\n"
+    link = tmp_path / "link"
+    link.symlink_to(place.primary)
+    for store in (place.primary, link, place.there):
+        assert place.run("remove", "--older-than", 30, "--store", store).stdout == "no crash is so old\n"
+    assert files(place.primary) != []
+
+
+def test_a_crash_that_waits_and_can_t_be_read_stays(place: Place) -> None:
+    """The crashmover tries it again, or puts it into the quarantine."""
+    place.destinations = f'[[crashmover.destination]]\ntype = "filesystem"\nroot = "{place.there}"\n'
+    keep_old(place.primary, new=True)
+    [raw_crash] = place.primary.rglob(f"{CRASH_ID}.json")
+    raw_crash.write_text("{")
+    os.utime(raw_crash, (OLD, OLD))
+    assert place.run("remove", "--older-than", 30).stdout == "no crash is so old\n"
+
+
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[str], None]]:
     """What happens just before a crash is taken out, by its id."""
