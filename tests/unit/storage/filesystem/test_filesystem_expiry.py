@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from collectord.storage.filesystem.claims import take_out
 from collectord.storage.filesystem.expiry import Expired, StoreExpiry
@@ -138,21 +139,25 @@ def test_what_waits_to_be_moved_is_kept_unless_it_is_wanted(rig: Rig, waits: boo
     assert len(everything(rig.root)) == (4 if waits and not waiting else 0)
 
 
-@pytest.mark.parametrize("limits", [{"days": 30}, {"max_bytes": 1}])
-def test_a_crash_of_socorro_s_collector_waits_by_its_link_wherever_that_is(rig: Rig, limits: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("limits", "why"), [(KeepLimits(days=30), "keep_days"), (KeepLimits(max_bytes=1), "keep_bytes")]
+)
+def test_a_crash_of_socorro_s_collector_waits_by_its_link_wherever_that_is(
+    rig: Rig, limits: KeepLimits, why: str
+) -> None:
     """It named the directory of the link after the time when it was done, in steps of four seconds."""
     keep(rig, is_new=True)
     place = place_in(str(rig.root), CRASH_ID, "")
     [link] = place.links()
-    without_checksums = make_crash(submitted_timestamp=CAME.isoformat()).raw_crash | {"metadata": {}}
+    without_checksums = {"uuid": CRASH_ID, "submitted_timestamp": CAME.isoformat()}
     Path(place.raw_crash).write_text(json.dumps(without_checksums))
     os.utime(place.raw_crash, (CAME.timestamp(), CAME.timestamp()))
     slot = Path(link).parent.with_name("19_12")
     slot.mkdir()
     os.rename(link, slot / CRASH_ID)
-    assert expired(expiry_of(rig, **limits)) == []
+    assert expired(StoreExpiry(rig.staging, limits, lambda: True)) == []
     assert is_kept(rig.root)
-    assert expired(expiry_of(rig, **limits, waiting=1)) == [(CRASH_ID, f"keep_{'days' if 'days' in limits else 'bytes'}")]
+    assert expired(StoreExpiry(rig.staging, evolve(limits, waiting=True), lambda: True)) == [(CRASH_ID, why)]
     assert not is_kept(rig.root)
 
 
