@@ -16,6 +16,7 @@ from collectord.dialects.query import values_in
 
 _OF_KEYS: Final = ("query", "path", "header", "basic")
 _OF_ANNOTATIONS: Final = ("field", "query", "path", *DOCUMENTS)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PARAMETER = r"(?:^|[,;\s]){}\s*=\s*\"?([^,;\s\"]*)"
 
 
@@ -57,7 +58,7 @@ def place_of_key(text: str) -> RequestPlace:
     parameter = ""
     if kind == "header":
         name, _, parameter = name.partition("#")
-    if kind not in _OF_KEYS or not name:
+    if kind not in _OF_KEYS or not name or (kind == "header" and not _HEADER_NAME.fullmatch(name)):
         raise ValueError('has to be "query:name", "path:name", "header:Name", "header:Name#parameter" or "basic"')
     return RequestPlace(kind, name, parameter)
 

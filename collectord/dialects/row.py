@@ -20,10 +20,18 @@ PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)(\*?)\}")
 def _is_path(text: str) -> str:
     if not text.startswith("/") or "?" in text:
         raise ValueError('has to begin with a slash, and be without a query, as in "/api/{project}/minidump"')
+    if text.startswith("/__"):
+        raise ValueError("begins as the paths of the daemon's health do")
+    return _with_placeholders(text)
+
+
+def _with_placeholders(text: str) -> str:
     if re.search(r"[{}]", PLACEHOLDER.sub("", text)):
         raise ValueError("a placeholder is {name} or {name*}, in small letters")
     if re.search(r"\{[a-z_]+\*\}.", text):
         raise ValueError("{name*} has to be its end")
+    if "}{" in text:
+        raise ValueError("something has to be between two placeholders, as in {product}-{version}")
     names = [name for name, _ in PLACEHOLDER.findall(text)]
     if len(set(names)) < len(names):
         raise ValueError("a placeholder is there twice")
@@ -70,7 +78,7 @@ class Dialect(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     path: Annotated[str, AfterValidator(_is_path)]
-    host: str = ""
+    host: Annotated[str, AfterValidator(_with_placeholders)] = ""
     when: Mapping[str, str] = {}
     body: Literal["multipart", "dump", "multipart or dump", "envelope", "unreal"] = "multipart"
     unpack: bool = False
@@ -88,8 +96,6 @@ class Dialect(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if "}{" in f"{self.path} {self.host}":
-            raise ValueError("something has to be between two placeholders, as in {product}-{version}")
         known = {name for name, _ in PLACEHOLDER.findall(self.path + self.host)}
         for place in [*self.key, *self._sources]:
             if place.kind == "path" and place.name not in known:

@@ -77,7 +77,23 @@ def test_no_key_is_shown() -> None:
             '[[row]]\nname = "x"\npath = "/a"\nannotations = { A = ["header:B"] }\n',
             "[[submission.dialect]] 0 'x': annotations.A.0: has to be \"field:name\"",
         ),
-        ('[[row]]\nname = "x"\npath = "/{a}{b}"\n', "[[submission.dialect]] 0 'x': something has to be between two"),
+        ('[[row]]\nname = "x"\npath = "/{a}{b}"\n', "[[submission.dialect]] 0 'x': path: something has to be between"),
+        (
+            '[[row]]\nname = "x"\npath = "/a"\nkey = ["header:A:"]\n',
+            "[[submission.dialect]] 0 'x': key.0: has to be \"query:",
+        ),
+        (
+            '[[row]]\nname = "x"\npath = "/__x"\n',
+            "[[submission.dialect]] 0 'x': path: begins as the paths of the daemon's",
+        ),
+        (
+            '[[row]]\nname = "x"\npath = "/a"\nhost = "{b}.{b}.x"\n',
+            "[[submission.dialect]] 0 'x': host: a placeholder is there twice",
+        ),
+        (
+            '[[row]]\nname = "x"\npath = "/a"\nhost = "{b*}.x"\n',
+            "[[submission.dialect]] 0 'x': host: {name*} has to be its end",
+        ),
         ('[[row]]\nname = "x"\npath = "/a"\nkeys = { k = "" }\n', "[[submission.dialect]] 0 'x': keys: key has to say"),
         (KEYED + "keys = {}\n", "[[submission.dialect]] 0 'some': keys: has to be a table of keys and product names"),
         (KEYED + "keys = { secret = 1 }\n", "[[submission.dialect]] 0 'some': keys: has to be a table of texts"),
