@@ -274,8 +274,11 @@ class StoreExpiry:
         self._begun[crash.crash_id] = begun
         return self._finish(begun)
 
-    def _finish(self, begun: _Begun) -> Expired:
+    def _finish(self, begun: _Begun) -> Expired | None:
         crash = begun.crash
+        if os.path.lexists(crash.raw_crash):  # a sweep has ended the removal since, and the crash came back
+            del self._begun[crash.crash_id]
+            return None
         remove_rest(os.path.dirname(crash.raw_crash), crash.dumps.values(), begun.links)
         unlink_if_there(self._staging.intent_record(crash.crash_id))
         del self._begun[crash.crash_id]

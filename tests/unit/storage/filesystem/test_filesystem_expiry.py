@@ -438,6 +438,22 @@ def test_it_goes_on_after_a_sweep_of_another_process(rig: Rig) -> None:
     assert expired(expiry) == [(CRASH_ID, "keep_days")]
 
 
+def test_a_crash_that_came_back_after_a_sweep_took_this_process_for_dead_stays(rig: Rig) -> None:
+    """As one on another host may that does not see its lock, and to whom nothing was heard of it for a day."""
+    keep(rig)
+    expiry = expiry_of(rig, days=30)
+    with failing(rig.root, "unlink", 2, OSError(5, "injected")), pytest.raises(OSError, match="injected"):
+        expired(expiry)
+    os.unlink(rig.staging.intent_record(CRASH_ID))
+    for path in of_crash(rig.root):
+        os.unlink(rig.root / path)
+    keep(rig, is_new=True)
+    os.utime(place_in(str(rig.root), CRASH_ID, "").raw_crash)
+    for _ in range(2):
+        assert expired(expiry, datetime.now(UTC)) == []
+        assert is_kept(rig.root)
+
+
 @pytest.mark.parametrize("limits", [{"days": 30}, {"max_bytes": 1}], ids=["too old", "too many"])
 def test_what_links_lead_to_and_what_is_foreign_is_not_touched(
     rig: Rig, tmp_path: Path, limits: dict[str, int]
