@@ -9,6 +9,8 @@ from collectord.intake.codings import BEGIN, CODINGS, Coding, coding_shown_by
 from collectord.intake.decoding import StreamsDecoder
 from collectord.model import Note
 
+_NONE = frozenset({b"", b"identity", b'""', b"utf-8"})
+"""What clients announce that encode nothing. The last two are not legal, and Sentry takes them so, too."""
 _MOST_LAYERS = 3
 """So many codings may be around each other: a proxy may compress what is compressed already."""
 
@@ -22,7 +24,7 @@ def codings_of(content_encoding: bytes) -> Sequence[Coding | None]:
     if not content_encoding:
         return ()
     names = (name.strip().lower() for name in content_encoding.split(b","))
-    codings = [CODINGS.get(name) for name in names if name not in (b"", b"identity")]
+    codings = [CODINGS.get(name) for name in names if name not in _NONE]
     return codings if len(codings) <= _MOST_LAYERS and None not in codings else [None]
 
 

@@ -73,12 +73,12 @@ def test_a_body(encoding: bytes, encode: Callable[[bytes], bytes], size: int) ->
     assert (decoded.content, decoded.notes) == (BODY, [])
 
 
-@for_each("encoding", [b"x-gzip", b"gzip, identity", b"identity,GZIP", b" gzip ,", b"gzip, gzip"])
+@for_each("encoding", [b"x-gzip", b"gzip, identity", b"identity,GZIP", b" gzip ,", b"gzip, gzip", b"UTF-8, gzip"])
 def test_names_of_gzip(encoding: bytes) -> None:
     assert decode(encoding, gzip.compress(BODY)).content == BODY
 
 
-@for_each("encoding", [b"", b" ", b"identity", b"Identity, identity", b","])
+@for_each("encoding", [b"", b" ", b"identity", b"Identity, identity", b",", b'""', b"UTF-8", b'utf-8, ""'])
 def test_not_encoded(encoding: bytes) -> None:
     decoder = BodyDecoder(codings_of(encoding), BEGINS, 1000, lambda size: None)
     assert all(map(decoder.is_needless, (b"--xyzzy", b"\r\n", b"\n")))

@@ -224,6 +224,20 @@ def test_without_anything_else_the_project_is_the_product(rig: Rig) -> None:
     assert kept(rig)[0]["ProductName"] == "7"
 
 
+@for_each("path", ["/api/7/minidump", "/api/7/minidump/"])
+@for_each("content_type", [b"application/octet-stream", b"application/x-dmp", b"APPLICATION/X-DMP; a=b"])
+@for_each("encoding", [b'Content-Encoding: ""', b"Content-Encoding: UTF-8", b"X: none"])
+@for_each("pack", [bytes, gzip.compress])
+def test_sentry_takes_a_minidump_alone(
+    new_rig: NewRig, path: str, content_type: bytes, encoding: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    rig = new_rig(*ALL)
+    client = rig.connect()
+    client.send(post(pack(MINIDUMP), encoding, path=path.encode(), content_type=content_type))
+    assert (client.response.status, client.response.body) == (200, CRASH_ID.encode())
+    assert kept(rig)[1] == {"upload_file_minidump": MINIDUMP}
+
+
 @for_each("event", [b"", b"\xc1", packed(EVENT)[:50], packed("text"), packed([1])])
 def test_an_event_that_can_not_be_read_is_kept(new_rig: NewRig, event: bytes) -> None:
     rig = new_rig(*ALL)
