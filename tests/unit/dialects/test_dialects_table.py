@@ -120,6 +120,12 @@ def product(url: str = "/api/1/x", **headers: str) -> str:
         ("/api/1/x", {"Authorization": "basic Z29vZDpwYXNzd29yZA=="}, "App"),
         ("/api/1/good", {}, "App"),
         ("/api/1/bad?k=good", {}, "App"),
+        ("/api/1/x?k=good&k=bad", {}, "App"),
+        # keys at two places at once
+        ("/api/1/good?k=good", {"X_Auth": "Sentry some_key=good"}, "App"),
+        ("/api/1/x?k=%C3%BC", {"X_Plain": "good"}, "App"),
+        ("/api/1/x?k=good", {"X_Plain": "other"}, ""),
+        ("/api/1/x?k=good", {"Authorization": "Basic cHJveHk6cHJveHk="}, "App"),  # that of a proxy
     ],
 )
 def test_a_key_that_is_taken(url: str, headers: dict[str, str], expected: str) -> None:
@@ -135,6 +141,8 @@ def test_a_key_that_is_taken(url: str, headers: dict[str, str], expected: str) -
         ("/api/1/x?k=goodd", {}),
         ("/api/1/x?k=%FF", {}),
         ("/api/1/good?k=bad", {}),  # the first place that has one counts
+        ("/api/1/x?k=good", {"X_Auth": "Sentry some_key=bad"}),
+        ("/api/1/x?k=bad&k=good", {}),
         ("/api/1/x", {"X_Auth": "Sentry another_some_key=good"}),
         ("/api/1/x", {"X_Auth": "good"}),
         ("/api/1/x", {"Authorization": "Basic ===="}),
