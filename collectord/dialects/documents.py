@@ -5,6 +5,7 @@ What can't be read has nothing in it: the document itself is kept as it came.
 """
 
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from xml.parsers.expat import ExpatError, ParserCreate
@@ -86,11 +87,14 @@ def _msgpack(data: bytes) -> object:
 def _xml(data: bytes) -> object:
     """
     Elements become mappings by the names of those in them, and texts where there are none. Attributes are passed over.
-    Of several of one name in an element the first counts.
+    Of several of one name in an element the first counts. It is in UTF-8 or UTF-16, whatever it says itself: Python
+    would look for any codec, and find some that are none of text.
     """
-    if data.count(b"=") > _MOST_ITEMS:  # an element is parsed at once, with all its attributes
+    is_wide = data.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    text = data.decode("utf-16" if is_wide else "utf-8-sig", errors="replace").rstrip("\0")
+    if text.count("=") > _MOST_ITEMS:  # an element is parsed at once, with all its attributes
         raise ValueError("it may have too many attributes")
-    if b"<!DOCTYPE" in data.replace(b"\0", b""):  # in UTF-16, too; it can give attributes to each element
+    if "<!DOCTYPE" in text:  # it can give any number of attributes to each element
         raise ValueError("it has a DOCTYPE")
     root: dict[str, object] = {}
     open_elements: list[tuple[dict[str, object], str, list[str]]] = [(root, "", [])]
@@ -112,7 +116,7 @@ def _xml(data: bytes) -> object:
     parser.StartElementHandler, parser.EndElementHandler = begin, end
     parser.CharacterDataHandler = lambda text: open_elements[-1][2].append(text)
     try:
-        parser.Parse(data.rstrip(b"\0"), True)
+        parser.Parse(text, True)
     except ExpatError as e:
         raise ValueError(f"it is no XML: {e}") from e
     return root

@@ -102,10 +102,25 @@ XML = b"""\xef\xbb\xbf<?xml version="1.0" encoding="UTF-8"?>
 </RuntimeProperties></FGenericCrashContext>\n\0"""
 
 
-def test_xml() -> None:
-    document = read_document("xml", XML)
+@for_each(
+    "data",
+    [
+        XML,
+        XML.decode("utf-8-sig").encode("utf-16"),
+        b"\xfe\xff" + XML.decode("utf-8-sig").encode("utf-16-be"),
+        XML.replace(b"UTF-8", b"zlib_codec"),
+        XML.replace(b"UTF-8", b"idna"),
+        XML.replace(b"UTF-8", b"none"),
+    ],
+)
+def test_xml(data: bytes) -> None:
+    document = read_document("xml", data)
     path = ["FGenericCrashContext", "RuntimeProperties"]
     assert list(members_at(document, path)) == [("GameName", "UE4-App"), ("Empty", ""), ("Text", "a & b \u00fc <c>")]
+
+
+def test_xml_with_a_byte_that_is_no_text() -> None:
+    assert text_at(read_document("xml", b"<a>\xff</a>"), ["a"]) == "\ufffd"
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb">{}]><a>&b;</a>'
