@@ -230,6 +230,7 @@ class StoreExpiry:
             try:
                 found = os.stat(path)
                 size += max(found.st_size, found.st_blocks * 512)
+                self._bad_in_a_row = 0
             except FileNotFoundError:
                 continue
             except OSError as e:

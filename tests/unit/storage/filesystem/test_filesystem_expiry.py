@@ -356,6 +356,28 @@ def test_one_bad_crash_does_not_keep_the_others(
     assert [is_kept(rig.root, crash_id) for crash_id in ids] == [False, True, True, False]
 
 
+@pytest.mark.parametrize("limits", [{"days": 30}, {"max_bytes": 1}], ids=["too old", "too many"])
+def test_many_bad_directories_between_good_ones_do_not_keep_the_crashes_in_these(
+    rig: Rig, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = crash_ids("160622", 50)
+    for crash_id in ids:
+        keep(rig, crash_id)
+    scan = os.scandir
+
+    def scandir(path: str | Path) -> Any:
+        if str(path).rpartition("/name/")[2] in bad:
+            raise PermissionError(13, "not ours", path)
+        return scan(path)
+
+    bad = {f"{n:02x}" for n in range(0, 50, 2)}
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(PermissionError, match="not ours"):
+        expired(expiry_of(rig, **limits))
+    bad.clear()
+    assert [is_kept(rig.root, crash_id) for crash_id in ids] == [True, False] * 25
+
+
 def test_a_dump_that_can_t_be_removed_keeps_no_other_crash(rig: Rig) -> None:
     expiry = expiry_of(rig, days=30)
     keep(rig)
