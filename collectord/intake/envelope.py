@@ -5,7 +5,6 @@ A line of JSON comes first. Each item is a line of JSON, and then as many bytes 
 end.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import Any, Final
@@ -14,10 +13,14 @@ from collectord.errors import MalformedReport
 from collectord.intake.bodyparser import PartEvent
 from collectord.intake.formdata import Field
 from collectord.intake.partheaders import Part
+from collectord.jsontext import TooManyItems, parse_json
 from collectord.metrics import DROPPED_ITEMS, series
 from collectord.model import MINIDUMP, Note
 
 _LINE: Final = 64 * 1024
+_MOST_VALUES: Final = 1000
+"""Values that a line of JSON may have: 64 KiB of empty lists take 10 ms."""
+
 _MOST_ITEMS: Final = 1000
 _LONGEST_ID: Final = 100
 _EVENT: Final = Part("event", filename="event.json", content_type="application/json")
@@ -162,8 +165,8 @@ def _json(line: bytes) -> Mapping[str, Any] | None:
     if len(line) > _LINE:
         return None
     try:
-        header = json.loads(line)
-    except (ValueError, RecursionError):
+        header = parse_json(line.decode(), _MOST_VALUES)
+    except (ValueError, TooManyItems):
         return None
     return header if isinstance(header, dict) else None
 

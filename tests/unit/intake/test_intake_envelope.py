@@ -142,7 +142,9 @@ def test_whether_it_is_whole(end: int, is_whole: bool) -> None:
     assert parser.is_whole == is_whole
 
 
-@for_each("rest", [b"x\n", b"[]\n", b'{"type":', b"\x00" * 70_000])
+@for_each(
+    "rest", [b"x\n", b"[]\n", b'{"type":', b"\x00" * 70_000, b'{"a":[' + b"[]," * 1000 + b"1]}\n", b'{"a":"\xff"}\n']
+)
 def test_what_can_not_be_understood_is_left_out(rest: bytes) -> None:
     report, dumps = receive(HEADER + EVENT_ITEM + rest + DUMP_ITEM)
     assert dumps == {"event": EVENT}
