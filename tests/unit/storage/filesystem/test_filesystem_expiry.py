@@ -356,9 +356,9 @@ def test_one_bad_crash_does_not_keep_the_others(
     assert [is_kept(rig.root, crash_id) for crash_id in ids] == [False, True, True, False]
 
 
-@pytest.mark.parametrize("limits", [{"days": 30}, {"max_bytes": 1}], ids=["too old", "too many"])
+@pytest.mark.parametrize("limits", [KeepLimits(days=30), KeepLimits(max_bytes=1)], ids=["too old", "too many"])
 def test_many_bad_directories_between_good_ones_do_not_keep_the_crashes_in_these(
-    rig: Rig, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    rig: Rig, limits: KeepLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = crash_ids("160622", 50)
     for crash_id in ids:
@@ -373,7 +373,7 @@ def test_many_bad_directories_between_good_ones_do_not_keep_the_crashes_in_these
     bad = {f"{n:02x}" for n in range(0, 50, 2)}
     monkeypatch.setattr("os.scandir", scandir)
     with pytest.raises(PermissionError, match="not ours"):
-        expired(expiry_of(rig, **limits))
+        expired(StoreExpiry(rig.staging, limits, lambda: True))
     bad.clear()
     assert [is_kept(rig.root, crash_id) for crash_id in ids] == [True, False] * 25
 
