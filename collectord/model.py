@@ -125,9 +125,8 @@ class Payload:
     """
     A payload describes the request body that a report was received in.
 
-    @ivar structure: C{"multipart"}, or C{"json"} if the annotations were sent as one JSON object; or what else its
-        dialect takes: C{"dump"}, nothing but a minidump; C{"envelope"}, one of Sentry's; C{"unreal"}, a
-        container of Unreal Engine's.
+    @ivar structure: C{"multipart"}; C{"json"} if the annotations were sent as one JSON object; C{"dump"}, nothing but a
+        minidump; C{"envelope"}, one of Sentry's; C{"unreal"}, a container of Unreal Engine's.
     @ivar size: bytes on the wire.
     """
 
@@ -166,8 +165,7 @@ class CrashReport:
     @ivar sender_stores: if another collectord relays the crash: the ids of the stores that it moves crashes out of.
     @ivar sender_notes: what that one has left out or changed, in sentences.
     @ivar has_minidump: whether one of the dumps is a minidump, by its name or its first bytes, and is not empty.
-    @ivar documents: the names of those dumps from which its dialect takes annotations. Where there is no minidump, they
-        stand for the crash: the stack is in them.
+    @ivar documents: the names of the dumps that its dialect reads. Where there is no minidump, the stack is in them.
     @ivar address: of the client; None: it is not known, or nobody asks for it. It is kept only if the settings say so.
     """
 
@@ -290,10 +288,9 @@ class CrashEvent:
         C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; and where it crashed, if that is
         known, with C{annotations} and C{minidump}, as L{about_kept<collectord.telling.about_kept>} makes them;
         C{details} as L{kept_details<collectord.stepdetails.kept_details>} writes them. Of one that is moved or
-        published C{details}, as L{sent_details<collectord.stepdetails.sent_details>} writes them. Of one that is moved
-        C{place}, where it lies at the destination, if that is known; of one that is published C{place}, the queue, if
-        it is not the usual one; of one that is quarantined C{place}, the reason; of one that expired C{place}, the
-        setting that wanted it so; else empty.
+        published C{details}, as L{sent_details<collectord.stepdetails.sent_details>} writes them, and C{place}: where it
+        lies, if that is known, or the queue, if it is not the usual one. Of one that is quarantined C{place}, the
+        reason; of one that expired C{place}, the setting that wanted it so; else empty.
     """
 
     at: float
