@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 _NAMES: Final = ("prefix", "crash_id", "hex", "view_url", "view_line", "rule", "version", "reason")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -38,6 +38,8 @@ class Answers(BaseModel):
         and the line C{{view_line}} that tells it, if the operator has a page for each crash.
     @ivar rejected: a throttle rule rejected it, C{{rule}}.
     @ivar stopped: a throttle rule rejected it, and wants no more reports of this C{{version}}. Empty: as C{rejected}.
+    @ivar stop_s: if a throttle rule wants no more reports, a client of Sentry's is told to send none for so many
+        seconds; 0: it is not.
     @ivar ignored: a throttle rule ignores it.
     @ivar refused: it is refused, for a C{{reason}}.
     @ivar no_dump: it has no dump, and nothing of it is kept.
@@ -49,6 +51,7 @@ class Answers(BaseModel):
     kept: Template = "CrashID={prefix}{crash_id}\n{view_line}"
     rejected: Template = "Discarded=rule_{rule}"
     stopped: Template = ""
+    stop_s: int = Field(default=0, ge=0)
     ignored: Template = "Unsupported=1\n"
     refused: Template = "Discarded={reason}"
     no_dump: Template = ""

@@ -78,8 +78,17 @@ class Shown:
     view_url: str = ""
 
 
-def outcome_body(outcome: Outcome, answers: Answers, shown: Shown) -> str:
-    """Say what became of a report, in the words that its clients know."""
+def told_outcome(request: IRequest, answers: Answers, outcome: Outcome, shown: Shown) -> bytes:
+    """Set the status and headers of C{request} for what became of a report, and return the content of the answer."""
+    if outcome.result is Result.STOP and answers.stop_s:
+        request.setHeader(b"x-sentry-rate-limits", b"%d::project" % answers.stop_s)
+        request.setHeader(b"retry-after", b"%d" % answers.stop_s)
+        request.setHeader(b"access-control-expose-headers", b"X-Sentry-Rate-Limits, Retry-After")  # to a page
+    return text(request, 200, _outcome_body(outcome, answers, shown), answers.content_type)
+
+
+def _outcome_body(outcome: Outcome, answers: Answers, shown: Shown) -> str:
+    """What became of a report, in the words that its clients know."""
     if outcome.result is Result.STOP and answers.stopped and _VERSION.fullmatch(outcome.version):
         return filled_in(answers.stopped, {"rule": outcome.rule, "version": outcome.version})
     if outcome.result in (Result.REJECT, Result.STOP):

@@ -28,7 +28,7 @@ from collectord.intake.request import Body, StreamingRequest
 from collectord.metrics import ANSWERS, RECEIVE_BYTES, RECEIVE_SECONDS, RECEIVED, UNKNOWN_KEYS, series
 from collectord.pressure import IN_WORDS, PressureLevel
 from collectord.throttle.results import Result
-from collectord.web.answers import REFUSALS, Shown, outcome_body, refusal
+from collectord.web.answers import REFUSALS, Shown, refusal, told_outcome
 from collectord.web.origins import allow_origin, not_allowed, other_method
 from collectord.web.responses import json_text, no_store, text
 
@@ -169,8 +169,7 @@ class PublicSite:
         if not request.is_abandoned:
             reason = "duplicate" if outcome.is_duplicate else _REASONS[outcome.result]
             series(ANSWERS, "200", reason).inc()
-        answers = receiver.asked.dialect.answer
-        return text(request, 200, outcome_body(outcome, answers, self.shown), answers.content_type)
+        return told_outcome(request, receiver.asked.dialect.answer, outcome, self.shown)
 
     def answer(self, request: StreamingRequest, receiver: ReportReceiver) -> None:
         """Answer a submission. The client may hang up meanwhile; then nobody is answered."""

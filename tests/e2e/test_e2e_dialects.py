@@ -199,6 +199,24 @@ def test_sentrys_own_client(daemon: Daemon) -> None:
     assert expected.items() <= crash.raw_crash.items()
 
 
+STOPPED_SENTRY = """
+const Sentry = require("@sentry/node");
+Sentry.init({dsn: process.env.DSN});
+const send = async () => { Sentry.captureException(new Error("x")); await Sentry.flush(10000); };
+(async () => { await send(); await send(); await send(); process.exit(); })();
+"""
+
+
+@pytest.mark.parametrize(("result", "sent"), [("stop", 1), ("reject", 3)])
+def test_a_rule_makes_sentrys_own_client_silent(tmp_path: Path, result: str, sent: int) -> None:
+    rules, port = tmp_path / "rules.toml", free_port()
+    rules.write_text(f'[[rule]]\nname = "old"\nkey = "*"\nresult = "{result}"\n')
+    toml = config(port, tmp_path / "root", submission='dialects = ["sentry"]')
+    with Daemon(f"{toml}[throttle]\nrules = {json.dumps(str(rules))}\n", port, tmp_path) as daemon:
+        run_node(STOPPED_SENTRY, "@sentry/node", {"DSN": f"http://{KEY}@127.0.0.1:{port}/7"})
+        assert daemon.log().count(f"{result.upper()} by old: not kept") == sent
+
+
 def test_an_envelope_with_a_large_minidump(daemon: Daemon, tmp_path: Path) -> None:
     header = {"type": "attachment", "attachment_type": "event.minidump", "filename": "a.dmp", "length": len(BIG)}
     path = tmp_path / "envelope"

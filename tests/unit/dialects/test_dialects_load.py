@@ -106,6 +106,10 @@ def test_no_key_is_shown() -> None:
             "[[submission.dialect]] 0 'x': answer.type: has to be",
         ),
         (
+            '[[row]]\nname = "x"\npath = "/a"\nanswer.stop_s = -1\n',
+            "[[submission.dialect]] 0 'x': answer.stop_s: Input should be greater than or equal to 0",
+        ),
+        (
             '[[row]]\nname = "x"\npath = "/a"\nno_dump = "drop"\n',
             "[[submission.dialect]] 0 'x': no_dump: Input should be",
         ),

@@ -337,6 +337,36 @@ def test_while_disks_are_nearly_full_the_event_is_kept_where_there_is_no_minidum
     assert "somelog: 4 bytes, left out: the disk is nearly full" in str(rig.crash.raw_crash["metadata"])
 
 
+LIMITS = {
+    "x-sentry-rate-limits": "3600::project",
+    "retry-after": "3600",
+    "access-control-expose-headers": "X-Sentry-Rate-Limits, Retry-After",
+}
+
+
+@for_each("result", [result for result in Result if result is not Result.CONTINUE])
+@for_each(
+    ("path", "content"), [(MINIDUMP_URL, MINIDUMP), (ENVELOPE_URL, envelope(EVENT_ITEM)), ("/uni/t/minidump", MINIDUMP)]
+)
+def test_only_a_rule_that_says_so_makes_sentrys_clients_silent(
+    new_rig: NewRig, path: str, content: bytes, result: Result
+) -> None:
+    rig = new_rig(*ALL)
+    rig.rule = Verdict(result, "some_rule", 100)
+    client = rig.connect()
+    client.send(post(content, path=path.encode(), content_type=None))
+    response = client.response
+    found = {name: value for name, value in response.headers.items() if name in LIMITS}
+    assert (response.status, found) == (200, LIMITS if result is Result.STOP and "sentry" in path else {})
+
+
+def test_an_envelope_that_is_no_crash_makes_nobody_silent(rig: Rig) -> None:
+    rig.rule = Verdict(Result.STOP, "some_rule", 100)
+    client = rig.connect()
+    client.send(post(envelope(), path=ENVELOPE_URL.encode(), content_type=None))
+    assert LIMITS.keys().isdisjoint(client.response.headers)
+
+
 # ——— Unreal Engine ———
 
 CONTEXT = context({"GameName": "UE4-App", "BuildVersion": "1.2", "CrashGUID": "UECC-1", "ErrorMessage": "Fatal!"})
