@@ -1,5 +1,6 @@
 /*
- * A stand-in for S3 that costs next to nothing: it takes objects, throws them away, and answers with their SHA-256, as S3 does.
+ * A stand-in for S3 that costs next to nothing: it takes objects, throws them away, and answers with their SHA-256, as S3
+ * does. It refuses those that were sent with another one.
  * Their ETags are no MD5s, as those of S3 are not where objects are encrypted with the keys of the key service. A real
  * server would take more of the machine's cores than the daemon that is measured.
  *
@@ -25,18 +26,20 @@
 
 /* One request after the other. */
 
-static long long content_length(const char *head)
+static const char *value_of(const char *name, const char *head)
 {
+    size_t size = strlen(name);
     for (const char *line = strstr(head, "\r\n"); line; line = strstr(line, "\r\n")) {
         line += 2;
-        if (!strncasecmp(line, "content-length:", 15))
-            return atoll(line + 15);
+        if (!strncasecmp(line, name, size))
+            return line + size + strspn(line + size, " ");
     }
-    return 0;
+    return "";
 }
 
 static const char stored[] = "HTTP/1.1 200 OK\r\nETag: \"opaque\"\r\nx-amz-server-side-encryption: aws:kms\r\n"
                              "x-amz-checksum-sha256: %s\r\nContent-Length: 0\r\n\r\n";
+static const char refused[] = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
 
 static void *serve(void *argument)
 {
@@ -55,7 +58,9 @@ static void *serve(void *argument)
         *end = 0;
         size_t body = end + 4 - (char *)buffer;
         int is_put = !strncmp((char *)buffer, "PUT ", 4);
-        long long missing = content_length((char *)buffer);
+        long long missing = atoll(value_of("content-length:", (char *)buffer));
+        char expected[45];
+        snprintf(expected, sizeof expected, "%s", value_of("x-amz-checksum-sha256:", (char *)buffer));
         EVP_DigestInit_ex(sha256, EVP_sha256(), NULL);
         for (;;) {
             size_t here = have - body < (size_t)missing ? have - body : (size_t)missing;
@@ -76,7 +81,9 @@ static void *serve(void *argument)
         char answer[300];
         EVP_DigestFinal_ex(sha256, digest, NULL);
         EVP_EncodeBlock(base64, digest, sizeof digest);
-        int size = is_put ? sprintf(answer, stored, base64) : sprintf(answer, "HTTP/1.1 204 No Content\r\n\r\n");
+        int size = !is_put                           ? sprintf(answer, "HTTP/1.1 204 No Content\r\n\r\n")
+                   : strcmp((char *)base64, expected) ? sprintf(answer, refused)
+                                                      : sprintf(answer, stored, base64);
         if (send(connection, answer, size, MSG_NOSIGNAL) != size)
             goto over;
     }

@@ -4,22 +4,24 @@ The destination C{type = "s3"}: crashes in a bucket of Amazon's S3, or of anothe
 
 import ssl
 from functools import partial
+from secrets import token_hex
 from typing import BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from collectord.concurrency.lazily import Lazily
 from collectord.errors import ConfigError
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
 from collectord.storage.objects.attempts import ObjectBody
 from collectord.storage.objects.bucket import BucketCrashStorage, Digests, Proceed, md5_of, read_through
 from collectord.storage.objects.connections import NoAnswer, trusting
-from collectord.storage.objects.keys import Item
+from collectord.storage.objects.keys import Item, probe
 from collectord.storage.objects.refusals import RefusedByServer
 from collectord.storage.objects.s3claims import of_whole
 from collectord.storage.objects.s3client import S3Client, checksums_of
 from collectord.storage.objects.s3parts import put_parts
-from collectord.storage.objects.s3proof import is_stored, prove
+from collectord.storage.objects.s3proof import compares_sha256, is_stored, prove
 from collectord.storage.objects.s3settings import S3Settings
 from collectord.storage.objects.s3uploads import Uploads
 from collectord.storage.objects.watched import Watched
@@ -33,7 +35,8 @@ class S3Bucket:
 
     Each request has the SHA-256 of its body, and is signed with it, so that a server refuses a body that has changed on
     the way. What it says that it has stored is compared with it as well. Many servers know only the MD5, which takes
-    longer to make than all else about a request. So that is sent, too, until the server has answered with a SHA-256.
+    longer to make than all else about a request. So that is sent, too, until the server has answered with a SHA-256,
+    and has refused a wrong one.
     """
 
     errors: tuple[type[Exception], ...] = (NoAnswer, RefusedByServer, BotoCoreError, ClientError)
@@ -46,7 +49,10 @@ class S3Bucket:
         self._headers = settings.headers()
         self._client = S3Client(settings, tls)
         self._uploads = Uploads(self._client)
-        self._says_sha256 = False
+        self._compares_sha256 = Lazily(
+            lambda: compares_sha256(self._client, probe(token_hex(8), settings.prefix), self._headers)
+        )
+        self._sha256_is_enough = False
 
     def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         self._uploads.give_up_old()
@@ -55,7 +61,7 @@ class S3Bucket:
             if item.size > self._multipart_bytes:
                 put_parts(self._client, self._uploads, item, file, headers, proceed, again=again)
                 return
-            md5 = md5_of(file, item) if again or not self._says_sha256 else b""
+            md5 = md5_of(file, item) if again or not self._sha256_is_enough else b""
             if not md5:
                 read_through(file, item)
             digests = Digests(md5, bytes.fromhex(item.sha256))
@@ -65,7 +71,7 @@ class S3Bucket:
             body = ObjectBody(Watched.of(item, file, proceed), item.size, item.sha256)
             answer = self._client.request("PUT", item.key, {}, headers | checksums_of(digests), body, proceed)
             prove(self._client, item, answer, expected)
-        self._says_sha256 = answer.headers.has("x-amz-checksum-sha256")
+        self._sha256_is_enough = answer.headers.has("x-amz-checksum-sha256") and self._is_compared()
 
     def get(self, key: str) -> bytes | None:
         return self._client.get(key)
@@ -82,6 +88,12 @@ class S3Bucket:
     def close(self) -> None:
         self._uploads.close()
         self._client.close()
+
+    def _is_compared(self) -> bool:
+        try:
+            return self._compares_sha256()
+        except self.errors:
+            return False  # the next object asks again
 
 
 def _md5_from_the_start(file: BinaryIO, item: Item) -> bytes:

@@ -1,9 +1,15 @@
 """
-Asks an S3 server once more about an object that it has stored, if its answer has proved nothing.
+Asks an S3 server once more about an object that it has stored, if its answer has proved nothing; and finds out whether
+it compares checksums.
 """
 
+from base64 import b64encode
+from collections.abc import Mapping
 from contextlib import suppress
+from hashlib import sha256
 
+from collectord.storage.content import open_content
+from collectord.storage.objects.attempts import ObjectBody
 from collectord.storage.objects.bucket import Mismatch
 from collectord.storage.objects.connections import Answer, NoAnswer
 from collectord.storage.objects.keys import Item
@@ -42,4 +48,25 @@ def is_stored(client: S3Client, item: Item, expected: Expected) -> bool:
     with suppress(NoAnswer, RefusedByServer, Mismatch):
         look(client, item, expected)
         return True
+    return False
+
+
+def compares_sha256(client: S3Client, item: Item, headers: Mapping[str, str]) -> bool:
+    """
+    Tell whether the server compares what it stores with the SHA-256 that comes with it. Some just repeat that.
+
+    @param item: a small object that the bucket does not have, to be sent with the SHA-256 of something else.
+    @param headers: that objects are stored with.
+
+    @raise NoAnswer: nobody knows.
+    """
+    of_nothing = b64encode(sha256().digest()).decode()
+    with open_content(item.content) as file:
+        body = ObjectBody(file.read(), item.size, item.sha256)
+    try:
+        client.request("PUT", item.key, {}, {**headers, "x-amz-checksum-sha256": of_nothing}, body)
+    except RefusedByServer as e:
+        return e.answer.status == 400
+    with suppress(NoAnswer, RefusedByServer):  # credentials that allow writing need not allow deleting
+        client.request("DELETE", item.key)
     return False

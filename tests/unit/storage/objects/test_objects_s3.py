@@ -29,6 +29,7 @@ from collectord.storage.objects import attempts, s3client, s3parts
 from collectord.storage.objects import s3 as s3_module
 from collectord.storage.objects.bucket import BucketCrashStorage, Digests
 from collectord.storage.objects.s3 import make
+from collectord.storage.objects.s3proof import compares_sha256
 from collectord.storage.objects.s3settings import S3Settings
 from collectord.storage.objects.s3uploads import SentPart
 from collectord.testing.leaks import assert_nothing_is_left, held_now
@@ -143,6 +144,56 @@ async def test_no_md5_is_made_for_a_server_that_answers_with_a_sha256(
     await storage.save(on_disk(tmp_path / "dump", b"MDMP") if on == "disk" else make_crash())
     assert not any("content-md5" in asked.headers for asked in s3.asked)
     assert MINIDUMP_KEY in s3.objects
+
+
+def repeats(asked: Asked) -> Said:
+    """A server that stores whatever comes, and answers with the checksum that came with it."""
+    etag = hashlib.md5(asked.body).hexdigest()
+    return Said(headers={"ETag": etag, "x-amz-checksum-sha256": asked.headers["x-amz-checksum-sha256"]})
+
+
+@first_quick(
+    ("instead", "asks", "md5s"),
+    [
+        (lambda asked: repeats(asked) if asked.method == "PUT" else None, 2, [True] * 8),
+        (lambda asked: None, 1, [True] + [False] * 7),
+        (lambda asked: refusal(403, "AccessDenied") if "/check/" in asked.path else None, 1, [True] * 8),
+    ],
+    ids=["repeats", "compares", "refuses all"],
+)
+@in_reactor
+async def test_a_sha256_is_enough_only_for_a_server_that_has_refused_a_wrong_one(
+    s3: FakeS3,
+    storage: BucketCrashStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    instead: Callable[[Asked], Said | None],
+    asks: int,
+    md5s: list[bool],
+) -> None:
+    monkeypatch.setattr(s3_module, "compares_sha256", compares_sha256)
+    s3.instead = instead
+    await storage.save(make_crash())
+    await storage.save(make_crash("f0e0a3a6-1d0c-4b0f-8f6e-2a7de2160622"))
+    asked = [each for each in s3.asked if "/check/" in each.path]
+    assert len(asked) == asks
+    assert asked[0].headers["x-amz-content-sha256"] == hashlib.sha256(asked[0].body).hexdigest()
+    assert ["content-md5" in each.headers for each in s3.asked if each not in asked] == md5s
+    assert not any("/check/" in key for key in s3.objects)
+
+
+@in_reactor
+async def test_a_server_that_hangs_up_on_the_question_is_asked_again(
+    s3: FakeS3, storage: BucketCrashStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang_up(asked: Asked) -> None:
+        if "/check/" in asked.path and sum("/check/" in each.path for each in s3.asked) <= attempts.ATTEMPTS:
+            raise HangUp
+
+    monkeypatch.setattr(s3_module, "compares_sha256", compares_sha256)
+    s3.instead = hang_up
+    await storage.save(make_crash())
+    others = [each for each in s3.asked if "/check/" not in each.path]
+    assert ["content-md5" in each.headers for each in others] == [True, True, False, False]
 
 
 @first_quick(
