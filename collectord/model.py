@@ -288,8 +288,8 @@ class CrashEvent:
         C{digest} (32 hexadecimal digits) if a duplicate of it would be recognized; and where it crashed, if that is
         known, with C{annotations} and C{minidump}, as L{about_kept<collectord.telling.about_kept>} makes them;
         C{details} as L{kept_details<collectord.stepdetails.kept_details>} writes them. Of one that is moved or
-        published C{details}, as L{sent_details<collectord.stepdetails.sent_details>} writes them, and C{place}: where it
-        lies, if that is known, or the queue, if it is not the usual one. Of one that is quarantined C{place}, the
+        published C{details}, as L{sent_details<collectord.stepdetails.sent_details>} writes them, and C{place}: where
+        it lies, if that is known, or the queue, if it is not the usual one. Of one that is quarantined C{place}, the
         reason; of one that expired C{place}, the setting that wanted it so; else empty.
     """
 
