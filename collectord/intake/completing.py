@@ -3,6 +3,7 @@ Completes a report that has come whole by what its dialect says, for which docum
 """
 
 from attrs import evolve
+from twisted.logger import Logger
 
 from collectord.dialects.completing import completed, joined
 from collectord.dialects.documents import MOST_BYTES, read_document
@@ -11,11 +12,11 @@ from collectord.errors import StorageError
 from collectord.intake.names import DumpNames
 from collectord.model import CrashReport, Dump, Note
 
+_log = Logger()
+
 
 async def complete(report: CrashReport, asked: Asked, query: bytes, product: str, most_bytes: int) -> CrashReport:
-    """
-    Return C{report} as its row wants it; see L{completed}.
-    """
+    """Return C{report} as its row wants it; see L{completed}."""
     report = evolve(report, annotations=joined(report.annotations, asked.dialect))
     documents: dict[tuple[str, str], object] = {}
     dumps = {dump.name: dump for dump in report.dumps}
@@ -30,6 +31,8 @@ async def complete(report: CrashReport, asked: Asked, query: bytes, product: str
                 documents[kind, name] = read_document(kind, data)
         except (ValueError, StorageError) as e:
             notes.append(Note("left_out", f"{name}: no annotations are taken from it: {e}"))
+        except Exception:
+            _log.failure("a defect: a document could not be read; its crash is kept without annotations from it")
     return completed(evolve(report, notes=notes, documents=found), asked, query, product, documents, most_bytes)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from collectord.dialects.load import SUBMIT
 from collectord.errors import AllStoresFailed
+from collectord.intake import completing
 from collectord.metrics import REGISTRY
 from collectord.throttle.results import Result
 from collectord.throttle.rules import Verdict
@@ -213,3 +214,17 @@ def test_a_path_without_such_pages(new_rig: NewRig) -> None:
 def test_all_pages(new_rig: NewRig) -> None:
     status, found = headers(new_rig(row('path = "/a"\ncors = ["*"]')), b"POST", b"Origin: null")
     assert (status, found["access-control-allow-origin"]) == (200, "null")
+
+
+def test_a_defect_in_reading_a_document_loses_no_crash(
+    new_rig: NewRig, log: LogRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(kind: str, data: bytes) -> object:
+        raise LookupError
+
+    monkeypatch.setattr(completing, "read_document", fail)
+    rig = new_rig(row('path = "/a"\nannotations = { Version = ["json:d/v"] }'))
+    assert rig.ask(post(body(dump(b"d", b"{}")), path=b"/a")).body == KEPT
+    assert [dump.name for dump in rig.crash.dumps] == ["d"]
+    assert len(log.failures) == 1
+    log.events.clear()
