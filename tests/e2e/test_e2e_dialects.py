@@ -202,8 +202,8 @@ def test_sentrys_own_client(daemon: Daemon) -> None:
 STOPPED_SENTRY = """
 const Sentry = require("@sentry/node");
 Sentry.init({dsn: process.env.DSN});
-const send = async () => { Sentry.captureException(new Error("x")); await Sentry.flush(10000); };
-(async () => { await send(); await send(); await send(); process.exit(); })();
+const send = async text => { Sentry.captureException(new Error(text)); await Sentry.flush(10000); };
+(async () => { await send("one"); await send("two"); await send("three"); process.exit(); })();
 """
 
 
@@ -214,6 +214,7 @@ def test_a_rule_makes_sentrys_own_client_silent(tmp_path: Path, result: str, sen
     toml = config(port, tmp_path / "root", submission='dialects = ["sentry"]')
     with Daemon(f"{toml}[throttle]\nrules = {json.dumps(str(rules))}\n", port, tmp_path) as daemon:
         run_node(STOPPED_SENTRY, "@sentry/node", {"DSN": f"http://{KEY}@127.0.0.1:{port}/7"})
+        daemon.stop()  # then all of its log is written
         assert daemon.log().count(f"{result.upper()} by old: not kept") == sent
 
 
