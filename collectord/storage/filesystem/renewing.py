@@ -39,7 +39,7 @@ def renew(crash: FoundCrash, staging: StagingDirectory) -> bool:
         raise CannotRenew("its raw crash does not say when it came")
     staging.peers.refresh()
     staging.peers.refuse_contended(crash.crash_id)
-    if os.path.lexists(link):
+    if crash.is_new():
         return False
     place = place_in(crash.root, crash.crash_id, os.path.dirname(link))
     for left in range(_TRIES, 0, -1):

@@ -44,6 +44,15 @@ def test_a_crash_that_is_named_is_new_again(root: Path) -> None:
     assert os.listdir(root / "staging") == ["lock"]
 
 
+def test_a_crash_of_socorro_s_collector_has_one_link_wherever_that_is(root: Path) -> None:
+    place = keep(root, {**raw_crash_of(CRASH_ID), "metadata": {}})
+    slot = Path(place.date_dir).with_name("19_12")
+    os.rename(place.date_dir, slot)
+    before = without_staging(root)
+    assert json.loads(run("crashes", "renew", CRASH_ID, "--json").stdout)["renewed"] is False
+    assert without_staging(root) == before
+
+
 def test_all_whose_link_is_lost(root: Path) -> None:
     keep(root, raw_crash_of(CRASH_ID), new=False)
     keep(root, raw_crash_of(NEIGHBOUR), new=False)
