@@ -9,7 +9,6 @@ from typing import BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from collectord.concurrency.lazily import Lazily
 from collectord.errors import ConfigError
 from collectord.plugins import PluginContext, PluginType
 from collectord.storage.content import open_content
@@ -21,7 +20,7 @@ from collectord.storage.objects.refusals import RefusedByServer
 from collectord.storage.objects.s3claims import of_whole
 from collectord.storage.objects.s3client import S3Client, checksums_of
 from collectord.storage.objects.s3parts import put_parts
-from collectord.storage.objects.s3proof import compares_sha256, is_stored, prove
+from collectord.storage.objects.s3proof import Sha256Trust, compares_sha256, is_stored, prove
 from collectord.storage.objects.s3settings import S3Settings
 from collectord.storage.objects.s3uploads import Uploads
 from collectord.storage.objects.watched import Watched
@@ -49,8 +48,8 @@ class S3Bucket:
         self._headers = settings.headers()
         self._client = S3Client(settings, tls)
         self._uploads = Uploads(self._client)
-        self._compares_sha256 = Lazily(
-            lambda: compares_sha256(self._client, probe(token_hex(8), settings.prefix), self._headers)
+        self._trust = Sha256Trust(
+            lambda: compares_sha256(self._client, probe(token_hex(8), settings.prefix), self._headers), self.errors
         )
         self._sha256_is_enough = False
 
@@ -69,9 +68,15 @@ class S3Bucket:
             if again and is_stored(self._client, item, expected):
                 return
             body = ObjectBody(Watched.of(item, file, proceed), item.size, item.sha256)
-            answer = self._client.request("PUT", item.key, {}, headers | checksums_of(digests), body, proceed)
+            try:
+                answer = self._client.request("PUT", item.key, {}, headers | checksums_of(digests), body, proceed)
+            except RefusedByServer as e:
+                if not md5 and e.answer.status == 400:  # it may want an MD5, as some do where objects are locked
+                    self._trust.lose()
+                    self._sha256_is_enough = False
+                raise
             prove(self._client, item, answer, expected)
-        self._sha256_is_enough = answer.headers.has("x-amz-checksum-sha256") and self._is_compared()
+        self._sha256_is_enough = answer.headers.has("x-amz-checksum-sha256") and self._trust.is_earned()
 
     def get(self, key: str) -> bytes | None:
         return self._client.get(key)
@@ -88,12 +93,6 @@ class S3Bucket:
     def close(self) -> None:
         self._uploads.close()
         self._client.close()
-
-    def _is_compared(self) -> bool:
-        try:
-            return self._compares_sha256()
-        except self.errors:
-            return False  # the next object asks again
 
 
 def _md5_from_the_start(file: BinaryIO, item: Item) -> bytes:

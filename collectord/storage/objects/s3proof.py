@@ -4,9 +4,10 @@ it compares checksums.
 """
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
+from threading import Lock
 
 from collectord.storage.content import open_content
 from collectord.storage.objects.attempts import ObjectBody
@@ -49,6 +50,36 @@ def is_stored(client: S3Client, item: Item, expected: Expected) -> bool:
         look(client, item, expected)
         return True
     return False
+
+
+class Sha256Trust:
+    """
+    Whether the SHA-256 that a server says is enough, since it compares what it stores with the one that is sent. It may
+    be asked for from several threads.
+
+    @param ask: finds that out, as L{compares_sha256} does. It blocks.
+    @param unknown: the errors by which it says that nobody knows.
+    """
+
+    def __init__(self, ask: Callable[[], bool], unknown: tuple[type[Exception], ...]) -> None:
+        self._ask = ask
+        self._unknown = unknown
+        self._asked = Lock()  # it is never released
+        self._is_earned = False
+
+    def is_earned(self) -> bool:
+        """
+        Tell whether it is enough, as far as that is known. The first thread that calls this finds it out, and no other
+        waits for that. It is done only once: where nothing answers to that, each try would take minutes.
+        """
+        if self._asked.acquire(blocking=False):
+            with suppress(*self._unknown):
+                self._is_earned = self._ask()
+        return self._is_earned
+
+    def lose(self) -> None:
+        """Trust it no more: the server has refused what was sent with nothing else."""
+        self._is_earned = False
 
 
 def compares_sha256(client: S3Client, item: Item, headers: Mapping[str, str]) -> bool:

@@ -182,18 +182,42 @@ async def test_a_sha256_is_enough_only_for_a_server_that_has_refused_a_wrong_one
 
 
 @in_reactor
-async def test_a_server_that_hangs_up_on_the_question_is_asked_again(
+async def test_a_server_that_does_not_answer_to_that_question_holds_up_no_other_object(
     s3: FakeS3, storage: BucketCrashStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Another crash goes through meanwhile, and the question is not put once more."""
+    is_asked, may_end = Event(), Event()
+
     def hang_up(asked: Asked) -> None:
-        if "/check/" in asked.path and sum("/check/" in each.path for each in s3.asked) <= attempts.ATTEMPTS:
+        if "/check/" in asked.path:
+            is_asked.set()
+            assert may_end.wait(10)
             raise HangUp
 
     monkeypatch.setattr(s3_module, "compares_sha256", compares_sha256)
     s3.instead = hang_up
+    first = Deferred.fromCoroutine(storage.save(make_crash()))
+    await deferToThread(is_asked.wait, 10)
+    await storage.save(make_crash("f0e0a3a6-1d0c-4b0f-8f6e-2a7de2160622"))
+    may_end.set()
+    await first
+    await storage.save(make_crash("f0e0a3a6-1d0c-4b0f-8f6e-2a7de2160623"))
+    asked = [each for each in s3.asked if "/check/" in each.path]
+    assert len(asked) == attempts.ATTEMPTS
+    assert all("content-md5" in each.headers for each in s3.asked if each not in asked)
+
+
+@in_reactor
+async def test_a_server_that_refuses_an_object_without_an_md5_gets_one_again(
+    s3: FakeS3, storage: BucketCrashStorage
+) -> None:
     await storage.save(make_crash())
-    others = [each for each in s3.asked if "/check/" not in each.path]
-    assert ["content-md5" in each.headers for each in others] == [True, True, False, False]
+    s3.instead = lambda asked: None if "content-md5" in asked.headers else refusal(400, "InvalidRequest")
+    other = make_crash("f0e0a3a6-1d0c-4b0f-8f6e-2a7de2160622")
+    with pytest.raises(StorageError, match="InvalidRequest"):
+        await storage.save(other)
+    for _ in range(2):
+        await storage.save(other)
 
 
 @first_quick(
