@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from collectord import __version__
 from collectord.admin.downloads import DumpToSend
@@ -66,6 +67,8 @@ class StatusReporter(Service):
     @param now: returns the time in seconds since the epoch.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         aggregated: AggregatedRegistry,
@@ -108,7 +111,7 @@ class StatusReporter(Service):
         self._threads = ThreadPool("look up", 2, reactor.callFromThread)
         self._samples: deque[tuple[float, Totals]] = deque(maxlen=_SMOOTH + 1)
         self._history: deque[Rates] = deque(maxlen=_HISTORY)
-        self._loop = LoopingCall(self._sample)
+        self._loop = LoopingCall(self._tick)
         self._loop.clock = self._clock = reactor
 
     def startService(self) -> None:
@@ -118,6 +121,12 @@ class StatusReporter(Service):
     def stopService(self) -> None:
         super().stopService()
         self._loop.stop()
+
+    def _tick(self) -> None:
+        try:
+            self._sample()
+        except Exception:  # of a plugin, for instance, that is asked for its cautions
+            self._log.failure("the state of the daemon could not be noted")
 
     def _sample(self) -> None:
         families = self._families()

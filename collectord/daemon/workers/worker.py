@@ -163,11 +163,11 @@ class WorkerMain:
             self._receiving.set_hung(workers)
 
     def _report(self) -> None:
-        """Send the metrics. They show the parent that this reactor runs, so an error must not end the loop."""
+        """Send the metrics. They show the parent that this reactor runs, so an error must not keep or end them."""
         try:
+            self._parent.send(Counted(snapshot_of(REGISTRY)))
             for part in self._parts:
                 part.report(last=self._stopping)
-            self._parent.send(Counted(snapshot_of(REGISTRY)))
         except Exception:
             self._log.failure("the metrics could not be sent to the parent")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, formatEvent
 
 from collectord import metrics
 from collectord.concurrency.threadpool import ThreadPool
@@ -109,6 +110,21 @@ def test_rates_and_their_history(tmp_path: Path, clock: FakeReactor) -> None:
     assert counts["413", "too_large"] >= 3
     reported.stopService()
     assert clock.getDelayedCalls() == []
+
+
+def test_an_error_in_the_midst_ends_nothing(
+    tmp_path: Path, clock: FakeReactor, monkeypatch: pytest.MonkeyPatch, logged_failures: list[LogEvent]
+) -> None:
+    """As that of a plugin that is asked for its cautions."""
+    reported = reporter(tmp_path, clock)
+    with monkeypatch.context() as patched:
+        patched.setattr(reported, "overview", lambda: 1 / 0)
+        reported.startService()
+    clock.advance(HISTORY_STEP_S)
+    assert len(reported.overview().history) == 1
+    reported.stopService()
+    assert [formatEvent(event) for event in logged_failures] == ["the state of the daemon could not be noted"]
+    logged_failures.clear()
 
 
 def test_crashes_that_are_being_lost(tmp_path: Path, clock: FakeReactor) -> None:

@@ -209,6 +209,20 @@ def test_metrics_that_can_not_be_told_do_not_end_the_loop(
     assert [type(message) for message in rig.pipe.messages()] == [Counted]
 
 
+def test_an_error_of_what_is_told_besides_does_not_make_it_look_hung(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, logged_failures: list[LogEvent]
+) -> None:
+    """As that of a plugin that is asked for its cautions."""
+    rig.worker.start()
+    rig.pipe.messages()
+    monkeypatch.setattr("collectord.daemon.workers.receiving.Receiving.report", lambda part, last: 1 / 0)
+    for _ in range(2):
+        rig.reactor.advance(1)
+        assert [type(message) for message in rig.pipe.messages()] == [Counted]
+    assert len(logged_failures) == 2
+    logged_failures.clear()
+
+
 def test_it_drains_at_a_word(rig: Rig) -> None:
     rig.worker.start()
     assert REGISTRY.get_sample_value("collectord_draining") == 0
@@ -320,7 +334,7 @@ def test_one_that_only_moves_has_no_port_and_says_how_its_destinations_are(start
     rig = start(Work.MOVE, crashmover=mover_to(tmp_path / "there"))
     rig.worker.start()
     assert rig.reactor.ports == []
-    ready, sinks, counted = rig.pipe.messages()
+    ready, counted, sinks = rig.pipe.messages()
     assert (ready, type(counted)) == (Ready(), Counted)
     assert isinstance(sinks, Sinks)
     assert [(state.name, state.problem) for state in sinks.states] == [(str(tmp_path / "there"), "")]
