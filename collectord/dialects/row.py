@@ -60,7 +60,7 @@ class Dialect(BaseModel):
     @ivar when: fields that the query of the URL has to have, and their values.
     @ivar body: what it is: parts, or nothing but a minidump (of these two the Content-Type may say which), or an
         envelope of Sentry's, or a container of Unreal Engine's.
-    @ivar unpack: whether minidumps are unpacked that are in gzip, zstd or a zip file inside of their part.
+    @ivar unpack: whether minidumps are unpacked that are packed inside of their part.
     @ivar key: the places where clients send a key; the first that has one counts.
     @ivar keys: the keys that are taken, each with its ProductName, or an empty text; None: any, and none, is taken.
     @ivar annotations: by the name of an annotation, where its value is if it was not sent by that name.

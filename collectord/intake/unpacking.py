@@ -1,5 +1,6 @@
 """
-Unpacks minidumps that are packed inside of their part: in gzip or zstd, or in a zip file. Its first bytes show that.
+Unpacks minidumps that are packed inside of their part: in gzip, zstd, xz or bzip2, in a zip file, or in a whole form.
+The first bytes show that.
 
 Whatever else is packed stays as it was sent.
 """
@@ -10,23 +11,25 @@ from typing import Final, Protocol
 
 from collectord.errors import MalformedReport, TooLarge
 from collectord.intake.bodyparser import BodyParser, PartEvent
-from collectord.intake.codings import BEGIN, coding_shown_by
+from collectord.intake.codings import BEGIN
 from collectord.intake.decoding import StreamsDecoder
 from collectord.intake.formdata import Field
+from collectord.intake.innerform import FORM_BEGIN, LONGEST_BEGIN, InnerForm, boundary_shown_by
+from collectord.intake.packings import packing_shown_by
 from collectord.intake.partheaders import Part
 from collectord.intake.zipfiles import ZIP_BEGIN, ZipDecoder
-from collectord.model import MINIDUMP_BEGIN, Note
+from collectord.model import MINIDUMP, MINIDUMP_BEGIN, Note
 
-_LOOKED_AT: Final = 256 * 1024
-"""So many bytes of a packed file are held to see whether a minidump is in it: zstd gives nothing for 128 KiB."""
+_LOOKED_AT: Final = 1024 * 1024
+"""So many bytes of a packed file are held to see whether a minidump is in it: bzip2 gives nothing for 900,000."""
 
 
 class _Decoder(Protocol):
     """Decodes a packed file. A zip file may have more files in it, each of which begins with its L{Part}."""
 
-    def feed(self, data: bytes) -> Iterator[Part | bytes | None]: ...
+    def feed(self, data: bytes) -> Iterator[PartEvent]: ...
 
-    def finish(self) -> Iterator[Part | bytes | None]: ...
+    def finish(self) -> Iterator[PartEvent]: ...
 
     def note(self) -> Note | None: ...
 
@@ -60,8 +63,10 @@ class UnpackingParser:
         self._left = limit
         self._reserve = reserve
         self._reserved = 0
-        self._held: bytes | None = None  # of a file of which it is not known whether it is a packed minidump
-        self._look_from = BEGIN
+        self._held: bytearray | None = None  # of a file of which it is not known whether it is a packed minidump
+        self._part: Part | None = None  # that of such a file, if it may be a form instead
+        self._given: list[PartEvent] = []  # what is in such a file so far
+        self._begin = b""
         self._decoder: _Decoder | None = None
         self._notes: list[Note] = []
 
@@ -75,7 +80,7 @@ class UnpackingParser:
 
     def pass_over(self, *, but_for: bytes) -> None:
         """Pass over parts that are too many."""
-        self._parser.pass_over(but_for=but_for)
+        (self._decoder if isinstance(self._decoder, InnerForm) else self._parser).pass_over(but_for=but_for)
 
     @property
     def structure(self) -> str:
@@ -103,56 +108,81 @@ class UnpackingParser:
                 # A minidump may come without a file name, too.
                 yield from self._unpacked([Part(event.name), event.content, None]) if _is_packed(event[1]) else [event]
             elif isinstance(event, Part):
-                self._decoder = None  # the file before it was passed over, so its end did not come
+                self._held, self._decoder, self._given, self._begin = bytearray(), None, [], b""
                 self._give_back()
-                self._held, self._look_from = b"", BEGIN
-                yield event
+                self._part = event if event.name == MINIDUMP else None
+                if self._part is None:
+                    yield event
             elif event is None:
                 yield from self._end()
             elif self._held is not None:
-                yield from self._look_at(event)
+                yield from self._look_at(self._held, event)
             elif self._decoder is not None:
                 yield from self._decoded(self._decoder.feed(event))
             else:
                 yield event
 
-    def _look_at(self, data: bytes, *, is_all: bool = False) -> Iterator[PartEvent]:
+    def _look_at(self, held: bytearray, data: bytes, *, is_all: bool = False) -> Iterator[PartEvent]:
         """Find out whether a file is a packed minidump, which may take more of its bytes."""
-        held = self._held = (self._held or b"") + data
-        self._take_memory(len(data))
-        if len(held) < self._look_from and not is_all:
-            return
-        is_minidump = self._is_minidump(held, is_all=is_all)
-        if is_minidump is None and len(held) < _LOOKED_AT and not is_all:
-            self._look_from = 2 * len(held)
-            return
+        held += data
+        self._take_memory(2 * len(data))  # as it came, and what is in it
+        if self._decoder is None:
+            if len(held) < (LONGEST_BEGIN if self._may_be_form(held) else BEGIN) and not is_all:
+                return
+            data = bytes(held)
+            self._decoder = self._new_decoder(data)
+        is_minidump: bool | None = False
+        if self._decoder is not None:
+            events = chain(self._decoder.feed(data), self._decoder.finish() if is_all else ())
+            is_minidump = self._is_minidump(events, is_form=isinstance(self._decoder, InnerForm))
+            if is_minidump is None and len(held) < _LOOKED_AT and not is_all:
+                return
         self._held = None
-        self._give_back()
         if is_minidump:
-            self._decoder = self._new_decoder(held)
-            yield from self._decoded(self._decoder.feed(held))
-        elif held:
-            yield held
+            self._take_memory(-2 * len(held))
+            if not isinstance(self._decoder, InnerForm) and self._part is not None:
+                yield self._part
+            yield from self._decoded(chain(self._given, events))
+            self._given = []
+            return
+        self._decoder, self._given = None, []
+        self._give_back()
+        if self._part is not None:
+            yield self._part
+        if held:
+            yield bytes(held)
 
-    def _is_minidump(self, begin: bytes, *, is_all: bool) -> bool | None:
-        """Whether C{begin} is that of a packed minidump; None: it takes more of it to know."""
-        if not _is_packed(begin):
-            return False
-        decoder, unpacked = self._new_decoder(begin), b""
+    def _is_minidump(self, events: Iterator[PartEvent], *, is_form: bool) -> bool | None:
+        """Whether a minidump is in a packed file, of which C{events} come next; None: it takes more of it to know."""
         try:
-            for piece in chain(decoder.feed(begin), decoder.finish() if is_all else ()):
-                unpacked += piece if isinstance(piece, bytes) else b""
-                if len(unpacked) >= len(MINIDUMP_BEGIN):
-                    return unpacked.startswith(MINIDUMP_BEGIN)
+            for event in events:
+                if event != b"":
+                    self._given.append(event)
+                if isinstance(event, Part | Field):
+                    self._begin = b""
+                if isinstance(event, bytes | Field) and len(self._begin) < len(MINIDUMP_BEGIN):
+                    self._begin += (event.content if isinstance(event, Field) else event)[: len(MINIDUMP_BEGIN)]
+                if self._begin.startswith(MINIDUMP_BEGIN):
+                    return True
+                if len(self._begin) >= len(MINIDUMP_BEGIN) and not is_form:
+                    return False
         except (MalformedReport, TooLarge):
             return False
         return None
 
-    def _new_decoder(self, begin: bytes) -> _Decoder:
-        coding = coding_shown_by(begin)
-        return ZipDecoder() if coding is None else StreamsDecoder(coding, self._left, self._take_memory)
+    def _may_be_form(self, begin: bytes | bytearray) -> bool:
+        return self._part is not None and begin.startswith(FORM_BEGIN)
 
-    def _decoded(self, pieces: Iterator[Part | bytes | None]) -> Iterator[PartEvent]:
+    def _new_decoder(self, begin: bytes) -> _Decoder | None:
+        if self._may_be_form(begin):
+            boundary = boundary_shown_by(begin)
+            return None if boundary is None else InnerForm(boundary)
+        if begin.startswith(ZIP_BEGIN):
+            return ZipDecoder()
+        coding = packing_shown_by(begin)
+        return None if coding is None else StreamsDecoder(coding, self._left, self._take_memory)
+
+    def _decoded(self, pieces: Iterator[PartEvent]) -> Iterator[PartEvent]:
         try:
             for piece in pieces:
                 if isinstance(piece, bytes):
@@ -166,14 +196,16 @@ class UnpackingParser:
 
     def _end(self) -> Iterator[PartEvent]:
         if self._held is not None:
-            yield from self._look_at(b"", is_all=True)
-        if self._decoder is not None:
+            yield from self._look_at(self._held, b"", is_all=True)
+        elif self._decoder is not None:
             yield from self._decoded(self._decoder.finish())
-            if note := self._decoder.note():
-                self._notes.append(note)
-            self._decoder = None
+        if self._decoder is not None and (note := self._decoder.note()):
+            self._notes.append(note)
+        is_form = isinstance(self._decoder, InnerForm)
+        self._decoder = None
         self._give_back()
-        yield None
+        if not is_form:  # each part in a form has ended by itself
+            yield None
 
     def _take_memory(self, size: int) -> None:
         self._reserved += size
@@ -185,4 +217,4 @@ class UnpackingParser:
 
 
 def _is_packed(begin: bytes) -> bool:
-    return begin.startswith(ZIP_BEGIN) or coding_shown_by(begin) is not None
+    return begin.startswith(ZIP_BEGIN) or packing_shown_by(begin) is not None

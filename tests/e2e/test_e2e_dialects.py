@@ -2,10 +2,12 @@
 Clients of other crash SDKs send reports to a real daemon, each in its dialect; what lies on disk is what was sent.
 """
 
+import bz2
 import gzip
 import json
+import lzma
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -90,6 +92,26 @@ def test_a_minidump_that_is_packed_in_its_part(daemon: Daemon, minidump: Path, t
     crash = kept(daemon, answer["crash_id"])
     assert crash.dumps == {"upload_file_minidump": BIG}
     assert crash.raw_crash["Version"] == "1.0"
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, bz2.compress])
+def test_a_minidump_in_xz_or_bzip2(daemon: Daemon, tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "packed"
+    content = b"MDMP" + bytes(20_000_000)  # bzip2 takes long for what repeats itself
+    path.write_bytes(pack(content))
+    url = daemon.url(f"/api/7/minidump/?sentry_key={KEY}")
+    assert kept(daemon, answered("-F", f"dump=@{path}", url)).dumps == {"upload_file_minidump": content}
+    alone = answered("--data-binary", f"@{path}", "-H", "Content-Type: application/x-dmp", url)
+    assert kept(daemon, alone).dumps == {"upload_file_minidump": content}
+
+
+def test_a_form_in_the_place_of_the_minidump(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "form"
+    path.write_bytes(multipart([Part("prod", b"App"), Part("upload_file_minidump", BIG, "a.dmp")], "-----inner"))
+    url = daemon.url(f"/api/7/minidump/?sentry_key={KEY}")
+    crash = kept(daemon, answered("-F", f"upload_file_minidump=@{path}", url))
+    assert crash.dumps == {"upload_file_minidump": BIG}
+    assert crash.raw_crash["ProductName"] == "App"
 
 
 def test_keys(daemon: Daemon, minidump: Path) -> None:
