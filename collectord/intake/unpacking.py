@@ -69,6 +69,7 @@ class UnpackingParser:
         self._begin = b""
         self._decoder: _Decoder | None = None
         self._notes: list[Note] = []
+        self._has_passed_over = False
 
     def parse(self, data: bytes) -> Iterator[PartEvent]:
         """Take the next bytes, and yield what is in them."""
@@ -80,6 +81,7 @@ class UnpackingParser:
 
     def pass_over(self, *, but_for: bytes) -> None:
         """Pass over parts that are too many."""
+        self._has_passed_over = True
         (self._decoder if isinstance(self._decoder, InnerForm) else self._parser).pass_over(but_for=but_for)
 
     @property
@@ -90,7 +92,7 @@ class UnpackingParser:
     @property
     def has_passed_over(self) -> bool:
         """Whether parts were passed over."""
-        return self._parser.has_passed_over
+        return self._has_passed_over
 
     @property
     def is_whole(self) -> bool:

@@ -288,12 +288,14 @@ def test_an_inner_form_that_is_cut_off(piece: int) -> None:
 
 
 @for_each("piece", [10, 100, 65536])
-def test_the_parts_of_an_inner_form_count(piece: int) -> None:
+@for_each("outer", [[], [annotation(b"after%d" % number) for number in range(30)]])
+def test_the_parts_of_an_inner_form_count(piece: int, outer: list[bytes]) -> None:
     """Of those that are too many the minidump is kept, and so it is if it is in a form itself."""
     limits = Limits(read=1_000_000, body=10_000_000, parts=3, annotations=1000)
     fields = [annotation(b"f%d" % number, b"x") for number in range(30)]
     inner = in_form(dump(b"first", b"MDMP"), *fields, dump(b"upload_file_minidump", MINIDUMP[:300]), *fields)
-    report, dumps = receive(body(dump(b"upload_file_minidump", inner), *fields), piece=piece, limits=limits)
+    report, dumps = receive(body(dump(b"upload_file_minidump", inner), *outer), piece=piece, limits=limits)
+    assert "parts or more" in report.notes[0].text
     assert dumps == {"first": b"MDMP", "upload_file_minidump": MINIDUMP[:300]}
     assert list(report.annotations) == ["f0", "f1"]
 
