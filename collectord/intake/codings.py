@@ -50,8 +50,8 @@ class Stream(Protocol):
         """
         Decode some of the next bytes.
 
-        @return: what they give, L{STEP} bytes or so; and those that are still to be decoded. If there are none, and it
-            gave something, the next step may give more of what it has taken.
+        @return: what they give, not many more bytes than its coding says; and those that are still to be decoded. If
+            there are none, and it gave something, the next step may give more of what it has taken.
         @raise Broken: they can't be decoded.
         """
 
@@ -158,6 +158,7 @@ class Coding:
     @ivar name: as C{Content-Encoding} has it.
     @ivar new_stream: makes what decodes a stream of it.
     @ivar begin: matches what a stream begins with, L{BEGIN} bytes.
+    @ivar step: bytes that one step gives, roughly: fewer where they take long.
     @ivar window: how much of what it has given a stream keeps in memory; 0: little enough not to count.
     @ivar is_exact: whether a stream gives all that is before a damage. If it does not, what a step would have given is
         lost when there is damage in its bytes.
@@ -168,6 +169,7 @@ class Coding:
     after_the_end: AfterTheEnd
     begin: re.Pattern[bytes]
     is_exact: bool = False
+    step: int = STEP
     window: int = 0
 
 

@@ -5,7 +5,7 @@ Decodes what is in one coding, piece by piece: memory stays bounded, and a decom
 from collections.abc import Callable, Iterator
 
 from collectord.errors import MalformedReport, TooLarge
-from collectord.intake.codings import BEGIN, STEP, Broken, Coding, WrongChecksum
+from collectord.intake.codings import BEGIN, Broken, Coding, WrongChecksum
 from collectord.model import Note
 
 _STATE = 256 * 1024
@@ -83,7 +83,7 @@ class StreamsDecoder:
 
     def _decode(self, data: bytes, *, is_tail: bool = False) -> Iterator[bytes]:
         coding, piece = self._coding, b""
-        while self._damage is None and (data or len(piece) >= STEP):
+        while self._damage is None and (data or len(piece) >= coding.step):
             if self._stream.ended and (is_tail or coding.after_the_end != "broken"):
                 data = self._begin_another(self._held + data)
                 if not data:

@@ -154,6 +154,15 @@ def test_a_minidump_that_is_cut_off(packer: str) -> None:
     assert "cut off" in report.notes[0].text
 
 
+def test_bzip2_gives_little_at_once_since_it_takes_long() -> None:
+    """Others have their turn after so many pieces."""
+    parser = UnpackingParser(FormDataParser(BOUNDARY), 10_000_000, lambda size: None)
+    sent = body(dump(b"d", bz2.compress(b"MDMP" + bytes(300_000))))
+    pieces = [event for event in [*parser.parse(sent), *parser.close()] if isinstance(event, bytes)]
+    assert sum(map(len, pieces)) == 300_004
+    assert max(map(len, pieces)) <= 8192
+
+
 def test_a_minidump_of_which_bzip2_gives_nothing_for_long() -> None:
     content = b"MDMP" + random.Random(1).randbytes(300_000)
     _, dumps = receive(body(dump(b"d", bz2.compress(content))))
