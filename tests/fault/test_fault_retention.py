@@ -52,7 +52,7 @@ def old_in(root: Path) -> set[str]:
 
 def test_killed_in_the_midst_of_retention(tmp_path: Path) -> None:
     root, port = tmp_path / "root", free_port()
-    old = {keep_old(root, n * 70_001) for n in range(1500)}
+    old = {keep_old(root, n * 70_001) for n in range(3000)}
     (root / "retention.time").write_text(datetime.now(UTC).isoformat())
     toml = config(port, root, submission="workers = 2", storage="keep_days = 30")
     acknowledged: dict[str, str] = {}
