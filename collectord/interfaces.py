@@ -116,8 +116,8 @@ class ICrashSource(Interface):
 
     async def load(new: NewCrash) -> Crash | None:
         """
-        Claim C{new}, so that no other process moves it. Then read its raw crash, and compare each of its dumps with the
-        checksum that it was received with.
+        Claim C{new}, so that no other process moves it; this one may have claimed it before. Then read its raw crash,
+        and compare each of its dumps with the checksum that it was received with.
 
         The dumps that are returned are read from the disk when their content is asked for. The claim ends with
         L{remove}, L{quarantine} or L{release}, and with this process.
@@ -149,7 +149,7 @@ class ICrashSource(Interface):
 
         @param keep: leave its files where they are, and only make it no longer new.
 
-        @raise StorageError: the crash may still be there, and will be moved again.
+        @raise StorageError: the crash may still be there. It stays claimed, so that only this process tries again.
         """
 
     async def quarantine(new: NewCrash, reason: str) -> None:

@@ -125,7 +125,8 @@ class Crashmover:
         except Exception:
             await source.release(new)
             raise
-        if not moved:
+        if not moved and not unfinished.is_delivered:
+            # Otherwise another process would deliver it once more.
             await source.release(new)
         return moved
 
@@ -148,11 +149,13 @@ class Crashmover:
             # destination which has moved the crash back to here, so what the sinks confirmed before no longer counts.
             unfinished.source_version = crash.source_version
             unfinished.done.clear()
+            unfinished.is_delivered = False
         try:
             if not await self._deliver(source, new, crash, unfinished):
                 return False
             published = await self._publish(source, new, crash, unfinished)
             self._delivered += 1
+            unfinished.is_delivered = True
             await source.remove(new, crash, keep=self._keep)
         except SinkError as e:
             if unfinished.is_at_fault(e, self._delivered):

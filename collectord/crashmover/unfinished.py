@@ -50,6 +50,7 @@ class Unfinished:
     The state of a move that has failed and will be tried again.
 
     @ivar done: the sinks that have confirmed the crash.
+    @ivar is_delivered: whether nothing is left to be done but to remove the crash from its source.
     @ivar source_version: the version of the crash that they have confirmed: see L{Crash.source_version}.
     @ivar failures: how often the move has failed.
     @ivar unread: the times, one after the other, when the crash could not be read.
@@ -61,6 +62,7 @@ class Unfinished:
     """
 
     done: set[Sink] = field(factory=set)
+    is_delivered: bool = False
     source_version: tuple[int, ...] | None = None
     failures: int = 0
     unread: OwnFaults = field(factory=OwnFaults)

@@ -37,6 +37,9 @@ echo o >/proc/sysrq-trigger
 sleep 60
 """
 
+OTHER_MOUNT = "mkdir /mnt/other\nmount -t nfs4 -o vers=4.2,nosharecache 127.0.0.1:/ /mnt/other\n"
+"""Commands after L{nfs_commands}: the same once more, at C{/mnt/other}, as another host sees it: no cache is shared."""
+
 _DONE = "the guest has done it all"
 
 

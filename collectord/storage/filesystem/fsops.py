@@ -64,6 +64,17 @@ def list_directory(path: str, errors: list[OSError] | None = None) -> list[str]:
         return []
 
 
+def see_changes(directory: str) -> None:
+    """
+    Let this process see at once which files others have made in a directory, or removed.
+
+    An NFS client that was asked for a file goes on to say from memory whether it is there, for up to a minute. When the
+    directory is opened, it asks the server whether anything in it has changed.
+    """
+    with suppress(OSError):  # it is gone, or no directory
+        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
 def create_file(path: str, mode: int = 0o600) -> int:
     """
     Create a file that must not exist yet, and return a descriptor to write to it.

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from collectord.storage.files import is_of_this_host
-from collectord.storage.filesystem.fsops import locked
+from collectord.storage.filesystem.fsops import locked, see_changes
+from collectord.storage.filesystem.mounted import mount_of
 
 _FOREIGN_S = 24 * 3600.0
 """After how many seconds the staging directory of another host counts as left behind. Its lock alone does not tell: not
@@ -49,6 +50,12 @@ class Peers:
         self._own = own
         self.names: Sequence[str] = ()
         self.locks = True
+        self._kind = ""
+
+    def look_at_mount(self) -> None:
+        """Find out which kind of file system this is, once the staging directory of this process is made."""
+        mount = mount_of(self._area)
+        self._kind = "" if mount is None else mount.kind
 
     def refresh(self) -> None:
         """
@@ -59,8 +66,19 @@ class Peers:
         self.names = self.listed()
 
     def listed(self) -> list[str]:
-        """The names of the staging directories of the others, as they are now. Any thread may ask."""
-        return [name for name in os.listdir(self._area) if name not in ("lock", self._own)]
+        """
+        The names of the staging directories of the others, as they are now. Any thread may ask.
+
+        What is in them is seen as it is now, too.
+        """
+        if self._kind == "fuse.sshfs":  # it lists from memory for twenty seconds, unless this host changes something
+            with suppress(OSError):
+                os.utime(self._area)
+        names = [name for name in os.listdir(self._area) if name not in ("lock", self._own)]
+        if self._kind in ("nfs", "nfs4"):
+            for name in names:
+                see_changes(f"{self._area}/{name}")
+        return names
 
     def refuse_contended(self, crash_id: str) -> None:
         """

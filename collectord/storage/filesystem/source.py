@@ -21,7 +21,7 @@ from collectord.storage.content import stored_dump
 from collectord.storage.filesystem.checks import describe_error
 from collectord.storage.filesystem.claims import claimed, take_out
 from collectord.storage.filesystem.datebranch import DateBranch
-from collectord.storage.filesystem.fsops import list_directory, unlink_if_there
+from collectord.storage.filesystem.fsops import list_directory, see_changes, unlink_if_there
 from collectord.storage.filesystem.layout import (
     QUARANTINE,
     Place,
@@ -149,6 +149,7 @@ class FilesystemCrashSource:
         try:
             crash = self._read(place)
             # While this process looked for claims, another one may have moved the crash, and left it here as such.
+            see_changes(place.date_dir)
             return crash if os.path.lexists(place.link) else None
         except FileNotFoundError:
             self._without_raw_crash(place)

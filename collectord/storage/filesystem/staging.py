@@ -87,6 +87,7 @@ class StagingDirectory:
                 with suppress(FileExistsError):
                     self.make_directory(self.path)
                 self._take_lock()
+            self.peers.look_at_mount()
             self._to_sync.add(self.area)
         if self._identity is not None:
             self._identity.mark()
@@ -224,7 +225,6 @@ class StagingDirectory:
 
         @param name: of the file in this directory.
         @return: its path, and a descriptor that the caller syncs and closes.
-
         @raise FileExistsError: there is a file of that name.
         @raise OSError: nothing of the new file is left.
         """

@@ -44,6 +44,7 @@ class MemorySource:
     kept: list[bool] = field(factory=list)
     listing: Deferred[None] | None = None
     claimed: set[str] = field(factory=set)
+    to_remove: set[str] = field(factory=set)
     remembered: list[tuple[str, str]] = field(factory=list)
     stolen: bool = False
 
@@ -61,7 +62,7 @@ class MemorySource:
 
     async def load(self, new: NewCrash) -> Crash | None:
         self.loads += 1
-        assert new.crash_id not in self.claimed
+        assert new.crash_id not in self.claimed - self.to_remove
         if new.crash_id in self.broken:
             self.claimed.add(new.crash_id)
             raise self.broken[new.crash_id]
@@ -83,7 +84,9 @@ class MemorySource:
         self.remembered.append((publisher, new.crash_id))
 
     async def remove(self, new: NewCrash, crash: Crash, *, keep: bool) -> None:
+        self.to_remove.add(new.crash_id)
         self._may_fail("remove")
+        self.to_remove.remove(new.crash_id)
         self.kept.append(keep)
         self.claimed.remove(new.crash_id)
         self.crashes.pop(new.crash_id, None)

@@ -403,6 +403,27 @@ def test_removal_that_fails_sends_nothing_twice() -> None:
     assert rig.got == [1, 1, 1]
 
 
+def test_what_is_only_to_be_removed_stays_claimed() -> None:
+    """Otherwise another process would deliver it once more."""
+    rig = Rig()
+    rig.source.fails["remove"] = StorageError("another process has it in hand")
+    assert not rig.move()
+    assert rig.source.claimed == {NEW.crash_id}
+    rig.source.fails.clear()
+    assert rig.move()
+    assert rig.source.claimed == set()
+
+
+def test_what_is_to_be_delivered_again_may_be_claimed_by_others() -> None:
+    rig = Rig()
+    rig.source.fails["remove"] = StorageError("another process has it in hand")
+    assert not rig.move()
+    rig.source.crashes[NEW.crash_id] = evolve(rig.source.crashes[NEW.crash_id], source_version=(2,))
+    rig.one.fails = True
+    assert not rig.move()
+    assert rig.source.claimed == set()
+
+
 def test_removed_in_the_meantime() -> None:
     rig = Rig()
     rig.source.crashes.clear()

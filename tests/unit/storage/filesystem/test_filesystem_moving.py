@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
+from collectord.errors import StorageError
 from collectord.model import Crash, NewCrash
 from collectord.storage.filesystem.moving import MoveClaims
 from collectord.storage.filesystem.source import FilesystemCrashSource
@@ -25,6 +26,7 @@ from tests.unit.storage.stores import (
     dead,
     die,
     failing,
+    is_kept,
     make_crash,
     make_rig,
     sweep_store,
@@ -155,6 +157,23 @@ def test_what_another_process_has_moved_is_not_moved_again(kept: Rig, another: R
     assert load(there, kept) is None
     assert load(here, kept) is None
     assert not claim_of(kept).exists()
+
+
+def test_what_can_t_be_removed_stays_claimed(kept: Rig, another: Rig) -> None:
+    """It is delivered, and another process would deliver it once more."""
+    here, there = source_of(kept), source_of(another)
+    crash = load(here, kept)
+    assert crash is not None
+    record = Path(another.staging.intent_record(CRASH_ID))
+    record.touch()
+    with pytest.raises(StorageError, match="has this crash in hand"):
+        result_of(here.remove(new_in(kept), crash, keep=False))
+    record.unlink()
+    assert load(there, kept) is None
+    assert load(here, kept) is not None
+    result_of(here.remove(new_in(kept), crash, keep=False))
+    assert not claim_of(kept).exists()
+    assert not is_kept(kept.root)
 
 
 @pytest.mark.parametrize("keep", [False, True])
