@@ -120,7 +120,7 @@ def test_the_counts_of_rules_that_did_not_change(rig: Rig) -> None:
     rules = rig.tmp_path / "rules.toml"
     rules.write_text(ONE_EACH)
     rig.reload(rig.toml(more=f'[throttle]\nrules = "{rules}"\n'))
-    until(lambda: [is_kept("192.0.2.1") for _ in range(6 * rig.workers)] == [False] * 6 * rig.workers)
+    until(lambda: not any(is_kept("192.0.2.1") for _ in range(40 * rig.workers)))  # each worker had its first one
     assert is_kept("192.0.2.2")
     rules.write_text(ONE_EACH.replace('result = "accept"', 'result = "defer"'))
     rig.reload(rig.toml("idle_timeout_s = 20.0", f'[throttle]\nrules = "{rules}"\n'))

@@ -160,6 +160,8 @@ def test_two_processes_that_move(tmp_path: Path, rounds: Rounds, capsys: pytest.
             until(lambda: not waiting(at.source), 240)
             scene.look(clients, rounds)
             fates = accounted(at, len(stored_crashes(at.destination)))
+        with daemon:  # sweeps what the last kill has left
+            scene.until_others([])
         explained, unexplained = scene.published_again()
         never = clients.acknowledged.keys() - scene.published().keys()
         with capsys.disabled():

@@ -22,7 +22,8 @@ _IOC_SHUTDOWN = 0x8004587D
 """The same for ext4 and XFS."""
 _NO_LOG_FLUSH = 2
 _MNT_DETACH = 2
-_UNMOUNT_S = 10.0
+_UNMOUNT_S = 60.0
+"""A program that another test runs in a mount namespace of its own keeps what was mounted until it ends."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 """Many tests mount something small, for which starting two tools would take longer than the tests."""
 
