@@ -15,6 +15,7 @@ from collectord.dialects.row import Dialect
 from collectord.errors import ConfigError
 from collectord.nearest import known_in_words
 
+_Table = Mapping[str, Any]
 _STOPPED = "Discarded=rule_{rule}\nStopSendingReportsFor={version}\n"
 SUBMIT = Dialect(name="submit", path="/submit", answer=Answers(stopped=_STOPPED))
 """The dialect of those who call nothing else theirs: Crashpad, Breakpad, Firefox."""
@@ -48,9 +49,9 @@ def load_dialects(names: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> 
     for name in names:
         if name not in builtin_dialects():
             raise ConfigError(f"[submission] dialects: {name!r} is unknown; known are {', '.join(builtin_dialects())}")
-        for number, table in enumerate(_builtin(name), 1):
+        for number, table in _changed(_builtin(name), changes.get(name, {})):
             where = f"dialect {name}, row {number}" + (", as [[submission.dialect]] changes it" * (name in changes))
-            rows.append(_row({**table, **changes.get(name, {})}, where))
+            rows.append(_row(table, where))
     if not rows:
         raise ConfigError("[submission] dialects: there is none, so no report could be received")
     return rows
@@ -64,6 +65,16 @@ def _directory() -> Any:
 def _builtin(name: str) -> Sequence[Mapping[str, Any]]:
     tables: Sequence[Mapping[str, Any]] = tomllib.loads((_directory() / f"{name}.toml").read_text("utf-8"))["dialect"]
     return tables
+
+
+def _changed(rows: Sequence[_Table], changes: _Table) -> Sequence[tuple[int, _Table]]:
+    """
+    Change rows, and number them. If only some keys are taken, the rows that have no place for one are left out; but not
+    if that is so of all, which has to be told.
+    """
+    changed = list(enumerate(({**row, **changes} for row in rows), 1))
+    with_key = [(number, row) for number, row in changed if "key" in row]
+    return with_key if "keys" in changes and with_key else changed
 
 
 def _named(table: Mapping[str, Any]) -> str:

@@ -36,6 +36,13 @@ def test_a_table_without_a_path_changes_those_that_are_built_in() -> None:
     assert (row.path, row.keys) == ("/submit", {"secret": "App"})
 
 
+def test_with_keys_no_path_is_taken_that_has_no_place_for_one() -> None:
+    rows = load_dialects(["unreal"], tables('[[row]]\nname = "unreal"\nkeys = { secret = "Game" }\n'))
+    assert [(row.path, row.keys) for row in rows] == [("/api/{project}/unreal/{key}", {"secret": "Game"})]
+    with pytest.raises(ConfigError, match=r"dialect accelerator, row 1, .*: keys: key has to say where they are"):
+        load_dialects(["accelerator"], tables('[[row]]\nname = "accelerator"\nkeys = { secret = "" }\n'))
+
+
 def test_no_key_is_shown() -> None:
     [row] = load_dialects([], tables(KEYED + 'keys = { secret = "App" }\n'))
     assert "secret" not in repr(row)
