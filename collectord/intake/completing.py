@@ -10,6 +10,7 @@ from collectord.dialects.documents import MOST_BYTES, read_document
 from collectord.dialects.table import Asked
 from collectord.errors import StorageError
 from collectord.intake.names import DumpNames
+from collectord.intake.texts import NO_ANNOTATIONS
 from collectord.model import CrashReport, Dump, Note
 
 _log = Logger()
@@ -33,7 +34,10 @@ async def complete(report: CrashReport, asked: Asked, query: bytes, product: str
             notes.append(Note("left_out", f"{name}: no annotations are taken from it: {e}"))
         except Exception:
             _log.failure("a defect: a document could not be read; its crash is kept without annotations from it")
-    return completed(evolve(report, notes=notes, documents=found), asked, query, product, documents, most_bytes)
+    report = completed(evolve(report, notes=notes, documents=found), asked, query, product, documents, most_bytes)
+    if report.annotations:
+        report = evolve(report, notes=[note for note in report.notes if note != NO_ANNOTATIONS])
+    return report
 
 
 async def _content_of(report: CrashReport, name: str, dump: Dump | None) -> bytes | None:

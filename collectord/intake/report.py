@@ -16,7 +16,7 @@ from collectord.intake.formdata import Field
 from collectord.intake.partcount import PartCount
 from collectord.intake.partheaders import Part, text_of
 from collectord.intake.room import OF_FILE, OF_TEXT, AnnotationRoom, shown
-from collectord.intake.texts import ReceivedTexts
+from collectord.intake.texts import NO_ANNOTATIONS, ReceivedTexts
 from collectord.intake.transfer import Decoder, decoder_for
 from collectord.intake.undecided import End, Sink, UndecidedPart, Write, is_binary, is_plain
 from collectord.model import MINIDUMP, CrashReport, Note, NoteKind, Payload
@@ -134,7 +134,7 @@ class ReportBuilder:
             otherwise = "invalid_payload_structure" if wants_dump else "no_annotations"
             raise MalformedReport(self._texts.refusal or otherwise)
         if not annotations:
-            self._note("repaired", "the report came without annotations")
+            self._notes.append(NO_ANNOTATIONS)
         structure = "json" if self._texts.has_json else self._parser.structure
         return CrashReport(
             annotations=annotations,

@@ -13,6 +13,7 @@ from collectord.intake.extra import Extra, parse_extra
 from collectord.intake.room import shown
 from collectord.model import Note, NoteKind
 
+NO_ANNOTATIONS = Note("repaired", "the report came without annotations")
 _NAMED = 20
 """Of more annotations that have the same problem, only the number is noted."""
 

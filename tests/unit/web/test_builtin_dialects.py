@@ -392,6 +392,15 @@ def test_unreal(new_rig: NewRig, path: str, product: str, version: str) -> None:
     assert "k3y" not in str(annotations)
 
 
+def test_annotations_from_a_document_are_annotations(rig: Rig) -> None:
+    """So no note says that the report came without."""
+    assert ask(rig, "/unreal", UNREAL, b"application/octet-stream") == CRASH_ID.encode()
+    notes = rig.crash.raw_crash["metadata"]["collector_notes"]  # type: ignore[index]
+    assert "the report came without annotations" not in notes
+    assert ask(rig, "/unreal", compressed({"UEMinidump.dmp": MINIDUMP}), b"application/octet-stream")
+    assert "the report came without annotations" in rig.crash.raw_crash["metadata"]["collector_notes"]  # type: ignore[index]
+
+
 @for_each("document", [b"", b"<a>", b'<!DOCTYPE a [<!ENTITY b "c">]><FGenericCrashContext>&b;</FGenericCrashContext>'])
 def test_a_context_that_can_not_be_read_is_kept(new_rig: NewRig, document: bytes) -> None:
     rig = new_rig(*ALL)
