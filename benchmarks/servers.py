@@ -111,7 +111,7 @@ def running(server: Server, store: Path, work: Path, settings: str = "", storage
             stdout=output,
             stderr=output,
             cwd=work,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(work)},
             start_new_session=True,
         )
     try:
