@@ -256,11 +256,9 @@ async def test_killed_in_the_middle_and_back(
     assert objects[MINIDUMP_KEY] == (DUMPS[MINIDUMP] if owner is Blob else content)
 
 
-@in_reactor
-async def test_what_has_arrived_is_not_sent_again(
-    server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content, ranges, real = os.urandom(20 * MIB), list[str](), Session.put
+def with_a_broken_link(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ranges that are sent from now on; the second one does not arrive."""
+    ranges, real = list[str](), Session.put
 
     def put(session: Session, *args: Any, **kwargs: Any) -> Response:
         ranges.append(kwargs["headers"]["Content-Range"])
@@ -268,8 +266,16 @@ async def test_what_has_arrived_is_not_sent_again(
             raise RequestsConnectionError("the link is down")
         return real(session, *args, **kwargs)
 
-    crash, store = on_disk(tmp_path / "dump", content), make_store(retry_s=0)
     monkeypatch.setattr(Session, "put", put)
+    return ranges
+
+
+@in_reactor
+async def test_what_has_arrived_is_not_sent_again(
+    server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, ranges = os.urandom(20 * MIB), with_a_broken_link(monkeypatch)
+    crash, store = on_disk(tmp_path / "dump", content), make_store(retry_s=0)
     assert "the link is down" in str(await error_of(store.save(crash)))
     await store.save(crash)
     chunks = [
@@ -285,16 +291,8 @@ async def test_what_has_arrived_is_not_sent_again(
 async def test_another_process_begins_anew_and_neither_harms_the_other(
     server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content, ranges, real = os.urandom(20 * MIB), list[str](), Session.put
-
-    def put(session: Session, *args: Any, **kwargs: Any) -> Response:
-        ranges.append(kwargs["headers"]["Content-Range"])
-        if len(ranges) == 2:
-            raise RequestsConnectionError("the link is down")
-        return real(session, *args, **kwargs)
-
+    content, ranges = os.urandom(20 * MIB), with_a_broken_link(monkeypatch)
     crash, one, other = on_disk(tmp_path / "dump", content), make_store(retry_s=0), make_store()
-    monkeypatch.setattr(Session, "put", put)
     assert "the link is down" in str(await error_of(one.save(crash)))
     await other.save(crash)
     assert len(ranges) == 2 + 3

@@ -51,7 +51,6 @@ class S3Bucket:
         self._trust = Sha256Trust(
             lambda: compares_sha256(self._client, probe(token_hex(8), settings.prefix), self._headers), self.errors
         )
-        self._sha256_is_enough = False
 
     def put(self, item: Item, proceed: Proceed, *, again: bool) -> None:
         self._uploads.give_up_old()
@@ -60,7 +59,7 @@ class S3Bucket:
             if item.size > self._multipart_bytes:
                 put_parts(self._client, self._uploads, item, file, headers, proceed, again=again)
                 return
-            md5 = md5_of(file, item) if again or not self._sha256_is_enough else b""
+            md5 = md5_of(file, item) if again or not self._trust.is_earned else b""
             if not md5:
                 read_through(file, item)
             digests = Digests(md5, bytes.fromhex(item.sha256))
@@ -73,10 +72,9 @@ class S3Bucket:
             except RefusedByServer as e:
                 if not md5 and e.answer.status == 400:  # it may want an MD5, as some do where objects are locked
                     self._trust.lose()
-                    self._sha256_is_enough = False
                 raise
             prove(self._client, item, answer, expected)
-        self._sha256_is_enough = answer.headers.has("x-amz-checksum-sha256") and self._trust.is_earned()
+        self._trust.answered(with_sha256=answer.headers.has("x-amz-checksum-sha256"))
 
     def get(self, key: str) -> bytes | None:
         return self._client.get(key)

@@ -55,31 +55,35 @@ def is_stored(client: S3Client, item: Item, expected: Expected) -> bool:
 class Sha256Trust:
     """
     Whether the SHA-256 that a server says is enough, since it compares what it stores with the one that is sent. It may
-    be asked for from several threads.
+    be used by several threads.
 
-    @param ask: finds that out, as L{compares_sha256} does. It blocks.
+    @param ask: finds out whether it compares them, as L{compares_sha256} does. It blocks.
     @param unknown: the errors by which it says that nobody knows.
+    @ivar is_earned: whether it is enough, as far as that is known.
     """
 
     def __init__(self, ask: Callable[[], bool], unknown: tuple[type[Exception], ...]) -> None:
         self._ask = ask
         self._unknown = unknown
         self._asked = Lock()  # it is never released
-        self._is_earned = False
+        self._compares = False
+        self.is_earned = False
 
-    def is_earned(self) -> bool:
+    def answered(self, *, with_sha256: bool) -> None:
         """
-        Tell whether it is enough, as far as that is known. The first thread that calls this finds it out, and no other
-        waits for that. It is done only once: where nothing answers to that, each try would take minutes.
+        Note whether the server has told the SHA-256 of an object.
+
+        The first thread that was told one finds out whether the server compares them, and no other waits for that. It
+        is done only once: where nothing answers to that, each try would take minutes.
         """
-        if self._asked.acquire(blocking=False):
+        if with_sha256 and self._asked.acquire(blocking=False):
             with suppress(*self._unknown):
-                self._is_earned = self._ask()
-        return self._is_earned
+                self._compares = self._ask()
+        self.is_earned = with_sha256 and self._compares
 
     def lose(self) -> None:
         """Trust it no more: the server has refused what was sent with nothing else."""
-        self._is_earned = False
+        self._compares = self.is_earned = False
 
 
 def compares_sha256(client: S3Client, item: Item, headers: Mapping[str, str]) -> bool:
