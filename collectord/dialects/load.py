@@ -10,15 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from collectord.dialects.answers import Answers
 from collectord.dialects.row import Dialect
 from collectord.errors import ConfigError
 from collectord.nearest import known_in_words
 
 _Table = Mapping[str, Any]
-_STOPPED = "Discarded=rule_{rule}\nStopSendingReportsFor={version}\n"
-SUBMIT = Dialect(name="submit", path="/submit", answer=Answers(stopped=_STOPPED))
-"""The dialect of those who call nothing else theirs: Crashpad, Breakpad, Firefox."""
 
 
 def builtin_dialects() -> Sequence[str]:
@@ -99,3 +95,7 @@ def _described(error: Any) -> str:
         return f"{where}: is missing"
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
+
+
+[SUBMIT] = load_dialects(["submit"], [])
+"""The dialect of those who call nothing else theirs: Crashpad, Breakpad, Firefox."""

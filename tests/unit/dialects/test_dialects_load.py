@@ -1,6 +1,8 @@
 import pytest
 
+from collectord.dialects.answers import Answers
 from collectord.dialects.load import SUBMIT, builtin_dialects, load_dialects
+from collectord.dialects.row import Dialect
 from collectord.errors import ConfigError
 from tests.support.cases import for_each
 from tests.unit.dialects.rows import tables
@@ -15,7 +17,9 @@ def error(names: list[str], text: str = "") -> str:
 
 
 def test_the_first_row_is_that_of_the_file() -> None:
-    assert load_dialects(["submit"], []) == [SUBMIT]
+    stopped = "Discarded=rule_{rule}\nStopSendingReportsFor={version}\n"
+    expected = Dialect(name="submit", path="/submit", answer=Answers(stopped=stopped))
+    assert load_dialects(["submit"], []) == [SUBMIT] == [expected]
 
 
 @for_each("name", builtin_dialects())
